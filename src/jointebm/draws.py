@@ -1,0 +1,85 @@
+"""The only place where random numbers are drawn: normals, uniforms, choices and acceptances.
+
+Kernels never call `torch.rand`. They ask for one of four draws and pass on the `generator` they were given, which is
+either a `torch.Generator` or any object with these four methods (a `Stream`). That buys two things: exact tests, which
+pass a stream that walks through every outcome of a step and its probability (`jointebm.testing`), and streams keyed by
+row, so that a row's result does not depend on the batch it is computed in.
+
+Legend: N chains (rows), M moves (candidates).
+"""
+
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+__all__ = ["Generator", "Stream", "accept", "choose", "normal", "uniform"]
+
+
+class Stream(Protocol):
+    """A source of draws that is not a `torch.Generator`; each method has the meaning of the function of its name."""
+
+    def normal(self, like: Tensor) -> Tensor: ...
+    def uniform(self, like: Tensor) -> Tensor: ...
+    def choose(self, log_weights: Tensor) -> Tensor: ...
+    def accept(self, log_ratio: Tensor) -> Tensor: ...
+
+
+Generator = torch.Generator | Stream
+
+
+def normal(like: Tensor, generator: Generator) -> Tensor:
+    """Draws independent standard normals with the shape, dtype and device of `like`."""
+    if not isinstance(generator, torch.Generator):
+        return generator.normal(like)
+    return torch.empty_like(like, memory_format=torch.contiguous_format).normal_(generator=generator)
+
+
+def uniform(like: Tensor, generator: Generator) -> Tensor:
+    """Draws independent uniforms on [0, 1) with the shape, dtype and device of `like`."""
+    if not isinstance(generator, torch.Generator):
+        return generator.uniform(like)
+    return torch.empty_like(like, memory_format=torch.contiguous_format).uniform_(generator=generator)
+
+
+def choose(log_weights: Tensor, generator: Generator) -> Tensor:
+    """Draws one index per row with probability softmax(log_weights), by inverting the distribution function.
+
+    A candidate of weight zero (log-weight -inf) is never chosen. A row in which every weight is zero has no
+    distribution; its index is meaningless and the caller must not use it.
+
+    Args:
+        log_weights: log of unnormalised probabilities, shape (N, M), nats.
+        generator: source of the one uniform per row.
+
+    Returns:
+        Indices, shape (N,), int64.
+
+    Example:
+        >>> weights = torch.tensor([[0.0, -torch.inf], [-torch.inf, 0.0]])
+        >>> choose(weights, torch.Generator().manual_seed(0))
+        tensor([0, 1])
+    """
+    if not isinstance(generator, torch.Generator):
+        return generator.choose(log_weights)
+    cumulative = torch.softmax(log_weights, dim=1).cumsum(dim=1)  # (N, M)
+    total = cumulative[:, -1:]
+    # u * total may round up to total; the largest number below it keeps the last candidate of positive weight.
+    threshold = torch.minimum(uniform(total, generator) * total, torch.nextafter(total, torch.zeros_like(total)))
+    # A row of NaN has no count of its own; clamping keeps its index legal until the caller sees the NaN.
+    return (cumulative <= threshold).sum(dim=1).clamp_(max=log_weights.shape[1] - 1)
+
+
+def accept(log_ratio: Tensor, generator: Generator) -> Tensor:
+    """Accepts each row with probability min(1, exp(log_ratio)); a NaN is never accepted.
+
+    Args:
+        log_ratio: log of the Metropolis-Hastings ratio, shape (N,), nats.
+        generator: source of the one uniform per row.
+
+    Returns:
+        Outcomes, shape (N,), bool.
+    """
+    if not isinstance(generator, torch.Generator):
+        return generator.accept(log_ratio)
+    return uniform(log_ratio, generator).log() < log_ratio

@@ -1,0 +1,8 @@
+"""Joint log-densities f(x, y) as networks: the paper's forms."""
+
+from jointebm.energies.bilinear import BilinearEnergy
+from jointebm.energies.concat import ConcatEnergy
+from jointebm.energies.jem import JEMEnergy
+from jointebm.energies.networks import MLP, ConvEncoder
+
+__all__ = ["MLP", "BilinearEnergy", "ConcatEnergy", "ConvEncoder", "JEMEnergy"]

@@ -1,0 +1,58 @@
+"""The paper's second form: an inner product of a network of x and a network of y (Sec. 3)."""
+
+from collections.abc import Mapping
+
+from torch import Tensor, nn
+
+from jointebm.energies.inputs import Inputs
+from jointebm.spaces import Position, Space
+
+__all__ = ["BilinearEnergy"]
+
+
+class BilinearEnergy(nn.Module):
+    """f(x, y) = g(x) . h(y), with x all continuous and y all discrete blocks of the space.
+
+    Given x, all interaction with y is linear in h(y): two attributes are dependent given x only through h.
+
+    Args:
+        space: the blocks, at least one continuous and one discrete.
+        g: module from x, flattened (N, columns of x), to (N, D).
+        h: module from y, flattened (N, columns of y), to (N, D).
+        scale: per block, the factor that its entries are multiplied by (see `Inputs`).
+
+    References:
+        Kelly & Grathwohl 2021, Sec. 3.
+
+    Example:
+        >>> import torch
+        >>> from jointebm import Categorical, Continuous, Space
+        >>> from jointebm.energies import MLP
+        >>> space = Space(x=Continuous(2), y=Categorical(3))
+        >>> energy = BilinearEnergy(space, MLP(2, (16,), 8), MLP(3, (16,), 8))
+        >>> energy({"x": torch.zeros(5, 2), "y": torch.zeros(5, 3)}).shape
+        torch.Size([5])
+    """
+
+    def __init__(self, space: Space, g: nn.Module, h: nn.Module, *, scale: Mapping[str, float] | None = None) -> None:
+        super().__init__()
+        space.require(scale or {})
+        if not space.continuous or not space.discrete:
+            raise ValueError(f"BilinearEnergy: needs continuous and discrete blocks, got {space}")
+        self.g, self.h = g, h
+        self.encoded_blocks = space.continuous
+        self._x = Inputs(space, space.continuous, {n: s for n, s in (scale or {}).items() if n in space.continuous})
+        self._y = Inputs(space, space.discrete, {n: s for n, s in (scale or {}).items() if n in space.discrete})
+
+    def encode(self, position: Position) -> Tensor:
+        """g(x), shape (N, D)."""
+        return self.g(self._x(position))
+
+    def head(self, features: Tensor, position: Position) -> Tensor:
+        """The inner product with h(y): f, shape (N,)."""
+        y = self._y(position)
+        return (features.to(y.dtype) * self.h(y).to(y.dtype)).sum(dim=1)
+
+    def forward(self, position: Position) -> Tensor:
+        """f at each row of a position, shape (N,), nats."""
+        return self.head(self.encode(position), position)

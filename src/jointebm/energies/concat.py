@@ -1,0 +1,111 @@
+"""The paper's main energy: a network of x and y side by side (Sec. 3 and 6).
+
+Legend: N chains, H features.
+"""
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import linear
+
+from jointebm.energies.inputs import Inputs
+from jointebm.spaces import Position, Space
+
+__all__ = ["ConcatEnergy"]
+
+
+class ConcatEnergy(nn.Module):
+    """f(x, y) = net(concat(h(x), y)), with x all continuous and y all discrete blocks of the space.
+
+    The first layer of the network is linear, so its x columns belong to x alone: W [h(x), y] + b = W_x h(x) + (W_y y + b).
+    `encode` is the first term and `head` everything after it. Kernels that move y never pay for x.
+
+    The last layer runs in the parameters' own precision under autocast too, because differences of f decide what is
+    accepted.
+
+    Args:
+        space: the blocks.
+        net: an `nn.Sequential` that starts with an `nn.Linear` over the columns of h(x) and y, and ends with an
+            `nn.Linear` to one number.
+        encoder: h, a module from the one continuous block (N, *shape) to features; None is the identity, flattened.
+        scale: per block, the factor that the network's input is multiplied by (see `Inputs`).
+
+    Raises:
+        TypeError: the network does not start and end with a linear layer.
+        ValueError: the first layer does not fit the width of h(x) and y.
+
+    References:
+        Kelly & Grathwohl 2021, Sec. 3 and 6, App. B.
+
+    Example:
+        >>> import torch
+        >>> from jointebm import Categorical, Continuous, Space
+        >>> from jointebm.energies import MLP, ConcatEnergy
+        >>> space = Space(point=Continuous(2), bit=Categorical(2, (3,)))
+        >>> energy = ConcatEnergy(space, MLP(8, (256, 256, 256)))
+        >>> energy({"point": torch.zeros(5, 2), "bit": torch.zeros(5, 3, 2)}).shape
+        torch.Size([5])
+    """
+
+    def __init__(
+        self,
+        space: Space,
+        net: nn.Sequential,
+        *,
+        encoder: nn.Module | None = None,
+        scale: Mapping[str, float] | None = None,
+    ) -> None:
+        super().__init__()
+        space.require(scale or {})
+        if not (isinstance(net, nn.Sequential) and isinstance(net[0], nn.Linear) and isinstance(net[-1], nn.Linear)):
+            raise TypeError(
+                "ConcatEnergy: net must be an nn.Sequential that starts and ends with nn.Linear, got "
+                f"{type(net).__name__}. Any other network is a target as it is: write a module whose forward takes a "
+                "position and returns f."
+            )
+        if encoder is not None and len(space.continuous) != 1:
+            raise ValueError(f"ConcatEnergy: an encoder needs exactly one continuous block, got {space.continuous}")
+        self.net, self.encoder = net, encoder
+        self.encoded_blocks = space.continuous
+        self._x = Inputs(space, space.continuous, {n: s for n, s in (scale or {}).items() if n in space.continuous})
+        self._y = Inputs(space, space.discrete, {n: s for n, s in (scale or {}).items() if n in space.discrete})
+        if encoder is None and net[0].in_features != self._x.width + self._y.width:
+            raise ValueError(
+                f"ConcatEnergy: the first layer takes {net[0].in_features} columns, but the space has "
+                f"{self._x.width} continuous + {self._y.width} discrete"
+            )
+
+    def encode(self, position: Position) -> Tensor:
+        """The x columns of the first layer, W_x h(x), shape (N, H)."""
+        if self.encoder is None:
+            h = self._x(position)
+        else:
+            h = self.encoder(self._x.scaled(position, self._x.names[0]))
+        return linear(h, self._first.weight[:, : h.shape[1]])
+
+    def head(self, features: Tensor, position: Position) -> Tensor:
+        """Everything after `encode`: f, shape (N,)."""
+        first = self._first
+        if self._y.names:
+            hidden = features + linear(self._y(position), first.weight[:, -self._y.width :], first.bias)
+        else:
+            hidden = features + first.bias
+        for layer in list(self.net)[1:-1]:
+            hidden = layer(hidden)
+        last = self.net[-1]
+        with torch.autocast(features.device.type, enabled=False):
+            return last(hidden.to(last.weight.dtype)).squeeze(1)
+
+    def forward(self, position: Position) -> Tensor:
+        """f at each row of a position, shape (N,), nats."""
+        if not self.encoded_blocks:
+            y = self._y(position)
+            return self.net(y).squeeze(1)
+        return self.head(self.encode(position), position)
+
+    @property
+    def _first(self) -> nn.Linear:
+        first = self.net[0]
+        assert isinstance(first, nn.Linear)
+        return first

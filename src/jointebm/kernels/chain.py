@@ -1,0 +1,301 @@
+"""A chain: positions with the joint log-density and its score there, and the one place that evaluates them.
+
+The score is always that of the *joint* log-density, so it stays right when another block moves next: a
+Gibbs-with-Gradients move followed by a Langevin move costs two evaluations, not five.
+
+An energy of the form head(encode(x), y) may say so (`EncodedLogDensity`). Then a chain keeps the encoding of its x:
+the encoder is not run again while those tensors are the very same objects, and its backward pass waits until somebody
+asks for the score of x, so that a joint step costs one encoder pass each way. Positions are never changed in place;
+that is what makes object identity a safe test.
+
+Legend: N chains, K candidates per chain.
+"""
+
+from collections.abc import Iterator, Mapping
+from typing import Any, NamedTuple, Protocol
+
+import torch
+from torch import Tensor
+
+from jointebm.draws import Generator
+from jointebm.spaces import Mask, Position
+
+__all__ = [
+    "Chain",
+    "EncodedLogDensity",
+    "Info",
+    "Kernel",
+    "LogDensity",
+    "Score",
+    "anything_free",
+    "evaluate",
+    "evaluate_candidates",
+    "scored",
+    "settle",
+]
+
+
+class LogDensity(Protocol):
+    """Any callable from a position to f, shape (N,), nats: log p up to a constant."""
+
+    def __call__(self, position: Position, /) -> Tensor: ...
+
+
+class EncodedLogDensity(LogDensity, Protocol):
+    """A log-density head(encode(x), y): `encode` reads only `encoded_blocks`, `head` reads only the other blocks."""
+
+    encoded_blocks: tuple[str, ...]
+
+    def encode(self, position: Position) -> Tensor: ...
+    def head(self, features: Tensor, position: Position) -> Tensor: ...
+
+
+class Encoding(NamedTuple):
+    """Features of the encoded blocks, with the graph that leads back to them if it is still there."""
+
+    blocks: dict[str, Tensor]
+    features: Tensor
+    leaves: dict[str, Tensor]
+    graph: Tensor
+
+
+class Score(Mapping[str, Tensor]):
+    """Gradient of f with respect to each block of a position.
+
+    Reading an encoded block runs the encoder's backward pass, once. Everything else was computed by `evaluate`.
+    """
+
+    def __init__(self, blocks: Mapping[str, Tensor], features: Tensor | None = None, encoding: Encoding | None = None):
+        self._blocks = dict(blocks)
+        self._features = features
+        self._encoding = encoding
+
+    def __getitem__(self, name: str) -> Tensor:
+        if name not in self._blocks and self._encoding is not None and name in self._encoding.leaves:
+            leaves = self._encoding.leaves
+            pulled = torch.autograd.grad(
+                self._encoding.graph, tuple(leaves.values()), self._features, retain_graph=True
+            )
+            self._blocks.update(zip(leaves, pulled, strict=True))
+        return self._blocks[name]
+
+    def __iter__(self) -> Iterator[str]:
+        names = self._encoding.leaves if self._encoding is not None else {}
+        return iter({**names, **self._blocks})
+
+    def __len__(self) -> int:
+        return sum(1 for _ in self)
+
+    def where(self, accepted: Tensor, other: "Score") -> "Score":
+        """This score in the accepted rows, `other` in the rest."""
+        if self._encoding is not None and self._encoding is other._encoding:
+            # The same x in both: what leads back to it is linear, so the rows can be mixed before the encoder.
+            assert self._features is not None and other._features is not None
+            features = where_rows(accepted, self._features, other._features)
+            blocks = {
+                name: where_rows(accepted, self._blocks[name], other._blocks[name])
+                for name in self._blocks
+                if name in other._blocks
+            }
+            return Score(blocks, features, self._encoding)
+        return Score({name: where_rows(accepted, self[name], other[name]) for name in self})
+
+
+class Chain(NamedTuple):
+    """N chains: where they are, and what the log-density is there.
+
+    Args:
+        position: per block, shape (N, *position_shape).
+        f: joint log-density up to a constant, shape (N,), nats.
+        score: gradient of f with respect to `position`; None where no kernel has needed it yet.
+        encoding: features of the encoded blocks of `position`, if the log-density has an encoder.
+    """
+
+    position: Position
+    f: Tensor
+    score: Score | None
+    encoding: Encoding | None = None
+
+    def where(self, accepted: Tensor, other: "Chain") -> "Chain":
+        """This chain in the accepted rows, `other` in the rest; blocks that are the same object stay that object."""
+        position = {
+            name: value if value is other.position[name] else where_rows(accepted, value, other.position[name])
+            for name, value in self.position.items()
+        }
+        assert self.score is not None and other.score is not None
+        same = self.encoding is other.encoding
+        return Chain(
+            position,
+            torch.where(accepted, self.f, other.f),
+            self.score.where(accepted, other.score),
+            self.encoding if same else None,
+        )
+
+
+class Info(NamedTuple):
+    """What one step did, per chain.
+
+    Args:
+        accept_prob: min(1, Metropolis-Hastings ratio), shape (N,); 1 for kernels that never reject, 0 where nothing is
+            free to move. NaN betrays a log-density that is NaN at the proposal, which is then never accepted.
+        accepted: whether the proposal was taken, shape (N,), bool.
+    """
+
+    accept_prob: Tensor
+    accepted: Tensor
+
+
+class Kernel(Protocol):
+    """One Markov transition: a frozen dataclass with a pure `step`.
+
+    `free` holds, per block, a bool mask that broadcasts to (N, *variable_shape) of what may move; a block it does not
+    name is clamped. `uses_score` says whether `step` reads the score, so that nobody computes one in vain.
+    """
+
+    @property
+    def uses_score(self) -> bool: ...
+
+    def step(
+        self, log_density: LogDensity, chain: Chain, *, free: Mask, generator: Generator
+    ) -> "tuple[Chain, Info | tuple[Any, ...]]": ...
+
+
+def settle(free: Mask) -> dict[str, Tensor]:
+    """Leaves out the blocks that are clamped entirely. Waits for the device, so: once, before a run of steps."""
+    return {name: mask for name, mask in free.items() if bool(mask.any())}
+
+
+def anything_free(free: Mask, block: str) -> bool:
+    """Whether a block may move at all.
+
+    On an accelerator a mask is not looked into, which would wait for the device at each step; `settle` did so before.
+    """
+    mask = free.get(block)
+    return mask is not None and (mask.device.type != "cpu" or bool(mask.any()))
+
+
+def where_rows(accepted: Tensor, new: Tensor, old: Tensor) -> Tensor:
+    """`new` in the accepted rows and `old` in the others, whatever the shape behind the leading axis."""
+    return torch.where(accepted.reshape(-1, *[1] * (new.ndim - 1)), new, old)
+
+
+def evaluate(
+    log_density: LogDensity, position: Position, *, previous: Chain | None = None, with_score: bool = True
+) -> Chain:
+    """Evaluates the log-density and its score at a position: the only place where a model is called for sampling.
+
+    Costs one forward and one backward pass (of an encoder too, its backward pass only when the score of an encoded
+    block is read). Nothing is checked for finiteness here, because that would wait for the device at each step:
+    `sample` and `Trainer` check where they must wait anyway.
+
+    Args:
+        log_density: f, shape (N,).
+        position: per block, shape (N, *position_shape).
+        previous: a chain of the same log-density; its encoding is reused if all encoded blocks are the same objects.
+        with_score: False leaves the score out and runs no backward pass.
+
+    Returns:
+        The chain at this position.
+
+    Raises:
+        ValueError: f does not have shape (N,).
+
+    Example:
+        >>> chain = evaluate(lambda position: -position["x"].square().sum(dim=1), {"x": torch.ones(3, 2)})
+        >>> chain.f, chain.score["x"][0]
+        (tensor([-2., -2., -2.]), tensor([-2., -2.]))
+    """
+    if getattr(log_density, "encoded_blocks", ()):
+        return _evaluate_encoded(log_density, position, previous, with_score)  # type: ignore[arg-type]
+    num_chains = len(next(iter(position.values())))
+    if not with_score:
+        with torch.no_grad():
+            return Chain(position, _checked(log_density(position), num_chains), None)
+    leaves = {name: value.detach().requires_grad_() for name, value in position.items()}
+    with torch.enable_grad():
+        f = _checked(log_density(leaves), num_chains)
+    return Chain(position, f.detach(), Score(_gradients(f, leaves)))
+
+
+def scored(log_density: LogDensity, chain: Chain) -> Chain:
+    """The chain with its score, evaluated now if no kernel has needed it since the chain last moved."""
+    return chain if chain.score is not None else evaluate(log_density, chain.position, previous=chain)
+
+
+def _evaluate_encoded(
+    log_density: EncodedLogDensity, position: Position, previous: Chain | None, with_score: bool
+) -> Chain:
+    encoding = previous.encoding if previous is not None else None
+    if encoding is None or any(position[name] is not block for name, block in encoding.blocks.items()):
+        encoding = _encode(log_density, position)
+    num_chains = len(encoding.features)
+    others = {name: value for name, value in position.items() if name not in encoding.blocks}
+    if not with_score:
+        with torch.no_grad():
+            f = _checked(log_density.head(encoding.features, others), num_chains)
+        return Chain(position, f, None, encoding)
+    leaves = {name: value.detach().requires_grad_() for name, value in others.items()}
+    features = encoding.features.detach().requires_grad_()
+    with torch.enable_grad():
+        f = _checked(log_density.head(features, leaves), num_chains)
+    gradients = _gradients(f, {"": features, **leaves})
+    return Chain(position, f.detach(), Score(gradients, gradients.pop(""), encoding), encoding)
+
+
+def _encode(log_density: EncodedLogDensity, position: Position) -> Encoding:
+    blocks = {name: position[name] for name in log_density.encoded_blocks}
+    leaves = {name: value.detach().requires_grad_() for name, value in blocks.items()}
+    with torch.enable_grad():
+        graph = log_density.encode(leaves)
+    return Encoding(blocks, graph.detach(), leaves, graph)
+
+
+def _gradients(f: Tensor, leaves: dict[str, Tensor]) -> dict[str, Tensor]:
+    if not f.requires_grad:  # a log-density that depends on nothing
+        return {name: torch.zeros_like(leaf) for name, leaf in leaves.items()}
+    inputs = tuple(leaves.values())
+    gradients = torch.autograd.grad(f, inputs, torch.ones_like(f), allow_unused=True, materialize_grads=True)
+    return dict(zip(leaves, gradients, strict=True))
+
+
+def _checked(f: Tensor, num_chains: int) -> Tensor:
+    if f.shape != (num_chains,):
+        raise ValueError(
+            f"log-density: returned shape {tuple(f.shape)}, expected one number per chain, ({num_chains},)"
+        )
+    return f
+
+
+@torch.no_grad()
+def evaluate_candidates(log_density: LogDensity, chain: Chain, candidates: Position) -> Tensor:
+    """Evaluates f at K candidates per chain in one batch, with everything else as it is in the chain.
+
+    Needs no backward pass; an encoder is not run unless a candidate changes what it reads.
+
+    Args:
+        log_density: f, shape (N,).
+        chain: N chains.
+        candidates: the blocks that differ, each of shape (N, K, *position_shape).
+
+    Returns:
+        f, shape (N, K), nats.
+    """
+    num_chains, num_candidates = next(iter(candidates.values())).shape[:2]
+
+    def repeat(value: Tensor) -> Tensor:
+        return value.repeat_interleave(num_candidates, dim=0)
+
+    moved = {name: value.flatten(0, 1) for name, value in candidates.items()}
+    encoded_blocks = getattr(log_density, "encoded_blocks", ())
+    keeps_encoding = bool(encoded_blocks) and not moved.keys() & set(encoded_blocks)
+    position = {
+        name: moved[name] if name in moved else repeat(value)
+        for name, value in chain.position.items()
+        if not (keeps_encoding and name in encoded_blocks)
+    }
+    if keeps_encoding:
+        encoding = chain.encoding or _encode(log_density, chain.position)  # type: ignore[arg-type]
+        f = log_density.head(repeat(encoding.features), position)  # type: ignore[attr-defined]
+    else:
+        f = log_density(position)
+    return _checked(f, num_chains * num_candidates).reshape(num_chains, num_candidates)

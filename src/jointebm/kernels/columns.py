@@ -1,0 +1,92 @@
+"""The discrete blocks of a space side by side, as one matrix of columns.
+
+A binary variable is one column, a categorical variable one column per class. Kernels over many blocks work on these
+columns and never loop over variables.
+
+Legend: N chains, V variables, M columns.
+"""
+
+from collections.abc import Mapping
+from functools import lru_cache
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from jointebm.blocks import Binary, Continuous
+from jointebm.spaces import Space
+
+__all__ = ["Columns", "columns_of"]
+
+
+class Columns(NamedTuple):
+    """Which variable each column belongs to.
+
+    Args:
+        space: the space.
+        blocks: the discrete blocks, in the order of their columns.
+        widths: number of columns of each block.
+        variable: the variable of each column, shape (M,), int64.
+        is_binary: whether a column is a binary variable, shape (M,), bool.
+        first: first column of each variable, shape (V,), int64.
+        num_classes: number of classes of each variable, shape (V,), int64.
+    """
+
+    space: Space
+    blocks: tuple[str, ...]
+    widths: tuple[int, ...]
+    variable: Tensor
+    is_binary: Tensor
+    first: Tensor
+    num_classes: Tensor
+
+    def join(self, parts: Mapping[str, Tensor]) -> Tensor:
+        """Lays positions or scores of the blocks side by side, shape (N, M)."""
+        flat = [parts[name].reshape(len(parts[name]), -1) for name in self.blocks]
+        return flat[0] if len(flat) == 1 else torch.cat(flat, dim=1)
+
+    def split(self, joined: Tensor) -> dict[str, Tensor]:
+        """The inverse of `join`; leading axes before the last are kept."""
+        parts = joined.split(list(self.widths), dim=-1)
+        return {
+            name: part.reshape(*joined.shape[:-1], *self.space[name].position_shape)
+            for name, part in zip(self.blocks, parts, strict=True)
+        }
+
+    def join_free(self, free: Mapping[str, Tensor], num_chains: int) -> Tensor:
+        """What may move, per variable, shape (N, V); blocks that `free` leaves out are clamped."""
+        masks = []
+        for name in self.blocks:
+            shape = (num_chains, *self.space[name].variable_shape)
+            mask = free.get(name)
+            if mask is None:
+                mask = torch.zeros(shape, dtype=torch.bool, device=self.variable.device)
+            masks.append(mask.expand(shape).reshape(num_chains, -1))
+        return masks[0] if len(masks) == 1 else torch.cat(masks, dim=1)
+
+
+@lru_cache(maxsize=64)
+def columns_of(space: Space, blocks: tuple[str, ...], device: torch.device) -> Columns:
+    """Builds the columns of some discrete blocks once per device."""
+    widths, is_binary, num_classes = [], [], []
+    for name in blocks:
+        block = space[name]
+        assert not isinstance(block, Continuous)
+        width = len(torch.empty(block.position_shape).reshape(-1))
+        widths.append(width)
+        is_binary += [isinstance(block, Binary)] * width
+        num_classes += block.num_classes_per_variable
+    counts = torch.tensor(num_classes)
+    binary_variables = torch.tensor(
+        [isinstance(space[n], Binary) for n in blocks for _ in range(space[n].num_variables)]
+    )
+    per_variable = torch.where(binary_variables, 1, counts)  # columns of each variable
+    return Columns(
+        space,
+        blocks,
+        tuple(widths),
+        variable=torch.arange(len(counts)).repeat_interleave(per_variable).to(device),
+        is_binary=torch.tensor(is_binary).to(device),
+        first=(per_variable.cumsum(0) - per_variable).to(device),
+        num_classes=counts.to(device),
+    )

@@ -1,0 +1,74 @@
+"""Unadjusted Langevin dynamics on one continuous block (Eq. 3)."""
+
+import math
+from dataclasses import dataclass
+
+import torch
+
+from jointebm.draws import Generator, normal
+from jointebm.kernels.chain import Chain, Info, LogDensity, anything_free, evaluate, scored
+from jointebm.spaces import Mask
+
+__all__ = ["Langevin"]
+
+
+def check_positive(kernel: object, *names: str) -> None:
+    """Raises unless each named field of a kernel is a positive, finite number."""
+    for name in names:
+        value = getattr(kernel, name)
+        if not 0 < value < math.inf:
+            raise ValueError(f"{type(kernel).__name__}: {name} must be a positive number, got {value}")
+
+
+@dataclass(frozen=True)
+class Langevin:
+    """Moves a continuous block along its score, with noise, and never rejects (Eq. 3).
+
+    x' = x + step_size^2 / (2 temperature) * score_x(x, y) + step_size * noise
+
+    Unadjusted: as step_size -> 0 it leaves exp(f / temperature) invariant, and at any other step size only
+    approximately. With temperature != 1, alternating it with a kernel that moves y at temperature 1 (as the paper does)
+    has no single joint target: no density has both conditionals.
+
+    Args:
+        block: name of a continuous block.
+        step_size: eps > 0, in the block's position units.
+        temperature: lambda > 0.
+
+    References:
+        Kelly & Grathwohl 2021, Eq. 3. Welling & Teh 2011.
+
+    Example:
+        >>> import torch
+        >>> from jointebm import kernels
+        >>> def log_density(position): return -0.5 * position["x"].square()
+        >>> chain = kernels.evaluate(log_density, {"x": torch.zeros(1000)})
+        >>> kernel, generator = Langevin(block="x", step_size=0.5), torch.Generator().manual_seed(0)
+        >>> for _ in range(100):
+        ...     chain, info = kernel.step(log_density, chain, free={"x": torch.tensor([True])}, generator=generator)
+        >>> bool(abs(chain.position["x"].var() - 1) < 0.2)
+        True
+    """
+
+    block: str
+    step_size: float
+    temperature: float = 1.0
+
+    uses_score = True
+
+    def __post_init__(self) -> None:
+        check_positive(self, "step_size", "temperature")
+
+    @torch.no_grad()
+    def step(self, log_density: LogDensity, chain: Chain, *, free: Mask, generator: Generator) -> tuple[Chain, Info]:
+        """Moves each chain once; costs one evaluation, or none if the whole block is clamped."""
+        info = Info(torch.ones_like(chain.f), torch.ones_like(chain.f, dtype=torch.bool))
+        if not anything_free(free, self.block):
+            return chain, info
+        chain = scored(log_density, chain)
+        assert chain.score is not None
+        x = chain.position[self.block]
+        drift = self.step_size**2 / (2 * self.temperature) * chain.score[self.block]  # Eq. 3
+        moved = x + drift + self.step_size * normal(x, generator)
+        position = {**chain.position, self.block: torch.where(free[self.block], moved, x)}
+        return evaluate(log_density, position, previous=chain), info

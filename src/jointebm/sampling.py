@@ -1,0 +1,237 @@
+"""Runs kernels: Algorithm 1 from noise or from given positions, with any values held still.
+
+Legend: N chains, T kept states.
+"""
+
+from collections.abc import Callable, Iterator
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from jointebm.draws import Generator
+from jointebm.kernels import Chain, Info, Kernel, LogDensity, evaluate, settle
+from jointebm.noise import Noise
+from jointebm.spaces import Mask, Position, Space, Values
+
+__all__ = ["Samples", "Trajectory", "run_chain", "sample", "sample_trajectory"]
+
+
+class Samples(NamedTuple):
+    """Where N chains ended.
+
+    Args:
+        values: per block, shape (N, *variable_shape), in the user's units.
+        chain: the last positions with f and score.
+        accept_rate: mean accept_prob of each kernel of the cycle over steps and chains, in order; empty without steps.
+        num_steps: steps done; fewer than asked if `interrupted`.
+        interrupted: whether Ctrl-C ended the run early.
+    """
+
+    values: dict[str, Tensor]
+    chain: Chain
+    accept_rate: tuple[float, ...]
+    num_steps: int
+    interrupted: bool
+
+
+class Trajectory(NamedTuple):
+    """States of N chains along the way.
+
+    Args:
+        values: per block, shape (T, N, *variable_shape), in the user's units.
+        f: log-density of the kept states, shape (T, N), nats.
+        samples: where the chains ended.
+    """
+
+    values: dict[str, Tensor]
+    f: Tensor
+    samples: Samples
+
+
+def run_chain(
+    log_density: LogDensity, kernel: Kernel, chain: Chain, *, free: Mask, generator: Generator
+) -> Iterator[tuple[Chain, tuple[Info, ...]]]:
+    """Yields the chain and what each kernel did after every step, without end; nothing in the loop waits for the device."""
+    free = settle(free)
+    while True:
+        chain, info = kernel.step(log_density, chain, free=free, generator=generator)
+        yield chain, _flat(info)
+
+
+def sample(
+    log_density: LogDensity,
+    space: Space,
+    kernel: Kernel,
+    *,
+    num_chains: int,
+    num_steps: int,
+    given: Values | None = None,
+    init: Position | Noise | None = None,
+    generator: Generator,
+    progress: Callable[[int], object] | None = None,
+) -> Samples:
+    """Samples every free variable given the rest: Algorithm 1 with the given values clamped.
+
+    Chains start from noise as App. B says if `init` is a `Noise`, and are approximate samples after finitely many
+    steps; with an unadjusted kernel they stay approximate. A clamped entry is bit for bit the same after any number of
+    steps. Ctrl-C returns the chains as they are, with `interrupted=True`.
+
+    Args:
+        log_density: f, a model or any callable from a position to shape (N,).
+        space: the blocks.
+        kernel: what moves the chains.
+        num_chains: number of chains N >= 1.
+        num_steps: kernel steps >= 0.
+        given: per block, values that broadcast to (N, *variable_shape); NaN, -1 or an absent block is free.
+        init: where free entries start: positions (leading axis N), a `Noise`, or None for uniform noise.
+        generator: source of all draws.
+        progress: called with the number of steps done after each step.
+
+    Returns:
+        `Samples`.
+
+    Raises:
+        FloatingPointError: f is not finite at the start, or f or an acceptance probability is not at the end.
+
+    References:
+        Kelly & Grathwohl 2021, Algorithm 1, Sec. 5, App. B.
+
+    Example:
+        >>> from jointebm import Binary, Continuous, Space, kernels
+        >>> space = Space(x=Continuous(), y=Binary())
+        >>> def log_density(position): return -0.5 * (position["x"] - 4 * position["y"]).square()
+        >>> kernel = kernels.Cycle((kernels.Gibbs(space), kernels.MALA(block="x", step_size=1.0)))
+        >>> samples = sample(log_density, space, kernel, num_chains=500, num_steps=50, given={"y": 1},
+        ...                  generator=torch.Generator().manual_seed(0))
+        >>> bool(abs(samples.values["x"].mean() - 4) < 0.2)
+        True
+    """
+    return _run(
+        log_density,
+        space,
+        kernel,
+        num_chains,
+        num_steps,
+        given,
+        init,
+        generator,
+        progress,
+        keep=lambda step, chain: None,
+    )
+
+
+def sample_trajectory(
+    log_density: LogDensity,
+    space: Space,
+    kernel: Kernel,
+    *,
+    num_chains: int,
+    num_steps: int,
+    thin: int = 1,
+    given: Values | None = None,
+    init: Position | Noise | None = None,
+    generator: Generator,
+    progress: Callable[[int], object] | None = None,
+) -> Trajectory:
+    """Samples as `sample` does and keeps every `thin`-th state on the way.
+
+    Args:
+        log_density: as for `sample`, and so the other arguments.
+        thin: keep the state after every `thin`-th step, >= 1. T = num_steps // thin, fewer if interrupted.
+
+    Returns:
+        `Trajectory`.
+
+    Example:
+        >>> from jointebm import Binary, Space, kernels
+        >>> space = Space(y=Binary())
+        >>> trajectory = sample_trajectory(lambda position: position["y"], space, kernels.Gibbs(space), num_chains=3,
+        ...                                num_steps=10, thin=2, generator=torch.Generator())
+        >>> trajectory.values["y"].shape
+        torch.Size([5, 3])
+    """
+    if thin < 1:
+        raise ValueError(f"sample_trajectory: thin must be >= 1, got {thin}")
+    kept: list[Chain] = []
+
+    def keep(step: int, chain: Chain) -> None:
+        if step % thin == 0:
+            kept.append(chain._replace(score=None, encoding=None))
+
+    samples = _run(log_density, space, kernel, num_chains, num_steps, given, init, generator, progress, keep=keep)
+    if not kept:
+        empty = {name: value[None][:0] for name, value in samples.values.items()}
+        return Trajectory(empty, samples.chain.f[None][:0], samples)
+    decoded = [space.decode(chain.position) for chain in kept]
+    values = {name: torch.stack([value[name] for value in decoded]) for name in space}
+    return Trajectory(values, torch.stack([chain.f for chain in kept]), samples)
+
+
+def _run(
+    log_density: LogDensity,
+    space: Space,
+    kernel: Kernel,
+    num_chains: int,
+    num_steps: int,
+    given: Values | None,
+    init: Position | Noise | None,
+    generator: Generator,
+    progress: Callable[[int], object] | None,
+    keep: Callable[[int, Chain], None],
+) -> Samples:
+    if num_chains < 1 or num_steps < 0:
+        raise ValueError(f"sample: needs num_chains >= 1 and num_steps >= 0, got {num_chains} and {num_steps}")
+    if isinstance(init, Noise):
+        init = init.draw(num_chains, generator=generator)
+    position, free = space.clamp(given, num_chains=num_chains, generator=generator, init=init)
+    chain = evaluate(log_density, position, with_score=kernel.uses_score)
+    check_finite(chain, space, "at the start of the chains")
+    accept_probs: list[Tensor] = []
+    interrupted = False
+    steps = run_chain(log_density, kernel, chain, free=free, generator=generator)
+    try:
+        for step in range(1, num_steps + 1):
+            chain, infos = next(steps)
+            accept_probs.append(torch.stack([info.accept_prob.mean() for info in infos]))
+            keep(step, chain)
+            if progress is not None:
+                progress(step)
+    except KeyboardInterrupt:
+        interrupted = True
+    check_finite(chain, space, f"after {len(accept_probs)} steps")
+    accept_rate = torch.stack(accept_probs).mean(dim=0) if accept_probs else torch.empty(0)
+    if not bool(accept_rate.isfinite().all()):
+        raise FloatingPointError(
+            f"log-density: was not a number at some proposal within {len(accept_probs)} steps. Try a smaller step size, "
+            "or check the log-density for overflow"
+        )
+    return Samples(space.decode(chain.position), chain, tuple(accept_rate.tolist()), len(accept_probs), interrupted)
+
+
+def check_finite(chain: Chain, space: Space, when: str) -> None:
+    """Raises, naming the block and row, if a position or f is not finite. Waits for the device.
+
+    Args:
+        chain: the chain to look at.
+        space: its space.
+        when: completes the message, such as "after 20 steps".
+    """
+    if bool(chain.f.isfinite().all()) and all(bool(chain.position[name].isfinite().all()) for name in space.continuous):
+        return
+    for name in space:
+        rows = ~chain.position[name].isfinite().reshape(len(chain.f), -1).all(dim=1)
+        if bool(rows.any()):
+            raise FloatingPointError(
+                f"block {name!r}: not finite in row {int(rows.nonzero()[0])} {when} ({int(rows.sum())} of {len(rows)} "
+                "rows). Try a smaller step size, or complete missing entries first"
+            )
+    rows = ~chain.f.isfinite()
+    raise FloatingPointError(
+        f"log-density: f is {float(chain.f[rows][0])} in row {int(rows.nonzero()[0])} {when} ({int(rows.sum())} of "
+        f"{len(rows)} rows). Try a smaller step size or learning rate"
+    )
+
+
+def _flat(info: Any) -> tuple[Info, ...]:
+    return (info,) if isinstance(info, Info) else tuple(single for part in info for single in _flat(part))

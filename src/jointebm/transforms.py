@@ -1,0 +1,72 @@
+"""Bijections between the values a user sees and the unbounded positions a kernel moves."""
+
+import math
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+__all__ = ["TRANSFORMS", "Identity", "Logit", "Transform"]
+
+
+@dataclass(frozen=True)
+class Identity:
+    """Values are positions.
+
+    Example:
+        >>> Identity().forward(torch.tensor([2.0]))
+        tensor([2.])
+    """
+
+    name: ClassVar[str] = "identity"
+    domain: ClassVar[tuple[float, float]] = (-math.inf, math.inf)
+
+    def forward(self, values: Tensor) -> Tensor:
+        return values
+
+    def inverse(self, position: Tensor) -> Tensor:
+        return position
+
+
+@dataclass(frozen=True)
+class Logit:
+    """The paper's logit of values in [0, 1] (App. B.2.1), with its exact inverse.
+
+    forward: p = v * (1 - 2 margin) + margin, position = log(p / (1 - p)).
+
+    A position beyond the logit of the margin lies outside the image of [0, 1]; `inverse` maps it to a value just
+    outside [0, 1] rather than clipping it, so that the two directions stay exact inverses.
+
+    Args:
+        margin: distance kept from 0 and 1, in (0, 0.5); the paper uses 1e-6.
+
+    References:
+        Kelly & Grathwohl 2021, App. B.2.1.
+
+    Example:
+        >>> logit = Logit(margin=1e-6)
+        >>> values = torch.tensor([0.0, 0.25, 1.0], dtype=torch.float64)
+        >>> torch.allclose(logit.inverse(logit.forward(values)), values, atol=1e-12)
+        True
+    """
+
+    margin: float = 1e-6
+
+    name: ClassVar[str] = "logit"
+    domain: ClassVar[tuple[float, float]] = (0.0, 1.0)
+
+    def __post_init__(self) -> None:
+        if not 0 < self.margin < 0.5:
+            raise ValueError(f"Logit: margin must lie in (0, 0.5), got {self.margin}")
+
+    def forward(self, values: Tensor) -> Tensor:
+        return torch.logit(values * (1 - 2 * self.margin) + self.margin)
+
+    def inverse(self, position: Tensor) -> Tensor:
+        return (torch.sigmoid(position) - self.margin) / (1 - 2 * self.margin)
+
+
+Transform = Identity | Logit
+
+TRANSFORMS: dict[str, type[Identity] | type[Logit]] = {kind.name: kind for kind in (Identity, Logit)}
