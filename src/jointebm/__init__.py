@@ -1,8 +1,49 @@
-"""One energy-based model of the joint density of mixed continuous and discrete data."""
+"""One energy-based model of the joint density of mixed continuous and discrete data.
 
-from jointebm import energies, kernels
+log p(x, y) = f(x, y) - log Z, after Kelly & Grathwohl 2021, "No conditional models for me".
+"""
+
+from importlib.metadata import version
+
+from jointebm import energies, kernels, objectives
 from jointebm.blocks import Binary, Categorical, Continuous
 from jointebm.buffer import ReplayBuffer
+from jointebm.conditioning import Prediction, predict
+from jointebm.energies import BilinearEnergy, ConcatEnergy, JEMEnergy
+from jointebm.kernels import KernelSpec
+from jointebm.models import Model, ModelConfig, load
 from jointebm.noise import Noise
-from jointebm.sampling import sample, sample_trajectory
+from jointebm.sampling import Samples, Trajectory, sample, sample_trajectory
 from jointebm.spaces import Space
+from jointebm.training import Metrics, TrainConfig, Trainer
+
+__version__ = version("jointebm")
+
+__all__ = [
+    "BilinearEnergy",
+    "Binary",
+    "Categorical",
+    "ConcatEnergy",
+    "Continuous",
+    "JEMEnergy",
+    "KernelSpec",
+    "Metrics",
+    "Model",
+    "ModelConfig",
+    "Noise",
+    "Prediction",
+    "ReplayBuffer",
+    "Samples",
+    "Space",
+    "TrainConfig",
+    "Trainer",
+    "Trajectory",
+    "__version__",
+    "energies",
+    "kernels",
+    "load",
+    "objectives",
+    "predict",
+    "sample",
+    "sample_trajectory",
+]

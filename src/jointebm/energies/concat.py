@@ -86,14 +86,13 @@ class ConcatEnergy(nn.Module):
 
     def head(self, features: Tensor, position: Position) -> Tensor:
         """Everything after `encode`: f, shape (N,)."""
-        first = self._first
+        first, last = self._first, self._last
         if self._y.names:
             hidden = features + linear(self._y(position), first.weight[:, -self._y.width :], first.bias)
         else:
             hidden = features + first.bias
         for layer in list(self.net)[1:-1]:
             hidden = layer(hidden)
-        last = self.net[-1]
         with torch.autocast(features.device.type, enabled=False):
             return last(hidden.to(last.weight.dtype)).squeeze(1)
 
@@ -106,6 +105,12 @@ class ConcatEnergy(nn.Module):
 
     @property
     def _first(self) -> nn.Linear:
-        first = self.net[0]
-        assert isinstance(first, nn.Linear)
-        return first
+        layer = self.net[0]
+        assert isinstance(layer, nn.Linear)
+        return layer
+
+    @property
+    def _last(self) -> nn.Linear:
+        layer = self.net[-1]
+        assert isinstance(layer, nn.Linear)
+        return layer

@@ -13,10 +13,11 @@ from jointebm.kernels.chain import (
     settle,
 )
 from jointebm.kernels.cycle import Cycle
-from jointebm.kernels.gibbs import Gibbs, log_conditionals
+from jointebm.kernels.gibbs import Gibbs
 from jointebm.kernels.gibbs_with_gradients import GibbsWithGradients
 from jointebm.kernels.langevin import Langevin
 from jointebm.kernels.mala import MALA
+from jointebm.kernels.spec import KernelSpec
 
 __all__ = [
     "MALA",
@@ -27,12 +28,12 @@ __all__ = [
     "GibbsWithGradients",
     "Info",
     "Kernel",
+    "KernelSpec",
     "Langevin",
     "LogDensity",
     "Score",
     "evaluate",
     "evaluate_candidates",
-    "log_conditionals",
     "scored",
     "settle",
 ]

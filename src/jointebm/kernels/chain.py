@@ -266,36 +266,41 @@ def _checked(f: Tensor, num_chains: int) -> Tensor:
     return f
 
 
-@torch.no_grad()
-def evaluate_candidates(log_density: LogDensity, chain: Chain, candidates: Position) -> Tensor:
-    """Evaluates f at K candidates per chain in one batch, with everything else as it is in the chain.
+def evaluate_candidates(
+    log_density: LogDensity, position: Position, candidates: Position, *, features: Tensor | None = None
+) -> Tensor:
+    """Evaluates f at K candidates per row in one batch, with everything else as it is in the row.
 
-    Needs no backward pass; an encoder is not run unless a candidate changes what it reads.
+    Runs an encoder at most once per row, and not at all if its features are given, unless a candidate changes what it
+    reads. Gradients flow to parameters if they are enabled.
 
     Args:
         log_density: f, shape (N,).
-        chain: N chains.
+        position: N rows; blocks that `candidates` names are ignored and may be absent.
         candidates: the blocks that differ, each of shape (N, K, *position_shape).
+        features: the encoding of the rows, if it is known.
 
     Returns:
         f, shape (N, K), nats.
+
+    Example:
+        >>> rows, candidates = {"x": torch.tensor([1.0, 2.0])}, {"y": torch.tensor([[0.0, 1.0], [2.0, 3.0]])}
+        >>> evaluate_candidates(lambda position: position["x"] * position["y"], rows, candidates)
+        tensor([[0., 1.],
+                [4., 6.]])
     """
-    num_chains, num_candidates = next(iter(candidates.values())).shape[:2]
-
-    def repeat(value: Tensor) -> Tensor:
-        return value.repeat_interleave(num_candidates, dim=0)
-
-    moved = {name: value.flatten(0, 1) for name, value in candidates.items()}
+    num_rows, num_candidates = next(iter(candidates.values())).shape[:2]
     encoded_blocks = getattr(log_density, "encoded_blocks", ())
-    keeps_encoding = bool(encoded_blocks) and not moved.keys() & set(encoded_blocks)
-    position = {
-        name: moved[name] if name in moved else repeat(value)
-        for name, value in chain.position.items()
-        if not (keeps_encoding and name in encoded_blocks)
-    }
+    keeps_encoding = bool(encoded_blocks) and not candidates.keys() & set(encoded_blocks)
+    crossed = {
+        name: value.repeat_interleave(num_candidates, dim=0)
+        for name, value in position.items()
+        if name not in candidates and not (keeps_encoding and name in encoded_blocks)
+    } | {name: value.flatten(0, 1) for name, value in candidates.items()}
     if keeps_encoding:
-        encoding = chain.encoding or _encode(log_density, chain.position)  # type: ignore[arg-type]
-        f = log_density.head(repeat(encoding.features), position)  # type: ignore[attr-defined]
+        if features is None:
+            features = log_density.encode(position)  # type: ignore[attr-defined]
+        f = log_density.head(features.repeat_interleave(num_candidates, dim=0), crossed)  # type: ignore[attr-defined]
     else:
-        f = log_density(position)
-    return _checked(f, num_chains * num_candidates).reshape(num_chains, num_candidates)
+        f = log_density(crossed)
+    return _checked(f, num_rows * num_candidates).reshape(num_rows, num_candidates)

@@ -6,6 +6,7 @@ columns and never loop over variables.
 Legend: N chains, V variables, M columns.
 """
 
+import math
 from collections.abc import Mapping
 from functools import lru_cache
 from typing import NamedTuple
@@ -28,8 +29,10 @@ class Columns(NamedTuple):
         widths: number of columns of each block.
         variable: the variable of each column, shape (M,), int64.
         is_binary: whether a column is a binary variable, shape (M,), bool.
-        first: first column of each variable, shape (V,), int64.
+        num_variables: number of variables V.
         num_classes: number of classes of each variable, shape (V,), int64.
+        class_of_column: the class that a 1 in a column stands for, shape (M,), int64.
+        max_classes: the largest number of classes of any variable.
     """
 
     space: Space
@@ -37,8 +40,10 @@ class Columns(NamedTuple):
     widths: tuple[int, ...]
     variable: Tensor
     is_binary: Tensor
-    first: Tensor
+    num_variables: int
     num_classes: Tensor
+    class_of_column: Tensor
+    max_classes: int
 
     def join(self, parts: Mapping[str, Tensor]) -> Tensor:
         """Lays positions or scores of the blocks side by side, shape (N, M)."""
@@ -68,25 +73,29 @@ class Columns(NamedTuple):
 @lru_cache(maxsize=64)
 def columns_of(space: Space, blocks: tuple[str, ...], device: torch.device) -> Columns:
     """Builds the columns of some discrete blocks once per device."""
-    widths, is_binary, num_classes = [], [], []
+    widths: list[int] = []
+    num_classes: list[int] = []
     for name in blocks:
         block = space[name]
         assert not isinstance(block, Continuous)
-        width = len(torch.empty(block.position_shape).reshape(-1))
-        widths.append(width)
-        is_binary += [isinstance(block, Binary)] * width
+        widths.append(math.prod(block.position_shape))
         num_classes += block.num_classes_per_variable
     counts = torch.tensor(num_classes)
-    binary_variables = torch.tensor(
-        [isinstance(space[n], Binary) for n in blocks for _ in range(space[n].num_variables)]
+    binary = torch.tensor(
+        [isinstance(space[name], Binary) for name in blocks for _ in range(space[name].num_variables)]
     )
-    per_variable = torch.where(binary_variables, 1, counts)  # columns of each variable
+    width = torch.where(binary, 1, counts)  # columns of each variable
+    first = width.cumsum(0) - width
+    variable = torch.arange(len(counts)).repeat_interleave(width)
+    class_of_column = torch.where(binary[variable], 1, torch.arange(len(variable)) - first[variable])
     return Columns(
         space,
         blocks,
         tuple(widths),
-        variable=torch.arange(len(counts)).repeat_interleave(per_variable).to(device),
-        is_binary=torch.tensor(is_binary).to(device),
-        first=(per_variable.cumsum(0) - per_variable).to(device),
+        variable=variable.to(device),
+        is_binary=binary[variable].to(device),
+        num_variables=len(counts),
         num_classes=counts.to(device),
+        class_of_column=class_of_column.to(device),
+        max_classes=max(num_classes),
     )

@@ -11,12 +11,12 @@ import torch
 from torch import Tensor
 
 from jointebm.draws import Generator, choose
-from jointebm.kernels.chain import Chain, Info, LogDensity, anything_free, evaluate_candidates
+from jointebm.kernels.chain import Chain, Info, LogDensity, anything_free, evaluate_candidates, where_rows
 from jointebm.kernels.columns import Columns, columns_of
 from jointebm.kernels.gibbs_with_gradients import chosen_blocks
 from jointebm.spaces import Mask, Space
 
-__all__ = ["Gibbs", "log_conditionals"]
+__all__ = ["Gibbs", "draw_variable"]
 
 
 @dataclass(frozen=True)
@@ -73,71 +73,48 @@ class Gibbs:
                 movable = free_variables.any(dim=1)
                 log_weights = torch.where(free_variables | ~movable[:, None], 0.0, -torch.inf)
                 variable = choose(log_weights.to(chain.f.dtype), generator)
-                chain, moved = _draw_variable(columns, log_density, chain, variable, movable, generator), movable
+                chain, _ = draw_variable(columns, log_density, chain, variable, movable, generator)
+                moved = movable
             else:
-                for index in range(len(columns.first)):
+                for index in range(columns.num_variables):
                     variable = torch.full_like(chain.f, index, dtype=torch.int64)
-                    chain = _draw_variable(columns, log_density, chain, variable, free_variables[:, index], generator)
+                    chain, _ = draw_variable(columns, log_density, chain, variable, free_variables[:, index], generator)
                 moved = free_variables.any(dim=1)
         return chain, Info(moved.to(chain.f.dtype), moved)
 
 
-def log_conditionals(log_density: LogDensity, chain: Chain, space: Space, block: str, variable: int) -> Tensor:
-    """Log of the exact conditional of one discrete variable given all else, at each chain.
+def draw_variable(
+    columns: Columns, log_density: LogDensity, chain: Chain, variable: Tensor, movable: Tensor, generator: Generator
+) -> tuple[Chain, Tensor]:
+    """Draws one discrete variable of each movable chain from its exact conditional, and returns that conditional too.
 
     Args:
+        columns: the discrete blocks side by side.
         log_density: f, shape (N,).
         chain: N chains.
-        space: their space.
-        block: name of a discrete block.
-        variable: number of the variable within the block.
+        variable: number of the variable to draw in each chain, shape (N,), int64, in the order of `columns`.
+        movable: chains in which it may move, shape (N,), bool.
+        generator: source of the draws.
 
     Returns:
-        Normalised log-probabilities, shape (N, K), nats.
-
-    Example:
-        >>> from jointebm import Categorical, Space, kernels
-        >>> def log_density(position): return position["y"] @ torch.tensor([1.0, 2.0]).log()
-        >>> chain = kernels.evaluate(log_density, {"y": torch.eye(2)}, with_score=False)
-        >>> log_conditionals(log_density, chain, Space(y=Categorical(2)), "y", 0).exp()
-        tensor([[0.3333, 0.6667],
-                [0.3333, 0.6667]])
+        (chain, probs): the moved chains, and the probability of each class, shape (N, K), 0 for classes that a variable
+        does not have.
     """
-    columns = columns_of(space, (block,), chain.f.device)
-    index = torch.full_like(chain.f, variable, dtype=torch.int64)
-    candidates = _candidates(columns, chain.position, index, int(columns.num_classes[variable]))
-    return evaluate_candidates(log_density, chain, candidates).log_softmax(dim=1)
-
-
-def _draw_variable(
-    columns: Columns, log_density: LogDensity, chain: Chain, variable: Tensor, movable: Tensor, generator: Generator
-) -> Chain:
-    """Draws variable number `variable` (N,) of each movable chain from its conditional."""
-    num_classes = max(block_classes for name in columns.blocks for block_classes in _counts(columns, name))
-    candidates = _candidates(columns, chain.position, variable, num_classes)
-    f = evaluate_candidates(log_density, chain, candidates)  # (N, K)
-    absent = torch.arange(num_classes, device=f.device) >= columns.num_classes[variable][:, None]
-    chosen = choose(f.masked_fill(absent, -torch.inf), generator)  # (N,)
+    candidates = _candidates(columns, chain.position, variable)
+    features = None if chain.encoding is None else chain.encoding.features
+    f = evaluate_candidates(log_density, chain.position, candidates, features=features)  # (N, K)
+    absent = torch.arange(f.shape[1], device=f.device) >= columns.num_classes[variable][:, None]
+    f = f.masked_fill(absent, -torch.inf)
+    chosen = choose(f, generator)  # (N,)
     rows = torch.arange(len(f), device=f.device)
-    position = {
-        name: torch.where(movable.reshape(-1, *[1] * (old.ndim - 1)), candidates[name][rows, chosen], old)
-        for name, old in chain.position.items()
-        if name in candidates
-    }
-    return Chain({**chain.position, **position}, torch.where(movable, f[rows, chosen], chain.f), None, chain.encoding)
+    moved = {name: where_rows(movable, new[rows, chosen], chain.position[name]) for name, new in candidates.items()}
+    f_moved = torch.where(movable, f[rows, chosen], chain.f)
+    return Chain({**chain.position, **moved}, f_moved, None, chain.encoding), f.softmax(dim=1)
 
 
-def _candidates(
-    columns: Columns, position: Mapping[str, Tensor], variable: Tensor, num_classes: int
-) -> dict[str, Tensor]:
+def _candidates(columns: Columns, position: Mapping[str, Tensor], variable: Tensor) -> dict[str, Tensor]:
     """The position with each class in turn in the given variable, per block (N, K, *position_shape)."""
     y = columns.join(position)[:, None]  # (N, 1, M)
     of_variable = (columns.variable == variable[:, None])[:, None]  # (N, 1, M)
-    classes = torch.arange(num_classes, device=y.device)[None, :, None]  # (1, K, 1)
-    class_of_column = torch.arange(y.shape[-1], device=y.device) - columns.first[columns.variable]
-    class_of_column = torch.where(columns.is_binary, 1, class_of_column)
-    return columns.split(torch.where(of_variable, (class_of_column == classes).to(y.dtype), y))
-
-
-def _counts(columns: Columns, name: str) -> tuple[int, ...]:
-    return columns.space[name].num_classes_per_variable  # type: ignore[union-attr]
+    classes = torch.arange(columns.max_classes, device=y.device)[None, :, None]  # (1, K, 1)
+    return columns.split(torch.where(of_variable, (columns.class_of_column == classes).to(y.dtype), y))

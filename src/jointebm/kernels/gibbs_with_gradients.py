@@ -92,8 +92,7 @@ def _log_proposal(columns: Columns, y: Tensor, score: Tensor, free_columns: Tens
     """Log of the proposal over moves, (N, M), and whether a chain has any legal move at all, (N,)."""
     # Eq. 5: (y' - y)^T score is what the move gains; a binary flip gains in its own column, a change of class gains the
     # new class's column and loses the current one's.
-    num_variables = len(columns.first)
-    lost = y.new_zeros(len(y), num_variables).index_add_(1, columns.variable, y * score)[:, columns.variable]
+    lost = y.new_zeros(len(y), columns.num_variables).index_add_(1, columns.variable, y * score)[:, columns.variable]
     gains = torch.where(columns.is_binary, (1 - 2 * y) * score, score - lost)
     legal = free_columns & (columns.is_binary | (y < 0.5))  # the current class is no move
     log_weights = (gains / 2).masked_fill(~legal, -torch.inf)  # Eq. 4

@@ -65,8 +65,10 @@ class MALA:
         log_ratio = (
             (proposal.f - chain.f) / self.temperature + self._log_q(x, proposal, mask) - self._log_q(moved, chain, mask)
         )  # (N,)
-        accepted = accept(log_ratio, generator) & mask.expand_as(x).reshape(len(x), -1).any(dim=1)
-        return proposal.where(accepted, chain), Info(log_ratio.clamp(max=0).exp(), accepted)
+        movable = mask.expand_as(x).reshape(len(x), -1).any(dim=1)
+        accepted = accept(log_ratio, generator) & movable
+        accept_prob = torch.where(movable, log_ratio.clamp(max=0).exp(), 0)
+        return proposal.where(accepted, chain), Info(accept_prob, accepted)
 
     def _mean(self, chain: Chain) -> Tensor:
         assert chain.score is not None

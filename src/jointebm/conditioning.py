@@ -1,0 +1,244 @@
+"""Prediction: any discrete variables given whatever is known of a row (Sec. 5).
+
+Legend: N rows, R chains per row, V discrete variables, M their columns, C configurations of a piece.
+"""
+
+import itertools
+from collections.abc import Sequence
+from typing import Literal, NamedTuple
+
+import torch
+from torch import Tensor
+
+from jointebm.draws import Generator
+from jointebm.exact import Tabulated, enumerate_log_density
+from jointebm.kernels import Cycle, LogDensity, evaluate, settle
+from jointebm.kernels.columns import columns_of
+from jointebm.kernels.gibbs import draw_variable
+from jointebm.models import Model
+from jointebm.sampling import check_finite, run_chain
+from jointebm.spaces import Position, Space, Values
+
+__all__ = ["Prediction", "predict"]
+
+MAX_CONFIGURATIONS = 1_000_000
+
+
+class Prediction(NamedTuple):
+    """Predicted labels and how probable every class is.
+
+    Args:
+        labels: per target block, shape (N, *variable_shape), int64.
+        probs: per target block, shape (N, *position_shape): the marginal probability of each class (of the value 1 for
+            a binary variable). For method "sample" these are shares of votes.
+    """
+
+    labels: dict[str, Tensor]
+    probs: dict[str, Tensor]
+
+
+def predict(
+    model: Model,
+    values: Values,
+    target: str | Sequence[str],
+    *,
+    method: Literal["exact", "gibbs", "sample"] = "exact",
+    num_chains: int | None = None,
+    num_steps: int | None = None,
+    generator: Generator | None = None,
+    max_evaluations: int = 65_536,
+) -> Prediction:
+    """Predicts discrete blocks from whatever else is known of each row.
+
+    What is observed is clamped: values of a target that are given stay as they are, so leave out, or set to -1, what is
+    to be predicted. Everything missing is free, so variables that are neither known nor asked for are averaged over.
+
+    - "exact" (the paper's energy-based prediction): enumerates the configurations of all free discrete variables;
+      labels are the most probable configuration, probs its marginals. Needs every continuous entry observed.
+    - "gibbs" (Rao-Blackwellised): sweeps of exact Gibbs draws over the free discrete variables, between them moves of
+      free continuous entries by the model's kernel; probs average the exact conditional of each variable over the last
+      half of the sweeps, labels are their argmax, variable by variable.
+    - "sample" (the paper's sample-based prediction): chains from noise moved by the model's kernel; labels are the vote
+      of their last states, variable by variable, ties going to the lower label.
+
+    Args:
+        model: the model; its space, noise and kernel are used.
+        values: per block, shape (N, *variable_shape); NaN, -1 or an absent block is missing.
+        target: name or names of discrete blocks.
+        method: see above.
+        num_chains: chains R per row; None is the model's (10 in the paper). Not used by "exact".
+        num_steps: kernel steps, for "gibbs" sweeps; None is the model's (200 in the paper), for "gibbs" 20.
+        generator: source of all draws; needed by "gibbs" and "sample".
+        max_evaluations: most rows in one evaluation of the network; bounds memory.
+
+    Returns:
+        `Prediction`.
+
+    Raises:
+        ValueError: the target is not discrete, there are too many configurations to enumerate, or a continuous entry is
+            missing for "exact".
+
+    References:
+        Kelly & Grathwohl 2021, Sec. 5, Eq. 7.
+
+    Example:
+        >>> from jointebm import KernelSpec, ModelConfig, Categorical, Continuous
+        >>> from jointebm.energies import ConcatSpec, MLPSpec
+        >>> space = Space(point=Continuous(2), label=Categorical(3))
+        >>> model = Model(ModelConfig(name="example", data="none", space=space.config,
+        ...                           energy=ConcatSpec(net=MLPSpec(hidden=(16,))), kernel=KernelSpec(step_size=0.1)))
+        >>> prediction = predict(model, {"point": torch.zeros(4, 2)}, "label")
+        >>> prediction.labels["label"].shape, prediction.probs["label"].sum(dim=1)
+        (torch.Size([4]), tensor([1., 1., 1., 1.]))
+    """
+    targets = (target,) if isinstance(target, str) else tuple(target)
+    model.space.require(targets, discrete=True)
+    if method not in ("exact", "gibbs", "sample"):
+        raise ValueError(f"predict: method must be 'exact', 'gibbs' or 'sample', got {method!r}")
+    if method != "exact" and generator is None:
+        raise ValueError(f"predict: method {method!r} draws random numbers; pass a generator")
+    position, observed = model.space.encode(values, device=next(model.parameters()).device)
+    num_rows = len(next(iter(position.values())))
+    num_chains = num_chains or model.config.num_chains
+    if method == "exact":
+        rows_at_once = _rows_for_exact(model.space, observed, max_evaluations)
+    else:
+        widest = max(len(model.noise.parameters[name].flatten()) for name in targets)
+        rows_at_once = max(1, max_evaluations // (num_chains * widest))
+    parts = []
+    for start in range(0, num_rows, rows_at_once):
+        rows = slice(start, start + rows_at_once)
+        part = {name: value[rows] for name, value in position.items()}
+        free = {name: ~mask[rows] for name, mask in observed.items()}
+        if method == "exact":
+            parts.append(_exact(model, part, free, max_evaluations))
+        elif method == "gibbs":
+            assert generator is not None
+            parts.append(_gibbs(model, part, free, num_chains, num_steps or 20, generator))
+        else:
+            assert generator is not None
+            parts.append(_sample(model, part, free, num_chains, num_steps or model.config.num_steps, generator))
+    labels = {name: torch.cat([part.labels[name] for part in parts]) for name in targets}
+    probs = {name: torch.cat([part.probs[name] for part in parts]) for name in targets}
+    return Prediction(labels, probs)
+
+
+def _rows_for_exact(space: Space, observed: Position, max_evaluations: int) -> int:
+    """How many rows to enumerate at once; raises if enumeration is not possible."""
+    for name in space.continuous:
+        complete = observed[name].reshape(len(observed[name]), -1).all(dim=1)
+        if not bool(complete.all()):
+            raise ValueError(
+                f"block {name!r}: has missing entries in row {int((~complete).nonzero()[0])}; method 'exact' enumerates "
+                "discrete variables only. Use method 'gibbs' or 'sample', which also average over missing reals"
+            )
+    free = Space(**{name: space[name] for name in space.discrete if not bool(observed[name].all())} or dict(space))
+    if free.num_configurations > MAX_CONFIGURATIONS:
+        raise ValueError(
+            f"predict: {free.num_configurations} configurations of the free discrete variables are too many to enumerate "
+            f"(at most {MAX_CONFIGURATIONS}); use method 'gibbs' or 'sample'"
+        )
+    return max(1, max_evaluations // free.num_configurations)
+
+
+def _exact(model: Model, position: Position, free: Position, max_evaluations: int) -> Prediction:
+    """Enumerates the blocks in which anything is free; keeps a running maximum and running marginals."""
+    labels = {name: model.space[name].decode(position[name]) for name in model.space.discrete}
+    probs = {name: position[name] for name in model.space.discrete}
+    blocks = {name: model.space[name] for name in model.space.discrete if bool(free[name].any())}
+    if not blocks:
+        return Prediction(labels, probs)
+    space, fixed = Space(**blocks), {name: value for name, value in position.items() if name not in blocks}
+    columns = columns_of(model.space, tuple(blocks), next(iter(position.values())).device)
+    known = columns.join(position).to(torch.float64)  # (N, M), NaN where free
+    observed = (~known.isnan()).to(known.dtype)
+    known = known.nan_to_num()
+    best, best_columns = known.new_full((len(known),), -torch.inf), known
+    log_scale, weights = best, known.new_zeros(len(known), known.shape[1] + 1)
+    for configurations, f in enumerate_log_density(model, space, fixed or position, max_evaluations=max_evaluations):
+        c = columns.join(configurations).to(known.dtype)  # (C, M)
+        mismatches = known @ (1 - c).T + (observed - known) @ c.T  # (N, C) observed columns that differ
+        f = f.to(known.dtype).masked_fill(mismatches > 0.5, -torch.inf)
+        top, index = f.max(dim=1)
+        best_columns = torch.where((top > best)[:, None], c[index], best_columns)
+        best = best.maximum(top)
+        # Sums of exp(f) over the configurations of each column, and over all, relative to the largest f so far.
+        rescale = torch.where(best.isfinite(), (log_scale - best).exp(), 0)
+        terms = torch.where(f.isinf(), 0, (f - best[:, None]).exp())
+        weights = weights * rescale[:, None] + torch.cat([terms @ c, terms.sum(dim=1, keepdim=True)], dim=1)
+        log_scale = best
+    if not bool(best.isfinite().all()):
+        row = int((~best.isfinite()).nonzero()[0])
+        raise FloatingPointError(f"log-density: its maximum over all configurations is {float(best[row])} in row {row}")
+    marginals = (weights[:, :-1] / weights[:, -1:]).to(next(iter(position.values())).dtype)
+    return Prediction(labels | space.decode(columns.split(best_columns)), probs | columns.split(marginals))
+
+
+def _start(
+    model: Model, position: Position, free: Position, num_chains: int, generator: Generator
+) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+    """R chains per row, side by side: the observed entries in place, noise elsewhere; and what may move."""
+    masks = {name: mask.repeat_interleave(num_chains, dim=0) for name, mask in free.items()}
+    noise = model.noise.draw(len(next(iter(masks.values()))), generator=generator)
+    start = {
+        name: torch.where(block.expand(masks[name]), noise[name], position[name].repeat_interleave(num_chains, dim=0))
+        for name, block in model.space.items()
+    }
+    return start, settle(masks)
+
+
+def _sample(
+    model: Model, position: Position, free: Position, num_chains: int, num_steps: int, generator: Generator
+) -> Prediction:
+    """Moves chains by the model's kernel; each class gets the share of chains that end in it."""
+    start, masks = _start(model, position, free, num_chains, generator)
+    log_density: LogDensity = model
+    kernel, space = model.kernel, model.space
+    if not any(name in masks for name in space.continuous):
+        kernel = Cycle(model.config.kernel.build_discrete(space))
+        discrete = Space(**{name: space[name] for name in space.discrete})
+        if space.continuous and discrete.num_configurations <= num_chains * num_steps:
+            # Looking f up costs less than the chains would.
+            fixed = {name: position[name] for name in space.continuous}
+            log_density, space = Tabulated(model, discrete, fixed, num_chains=num_chains), discrete
+            start = {name: start[name] for name in discrete}
+    chain = evaluate(log_density, start, with_score=kernel.uses_score)
+    steps = run_chain(log_density, kernel, chain, free=masks, generator=generator)
+    for chain, _ in itertools.islice(steps, num_steps):
+        pass
+    check_finite(chain, space, f"after {num_steps} steps")
+    return _averaged(model.space, {name: chain.position[name] for name in model.space.discrete}, num_chains)
+
+
+def _gibbs(
+    model: Model, position: Position, free: Position, num_chains: int, num_steps: int, generator: Generator
+) -> Prediction:
+    """Sweeps of exact draws; each class gets its exact conditional, averaged over the last half of the sweeps."""
+    start, masks = _start(model, position, free, num_chains, generator)
+    chain = evaluate(model, start, with_score=False)
+    columns = columns_of(model.space, model.space.discrete, chain.f.device)
+    free_variables = columns.join_free(masks, len(chain.f))  # (N R, V)
+    free_columns = free_variables[:, columns.variable]  # (N R, M)
+    swept = free_variables.any(dim=0).nonzero().flatten().tolist()
+    continuous = model.config.kernel.build_continuous(Space(**{n: b for n, b in model.space.items() if n in masks}))
+    total, num_kept = torch.zeros_like(free_columns, dtype=chain.f.dtype), num_steps - num_steps // 2
+    for step in range(num_steps):
+        for kernel in continuous:
+            chain, _ = kernel.step(model, chain, free=masks, generator=generator)
+        for variable in swept:
+            which = torch.full_like(chain.f, variable, dtype=torch.int64)
+            chain, probs = draw_variable(columns, model, chain, which, free_variables[:, variable], generator)
+            if step >= num_steps - num_kept:
+                of_variable = columns.variable == variable
+                total[:, of_variable] += (
+                    probs[:, 1:2] if columns.is_binary[of_variable].all() else probs[:, : int(of_variable.sum())]
+                )
+    check_finite(chain, model.space, f"after {num_steps} sweeps")
+    average = torch.where(free_columns, total / num_kept, columns.join(chain.position))
+    return _averaged(model.space, columns.split(average), num_chains)
+
+
+def _averaged(space: Space, probs: Position, num_chains: int) -> Prediction:
+    """Averages over the chains of each row; labels are the most probable class of each variable."""
+    averages = {name: value.unflatten(0, (-1, num_chains)).mean(dim=1) for name, value in probs.items()}
+    return Prediction(space.decode(averages), averages)

@@ -1,0 +1,76 @@
+"""What training and evaluation need of data: a space, batches to train on, rows to test on."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from jointebm.draws import Generator, uniform
+from jointebm.spaces import Space
+
+__all__ = ["ArrayDataset", "Dataset"]
+
+
+class Dataset(Protocol):
+    """A source of training batches and test rows over one space."""
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def space(self) -> Space: ...
+
+    def batch(self, num: int, *, generator: Generator) -> dict[str, Tensor]:
+        """Draws a training batch as a position."""
+        ...
+
+    def test(self) -> dict[str, Tensor]:
+        """All test rows as values; the same ones each time."""
+        ...
+
+
+@dataclass(frozen=True)
+class ArrayDataset:
+    """Rows held in memory: quantised images with labels, dequantised afresh in each batch.
+
+    The dequantised pixel is (x + u) / num_levels with u uniform on [0, 1), a density on [0, 1].
+
+    Args:
+        name: name of the data.
+        space: the blocks; exactly one continuous block takes the images.
+        train: per block, the training rows: whole numbers 0 .. num_levels - 1 for images, labels for the rest.
+        held_out: per block, the test rows in the same form.
+        num_levels: number of grey levels of an image.
+
+    References:
+        Kelly & Grathwohl 2021, App. B.2.1 (num_levels 256).
+    """
+
+    name: str
+    space: Space
+    train: Mapping[str, npt.NDArray[np.uint8]]
+    held_out: Mapping[str, npt.NDArray[np.uint8]]
+    num_levels: int
+
+    def batch(self, num: int, *, generator: Generator) -> dict[str, Tensor]:
+        """Draws rows with replacement and dequantises them."""
+        num_rows = len(next(iter(self.train.values())))
+        rows = (uniform(torch.empty(num, dtype=torch.float64), generator) * num_rows).long().numpy()
+        values = {name: torch.from_numpy(array[rows]) for name, array in self.train.items()}
+        return self.space.encode(self._dequantised(values, generator))[0]
+
+    def test(self) -> dict[str, Tensor]:
+        """The test rows, dequantised with the same noise each time."""
+        values = {name: torch.from_numpy(array) for name, array in self.held_out.items()}
+        return self._dequantised(values, torch.Generator().manual_seed(0))
+
+    def _dequantised(self, values: Mapping[str, Tensor], generator: Generator) -> dict[str, Tensor]:
+        dequantised = dict(values)
+        for name in self.space.continuous:
+            levels = values[name].to(torch.get_default_dtype())
+            dequantised[name] = (levels + uniform(levels, generator)) / self.num_levels
+        return dequantised

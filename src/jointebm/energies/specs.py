@@ -1,0 +1,108 @@
+"""Energies as plain data, so that recipes can name them and model folders can rebuild them."""
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+from torch import nn
+
+from jointebm.config import Config
+from jointebm.energies.bilinear import BilinearEnergy
+from jointebm.energies.concat import ConcatEnergy
+from jointebm.energies.inputs import Inputs
+from jointebm.energies.jem import JEMEnergy
+from jointebm.energies.networks import MLP, Activation, ConvEncoder
+from jointebm.spaces import Space
+
+__all__ = ["BilinearSpec", "ConcatSpec", "ConvSpec", "EnergySpec", "JEMSpec", "MLPSpec"]
+
+Width = Annotated[int, Field(ge=1)]
+Scale = dict[str, float]
+
+
+class MLPSpec(Config):
+    """An `MLP`, but for the widths of its two ends, which follow from the space.
+
+    Example:
+        >>> MLPSpec(hidden=(256, 256, 256)).build(8, 1)[0]
+        Linear(in_features=8, out_features=256, bias=True)
+    """
+
+    hidden: tuple[Width, ...] = Field(description="widths of the hidden layers")
+    activation: Activation = Field("elu", description="elu or silu")
+
+    def build(self, in_features: int, out_features: int) -> MLP:
+        """Makes the network, with freshly drawn weights."""
+        return MLP(in_features, self.hidden, out_features, activation=self.activation)
+
+
+class ConvSpec(Config):
+    """A `ConvEncoder` of square images."""
+
+    side: Width = Field(description="pixels per side of the image; divisible by 2 in every stage")
+    channels: tuple[Width, ...] = Field((16, 32, 64, 128), description="channels after each convolution but the last")
+    out_channels: Width = Field(16, description="channels after the last, 1x1 convolution")
+    activation: Activation = Field("silu", description="elu or silu")
+
+    @property
+    def num_features(self) -> int:
+        """Width of the encoding."""
+        return self.out_channels * (self.side // 2 ** (len(self.channels) - 1)) ** 2
+
+    def build(self) -> ConvEncoder:
+        """Makes the encoder, with freshly drawn weights."""
+        return ConvEncoder(self.channels, self.out_channels, activation=self.activation)
+
+
+class ConcatSpec(Config):
+    """A `ConcatEnergy`."""
+
+    kind: Literal["concat"] = "concat"
+    net: MLPSpec = Field(description="network over concat(h(x), y)")
+    encoder: ConvSpec | None = Field(None, description="h; null is the identity")
+    scale: Scale = Field(default_factory=dict, description="per block, factor on the network's input")
+
+    def build(self, space: Space) -> ConcatEnergy:
+        """Makes the energy, with freshly drawn weights."""
+        width = _width(space, space.continuous) if self.encoder is None else self.encoder.num_features
+        net = self.net.build(width + _width(space, space.discrete), 1)
+        encoder = None if self.encoder is None else self.encoder.build()
+        return ConcatEnergy(space, net, encoder=encoder, scale=self.scale)
+
+
+class BilinearSpec(Config):
+    """A `BilinearEnergy`."""
+
+    kind: Literal["bilinear"] = "bilinear"
+    g: MLPSpec = Field(description="network of x")
+    h: MLPSpec = Field(description="network of y")
+    num_features: Width = Field(description="length of the inner product")
+    scale: Scale = Field(default_factory=dict, description="per block, factor on the network's input")
+
+    def build(self, space: Space) -> BilinearEnergy:
+        """Makes the energy, with freshly drawn weights."""
+        g = self.g.build(_width(space, space.continuous), self.num_features)
+        h = self.h.build(_width(space, space.discrete), self.num_features)
+        return BilinearEnergy(space, g, h, scale=self.scale)
+
+
+class JEMSpec(Config):
+    """A `JEMEnergy`."""
+
+    kind: Literal["jem"] = "jem"
+    net: MLPSpec = Field(description="network from h(x) to one logit per class")
+    encoder: ConvSpec | None = Field(None, description="h; null is the identity")
+    scale: Scale = Field(default_factory=dict, description="per continuous block, factor on the network's input")
+
+    def build(self, space: Space) -> JEMEnergy:
+        """Makes the energy, with freshly drawn weights."""
+        width = _width(space, space.continuous) if self.encoder is None else self.encoder.num_features
+        net = self.net.build(width, _width(space, space.discrete))
+        encoder: nn.Module | None = None if self.encoder is None else self.encoder.build()
+        return JEMEnergy(space, net, encoder=encoder, scale=self.scale)
+
+
+EnergySpec = Annotated[ConcatSpec | BilinearSpec | JEMSpec, Field(discriminator="kind")]
+
+
+def _width(space: Space, names: tuple[str, ...]) -> int:
+    return Inputs(space, names).width

@@ -1,0 +1,161 @@
+"""Exact answers by enumeration, in bounded memory.
+
+Legend: N rows, S configurations of the discrete blocks, M columns of the discrete positions.
+"""
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from jointebm.kernels import LogDensity, evaluate, evaluate_candidates
+from jointebm.spaces import Position, Space
+
+__all__ = ["Tabulated", "enumerate_log_density", "evaluate_configurations", "log_partition"]
+
+
+def evaluate_configurations(log_density: LogDensity, position: Position, configurations: Position) -> Tensor:
+    """Evaluates f at every row combined with every configuration; gradients flow to parameters if they are enabled.
+
+    Args:
+        log_density: f, shape (N,).
+        position: N rows; blocks that `configurations` names are ignored.
+        configurations: S rows of other blocks.
+
+    Returns:
+        f, shape (N, S), nats.
+
+    Example:
+        >>> rows, configurations = {"x": torch.tensor([1.0, 2.0])}, {"y": torch.tensor([0.0, 1.0, 2.0])}
+        >>> evaluate_configurations(lambda position: position["x"] * position["y"], rows, configurations)
+        tensor([[0., 1., 2.],
+                [0., 2., 4.]])
+    """
+    num_rows = len(next(iter(position.values())))
+    candidates = {name: value.expand(num_rows, *value.shape) for name, value in configurations.items()}
+    return evaluate_candidates(log_density, position, candidates)
+
+
+def enumerate_log_density(
+    log_density: LogDensity, space: Space, position: Position, *, max_evaluations: int = 65_536
+) -> Iterator[tuple[dict[str, Tensor], Tensor]]:
+    """Evaluates f at every configuration of the discrete blocks of a space, for each row, piece by piece.
+
+    Memory is bounded by `max_evaluations` rows of the network, whatever the number of configurations.
+
+    Args:
+        log_density: f, shape (N,).
+        space: names the discrete blocks that are enumerated.
+        position: N rows with all other blocks of the log-density.
+        max_evaluations: most rows of the network in one piece; at least one configuration is evaluated at once.
+
+    Yields:
+        (configurations, f): the piece, per block (C, *position_shape), and f of shape (N, C).
+
+    Example:
+        >>> from jointebm import Binary, Space
+        >>> pieces = enumerate_log_density(lambda position: position["y"].sum(dim=1), Space(y=Binary(2)),
+        ...                                {"x": torch.zeros(1)})
+        >>> [f.tolist() for _, f in pieces]
+        [[[0.0, 1.0, 1.0, 2.0]]]
+    """
+    like = next(iter(position.values()))
+    total, size = space.num_configurations, max(1, max_evaluations // len(like))
+    for start in range(0, total, size):
+        configurations = space.configurations(
+            start=start, stop=min(start + size, total), dtype=like.dtype, device=like.device
+        )
+        with torch.no_grad():
+            yield configurations, evaluate_configurations(log_density, position, configurations)
+
+
+def log_partition(log_density: LogDensity, space: Space, *, max_evaluations: int = 65_536) -> Tensor:
+    """log Z of a purely discrete space, by enumeration of all its configurations.
+
+    Args:
+        log_density: f, shape (N,).
+        space: blocks, all discrete.
+        max_evaluations: most configurations evaluated at once.
+
+    Returns:
+        log of the sum over all configurations of exp(f), a scalar, nats; without gradients to parameters.
+
+    Example:
+        >>> from jointebm import Binary, Space
+        >>> float(log_partition(lambda position: 0 * position["y"], Space(y=Binary())).exp())
+        2.0
+    """
+    if space.continuous:
+        raise ValueError(f"log_partition: blocks {space.continuous} are continuous; log Z is an integral over them")
+    total = space.num_configurations
+    pieces = []
+    with torch.no_grad():
+        for start in range(0, total, max_evaluations):
+            configurations = space.configurations(start=start, stop=min(start + max_evaluations, total))
+            pieces.append(log_density(configurations).logsumexp(dim=0))
+    return torch.stack(pieces).logsumexp(dim=0)
+
+
+class Tabulated:
+    """A log-density of discrete blocks only, with f and its score looked up instead of evaluated.
+
+    While x is clamped and y has few configurations, f(x, y) and score_y(x, y) can be tabulated once per row; then any
+    number of chains takes any number of steps for nothing. The kernels run unchanged on it, and every chain is the one
+    that the log-density itself would give, up to rounding.
+
+    Args:
+        log_density: f, shape (N,).
+        space: names the discrete blocks that are tabulated.
+        position: N rows with all other blocks of the log-density.
+        num_chains: chains per row; row r serves chains r * num_chains to (r + 1) * num_chains - 1.
+
+    Example:
+        >>> from jointebm import Binary, Space, kernels
+        >>> table = Tabulated(lambda position: position["x"] * position["y"], Space(y=Binary()),
+        ...                   {"x": torch.tensor([2.0, 3.0])}, num_chains=1)
+        >>> chain = kernels.evaluate(table, {"y": torch.tensor([1.0, 0.0])})
+        >>> chain.f, chain.score["y"]
+        (tensor([2., 0.]), tensor([2., 3.]))
+    """
+
+    def __init__(self, log_density: LogDensity, space: Space, position: Position, *, num_chains: int) -> None:
+        self.space, self._num_chains = space, num_chains
+        like = next(iter(position.values()))
+        configurations = space.configurations(dtype=like.dtype, device=like.device)
+        num_rows, num_configurations = len(like), space.num_configurations
+        f, scores = [], []
+        previous = None
+        for index in range(num_configurations):
+            y = {name: value[index].expand(num_rows, *value.shape[1:]) for name, value in configurations.items()}
+            previous = evaluate(log_density, {**position, **y}, previous=previous)
+            assert previous.score is not None
+            f.append(previous.f)
+            scores.append(_join(space, previous.score))
+        self._f = torch.stack(f, dim=1)  # (N, S)
+        self._score = torch.stack(scores, dim=1)  # (N, S, M)
+
+    def __call__(self, position: Position) -> Tensor:
+        """f of each chain; differentiable in the sense that the score comes from the table."""
+        index = self.space.configuration_index({name: value.detach() for name, value in position.items()})
+        rows = torch.arange(len(index), device=index.device) // self._num_chains
+        result: Tensor = _LookUp.apply(_join(self.space, position), self._f[rows, index], self._score[rows, index])
+        return result
+
+
+class _LookUp(torch.autograd.Function):
+    """Returns f, and on the way back the score, both given."""
+
+    @staticmethod
+    def forward(ctx: Any, y: Tensor, f: Tensor, score: Tensor) -> Tensor:  # noqa: ARG004
+        ctx.save_for_backward(score)
+        return f.clone()
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None]:
+        (score,) = ctx.saved_tensors
+        return gradients[0][:, None] * score, None, None
+
+
+def _join(space: Space, position: Mapping[str, Tensor]) -> Tensor:
+    return torch.cat([position[name].reshape(len(position[name]), -1) for name in space.discrete], dim=1)

@@ -1,0 +1,51 @@
+"""The joint sampler of a model as plain data."""
+
+from typing import Literal
+
+from pydantic import Field
+
+from jointebm.config import Config
+from jointebm.kernels.chain import Kernel
+from jointebm.kernels.cycle import Cycle
+from jointebm.kernels.gibbs import Gibbs
+from jointebm.kernels.gibbs_with_gradients import GibbsWithGradients
+from jointebm.kernels.langevin import Langevin
+from jointebm.kernels.mala import MALA
+from jointebm.spaces import Space
+
+__all__ = ["KernelSpec"]
+
+
+class KernelSpec(Config):
+    """Algorithm 1: some moves of the discrete blocks, then one move of each continuous block.
+
+    Example:
+        >>> from jointebm import Binary, Continuous
+        >>> kernel = KernelSpec(step_size=0.1, temperature=0.5).build(Space(x=Continuous(), y=Binary()))
+        >>> [type(part).__name__ for part in kernel.kernels]
+        ['GibbsWithGradients', 'Langevin']
+    """
+
+    discrete: Literal["gibbs-with-gradients", "gibbs"] = Field(
+        "gibbs-with-gradients", description="what moves y: gibbs-with-gradients or gibbs (random scan)"
+    )
+    discrete_moves: int = Field(1, ge=1, description="moves of y per joint step")
+    continuous: Literal["langevin", "mala"] = Field("langevin", description="what moves x: langevin or mala")
+    step_size: float = Field(gt=0, description="eps of Eq. 3, in position units of the continuous blocks")
+    temperature: float = Field(1.0, gt=0, description="lambda of Eq. 3, for x only; y moves at temperature 1")
+
+    def build(self, space: Space) -> Cycle:
+        """Makes the kernel for a space; kinds of block that the space lacks are left out."""
+        return Cycle((*self.build_discrete(space), *self.build_continuous(space)))
+
+    def build_discrete(self, space: Space) -> tuple[Kernel, ...]:
+        """The kernels that move y, one entry per move."""
+        if not space.discrete:
+            return ()
+        kind = GibbsWithGradients if self.discrete == "gibbs-with-gradients" else Gibbs
+        return (kind(space),) * self.discrete_moves
+
+    def build_continuous(self, space: Space) -> tuple[Kernel, ...]:
+        """The kernels that move x, one per continuous block."""
+        kind = Langevin if self.continuous == "langevin" else MALA
+        return tuple(kind(name, self.step_size, self.temperature) for name in space.continuous)

@@ -1,0 +1,29 @@
+"""Recipes: functions that return a frozen description of a run.
+
+A new recipe is a function in a file here, named in `RECIPES`; a variant replaces fields of another.
+"""
+
+from collections.abc import Callable
+
+from jointebm.recipes.digits import digits
+from jointebm.recipes.recipe import Recipe, RecipeField, override, recipe_fields
+from jointebm.recipes.toy import toy, toy_paper
+
+__all__ = ["RECIPES", "Recipe", "RecipeField", "digits", "find", "override", "recipe_fields", "toy", "toy_paper"]
+
+RECIPES: dict[str, Callable[[], Recipe]] = {recipe.__name__: recipe for recipe in (toy, toy_paper, digits)}
+
+
+def find(name: str) -> Recipe:
+    """The recipe of that name.
+
+    Raises:
+        ValueError: there is none.
+
+    Example:
+        >>> find("toy_paper").train.num_iterations
+        5500
+    """
+    if name not in RECIPES:
+        raise ValueError(f"recipe {name!r}: there is none of that name; there are {', '.join(RECIPES)}")
+    return RECIPES[name]()

@@ -1,0 +1,110 @@
+"""What a recipe is: a frozen description of a run, and how single fields of it are changed by name."""
+
+import json
+from collections.abc import Iterator, Sequence
+from typing import Any, NamedTuple
+
+from pydantic import BaseModel, Field, ValidationError
+
+from jointebm.config import Config
+from jointebm.energies import EnergySpec
+from jointebm.kernels import KernelSpec
+from jointebm.training import TrainConfig
+
+__all__ = ["Recipe", "RecipeField", "override", "recipe_fields"]
+
+
+class Recipe(Config):
+    """All that a training run is made of, but for its seed and its place."""
+
+    name: str = Field(description="name of the recipe")
+    summary: str = Field(description="what it is, in a sentence")
+    data: str = Field(description="name of the data")
+    energy: EnergySpec = Field(description="the network")
+    kernel: KernelSpec = Field(description="what moves the chains, in training and after")
+    train: TrainConfig = Field(description="how to train")
+    num_test_chains: int = Field(10, ge=1, description="chains of the sample-based vote")
+    num_test_steps: int = Field(200, ge=1, description="kernel steps from noise at test time")
+
+
+class RecipeField(NamedTuple):
+    """One field that can be set: its dotted path, value, and meaning."""
+
+    path: str
+    value: Any
+    description: str
+
+
+def recipe_fields(recipe: Recipe) -> list[RecipeField]:
+    """All settable fields of a recipe, nested ones by their dotted path.
+
+    Example:
+        >>> from jointebm import recipes
+        >>> [field.path for field in recipe_fields(recipes.toy())][-2:]
+        ['num_test_chains', 'num_test_steps']
+    """
+    fixed = ("name", "summary", "data")
+    return [field for field in _walk(recipe, "") if field.path not in fixed and not field.path.endswith("kind")]
+
+
+def _walk(config: BaseModel, prefix: str) -> Iterator[RecipeField]:
+    for name, info in type(config).model_fields.items():
+        value = getattr(config, name)
+        if isinstance(value, BaseModel):
+            yield from _walk(value, f"{prefix}{name}.")
+        else:
+            yield RecipeField(f"{prefix}{name}", value, info.description or "")
+
+
+def override(recipe: Recipe, assignments: Sequence[str]) -> Recipe:
+    """Changes fields by `key=value`; a key is the last part of a field's path, or all of it where that is not unique.
+
+    Args:
+        recipe: the recipe to start from.
+        assignments: such as "num_iterations=100" or "energy.net.hidden=[64,64]"; values are JSON, bare words are strings.
+
+    Raises:
+        ValueError: an unknown or ambiguous key, or a value of the wrong type.
+
+    Example:
+        >>> from jointebm import recipes
+        >>> override(recipes.toy(), ["num_iterations=7"]).train.num_iterations
+        7
+    """
+    for assignment in assignments:
+        key, separator, text = assignment.partition("=")
+        if not separator:
+            raise ValueError(f"--set {assignment!r}: expected key=value, such as num_iterations=100")
+        field = _find(recipe, key)
+        recipe = _replace(recipe, field.path.split("."), text, key)
+    return recipe
+
+
+def _find(recipe: Recipe, key: str) -> RecipeField:
+    fields = recipe_fields(recipe)
+    found = [field for field in fields if field.path == key] or [
+        field for field in fields if field.path.rpartition(".")[2] == key
+    ]
+    if not found:
+        names = ", ".join(field.path.rpartition(".")[2] for field in fields)
+        raise ValueError(f"--set {key}: recipe {recipe.name!r} has no such field; it has {names}")
+    if len(found) > 1:
+        raise ValueError(
+            f"--set {key}: could be {' or '.join(field.path for field in found)}; name one of them in full"
+        )
+    return found[0]
+
+
+def _replace(recipe: Recipe, path: Sequence[str], text: str, key: str) -> Recipe:
+    plain = json.loads(recipe.model_dump_json())
+    parent = plain
+    for name in path[:-1]:
+        parent = parent[name]
+    try:
+        parent[path[-1]] = json.loads(text)
+    except json.JSONDecodeError:
+        parent[path[-1]] = text
+    try:
+        return Recipe.model_validate_json(json.dumps(plain))
+    except ValidationError as error:
+        raise ValueError(f"--set {key}: got {text!r}; {error.errors()[0]['msg']}") from None
