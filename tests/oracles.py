@@ -649,7 +649,7 @@ def _gibbs(fault: str) -> Mutant:
 
 
 def _mala(fault: str) -> Mutant:
-    return Mutant(f"MALA: {fault}", lambda _: FaultyMALA("x", 1.1, 0.6, fault), "invariance")
+    return Mutant(f"MALA: {fault}", lambda _: FaultyMALA("x", 0.8, 0.6, fault), "invariance")
 
 
 def _langevin(fault: str) -> Mutant:
@@ -671,4 +671,4 @@ COPIES: list[tuple[Callable[[Space], Kernel], Callable[[Space], Kernel]]] = [
     (FaultyGibbsWithGradients, GibbsWithGradients),
     (FaultyGibbs, Gibbs),
 ]
-MALA_COPY = (FaultyMALA("x", 1.1, 0.6), MALA("x", 1.1, 0.6))
+MALA_COPY = (FaultyMALA("x", 0.8, 0.6), MALA("x", 0.8, 0.6))

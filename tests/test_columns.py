@@ -2,10 +2,10 @@
 
 import pytest
 import torch
-from oracles import SMALL_SPACES, SmallSpace
 
 from jointebm import Binary, Categorical, Continuous, Space
 from jointebm.kernels.columns import columns_of
+from oracles import SMALL_SPACES, SmallSpace
 
 CPU = torch.device("cpu")
 every_space = pytest.mark.parametrize("small", SMALL_SPACES, ids=str)
@@ -13,7 +13,8 @@ every_space = pytest.mark.parametrize("small", SMALL_SPACES, ids=str)
 
 @every_space
 def test_each_column_belongs_to_the_variable_that_its_place_in_the_one_hot_says(small: SmallSpace) -> None:
-    space, variable, is_binary, class_of_column, num_classes = small.space, [], [], [], []
+    space, num_classes = small.space, list[int]()
+    variable, is_binary, class_of_column = list[int](), list[bool](), list[int]()
     for name in space.discrete:
         block = space[name]
         assert not isinstance(block, Continuous)

@@ -4,10 +4,10 @@ import math
 
 import pytest
 import torch
-from oracles import chi_square_p_value
 from torch import Tensor
 
 from jointebm import draws
+from oracles import chi_square_p_value
 
 LARGEST_UNIFORM = 1 - 2.0**-24  # the largest float32 that uniform_ can return
 
@@ -41,7 +41,7 @@ def test_choose_inverts_the_distribution_function(u: float, monkeypatch: pytest.
     assert draws.choose(probs.log(), torch.Generator()).item() == math.floor(4 * u)
 
 
-@pytest.mark.parametrize("u", [0.0, 2.0**-24, 0.5, LARGEST_UNIFORM])
+@pytest.mark.parametrize("u", [0.0, 2.0**-24, 0.5, LARGEST_UNIFORM, 1.0])  # 1.0: were the uniform to round up
 @pytest.mark.parametrize("num_candidates", [3, 10, 1000])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 def test_choose_never_takes_a_candidate_of_weight_zero(
@@ -96,7 +96,15 @@ def test_normal_and_uniform_follow_the_shape_and_dtype_of_the_tensor(draw: objec
     drawn: Tensor = draw(like, torch.Generator().manual_seed(0))  # type: ignore[operator]
     assert drawn.shape == like.shape
     assert drawn.dtype == dtype
-    assert len(drawn.unique()) == 12
+    assert len(set(drawn.flatten().tolist())) == 12
+
+
+@pytest.mark.parametrize("draw", [draws.normal, draws.uniform])
+def test_draws_do_not_depend_on_how_the_tensor_lies_in_memory(draw: object) -> None:
+    like = torch.zeros(3, 4)
+    first: Tensor = draw(like, torch.Generator().manual_seed(0))  # type: ignore[operator]
+    second: Tensor = draw(torch.zeros(4, 3).T, torch.Generator().manual_seed(0))  # type: ignore[operator]
+    assert torch.equal(first, second)
 
 
 def test_the_same_seed_gives_the_same_draws_and_leaves_the_global_state_alone() -> None:

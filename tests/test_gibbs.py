@@ -2,6 +2,13 @@
 
 import pytest
 import torch
+from torch import Tensor
+
+from jointebm import Binary, Categorical, Continuous, Space
+from jointebm.energies import MLP, ConcatEnergy, ConvEncoder
+from jointebm.kernels import Gibbs, GibbsWithGradients, evaluate
+from jointebm.spaces import Position
+from jointebm.testing import detailed_balance_residual, stationarity_residual, target_probs, transition_matrix
 from oracles import (
     COPIES,
     MIXED,
@@ -19,13 +26,6 @@ from oracles import (
     random_scan_matrix,
     split_variables,
 )
-from torch import Tensor
-
-from jointebm import Binary, Categorical, Continuous, Space
-from jointebm.energies import MLP, ConcatEnergy, ConvEncoder
-from jointebm.kernels import Gibbs, GibbsWithGradients, evaluate
-from jointebm.spaces import Position
-from jointebm.testing import detailed_balance_residual, stationarity_residual, target_probs, transition_matrix
 
 every_space = pytest.mark.parametrize("small", SMALL_SPACES, ids=str)
 

@@ -2,6 +2,13 @@
 
 import pytest
 import torch
+from torch import Tensor, nn
+
+from jointebm import Binary, Categorical, Continuous, Space
+from jointebm.energies import MLP, BilinearEnergy, ConcatEnergy, JEMEnergy
+from jointebm.kernels import GibbsWithGradients, evaluate
+from jointebm.spaces import Position
+from jointebm.testing import detailed_balance_residual, stationarity_residual, target_probs, transition_matrix
 from oracles import (
     COPIES,
     MIXED,
@@ -22,15 +29,10 @@ from oracles import (
     variables_of,
 )
 
-from jointebm import Binary, Categorical, Continuous, Space
-from jointebm.energies import MLP, BilinearEnergy, ConcatEnergy, JEMEnergy
-from jointebm.kernels import GibbsWithGradients, evaluate
-from jointebm.testing import detailed_balance_residual, stationarity_residual, target_probs, transition_matrix
-
 every_space = pytest.mark.parametrize("small", SMALL_SPACES, ids=str)
 
 
-def all_free(space: Space) -> dict[str, torch.Tensor]:
+def all_free(space: Space) -> dict[str, Tensor]:
     return {name: torch.tensor(True) for name in space}
 
 
@@ -116,11 +118,12 @@ def test_naming_blocks_is_clamping_the_others() -> None:
 def test_is_exact_on_the_energies_of_the_paper_with_x_clamped(form: str) -> None:
     torch.manual_seed(0)
     space = Space(x=Continuous(2), y=Categorical(3), bits=Binary(2))
-    energy = {
-        "concat": lambda: ConcatEnergy(space, MLP(7, (16, 16))),
-        "bilinear": lambda: BilinearEnergy(space, MLP(2, (16,), 4), MLP(5, (16,), 4)),
-        "jem": lambda: JEMEnergy(space, MLP(2, (16,), 5)),
-    }[form]().double()
+    energies: dict[str, nn.Module] = {
+        "concat": ConcatEnergy(space, MLP(7, (16, 16))),
+        "bilinear": BilinearEnergy(space, MLP(2, (16,), 4), MLP(5, (16,), 4)),
+        "jem": JEMEnergy(space, MLP(2, (16,), 5)),
+    }
+    energy = energies[form].double()
     matrix, position = transition_matrix(GibbsWithGradients(space), energy, space, {"x": [0.5, -1.0]})
     probs = target_probs(energy, position)
     assert detailed_balance_residual(matrix, probs) <= 1e-12
@@ -173,14 +176,18 @@ def test_reports_the_acceptance_probability_of_each_chain() -> None:
 def test_clamped_entries_and_rows_with_nothing_free_are_bit_identical_after_many_steps() -> None:
     space, generator = MIXED.space, torch.Generator().manual_seed(0)
     start, _ = space.clamp(None, num_chains=200, generator=generator)
-    f = RandomLogDensity(space, 9)
+    in_double = RandomLogDensity(space, 9)
+
+    def log_density(position: Position) -> Tensor:
+        return in_double({name: value.double() for name, value in position.items()})
+
     mask = torch.rand(200, 5, generator=generator) < 0.5
     mask[:20] = False
     free = split_variables(space, mask)
-    chain = evaluate(lambda p: f({n: v.double() for n, v in p.items()}), start)
+    chain = evaluate(log_density, start)
     kernel = GibbsWithGradients(space)
     for _ in range(100):
-        chain, info = kernel.step(lambda p: f({n: v.double() for n, v in p.items()}), chain, free=free, generator=generator)
+        chain, info = kernel.step(log_density, chain, free=free, generator=generator)
         assert not bool(info.accepted[:20].any())
         assert bool((info.accept_prob[:20] == 0).all())
     for name in space:
@@ -221,7 +228,7 @@ def test_a_chain_without_a_score_is_scored_first() -> None:
 def test_a_proposal_where_the_log_density_is_not_a_number_is_never_accepted() -> None:
     space = Space(y=Categorical(3))
 
-    def log_density(position: dict[str, torch.Tensor]) -> torch.Tensor:
+    def log_density(position: Position) -> Tensor:
         return torch.where(position["y"][:, 2] > 0.5, torch.nan, position["y"][:, 1])
 
     chain = evaluate(log_density, {"y": torch.eye(3)[[0, 1] * 100]})
@@ -237,5 +244,5 @@ def test_refuses_blocks_that_do_not_exist_or_are_not_discrete() -> None:
         GibbsWithGradients(space, blocks=("z",))
     with pytest.raises(ValueError, match="no discrete block 'x'"):
         GibbsWithGradients(space, blocks=("x",))
-    with pytest.raises(ValueError, match="nothing to move|no discrete block to move"):
+    with pytest.raises(ValueError, match="there is no discrete block to move"):
         GibbsWithGradients(Space(x=Continuous(2)))

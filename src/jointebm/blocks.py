@@ -40,7 +40,7 @@ def _first_bad(bad: Tensor, values: Tensor) -> tuple[object, int]:
 def _encode_labels(name: str, kind: str, labels: Tensor, limits: Tensor) -> tuple[Tensor, Tensor]:
     """Checks labels (N, *variables) against one number of classes per variable; -1 is missing."""
     if labels.is_floating_point():
-        fractional = ~(labels == labels.floor())  # NaN counts as fractional
+        fractional = ~(labels - labels.floor() == 0)  # NaN and infinity count as fractional
         if fractional.any():
             value, row = _first_bad(fractional, labels)
             raise ValueError(
@@ -102,10 +102,10 @@ class Continuous:
     def encode(self, name: str, values: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
         """Maps values (N, *shape) to a position of the same shape; NaN is missing, infinity an error."""
         low, high = self.transform.domain
-        wrong = values.isinf() | (values < low) | (values > high)
+        wrong = values.to(dtype).isinf() | (values < low) | (values > high)
         if wrong.any():
             value, row = _first_bad(wrong, values)
-            domain = "finite" if math.isinf(low) else f"in [{low:g}, {high:g}]"
+            domain = f"finite in {str(dtype)[6:]}" if math.isinf(low) else f"in [{low:g}, {high:g}]"
             raise ValueError(
                 f"block {name!r} ({self.kind}): got {value} in row {row}; values must be {domain}, and NaN is missing"
             )

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from jointebm.draws import Generator
 from jointebm.exact import Tabulated, enumerate_log_density
-from jointebm.kernels import Cycle, LogDensity, evaluate, settle
+from jointebm.kernels import LogDensity, evaluate, settle
 from jointebm.kernels.columns import columns_of
 from jointebm.kernels.gibbs import draw_variable
 from jointebm.models import Model
@@ -37,6 +37,7 @@ class Prediction(NamedTuple):
     probs: dict[str, Tensor]
 
 
+@torch.no_grad()
 def predict(
     model: Model,
     values: Values,
@@ -67,7 +68,7 @@ def predict(
         target: name or names of discrete blocks.
         method: see above.
         num_chains: chains R per row; None is the model's (10 in the paper). Not used by "exact".
-        num_steps: kernel steps, for "gibbs" sweeps; None is the model's (200 in the paper), for "gibbs" 20.
+        num_steps: kernel steps, for "gibbs" sweeps; None is the model's (200 in the paper), for "gibbs" 10.
         generator: source of all draws; needed by "gibbs" and "sample".
         max_evaluations: most rows in one evaluation of the network; bounds memory.
 
@@ -97,9 +98,18 @@ def predict(
         raise ValueError(f"predict: method must be 'exact', 'gibbs' or 'sample', got {method!r}")
     if method != "exact" and generator is None:
         raise ValueError(f"predict: method {method!r} draws random numbers; pass a generator")
-    position, observed = model.space.encode(values, device=next(model.parameters()).device)
+    parameter = next(model.parameters())
+    position, observed = model.space.encode(values, dtype=parameter.dtype, device=parameter.device)
     num_rows = len(next(iter(position.values())))
-    num_chains = num_chains or model.config.num_chains
+    if num_chains is None:
+        num_chains = model.config.num_chains
+    if num_steps is None:
+        num_steps = 10 if method == "gibbs" else model.config.num_steps
+    if num_rows < 1 or num_chains < 1 or num_steps < 1:
+        raise ValueError(
+            f"predict: needs at least one row, num_chains >= 1 and num_steps >= 1, got {num_rows} rows, {num_chains} and "
+            f"{num_steps}"
+        )
     if method == "exact":
         rows_at_once = _rows_for_exact(model.space, observed, max_evaluations)
     else:
@@ -111,13 +121,13 @@ def predict(
         part = {name: value[rows] for name, value in position.items()}
         free = {name: ~mask[rows] for name, mask in observed.items()}
         if method == "exact":
-            parts.append(_exact(model, part, free, max_evaluations))
+            parts.append(_exact(model, part, free, max_evaluations, first_row=start))
         elif method == "gibbs":
             assert generator is not None
-            parts.append(_gibbs(model, part, free, num_chains, num_steps or 20, generator))
+            parts.append(_gibbs(model, part, free, num_chains, num_steps, generator))
         else:
             assert generator is not None
-            parts.append(_sample(model, part, free, num_chains, num_steps or model.config.num_steps, generator))
+            parts.append(_sample(model, part, free, num_chains, num_steps, generator))
     labels = {name: torch.cat([part.labels[name] for part in parts]) for name in targets}
     probs = {name: torch.cat([part.probs[name] for part in parts]) for name in targets}
     return Prediction(labels, probs)
@@ -141,7 +151,7 @@ def _rows_for_exact(space: Space, observed: Position, max_evaluations: int) -> i
     return max(1, max_evaluations // free.num_configurations)
 
 
-def _exact(model: Model, position: Position, free: Position, max_evaluations: int) -> Prediction:
+def _exact(model: Model, position: Position, free: Position, max_evaluations: int, *, first_row: int) -> Prediction:
     """Enumerates the blocks in which anything is free; keeps a running maximum and running marginals."""
     labels = {name: model.space[name].decode(position[name]) for name in model.space.discrete}
     probs = {name: position[name] for name in model.space.discrete}
@@ -169,39 +179,49 @@ def _exact(model: Model, position: Position, free: Position, max_evaluations: in
         log_scale = best
     if not bool(best.isfinite().all()):
         row = int((~best.isfinite()).nonzero()[0])
-        raise FloatingPointError(f"log-density: its maximum over all configurations is {float(best[row])} in row {row}")
+        raise FloatingPointError(
+            f"log-density: its maximum over all configurations is {float(best[row])} in row {first_row + row}"
+        )
     marginals = (weights[:, :-1] / weights[:, -1:]).to(next(iter(position.values())).dtype)
     return Prediction(labels | space.decode(columns.split(best_columns)), probs | columns.split(marginals))
 
 
+class _Start(NamedTuple):
+    """Chains ready to run: R per row, side by side, the observed entries in place and noise elsewhere.
+
+    While x is clamped and y has few configurations, f is tabulated and `space` is the discrete part alone.
+    """
+
+    log_density: LogDensity
+    space: Space
+    position: dict[str, Tensor]
+    masks: dict[str, Tensor]
+
+
 def _start(
-    model: Model, position: Position, free: Position, num_chains: int, generator: Generator
-) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
-    """R chains per row, side by side: the observed entries in place, noise elsewhere; and what may move."""
+    model: Model, position: Position, free: Position, num_chains: int, num_steps: int, generator: Generator
+) -> _Start:
     masks = {name: mask.repeat_interleave(num_chains, dim=0) for name, mask in free.items()}
     noise = model.noise.draw(len(next(iter(masks.values()))), generator=generator)
     start = {
         name: torch.where(block.expand(masks[name]), noise[name], position[name].repeat_interleave(num_chains, dim=0))
         for name, block in model.space.items()
     }
-    return start, settle(masks)
+    masks = settle(masks)
+    discrete = Space(**{name: model.space[name] for name in model.space.discrete})
+    x_is_clamped = bool(model.space.continuous) and not masks.keys() & set(model.space.continuous)
+    if not x_is_clamped or discrete.num_configurations > num_chains * num_steps:
+        return _Start(model, model.space, start, masks)
+    table = Tabulated(model, discrete, {name: position[name] for name in model.space.continuous})
+    return _Start(table, discrete, {name: start[name] for name in discrete}, masks)
 
 
 def _sample(
     model: Model, position: Position, free: Position, num_chains: int, num_steps: int, generator: Generator
 ) -> Prediction:
     """Moves chains by the model's kernel; each class gets the share of chains that end in it."""
-    start, masks = _start(model, position, free, num_chains, generator)
-    log_density: LogDensity = model
-    kernel, space = model.kernel, model.space
-    if not any(name in masks for name in space.continuous):
-        kernel = Cycle(model.config.kernel.build_discrete(space))
-        discrete = Space(**{name: space[name] for name in space.discrete})
-        if space.continuous and discrete.num_configurations <= num_chains * num_steps:
-            # Looking f up costs less than the chains would.
-            fixed = {name: position[name] for name in space.continuous}
-            log_density, space = Tabulated(model, discrete, fixed, num_chains=num_chains), discrete
-            start = {name: start[name] for name in discrete}
+    log_density, space, start, masks = _start(model, position, free, num_chains, num_steps, generator)
+    kernel = model.config.kernel.build(space)
     chain = evaluate(log_density, start, with_score=kernel.uses_score)
     steps = run_chain(log_density, kernel, chain, free=masks, generator=generator)
     for chain, _ in itertools.islice(steps, num_steps):
@@ -214,27 +234,23 @@ def _gibbs(
     model: Model, position: Position, free: Position, num_chains: int, num_steps: int, generator: Generator
 ) -> Prediction:
     """Sweeps of exact draws; each class gets its exact conditional, averaged over the last half of the sweeps."""
-    start, masks = _start(model, position, free, num_chains, generator)
-    chain = evaluate(model, start, with_score=False)
+    log_density, space, start, masks = _start(model, position, free, num_chains, num_steps, generator)
+    chain = evaluate(log_density, start, with_score=False)
     columns = columns_of(model.space, model.space.discrete, chain.f.device)
     free_variables = columns.join_free(masks, len(chain.f))  # (N R, V)
-    free_columns = free_variables[:, columns.variable]  # (N R, M)
     swept = free_variables.any(dim=0).nonzero().flatten().tolist()
-    continuous = model.config.kernel.build_continuous(Space(**{n: b for n, b in model.space.items() if n in masks}))
-    total, num_kept = torch.zeros_like(free_columns, dtype=chain.f.dtype), num_steps - num_steps // 2
+    total, num_kept = torch.zeros_like(columns.join(chain.position)), num_steps - num_steps // 2
     for step in range(num_steps):
-        for kernel in continuous:
-            chain, _ = kernel.step(model, chain, free=masks, generator=generator)
+        for kernel in model.config.kernel.build_continuous(space):
+            chain, _ = kernel.step(log_density, chain, free=masks, generator=generator)
         for variable in swept:
             which = torch.full_like(chain.f, variable, dtype=torch.int64)
-            chain, probs = draw_variable(columns, model, chain, which, free_variables[:, variable], generator)
+            chain, probs = draw_variable(columns, log_density, chain, which, free_variables[:, variable], generator)
             if step >= num_steps - num_kept:
                 of_variable = columns.variable == variable
-                total[:, of_variable] += (
-                    probs[:, 1:2] if columns.is_binary[of_variable].all() else probs[:, : int(of_variable.sum())]
-                )
-    check_finite(chain, model.space, f"after {num_steps} sweeps")
-    average = torch.where(free_columns, total / num_kept, columns.join(chain.position))
+                total[:, of_variable] += probs[:, columns.class_of_column[of_variable]]
+    check_finite(chain, space, f"after {num_steps} sweeps")
+    average = torch.where(free_variables[:, columns.variable], total / num_kept, columns.join(chain.position))
     return _averaged(model.space, columns.split(average), num_chains)
 
 

@@ -6,6 +6,6 @@ __all__ = ["Config"]
 
 
 class Config(BaseModel):
-    """Base of every description: immutable, no unknown fields, no silent conversion of types."""
+    """Base of every description: immutable, no unknown fields, no silent conversion of types, no NaN or infinity."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)

@@ -70,13 +70,22 @@ def enumerate_log_density(
             yield configurations, evaluate_configurations(log_density, position, configurations)
 
 
-def log_partition(log_density: LogDensity, space: Space, *, max_evaluations: int = 65_536) -> Tensor:
+def log_partition(
+    log_density: LogDensity,
+    space: Space,
+    *,
+    max_evaluations: int = 65_536,
+    dtype: torch.dtype | None = None,
+    device: torch.device | str | None = None,
+) -> Tensor:
     """log Z of a purely discrete space, by enumeration of all its configurations.
 
     Args:
         log_density: f, shape (N,).
         space: blocks, all discrete.
         max_evaluations: most configurations evaluated at once.
+        dtype: of the positions; None is torch's default dtype.
+        device: of the positions; None is the CPU.
 
     Returns:
         log of the sum over all configurations of exp(f), a scalar, nats; without gradients to parameters.
@@ -92,7 +101,8 @@ def log_partition(log_density: LogDensity, space: Space, *, max_evaluations: int
     pieces = []
     with torch.no_grad():
         for start in range(0, total, max_evaluations):
-            configurations = space.configurations(start=start, stop=min(start + max_evaluations, total))
+            stop = min(start + max_evaluations, total)
+            configurations = space.configurations(start=start, stop=stop, dtype=dtype, device=device)
             pieces.append(log_density(configurations).logsumexp(dim=0))
     return torch.stack(pieces).logsumexp(dim=0)
 
@@ -102,25 +112,25 @@ class Tabulated:
 
     While x is clamped and y has few configurations, f(x, y) and score_y(x, y) can be tabulated once per row; then any
     number of chains takes any number of steps for nothing. The kernels run unchanged on it, and every chain is the one
-    that the log-density itself would give, up to rounding.
+    that the log-density itself would give, up to rounding. Of any number of chains the first N-th part belongs to the
+    first row, and so on.
 
     Args:
         log_density: f, shape (N,).
         space: names the discrete blocks that are tabulated.
         position: N rows with all other blocks of the log-density.
-        num_chains: chains per row; row r serves chains r * num_chains to (r + 1) * num_chains - 1.
 
     Example:
         >>> from jointebm import Binary, Space, kernels
         >>> table = Tabulated(lambda position: position["x"] * position["y"], Space(y=Binary()),
-        ...                   {"x": torch.tensor([2.0, 3.0])}, num_chains=1)
+        ...                   {"x": torch.tensor([2.0, 3.0])})
         >>> chain = kernels.evaluate(table, {"y": torch.tensor([1.0, 0.0])})
         >>> chain.f, chain.score["y"]
         (tensor([2., 0.]), tensor([2., 3.]))
     """
 
-    def __init__(self, log_density: LogDensity, space: Space, position: Position, *, num_chains: int) -> None:
-        self.space, self._num_chains = space, num_chains
+    def __init__(self, log_density: LogDensity, space: Space, position: Position) -> None:
+        self.space = space
         like = next(iter(position.values()))
         configurations = space.configurations(dtype=like.dtype, device=like.device)
         num_rows, num_configurations = len(like), space.num_configurations
@@ -138,7 +148,8 @@ class Tabulated:
     def __call__(self, position: Position) -> Tensor:
         """f of each chain; differentiable in the sense that the score comes from the table."""
         index = self.space.configuration_index({name: value.detach() for name, value in position.items()})
-        rows = torch.arange(len(index), device=index.device) // self._num_chains
+        # Candidates of one chain (`evaluate_candidates`) lie side by side, so they stay in their row's part.
+        rows = torch.arange(len(index), device=index.device) // (len(index) // len(self._f))
         result: Tensor = _LookUp.apply(_join(self.space, position), self._f[rows, index], self._score[rows, index])
         return result
 

@@ -148,15 +148,19 @@ def load(path: str | os.PathLike[str]) -> Model:
         tensors = load_file(path / "model.safetensors")
     except (SafetensorError, OSError) as error:
         raise ValueError(f"{path / 'model.safetensors'}: not a safetensors file: {error}") from None
-    model = Model(config)
-    expected = {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
-    found = {name: tuple(tensor.shape) for name, tensor in tensors.items()}
-    if expected != found:
-        wrong = sorted(set(expected.items()) ^ set(found.items()))
-        raise ValueError(f"{path / 'model.safetensors'}: tensor {wrong[0][0]!r} does not fit config.json")
-    with torch.no_grad():
-        for name, tensor in model.state_dict().items():
-            tensor.copy_(tensors[name])
+    try:
+        # torch.nn draws weights from the global generator only; it is put back as it was.
+        with torch.random.fork_rng(devices=[]):
+            model = Model(config)
+    except (KeyError, TypeError, ValueError) as error:
+        reason = f"misses or does not know {error}" if isinstance(error, KeyError) else error
+        raise ValueError(f"{path / 'config.json'}: does not describe a model: {reason}") from None
+    expected = {name: tensor.shape for name, tensor in model.state_dict().items()}
+    found = {name: tensor.shape for name, tensor in tensors.items() if tensor.is_floating_point()}
+    for name in sorted(expected.keys() | tensors.keys()):
+        if name not in expected or expected[name] != found.get(name):
+            raise ValueError(f"{path / 'model.safetensors'}: tensor {name!r} does not fit config.json")
+    model.load_state_dict(tensors, assign=True)
     return model.eval()
 
 

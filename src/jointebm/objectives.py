@@ -80,7 +80,8 @@ def summed_maximum_likelihood(log_density: LogDensity, space: Space, positive: P
         >>> summed_maximum_likelihood(lambda position: position["y"], space, rows, rows).negative.exp()
         tensor([3.7183, 3.7183])
     """
-    configurations = space.configurations()
+    like = next(iter(negative.values()))
+    configurations = space.configurations(dtype=like.dtype, device=like.device)
     f = evaluate_configurations(log_density, negative, configurations)  # (N, S)
     f_negative = f.logsumexp(dim=1)
     f_positive = log_density(positive)

@@ -70,6 +70,7 @@ def train(
     out: str | os.PathLike[str],
     *,
     seed: int = 0,
+    data_dir: Path | None = None,
     on_metrics: Callable[[Metrics], object] | None = None,
 ) -> Run:
     """Trains a recipe into a new folder.
@@ -78,6 +79,7 @@ def train(
         recipe: what to train.
         out: the run's folder, which must not exist.
         seed: of the weights and of all draws; the same seed, versions and threads give the same model.
+        data_dir: folder where data files lie; None is enough for embedded data.
         on_metrics: called after each iteration.
 
     Raises:
@@ -87,7 +89,7 @@ def train(
     out = Path(out)
     if out.exists():
         raise FileExistsError(f"{out}: exists; choose another folder or remove it")
-    dataset = open_dataset(recipe.data)
+    dataset = open_dataset(recipe.data, data_dir)
     model = initial_model(recipe, dataset, seed=seed)
     trainer = Trainer(model.energy, dataset.space, dataset.batch, kernel=model.kernel, config=recipe.train, seed=seed)
     out.mkdir(parents=True)

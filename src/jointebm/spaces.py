@@ -176,6 +176,13 @@ class Space(Mapping[str, Block]):
                 name: block.draw(block.uniform_noise().to(device=device, dtype=dtype), num_chains, generator)
                 for name, block in self.items()
             }
+        for name, block in self.items():
+            shape = tuple(init[name].shape) if name in init else "none"
+            if shape != (num_chains, *block.position_shape):
+                raise ValueError(
+                    f"block {name!r} ({block.kind}): got initial positions of shape {shape}, expected "
+                    f"{(num_chains, *block.position_shape)} (chains, then entries)"
+                )
         like = next(iter(init.values()))
         values = {}
         self.require(given or {})
@@ -265,7 +272,9 @@ class Space(Mapping[str, Block]):
 
     def _as_tensor(self, name: str, array: Any, device: torch.device | str | None) -> Tensor:
         try:
-            tensor = torch.as_tensor(array if isinstance(array, Tensor) else np.asarray(array), device=device)
+            # torch reads neither read-only arrays nor negative strides; `np.require` copies those.
+            readable = array if isinstance(array, Tensor) else np.require(array, requirements=["C", "W"])
+            tensor = torch.as_tensor(readable, device=device)
         except (TypeError, ValueError) as error:
             raise ValueError(f"block {name!r} ({self[name].kind}): cannot be read as numbers: {error}") from None
         if tensor.is_complex():

@@ -8,6 +8,7 @@ draws come out.
 Legend: S configurations, N draws, M outcomes of one draw.
 """
 
+import math
 from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any, NamedTuple
@@ -444,7 +445,7 @@ def _default_statistics(log_density: LogDensity, space: Space) -> dict[str, Stat
     """f, every continuous entry and its square, and the indicator of every class."""
     statistics: dict[str, Statistic] = {"f": log_density}
     for name, block in space.items():
-        for column in range(len(torch.empty(block.position_shape).reshape(-1))):
+        for column in range(math.prod(block.position_shape)):
             statistics[f"{name}[{column}]"] = partial(_entry, name, column, 1)
             if not block.discrete:
                 statistics[f"{name}[{column}]^2"] = partial(_entry, name, column, 2)

@@ -174,7 +174,7 @@ class Trainer:
         with self._precision():
             chain, accept_rate = self._move(drawn.position)
             phases = self._phases(positive, chain.position)
-        self._check(chain, phases, accept_rate)
+        self._check(positive, chain, phases, accept_rate)
         phases.loss.backward()
         grad_norm = self._grad_norm()
 
@@ -224,22 +224,17 @@ class Trainer:
             return contextlib.nullcontext()
         return torch.autocast(next(self.log_density.parameters()).device.type, torch.bfloat16)
 
-    def _check(self, chain: Chain, phases: Phases, accept_rate: Tensor) -> None:
+    def _check(self, positive: Position, chain: Chain, phases: Phases, accept_rate: Tensor) -> None:
         """Raises before anything is learned from numbers that are not finite."""
         where = f"iteration {self.iteration + 1}"
+        check_finite(Chain(positive, phases.positive.detach(), None), self.space, f"in the positive phase of {where}")
         check_finite(chain, self.space, f"in the negative phase of {where}")
         if not bool(accept_rate.isfinite().all()):
             raise FloatingPointError(
                 f"log-density: not a number at a proposal in the negative phase of {where}. Try a smaller step size or "
                 "learning rate"
             )
-        for phase, f in (("positive", phases.positive), ("negative", phases.negative)):
-            bad = ~f.isfinite()
-            if bool(bad.any()):
-                raise FloatingPointError(
-                    f"log-density: f is {float(f.detach()[bad][0])} in row {int(bad.nonzero()[0])} of the {phase} phase of {where}. "
-                    "Check the data, or try a smaller learning rate"
-                )
+        check_finite(chain._replace(f=phases.negative.detach()), self.space, f"in the negative phase of {where}")
         if not bool(phases.loss.isfinite()):
             raise FloatingPointError(f"loss: {float(phases.loss.detach())} in {where}. Try a smaller learning rate")
 

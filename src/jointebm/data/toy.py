@@ -4,6 +4,7 @@ Legend: N points, 8 modes.
 """
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import torch
@@ -21,10 +22,11 @@ STANDARD_DEVIATION = 0.5 / math.sqrt(2)
 
 @dataclass(frozen=True)
 class Toy:
-    """Mode k = 0 .. 7 lies at angle 45 k degrees; its attributes are the three bits of k.
+    """Mode k = 0 .. 7 lies at angle 45 k degrees; its attributes are the three bits of the Gray code of k.
 
-    `half` is k // 4 (the upper or the lower half circle), `quarter` is (k // 2) mod 2, `parity` is k mod 2: three even
-    partitions of the modes which together say which mode it is. Every training batch is drawn afresh.
+    `bottom` holds modes 4 to 7, `left` modes 2 to 5, `diagonal` modes 1, 2, 5 and 6: three even partitions which
+    together say which mode it is. Neighbouring modes differ in exactly one attribute, so a kernel that changes one label at
+    a time can walk from mode to mode. Every training batch is drawn afresh.
 
     Args:
         num_test: number of test rows, drawn once with a seed of their own.
@@ -36,16 +38,16 @@ class Toy:
         >>> toy = Toy()
         >>> values = toy.space.decode(toy.batch(3, generator=torch.Generator().manual_seed(0)))
         >>> sorted(values), values["point"].shape
-        (['half', 'parity', 'point', 'quarter'], torch.Size([3, 2]))
+        (['bottom', 'diagonal', 'left', 'point'], torch.Size([3, 2]))
     """
 
-    num_test: int = 10_000
+    num_test: int = 5_000
 
     name = "toy"
 
     @property
     def space(self) -> Space:
-        return Space(point=Continuous(2), half=Categorical(2), quarter=Categorical(2), parity=Categorical(2))
+        return Space(point=Continuous(2), bottom=Categorical(2), left=Categorical(2), diagonal=Categorical(2))
 
     def batch(self, num: int, *, generator: Generator) -> dict[str, Tensor]:
         """Draws a fresh batch."""
@@ -64,7 +66,7 @@ class Toy:
     def log_density(self, position: Position) -> Tensor:
         """The true log p(x, y), normalised, at encoded positions, shape (N,), nats."""
         values = self.space.decode(position)
-        modes = values["half"] * 4 + values["quarter"] * 2 + values["parity"]
+        modes = modes_of(values)
         squares = (values["point"] - centers().to(values["point"])[modes]).square().sum(dim=1)
         variance = STANDARD_DEVIATION**2
         return -squares / (2 * variance) - math.log(2 * math.pi * variance) - math.log(8)
@@ -77,8 +79,16 @@ def centers() -> Tensor:
 
 
 def attributes_of(modes: Tensor) -> dict[str, Tensor]:
-    """The three attributes of each mode, each of the shape of `modes`."""
-    return {"half": modes // 4, "quarter": modes // 2 % 2, "parity": modes % 2}
+    """The three attributes of each mode, each of the shape of `modes`: the bits of its Gray code."""
+    gray = modes ^ (modes // 2)
+    return {"bottom": gray // 4, "left": gray // 2 % 2, "diagonal": gray % 2}
+
+
+def modes_of(attributes: Mapping[str, Tensor]) -> Tensor:
+    """The mode that three attributes name; the inverse of `attributes_of`."""
+    bottom, left, diagonal = attributes["bottom"], attributes["left"], attributes["diagonal"]
+    second = bottom ^ left
+    return bottom * 4 + second * 2 + (second ^ diagonal)
 
 
 def nearest_mode(points: Tensor) -> Tensor:

@@ -82,26 +82,32 @@ class ConcatEnergy(nn.Module):
             h = self._x(position)
         else:
             h = self.encoder(self._x.scaled(position, self._x.names[0]))
+        if h.shape[1] + self._y.width != self._first.in_features:  # only the encoder knows its width
+            raise ValueError(
+                f"ConcatEnergy: the first layer takes {self._first.in_features} columns, but the encoder gives "
+                f"{h.shape[1]} and the discrete blocks {self._y.width}"
+            )
         return linear(h, self._first.weight[:, : h.shape[1]])
 
     def head(self, features: Tensor, position: Position) -> Tensor:
         """Everything after `encode`: f, shape (N,)."""
-        first, last = self._first, self._last
-        if self._y.names:
-            hidden = features + linear(self._y(position), first.weight[:, -self._y.width :], first.bias)
-        else:
-            hidden = features + first.bias
-        for layer in list(self.net)[1:-1]:
-            hidden = layer(hidden)
-        with torch.autocast(features.device.type, enabled=False):
-            return last(hidden.to(last.weight.dtype)).squeeze(1)
+        first = self._first
+        if not self._y.names:
+            return self._after_first(features + first.bias)
+        return self._after_first(features + linear(self._y(position), first.weight[:, -self._y.width :], first.bias))
 
     def forward(self, position: Position) -> Tensor:
         """f at each row of a position, shape (N,), nats."""
         if not self.encoded_blocks:
-            y = self._y(position)
-            return self.net(y).squeeze(1)
+            return self._after_first(self._first(self._y(position)))
         return self.head(self.encode(position), position)
+
+    def _after_first(self, hidden: Tensor) -> Tensor:
+        last = self._last
+        for layer in list(self.net)[1:-1]:
+            hidden = layer(hidden)
+        with torch.autocast(hidden.device.type, enabled=False):
+            return last(hidden.to(last.weight.dtype)).squeeze(1)
 
     @property
     def _first(self) -> nn.Linear:

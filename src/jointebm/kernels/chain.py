@@ -11,7 +11,7 @@ that is what makes object identity a safe test.
 Legend: N chains, K candidates per chain.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from typing import Any, NamedTuple, Protocol
 
 import torch
@@ -28,6 +28,7 @@ __all__ = [
     "LogDensity",
     "Score",
     "anything_free",
+    "encoded",
     "evaluate",
     "evaluate_candidates",
     "scored",
@@ -225,9 +226,7 @@ def scored(log_density: LogDensity, chain: Chain) -> Chain:
 def _evaluate_encoded(
     log_density: EncodedLogDensity, position: Position, previous: Chain | None, with_score: bool
 ) -> Chain:
-    encoding = previous.encoding if previous is not None else None
-    if encoding is None or any(position[name] is not block for name, block in encoding.blocks.items()):
-        encoding = _encode(log_density, position)
+    encoding = _encoding_at(log_density, position, previous.encoding if previous is not None else None)
     num_chains = len(encoding.features)
     others = {name: value for name, value in position.items() if name not in encoding.blocks}
     if not with_score:
@@ -242,7 +241,18 @@ def _evaluate_encoded(
     return Chain(position, f.detach(), Score(gradients, gradients.pop(""), encoding), encoding)
 
 
-def _encode(log_density: EncodedLogDensity, position: Position) -> Encoding:
+def encoded(log_density: LogDensity, chain: Chain, *, moving: Collection[str]) -> Chain:
+    """The chain with the encoding of its position, run now if it has none; without one if a moving block is encoded."""
+    names = getattr(log_density, "encoded_blocks", ())
+    if not names or not set(names).isdisjoint(moving):
+        return chain._replace(encoding=None)
+    return chain._replace(encoding=_encoding_at(log_density, chain.position, chain.encoding))  # type: ignore[arg-type]
+
+
+def _encoding_at(log_density: EncodedLogDensity, position: Position, known: Encoding | None) -> Encoding:
+    """The encoding of a position: the known one if it is of these very tensors."""
+    if known is not None and all(position[name] is block for name, block in known.blocks.items()):
+        return known
     blocks = {name: position[name] for name in log_density.encoded_blocks}
     leaves = {name: value.detach().requires_grad_() for name, value in blocks.items()}
     with torch.enable_grad():

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from jointebm.draws import Generator, choose
-from jointebm.kernels.chain import Chain, Info, LogDensity, anything_free, evaluate_candidates, where_rows
+from jointebm.kernels.chain import Chain, Info, LogDensity, anything_free, encoded, evaluate_candidates, where_rows
 from jointebm.kernels.columns import Columns, columns_of
 from jointebm.kernels.gibbs_with_gradients import chosen_blocks
 from jointebm.spaces import Mask, Space
@@ -83,6 +83,7 @@ class Gibbs:
         return chain, Info(moved.to(chain.f.dtype), moved)
 
 
+@torch.no_grad()
 def draw_variable(
     columns: Columns, log_density: LogDensity, chain: Chain, variable: Tensor, movable: Tensor, generator: Generator
 ) -> tuple[Chain, Tensor]:
@@ -100,6 +101,7 @@ def draw_variable(
         (chain, probs): the moved chains, and the probability of each class, shape (N, K), 0 for classes that a variable
         does not have.
     """
+    chain = encoded(log_density, chain, moving=columns.blocks)
     candidates = _candidates(columns, chain.position, variable)
     features = None if chain.encoding is None else chain.encoding.features
     f = evaluate_candidates(log_density, chain.position, candidates, features=features)  # (N, K)

@@ -1,0 +1,80 @@
+"""MNIST and Fashion-MNIST from their original IDX files."""
+
+import hashlib
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from jointebm.blocks import Categorical, Continuous
+from jointebm.data.datasets import ArrayDataset
+from jointebm.data.idx import read_idx
+from jointebm.spaces import Space
+from jointebm.transforms import Logit
+
+__all__ = ["FASHION_FILES", "MNIST_FILES", "fashion_images", "mnist"]
+
+# SHA-256 of the unpacked files, which are the same however they were compressed.
+MNIST_FILES = {
+    "train-images-idx3-ubyte": "ba891046e6505d7aadcbbe25680a0738ad16aec93bde7f9b65e87a2fc25776db",
+    "train-labels-idx1-ubyte": "65a50cbbf4e906d70832878ad85ccda5333a97f0f4c3dd2ef09a8a9eef7101c5",
+    "t10k-images-idx3-ubyte": "0fa7898d509279e482958e8ce81c8e77db3f2f8254e26661ceb7762c4d494ce7",
+    "t10k-labels-idx1-ubyte": "ff7bcfd416de33731a308c3f266cc351222c34898ecbeaf847f06e48f7ec33f2",
+}
+FASHION_FILES = {
+    "t10k-images-idx3-ubyte": "5b4141f0afbad91edebe8549f8fcffe087ea10ca49f1dbef5c9a5cd8815ce37b",
+    "t10k-labels-idx1-ubyte": "0402a96d92fd2663957122ceb108a494c5af83dab82d92729df917d7dec38c34",
+}
+
+
+def mnist(data_dir: Path | None) -> ArrayDataset:
+    """60,000 + 10,000 handwritten digits of 28 x 28 pixels, dequantised and in logit space (App. B.2.1).
+
+    Args:
+        data_dir: the folder that holds `mnist/`, or the files themselves, gzip or plain.
+
+    Returns:
+        Blocks `image` (28, 28), dequantised grey levels on [0, 1], and `digit`, 10 classes.
+
+    Raises:
+        FileNotFoundError: a file is missing, with where it was looked for.
+        ValueError: a file is not MNIST's.
+    """
+    arrays = {name: _checked(data_dir, "mnist", name, digest) for name, digest in MNIST_FILES.items()}
+    return ArrayDataset(
+        name="mnist",
+        space=Space(image=Continuous((28, 28), Logit(margin=1e-6)), digit=Categorical(10)),
+        train={"image": arrays["train-images-idx3-ubyte"], "digit": arrays["train-labels-idx1-ubyte"]},
+        held_out={"image": arrays["t10k-images-idx3-ubyte"], "digit": arrays["t10k-labels-idx1-ubyte"]},
+        num_levels=256,
+    )
+
+
+def fashion_images(data_dir: Path | None) -> npt.NDArray[np.uint8]:
+    """The 10,000 test images of Fashion-MNIST, (10000, 28, 28) grey levels, for out-of-distribution tests."""
+    name = "t10k-images-idx3-ubyte"
+    return _checked(data_dir, "fashion-mnist", name, FASHION_FILES[name])
+
+
+def _checked(data_dir: Path | None, folder: str, name: str, digest: str) -> npt.NDArray[np.uint8]:
+    """Reads one file and compares its content with the pinned checksum."""
+    path = find_file(data_dir, folder, name)
+    array = read_idx(path)
+    header = bytes([0, 0, 8, array.ndim]) + b"".join(size.to_bytes(4, "big") for size in array.shape)
+    found = hashlib.sha256(header + array.tobytes()).hexdigest()
+    if found != digest:
+        raise ValueError(f"{path}: not the original {folder} file: its content has SHA-256 {found}, expected {digest}")
+    return array
+
+
+def find_file(data_dir: Path | None, folder: str, name: str) -> Path:
+    """Where a file of a data set lies: in `folder` below the data directory, or directly in it, `.gz` or plain."""
+    if data_dir is None:
+        raise FileNotFoundError(
+            f"{folder}: no data directory; pass --data DIR or set JOINTEBM_DATA to the folder that holds {folder}/{name}.gz"
+        )
+    candidates = [parent / f"{name}{ending}" for parent in (data_dir / folder, data_dir) for ending in (".gz", "")]
+    for path in candidates:
+        if path.is_file():
+            return path
+    raise FileNotFoundError(f"{candidates[0]}: no such file (nor unpacked, nor directly in {data_dir})")
