@@ -15,11 +15,12 @@ from typing import Any, BinaryIO, Literal, NamedTuple
 
 import torch
 from torch import Tensor
+from torch.nn.functional import pad
 
-from jointebm.conditions import Condition, configurations, sample_each, single_values, variable_names
 from jointebm.conditioning import MAX_CONFIGURATIONS, predict
+from jointebm.conditions import Condition, configurations, sample_each, single_values, variable_names
 from jointebm.data import Dataset, Toy
-from jointebm.data.toy import RADIUS, STANDARD_DEVIATION, centers
+from jointebm.data.toy import STANDARD_DEVIATION, attributes_of, centers
 from jointebm.draws import Generator
 from jointebm.exact import enumerate_log_density
 from jointebm.judge import image_block
@@ -31,14 +32,15 @@ try:
     import matplotlib
     import numpy as np
     from matplotlib.axes import Axes
+    from matplotlib.colors import LinearSegmentedColormap
     from matplotlib.figure import Figure
 except ImportError as error:
     raise ImportError("figures need matplotlib, which is not installed: pip install 'jointebm[plots]'") from error
 
 __all__ = [
     "Figure",
-    "figures_of",
     "Grid",
+    "figures_of",
     "grid_densities",
     "image_figures",
     "mosaic",
@@ -49,17 +51,19 @@ __all__ = [
     "toy_figures",
 ]
 
-LIMIT = 5.0  # half the side of the square in which the toy data are drawn
+LIMIT = 4.6  # half the side of the square in which the toy data are drawn
 DATA, MODEL, GUIDE = "#5f6368", "#1a5fb4", "#c8c8c8"
+DENSITY = LinearSegmentedColormap.from_list("density", ["white", "#a9cbf2", MODEL, "#0a2a57"])
 MAX_TILES = 400
-STYLE: dict[str, Any] = {
+TILE = 36  # pixels that a tile has at least, so that the gap of one pixel between tiles is a thin line
+STYLE: Any = {  # matplotlib types the keys of its settings one by one
     "font.size": 8,
     "axes.titlesize": 8,
     "axes.titlepad": 4,
     "axes.labelsize": 8,
     "axes.linewidth": 0.5,
     "axes.edgecolor": "#9a9a9a",
-    "figure.titlesize": 10,
+    "figure.titlesize": 9,
     "xtick.labelsize": 7,
     "ytick.labelsize": 7,
     "xtick.color": "#5f6368",
@@ -69,6 +73,8 @@ STYLE: dict[str, Any] = {
     "xtick.major.width": 0.5,
     "ytick.major.width": 0.5,
     "savefig.dpi": 200,
+    "savefig.bbox": "tight",
+    "savefig.pad_inches": 0.05,
 }
 
 
@@ -210,7 +216,7 @@ def image_figures(
     with matplotlib.rc_context(STYLE):
         figures = {
             f"conditional-{name}": _class_figure(
-                image, name, [row for row in rows if row[0].text.startswith(f"{name} = ")], limits
+                name, [row for row in rows if row[0].text.startswith(f"{name} = ")], limits
             )
             for name in names
         }
@@ -241,22 +247,19 @@ def mosaic(images: Tensor, num_columns: int) -> Tensor:
         num_columns: tiles per row.
 
     Returns:
-        Shape (R * (height + 1) + 1, num_columns * (width + 1) + 1), R the number of rows.
+        Shape (R * (height + 1), num_columns * (width + 1)), R the number of rows; the gap is above and left of a tile.
 
     Example:
         >>> mosaic(torch.ones(3, 1, 1), 2)
-        tensor([[nan, nan, nan, nan, nan],
-                [nan, 1., nan, 1., nan],
-                [nan, nan, nan, nan, nan],
-                [nan, 1., nan, nan, nan],
-                [nan, nan, nan, nan, nan]])
+        tensor([[nan, nan, nan, nan],
+                [nan, 1., nan, 1.],
+                [nan, nan, nan, nan],
+                [nan, 1., nan, nan]])
     """
     num_rows = -(-len(images) // num_columns)
-    height, width = images.shape[1:]
     tiles = _padded(images, num_rows * num_columns).unflatten(0, (num_rows, num_columns))
-    framed = torch.nn.functional.pad(tiles, (1, 0, 1, 0), value=torch.nan)  # (R, columns, height + 1, width + 1)
-    joined = framed.movedim(1, 2).reshape(num_rows * (height + 1), num_columns * (width + 1))
-    return torch.nn.functional.pad(joined, (0, 1, 0, 1), value=torch.nan)
+    framed = pad(tiles, (1, 0, 1, 0), value=torch.nan)  # (R, columns, height + 1, width + 1)
+    return framed.movedim(1, 2).flatten(2, 3).flatten(0, 1)
 
 
 def _padded(images: Tensor, num: int) -> Tensor:
@@ -278,13 +281,15 @@ def sample_figure(model: Model, values: Mapping[str, Tensor], title: str) -> Fig
         if image is not None:
             tiles = values[image][:MAX_TILES]
             num_columns = max(1, round(math.sqrt(len(tiles))))
-            figure = Figure(figsize=(6, 6 * -(-len(tiles) // num_columns) / num_columns + 0.4), layout="constrained")
+            num_rows = -(-len(tiles) // num_columns)
+            height, width = tiles.shape[1:]
+            figure = Figure(figsize=(5, 5 * num_rows * height / (num_columns * width) + 0.3), layout="compressed")
             _tiles(figure.subplots(), tiles, num_columns, display_range(model, image)).set_title(title)
             return figure
         plane = next((name for name in space.continuous if space[name].variable_shape == (2,)), None)
         if plane is None:
             return None
-        figure = Figure(figsize=(4, 4.2), layout="constrained")
+        figure = Figure(figsize=(4, 4.2), layout="compressed")
         ax = figure.subplots()
         _scatter(ax, values[plane], MODEL)
         ax.set(title=title, aspect="equal", xlabel=f"{plane}[0]", ylabel=f"{plane}[1]")
@@ -323,7 +328,7 @@ def save_figures(figures: Mapping[str, Figure], out_dir: str | os.PathLike[str])
 
 def _panels(num_rows: int, num_columns: int, side: float) -> tuple[Figure, Any]:
     """Square panels that share their axes, in inches."""
-    figure = Figure(figsize=(side * num_columns + 0.4, side * num_rows + 0.6), layout="constrained")
+    figure = Figure(figsize=(side * num_columns + 0.4, side * num_rows + 0.6), layout="compressed")
     axes = figure.subplots(num_rows, num_columns, sharex=True, sharey=True, squeeze=False)
     for ax in axes.flat:
         ax.set(xlim=(-LIMIT, LIMIT), ylim=(-LIMIT, LIMIT), xticks=(-4, 0, 4), yticks=(-4, 0, 4), aspect="equal")
@@ -376,24 +381,23 @@ def _unconditional_figure(real: Tensor, ours: Tensor, true_density: Tensor, our_
 
 
 def _scatter(ax: Axes, points: Tensor, colour: str) -> None:
-    ax.scatter(*points.cpu().T.numpy(), s=2.5, c=colour, alpha=0.6, linewidths=0)
+    x, y = points.cpu().T.numpy()
+    ax.scatter(x, y, s=2.5, c=colour, alpha=0.6, linewidths=0)
 
 
 def _rings(ax: Axes, condition: Condition) -> None:
     """Circles of two standard deviations around the modes that meet a condition."""
-    modes = configurations(Toy().space)
-    for mode, (x, y) in zip(modes, centers().tolist(), strict=True):
-        if bool(condition.holds({name: labels[None] for name, labels in mode.given.items()})):
-            angle = np.linspace(0, 2 * math.pi, 60)
-            radius = 2 * STANDARD_DEVIATION
-            ax.plot(x + radius * np.cos(angle), y + radius * np.sin(angle), color=GUIDE, linewidth=0.6, zorder=0)
+    angle = np.linspace(0, 2 * math.pi, 60)
+    circle = 2 * STANDARD_DEVIATION * np.stack([np.cos(angle), np.sin(angle)])
+    for center in centers()[condition.holds(attributes_of(torch.arange(8)))].numpy():
+        ax.plot(*(center[:, None] + circle), color=GUIDE, linewidth=0.6, zorder=0)
 
 
 def _density(ax: Axes, density: Tensor, top: float) -> None:
     side = math.isqrt(len(density))
     image = density.reshape(side, side).cpu().numpy()
     extent = (-LIMIT, LIMIT, -LIMIT, LIMIT)
-    ax.imshow(image, origin="lower", extent=extent, vmin=0, vmax=top, cmap="Blues", interpolation="bilinear")
+    ax.imshow(image, origin="lower", extent=extent, vmin=0, vmax=top, cmap=DENSITY, interpolation="bilinear")
 
 
 def _total_variation(true: Tensor, ours: Tensor, grid: Grid) -> list[float]:
@@ -405,48 +409,59 @@ def _note_distance(ax: Axes, distance: float) -> None:
     ax.text(0.97, 0.03, f"TV {distance:.3f}", transform=ax.transAxes, ha="right", va="bottom", fontsize=6, color=DATA)
 
 
-def _class_figure(
-    image: str, name: str, rows: Sequence[tuple[Condition, Tensor, Tensor]], limits: tuple[float, float]
-) -> Figure:
+def _class_figure(name: str, rows: Sequence[tuple[Condition, Tensor, Tensor]], limits: tuple[float, float]) -> Figure:
     """One row of tiles per class: real images on the left, samples on the right."""
     num_columns, height, width = rows[0][1].shape
-    aspect = len(rows) * (height + 1) / (num_columns * (width + 1))
-    figure = Figure(figsize=(7, 3.3 * aspect + 0.7), layout="constrained")
-    figure.suptitle(f"{image} given {name}")
-    axes = figure.subplots(1, 2, sharey=True)
-    for ax, title, images in zip(
-        axes, ("data", "samples"), zip(*((r, s) for _, r, s in rows), strict=True), strict=True
-    ):
+    side = 3.3 / num_columns
+    figure = Figure(figsize=(7, len(rows) * side * height / width + 0.4), layout="compressed")
+    axes = figure.subplots(1, 2)
+    panels = {f"data given {name}": [row[1] for row in rows], f"samples given {name}": [row[2] for row in rows]}
+    for ax, (title, images) in zip(axes, panels.items(), strict=True):
         _tiles(ax, torch.cat(images), num_columns, limits).set_title(title)
     labels = [condition.text.rpartition(" ")[2] for condition, _, _ in rows]
-    axes[0].set_yticks([(row + 0.5) * (height + 1) for row in range(len(rows))], labels)
-    axes[0].set_ylabel(name)
+    axes[0].set_yticks([row + 0.5 for row in range(len(rows))], labels)
     return figure
 
 
 def _labelled_figure(
     panels: Mapping[str, tuple[Tensor, Sequence[str]]], num_columns: int, limits: tuple[float, float]
 ) -> Figure:
-    """Panels of tiles side by side, a caption in the corner of each tile."""
+    """Panels of tiles side by side, a caption above each image."""
     first = next(iter(panels.values()))[0]
     height, width = first.shape[1:]
-    aspect = -(-len(first) // num_columns) * (height + 1) / (num_columns * (width + 1))
-    figure = Figure(figsize=(7, 3.4 * aspect + 0.5), layout="constrained")
+    strip = max(1, height // 4)
+    side = 3.3 / num_columns
+    figure = Figure(
+        figsize=(7, -(-len(first) // num_columns) * side * (height + strip) / width + 0.4), layout="compressed"
+    )
     for ax, (title, (images, captions)) in zip(figure.subplots(1, len(panels)), panels.items(), strict=True):
-        _tiles(ax, images, num_columns, limits).set_title(title)
+        _tiles(ax, pad(images, (0, 0, strip, 0), value=limits[0]), num_columns, limits).set_title(title)
         for index, caption in enumerate(captions):
             row, column = divmod(index, num_columns)
-            ax.text(column * (width + 1) + 1, row * (height + 1) + 1, caption, va="top", fontsize=5, color=MODEL)
+            ax.text(column + 0.12, row + 0.06, caption, va="top", fontsize=5.5, color=MODEL)
     return figure
 
 
 def _tiles(ax: Axes, images: Tensor, num_columns: int, limits: tuple[float, float]) -> Axes:
-    """Draws a mosaic in ink on paper."""
-    colours = matplotlib.colormaps["gray_r"].with_extremes(bad=GUIDE)
-    picture = mosaic(images, num_columns).cpu().numpy()
-    ax.imshow(picture, cmap=colours, vmin=limits[0], vmax=limits[1], interpolation="nearest")
+    """Draws a mosaic in ink on paper; tile (row, column) covers the unit square that starts at (column, row)."""
+    height, width = images.shape[1:]
+    factor = -(-TILE // min(height, width))
+    enlarged = images.repeat_interleave(factor, dim=1).repeat_interleave(factor, dim=2)
+    margin = min(enlarged.shape[1:]) // 12
+    framed = pad(enlarged, (margin,) * 4, value=limits[0])
+    num_rows = -(-len(images) // num_columns)
+    ax.imshow(
+        mosaic(framed, num_columns).cpu().numpy(),
+        cmap=matplotlib.colormaps["gray_r"].with_extremes(bad=GUIDE),
+        vmin=limits[0],
+        vmax=limits[1],
+        extent=(0, num_columns, num_rows, 0),
+        aspect=framed.shape[1] / framed.shape[2],
+        interpolation="nearest",
+    )
     ax.set(xticks=[], yticks=[])
-    ax.spines[:].set_visible(False)
+    ax.tick_params(length=0)
+    ax.spines[:].set(color=GUIDE, linewidth=0.5)
     return ax
 
 

@@ -1,37 +1,21 @@
-"""Exact and statistical tests of a kernel, for anyone who writes one.
+"""Transition matrices of a kernel's own code, and what they must satisfy.
 
-In a small discrete space nothing has to be sampled: `transition_matrix` runs the kernel's own `step` along every
-outcome of its draws and returns P, so that detailed balance and stationarity hold to rounding or not at all. Where
-variables are continuous, `invariance_test` puts exact draws in and asks, at a stated false-alarm rate, whether exact
-draws come out.
+In a small discrete space nothing has to be sampled: `transition_matrix` runs the kernel's own `step` along every outcome
+of its draws and returns P, so that detailed balance and stationarity hold to rounding or not at all.
 
-Legend: S configurations, N draws, M outcomes of one draw.
+Legend: S configurations, M outcomes of one draw.
 """
 
-import math
-from collections.abc import Callable, Mapping
-from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from jointebm.draws import Generator, uniform
-from jointebm.kernels import Chain, Kernel, LogDensity, evaluate, settle
+from jointebm.kernels import Chain, Kernel, LogDensity, evaluate
 from jointebm.spaces import Mask, Position, Space, Values
 
-__all__ = [
-    "Invariance",
-    "Transitions",
-    "detailed_balance_residual",
-    "invariance_test",
-    "stationarity_residual",
-    "target_probs",
-    "transition_matrix",
-]
-
-Statistic = Callable[[Position], Tensor]
+__all__ = ["Transitions", "detailed_balance_residual", "stationarity_residual", "target_probs", "transition_matrix"]
 
 
 class Transitions(NamedTuple):
@@ -45,22 +29,6 @@ class Transitions(NamedTuple):
 
     matrix: Tensor
     position: dict[str, Tensor]
-
-
-class Invariance(NamedTuple):
-    """What `invariance_test` found.
-
-    Args:
-        p_value: of all statistics together, in [0, 1]: at most a share a of right kernels gets a p-value below a.
-        rejected: whether p_value <= alpha.
-        worst: name of the statistic that changed most.
-        alpha: the false-alarm rate that was asked for.
-    """
-
-    p_value: float
-    rejected: bool
-    worst: str
-    alpha: float
 
 
 def transition_matrix(
@@ -187,100 +155,6 @@ def stationarity_residual(matrix: Tensor, probs: Tensor) -> float:
         0.25
     """
     return float((probs @ matrix - probs).abs().max())
-
-
-def invariance_test(
-    kernel: Kernel,
-    log_density: LogDensity,
-    space: Space,
-    exact_draws: Position,
-    *,
-    num_steps: int,
-    statistics: Mapping[str, Statistic] | None = None,
-    generator: Generator,
-    alpha: float = 1e-3,
-    free: Mask | None = None,
-) -> Invariance:
-    """Tests whether a kernel leaves its target invariant: exact draws that go in must come out as exact draws.
-
-    Half of the draws, picked at random, make `num_steps` steps; the other half does not. If the kernel is right, the
-    two are independent samples of one distribution. Each statistic compares them by the two-sample Kolmogorov-Smirnov
-    test with its exact p-value,
-
-    P(D >= k / n) = 2 sum_{j >= 1} (-1)^(j - 1) C(2 n, n - j k) / C(2 n, n)    for two halves of n draws,
-
-    and the smallest p-value times the number of statistics (Bonferroni) is compared with alpha. A right kernel is
-    rejected with probability at most alpha, for any number of draws; less for discrete statistics, where ties make the
-    test conservative. A wrong one passes if no statistic sees the difference, so the test says nothing about mixing: a
-    kernel that never moves passes.
-
-    Args:
-        kernel: what is tested.
-        log_density: f, shape (N,).
-        space: the blocks.
-        exact_draws: N independent draws of the target. Clamped entries are kept, so draws of the joint are right also
-            with a mask.
-        num_steps: steps >= 1; an error of the kernel adds up over them.
-        statistics: named functions from a position to shape (N,). None is f, every continuous entry and its square, and
-            the indicator of every class.
-        generator: source of all draws.
-        alpha: false-alarm rate of the whole test, in (0, 1).
-        free: what may move; None is everything.
-
-    Returns:
-        `Invariance`.
-
-    Raises:
-        ValueError: so few draws that the test could never reject.
-        FloatingPointError: a statistic is not a number.
-
-    References:
-        Gnedenko & Korolyuk 1951 (the exact p-value).
-
-    Example:
-        >>> from jointebm import Continuous, kernels
-        >>> space, generator = Space(x=Continuous()), torch.Generator().manual_seed(0)
-        >>> def log_density(position): return -0.5 * position["x"].square()
-        >>> draws = {"x": torch.randn(4000, generator=generator)}
-        >>> adjusted, unadjusted = kernels.MALA(block="x", step_size=1.2), kernels.Langevin(block="x", step_size=1.2)
-        >>> invariance_test(adjusted, log_density, space, draws, num_steps=5, generator=generator).rejected
-        False
-        >>> invariance_test(unadjusted, log_density, space, draws, num_steps=5, generator=generator).rejected
-        True
-    """
-    if statistics is None:
-        statistics = _default_statistics(log_density, space)
-    num_pairs = len(next(iter(exact_draws.values()))) // 2
-    if num_steps < 1 or not statistics or not 0 < alpha < 1:
-        raise ValueError(
-            f"invariance_test: needs num_steps >= 1, a statistic and 0 < alpha < 1, got {num_steps}, "
-            f"{len(statistics)} and {alpha}"
-        )
-    if num_pairs < 1 or len(statistics) * _p_value(num_pairs, num_pairs) > alpha:
-        raise ValueError(
-            f"invariance_test: {num_pairs} pairs of draws and {len(statistics)} statistics can never reach alpha = "
-            f"{alpha}. Pass more exact draws"
-        )
-    like = next(iter(exact_draws.values()))
-    order = uniform(like.new_empty(2 * num_pairs), generator).argsort()  # nothing depends on how the draws were sorted
-    still = {name: value[order[:num_pairs]] for name, value in exact_draws.items()}
-    moving = {name: value[order[num_pairs:]] for name, value in exact_draws.items()}
-    if free is None:
-        free = {name: torch.ones((), dtype=torch.bool, device=like.device) for name in space}
-    space.require(free)
-    shapes = {name: (len(like), *space[name].variable_shape) for name in free}
-    settled = settle({name: mask.expand(shapes[name])[order[num_pairs:]] for name, mask in free.items()})
-    chain = evaluate(log_density, moving, with_score=kernel.uses_score)
-    for _ in range(num_steps):
-        chain, _ = kernel.step(log_density, chain, free=settled, generator=generator)
-    with torch.no_grad():
-        p_values = {
-            name: _p_value(num_pairs, _largest_gap(name, statistic(still), statistic(chain.position)))
-            for name, statistic in statistics.items()
-        }
-    worst = min(p_values, key=lambda name: p_values[name])
-    p_value = min(1.0, len(p_values) * p_values[worst])
-    return Invariance(p_value, p_value <= alpha, worst, alpha)
 
 
 class _Path:
@@ -439,41 +313,3 @@ def _every(holds: Tensor) -> Tensor:
 
 def _first(wrong: Tensor) -> int:
     return int(wrong.nonzero()[0])
-
-
-def _default_statistics(log_density: LogDensity, space: Space) -> dict[str, Statistic]:
-    """f, every continuous entry and its square, and the indicator of every class."""
-    statistics: dict[str, Statistic] = {"f": log_density}
-    for name, block in space.items():
-        for column in range(math.prod(block.position_shape)):
-            statistics[f"{name}[{column}]"] = partial(_entry, name, column, 1)
-            if not block.discrete:
-                statistics[f"{name}[{column}]^2"] = partial(_entry, name, column, 2)
-    return statistics
-
-
-def _entry(block: str, column: int, power: int, position: Position) -> Tensor:
-    """One entry of a flattened block, raised to a power, shape (N,)."""
-    value = position[block]
-    return value.reshape(len(value), -1)[:, column] ** power
-
-
-def _largest_gap(name: str, a: Tensor, b: Tensor) -> int:
-    """The Kolmogorov-Smirnov distance of two samples of n draws, in units of 1 / n."""
-    if bool(a.isnan().any() | b.isnan().any()):
-        raise FloatingPointError(f"invariance_test: statistic {name!r} is not a number at some draw")
-    values = torch.cat([a, b])
-    below = [torch.searchsorted(sample.sort().values, values, right=True) for sample in (a, b)]
-    return int((below[0] - below[1]).abs().max())
-
-
-def _p_value(num_pairs: int, gap: int) -> float:
-    """P(D >= gap / n) for two independent samples of n draws of one continuous distribution (Gnedenko & Korolyuk)."""
-    if gap == 0:
-        return 1.0
-    reach = torch.arange(gap, num_pairs + 1, gap, dtype=torch.float64)  # j k of the formula
-    log_terms = 2 * torch.tensor(num_pairs + 1.0, dtype=torch.float64).lgamma() - (
-        (num_pairs - reach + 1).lgamma() + (num_pairs + reach + 1).lgamma()
-    )
-    terms = log_terms.exp()
-    return min(1.0, 2 * float(terms[::2].sum() - terms[1::2].sum()))

@@ -1,0 +1,87 @@
+"""Puts the commands together, and turns every failure that a user can cause into one line and an exit code.
+
+0: done. 1: the numbers diverged, or memory ran out. 2: wrong input. 130: interrupted by Ctrl-C.
+"""
+
+from collections.abc import Sequence
+from importlib.metadata import version
+from typing import Annotated
+
+import typer
+
+from jointebm.cli.console import Interrupted, say
+from jointebm.cli.evaluate import evaluate
+from jointebm.cli.figures import figures
+from jointebm.cli.predict import predict
+from jointebm.cli.recipes import recipes
+from jointebm.cli.sample import sample
+from jointebm.cli.train import train
+
+__all__ = ["main"]
+
+app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
+for command in (recipes, train, evaluate, sample, predict, figures):
+    app.command()(command)
+
+
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"jointebm {version('jointebm')}")
+        raise typer.Exit
+
+
+@app.callback(invoke_without_command=True)
+def _without_command(
+    context: typer.Context,
+    show_version: Annotated[
+        bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
+    """One energy-based model of the joint density of mixed continuous and discrete data."""
+    if context.invoked_subcommand is None and not show_version:
+        typer.echo(context.get_help())
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs one command.
+
+    Args:
+        arguments: the words after `jointebm`; None takes them from the process.
+
+    Returns:
+        The exit code; see above. Nothing is raised for what a user did wrong: it is one line on standard error.
+    """
+    try:
+        code = app(arguments, prog_name="jointebm", standalone_mode=False)
+    except Interrupted as interrupted:
+        say(str(interrupted))
+        return 130
+    except typer.TyperException as error:
+        # A usage error; its context knows which command was meant.
+        context = getattr(error, "ctx", None)
+        return _refuse(f"{error.format_message()} See '{context.command_path if context else 'jointebm'} --help'.")
+    except (ValueError, TypeError, OSError, ImportError) as error:
+        return _refuse(_reason(error))
+    except FloatingPointError as error:
+        say(f"error: {error}")
+        return 1
+    except (MemoryError, RuntimeError) as error:
+        if isinstance(error, RuntimeError) and "allocate memory" not in str(error):
+            raise
+        say("error: there is not enough memory; ask for fewer samples, chains or rows at once")
+        return 1
+    if code == 130:  # Ctrl-C where no command had anything to say about it
+        say("interrupted")
+    return int(code or 0)
+
+
+def _refuse(message: str) -> int:
+    say(f"error: {message}")
+    return 2
+
+
+def _reason(error: Exception) -> str:
+    """The message of an error; one that comes from the operating system names its file first."""
+    if isinstance(error, OSError) and error.filename is not None and error.strerror:
+        return f"{error.filename}: {error.strerror}"
+    return str(error) or type(error).__name__

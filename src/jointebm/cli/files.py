@@ -1,0 +1,129 @@
+"""Files that the commands read and write: models, arrays, and outputs that appear whole or not at all."""
+
+import contextlib
+import os
+import tempfile
+import zipfile
+import zlib
+from collections.abc import Iterator
+from importlib.resources import files
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import numpy as np
+import numpy.typing as npt
+
+from jointebm.data import Dataset, open_dataset
+from jointebm.models import Model, load
+
+__all__ = ["check_new", "find_model", "new_file", "open_data_of", "open_model", "read_arrays"]
+
+PRETRAINED = "pretrained:"
+
+
+def find_model(name: str) -> Path:
+    """The folder of a model.
+
+    Args:
+        name: a model folder, a run folder, which holds `model/`, or pretrained:NAME.
+
+    Raises:
+        FileNotFoundError: there is none, with what there is.
+    """
+    if name.startswith(PRETRAINED):
+        return _find_pretrained(name.removeprefix(PRETRAINED))
+    path = Path(name)
+    for folder in (path, path / "model"):
+        if (folder / "config.json").is_file():
+            return folder
+    found = "holds neither config.json nor model/config.json" if path.is_dir() else "no such folder"
+    raise FileNotFoundError(
+        f"{name}: {found}; expected a model folder, a run folder, or pretrained:NAME with NAME one of {_listed_pretrained()}"
+    )
+
+
+def _find_pretrained(name: str) -> Path:
+    if name not in _pretrained_names():
+        raise FileNotFoundError(
+            f"{PRETRAINED}{name}: there is no such pretrained model; there are {_listed_pretrained()}. Any folder that "
+            "'jointebm train' wrote will do as well"
+        )
+    return _pretrained_folder() / name
+
+
+def _pretrained_folder() -> Path:
+    return Path(str(files("jointebm").joinpath("pretrained")))
+
+
+def _pretrained_names() -> list[str]:
+    folder = _pretrained_folder()
+    return sorted(entry.parent.name for entry in folder.glob("*/config.json")) if folder.is_dir() else []
+
+
+def _listed_pretrained() -> str:
+    return ", ".join(_pretrained_names()) or "(none in this installation)"
+
+
+def open_model(name: str) -> tuple[Path, Model]:
+    """Finds and loads a model."""
+    path = find_model(name)
+    return path, load(path)
+
+
+def open_data_of(model: Model, data_dir: Path | None) -> Dataset:
+    """The data that a model was trained on.
+
+    Raises:
+        ValueError: there are none of that name, or their blocks are not those of the model.
+    """
+    dataset = open_dataset(model.config.data, data_dir)
+    if dataset.space != model.space:
+        raise ValueError(
+            f"data {model.config.data!r}: have the blocks {dataset.space}, but the model has {model.space}; it was trained "
+            "on other data, or by another version"
+        )
+    return dataset
+
+
+def read_arrays(path: Path) -> dict[str, npt.NDArray[Any]]:
+    """All arrays of an npz file; nothing in it is executed.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: it is not an npz file of plain arrays.
+    """
+    if not path.is_file():
+        raise FileNotFoundError(f"{path}: no such file; expected an npz file with one array per block")
+    try:
+        with np.load(path, allow_pickle=False) as archive:
+            arrays = {name: archive[name] for name in archive.files} if isinstance(archive, np.lib.npyio.NpzFile) else {}
+    except (ValueError, EOFError, zipfile.BadZipFile, zlib.error, NotImplementedError) as error:
+        raise ValueError(f"{path}: not an npz file of plain arrays ({error}); write it with numpy.savez") from None
+    if not arrays:
+        raise ValueError(f"{path}: holds no named arrays; expected an npz file with one array per block, from numpy.savez")
+    return arrays
+
+
+def check_new(path: Path, *endings: str) -> None:
+    """Raises unless a file may be written there: nothing is overwritten, and its ending is one of those given."""
+    if endings and path.suffix not in endings:
+        raise ValueError(f"--out {path}: ends in {path.suffix or 'nothing'!r}, expected {' or '.join(endings)}")
+    if path.exists():
+        raise FileExistsError(f"{path}: exists; choose another name or remove it")
+
+
+@contextlib.contextmanager
+def new_file(path: Path) -> Iterator[BinaryIO]:
+    """Opens a file that gets its name when it is complete, and leaves nothing behind if it does not come to that."""
+    check_new(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, scratch = tempfile.mkstemp(prefix=f".{path.name}-", dir=path.parent)
+    try:
+        with os.fdopen(handle, "wb") as file:
+            yield file
+        os.chmod(scratch, 0o644)
+        check_new(path)
+        os.rename(scratch, path)
+    except BaseException:
+        Path(scratch).unlink(missing_ok=True)
+        raise

@@ -1,0 +1,51 @@
+"""Options that several commands share, each with one name and one meaning."""
+
+from pathlib import Path
+from typing import Annotated
+
+import torch
+import typer
+
+__all__ = ["DataDir", "Json", "ModelName", "RecipeName", "Seed", "Set", "Threads"]
+
+
+def _use_threads(num: int | None) -> int | None:
+    if num is not None:
+        torch.set_num_threads(num)
+    return num
+
+
+ModelName = Annotated[
+    str,
+    typer.Argument(metavar="MODEL", help="A model folder, a run folder, or pretrained:NAME.", show_default=False),
+]
+RecipeName = Annotated[
+    str, typer.Argument(metavar="RECIPE", help="Name of a recipe; 'jointebm recipes' lists them.", show_default=False)
+]
+Json = Annotated[
+    bool, typer.Option("--json", help="Print one JSON object on standard output, and nothing else there.")
+]
+DataDir = Annotated[
+    Path | None,
+    typer.Option(
+        "--data",
+        metavar="DIR",
+        envvar="JOINTEBM_DATA",
+        exists=True,
+        file_okay=False,
+        help="Folder where data files lie. Embedded data (toy, digits) read none and ignore it.",
+    ),
+]
+Seed = Annotated[int, typer.Option("--seed", min=0, max=2**63 - 1, metavar="N", help="Seed of all draws.")]
+Set = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--set",
+        metavar="KEY=VALUE",
+        help="Change a field of the recipe, such as num_iterations=100; 'jointebm recipes RECIPE' lists them. Repeatable.",
+    ),
+]
+Threads = Annotated[
+    int | None,
+    typer.Option("--threads", min=1, metavar="N", callback=_use_threads, help="Processor threads; default is torch's."),
+]
