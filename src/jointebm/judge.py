@@ -4,6 +4,7 @@ Legend: N rows, K classes of a variable, M columns of all discrete variables.
 """
 
 from collections.abc import Mapping, Sequence
+from statistics import fmean
 from typing import NamedTuple, Protocol
 
 import torch
@@ -237,7 +238,7 @@ def judge_samples(model: Model, dataset: Dataset, judge: Judge, *, num: int, gen
         judge=judge.name,
         judge_accuracy=accuracy(space, judge.label(real), real).mean,
         num_per_condition=num,
-        agreement=sum(shares) / len(shares),
+        agreement=fmean(shares),
         worst_agreement=min(shares),
         per_condition=per_condition,
         num_modes=num_modes,

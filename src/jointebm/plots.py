@@ -55,6 +55,7 @@ LIMIT = 4.6  # half the side of the square in which the toy data are drawn
 DATA, MODEL, GUIDE = "#5f6368", "#1a5fb4", "#c8c8c8"
 DENSITY = LinearSegmentedColormap.from_list("density", ["white", "#a9cbf2", MODEL, "#0a2a57"])
 MAX_TILES = 400
+MAX_TITLE = 60
 TILE = 36  # pixels that a tile has at least, so that the gap of one pixel between tiles is a thin line
 STYLE: Any = {  # matplotlib types the keys of its settings one by one
     "font.size": 8,
@@ -72,6 +73,7 @@ STYLE: Any = {  # matplotlib types the keys of its settings one by one
     "ytick.major.size": 2,
     "xtick.major.width": 0.5,
     "ytick.major.width": 0.5,
+    "text.parse_math": False,
     "savefig.dpi": 200,
     "savefig.bbox": "tight",
     "savefig.pad_inches": 0.05,
@@ -277,24 +279,40 @@ def sample_figure(model: Model, values: Mapping[str, Tensor], title: str) -> Fig
         title: what they are, such as "horizontal = 3".
     """
     space, image = model.space, image_block(model.space)
+    plane = next((name for name in space.continuous if space[name].variable_shape == (2,)), None)
+    title = title if len(title) <= MAX_TITLE else f"{title[:MAX_TITLE]}..."
     with matplotlib.rc_context(STYLE):
         if image is not None:
-            tiles = values[image][:MAX_TILES]
-            num_columns = max(1, round(math.sqrt(len(tiles))))
-            num_rows = -(-len(tiles) // num_columns)
-            height, width = tiles.shape[1:]
-            figure = Figure(figsize=(5, 5 * num_rows * height / (num_columns * width) + 0.3), layout="compressed")
-            _tiles(figure.subplots(), tiles, num_columns, display_range(model, image)).set_title(title)
-            return figure
-        plane = next((name for name in space.continuous if space[name].variable_shape == (2,)), None)
-        if plane is None:
-            return None
-        figure = Figure(figsize=(4, 4.2), layout="compressed")
-        ax = figure.subplots()
-        _scatter(ax, values[plane], MODEL)
-        ax.set(title=title, aspect="equal", xlabel=f"{plane}[0]", ylabel=f"{plane}[1]")
-        ax.set_aspect("equal", adjustable="datalim")
-        return figure
+            return _image_figure(values[image], display_range(model, image), title)
+        if plane is not None:
+            return _plane_figure(values[plane], display_range(model, plane), plane, title)
+    return None
+
+
+def _image_figure(images: Tensor, limits: tuple[float, float], title: str) -> Figure:
+    """The first images in a grid as square as it gets."""
+    tiles = images[:MAX_TILES]
+    if len(images) > MAX_TILES:
+        title += f" (the first {MAX_TILES} of {len(images)})"
+    num_columns = max(1, round(math.sqrt(len(tiles))))
+    num_rows = -(-len(tiles) // num_columns)
+    height, width = tiles.shape[1:]
+    side = min(0.6, 6 / num_columns)
+    figure = Figure(figsize=(side * num_columns, side * num_rows * height / width + 0.3), layout="compressed")
+    _tiles(figure.subplots(), tiles, num_columns, limits).set_title(title)
+    return figure
+
+
+def _plane_figure(points: Tensor, limits: tuple[float, float], name: str, title: str) -> Figure:
+    """A scatter in a frame that holds all noise and all points, so that it is the same whatever is given."""
+    low, high = min(limits[0], float(points.min())), max(limits[1], float(points.max()))
+    margin = 0.05 * (high - low)
+    figure = Figure(figsize=(3.6, 3.8), layout="compressed")
+    ax = figure.subplots()
+    _scatter(ax, points, MODEL)
+    frame = (low - margin, high + margin)
+    ax.set(title=title, xlabel=f"{name}[0]", ylabel=f"{name}[1]", xlim=frame, ylim=frame, aspect="equal")
+    return figure
 
 
 def save_figure(figure: Figure, file: BinaryIO) -> None:

@@ -5,10 +5,13 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import typer
+from rich import box
 from rich.console import Console
 from rich.table import Table
 
-__all__ = ["Interrupted", "print_json", "print_table", "progress_console", "say"]
+from jointebm.kernels import Cycle
+
+__all__ = ["Interrupted", "named_rates", "print_json", "print_table", "say", "write_rates"]
 
 
 class Interrupted(Exception):  # noqa: N818  # it is no error
@@ -29,14 +32,34 @@ def print_table(
     title: str, columns: Sequence[str], rows: Sequence[Sequence[str]], *, num_text: int = 1, caption: str = ""
 ) -> None:
     """Writes a table to standard output; the first `num_text` columns are text, the rest numbers."""
-    table = Table(title=title, caption=caption or None, title_justify="left", caption_justify="left")
+    table = Table(box=box.SIMPLE_HEAD)
     for index, column in enumerate(columns):
         table.add_column(column, justify="left" if index < num_text else "right", overflow="fold")
     for row in rows:
         table.add_row(*row)
+    typer.echo(title)
     Console(markup=False, highlight=False).print(table)
+    if caption:
+        typer.echo(caption)
 
 
-def progress_console() -> Console:
-    """Standard error, for progress bars."""
-    return Console(stderr=True, markup=False, highlight=False)
+def named_rates(kernel: Cycle, accept_rate: Sequence[float]) -> dict[str, float]:
+    """Acceptance rates by kernel and the block it moves; several moves of the same kind are averaged.
+
+    Example:
+        >>> from jointebm import Binary, Continuous, Space, kernels
+        >>> space = Space(x=Continuous(), y=Binary())
+        >>> cycle = Cycle((kernels.Gibbs(space), kernels.Gibbs(space), kernels.MALA(block="x", step_size=0.1)))
+        >>> named_rates(cycle, (1.0, 0.5, 0.25))
+        {'Gibbs': 0.75, 'MALA(x)': 0.25}
+    """
+    rates: dict[str, list[float]] = {}
+    for part, rate in zip(kernel.kernels, accept_rate, strict=True):
+        block = getattr(part, "block", None)
+        rates.setdefault(type(part).__name__ + (f"({block})" if block else ""), []).append(rate)
+    return {name: sum(values) / len(values) for name, values in rates.items()}
+
+
+def write_rates(rates: Mapping[str, float]) -> str:
+    """Acceptance rates in words, for a caption."""
+    return ", ".join(f"{name} {rate:.3f}" for name, rate in rates.items())

@@ -96,11 +96,15 @@ def read_arrays(path: Path) -> dict[str, npt.NDArray[Any]]:
         raise FileNotFoundError(f"{path}: no such file; expected an npz file with one array per block")
     try:
         with np.load(path, allow_pickle=False) as archive:
-            arrays = {name: archive[name] for name in archive.files} if isinstance(archive, np.lib.npyio.NpzFile) else {}
+            arrays = (
+                {name: archive[name] for name in archive.files} if isinstance(archive, np.lib.npyio.NpzFile) else {}
+            )
     except (ValueError, EOFError, zipfile.BadZipFile, zlib.error, NotImplementedError) as error:
         raise ValueError(f"{path}: not an npz file of plain arrays ({error}); write it with numpy.savez") from None
     if not arrays:
-        raise ValueError(f"{path}: holds no named arrays; expected an npz file with one array per block, from numpy.savez")
+        raise ValueError(
+            f"{path}: holds no named arrays; expected an npz file with one array per block, from numpy.savez"
+        )
     return arrays
 
 

@@ -22,9 +22,7 @@ ModelName = Annotated[
 RecipeName = Annotated[
     str, typer.Argument(metavar="RECIPE", help="Name of a recipe; 'jointebm recipes' lists them.", show_default=False)
 ]
-Json = Annotated[
-    bool, typer.Option("--json", help="Print one JSON object on standard output, and nothing else there.")
-]
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on standard output, and nothing else there.")]
 DataDir = Annotated[
     Path | None,
     typer.Option(

@@ -2,17 +2,16 @@
 
 import json
 from pathlib import Path
-from types import TracebackType
 from typing import Annotated, Any
 
 import typer
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from jointebm.cli.console import Interrupted, print_json, progress_console
+from jointebm.cli.console import Interrupted, named_rates, print_json, write_rates
 from jointebm.cli.evaluate import evaluation, print_evaluation
 from jointebm.cli.files import new_file
 from jointebm.cli.options import DataDir, Json, RecipeName, Seed, Set, Threads
-from jointebm.recipes import find, override
+from jointebm.cli.progress import StepProgress
+from jointebm.recipes import Recipe, find, override
 from jointebm.runs import Run
 from jointebm.runs import train as train_recipe
 from jointebm.training import Metrics
@@ -38,26 +37,49 @@ def train(
     The folder holds recipe.json, run.json, metrics.jsonl, model/ and evaluation.json.
     """
     changed = override(find(recipe), assignments or [])
-    folder = out or Path("runs") / f"{recipe}-{seed}"
-    with TrainingProgress(changed.name, changed.train.num_iterations) as progress:
-        try:
-            run = train_recipe(changed, folder, seed=seed, data_dir=data, on_metrics=progress.show)
-        except KeyboardInterrupt:
-            raise Interrupted(
-                f"interrupted after {progress.num_done} of {changed.train.num_iterations} iterations; {folder} keeps what "
-                "was logged, but no model"
-            ) from None
+    run = _trained(changed, out or Path("runs") / f"{recipe}-{seed}", seed, data)
     report = _evaluated(run, seed)
     if as_json:
         print_json(report)
     else:
-        print_evaluation(report, accept_rate=dict(zip(_kernel_names(run), run.metrics.accept_rate, strict=True)))
+        rates = named_rates(run.model.kernel, run.metrics.accept_rate)
+        print_evaluation(report, f"acceptance at the end of training: {write_rates(rates)}")
+
+
+def _trained(recipe: Recipe, out: Path, seed: int, data_dir: Path | None) -> Run:
+    num_iterations = recipe.train.num_iterations
+    with StepProgress(f"training {recipe.name}", num_iterations) as progress:
+        try:
+            return train_recipe(
+                recipe,
+                out,
+                seed=seed,
+                data_dir=data_dir,
+                on_metrics=lambda metrics: progress.show(metrics.iteration, _figures(metrics)),
+            )
+        except KeyboardInterrupt:
+            raise Interrupted(
+                f"interrupted after {progress.num_done} of {num_iterations} iterations; {out} keeps the metrics up to "
+                "there, but no model"
+            ) from None
+
+
+def _figures(metrics: Metrics) -> str:
+    """What one watches while it trains."""
+    accept_rate = "/".join(f"{rate:.2f}" for rate in metrics.accept_rate)
+    return (
+        f"gap {metrics.energy_gap:.2f}  accept {accept_rate}  grad {metrics.grad_norm:.2g}  "
+        f"range {metrics.chain_low:.2f}..{metrics.chain_high:.2f}"
+    )
 
 
 def _evaluated(run: Run, seed: int) -> dict[str, Any]:
     """The report of a run, which is also written beside it; its seconds are those of the training."""
-    path = run.path / "model"
-    report = {"run": str(run.path), **evaluation(run.model, run.dataset, path, seed=seed), "seconds": round(run.seconds, 2)}
+    try:
+        report = evaluation(run.model, run.dataset, run.path / "model", seed=seed)
+    except KeyboardInterrupt:
+        raise Interrupted(f"interrupted in the evaluation; {run.path / 'model'} is complete") from None
+    report = {"run": str(run.path), **report, "seconds": round(run.seconds, 2)}
     with new_file(run.path / "evaluation.json") as file:
         file.write((json.dumps(report, indent=2, allow_nan=False) + "\n").encode())
     return report

@@ -65,7 +65,7 @@ class ArrayDataset:
 
     def test(self) -> dict[str, Tensor]:
         """The test rows, dequantised with the same noise each time."""
-        values = {name: torch.from_numpy(array) for name, array in self.held_out.items()}
+        values = {name: torch.tensor(array) for name, array in self.held_out.items()}
         return self._dequantised(values, torch.Generator().manual_seed(0))
 
     def _dequantised(self, values: Mapping[str, Tensor], generator: Generator) -> dict[str, Tensor]:

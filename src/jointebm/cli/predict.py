@@ -1,0 +1,152 @@
+"""`jointebm predict`: labels of rows in a file, from whatever else is known of them."""
+
+import csv
+import io
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import numpy as np
+import torch
+import typer
+from torch import Tensor
+
+from jointebm.blocks import Binary, Continuous
+from jointebm.cli.console import print_json, print_table, say
+from jointebm.cli.files import check_new, new_file, open_model, read_arrays
+from jointebm.cli.options import Json, ModelName, Seed, Threads
+from jointebm.conditioning import Prediction
+from jointebm.conditioning import predict as predict_rows
+from jointebm.conditions import variable_names
+from jointebm.spaces import Space
+
+__all__ = ["predict"]
+
+NUM_SHOWN = 20
+
+
+def predict(
+    model: ModelName,
+    file: Annotated[
+        Path,
+        typer.Argument(
+            metavar="FILE.npz",
+            help="One array of rows per block that is known; -1 or nan within is missing.",
+            show_default=False,
+        ),
+    ],
+    *,
+    target: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--target", metavar="BLOCK", help="What to predict; default is whatever label is missing. Repeatable."
+        ),
+    ] = None,
+    method: Annotated[
+        Literal["exact", "gibbs", "sample"],
+        typer.Option(
+            "--method", help="exact: enumeration; gibbs: averaged exact conditionals; sample: the paper's vote."
+        ),
+    ] = "exact",
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            "--out",
+            metavar="FILE",
+            help="Write there: .npz with arrays labels_BLOCK and probs_BLOCK, or .csv with a column per label and class.",
+        ),
+    ] = None,
+    seed: Seed = 0,
+    threads: Threads = None,  # noqa: ARG001  # its callback sets them
+    as_json: Json = False,
+) -> None:
+    """Predicts labels of rows from whatever else is known of them, with the probability of every class."""
+    path, opened = open_model(model)
+    if out is not None:
+        check_new(out, ".npz", ".csv")
+    values = read_arrays(file)
+    opened.space.require(values)
+    targets = _targets(opened.space, values, target, file)
+    generator = torch.Generator().manual_seed(seed)
+    prediction = predict_rows(opened, values, targets, method=method, generator=generator)
+    if out is not None:
+        _write(opened.space, prediction, out)
+    if as_json:
+        print_json({"model": str(path), "method": method, **_as_lists(prediction)})
+    else:
+        _print(opened.space, prediction, f"{file}: predicted by {method}")
+    if out is not None:
+        say(f"wrote {out}")
+
+
+def _targets(space: Space, values: Mapping[str, Any], target: list[str] | None, file: Path) -> list[str]:
+    """The blocks to predict; says so if some of their labels are known already, because those stay as they are."""
+    if target is None:
+        missing = [name for name in space.discrete if name not in values or bool((values[name] == -1).any())]
+        if not missing:
+            raise ValueError(f"{file}: no label is missing; leave out what is to be predicted, or set it to -1")
+        return missing
+    space.require(target, discrete=True)
+    for name in target:
+        if name in values and bool((values[name] != -1).any()):
+            say(f"block {name!r}: labels that {file} gives stay as they are; set them to -1 to have them predicted")
+    return list(dict.fromkeys(target))
+
+
+def _as_lists(prediction: Prediction) -> dict[str, Any]:
+    return {
+        "rows": len(next(iter(prediction.labels.values()))),
+        "labels": {name: labels.tolist() for name, labels in prediction.labels.items()},
+        "probs": {name: probs.tolist() for name, probs in prediction.probs.items()},
+    }
+
+
+def _write(space: Space, prediction: Prediction, out: Path) -> None:
+    with new_file(out) as file:
+        if out.suffix == ".npz":
+            arrays = {f"labels_{name}": labels for name, labels in prediction.labels.items()}
+            arrays |= {f"probs_{name}": probs for name, probs in prediction.probs.items()}
+            np.savez(file, **{name: value.cpu().numpy() for name, value in arrays.items()})  # type: ignore[arg-type]
+        else:
+            text = io.StringIO()
+            csv.writer(text).writerows(_csv_rows(space, prediction))
+            file.write(text.getvalue().encode())
+
+
+def _csv_rows(space: Space, prediction: Prediction) -> list[list[Any]]:
+    """A header, then per row each label and the probability of each of its classes."""
+    header: list[Any] = ["row"]
+    columns: list[list[Any]] = [list(range(len(next(iter(prediction.labels.values())))))]
+    for variable, (labels, probs) in _variables(space, prediction).items():
+        header += [variable, *(f"{variable}={label}" for label in range(probs.shape[1]))]
+        columns += [labels.tolist(), *probs.T.tolist()]
+    return [header, *map(list, zip(*columns, strict=True))]
+
+
+def _variables(space: Space, prediction: Prediction) -> dict[str, tuple[Tensor, Tensor]]:
+    """Per variable, its labels (N,) and the probabilities of all its classes (N, K)."""
+    variables: dict[str, tuple[Tensor, Tensor]] = {}
+    for name in prediction.labels:
+        block = space[name]
+        assert not isinstance(block, Continuous)
+        probs = prediction.probs[name]
+        if isinstance(block, Binary):
+            probs = torch.stack([1 - probs, probs], dim=-1)
+        counts = list(block.num_classes_per_variable)
+        columns = prediction.labels[name].reshape(len(probs), -1).T
+        parts = probs.reshape(len(probs), -1).split(counts, dim=1)
+        variables |= dict(zip(variable_names(space, name), zip(columns, parts, strict=True), strict=True))
+    return variables
+
+
+def _print(space: Space, prediction: Prediction, title: str) -> None:
+    variables = _variables(space, prediction)
+    num_rows = len(next(iter(variables.values()))[0])
+    rows = []
+    for row in range(min(num_rows, NUM_SHOWN)):
+        cells = [f"{int(labels[row])} ({float(probs[row, labels[row]]):.3f})" for labels, probs in variables.values()]
+        rows.append([str(row), *cells])
+    caption = "label (its probability)"
+    if num_rows > NUM_SHOWN:
+        caption += f"; {num_rows - NUM_SHOWN} more rows: use --json or --out"
+    print_table(title, ["row", *variables], rows, caption=caption)

@@ -1,0 +1,59 @@
+"""How far a long command is, on standard error: a bar on a terminal, a line now and then elsewhere."""
+
+import time
+from types import TracebackType
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from jointebm.cli.console import say
+
+__all__ = ["StepProgress"]
+
+SECONDS_BETWEEN_LINES = 10.0
+
+
+class StepProgress:
+    """Shows steps as they are done.
+
+    Args:
+        name: what is being done.
+        num_steps: how many steps it takes.
+    """
+
+    def __init__(self, name: str, num_steps: int) -> None:
+        console = Console(stderr=True, markup=False, highlight=False)
+        self.num_done = 0
+        self._name, self._num_steps = name, num_steps
+        self._is_terminal = console.is_terminal
+        self._bar = Progress(
+            TextColumn("{task.description}", markup=False),
+            BarColumn(bar_width=24),
+            MofNCompleteColumn(),
+            TimeRemainingColumn(),
+            TextColumn("{task.fields[figures]}", markup=False),
+            console=console,
+            refresh_per_second=4,
+            disable=not self._is_terminal,
+        )
+        self._task = self._bar.add_task(name, total=num_steps, figures="")
+        self._started = self._shown = time.monotonic()
+
+    def __enter__(self) -> "StepProgress":
+        self._bar.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self._bar.stop()
+
+    def show(self, num_done: int, figures: str = "") -> None:
+        """Shows that so many steps are done, and how it goes."""
+        self.num_done = num_done
+        if self._is_terminal:
+            self._bar.update(self._task, completed=num_done, figures=figures)
+        elif time.monotonic() - self._shown > SECONDS_BETWEEN_LINES:
+            self._shown = time.monotonic()
+            left = (self._shown - self._started) * (self._num_steps / num_done - 1)
+            say(f"{self._name}: {num_done} of {self._num_steps}, {left:.0f} s left {figures}")
