@@ -34,12 +34,6 @@ class Fixed:
         self.log_weights.append(log_weights)
         return torch.zeros(len(log_weights), dtype=torch.int64)
 
-    def normal(self, like: Tensor) -> Tensor:
-        raise AssertionError("noise is not normal")
-
-    def accept(self, log_ratio: Tensor) -> Tensor:
-        raise AssertionError("noise accepts nothing")
-
 
 @pytest.mark.parametrize("labels", ["frequency", "uniform"])
 @pytest.mark.parametrize("number", [0.0, 0.25, 0.5])

@@ -113,8 +113,8 @@ def predict(
     if method == "exact":
         rows_at_once = _rows_for_exact(model.space, observed, max_evaluations)
     else:
-        widest = max(len(model.noise.parameters[name].flatten()) for name in targets)
-        rows_at_once = max(1, max_evaluations // (num_chains * widest))
+        num_candidates = columns_of(model.space, model.space.discrete, parameter.device).max_classes
+        rows_at_once = max(1, max_evaluations // (num_chains * num_candidates))
     parts = []
     for start in range(0, num_rows, rows_at_once):
         rows = slice(start, start + rows_at_once)
@@ -142,13 +142,14 @@ def _rows_for_exact(space: Space, observed: Position, max_evaluations: int) -> i
                 f"block {name!r}: has missing entries in row {int((~complete).nonzero()[0])}; method 'exact' enumerates "
                 "discrete variables only. Use method 'gibbs' or 'sample', which also average over missing reals"
             )
-    free = Space(**{name: space[name] for name in space.discrete if not bool(observed[name].all())} or dict(space))
-    if free.num_configurations > MAX_CONFIGURATIONS:
+    blocks = {name: space[name] for name in space.discrete if not bool(observed[name].all())}
+    num_configurations = Space(**blocks).num_configurations if blocks else 1
+    if num_configurations > MAX_CONFIGURATIONS:
         raise ValueError(
-            f"predict: {free.num_configurations} configurations of the free discrete variables are too many to enumerate "
+            f"predict: {num_configurations} configurations of the free discrete variables are too many to enumerate "
             f"(at most {MAX_CONFIGURATIONS}); use method 'gibbs' or 'sample'"
         )
-    return max(1, max_evaluations // free.num_configurations)
+    return max(1, max_evaluations // num_configurations)
 
 
 def _exact(model: Model, position: Position, free: Position, max_evaluations: int, *, first_row: int) -> Prediction:

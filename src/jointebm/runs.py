@@ -10,6 +10,7 @@ import json
 import os
 import platform
 from collections.abc import Callable
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -17,7 +18,7 @@ import torch
 
 from jointebm.data import Dataset, open_dataset
 from jointebm.models import Model, ModelConfig
-from jointebm.recipes import Recipe
+from jointebm.recipes import RECIPES, Recipe
 from jointebm.training import Metrics, Trainer
 
 __all__ = ["Run", "initial_model", "train"]
@@ -111,10 +112,8 @@ def train(
 
 def environment() -> dict[str, Any]:
     """Versions and hardware that a result depends on."""
-    from jointebm import __version__
-
     return {
-        "jointebm": __version__,
+        "jointebm": version("jointebm"),
         "torch": torch.__version__,
         "python": platform.python_version(),
         "machine": platform.machine(),
@@ -128,10 +127,9 @@ def _write_json(path: Path, content: dict[str, Any]) -> None:
 
 def _card(recipe: Recipe, facts: dict[str, Any], metrics: Metrics) -> str:
     command = f"jointebm train {recipe.name} --seed {facts['seed']}"
+    original = RECIPES[recipe.name]() if recipe.name in RECIPES else None
     changed = (
-        ""
-        if recipe == _original(recipe)
-        else "\n\nFields of the recipe were changed; `recipe.json` of the run holds them."
+        "" if recipe == original else "\n\nFields of the recipe were changed; `recipe.json` of the run holds them."
     )
     return f"""# {recipe.name}
 
@@ -147,9 +145,3 @@ def _card(recipe: Recipe, facts: dict[str, Any], metrics: Metrics) -> str:
 
 Load it with `jointebm.load(folder)`. f is known up to a constant; its samples are those of a finite Markov chain.
 """
-
-
-def _original(recipe: Recipe) -> Recipe | None:
-    from jointebm.recipes import RECIPES
-
-    return RECIPES[recipe.name]() if recipe.name in RECIPES else None

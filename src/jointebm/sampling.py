@@ -117,7 +117,7 @@ def sample(
         init,
         generator,
         progress,
-        keep=lambda step, chain: None,
+        keep=_forget,
     )
 
 
@@ -231,6 +231,10 @@ def check_finite(chain: Chain, space: Space, when: str) -> None:
         f"log-density: f is {float(chain.f[rows][0])} in row {int(rows.nonzero()[0])} {when} ({int(rows.sum())} of "
         f"{len(rows)} rows). Try a smaller step size or learning rate"
     )
+
+
+def _forget(step: int, chain: Chain) -> None:
+    """Keeps nothing of the way."""
 
 
 def _flat(info: Any) -> tuple[Info, ...]:

@@ -186,7 +186,7 @@ class Trainer:
         self.iteration += 1
 
         low, high = self._range(chain.position)
-        f_positive, f_negative = float(phases.positive.detach().mean()), float(phases.negative.detach().mean())
+        f_positive, f_negative = float(phases.positive.detach().mean()), float(chain.f.mean())
         return Metrics(
             iteration=self.iteration,
             energy_gap=f_positive - f_negative,

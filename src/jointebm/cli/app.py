@@ -57,9 +57,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         say(str(interrupted))
         return 130
     except typer.TyperException as error:
-        # A usage error; its context knows which command was meant.
-        context = getattr(error, "ctx", None)
-        return _refuse(f"{error.format_message()} See '{context.command_path if context else 'jointebm'} --help'.")
+        context = getattr(error, "ctx", None)  # a usage error knows which command was meant
+        command = context.command_path if context else "jointebm"
+        return _refuse(f"{error.format_message().rstrip('.')}. See '{command} --help'.")
     except (ValueError, TypeError, OSError, ImportError) as error:
         return _refuse(_reason(error))
     except FloatingPointError as error:

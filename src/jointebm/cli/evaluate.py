@@ -11,7 +11,7 @@ from rich.console import Console
 
 from jointebm.cli.console import print_json, print_table, say
 from jointebm.cli.files import open_data_of, open_model
-from jointebm.cli.options import DataDir, Json, ModelName, Seed, Threads
+from jointebm.cli.options import DataDir, Json, ModelName, Seed, Threads, whole_number
 from jointebm.conditioning import MAX_CONFIGURATIONS
 from jointebm.data import Dataset
 from jointebm.evaluation import evaluate_model
@@ -38,10 +38,17 @@ def evaluate(
             show_default=False,
         ),
     ] = None,
-    rows: Annotated[int | None, typer.Option("--rows", min=1, metavar="N", help="Only the first N test rows.")] = None,
+    rows: Annotated[
+        int | None, typer.Option("--rows", parser=whole_number(1), metavar="N", help="Only the first N test rows.")
+    ] = None,
     samples: Annotated[
         int | None,
-        typer.Option("--samples", min=1, metavar="N", help="Also judge N samples given each value of each label."),
+        typer.Option(
+            "--samples",
+            parser=whole_number(1),
+            metavar="N",
+            help="Also judge N samples given each value of each label.",
+        ),
     ] = None,
     seed: Seed = 0,
     data: DataDir = None,

@@ -36,7 +36,8 @@ def find_model(name: str) -> Path:
     for folder in (path, path / "model"):
         if (folder / "config.json").is_file():
             return folder
-    found = "holds neither config.json nor model/config.json" if path.is_dir() else "no such folder"
+    missing = "is not a folder" if path.exists() else "no such folder"
+    found = "holds neither config.json nor model/config.json" if path.is_dir() else missing
     raise FileNotFoundError(
         f"{name}: {found}; expected a model folder, a run folder, or pretrained:NAME with NAME one of {_listed_pretrained()}"
     )
@@ -94,11 +95,11 @@ def read_arrays(path: Path) -> dict[str, npt.NDArray[Any]]:
     """
     if not path.is_file():
         raise FileNotFoundError(f"{path}: no such file; expected an npz file with one array per block")
+    if not zipfile.is_zipfile(path):
+        raise ValueError(f"{path}: not an npz file; expected one array per block, written with numpy.savez")
     try:
         with np.load(path, allow_pickle=False) as archive:
-            arrays = (
-                {name: archive[name] for name in archive.files} if isinstance(archive, np.lib.npyio.NpzFile) else {}
-            )
+            arrays = {name: archive[name] for name in archive.files}
     except (ValueError, EOFError, zipfile.BadZipFile, zlib.error, NotImplementedError) as error:
         raise ValueError(f"{path}: not an npz file of plain arrays ({error}); write it with numpy.savez") from None
     if not arrays:
@@ -109,11 +110,19 @@ def read_arrays(path: Path) -> dict[str, npt.NDArray[Any]]:
 
 
 def check_new(path: Path, *endings: str) -> None:
-    """Raises unless a file may be written there: nothing is overwritten, and its ending is one of those given."""
+    """Raises unless something may be written there, so that no work is done in vain; nothing is overwritten.
+
+    Args:
+        path: the file or folder to be.
+        *endings: those that are allowed; none allows all.
+    """
     if endings and path.suffix not in endings:
         raise ValueError(f"--out {path}: ends in {path.suffix or 'nothing'!r}, expected {' or '.join(endings)}")
     if path.exists():
         raise FileExistsError(f"{path}: exists; choose another name or remove it")
+    parent = next(parent for parent in path.absolute().parents if parent.exists())
+    if not (parent.is_dir() and os.access(parent, os.W_OK)):
+        raise NotADirectoryError(f"{path}: nothing can be written in {parent}; choose another place")
 
 
 @contextlib.contextmanager

@@ -1,12 +1,33 @@
 """Options that several commands share, each with one name and one meaning."""
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated
 
 import torch
 import typer
 
-__all__ = ["DataDir", "Json", "ModelName", "RecipeName", "Seed", "Set", "Threads"]
+__all__ = ["DataDir", "Json", "ModelName", "RecipeName", "Seed", "Set", "Threads", "whole_number"]
+
+
+def whole_number(low: int, high: int = 1_000_000_000) -> Callable[[str], int]:
+    """A parser of whole numbers between two bounds, for `typer.Option`.
+
+    Example:
+        >>> whole_number(1)("64")
+        64
+    """
+
+    def parse(text: str) -> int:
+        try:
+            number = int(text)
+        except ValueError:
+            number = low - 1
+        if not low <= number <= high:
+            raise typer.BadParameter(f"got {text!r}, expected a whole number from {low} to {high}")
+        return number
+
+    return parse
 
 
 def _use_threads(num: int | None) -> int | None:
@@ -34,7 +55,7 @@ DataDir = Annotated[
         help="Folder where data files lie. Embedded data (toy, digits) read none and ignore it.",
     ),
 ]
-Seed = Annotated[int, typer.Option("--seed", min=0, max=2**63 - 1, metavar="N", help="Seed of all draws.")]
+Seed = Annotated[int, typer.Option("--seed", parser=whole_number(0, 2**63 - 1), metavar="N", help="Seed of all draws.")]
 Set = Annotated[
     list[str] | None,
     typer.Option(
@@ -45,5 +66,11 @@ Set = Annotated[
 ]
 Threads = Annotated[
     int | None,
-    typer.Option("--threads", min=1, metavar="N", callback=_use_threads, help="Processor threads; default is torch's."),
+    typer.Option(
+        "--threads",
+        parser=whole_number(1, 1024),
+        metavar="N",
+        callback=_use_threads,
+        help="Processor threads; default is torch's.",
+    ),
 ]

@@ -13,7 +13,7 @@ from jointebm.blocks import Continuous
 from jointebm.cli.console import Interrupted, named_rates, print_json, print_table, say, write_rates
 from jointebm.cli.files import check_new, new_file, open_model
 from jointebm.cli.given import Given, parse_given
-from jointebm.cli.options import Json, ModelName, Seed, Threads
+from jointebm.cli.options import Json, ModelName, Seed, Threads, whole_number
 from jointebm.cli.progress import StepProgress
 from jointebm.conditions import variable_names
 from jointebm.models import Model
@@ -39,16 +39,26 @@ def sample(
     ] = None,
     num: Annotated[
         int | None,
-        typer.Option("--num", min=1, metavar="N", help=f"Samples; default is the rows of @FILE, else {NUM_SAMPLES}."),
+        typer.Option(
+            "--num",
+            parser=whole_number(1),
+            metavar="N",
+            help=f"Samples; default is the rows of @FILE, else {NUM_SAMPLES}.",
+        ),
     ] = None,
     steps: Annotated[
         int | None,
-        typer.Option("--steps", min=0, metavar="T", help="Kernel steps from noise; default is the model's own."),
+        typer.Option(
+            "--steps", parser=whole_number(0), metavar="T", help="Kernel steps from noise; default is the model's own."
+        ),
     ] = None,
     thin: Annotated[
         int | None,
         typer.Option(
-            "--thin", min=1, metavar="K", help="Keep every K-th state on the way; arrays get a leading axis for them."
+            "--thin",
+            parser=whole_number(1),
+            metavar="K",
+            help="Keep every K-th state on the way; arrays get a leading axis for them.",
         ),
     ] = None,
     out: Annotated[
@@ -71,6 +81,8 @@ def sample(
     num_steps = opened.config.num_steps if steps is None else steps
     if thin is not None and thin > num_steps:
         raise ValueError(f"--thin {thin}: keeps none of {num_steps} steps; choose at most that, or more --steps")
+    if None not in (num, held.num_rows) and num != held.num_rows:
+        raise ValueError(f"--num {num}: --given holds {held.num_rows} rows; leave --num out, or give one row for all")
     samples, kept = _run(opened, held, num or held.num_rows or NUM_SAMPLES, num_steps, thin, seed)
     summary = {"model": str(path), **_summary(opened, samples)}
     if out is not None:

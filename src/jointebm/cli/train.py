@@ -8,7 +8,7 @@ import typer
 
 from jointebm.cli.console import Interrupted, named_rates, print_json, write_rates
 from jointebm.cli.evaluate import evaluation, print_evaluation
-from jointebm.cli.files import new_file
+from jointebm.cli.files import check_new, new_file
 from jointebm.cli.options import DataDir, Json, RecipeName, Seed, Set, Threads
 from jointebm.cli.progress import StepProgress
 from jointebm.recipes import Recipe, find, override
@@ -37,7 +37,9 @@ def train(
     The folder holds recipe.json, run.json, metrics.jsonl, model/ and evaluation.json.
     """
     changed = override(find(recipe), assignments or [])
-    run = _trained(changed, out or Path("runs") / f"{recipe}-{seed}", seed, data)
+    folder = out or Path("runs") / f"{recipe}-{seed}"
+    check_new(folder)
+    run = _trained(changed, folder, seed, data)
     report = _evaluated(run, seed)
     if as_json:
         print_json(report)

@@ -37,24 +37,28 @@ class Dataset(Protocol):
 class ArrayDataset:
     """Rows held in memory: quantised images with labels, dequantised afresh in each batch.
 
-    The dequantised pixel is (x + u) / num_levels with u uniform on [0, 1), a density on [0, 1].
+    A grey level x in 0 .. white becomes x / white * (1 - noise_width) + noise_width * u, with u uniform on [0, 1): a
+    density on [0, 1]. With noise_width = 1 / (white + 1) this is the usual (x + u) / (white + 1) of MNIST; dSprites take
+    1/8, far more than a grey level, so that a sampler's own noise is small beside that of the data.
 
     Args:
         name: name of the data.
         space: the blocks; exactly one continuous block takes the images.
-        train: per block, the training rows: whole numbers 0 .. num_levels - 1 for images, labels for the rest.
+        train: per block, the training rows: grey levels 0 .. white for images, labels for the rest.
         held_out: per block, the test rows in the same form.
-        num_levels: number of grey levels of an image.
+        white: the largest grey level.
+        noise_width: width of the uniform noise, in (0, 1).
 
     References:
-        Kelly & Grathwohl 2021, App. B.2.1 (num_levels 256).
+        Kelly & Grathwohl 2021, App. B.2.1 (white 255, noise_width 1/256) and B.3.1 (white 1, noise_width 1/8).
     """
 
     name: str
     space: Space
     train: Mapping[str, npt.NDArray[np.uint8]]
     held_out: Mapping[str, npt.NDArray[np.uint8]]
-    num_levels: int
+    white: int
+    noise_width: float
 
     def batch(self, num: int, *, generator: Generator) -> dict[str, Tensor]:
         """Draws rows with replacement and dequantises them."""
@@ -71,6 +75,6 @@ class ArrayDataset:
     def _dequantised(self, values: Mapping[str, Tensor], generator: Generator) -> dict[str, Tensor]:
         dequantised = dict(values)
         for name in self.space.continuous:
-            levels = values[name].to(torch.get_default_dtype())
-            dequantised[name] = (levels + uniform(levels, generator)) / self.num_levels
+            signal = values[name].to(torch.get_default_dtype()) / self.white
+            dequantised[name] = signal * (1 - self.noise_width) + self.noise_width * uniform(signal, generator)
         return dequantised

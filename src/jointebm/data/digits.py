@@ -8,9 +8,7 @@ from jointebm.blocks import Categorical, Continuous
 from jointebm.data.datasets import ArrayDataset
 from jointebm.spaces import Space
 
-__all__ = ["NUM_LEVELS", "digits"]
-
-NUM_LEVELS = 17
+__all__ = ["digits"]
 
 
 def digits(*, test_rate: float = 0.2, seed: int = 0) -> ArrayDataset:
@@ -21,7 +19,7 @@ def digits(*, test_rate: float = 0.2, seed: int = 0) -> ArrayDataset:
         seed: of the split.
 
     Returns:
-        Blocks `image` (8, 8), dequantised grey levels on [0, 1], and `digit`, 10 classes.
+        Blocks `image` (8, 8), grey levels dequantised to [0, 1] with noise of width 1/8, and `digit`, 10 classes.
 
     References:
         E. Alpaydin and C. Kaynak, Optical Recognition of Handwritten Digits, UCI Machine Learning Repository, 1998
@@ -47,5 +45,6 @@ def digits(*, test_rate: float = 0.2, seed: int = 0) -> ArrayDataset:
         space=Space(image=Continuous((8, 8)), digit=Categorical(10)),
         train={"image": images[~held_out], "digit": labels[~held_out]},
         held_out={"image": images[held_out], "digit": labels[held_out]},
-        num_levels=NUM_LEVELS,
+        white=16,
+        noise_width=1 / 8,
     )

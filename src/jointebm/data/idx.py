@@ -58,7 +58,8 @@ def read_idx(path: str | os.PathLike[str]) -> npt.NDArray[np.uint8]:
 def _read(path: Path, stream: BinaryIO, size: int) -> npt.NDArray[np.uint8]:
     magic = stream.read(4)
     if len(magic) < 4 or magic[:2] != b"\0\0" or not 1 <= magic[3] <= 4:
-        raise ValueError(f"{path}: not an IDX file: it starts with {magic.hex(' ') or 'nothing'}, expected 00 00 08 and 1 to 4")
+        start = magic.hex(" ") or "nothing"
+        raise ValueError(f"{path}: not an IDX file: it starts with {start}, expected 00 00 08 and 1 to 4")
     if magic[2] != UNSIGNED_BYTE:
         raise ValueError(f"{path}: IDX of type 0x{magic[2]:02x}; only unsigned bytes (0x08) are read")
     header = stream.read(4 * magic[3])

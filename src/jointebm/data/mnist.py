@@ -46,7 +46,8 @@ def mnist(data_dir: Path | None) -> ArrayDataset:
         space=Space(image=Continuous((28, 28), Logit(margin=1e-6)), digit=Categorical(10)),
         train={"image": arrays["train-images-idx3-ubyte"], "digit": arrays["train-labels-idx1-ubyte"]},
         held_out={"image": arrays["t10k-images-idx3-ubyte"], "digit": arrays["t10k-labels-idx1-ubyte"]},
-        num_levels=256,
+        white=255,
+        noise_width=1 / 256,
     )
 
 

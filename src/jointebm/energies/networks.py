@@ -1,6 +1,7 @@
 """The networks of the paper's energies (App. B)."""
 
 from collections.abc import Sequence
+from itertools import pairwise
 from typing import Literal
 
 from torch import Tensor, nn
@@ -37,7 +38,7 @@ class MLP(nn.Sequential):
     ) -> None:
         widths = (in_features, *hidden)
         layers: list[nn.Module] = []
-        for before, after in zip(widths, widths[1:], strict=False):
+        for before, after in pairwise(widths):
             layers += [nn.Linear(before, after), _activation(activation)]
         super().__init__(*layers, nn.Linear(widths[-1], out_features))
 
@@ -64,7 +65,7 @@ class ConvEncoder(nn.Sequential):
         activation: Activation = "silu",
     ) -> None:
         layers: list[nn.Module] = [nn.Conv2d(1, channels[0], 3, padding=1)]
-        for before, after in zip(channels, channels[1:], strict=False):
+        for before, after in pairwise(channels):
             layers += [_activation(activation), nn.Conv2d(before, after, 4, stride=2, padding=1)]
         layers += [_activation(activation), nn.Conv2d(channels[-1], out_channels, 1), nn.Flatten()]
         super().__init__(*layers)

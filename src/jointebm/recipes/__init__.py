@@ -24,7 +24,9 @@ __all__ = [
     "toy_paper",
 ]
 
-RECIPES: dict[str, Callable[[], Recipe]] = {recipe.__name__: recipe for recipe in (toy, toy_paper, digits, mnist, mnist_paper)}
+RECIPES: dict[str, Callable[[], Recipe]] = {
+    recipe.__name__: recipe for recipe in (toy, toy_paper, digits, mnist, mnist_paper)
+}
 
 
 def find(name: str) -> Recipe:

@@ -1,0 +1,198 @@
+"""Specification of the objectives: their gradient is that of the log-likelihood, with every log Z by enumeration.
+
+A sampled gradient with exact negatives is a random variable over few outcomes, so its expectation is a finite sum: the
+gradient with one negative chain at outcome s, times the probability of s. Nothing here is statistical.
+"""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from jointebm import Binary, Categorical, Continuous, Space
+from jointebm.energies import MLP, BilinearEnergy, ConcatEnergy, ConvEncoder, JEMEnergy
+from jointebm.objectives import Phases, maximum_likelihood, summed_maximum_likelihood
+from jointebm.spaces import Position
+
+
+class Case(NamedTuple):
+    """A model with a finite set of outcomes: its configurations, at every point of a grid if it has reals."""
+
+    name: str
+    space: Space
+    model: nn.Module
+    outcomes: dict[str, Tensor]
+    data: dict[str, Tensor]
+
+
+def make(name: str, space: Space, model: nn.Module, grid: dict[str, Tensor] | None = None) -> Case:
+    generator = torch.Generator().manual_seed(0)
+    model = model.double()
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.copy_(0.4 * torch.randn(parameter.shape, generator=generator, dtype=torch.float64))
+    outcomes = space.configurations(dtype=torch.float64)
+    if grid is not None:
+        num_points, num = len(next(iter(grid.values()))), space.num_configurations
+        outcomes = {key: value.repeat(num_points, *[1] * (value.ndim - 1)) for key, value in outcomes.items()}
+        outcomes |= {key: points.repeat_interleave(num, dim=0) for key, points in grid.items()}
+    total = len(next(iter(outcomes.values())))
+    rows = torch.randint(total, (7,), generator=generator)  # the data lie on the grid too
+    return Case(name, space, model, outcomes, {key: value[rows] for key, value in outcomes.items()})
+
+
+LABELS = Space(bits=Binary(2), y=Categorical(3), group=Categorical((2, 2)))
+MIXED = Space(y=Categorical(3), x=Continuous(2), bit=Binary())
+IMAGES = Space(image=Continuous((4, 4)), y=Categorical(3))
+POINTS = torch.randn(5, 2, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+PICTURES = torch.randn(4, 4, 4, generator=torch.Generator().manual_seed(2), dtype=torch.float64)
+CASES = [
+    make("labels only", LABELS, ConcatEnergy(LABELS, MLP(9, (6, 5)))),
+    make("mixed", MIXED, ConcatEnergy(MIXED, MLP(6, (6, 5)), scale={"x": 0.5, "y": 2.0}), {"x": POINTS}),
+    make("bilinear", MIXED, BilinearEnergy(MIXED, MLP(2, (6,), 3), MLP(4, (6,), 3)), {"x": POINTS}),
+    make("jem", MIXED, JEMEnergy(MIXED, MLP(2, (6,), 4)), {"x": POINTS}),
+    make(
+        "encoder",
+        IMAGES,
+        ConcatEnergy(IMAGES, MLP(8 + 3, (6,)), encoder=ConvEncoder((2, 3), 2)),
+        {"image": PICTURES},
+    ),
+]
+every_case = pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
+Objective = Callable[[Case, Position], Phases]
+
+
+def plain(case: Case, negative: Position) -> Phases:
+    return maximum_likelihood(case.model, case.data, negative)
+
+
+def summed(case: Case, negative: Position) -> Phases:
+    return summed_maximum_likelihood(case.model, case.space, case.data, negative)
+
+
+def gradient(loss: Tensor, case: Case) -> Tensor:
+    """All parameters' gradients side by side."""
+    return torch.cat([part.flatten() for part in torch.autograd.grad(loss, list(case.model.parameters()))])
+
+
+def likelihood_gradient(case: Case) -> Tensor:
+    """Gradient of the negative mean log-likelihood of the data, log Z by enumeration."""
+    log_z = case.model(case.outcomes).logsumexp(dim=0)
+    return gradient(log_z - case.model(case.data).mean(), case)
+
+
+def probs(case: Case) -> Tensor:
+    with torch.no_grad():
+        return case.model(case.outcomes).softmax(dim=0)
+
+
+def gradients_of_single_chains(case: Case, objective: Objective) -> Tensor:
+    """The gradient with one negative chain, for every place it can be in, shape (outcomes, parameters)."""
+    rows = [{name: value[[s]] for name, value in case.outcomes.items()} for s in range(len(probs(case)))]
+    return torch.stack([gradient(objective(case, row).loss, case) for row in rows])
+
+
+def bias(case: Case, objective: Objective) -> float:
+    """Largest difference between the expected gradient with exact negatives and that of the likelihood."""
+    expected = probs(case) @ gradients_of_single_chains(case, objective)
+    return float((expected - likelihood_gradient(case)).abs().max())
+
+
+@every_case
+@pytest.mark.parametrize("objective", [plain, summed])
+def test_the_gradient_with_exact_negatives_is_that_of_the_likelihood(case: Case, objective: Objective) -> None:
+    assert float(likelihood_gradient(case).abs().max()) > 1e-2  # there is something to find
+    assert bias(case, objective) < 1e-10
+
+
+@every_case
+@pytest.mark.parametrize("objective", [plain, summed])
+def test_many_chains_are_the_mean_of_single_chains(case: Case, objective: Objective) -> None:
+    chosen = torch.tensor([0, 3, 3, 5, len(probs(case)) - 1])
+    together = gradient(objective(case, {name: value[chosen] for name, value in case.outcomes.items()}).loss, case)
+    singly = gradients_of_single_chains(case, objective)[chosen].mean(dim=0)
+    torch.testing.assert_close(together, singly, rtol=0, atol=1e-12)
+
+
+@every_case
+def test_both_objectives_agree_in_expectation_and_summing_y_out_is_never_noisier(case: Case) -> None:
+    p = probs(case)
+    singles, sums = gradients_of_single_chains(case, plain), gradients_of_single_chains(case, summed)
+    torch.testing.assert_close(p @ singles, p @ sums, rtol=0, atol=1e-10)
+    variance, variance_summed = (p @ each.square() - (p @ each).square() for each in (singles, sums))
+    assert bool((variance_summed <= variance + 1e-12).all())
+    assert float(variance_summed.sum()) < 0.9 * float(variance.sum())
+
+
+@every_case
+def test_summing_y_out_is_the_conditional_expectation_at_every_x(case: Case) -> None:
+    """sum_y p(y | x) grad f(x, y) = grad log sum_y exp f(x, y), at each x by itself."""
+    size = case.space.num_configurations
+    singles, sums = gradients_of_single_chains(case, plain), gradients_of_single_chains(case, summed)
+    for start in range(0, len(sums), size):
+        conditional = probs(case)[start : start + size] / probs(case)[start : start + size].sum()
+        expected = conditional @ singles[start : start + size]
+        torch.testing.assert_close(sums[start : start + size], expected.expand(size, -1), rtol=0, atol=1e-10)
+
+
+@every_case
+def test_phases_report_f_of_the_data_and_of_the_chains(case: Case) -> None:
+    negative = {name: value[:4] for name, value in case.outcomes.items()}
+    phases = plain(case, negative)
+    torch.testing.assert_close(phases.positive, case.model(case.data), rtol=0, atol=1e-12)
+    torch.testing.assert_close(phases.negative, case.model(negative), rtol=0, atol=1e-12)
+    torch.testing.assert_close(phases.loss, phases.negative.mean() - phases.positive.mean(), rtol=0, atol=1e-12)
+    phases, size = summed(case, negative), case.space.num_configurations
+    marginal = case.model(case.outcomes).reshape(-1, size).logsumexp(dim=1)  # log sum_y exp f, per x
+    torch.testing.assert_close(phases.positive, case.model(case.data), rtol=0, atol=1e-12)
+    torch.testing.assert_close(phases.negative, marginal[torch.arange(4) // size], rtol=0, atol=1e-12)
+    torch.testing.assert_close(phases.loss, phases.negative.mean() - phases.positive.mean(), rtol=0, atol=1e-12)
+
+
+def test_data_and_chains_may_differ_in_number() -> None:
+    case = CASES[1]
+    phases = plain(case, {name: value[:4] for name, value in case.outcomes.items()})
+    assert phases.positive.shape == (7,) and phases.negative.shape == (4,)
+
+
+def test_no_gradient_flows_into_the_chains() -> None:
+    case = CASES[1]
+    negative = {name: value[:4].clone().requires_grad_() for name, value in case.outcomes.items()}
+    plain(case, negative).loss.backward()
+    assert all(value.grad is None for value in negative.values())
+    case.model.zero_grad()
+
+
+def test_the_sum_over_y_follows_the_dtype_of_the_chains() -> None:
+    model = ConcatEnergy(MIXED, MLP(6, (4,)))
+    outcomes = {name: value.float() for name, value in CASES[1].outcomes.items()}
+    assert summed_maximum_likelihood(model, MIXED, outcomes, outcomes).loss.dtype == torch.float32
+    assert summed(CASES[1], CASES[1].outcomes).loss.dtype == torch.float64
+
+
+# Planted bugs.
+
+
+def wrong_sign(case: Case, negative: Position) -> Phases:
+    phases = plain(case, negative)
+    return phases._replace(loss=-phases.loss)
+
+
+def sums_of_chains_and_means_of_data(case: Case, negative: Position) -> Phases:
+    phases = plain(case, negative)
+    return phases._replace(loss=2 * phases.negative.sum() - phases.positive.mean())
+
+
+def mean_over_y_instead_of_logsumexp(case: Case, negative: Position) -> Phases:
+    size = case.space.num_configurations
+    repeated = {name: value.repeat_interleave(size, dim=0) for name, value in negative.items()}
+    f = case.model(repeated | case.space.configurations(dtype=torch.float64))
+    return Phases(f.mean() - case.model(case.data).mean(), f, f)
+
+
+@pytest.mark.parametrize("fault", [wrong_sign, sums_of_chains_and_means_of_data, mean_over_y_instead_of_logsumexp])
+@every_case
+def test_the_check_finds_wrong_objectives(case: Case, fault: Objective) -> None:
+    assert bias(case, fault) > 1e-3
