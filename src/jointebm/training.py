@@ -7,7 +7,7 @@ import contextlib
 import itertools
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Literal, NamedTuple
 
 import torch
@@ -17,6 +17,7 @@ from torch.optim.lr_scheduler import LambdaLR
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from jointebm.buffer import ReplayBuffer
+from jointebm.checkpoint import Checkpoint
 from jointebm.config import Config
 from jointebm.kernels import Chain, Kernel, evaluate
 from jointebm.noise import Noise
@@ -71,7 +72,7 @@ class Metrics(NamedTuple):
         chain_low: smallest continuous entry of the chains, position units.
         chain_high: largest continuous entry of the chains.
         learning_rate: used for this update.
-        seconds: since training started.
+        seconds: spent in iterations so far, over all sessions of the run.
     """
 
     iteration: int
@@ -144,7 +145,7 @@ class Trainer:
         self.schedule = LambdaLR(self.optimizer, self._learning_rate_factor)
         self._averaged = AveragedModel(log_density, multi_avg_fn=get_ema_multi_avg_fn(config.ema_decay))
         self._averaged.update_parameters(log_density)  # theta_hat_0 = theta_0
-        self.iteration = 0
+        self.iteration, self.seconds = 0, 0.0
         self._free = {
             name: torch.ones(config.batch_size, *block.variable_shape, dtype=torch.bool)
             for name, block in space.items()
@@ -157,9 +158,8 @@ class Trainer:
 
     def run(self) -> Iterator[Metrics]:
         """Trains to `config.num_iterations`, yielding the metrics of every iteration."""
-        started = time.perf_counter()
         while self.iteration < self.config.num_iterations:
-            yield self.step()._replace(seconds=time.perf_counter() - started)
+            yield self.step()
 
     def step(self) -> Metrics:
         """Does one iteration.
@@ -168,6 +168,7 @@ class Trainer:
             FloatingPointError: a chain, f, the loss or a gradient is not finite; names the step, phase, block and row.
                 The parameters are as they were before the step.
         """
+        started = time.perf_counter()
         positive = self._draw_batch()
         drawn = self.buffer.draw(self.config.batch_size, generator=self.generator)
         self.optimizer.zero_grad()
@@ -184,6 +185,7 @@ class Trainer:
         self.schedule.step()
         self._averaged.update_parameters(self.log_density)
         self.iteration += 1
+        self.seconds += time.perf_counter() - started
 
         low, high = self._range(chain.position)
         f_positive, f_negative = float(phases.positive.detach().mean()), float(chain.f.mean())
@@ -197,8 +199,52 @@ class Trainer:
             chain_low=low,
             chain_high=high,
             learning_rate=learning_rate,
-            seconds=0.0,
+            seconds=self.seconds,
         )
+
+    def state(self) -> Checkpoint:
+        """Everything that decides what happens next: a trainer restored from it goes on bit for bit as this one would.
+
+        That holds with the same versions, device type and number of threads. The data are not in it: `batch` must draw
+        the same rows from the same generator.
+        """
+        adam = self.optimizer.state_dict()["state"]
+        tensors = {
+            **_prefixed("parameters", self.log_density.state_dict()),
+            **_prefixed("average", self._averaged.state_dict()),
+            **{f"adam.{index}.{name}": value for index, slots in adam.items() for name, value in slots.items()},
+            **_prefixed("buffer", self.buffer.position),
+            **_prefixed("noise", self.noise.parameters),
+            "generator": self.generator.get_state(),
+        }
+        return Checkpoint(self.iteration, tensors, {"schedule": self.schedule.state_dict(), "seconds": self.seconds})
+
+    def restore(self, checkpoint: Checkpoint) -> None:
+        """Puts back everything that `state` returned, into a trainer made with the same arguments.
+
+        Raises:
+            ValueError: the checkpoint is of another model, space, or buffer size.
+        """
+        expected = {name: tensor.shape for name, tensor in self.state().tensors.items() if not name.startswith("adam.")}
+        found = {name: tensor.shape for name, tensor in checkpoint.tensors.items() if not name.startswith("adam.")}
+        if expected != found:
+            wrong = sorted(set(expected.items()) ^ set(found.items()))[0][0]
+            raise ValueError(f"checkpoint: tensor {wrong!r} does not fit this run; resume it with its own recipe")
+        tensors = {name: tensor.clone() for name, tensor in checkpoint.tensors.items()}
+        self.log_density.load_state_dict(_without_prefix("parameters", tensors))
+        self._averaged.load_state_dict(_without_prefix("average", tensors))
+        adam: dict[int, dict[str, Tensor]] = {}
+        for name, tensor in _without_prefix("adam", tensors).items():
+            index, _, slot = name.partition(".")
+            adam.setdefault(int(index), {})[slot] = tensor
+        self.optimizer.load_state_dict({"state": adam, "param_groups": self.optimizer.state_dict()["param_groups"]})
+        self.schedule.load_state_dict(checkpoint.plain["schedule"])
+        for group, learning_rate in zip(self.optimizer.param_groups, self.schedule.get_last_lr(), strict=True):
+            group["lr"] = learning_rate
+        self.noise = Noise(self.space, _without_prefix("noise", tensors))
+        self.buffer.noise, self.buffer.position = self.noise, _without_prefix("buffer", tensors)
+        self.generator.set_state(tensors["generator"])
+        self.iteration, self.seconds = checkpoint.iteration, checkpoint.plain["seconds"]
 
     def _draw_batch(self) -> Position:
         batch = self._batch(self.config.batch_size, generator=self.generator)
@@ -259,3 +305,11 @@ class Trainer:
         if self.config.decay == "constant":
             return warm
         return warm * 0.5 * (1 + math.cos(math.pi * iteration / self.config.num_iterations))
+
+
+def _prefixed(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    return {f"{prefix}.{name}": tensor for name, tensor in tensors.items()}
+
+
+def _without_prefix(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    return {name.removeprefix(f"{prefix}."): t for name, t in tensors.items() if name.startswith(f"{prefix}.")}
