@@ -132,7 +132,9 @@ def lock(path: Path) -> Iterator[None]:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            raise BlockingIOError(f"{path.parent}: another process is training this run; wait for it or end it") from None
+            raise BlockingIOError(
+                f"{path.parent}: another process is training this run; wait for it or end it"
+            ) from None
         yield
 
 

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from jointebm.blocks import Binary
 from jointebm.conditioning import Prediction, predict
+from jointebm.conditions import variable_names
 from jointebm.draws import Generator
 from jointebm.models import Model
 from jointebm.spaces import Space
@@ -63,8 +64,7 @@ def accuracy(space: Space, predicted: Mapping[str, Tensor], true: Mapping[str, T
     right: dict[str, Tensor] = {}
     for name in predicted:
         matches = (predicted[name] == true[name]).reshape(len(predicted[name]), -1)  # (N, V of the block)
-        single = space[name].variable_shape == ()
-        right |= {name if single else f"{name}[{v}]": matches[:, v] for v in range(matches.shape[1])}
+        right |= dict(zip(variable_names(space, name), matches.T, strict=True))
     joined = torch.stack(list(right.values()), dim=1)  # (N, V)
     return Accuracy(
         mean=float(joined.double().mean()),

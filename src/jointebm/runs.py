@@ -9,6 +9,7 @@ RUN/model/           the trained model, with averaged parameters
 import json
 import os
 import platform
+import warnings
 from collections.abc import Callable
 from importlib.metadata import version
 from pathlib import Path
@@ -16,12 +17,15 @@ from typing import Any, NamedTuple
 
 import torch
 
+from jointebm.checkpoint import lock, newest, write
 from jointebm.data import Dataset, open_dataset
 from jointebm.models import Model, ModelConfig
 from jointebm.recipes import RECIPES, Recipe
 from jointebm.training import Metrics, Trainer
 
-__all__ = ["Run", "initial_model", "train"]
+__all__ = ["Run", "initial_model", "resume", "train"]
+
+OnMetrics = Callable[[Metrics], object]
 
 
 class Run(NamedTuple):
@@ -72,7 +76,7 @@ def train(
     *,
     seed: int = 0,
     data_dir: Path | None = None,
-    on_metrics: Callable[[Metrics], object] | None = None,
+    on_metrics: OnMetrics | None = None,
 ) -> Run:
     """Trains a recipe into a new folder.
 
@@ -85,29 +89,102 @@ def train(
 
     Raises:
         FileExistsError: the folder exists.
-        FloatingPointError: training diverged; the folder keeps the metrics up to there, and no model.
+        FloatingPointError: training diverged; the folder keeps the metrics and checkpoints up to there, and no model.
     """
     out = Path(out)
     if out.exists():
-        raise FileExistsError(f"{out}: exists; choose another folder or remove it")
+        raise FileExistsError(f"{out}: exists; choose another folder or remove it; jointebm train --resume goes on with a run")
     dataset = open_dataset(recipe.data, data_dir)
-    model = initial_model(recipe, dataset, seed=seed)
-    trainer = Trainer(model.energy, dataset.space, dataset.batch, kernel=model.kernel, config=recipe.train, seed=seed)
+    model, trainer = _prepare(recipe, dataset, seed=seed)
     out.mkdir(parents=True)
     (out / "recipe.json").write_text(recipe.model_dump_json(indent=2) + "\n")
-    facts = {"recipe": recipe.name, "seed": seed, **environment()}
-    _write_json(out / "run.json", facts)
-    with (out / "metrics.jsonl").open("w") as file:
+    _write_json(out / "run.json", {"recipe": recipe.name, "seed": seed, **environment()})
+    with lock(out / "lock"):
+        return _run(out, recipe, model, dataset, trainer, on_metrics)
+
+
+def resume(path: str | os.PathLike[str], *, data_dir: Path | None = None, on_metrics: OnMetrics | None = None) -> Run:
+    """Goes on with a run that was interrupted, from its newest intact checkpoint, or from the start if there is none.
+
+    With the same versions, device type and threads, parameters, averages, buffers and metrics come out bit for bit as
+    those of an uninterrupted run.
+
+    Args:
+        path: the run's folder.
+        data_dir: folder where data files lie; None is enough for embedded data.
+        on_metrics: called after each iteration.
+
+    Raises:
+        FileNotFoundError: this is no run folder.
+        FileExistsError: the run is finished.
+        BlockingIOError: another process is training it.
+    """
+    path = Path(path)
+    for name in ("recipe.json", "run.json"):
+        if not (path / name).is_file():
+            raise FileNotFoundError(f"{path / name}: no such file; a run folder that can be resumed holds it")
+    if (path / "model").exists():
+        raise FileExistsError(f"{path}: is finished; its model is in {path / 'model'}")
+    try:
+        recipe = Recipe.model_validate_json((path / "recipe.json").read_text())
+        seed = int(json.loads((path / "run.json").read_text())["seed"])
+    except (ValueError, KeyError, TypeError) as error:
+        raise ValueError(f"{path}: recipe.json or run.json does not say how the run began: {error}") from None
+    dataset = open_dataset(recipe.data, data_dir)
+    model, trainer = _prepare(recipe, dataset, seed=seed)
+    with lock(path / "lock"):
+        loaded = newest(path / "checkpoints")
+        for line in loaded.damaged:
+            warnings.warn(f"{line}; going on from the checkpoint before it", stacklevel=2)
+        if loaded.checkpoint is not None:
+            trainer.restore(loaded.checkpoint)
+        _keep_metrics_until(path / "metrics.jsonl", trainer.iteration)
+        return _run(path, recipe, model, dataset, trainer, on_metrics)
+
+
+def _prepare(recipe: Recipe, dataset: Dataset, *, seed: int) -> tuple[Model, Trainer]:
+    model = initial_model(recipe, dataset, seed=seed)
+    trainer = Trainer(model.energy, dataset.space, dataset.batch, kernel=model.kernel, config=recipe.train, seed=seed)
+    return model, trainer
+
+
+def _run(
+    path: Path, recipe: Recipe, model: Model, dataset: Dataset, trainer: Trainer, on_metrics: OnMetrics | None
+) -> Run:
+    """Trains from where the trainer stands, and writes metrics, checkpoints, and at the end the model."""
+    config = recipe.train
+    with (path / "metrics.jsonl").open("a") as file:
         for metrics in trainer.run():
-            if metrics.iteration % recipe.train.log_every == 0 or metrics.iteration == recipe.train.num_iterations:
+            if metrics.iteration % config.log_every == 0 or metrics.iteration == config.num_iterations:
                 file.write(json.dumps(metrics._asdict()) + "\n")
                 file.flush()
+            due = config.checkpoint_every and metrics.iteration % config.checkpoint_every == 0
+            if due and metrics.iteration < config.num_iterations:
+                write(path / "checkpoints", trainer.state(), keep=config.keep_checkpoints)
             if on_metrics is not None:
                 on_metrics(metrics)
+    facts = json.loads((path / "run.json").read_text())
     trained = Model(model.config, energy=trainer.average, noise=trainer.noise).eval()
-    _write_json(out / "run.json", {**facts, "seconds": round(metrics.seconds, 1)})
-    trained.save(out / "model", card=_card(recipe, facts, metrics))
-    return Run(out, trained, dataset, metrics.seconds, metrics)
+    _write_json(path / "run.json", {**facts, "seconds": round(trainer.seconds, 1)})
+    trained.save(path / "model", card=_card(recipe, facts, metrics))
+    return Run(path, trained, dataset, trainer.seconds, metrics)
+
+
+def _keep_metrics_until(path: Path, iteration: int) -> None:
+    """Drops lines of metrics that a checkpoint does not know of, whole lines and a torn last one."""
+    if not path.exists():
+        return
+    kept = []
+    for line in path.read_text().splitlines():
+        try:
+            if json.loads(line)["iteration"] > iteration:
+                break
+        except ValueError:  # the process was killed while it wrote this line
+            break
+        kept.append(line + "\n")
+    scratch = path.with_suffix(".new")
+    scratch.write_text("".join(kept))
+    scratch.replace(path)
 
 
 def environment() -> dict[str, Any]:

@@ -56,6 +56,8 @@ class TrainConfig(Config):
     precision: Literal["float32", "bfloat16"] = Field(
         "float32", description="of network evaluations; the state is float32"
     )
+    checkpoint_every: int = Field(1000, ge=0, description="iterations between checkpoints; 0 writes none")
+    keep_checkpoints: int = Field(2, ge=1, description="newest checkpoints that are kept")
     log_every: int = Field(10, ge=1, description="iterations between lines of metrics.jsonl")
 
 

@@ -1,5 +1,5 @@
 """The command line: `jointebm recipes | train | evaluate | sample | predict | figures`."""
 
-from jointebm.cli.app import main
+from jointebm.cli.commands import app, main
 
-__all__ = ["main"]
+__all__ = ["app", "main"]

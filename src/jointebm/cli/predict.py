@@ -2,7 +2,7 @@
 
 import csv
 import io
-from collections.abc import Mapping
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -18,7 +18,7 @@ from jointebm.cli.options import Json, ModelName, Seed, Threads
 from jointebm.conditioning import Prediction
 from jointebm.conditioning import predict as predict_rows
 from jointebm.conditions import variable_names
-from jointebm.spaces import Space
+from jointebm.spaces import Space, Values
 
 __all__ = ["predict"]
 
@@ -39,7 +39,9 @@ def predict(
     target: Annotated[
         list[str] | None,
         typer.Option(
-            "--target", metavar="BLOCK", help="What to predict; default is whatever label is missing. Repeatable."
+            "--target",
+            metavar="BLOCK",
+            help="What to predict; default is every block that has labels missing. Repeatable.",
         ),
     ] = None,
     method: Annotated[
@@ -67,8 +69,11 @@ def predict(
     values = read_arrays(file)
     opened.space.require(values)
     targets = _targets(opened.space, values, target, file)
+    known = _without_answers(values, targets, file)
+    if not known:
+        raise ValueError(f"{file}: holds nothing but what is to be predicted; add an array of another block")
     generator = torch.Generator().manual_seed(seed)
-    prediction = predict_rows(opened, values, targets, method=method, generator=generator)
+    prediction = predict_rows(opened, known, targets, method=method, generator=generator)
     if out is not None:
         _write(opened.space, prediction, out)
     if as_json:
@@ -79,18 +84,27 @@ def predict(
         say(f"wrote {out}")
 
 
-def _targets(space: Space, values: Mapping[str, Any], target: list[str] | None, file: Path) -> list[str]:
-    """The blocks to predict; says so if some of their labels are known already, because those stay as they are."""
-    if target is None:
-        missing = [name for name in space.discrete if name not in values or bool((values[name] == -1).any())]
-        if not missing:
-            raise ValueError(f"{file}: no label is missing; leave out what is to be predicted, or set it to -1")
-        return missing
-    space.require(target, discrete=True)
-    for name in target:
-        if name in values and bool((values[name] != -1).any()):
-            say(f"block {name!r}: labels that {file} gives stay as they are; set them to -1 to have them predicted")
-    return list(dict.fromkeys(target))
+def _targets(space: Space, values: Values, target: list[str] | None, file: Path) -> list[str]:
+    """The blocks to predict: those that are named, or else those in which something is missing."""
+    if target is not None:
+        space.require(target, discrete=True)
+        return list(dict.fromkeys(target))
+    missing = [name for name in space.discrete if not _is_complete(values, name)]
+    if not missing:
+        raise ValueError(f"{file}: no label is missing; name what is to be predicted with --target, or set it to -1")
+    return missing
+
+
+def _without_answers(values: Values, targets: Sequence[str], file: Path) -> Values:
+    """Leaves out targets of which every label is given. In a target with gaps, what is given is held still."""
+    answered = [name for name in targets if _is_complete(values, name)]
+    for name in answered:
+        say(f"block {name!r}: {file} gives every label; they are not used")
+    return {name: array for name, array in values.items() if name not in answered}
+
+
+def _is_complete(values: Values, name: str) -> bool:
+    return name in values and not bool((values[name] == -1).any())
 
 
 def _as_lists(prediction: Prediction) -> dict[str, Any]:

@@ -20,13 +20,14 @@ def digits() -> Recipe:
         # energy would grow ever steeper in vain.
         kernel=KernelSpec(discrete="gibbs", continuous="mala", step_size=0.035, temperature=0.02),
         train=TrainConfig(
-            num_iterations=2800,
+            num_iterations=2500,
             batch_size=128,
             num_steps=5,
-            learning_rate=2e-3,
+            learning_rate=3e-3,
             warmup=200,
             decay="cosine",
             replacement_rate=0.02,
+            ema_decay=0.998,
             objective="summed",
         ),
     )

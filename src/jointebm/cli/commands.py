@@ -17,7 +17,7 @@ from jointebm.cli.recipes import recipes
 from jointebm.cli.sample import sample
 from jointebm.cli.train import train
 
-__all__ = ["main"]
+__all__ = ["app", "main"]
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 for command in (recipes, train, evaluate, sample, predict, figures):
