@@ -183,7 +183,8 @@ def _exact(model: Model, position: Position, free: Position, max_evaluations: in
         raise FloatingPointError(
             f"log-density: its maximum over all configurations is {float(best[row])} in row {first_row + row}"
         )
-    marginals = (weights[:, :-1] / weights[:, -1:]).to(next(iter(position.values())).dtype)
+    marginals = torch.where(observed > 0, known, weights[:, :-1] / weights[:, -1:])  # what is known is so to the bit
+    marginals = marginals.to(next(iter(position.values())).dtype)
     return Prediction(labels | space.decode(columns.split(best_columns)), probs | columns.split(marginals))
 
 

@@ -2,7 +2,6 @@
 
 import csv
 import io
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -69,11 +68,15 @@ def predict(
     values = read_arrays(file)
     opened.space.require(values)
     targets = _targets(opened.space, values, target, file)
-    known = _without_answers(values, targets, file)
+    # A target that is known throughout is asked for afresh; in one with gaps, what is known is held still.
+    answered = [name for name in targets if _is_complete(values, name)]
+    known = {name: array for name, array in values.items() if name not in answered}
     if not known:
         raise ValueError(f"{file}: holds nothing but what is to be predicted; add an array of another block")
     generator = torch.Generator().manual_seed(seed)
     prediction = predict_rows(opened, known, targets, method=method, generator=generator)
+    for name in answered:
+        say(f"block {name!r}: {file} gives every label; they are not used")
     if out is not None:
         _write(opened.space, prediction, out)
     if as_json:
@@ -93,14 +96,6 @@ def _targets(space: Space, values: Values, target: list[str] | None, file: Path)
     if not missing:
         raise ValueError(f"{file}: no label is missing; name what is to be predicted with --target, or set it to -1")
     return missing
-
-
-def _without_answers(values: Values, targets: Sequence[str], file: Path) -> Values:
-    """Leaves out targets of which every label is given. In a target with gaps, what is given is held still."""
-    answered = [name for name in targets if _is_complete(values, name)]
-    for name in answered:
-        say(f"block {name!r}: {file} gives every label; they are not used")
-    return {name: array for name, array in values.items() if name not in answered}
 
 
 def _is_complete(values: Values, name: str) -> bool:

@@ -137,8 +137,8 @@ class Info(NamedTuple):
     """What one step did, per chain.
 
     Args:
-        accept_prob: min(1, Metropolis-Hastings ratio), shape (N,); 1 for kernels that never reject, 0 where nothing is
-            free to move. NaN betrays a log-density that is NaN at the proposal, which is then never accepted.
+        accept_prob: min(1, Metropolis-Hastings ratio), shape (N,), and 0 where an adjusted kernel has nothing to move; 1
+            for kernels that never reject. NaN betrays a log-density that is NaN at the proposal, which is never accepted.
         accepted: whether the proposal was taken, shape (N,), bool.
     """
 
