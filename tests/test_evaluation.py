@@ -116,6 +116,6 @@ def test_a_model_is_evaluated_by_each_decoder_and_calibrated_by_the_last() -> No
 
 
 def test_an_evaluation_names_a_decoder() -> None:
+    rows = {"x": torch.zeros(1, 2), "y": torch.zeros(1), "bit": torch.zeros(1)}
     with pytest.raises(ValueError, match="names no method"):
-        evaluate_model(make_model(), {"x": torch.zeros(1, 2), "y": torch.zeros(1), "bit": torch.zeros(1)}, methods=(),
-                       generator=torch.Generator())  # fmt: skip
+        evaluate_model(make_model(), rows, methods=(), generator=torch.Generator())

@@ -175,7 +175,7 @@ def test_a_missing_folder_is_named(tmp_path: Path) -> None:
         load(tmp_path / "nowhere")
 
 
-class _Executed(Exception):
+class _ExecutedError(Exception):
     """Raised if a file is unpickled."""
 
 
@@ -185,7 +185,7 @@ class _Bomb:
 
 
 def _explode() -> None:
-    raise _Executed
+    raise _ExecutedError
 
 
 @pytest.mark.parametrize(
@@ -248,22 +248,33 @@ def test_a_configuration_that_is_no_json_object_of_its_kind_is_refused(content: 
         load(folder)
 
 
+def one_block(**fields: Any) -> dict[str, Any]:
+    return {"space": {"x": fields}}
+
+
+def one_real(**transform: Any) -> dict[str, Any]:
+    return one_block(kind="continuous", shape=[2], transform=transform)
+
+
+ONE_BIT = one_block(kind="binary", shape=[])
+NO_WIDTH = {"kind": "concat", "net": {"hidden": [0]}}
+ENCODER = {"kind": "concat", "net": {"hidden": [4]}, "encoder": {"side": 8}}
 CHANGES: list[tuple[str, dict[str, Any]]] = [
-    ("energy.concat.net.hidden.0: Input should be greater than or equal to 1", {"energy": {"kind": "concat", "net": {"hidden": [0]}}}),
+    ("energy.concat.net.hidden.0: Input should be greater than or equal to 1", {"energy": NO_WIDTH}),
     ("energy: Input tag 'unknown' found", {"energy": {"kind": "unknown"}}),
     ("kernel.step_size: Input should be greater than 0", {"kernel": {"step_size": -1.0}}),
     ("depth: Extra inputs are not permitted", {"depth": 3}),
     ("format 2; this version reads format 1", {"format": 2}),
     ("Space: needs at least one block", {"space": {}}),
-    ("block of kind 'ordinal'", {"space": {"x": {"kind": "ordinal"}}}),
-    ("misses or does not know 'transform'", {"space": {"x": {"kind": "continuous", "shape": [2]}}}),
-    ("'exp'", {"space": {"x": {"kind": "continuous", "shape": [2], "transform": {"name": "exp"}}}}),
-    ("whole numbers >= 1, got (0,)", {"space": {"y": {"kind": "binary", "shape": [0]}}}),
-    ("margin must lie in", {"space": {"x": {"kind": "continuous", "shape": [2], "transform": {"name": "logit", "margin": 2}}}}),
-    ("", {"space": {"y": {"kind": "categorical", "num_classes": None, "shape": []}}}),
-    ("an encoder needs exactly one continuous block", {"space": {"y": {"kind": "binary", "shape": []}}, "energy": {
-        "kind": "concat", "net": {"hidden": [4]}, "encoder": {"side": 8}}}),
-]  # fmt: skip
+    ("block of kind 'ordinal'", one_block(kind="ordinal")),
+    ("misses or does not know 'transform'", one_block(kind="continuous", shape=[2])),
+    ("misses or does not know 'exp'", one_real(name="exp")),
+    ("margin must lie in (0, 0.5), got 2", one_real(name="logit", margin=2)),
+    ("unexpected keyword argument 'base'", one_real(name="logit", base=2)),
+    ("whole numbers >= 1, got (0,)", one_block(kind="binary", shape=[0])),
+    ("does not describe a model", one_block(kind="categorical", num_classes=None, shape=[])),
+    ("an encoder needs exactly one continuous block", ONE_BIT | {"energy": ENCODER}),
+]
 
 
 @pytest.mark.parametrize(("reason", "change"), CHANGES, ids=[reason for reason, _ in CHANGES])

@@ -1,11 +1,12 @@
 """Specification of `Trainer`: reproducible, right in its numbers, convergent, and stopped by anything not finite."""
 
+import copy
 import itertools
 import math
 import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pytest
@@ -15,6 +16,7 @@ from torch import Tensor, nn
 from jointebm import Binary, Categorical, Continuous, ReplayBuffer, Space, TrainConfig, Trainer
 from jointebm.draws import Generator
 from jointebm.energies import MLP, ConcatEnergy
+from jointebm.exact import evaluate_configurations
 from jointebm.kernels import MALA, Chain, Cycle, Gibbs, GibbsWithGradients, Info, Kernel, Langevin, LogDensity, evaluate
 from jointebm.spaces import Mask, Position
 
@@ -108,6 +110,27 @@ def test_run_yields_every_iteration_once_and_goes_on_where_it_was() -> None:
     straight = make()
     list(straight.run())
     assert same_bits(state(trainer), state(straight))
+
+
+@pytest.mark.parametrize("at", [0, 1, 3])
+def test_a_trainer_restored_from_the_state_of_another_goes_on_bit_for_bit(at: int) -> None:
+    config = CONFIG.model_copy(update={"warmup": 3, "decay": "cosine", "replacement_rate": 0.5})
+    straight = make(config=config)
+    for _ in range(at):
+        straight.step()
+    checkpoint = copy.deepcopy(straight.state())
+    expected = [metrics._replace(seconds=0) for metrics in straight.run()]
+    resumed = make(network(seed=7), config=config, seed=8)  # nothing of its own is left
+    resumed.step()
+    resumed.restore(checkpoint)
+    assert [metrics._replace(seconds=0) for metrics in resumed.run()] == expected
+    assert same_bits(state(resumed), state(straight)) and len(expected) == 5 - at
+
+
+def test_the_state_of_another_run_is_refused_by_tensor() -> None:
+    checkpoint = make(config=CONFIG.model_copy(update={"buffer_size": 51})).state()
+    with pytest.raises(ValueError, match=r"tensor 'buffer.x' does not fit this run; resume it with its own recipe"):
+        make().restore(checkpoint)
 
 
 # The optimizer.
@@ -206,8 +229,11 @@ def test_the_decay_of_the_average_can_be_chosen() -> None:
 # The metrics.
 
 
-def test_the_metrics_are_those_of_the_iteration() -> None:
-    config = TrainConfig(num_iterations=3, batch_size=6, num_steps=2, learning_rate=0.1, buffer_size=6, warmup=4)
+@pytest.mark.parametrize("objective", ["maximum-likelihood", "summed"])
+def test_the_metrics_are_those_of_the_iteration(objective: Literal["maximum-likelihood", "summed"]) -> None:
+    config = TrainConfig(
+        num_iterations=3, batch_size=6, num_steps=2, learning_rate=0.1, buffer_size=6, warmup=4, objective=objective
+    )
     generator = torch.Generator().manual_seed(0)
     placed = {name: value.double() for name, value in random_batch(6, generator=generator).items()}
     kernel = Cycle((Places(placed, 0.25), Places(placed, 0.75)))
@@ -217,7 +243,8 @@ def test_the_metrics_are_those_of_the_iteration() -> None:
     for iteration in (1, 2, 3):
         model.zero_grad()
         f_positive, f_negative = model(data).mean(), model(placed).mean()
-        (f_negative - f_positive).backward()
+        marginal = evaluate_configurations(model, placed, SPACE.configurations(dtype=torch.float64)).logsumexp(dim=1)
+        ((f_negative if objective == "maximum-likelihood" else marginal.mean()) - f_positive).backward()
         squares = sum(float(p.grad.square().sum()) for p in model.parameters() if p.grad is not None)
         metrics = trainer.step()
         assert metrics.iteration == trainer.iteration == iteration

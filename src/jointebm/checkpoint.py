@@ -61,7 +61,7 @@ def write(folder: Path, checkpoint: Checkpoint, *, keep: int) -> Path:
 
     Args:
         folder: holds the checkpoints of one run; made if need be.
-        checkpoint: what to write; one of the same iteration must not exist.
+        checkpoint: what to write; it takes the place of those of the same iteration and later.
         keep: number of checkpoints to keep, >= 1.
 
     Raises:
@@ -94,6 +94,9 @@ def write(folder: Path, checkpoint: Checkpoint, *, keep: int) -> Path:
         _write_flushed(scratch / "manifest.json", text)
         _write_flushed(scratch / "manifest.sha256", (_digest(text) + "\n").encode())
         _flush_folder(scratch)
+        for later in _listed(folder):
+            if int(later.name) >= checkpoint.iteration:  # damaged, or the run would not be back before it
+                shutil.rmtree(later)
         scratch.rename(path)
         _flush_folder(folder)
     except BaseException:

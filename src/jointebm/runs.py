@@ -93,7 +93,7 @@ def train(
     """
     out = Path(out)
     if out.exists():
-        raise FileExistsError(f"{out}: exists; choose another folder or remove it; jointebm train --resume goes on with a run")
+        raise FileExistsError(f"{out}: exists; choose another folder or remove it, or go on with train --resume")
     dataset = open_dataset(recipe.data, data_dir)
     model, trainer = _prepare(recipe, dataset, seed=seed)
     out.mkdir(parents=True)
