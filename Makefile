@@ -20,11 +20,11 @@ $(VENV)/.installed-dev: $(VENV)/.installed
 	touch $@
 
 demo: $(VENV)/.installed
-	$(BIN)/jointebm train toy --out $(DEMO)/toy
-	$(BIN)/jointebm evaluate $(DEMO)/toy --samples 200
+	$(BIN)/jointebm train toy --threads 1 --out $(DEMO)/toy
+	$(BIN)/jointebm evaluate $(DEMO)/toy --samples 200 --threads 1
 	$(BIN)/jointebm figures $(DEMO)/toy --out $(DEMO)/toy-figures
-	$(BIN)/jointebm train digits --out $(DEMO)/digits
-	$(BIN)/jointebm evaluate $(DEMO)/digits --samples 50
+	$(BIN)/jointebm train digits --threads 1 --out $(DEMO)/digits
+	$(BIN)/jointebm evaluate $(DEMO)/digits --samples 50 --threads 1
 	$(BIN)/jointebm figures $(DEMO)/digits --out $(DEMO)/digits-figures
 	@echo "runs and figures are in $(DEMO)"
 

@@ -42,13 +42,14 @@ def toy() -> Recipe:
         # Adjusted and at temperature 1, so that x and y have one joint target and the density itself comes out right.
         kernel=KernelSpec(continuous="mala", step_size=0.4, temperature=1.0),
         train=TrainConfig(
-            num_iterations=900,
+            num_iterations=1800,
             batch_size=256,
-            num_steps=20,
-            learning_rate=2e-3,
+            num_steps=5,
+            learning_rate=3e-3,
             warmup=100,
             decay="cosine",
             replacement_rate=0.01,
+            ema_decay=0.995,
             objective="summed",
         ),
     )
