@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from jointebm import Categorical, Continuous, Space, kernels
-from jointebm.energies import ConcatSpec, ConvSpec, MLPSpec
+from jointebm.energies import ConcatEnergy, ConcatSpec, ConvSpec, MLPSpec
 
 Position = dict[str, Tensor]
 
@@ -38,6 +38,17 @@ NETWORKS = {
         (3e-3, 4.5e-7),
     ),
 }
+
+
+def textbook_log_density(energy: ConcatEnergy) -> Callable[[Position], Tensor]:
+    """The same network as one writes it down: net(concat(h(x), y))."""
+
+    def f(position: Position) -> Tensor:
+        x, y = position["x"], position["y"].flatten(1)
+        h = x.flatten(1) if energy.encoder is None else energy.encoder(x)
+        return energy.net(torch.cat([h, y], dim=1)).squeeze(1)
+
+    return f
 
 
 def gradient(f: Callable[[Position], Tensor], position: Position, block: str) -> Tensor:
@@ -103,6 +114,7 @@ def row(
 ) -> str:
     """One line of the table."""
     energy = spec.build(space)
+    plain = textbook_log_density(energy)
     generator = torch.Generator().manual_seed(0)
     position, free = space.clamp(None, num_chains=batch, generator=generator)
     free = kernels.settle(free)
@@ -111,7 +123,7 @@ def row(
     state = {"textbook": position}
 
     def textbook() -> None:
-        state["textbook"] = textbook_step(energy, state["textbook"], step_size, temperature, generator)
+        state["textbook"] = textbook_step(plain, state["textbook"], step_size, temperature, generator)
 
     def ours(low_precision: bool) -> None:
         context = torch.autocast("cpu", torch.bfloat16) if low_precision else contextlib.nullcontext()

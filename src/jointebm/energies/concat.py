@@ -14,12 +14,15 @@ from jointebm.spaces import Position, Space
 
 __all__ = ["ConcatEnergy"]
 
+NARROW = 32
+
 
 class ConcatEnergy(nn.Module):
     """f(x, y) = net(concat(h(x), y)), with x all continuous and y all discrete blocks of the space.
 
-    The first layer of the network is linear, so its x columns belong to x alone: W [h(x), y] + b = W_x h(x) + (W_y y + b).
-    `encode` is the first term and `head` everything after it. Kernels that move y never pay for x.
+    The first layer of the network is linear, so part of it belongs to x alone: W [h(x), y] + b = (W_x h(x) + b) + W_y y.
+    `encode` is the first term and `head` everything after it. Kernels that move y never pay for x. (Fewer than 32 columns
+    of x cost less than keeping them apart would.)
 
     The last layer runs in the parameters' own precision under autocast too, because differences of f decide what is
     accepted.
@@ -67,9 +70,10 @@ class ConcatEnergy(nn.Module):
         if encoder is not None and len(space.continuous) != 1:
             raise ValueError(f"ConcatEnergy: an encoder needs exactly one continuous block, got {space.continuous}")
         self.net, self.encoder = net, encoder
-        self.encoded_blocks = space.continuous
         self._x = Inputs(space, space.continuous, {n: s for n, s in (scale or {}).items() if n in space.continuous})
         self._y = Inputs(space, space.discrete, {n: s for n, s in (scale or {}).items() if n in space.discrete})
+        worth_it = encoder is not None or self._x.width >= NARROW
+        self.encoded_blocks = space.continuous if worth_it else ()
         if encoder is None and net[0].in_features != self._x.width + self._y.width:
             raise ValueError(
                 f"ConcatEnergy: the first layer takes {net[0].in_features} columns, but the space has "
@@ -77,7 +81,7 @@ class ConcatEnergy(nn.Module):
             )
 
     def encode(self, position: Position) -> Tensor:
-        """The x columns of the first layer, W_x h(x), shape (N, H)."""
+        """The part of the first layer that belongs to x, W_x h(x) + b, shape (N, H)."""
         if self.encoder is None:
             h = self._x(position)
         else:
@@ -87,20 +91,21 @@ class ConcatEnergy(nn.Module):
                 f"ConcatEnergy: the first layer takes {self._first.in_features} columns, but the encoder gives "
                 f"{h.shape[1]} and the discrete blocks {self._y.width}"
             )
-        return linear(h, self._first.weight[:, : h.shape[1]])
+        return linear(h, self._first.weight[:, : h.shape[1]], self._first.bias)
 
     def head(self, features: Tensor, position: Position) -> Tensor:
         """Everything after `encode`: f, shape (N,)."""
-        first = self._first
         if not self._y.names:
-            return self._after_first(features + first.bias)
-        return self._after_first(features + linear(self._y(position), first.weight[:, -self._y.width :], first.bias))
+            return self._after_first(features)
+        y_weight = self._first.weight[:, -self._y.width :]
+        return self._after_first(torch.addmm(features, self._y(position), y_weight.T))
 
     def forward(self, position: Position) -> Tensor:
         """f at each row of a position, shape (N,), nats."""
-        if not self.encoded_blocks:
-            return self._after_first(self._first(self._y(position)))
-        return self.head(self.encode(position), position)
+        if self.encoded_blocks:
+            return self.head(self.encode(position), position)
+        parts = [inputs(position) for inputs in (self._x, self._y) if inputs.names]
+        return self._after_first(self._first(torch.cat(parts, dim=1)))
 
     def _after_first(self, hidden: Tensor) -> Tensor:
         last = self._last
