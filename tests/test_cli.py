@@ -145,6 +145,34 @@ def test_train_goes_to_a_folder_named_after_recipe_and_seed(here: Path) -> None:
     assert "MALA(point)" in result.out and "ECE" in result.out and str(NUM_TEST) in result.out
 
 
+def test_train_resume_goes_on_with_an_interrupted_run(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    settings = (*TINY, "--set", "num_iterations=6", "--set", "checkpoint_every=2", "--seed", 5)
+    whole = run("train", "toy", *settings, "--out", "whole", "--json")
+    with monkeypatch.context() as patch:
+        interrupt_after(5, patch)
+        stopped = run("train", "toy", *settings, "--out", "stopped")
+    assert stopped.code == 130 and "go on with: jointebm train --resume stopped" in stopped.err
+    resumed = run("train", "--resume", "stopped", "--json")
+    assert resumed.code == 0, resumed.err
+    assert resumed.json["accuracy"] == whole.json["accuracy"]
+    files = [(here / name / "model" / "model.safetensors").read_bytes() for name in ("whole", "stopped")]
+    assert files[0] == files[1]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("train",), "name a RECIPE"),
+        (("train", "--resume", "missing"), "missing/recipe.json: no such file"),
+        (("train", "toy", "--resume", "run"), "leave out RECIPE"),
+    ],
+)
+def test_train_says_what_resume_needs(arguments: tuple[str, ...], message: str, here: Path) -> None:
+    result = run(*arguments)
+    assert (result.code, result.out) == (2, "") and message in result.err and result.err.count("\n") == 1
+    assert not list(here.iterdir())
+
+
 def test_evaluate_repeats_the_report_of_the_run(toy: Trained) -> None:
     report = run("evaluate", toy.run, "--seed", 3, "--json").json
     expected = {key: value for key, value in toy.report.items() if key not in ("run", "seconds")}

@@ -23,7 +23,7 @@ from jointebm.models import Model, ModelConfig
 from jointebm.recipes import RECIPES, Recipe
 from jointebm.training import Metrics, Trainer
 
-__all__ = ["Run", "initial_model", "resume", "train"]
+__all__ = ["Run", "initial_model", "recipe_of", "resume", "train"]
 
 OnMetrics = Callable[[Metrics], object]
 
@@ -33,6 +33,7 @@ class Run(NamedTuple):
 
     Args:
         path: its folder.
+        seed: of the weights and of all draws.
         model: what it trained, as saved.
         dataset: what it was trained on.
         seconds: training time.
@@ -40,6 +41,7 @@ class Run(NamedTuple):
     """
 
     path: Path
+    seed: int
     model: Model
     dataset: Dataset
     seconds: float
@@ -120,16 +122,9 @@ def resume(path: str | os.PathLike[str], *, data_dir: Path | None = None, on_met
         BlockingIOError: another process is training it.
     """
     path = Path(path)
-    for name in ("recipe.json", "run.json"):
-        if not (path / name).is_file():
-            raise FileNotFoundError(f"{path / name}: no such file; a run folder that can be resumed holds it")
+    recipe, seed = recipe_of(path), _seed_of(path)
     if (path / "model").exists():
         raise FileExistsError(f"{path}: is finished; its model is in {path / 'model'}")
-    try:
-        recipe = Recipe.model_validate_json((path / "recipe.json").read_text())
-        seed = int(json.loads((path / "run.json").read_text())["seed"])
-    except (ValueError, KeyError, TypeError) as error:
-        raise ValueError(f"{path}: recipe.json or run.json does not say how the run began: {error}") from None
     dataset = open_dataset(recipe.data, data_dir)
     model, trainer = _prepare(recipe, dataset, seed=seed)
     with lock(path / "lock"):
@@ -140,6 +135,27 @@ def resume(path: str | os.PathLike[str], *, data_dir: Path | None = None, on_met
             trainer.restore(loaded.checkpoint)
         _keep_metrics_until(path / "metrics.jsonl", trainer.iteration)
         return _run(path, recipe, model, dataset, trainer, on_metrics)
+
+
+def recipe_of(path: Path) -> Recipe:
+    """The recipe that a run folder was begun with."""
+    try:
+        return Recipe.model_validate_json(_text(path / "recipe.json"))
+    except ValueError:
+        raise ValueError(f"{path / 'recipe.json'}: not a recipe of this version") from None
+
+
+def _seed_of(path: Path) -> int:
+    try:
+        return int(json.loads(_text(path / "run.json"))["seed"])
+    except (ValueError, KeyError, TypeError):
+        raise ValueError(f"{path / 'run.json'}: does not hold the seed of the run") from None
+
+
+def _text(path: Path) -> str:
+    if not path.is_file():
+        raise FileNotFoundError(f"{path}: no such file; a run folder that can be resumed holds it")
+    return path.read_text()
 
 
 def _prepare(recipe: Recipe, dataset: Dataset, *, seed: int) -> tuple[Model, Trainer]:
@@ -167,7 +183,7 @@ def _run(
     trained = Model(model.config, energy=trainer.average, noise=trainer.noise).eval()
     _write_json(path / "run.json", {**facts, "seconds": round(trainer.seconds, 1)})
     trained.save(path / "model", card=_card(recipe, facts, metrics))
-    return Run(path, trained, dataset, trainer.seconds, metrics)
+    return Run(path, facts["seed"], trained, dataset, trainer.seconds, metrics)
 
 
 def _keep_metrics_until(path: Path, iteration: int) -> None:

@@ -7,7 +7,7 @@ from typing import Annotated
 import torch
 import typer
 
-__all__ = ["DataDir", "Json", "ModelName", "RecipeName", "Seed", "Set", "Threads", "whole_number"]
+__all__ = ["DataDir", "Json", "ModelName", "Seed", "Set", "Threads", "whole_number"]
 
 
 def whole_number(low: int, high: int = 1_000_000_000) -> Callable[[str], int]:
@@ -39,9 +39,6 @@ def _use_threads(num: int | None) -> int | None:
 ModelName = Annotated[
     str,
     typer.Argument(metavar="MODEL", help="A model folder, a run folder, or pretrained:NAME.", show_default=False),
-]
-RecipeName = Annotated[
-    str, typer.Argument(metavar="RECIPE", help="Name of a recipe; 'jointebm recipes' lists them.", show_default=False)
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on standard output, and nothing else there.")]
 DataDir = Annotated[

@@ -1,6 +1,8 @@
 """`jointebm train`: a recipe becomes a run folder."""
 
 import json
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -9,10 +11,11 @@ import typer
 from jointebm.cli.console import Interrupted, named_rates, print_json, write_rates
 from jointebm.cli.evaluate import evaluation, print_evaluation
 from jointebm.cli.files import check_new, new_file
-from jointebm.cli.options import DataDir, Json, RecipeName, Seed, Set, Threads
+from jointebm.cli.options import DataDir, Json, Seed, Set, Threads
 from jointebm.cli.progress import StepProgress
 from jointebm.recipes import Recipe, find, override
-from jointebm.runs import Run
+from jointebm.runs import Run, recipe_of
+from jointebm.runs import resume as resume_run
 from jointebm.runs import train as train_recipe
 from jointebm.training import Metrics
 
@@ -20,8 +23,19 @@ __all__ = ["train"]
 
 
 def train(
-    recipe: RecipeName,
+    recipe: Annotated[
+        str | None,
+        typer.Argument(
+            metavar="RECIPE",
+            help="Name of a recipe; 'jointebm recipes' lists them. Left out with --resume.",
+            show_default=False,
+        ),
+    ] = None,
     *,
+    resume: Annotated[
+        Path | None,
+        typer.Option("--resume", metavar="RUN", help="Go on with an interrupted run, from its newest checkpoint."),
+    ] = None,
     out: Annotated[
         Path | None,
         typer.Option("--out", metavar="DIR", help="New folder of the run; default is runs/RECIPE-SEED."),
@@ -32,15 +46,22 @@ def train(
     threads: Threads = None,  # noqa: ARG001  # its callback sets them
     as_json: Json = False,
 ) -> None:
-    """Trains a recipe into a new folder, then evaluates it on the test rows.
+    """Trains a recipe into a new folder, or goes on with a run, then evaluates it on the test rows.
 
-    The folder holds recipe.json, run.json, metrics.jsonl, model/ and evaluation.json.
+    The folder holds recipe.json, run.json, metrics.jsonl, checkpoints/, model/ and evaluation.json.
     """
-    changed = override(find(recipe), assignments or [])
-    folder = out or Path("runs") / f"{recipe}-{seed}"
-    check_new(folder)
-    run = _trained(changed, folder, seed, data)
-    report = _evaluated(run, seed)
+    if resume is not None:
+        if recipe is not None or out is not None or assignments:
+            raise ValueError("--resume goes on with a run as it was begun; leave out RECIPE, --out and --set")
+        run = _resumed(resume, data)
+    elif recipe is None:
+        raise ValueError("train: name a RECIPE ('jointebm recipes' lists them), or pass --resume RUN")
+    else:
+        folder = out or Path("runs") / f"{recipe}-{seed}"
+        changed = override(find(recipe), assignments or [])
+        check_new(folder)
+        run = _trained(changed, folder, seed, data)
+    report = _evaluated(run)
     if as_json:
         print_json(report)
     else:
@@ -49,20 +70,26 @@ def train(
 
 
 def _trained(recipe: Recipe, out: Path, seed: int, data_dir: Path | None) -> Run:
+    with _progress(recipe, out) as on_metrics:
+        return train_recipe(recipe, out, seed=seed, data_dir=data_dir, on_metrics=on_metrics)
+
+
+def _resumed(path: Path, data_dir: Path | None) -> Run:
+    with _progress(recipe_of(path), path) as on_metrics:
+        return resume_run(path, data_dir=data_dir, on_metrics=on_metrics)
+
+
+@contextmanager
+def _progress(recipe: Recipe, out: Path) -> Iterator[Callable[[Metrics], None]]:
+    """A progress bar to feed metrics to; Ctrl-C says how far the run came and how to go on."""
     num_iterations = recipe.train.num_iterations
     with StepProgress(f"training {recipe.name}", num_iterations) as progress:
         try:
-            return train_recipe(
-                recipe,
-                out,
-                seed=seed,
-                data_dir=data_dir,
-                on_metrics=lambda metrics: progress.show(metrics.iteration, _figures(metrics)),
-            )
+            yield lambda metrics: progress.show(metrics.iteration, _figures(metrics))
         except KeyboardInterrupt:
             raise Interrupted(
-                f"interrupted after {progress.num_done} of {num_iterations} iterations; {out} keeps the metrics up to "
-                "there, but no model"
+                f"interrupted after {progress.num_done} of {num_iterations} iterations; go on with: "
+                f"jointebm train --resume {out}"
             ) from None
 
 
@@ -75,10 +102,10 @@ def _figures(metrics: Metrics) -> str:
     )
 
 
-def _evaluated(run: Run, seed: int) -> dict[str, Any]:
+def _evaluated(run: Run) -> dict[str, Any]:
     """The report of a run, which is also written beside it; its seconds are those of the training."""
     try:
-        report = evaluation(run.model, run.dataset, run.path / "model", seed=seed)
+        report = evaluation(run.model, run.dataset, run.path / "model", seed=run.seed)
     except KeyboardInterrupt:
         raise Interrupted(f"interrupted in the evaluation; {run.path / 'model'} is complete") from None
     report = {"run": str(run.path), **report, "seconds": round(run.seconds, 2)}
