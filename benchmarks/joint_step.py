@@ -4,7 +4,10 @@ The textbook step evaluates values and gradients separately wherever it needs th
 and 3 backward passes of the whole network. Ours keeps the chain's f and score: 2 + 2, of the encoder 1 + 1. Both run in this
 process, in turn, on the same network, batch, threads and dtype; the ratio of medians is what counts.
 
-    python benchmarks/joint_step.py [--batch 100] [--threads 1] [--rounds 30]
+    python benchmarks/joint_step.py [--batch 100] [--threads 1] [--rounds 30] [--compile]
+
+With --compile it times one value and gradient of the network instead, as it is and under torch.compile (which needs a C++
+compiler, and does not pay on the CPUs we tried).
 """
 
 import argparse
@@ -99,13 +102,18 @@ def main() -> None:
     parser.add_argument("--batch", type=int, default=100, help="chains (the paper: 100; toy 1000)")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--rounds", type=int, default=30, help="timed rounds of each step, in turn")
+    parser.add_argument("--compile", action="store_true", help="time torch.compile on one value and gradient instead")
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
     torch.manual_seed(0)
     print(f"torch {torch.__version__}, {arguments.threads} threads; medians of {arguments.rounds} rounds, milliseconds")
-    print(f"{'network':<16}{'batch':>6}{'textbook':>10}{'ours':>8}{'ratio':>7}{'bf16':>8}{'ratio':>7}")
+    heads = ("plain", "compiled") if arguments.compile else ("textbook", "ours", "ratio", "bf16", "ratio")
+    print(f"{'network':<16}{'batch':>6}" + "".join(f"{head:>10}" for head in heads))
     for name, (space, spec, (step_size, temperature)) in NETWORKS.items():
         batch = 1000 if name.startswith("toy") and arguments.batch == 100 else arguments.batch
+        if arguments.compile:
+            print(compiled_row(name, space, spec, batch, arguments.rounds), flush=True)
+            continue
         print(row(name, space, spec, step_size, temperature, batch, arguments.rounds), flush=True)
 
 
@@ -135,18 +143,37 @@ def row(
         "ours": lambda: ours(False),
         "bf16": lambda: ours(True),
     }
+    ms = medians(steps, rounds)
+    return (
+        f"{name:<16}{batch:>6}{ms['textbook']:>10.2f}{ms['ours']:>10.2f}{ms['textbook'] / ms['ours']:>9.2f}x"
+        f"{ms['bf16']:>10.2f}{ms['textbook'] / ms['bf16']:>9.2f}x"
+    )
+
+
+def compiled_row(name: str, space: Space, spec: ConcatSpec, batch: int, rounds: int) -> str:
+    """One line of the table of --compile."""
+    plain = textbook_log_density(spec.build(space))
+    position, _ = space.clamp(None, num_chains=batch, generator=torch.Generator().manual_seed(0))
+
+    def value_and_gradient(f: Callable[[Position], Tensor]) -> None:
+        leaves = {block: value.detach().requires_grad_() for block, value in position.items()}
+        torch.autograd.grad(f(leaves).sum(), tuple(leaves.values()))
+
+    compiled = torch.compile(plain, dynamic=False)
+    ms = medians({"plain": lambda: value_and_gradient(plain), "compiled": lambda: value_and_gradient(compiled)}, rounds)
+    return f"{name:<16}{batch:>6}{ms['plain']:>10.2f}{ms['compiled']:>10.2f}"
+
+
+def medians(steps: dict[str, Callable[[], None]], rounds: int) -> dict[str, float]:
+    """Median milliseconds of each step, all run in turn; the first five rounds warm up."""
     times: dict[str, list[float]] = {key: [] for key in steps}
     for round_number in range(rounds + 5):
         for key, step in steps.items():
             start = time.perf_counter()
             step()
-            if round_number >= 5:  # the first rounds warm up
+            if round_number >= 5:
                 times[key].append(time.perf_counter() - start)
-    ms = {key: 1000 * median(values) for key, values in times.items()}
-    return (
-        f"{name:<16}{batch:>6}{ms['textbook']:>10.2f}{ms['ours']:>8.2f}{ms['textbook'] / ms['ours']:>6.2f}x"
-        f"{ms['bf16']:>8.2f}{ms['textbook'] / ms['bf16']:>6.2f}x"
-    )
+    return {key: 1000 * median(values) for key, values in times.items()}
 
 
 if __name__ == "__main__":

@@ -20,7 +20,7 @@ def digits() -> Recipe:
         # energy would grow ever steeper in vain.
         kernel=KernelSpec(discrete="gibbs", continuous="mala", step_size=0.035, temperature=0.02),
         train=TrainConfig(
-            num_iterations=2100,
+            num_iterations=2300,
             batch_size=128,
             num_steps=5,
             learning_rate=3e-3,
