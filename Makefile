@@ -11,7 +11,6 @@ PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check 
 
 $(VENV)/.installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
-	$(PIP_INSTALL) torch==2.13.0
 	$(PIP_INSTALL) --editable '.[plots]'
 	touch $@
 
@@ -21,11 +20,11 @@ $(VENV)/.installed-dev: $(VENV)/.installed
 
 demo: $(VENV)/.installed
 	$(BIN)/jointebm train toy --threads 1 --out $(DEMO)/toy
-	$(BIN)/jointebm evaluate $(DEMO)/toy --samples 200 --threads 1
-	$(BIN)/jointebm figures $(DEMO)/toy --out $(DEMO)/toy-figures
+	$(BIN)/jointebm evaluate $(DEMO)/toy --methods exact --samples 200 --threads 1
+	$(BIN)/jointebm figures $(DEMO)/toy --threads 1 --out $(DEMO)/toy-figures
 	$(BIN)/jointebm train digits --threads 1 --out $(DEMO)/digits
-	$(BIN)/jointebm evaluate $(DEMO)/digits --samples 50 --threads 1
-	$(BIN)/jointebm figures $(DEMO)/digits --out $(DEMO)/digits-figures
+	$(BIN)/jointebm evaluate $(DEMO)/digits --methods exact --samples 50 --threads 1
+	$(BIN)/jointebm figures $(DEMO)/digits --threads 1 --out $(DEMO)/digits-figures
 	@echo "runs and figures are in $(DEMO)"
 
 lint: $(VENV)/.installed-dev

@@ -84,7 +84,7 @@ def test_there_is_no_import_cycle() -> None:
 
 def test_only_plots_knows_matplotlib() -> None:
     assert {module for module in MODULES if any(name.split(".")[0] == "matplotlib" for name in imports(module))} <= {
-        "jointebm.plots"
+        "jointebm.plots.style"
     }
 
 

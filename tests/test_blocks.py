@@ -4,6 +4,7 @@ import json
 import math
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
@@ -45,12 +46,21 @@ def test_a_whole_number_is_a_shape_of_one_axis() -> None:
     assert hash(Categorical([2, 3])) == hash(Categorical((2, 3)))  # type: ignore[arg-type]
 
 
+def test_a_whole_number_of_numpy_is_a_whole_number() -> None:
+    for three in (np.int64(3), np.uint8(3)):
+        assert Continuous(three) == Continuous(3) and Binary((2, three)) == Binary((2, 3))
+        assert Categorical(three) == Categorical(3) and Categorical((2, three)) == Categorical((2, 3))
+    assert Categorical(np.array([2, 3])) == Categorical((2, 3))  # type: ignore[arg-type]
+    config = Categorical(np.int64(3), np.int64(2)).config  # type: ignore[arg-type]
+    assert json.loads(json.dumps(config)) == Categorical(3, 2).config
+
+
 def test_one_variable_and_a_group_of_one_are_different_blocks() -> None:
     assert Categorical(5) != Categorical((5,))
     assert Binary() != Binary(1)
 
 
-@pytest.mark.parametrize("shape", [0, -1, (2, 0), (2.0,), ("2",), (True,)])
+@pytest.mark.parametrize("shape", [0, -1, (2, 0), (2.0,), ("2",), (True,), 2.5, "23", None, True])
 @pytest.mark.parametrize("kind", [Continuous, Binary, lambda shape: Categorical(3, shape), Categorical])
 def test_a_shape_that_is_not_made_of_whole_numbers_from_one_is_refused(kind: Any, shape: Any) -> None:
     with pytest.raises(ValueError, match="a shape is made of whole numbers >= 1, got") as error:
@@ -109,6 +119,14 @@ def test_whole_floats_and_booleans_are_labels(block: Block) -> None:
         torch.tensor([[0, 1]], dtype=torch.uint8),
     ):
         assert torch.equal(block.encode("name", labels, torch.float32)[0], expected)
+
+
+@pytest.mark.parametrize("block", [Binary(2), Categorical(2, 2), Categorical((2, 2))], ids=str)
+def test_nan_is_a_missing_label_as_minus_one_is(block: Block) -> None:
+    expected = block.encode("name", torch.tensor([[0, -1], [-1, 1]]), torch.float32)
+    position, observed = block.encode("name", torch.tensor([[0.0, NAN], [-1.0, 1.0]]), torch.float32)
+    torch.testing.assert_close(position, expected[0], rtol=0, atol=0, equal_nan=True)
+    assert torch.equal(observed, expected[1])
 
 
 def test_a_constant_of_one_class_is_always_one() -> None:

@@ -75,7 +75,7 @@ def test_a_failing_write_leaves_earlier_checkpoints_and_nothing_else(
 ) -> None:
     checkpoint.write(tmp_path, make(1), keep=1)
 
-    def full(descriptor: int) -> None:
+    def full(_: int) -> None:
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr("os.fsync", full)

@@ -517,7 +517,7 @@ def assert_refused(result: Result, *fragments: str) -> None:
 WRONG: dict[str, tuple[str, list[str]]] = {
     "unknown command": ("trian toy", ["'trian'", "Did you mean 'train'?", "--help"]),
     "unknown option": ("train toy --sed 3", ["--sed", "--seed", "'jointebm train --help'"]),
-    "no argument": ("train", ["RECIPE", "--help"]),
+    "no argument": ("evaluate", ["MODEL", "--help"]),
     "one argument too many": ("evaluate TOY again", ["again"]),
     "unknown recipe": ("train nope", ["'nope'", "toy, toy_paper, digits"]),
     "unknown recipe to show": ("recipes nope", ["'nope'", "toy, toy_paper, digits"]),

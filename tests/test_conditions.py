@@ -63,3 +63,9 @@ def test_sample_each_passes_an_interrupt_on_instead_of_returning_half_sampled_ro
     model = toy_model(Interrupting())
     with pytest.raises(KeyboardInterrupt):
         sample_each(model, [Condition("", {})], 2, generator=torch.Generator().manual_seed(0))
+
+
+@pytest.mark.parametrize("num", [0, -3])
+def test_sample_each_refuses_fewer_than_one_sample(num: int) -> None:
+    with pytest.raises(ValueError, match=f"num, the samples per condition, is a whole number >= 1, got {num}"):
+        sample_each(toy_model(TrueEnergy()), [Condition("", {})], num, generator=torch.Generator())

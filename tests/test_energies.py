@@ -2,6 +2,7 @@
 
 import json
 import math
+import re
 from typing import Any
 
 import pytest
@@ -262,13 +263,31 @@ def test_jem_with_an_encoder_classifies_its_features() -> None:
 
 
 @pytest.mark.parametrize(
-    "net", [nn.Linear(5, 1), nn.Sequential(nn.ELU(), nn.Linear(5, 1)), nn.Sequential(nn.Linear(5, 1), nn.ELU())]
+    "net",
+    [
+        nn.Linear(5, 1),
+        nn.Sequential(),
+        nn.Sequential(nn.ELU(), nn.Linear(5, 1)),
+        nn.Sequential(nn.Linear(5, 1), nn.ELU()),
+    ],
 )
 def test_concat_needs_a_linear_layer_at_both_ends(net: Any) -> None:
     with pytest.raises(
         TypeError, match=r"must be an nn.Sequential that starts and ends with nn.Linear, got .*write a module"
     ):
         ConcatEnergy(NO_REALS, net)
+
+
+def test_concat_refuses_a_single_layer_which_would_be_first_and_last() -> None:
+    with pytest.raises(
+        ValueError, match=r"net is a single linear layer, in which x and y do not interact; .* hidden layer"
+    ):
+        ConcatSpec(net=MLPSpec(hidden=())).build(TOY)
+
+
+def test_concat_refuses_a_last_layer_of_more_than_one_number() -> None:
+    with pytest.raises(ValueError, match="the last layer gives 3 numbers per row, but f is one number"):
+        ConcatEnergy(TOY, MLP(8, (4,), 3))
 
 
 @pytest.mark.parametrize("width", [6, 8])
@@ -302,6 +321,25 @@ def test_bilinear_and_jem_need_both_kinds_of_block(space: Space) -> None:
         BilinearEnergy(space, MLP(4, (4,)), MLP(4, (4,)))
     with pytest.raises(ValueError, match="JEMEnergy: needs continuous and discrete blocks, got Space"):
         JEMEnergy(space, MLP(4, (4,)))
+
+
+@pytest.mark.parametrize("spec", [ConcatSpec, JEMSpec])
+@pytest.mark.parametrize("shape", [(2,), (8, 8), (1, 16, 16)], ids=str)
+def test_an_encoder_of_another_side_than_the_image_is_refused_with_both_shapes(
+    spec: Any, shape: tuple[int, ...]
+) -> None:
+    space = Space(image=Continuous(shape), y=Categorical(3))
+    message = rf"shape \(16, 16\) \(side 16\), but block 'image' has shape {re.escape(str(shape))}"
+    with pytest.raises(ValueError, match=message):
+        spec(net=MLPSpec(hidden=(4,)), encoder=ConvSpec(side=16)).build(space)
+
+
+def test_a_side_that_does_not_halve_in_every_stage_is_refused() -> None:
+    ConvSpec(side=12, channels=(4, 8, 8))
+    with pytest.raises(ValidationError, match=r"side 12 does not halve 3 times, .* multiple of 8, or fewer channels"):
+        ConvSpec(side=12)
+    with pytest.raises(ValidationError, match="at least 1 item"):
+        ConvSpec(side=12, channels=())
 
 
 def test_a_scale_names_a_block_that_the_network_sees() -> None:

@@ -119,3 +119,12 @@ def test_an_evaluation_names_a_decoder() -> None:
     rows = {"x": torch.zeros(1, 2), "y": torch.zeros(1), "bit": torch.zeros(1)}
     with pytest.raises(ValueError, match="names no method"):
         evaluate_model(make_model(), rows, methods=(), generator=torch.Generator())
+
+
+@pytest.mark.parametrize(
+    "space", [Space(y=Categorical(3), bit=Binary()), Space(x=Continuous(2))], ids=["labels", "reals"]
+)
+def test_a_model_of_one_kind_of_block_is_refused_with_a_way_out(space: Space) -> None:
+    config = make_model().config.model_copy(update={"space": space.config})
+    with pytest.raises(ValueError, match=r"needs continuous and discrete blocks, got Space.* Call `predict`"):
+        evaluate_model(Model(config), {}, generator=torch.Generator())

@@ -200,3 +200,19 @@ def test_clamped_entries_and_rows_with_nothing_free_are_bit_identical_after_many
 def test_refuses_an_unknown_scan() -> None:
     with pytest.raises(ValueError, match="scan must be 'random' or 'systematic', got 'both'"):
         Gibbs(MIXED.space, scan="both")  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("scan", ["random", "systematic"])
+@pytest.mark.parametrize("bad", [torch.nan, torch.inf])
+def test_a_log_density_that_is_no_number_at_a_candidate_shows_in_accept_prob(scan: str, bad: float) -> None:
+    space = Space(y=Categorical(3))
+
+    def log_density(position: Position) -> Tensor:
+        return torch.where(position["y"][:, 2] > 0.5, bad, 0.0)
+
+    chain = evaluate(log_density, {"y": torch.eye(3)[[0, 1]]}, with_score=False)
+    free = {"y": torch.tensor([True, False])}
+    _, info = Gibbs(space, scan=scan).step(  # type: ignore[arg-type]
+        log_density, chain, free=free, generator=torch.Generator().manual_seed(0)
+    )
+    assert info.accept_prob.isnan().tolist() == [True, False]

@@ -141,3 +141,16 @@ def test_draws_have_the_dtype_of_the_batch(dtype: torch.dtype) -> None:
 def test_an_unknown_way_to_draw_labels_is_refused() -> None:
     with pytest.raises(ValueError, match="Noise: labels must be 'frequency' or 'uniform', got 'flat'"):
         Noise.from_batch(SPACE, BATCH, labels="flat")
+
+
+def test_a_batch_without_rows_is_refused() -> None:
+    with pytest.raises(ValueError, match="block 'x': needs a batch of at least one row"):
+        Noise.from_batch(SPACE, {name: value[:0] for name, value in BATCH.items()}, labels="frequency")
+
+
+@pytest.mark.parametrize("name", SPACE)
+def test_a_batch_with_a_missing_entry_is_refused(name: str) -> None:
+    spoiled = BATCH[name].clone()
+    spoiled[1] = torch.nan
+    with pytest.raises(ValueError, match=f"block '{name}': .* without missing or infinite entries"):
+        Noise.from_batch(SPACE, BATCH | {name: spoiled}, labels="frequency")

@@ -288,6 +288,7 @@ def test_importing_plots_touches_neither_pyplot_nor_the_settings_of_matplotlib()
 
 def test_without_matplotlib_the_error_names_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "matplotlib", None)
-    monkeypatch.delitem(sys.modules, "jointebm.plots")
+    for module in [name for name in sys.modules if name.startswith("jointebm.plots")]:
+        monkeypatch.delitem(sys.modules, module)
     with pytest.raises(ImportError, match=r"pip install 'jointebm\[plots\]'"):
         import jointebm.plots  # noqa: F401

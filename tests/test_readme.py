@@ -27,3 +27,9 @@ def test_every_command_of_the_readme_exists_with_its_options(line: str) -> None:
     known = {option for parameter in command.params for option in parameter.opts}
     used = {word for word in words if word.startswith("--")}
     assert used <= known
+
+
+def test_every_relative_link_of_the_readme_leads_somewhere() -> None:
+    targets = re.findall(r"\]\((?!http)([^)#]+)\)", README)
+    assert targets
+    assert [target for target in targets if not (Path(__file__).parent.parent / target).exists()] == []

@@ -157,6 +157,10 @@ def test_later_assignments_win_and_none_changes_nothing() -> None:
         ("learning_rate=NaN", "--set learning_rate: got 'NaN'; Input should be a finite number"),
         ("step_size=-1", "--set step_size: got '-1'; Input should be greater than 0"),
         ("hidden=64", "--set hidden: got '64'; Input should be a valid array"),
+        (
+            "batch_size=20000",
+            "--set batch_size: got '20000'; batch_size 20000 is more than buffer_size 10000",
+        ),
         ("hidden=[64,0]", "--set hidden: got '[64,0]'; Input should be greater than or equal to 1"),
         ("decay=linear", "--set decay: got 'linear'; Input should be 'constant' or 'cosine'"),
         ("epochs=3", "--set epochs: recipe 'toy_paper' has no such field; it has hidden, activation,"),

@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from jointebm import Binary, Categorical, Continuous, Noise, Space, sample, sample_trajectory
+from jointebm import Binary, Categorical, Continuous, Noise, Space, kernels, sample, sample_trajectory
 from jointebm.draws import Generator
 from jointebm.kernels import (
     MALA,
@@ -368,3 +368,42 @@ def test_a_log_density_of_the_wrong_shape_is_refused() -> None:
         ValueError, match=r"log-density: returned shape \(6, 3\), expected one number per chain, \(6,\)"
     ):
         sample(lambda p: p["x"], SPACE, KERNELS["mala"], num_chains=6, num_steps=1, init=INIT, generator=seeded())
+
+
+@pytest.mark.parametrize(
+    ("kernel", "message"),
+    [
+        (kernels.Langevin(block="typo", step_size=0.1), "no continuous block 'typo'"),
+        (kernels.MALA(block="y", step_size=0.1), "no continuous block 'y'"),
+        (kernels.Gibbs(Space(z=Categorical(3))), "no discrete block 'z'"),
+        (kernels.Cycle((kernels.GibbsWithGradients(Space(y=Categorical(5))),)), "was made for a block 'y'"),
+    ],
+)
+def test_a_kernel_for_another_space_is_refused(kernel: kernels.Kernel, message: str) -> None:
+    space = Space(x=Continuous(), y=Categorical(3))
+    with pytest.raises(ValueError, match=message):
+        sample(
+            lambda position: -position["x"].square(),
+            space,
+            kernel,
+            num_chains=2,
+            num_steps=1,
+            generator=torch.Generator(),
+        )
+
+
+def test_a_float64_module_is_sampled_in_float64() -> None:
+    space = Space(x=Continuous())
+    energy = nn.Sequential(nn.Linear(1, 1)).double()
+
+    class Module(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.net = energy
+
+        def forward(self, position: Position) -> Tensor:
+            return -self.net(position["x"][:, None]).squeeze(1).square() - position["x"].square()
+
+    kernel = kernels.MALA(block="x", step_size=0.5)
+    samples = sample(Module(), space, kernel, num_chains=3, num_steps=2, generator=torch.Generator().manual_seed(0))
+    assert samples.values["x"].dtype == torch.float64

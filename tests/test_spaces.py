@@ -237,7 +237,10 @@ REFUSED: list[tuple[dict[str, Any], tuple[str, ...]]] = [
     ({"group": [[2, 2]]}, ("block 'group'", "label 2 in row 0", "from 0 to 1")),
     ({"bit": [0, 2]}, ("block 'bit' (Binary)", "label 2 in row 1", "from 0 to 1")),
     ({"digit": [1.0, 2.5]}, ("block 'digit'", "got 2.5 in row 1", "whole numbers", "Declare the block Continuous")),
-    ({"digit": [1.0, NAN]}, ("block 'digit'", "got nan in row 1", "replace NaN by -1")),
+    ({"digit": [NAN, 3.5]}, ("block 'digit'", "got 3.5 in row 1", "-1 or NaN is missing")),
+    ({"digit": [NAN, -2.0]}, ("block 'digit'", "label -2 in row 1", "from 0 to 9")),
+    ({"digit": [0.0, 1e18]}, ("block 'digit'", "label 1000000000000000000 in row 1", "from 0 to 9")),
+    ({"digit": [1e30]}, ("block 'digit'", f"label {int(1e30)} in row 0", "from 0 to 9")),
     ({"bit": [math.inf]}, ("block 'bit'", "got inf in row 0", "whole numbers")),
     ({"x": [[0.0, 1.0], [0.0, math.inf]]}, ("block 'x' (Continuous)", "got inf in row 1", "finite", "NaN is missing")),
     ({"x": [[-math.inf, 1.0]]}, ("block 'x'", "got -inf in row 0")),
@@ -248,7 +251,7 @@ REFUSED: list[tuple[dict[str, Any], tuple[str, ...]]] = [
     ({"bit": [[0], [1]]}, ("block 'bit'", "shape (2, 1)", "expected (rows,)")),
     ({"group": [[0, 1, 1]]}, ("block 'group'", "shape (1, 3)", "expected (rows, 2)")),
     ({"bit": [0, 1], "digit": [0]}, ("every block needs the same number of rows", "'bit': 2", "'digit': 1")),
-    ({}, ("every block needs the same number of rows", "{}")),
+    ({}, ("values name no block; give at least one of 'x', 'share', 'bit', 'digit', 'group'",)),
     ({"colour": [0]}, ("no block 'colour'", "'x', 'share', 'bit', 'digit', 'group'")),
     ({"x": [["a", "b"]]}, ("block 'x' (Continuous)", "cannot be read as numbers")),
     ({"x": [[None, 1.0]]}, ("block 'x'", "cannot be read as numbers")),
@@ -257,7 +260,7 @@ REFUSED: list[tuple[dict[str, Any], tuple[str, ...]]] = [
 ]
 
 
-@pytest.mark.parametrize(("values", "parts"), REFUSED, ids=[parts[0] + " " + parts[1] for _, parts in REFUSED])
+@pytest.mark.parametrize(("values", "parts"), REFUSED, ids=[" ".join(parts[:2]) for _, parts in REFUSED])
 def test_what_does_not_fit_is_refused_by_name(values: dict[str, Any], parts: tuple[str, ...]) -> None:
     with pytest.raises(ValueError, match=re.escape(parts[0])) as error:
         SMALL.encode(values)
@@ -269,6 +272,19 @@ def test_a_space_is_made_of_at_least_one_block() -> None:
         Space()
     with pytest.raises(TypeError, match="block 'x' must be Continuous, Binary or Categorical, got int"):
         Space(x=3)  # type: ignore[arg-type]
+
+
+def test_num_classes_are_those_of_every_variable_of_a_discrete_block() -> None:
+    assert [SMALL.num_classes(name) for name in SMALL.discrete] == [(2,), (10,), (2, 3)]
+    assert Space(y=Categorical(4, (1, 2))).num_classes("y") == (4, 4)
+    with pytest.raises(ValueError, match="no discrete block 'x'; this space has 'bit', 'digit', 'group'"):
+        SMALL.num_classes("x")
+
+
+def test_require_takes_a_string_for_one_name() -> None:
+    SMALL.require("digit", discrete=True)
+    with pytest.raises(ValueError, match="no block 'digits'"):
+        SMALL.require("digits")
 
 
 def test_require_names_what_there_is() -> None:
@@ -436,6 +452,18 @@ def test_clamp_refuses_initial_positions_of_the_wrong_shape() -> None:
         GIVEN_SPACE.clamp({"group": [0, 0]}, num_chains=3, generator=seeded(), init=init)
 
 
+def test_clamp_refuses_initial_positions_that_are_no_floats() -> None:
+    init = Noise.uniform(GIVEN_SPACE).draw(3, generator=seeded())
+    with pytest.raises(ValueError, match=r"block 'bit' .*got initial positions of torch.int64; positions are floats"):
+        GIVEN_SPACE.clamp(None, num_chains=3, generator=seeded(), init=init | {"bit": init["bit"].long()})
+
+
+@pytest.mark.parametrize("num_chains", [0, -1])
+def test_clamp_refuses_a_number_of_chains_below_one(num_chains: int) -> None:
+    with pytest.raises(ValueError, match=f"num_chains is a whole number >= 1, got {num_chains}"):
+        GIVEN_SPACE.clamp({"bit": 1}, num_chains=num_chains, generator=seeded())
+
+
 # Configurations.
 
 DISCRETE_SPACES = [
@@ -486,3 +514,10 @@ def test_a_space_without_labels_has_one_configuration_and_no_index() -> None:
     assert space.num_configurations == 1 and space.configurations() == {}
     with pytest.raises(ValueError, match="this space has no discrete block"):
         space.configuration_index({"x": torch.zeros(1)})
+
+
+@pytest.mark.parametrize(("start", "stop"), [(0, 7), (-1, 3), (4, 2), (7, None)])
+def test_configurations_beyond_those_there_are_are_refused(start: int, stop: int | None) -> None:
+    space = Space(bit=Binary(), y=Categorical(3))
+    with pytest.raises(ValueError, match=f"got start {start} and stop {6 if stop is None else stop}, .* has 6"):
+        space.configurations(start=start, stop=stop)

@@ -637,6 +637,12 @@ def test_a_batch_with_an_unknown_block_is_refused() -> None:
         make(batch=lambda num, generator: random_batch(num, generator=generator) | {"z": torch.zeros(num)})
 
 
+def test_a_batch_without_one_of_the_blocks_is_refused() -> None:
+    with pytest.raises(ValueError, match="batch: lacks block 'y'; it holds 'x'"):
+        make(batch=lambda num, generator: {"x": torch.randn(num, 2, generator=generator)})
+
+
 def test_a_batch_larger_than_the_buffer_is_refused() -> None:
-    with pytest.raises(ValueError, match="8 chains asked of 4 slots; use a larger buffer"):
-        make(config=CONFIG.model_copy(update={"buffer_size": 4})).step()
+    with pytest.raises(ValueError, match=r"batch_size 8 is more than buffer_size 4, .*set a larger buffer_size first"):
+        TrainConfig(**(CONFIG.model_dump() | {"buffer_size": 4}))
+    assert TrainConfig(**(CONFIG.model_dump() | {"buffer_size": 8})).buffer_size == 8

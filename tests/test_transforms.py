@@ -1,4 +1,4 @@
-"""Specification of the transforms: bijections with an exact inverse."""
+"""Specification of the transforms: bijections, with an inverse that is exact up to rounding."""
 
 import math
 
@@ -7,6 +7,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from jointebm import Continuous
 from jointebm.transforms import TRANSFORMS, Identity, Logit
 
 reproducible = settings(max_examples=200, derandomize=True, deadline=None, database=None)
@@ -45,6 +46,25 @@ def test_forward_undoes_inverse_wherever_the_value_is_in_the_domain(position: fl
 def test_inverse_does_not_clip_a_position_beyond_the_margin() -> None:
     values = Logit(0.1).inverse(torch.tensor([-50.0, 50.0], dtype=torch.float64))
     torch.testing.assert_close(values, torch.tensor([-0.125, 1.125], dtype=torch.float64))
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("margin", [1e-9, 1e-6, 1e-3, 0.1, 0.4])
+def test_every_position_decodes_to_a_value_that_encodes_to_a_finite_position(margin: float, dtype: torch.dtype) -> None:
+    block = Continuous((), Logit(margin))
+    position = torch.cat([torch.linspace(-60, 60, 2401, dtype=dtype), torch.tensor([-1e6, 1e6], dtype=dtype)])
+    values = block.decode(position)
+    again, observed = block.encode("share", values, dtype)
+    assert bool(again.isfinite().all() and observed.all())
+    slack = 2 * block.transform.slack * torch.finfo(dtype).eps + 4 * torch.finfo(dtype).eps / (1 - 2 * margin)
+    torch.testing.assert_close(block.decode(again), values, rtol=0, atol=slack)
+
+
+@pytest.mark.parametrize("margin", [1e-6, 0.1])
+def test_slack_is_the_distance_from_the_domain_to_the_limits_of_the_inverse(margin: float) -> None:
+    low, high = Logit(margin).inverse(torch.tensor([-math.inf, math.inf], dtype=torch.float64)).tolist()
+    rounding = 4 * torch.finfo(torch.float32).eps / (1 - 2 * margin)
+    assert Logit(margin).slack - rounding == pytest.approx(-low, rel=1e-9) == pytest.approx(high - 1, rel=1e-9)
 
 
 def test_logit_of_the_ends_is_finite_in_float32() -> None:

@@ -5,7 +5,7 @@ log p(x, y) = f(x, y) - log Z, after Kelly & Grathwohl 2021, "No conditional mod
 
 from importlib.metadata import version
 
-from jointebm import energies, kernels, objectives
+from jointebm import energies, kernels, objectives, recipes, testing
 from jointebm.blocks import Binary, Categorical, Continuous
 from jointebm.buffer import ReplayBuffer
 from jointebm.conditioning import Prediction, predict
@@ -44,6 +44,8 @@ __all__ = [
     "load",
     "objectives",
     "predict",
+    "recipes",
     "sample",
     "sample_trajectory",
+    "testing",
 ]

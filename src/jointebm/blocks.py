@@ -9,6 +9,8 @@ Legend: N rows, V variables of a block, K classes of a variable, M = sum of K ov
 """
 
 import math
+import operator
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -25,38 +27,44 @@ Shape = tuple[int, ...]
 
 
 def _as_shape(kind: str, shape: int | Shape) -> Shape:
-    sizes = (shape,) if isinstance(shape, int) else tuple(shape)
-    if not all(isinstance(size, int) and not isinstance(size, bool) and size >= 1 for size in sizes):
+    try:
+        entries = tuple(shape) if isinstance(shape, Iterable) else (shape,)
+        sizes = tuple(operator.index(entry) for entry in entries)  # whole numbers of NumPy too
+    except TypeError:
+        entries, sizes = (), (0,)
+    if any(isinstance(entry, bool) for entry in entries) or min(sizes, default=1) < 1:
         raise ValueError(f"{kind}: a shape is made of whole numbers >= 1, got {shape!r}")
     return sizes
 
 
-def _first_bad(bad: Tensor, values: Tensor) -> tuple[object, int]:
+def _first_bad(bad: Tensor, values: Tensor) -> tuple[float, int]:
     """The first offending value and its row, for an error message."""
     index = tuple(bad.nonzero()[0].tolist())
     return values[index].item(), index[0]
 
 
 def _encode_labels(name: str, kind: str, labels: Tensor, limits: Tensor) -> tuple[Tensor, Tensor]:
-    """Checks labels (N, *variables) against one number of classes per variable; -1 is missing."""
+    """Checks labels (N, *variables) against one number of classes per variable; -1 or NaN is missing."""
     if labels.is_floating_point():
-        fractional = ~(labels - labels.floor() == 0)  # NaN and infinity count as fractional
+        labels = torch.where(labels.isnan(), -1, labels)
+        fractional = ~(labels - labels.floor() == 0)  # infinity counts as fractional
         if fractional.any():
             value, row = _first_bad(fractional, labels)
             raise ValueError(
-                f"block {name!r} ({kind}): got {value} in row {row}; labels are whole numbers and a missing label is -1. "
-                "Declare the block Continuous, or replace NaN by -1 before encoding."
+                f"block {name!r} ({kind}): got {value} in row {row}; labels are whole numbers, and -1 or NaN is missing. "
+                "Declare the block Continuous, or map the label before encoding."
             )
-    labels = labels.to(torch.int64)
+    else:
+        labels = labels.to(torch.int64)
     wrong = (labels < -1) | (labels >= limits)
     if wrong.any():
         value, row = _first_bad(wrong, labels)
         limit = int(limits.expand_as(labels)[wrong][0])
         raise ValueError(
-            f"block {name!r} ({kind}): got label {value} in row {row}; labels run from 0 to {limit - 1}, and -1 is "
+            f"block {name!r} ({kind}): got label {int(value)} in row {row}; labels run from 0 to {limit - 1}, and -1 is "
             "missing. Declare more classes, or map the label before encoding."
         )
-    return labels, labels >= 0
+    return labels.to(torch.int64), labels >= 0
 
 
 @dataclass(frozen=True)
@@ -100,9 +108,12 @@ class Continuous:
         return {"kind": "continuous", "shape": list(self.variable_shape), "transform": transform}
 
     def encode(self, name: str, values: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
-        """Maps values (N, *shape) to a position of the same shape; NaN is missing, infinity an error."""
-        low, high = self.transform.domain
-        wrong = values.to(dtype).isinf() | (values < low) | (values > high)
+        """Maps values (N, *shape) to a position of the same shape; NaN is missing, infinity an error.
+
+        Values outside the transform's domain are errors too, but for those that `decode` can give.
+        """
+        (low, high), slack = self.transform.domain, self.transform.slack
+        wrong = values.to(dtype).isinf() | (values < low - slack) | (values > high + slack)
         if wrong.any():
             value, row = _first_bad(wrong, values)
             domain = f"finite in {str(dtype)[6:]}" if math.isinf(low) else f"in [{low:g}, {high:g}]"
@@ -175,7 +186,7 @@ class Binary:
         return {"kind": "binary", "shape": list(self.variable_shape)}
 
     def encode(self, name: str, values: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
-        """Maps labels (N, *shape) in {0, 1} to floats; -1 is missing."""
+        """Maps labels (N, *shape) in {0, 1} to floats; -1 or NaN is missing."""
         labels, observed = _encode_labels(name, self.kind, values, values.new_tensor(2, dtype=torch.int64))
         return torch.where(observed, labels.to(dtype), torch.nan), observed
 
@@ -222,9 +233,8 @@ class Categorical:
     discrete: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
-        if not isinstance(self.num_classes, int):
-            object.__setattr__(self, "num_classes", tuple(self.num_classes))
         counts = _as_shape("Categorical num_classes", self.num_classes)
+        object.__setattr__(self, "num_classes", counts if isinstance(self.num_classes, Iterable) else counts[0])
         object.__setattr__(self, "shape", _as_shape("Categorical", self.shape))
         if not isinstance(self.num_classes, int) and (self.shape != () or not counts):
             raise ValueError(
@@ -268,7 +278,7 @@ class Categorical:
         return {"kind": "categorical", "num_classes": counts, "shape": list(self.shape)}  # type: ignore[arg-type]
 
     def encode(self, name: str, values: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
-        """Maps labels (N, *variables) to one-hot (N, *position_shape); -1 is missing."""
+        """Maps labels (N, *variables) to one-hot (N, *position_shape); -1 or NaN is missing."""
         limits = torch.tensor(self.num_classes_per_variable, device=values.device).reshape(self.variable_shape)
         labels, observed = _encode_labels(name, self.kind, values, limits)
         classes = torch.arange(int(limits.max()), device=values.device)

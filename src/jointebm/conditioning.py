@@ -92,6 +92,11 @@ def predict(
         >>> prediction.labels["label"].shape, prediction.probs["label"].sum(dim=1)
         (torch.Size([4]), tensor([1., 1., 1., 1.]))
     """
+    if not isinstance(model, Model):
+        raise TypeError(
+            f"predict: needs a Model, which knows its space, noise and kernel; got {type(model).__name__}. Wrap any module "
+            "as Model(config, energy=module), or run `sample` on it directly"
+        )
     targets = (target,) if isinstance(target, str) else tuple(target)
     model.space.require(targets, discrete=True)
     if method not in ("exact", "gibbs", "sample"):
@@ -124,7 +129,7 @@ def predict(
             parts.append(_exact(model, part, free, max_evaluations, first_row=start))
         elif method == "gibbs":
             assert generator is not None
-            parts.append(_gibbs(model, part, free, num_chains, num_steps, generator))
+            parts.append(_gibbs(model, part, free, num_chains, num_steps, generator, first_row=start))
         else:
             assert generator is not None
             parts.append(_sample(model, part, free, num_chains, num_steps, generator))
@@ -233,7 +238,14 @@ def _sample(
 
 
 def _gibbs(
-    model: Model, position: Position, free: Position, num_chains: int, num_steps: int, generator: Generator
+    model: Model,
+    position: Position,
+    free: Position,
+    num_chains: int,
+    num_steps: int,
+    generator: Generator,
+    *,
+    first_row: int,
 ) -> Prediction:
     """Sweeps of exact draws; each class gets its exact conditional, averaged over the last half of the sweeps."""
     log_density, space, start, masks = _start(model, position, free, num_chains, num_steps, generator)
@@ -252,6 +264,10 @@ def _gibbs(
                 of_variable = columns.variable == variable
                 total[:, of_variable] += probs[:, columns.class_of_column[of_variable]]
     check_finite(chain, space, f"after {num_steps} sweeps")
+    undefined = total.isnan().any(dim=1)
+    if bool(undefined.any()):
+        row = first_row + int(undefined.nonzero()[0]) // num_chains
+        raise FloatingPointError(f"log-density: not a number, or infinite, at some class of a variable in row {row}")
     average = torch.where(free_variables[:, columns.variable], total / num_kept, columns.join(chain.position))
     return _averaged(model.space, columns.split(average), num_chains)
 

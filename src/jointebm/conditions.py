@@ -9,7 +9,6 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from jointebm.blocks import Continuous
 from jointebm.draws import Generator
 from jointebm.models import Model
 from jointebm.sampling import sample
@@ -62,9 +61,9 @@ def single_values(space: Space) -> list[Condition]:
     conditions = []
     for name in space.discrete:
         block = space[name]
-        assert not isinstance(block, Continuous)
-        for v, variable in enumerate(variable_names(space, name)):
-            for label in range(block.num_classes_per_variable[v]):
+        names_and_counts = zip(variable_names(space, name), space.num_classes(name), strict=True)
+        for v, (variable, num_classes) in enumerate(names_and_counts):
+            for label in range(num_classes):
                 labels = torch.full((block.num_variables,), -1)
                 labels[v] = label
                 conditions.append(Condition(f"{variable} = {label}", {name: labels.reshape(block.variable_shape)}))
@@ -113,6 +112,7 @@ def sample_each(
         Per condition, values by block, shape (N, *variable_shape).
 
     Raises:
+        ValueError: `num` is less than one.
         KeyboardInterrupt: Ctrl-C; what was sampled so far is lost.
 
     Example:
@@ -125,6 +125,8 @@ def sample_each(
         >>> [part["y"].tolist() for part in parts]
         [[0, 0, 0], [1, 1, 1]]
     """
+    if num < 1:
+        raise ValueError(f"sample_each: num, the samples per condition, is a whole number >= 1, got {num}")
     at_once = max(1, max_chains // num)
     parts: list[dict[str, Tensor]] = []
     for start in range(0, len(conditions), at_once):

@@ -98,8 +98,8 @@ def calibration(space: Space, probs: Mapping[str, Tensor], true: Mapping[str, Te
         else:
             pairs = [probs[name], one_hot]
         p, y = (value.reshape(len(value), -1) for value in pairs)
-        counts = block.num_classes_per_variable  # type: ignore[union-attr]
-        for p_v, y_v in zip(p.split(list(counts), dim=1), y.split(list(counts), dim=1), strict=True):
+        counts = list(space.num_classes(name))
+        for p_v, y_v in zip(p.split(counts, dim=1), y.split(counts, dim=1), strict=True):
             squares.append((p_v - y_v).square().sum(dim=1).mean())
             confidence, label = p_v.max(dim=1)
             right = y_v.gather(1, label[:, None]).squeeze(1)
@@ -126,7 +126,15 @@ def evaluate_model(
 
     Returns:
         (accuracy per decoder, calibration).
+
+    Raises:
+        ValueError: the space lacks continuous or discrete blocks, or `methods` is empty.
     """
+    if not model.space.continuous or not model.space.discrete:
+        raise ValueError(
+            f"evaluate_model: needs continuous and discrete blocks, got {model.space}. Call `predict` with the blocks "
+            "that are known, then `accuracy` and `calibration`"
+        )
     given = {name: values[name] for name in model.space.continuous}
     true = {name: values[name] for name in model.space.discrete}
     accuracies: dict[str, Accuracy] = {}

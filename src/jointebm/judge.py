@@ -12,7 +12,6 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 from torch.optim.lr_scheduler import OneCycleLR
 
-from jointebm.blocks import Continuous
 from jointebm.conditions import configurations, sample_each, single_values
 from jointebm.data import Dataset, Toy
 from jointebm.data.toy import attributes_of, nearest_mode
@@ -23,7 +22,7 @@ from jointebm.spaces import Space
 
 __all__ = ["ImageClassifier", "Judge", "Judgement", "NearestMode", "image_block", "judge_for", "judge_samples"]
 
-MAX_CONFIGURATIONS = 64
+MAX_CONDITIONS = 64
 ROWS_AT_ONCE = 1024
 
 
@@ -73,7 +72,7 @@ class ImageClassifier:
         if self.image is None or space.continuous != (self.image,) or not space.discrete:
             raise ValueError(f"ImageClassifier: needs one image block and a discrete one, got {space}")
         height, width = space[self.image].variable_shape
-        self._widths = {name: list(_num_classes(space, name)) for name in space.discrete}
+        self._widths = {name: list(space.num_classes(name)) for name in space.discrete}
         self._network = nn.Sequential(
             nn.Conv2d(1, 32, 3, padding=1),
             nn.BatchNorm2d(32),
@@ -150,16 +149,11 @@ class ImageClassifier:
         return torch.stack(terms).sum()
 
 
-def _num_classes(space: Space, name: str) -> tuple[int, ...]:
-    block = space[name]
-    assert not isinstance(block, Continuous)
-    return block.num_classes_per_variable
-
-
 def image_block(space: Space) -> str | None:
     """The first continuous block of shape (height, width); None if there is none.
 
     Example:
+        >>> from jointebm import Continuous
         >>> image_block(Space(point=Continuous(2), image=Continuous((8, 8))))
         'image'
     """
@@ -219,7 +213,7 @@ def judge_samples(model: Model, dataset: Dataset, judge: Judge, *, num: int, gen
     """
     space, real = model.space, dataset.test()
     conditions = single_values(space)
-    if len(_variables(space)) > 1 and space.num_configurations <= MAX_CONFIGURATIONS:
+    if len(_variables(space)) > 1 and space.num_configurations <= MAX_CONDITIONS:
         conditions += configurations(space)
     per_condition: dict[str, float] = {}
     num_modes: dict[str, int] = {}
@@ -248,7 +242,7 @@ def judge_samples(model: Model, dataset: Dataset, judge: Judge, *, num: int, gen
 
 
 def _variables(space: Space) -> list[int]:
-    return [count for name in space.discrete for count in _num_classes(space, name)]
+    return [count for name in space.discrete for count in space.num_classes(name)]
 
 
 def _num_modes(space: Space, labels: Mapping[str, Tensor], rows: Tensor) -> int:

@@ -139,11 +139,13 @@ def load(path: str | os.PathLike[str]) -> Model:
                 f"{path / name}: no such file; a model folder holds config.json and model.safetensors"
             )
     try:
-        config = ModelConfig.model_validate_json((path / "config.json").read_text())
-    except (ValidationError, UnicodeDecodeError) as error:
+        text = (path / "config.json").read_text()
+        found_format = json.loads(text).get("format", FORMAT)
+        if found_format != FORMAT:
+            raise ValueError(f"{path / 'config.json'}: format {found_format}; this version reads format {FORMAT}")
+        config = ModelConfig.model_validate_json(text)
+    except (ValidationError, UnicodeDecodeError, json.JSONDecodeError, AttributeError) as error:
         raise ValueError(f"{path / 'config.json'}: not a model configuration: {_first_line(error)}") from None
-    if config.format != FORMAT:
-        raise ValueError(f"{path / 'config.json'}: format {config.format}; this version reads format {FORMAT}")
     try:
         tensors = load_file(path / "model.safetensors")
     except (SafetensorError, OSError) as error:
@@ -164,7 +166,7 @@ def load(path: str | os.PathLike[str]) -> Model:
     return model.eval()
 
 
-def _first_line(error: ValidationError | UnicodeDecodeError) -> str:
+def _first_line(error: Exception) -> str:
     if isinstance(error, ValidationError):
         first = json.loads(error.json(include_url=False))[0]
         return f"{'.'.join(map(str, first['loc'])) or 'top level'}: {first['msg']}"

@@ -50,9 +50,17 @@ class Noise:
             space: the blocks.
             position: a batch of rows without missing entries.
             labels: "frequency" (class frequencies of the batch) or "uniform".
+
+        Raises:
+            ValueError: another word for `labels`, no rows, or entries that are missing or infinite.
         """
         if labels not in ("frequency", "uniform"):
             raise ValueError(f"Noise: labels must be 'frequency' or 'uniform', got {labels!r}")
+        for name in space:
+            if len(position[name]) == 0 or not bool(position[name].isfinite().all()):
+                raise ValueError(
+                    f"Noise: block {name!r}: needs a batch of at least one row, without missing or infinite entries"
+                )
         return Noise(
             space,
             {

@@ -2,15 +2,21 @@
 
 RUN/recipe.json      the recipe, every field
 RUN/run.json         seed, versions, threads, seconds
+RUN/lock             held by the process that trains
 RUN/metrics.jsonl    one line per `log_every` iterations
+RUN/checkpoints/     the newest states of training (see `jointebm.checkpoint`)
 RUN/model/           the trained model, with averaged parameters
+RUN/evaluation.json  accuracy and calibration, if the command line trained it
 """
 
 import json
 import os
 import platform
+import signal
+import threading
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -161,15 +167,20 @@ def _text(path: Path) -> str:
 def _prepare(recipe: Recipe, dataset: Dataset, *, seed: int) -> tuple[Model, Trainer]:
     model = initial_model(recipe, dataset, seed=seed)
     trainer = Trainer(model.energy, dataset.space, dataset.batch, kernel=model.kernel, config=recipe.train, seed=seed)
+    with torch.no_grad():  # a network that does not fit its data is found before anything is written
+        model.energy(trainer.noise.draw(1, generator=torch.Generator()))
     return model, trainer
 
 
 def _run(
     path: Path, recipe: Recipe, model: Model, dataset: Dataset, trainer: Trainer, on_metrics: OnMetrics | None
 ) -> Run:
-    """Trains from where the trainer stands, and writes metrics, checkpoints, and at the end the model."""
+    """Trains from where the trainer stands, and writes metrics, checkpoints, and at the end the model.
+
+    Ctrl-C lets the iteration finish and writes a checkpoint, so that nothing of the run is lost.
+    """
     config = recipe.train
-    with (path / "metrics.jsonl").open("a") as file:
+    with (path / "metrics.jsonl").open("a") as file, _checkpoint_at_ctrl_c(path, trainer) as stopping:
         for metrics in trainer.run():
             if metrics.iteration % config.log_every == 0 or metrics.iteration == config.num_iterations:
                 file.write(json.dumps(metrics._asdict()) + "\n")
@@ -179,11 +190,30 @@ def _run(
                 write(path / "checkpoints", trainer.state(), keep=config.keep_checkpoints)
             if on_metrics is not None:
                 on_metrics(metrics)
+            if stopping.is_set():
+                raise KeyboardInterrupt
+    assert trainer.metrics is not None
     facts = json.loads((path / "run.json").read_text())
     trained = Model(model.config, energy=trainer.average, noise=trainer.noise).eval()
     _write_json(path / "run.json", {**facts, "seconds": round(trainer.seconds, 1)})
-    trained.save(path / "model", card=_card(recipe, facts, metrics))
-    return Run(path, facts["seed"], trained, dataset, trainer.seconds, metrics)
+    trained.save(path / "model", card=_card(recipe, facts, trainer.metrics))
+    return Run(path, facts["seed"], trained, dataset, trainer.seconds, trainer.metrics)
+
+
+@contextmanager
+def _checkpoint_at_ctrl_c(path: Path, trainer: Trainer) -> Iterator[threading.Event]:
+    """Turns Ctrl-C into an event to be looked at between iterations, and keeps the state when training is given up."""
+    stopping = threading.Event()
+    handles = threading.current_thread() is threading.main_thread()  # only there do signals arrive
+    previous = signal.signal(signal.SIGINT, lambda *_: stopping.set()) if handles else None
+    try:
+        yield stopping
+    except KeyboardInterrupt:
+        write(path / "checkpoints", trainer.state(), keep=trainer.config.keep_checkpoints)
+        raise
+    finally:
+        if handles:
+            signal.signal(signal.SIGINT, previous)
 
 
 def _keep_metrics_until(path: Path, iteration: int) -> None:
@@ -224,9 +254,10 @@ def _card(recipe: Recipe, facts: dict[str, Any], metrics: Metrics) -> str:
     changed = (
         "" if recipe == original else "\n\nFields of the recipe were changed; `recipe.json` of the run holds them."
     )
+    summary = recipe.summary[0].upper() + recipe.summary[1:]
     return f"""# {recipe.name}
 
-{recipe.summary.capitalize()}. A joint energy-based model, log p(x, y) = f(x, y) - log Z, of the data `{recipe.data}`.
+{summary}. A joint energy-based model, log p(x, y) = f(x, y) - log Z, of the data `{recipe.data}`.
 
 | | |
 |---|---|

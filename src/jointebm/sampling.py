@@ -7,10 +7,22 @@ from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from jointebm.draws import Generator
-from jointebm.kernels import Chain, Info, Kernel, LogDensity, evaluate, settle
+from jointebm.kernels import (
+    MALA,
+    Chain,
+    Cycle,
+    Gibbs,
+    GibbsWithGradients,
+    Info,
+    Kernel,
+    Langevin,
+    LogDensity,
+    evaluate,
+    settle,
+)
 from jointebm.noise import Noise
 from jointebm.spaces import Mask, Position, Space, Values
 
@@ -184,7 +196,16 @@ def _run(
         raise ValueError(f"sample: needs num_chains >= 1 and num_steps >= 0, got {num_chains} and {num_steps}")
     if isinstance(init, Noise):
         init = init.draw(num_chains, generator=generator)
-    position, free = space.clamp(given, num_chains=num_chains, generator=generator, init=init)
+    check_kernel(kernel, space)
+    like = next(log_density.parameters(), None) if isinstance(log_density, nn.Module) else None
+    position, free = space.clamp(
+        given,
+        num_chains=num_chains,
+        generator=generator,
+        init=init,
+        dtype=None if like is None else like.dtype,
+        device=None if like is None else like.device,
+    )
     chain = evaluate(log_density, position, with_score=kernel.uses_score)
     check_finite(chain, space, "at the start of the chains")
     accept_probs: list[Tensor] = []
@@ -207,6 +228,29 @@ def _run(
             "or check the log-density for overflow"
         )
     return Samples(space.decode(chain.position), chain, tuple(accept_rate.tolist()), len(accept_probs), interrupted)
+
+
+def check_kernel(kernel: Kernel, space: Space) -> None:
+    """Raises if a kernel of this library, or one of a cycle's, is not for this space; foreign kernels are not looked at.
+
+    Args:
+        kernel: any kernel.
+        space: the space that it is to move.
+    """
+    if isinstance(kernel, Cycle):
+        for part in kernel.kernels:
+            check_kernel(part, space)
+    elif isinstance(kernel, Langevin | MALA):
+        space.require((kernel.block,), discrete=False)
+    elif isinstance(kernel, Gibbs | GibbsWithGradients):
+        assert kernel.blocks is not None
+        space.require(kernel.blocks, discrete=True)
+        for name in kernel.blocks:
+            if kernel.space[name] != space[name]:
+                raise ValueError(
+                    f"{type(kernel).__name__}: was made for a block {name!r} that is {kernel.space[name]}, but here it is "
+                    f"{space[name]}"
+                )
 
 
 def check_finite(chain: Chain, space: Space, when: str) -> None:

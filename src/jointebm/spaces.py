@@ -4,7 +4,7 @@ Legend: N rows or chains, S configurations of all discrete variables together.
 """
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -24,8 +24,8 @@ Mask = Mapping[str, Tensor]
 class Space(Mapping[str, Block]):
     """Named blocks of continuous and discrete variables, in order.
 
-    Users see *values*: reals (NaN is missing) and integer labels (-1 is missing). Kernels see *positions*: one float
-    tensor per block, discrete ones 0/1 or one-hot. `encode` and `decode` are the only way across. A space is immutable
+    Users see *values*: reals (NaN is missing) and integer labels (-1 or NaN is missing). Kernels see *positions*: one
+    float tensor per block, discrete ones 0/1 or one-hot. `encode` and `decode` are the only way across. A space is immutable
     and hashable.
 
     Args:
@@ -90,10 +90,22 @@ class Space(Mapping[str, Block]):
         """Rebuilds a space from its `config`."""
         return Space(**{name: block_from_config(block) for name, block in config.items()})
 
-    def require(self, names: object, *, discrete: bool | None = None) -> None:
-        """Raises if any name is not a block of this space, or not of the wanted kind."""
+    def num_classes(self, name: str) -> tuple[int, ...]:
+        """Number of classes of every variable of a discrete block, in the order of its flattened labels.
+
+        Example:
+            >>> Space(bits=Binary(2), group=Categorical((2, 3))).num_classes("group")
+            (2, 3)
+        """
+        self.require(name, discrete=True)
+        block = self[name]
+        assert not isinstance(block, Continuous)
+        return block.num_classes_per_variable
+
+    def require(self, names: Iterable[str], *, discrete: bool | None = None) -> None:
+        """Raises if any name is not a block of this space, or not of the wanted kind; a string is one name."""
         wanted = {None: tuple(self), True: self.discrete, False: self.continuous}[discrete]
-        for name in names:  # type: ignore[attr-defined]
+        for name in (names,) if isinstance(names, str) else names:
             if name not in wanted:
                 kind = {None: "block", True: "discrete block", False: "continuous block"}[discrete]
                 raise ValueError(f"no {kind} {name!r}; this space has {', '.join(map(repr, wanted)) or 'none'}")
@@ -107,7 +119,7 @@ class Space(Mapping[str, Block]):
         `clamp` or a kernel before evaluating a log-density.
 
         Args:
-            values: per block, arrays of shape (N, *variable_shape). Reals may be NaN, labels -1: missing.
+            values: per block, arrays of shape (N, *variable_shape). NaN, and -1 in labels, is missing.
             dtype: of the positions; None is torch's default dtype.
             device: of the positions; None leaves each tensor where it is.
 
@@ -115,9 +127,11 @@ class Space(Mapping[str, Block]):
             (position, observed): per block, a float tensor (N, *position_shape) and a bool tensor (N, *variable_shape).
 
         Raises:
-            ValueError: an unknown block, a shape that does not fit, a label out of range, an infinite real.
+            ValueError: no block, an unknown block, a shape that does not fit, a label out of range, an infinite real.
         """
         self.require(values)
+        if not values:
+            raise ValueError(f"encode: values name no block; give at least one of {', '.join(map(repr, self))}")
         tensors = {name: self._as_tensor(name, array, device) for name, array in values.items()}
         sizes = {name: tensor.shape[0] if tensor.ndim else 0 for name, tensor in tensors.items()}
         if len(set(sizes.values())) != 1:
@@ -169,7 +183,12 @@ class Space(Mapping[str, Block]):
 
         Returns:
             (position, free): per block, a float tensor (N, *position_shape) and a bool tensor (N, *variable_shape).
+
+        Raises:
+            ValueError: no chains, an unknown block, given or initial entries that do not fit.
         """
+        if num_chains < 1:
+            raise ValueError(f"clamp: num_chains is a whole number >= 1, got {num_chains}")
         if init is None:
             dtype = dtype or torch.get_default_dtype()
             init = {
@@ -182,6 +201,11 @@ class Space(Mapping[str, Block]):
                 raise ValueError(
                     f"block {name!r} ({block.kind}): got initial positions of shape {shape}, expected "
                     f"{(num_chains, *block.position_shape)} (chains, then entries)"
+                )
+            if not init[name].is_floating_point():
+                raise ValueError(
+                    f"block {name!r} ({block.kind}): got initial positions of {init[name].dtype}; positions are floats, "
+                    "such as `encode` and `Noise.draw` give"
                 )
         like = next(iter(init.values()))
         values = {}
@@ -211,7 +235,7 @@ class Space(Mapping[str, Block]):
     @property
     def num_configurations(self) -> int:
         """Number of joint configurations of all discrete variables (1 if there are none)."""
-        return math.prod(count for name in self.discrete for count in self._counts(name))
+        return math.prod(count for name in self.discrete for count in self.num_classes(name))
 
     def configurations(
         self,
@@ -230,15 +254,23 @@ class Space(Mapping[str, Block]):
         Returns:
             Per discrete block, positions (stop - start, *position_shape).
 
+        Raises:
+            ValueError: `start` and `stop` are no range of configurations.
+
         Example:
             >>> Space(a=Binary(), b=Categorical(3)).configurations(start=2, stop=4)["a"]
             tensor([0., 1.])
         """
-        index = torch.arange(start, self.num_configurations if stop is None else stop, device=device)
+        stop = self.num_configurations if stop is None else stop
+        if not 0 <= start <= stop <= self.num_configurations:
+            raise ValueError(
+                f"configurations: got start {start} and stop {stop}, but this space has {self.num_configurations}"
+            )
+        index = torch.arange(start, stop, device=device)
         labels = {}
         for name in reversed(self.discrete):
             columns = []
-            for count in reversed(self._counts(name)):
+            for count in reversed(self.num_classes(name)):
                 columns.append(index % count)
                 index = index // count
             stacked = torch.stack(columns[::-1], dim=1)
@@ -259,16 +291,11 @@ class Space(Mapping[str, Block]):
         for name in self.discrete:
             labels = self[name].decode(position[name])
             columns = labels.reshape(len(labels), -1).T  # (V, N)
-            for column, count in zip(columns, self._counts(name), strict=True):
+            for column, count in zip(columns, self.num_classes(name), strict=True):
                 index = column if index is None else index * count + column
         if index is None:
             raise ValueError("configuration_index: this space has no discrete block")
         return index
-
-    def _counts(self, name: str) -> tuple[int, ...]:
-        block = self[name]
-        assert not isinstance(block, Continuous)
-        return block.num_classes_per_variable
 
     def _as_tensor(self, name: str, array: Any, device: torch.device | str | None) -> Tensor:
         try:

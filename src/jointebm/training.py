@@ -8,10 +8,10 @@ import itertools
 import math
 import time
 from collections.abc import Callable, Iterator, Mapping
-from typing import Literal, NamedTuple
+from typing import Literal, NamedTuple, Self
 
 import torch
-from pydantic import Field
+from pydantic import Field, model_validator
 from torch import Tensor, nn
 from torch.optim.lr_scheduler import LambdaLR
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
@@ -22,7 +22,7 @@ from jointebm.config import Config
 from jointebm.kernels import Chain, Kernel, evaluate
 from jointebm.noise import Noise
 from jointebm.objectives import Phases, maximum_likelihood, summed_maximum_likelihood
-from jointebm.sampling import check_finite, run_chain
+from jointebm.sampling import check_finite, check_kernel, run_chain
 from jointebm.spaces import Position, Space
 
 __all__ = ["Metrics", "TrainConfig", "Trainer"]
@@ -59,6 +59,15 @@ class TrainConfig(Config):
     checkpoint_every: int = Field(1000, ge=0, description="iterations between checkpoints; 0 writes none")
     keep_checkpoints: int = Field(2, ge=1, description="newest checkpoints that are kept")
     log_every: int = Field(10, ge=1, description="iterations between lines of metrics.jsonl")
+
+    @model_validator(mode="after")
+    def _batch_fits_buffer(self) -> Self:
+        if self.batch_size > self.buffer_size:
+            raise ValueError(
+                f"batch_size {self.batch_size} is more than buffer_size {self.buffer_size}, and every chain of a batch "
+                "needs a slot of its own; set a larger buffer_size first, or a smaller batch_size"
+            )
+        return self
 
 
 class Metrics(NamedTuple):
@@ -136,6 +145,7 @@ class Trainer:
         config: TrainConfig,
         seed: int,
     ) -> None:
+        check_kernel(kernel, space)
         self.log_density, self.space, self.kernel, self.config = log_density, space, kernel, config
         self.generator = torch.Generator().manual_seed(seed)
         self._batch = batch
@@ -148,6 +158,7 @@ class Trainer:
         self._averaged = AveragedModel(log_density, multi_avg_fn=get_ema_multi_avg_fn(config.ema_decay))
         self._averaged.update_parameters(log_density)  # theta_hat_0 = theta_0
         self.iteration, self.seconds = 0, 0.0
+        self.metrics: Metrics | None = None  # of the last iteration
         self._free = {
             name: torch.ones(config.batch_size, *block.variable_shape, dtype=torch.bool)
             for name, block in space.items()
@@ -191,7 +202,7 @@ class Trainer:
 
         low, high = self._range(chain.position)
         f_positive, f_negative = float(phases.positive.detach().mean()), float(chain.f.mean())
-        return Metrics(
+        self.metrics = Metrics(
             iteration=self.iteration,
             energy_gap=f_positive - f_negative,
             f_positive=f_positive,
@@ -203,6 +214,7 @@ class Trainer:
             learning_rate=learning_rate,
             seconds=self.seconds,
         )
+        return self.metrics
 
     def state(self) -> Checkpoint:
         """Everything that decides what happens next: a trainer restored from it goes on bit for bit as this one would.
@@ -219,7 +231,9 @@ class Trainer:
             **_prefixed("noise", self.noise.parameters),
             "generator": self.generator.get_state(),
         }
-        return Checkpoint(self.iteration, tensors, {"schedule": self.schedule.state_dict(), "seconds": self.seconds})
+        metrics = None if self.metrics is None else self.metrics._asdict()
+        plain = {"schedule": self.schedule.state_dict(), "seconds": self.seconds, "metrics": metrics}
+        return Checkpoint(self.iteration, tensors, plain)
 
     def restore(self, checkpoint: Checkpoint) -> None:
         """Puts back everything that `state` returned, into a trainer made with the same arguments.
@@ -247,10 +261,15 @@ class Trainer:
         self.buffer.noise, self.buffer.position = self.noise, _without_prefix("buffer", tensors)
         self.generator.set_state(tensors["generator"])
         self.iteration, self.seconds = checkpoint.iteration, checkpoint.plain["seconds"]
+        metrics = checkpoint.plain["metrics"]
+        self.metrics = metrics and Metrics(**{**metrics, "accept_rate": tuple(metrics["accept_rate"])})
 
     def _draw_batch(self) -> Position:
         batch = self._batch(self.config.batch_size, generator=self.generator)
         self.space.require(batch)
+        for name in self.space:
+            if name not in batch:
+                raise ValueError(f"batch: lacks block {name!r}; it holds {', '.join(map(repr, batch)) or 'none'}")
         return batch
 
     def _move(self, position: Position) -> tuple[Chain, Tensor]:

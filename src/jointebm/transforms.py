@@ -21,6 +21,7 @@ class Identity:
 
     name: ClassVar[str] = "identity"
     domain: ClassVar[tuple[float, float]] = (-math.inf, math.inf)
+    slack: ClassVar[float] = 0.0
 
     def forward(self, values: Tensor) -> Tensor:
         return values
@@ -31,12 +32,15 @@ class Identity:
 
 @dataclass(frozen=True)
 class Logit:
-    """The paper's logit of values in [0, 1] (App. B.2.1), with its exact inverse.
+    """The paper's logit of values in [0, 1] (App. B.2.1), with its inverse.
 
     forward: p = v * (1 - 2 margin) + margin, position = log(p / (1 - p)).
 
-    A position beyond the logit of the margin lies outside the image of [0, 1]; `inverse` maps it to a value just
-    outside [0, 1] rather than clipping it, so that the two directions stay exact inverses.
+    A position beyond the logit of the margin lies outside the image of [0, 1]. `inverse` maps it to a value just outside
+    [0, 1], at most `slack` away, rather than clipping it, and `forward` takes such values back. The two directions are
+    inverses up to rounding, and rounding is coarse near the ends: `forward` first moves p to no less than half a float
+    epsilon (or the margin, if that is smaller) and to no more than the largest float below one, so every position is
+    finite, but in float32 none that lies beyond +-17 comes back as it was.
 
     Args:
         margin: distance kept from 0 and 1, in (0, 0.5); the paper uses 1e-6.
@@ -60,8 +64,15 @@ class Logit:
         if not 0 < self.margin < 0.5:
             raise ValueError(f"Logit: margin must lie in (0, 0.5), got {self.margin}")
 
+    @property
+    def slack(self) -> float:
+        """How far outside the domain `inverse` reaches, rounding in float32 included."""
+        return (self.margin + 4 * torch.finfo(torch.float32).eps) / (1 - 2 * self.margin)
+
     def forward(self, values: Tensor) -> Tensor:
-        return torch.logit(values * (1 - 2 * self.margin) + self.margin)
+        p = values * (1 - 2 * self.margin) + self.margin
+        half_eps = torch.finfo(p.dtype).eps / 2
+        return torch.logit(p.clamp(min(self.margin, half_eps), 1 - half_eps))
 
     def inverse(self, position: Tensor) -> Tensor:
         return (torch.sigmoid(position) - self.margin) / (1 - 2 * self.margin)

@@ -49,7 +49,7 @@ DataDir = Annotated[
         envvar="JOINTEBM_DATA",
         exists=True,
         file_okay=False,
-        help="Folder where data files lie. Embedded data (toy, digits) read none and ignore it.",
+        help="Folder where data files lie; it must exist, although embedded data (toy, digits) read nothing from it.",
     ),
 ]
 Seed = Annotated[int, typer.Option("--seed", parser=whole_number(0, 2**63 - 1), metavar="N", help="Seed of all draws.")]

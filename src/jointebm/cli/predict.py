@@ -10,7 +10,7 @@ import torch
 import typer
 from torch import Tensor
 
-from jointebm.blocks import Binary, Continuous
+from jointebm.blocks import Binary
 from jointebm.cli.console import print_json, print_table, say
 from jointebm.cli.files import check_new, new_file, open_model, read_arrays
 from jointebm.cli.options import Json, ModelName, Seed, Threads
@@ -136,12 +136,10 @@ def _variables(space: Space, prediction: Prediction) -> dict[str, tuple[Tensor, 
     """Per variable, its labels (N,) and the probabilities of all its classes (N, K)."""
     variables: dict[str, tuple[Tensor, Tensor]] = {}
     for name in prediction.labels:
-        block = space[name]
-        assert not isinstance(block, Continuous)
         probs = prediction.probs[name]
-        if isinstance(block, Binary):
+        if isinstance(space[name], Binary):
             probs = torch.stack([1 - probs, probs], dim=-1)
-        counts = list(block.num_classes_per_variable)
+        counts = list(space.num_classes(name))
         columns = prediction.labels[name].reshape(len(probs), -1).T
         parts = probs.reshape(len(probs), -1).split(counts, dim=1)
         variables |= dict(zip(variable_names(space, name), zip(columns, parts, strict=True), strict=True))

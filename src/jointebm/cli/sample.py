@@ -9,7 +9,6 @@ import torch
 import typer
 from torch import Tensor
 
-from jointebm.blocks import Continuous
 from jointebm.cli.console import Interrupted, named_rates, print_json, print_table, say, write_rates
 from jointebm.cli.files import check_new, new_file, open_model
 from jointebm.cli.given import Given, parse_given
@@ -148,11 +147,9 @@ def _counts(model: Model, values: Mapping[str, Tensor]) -> dict[str, list[int]]:
     """How often each label of each discrete variable occurs."""
     counts = {}
     for name in model.space.discrete:
-        block = model.space[name]
-        assert not isinstance(block, Continuous)
-        columns = values[name].reshape(-1, block.num_variables).T
+        columns = values[name].reshape(-1, model.space[name].num_variables).T
         for variable, column, num in zip(
-            variable_names(model.space, name), columns, block.num_classes_per_variable, strict=True
+            variable_names(model.space, name), columns, model.space.num_classes(name), strict=True
         ):
             counts[variable] = column.bincount(minlength=num).tolist()
     return counts

@@ -14,7 +14,7 @@ from jointebm.spaces import Position, Space
 
 __all__ = ["ConcatEnergy"]
 
-NARROW = 32
+NARROW = 32  # columns of x; with fewer, a second product and a sum cost more than `encode` saves
 
 
 class ConcatEnergy(nn.Module):
@@ -24,19 +24,24 @@ class ConcatEnergy(nn.Module):
     `encode` is the first term and `head` everything after it. Kernels that move y never pay for x. (Fewer than 32 columns
     of x cost less than keeping them apart would.)
 
+    The network's layers are called one by one and its own `forward` never is, so hooks on `net` do not fire; nor do hooks
+    on `net[0]` where the first layer is taken apart (an encoder, or at least 32 columns of x). Hook `encoder` or
+    `net[-1]`.
+
     The last layer runs in the parameters' own precision under autocast too, because differences of f decide what is
     accepted.
 
     Args:
         space: the blocks.
-        net: an `nn.Sequential` that starts with an `nn.Linear` over the columns of h(x) and y, and ends with an
+        net: an `nn.Sequential` that starts with an `nn.Linear` over the columns of h(x) and y, and ends with another
             `nn.Linear` to one number.
         encoder: h, a module from the one continuous block (N, *shape) to features; None is the identity, flattened.
         scale: per block, the factor that the network's input is multiplied by (see `Inputs`).
 
     Raises:
         TypeError: the network does not start and end with a linear layer.
-        ValueError: the first layer does not fit the width of h(x) and y.
+        ValueError: the network is a single layer, the first layer does not fit the width of h(x) and y, or the last
+            layer gives more than one number.
 
     References:
         Kelly & Grathwohl 2021, Sec. 3 and 6, App. B.
@@ -61,11 +66,21 @@ class ConcatEnergy(nn.Module):
     ) -> None:
         super().__init__()
         space.require(scale or {})
-        if not (isinstance(net, nn.Sequential) and isinstance(net[0], nn.Linear) and isinstance(net[-1], nn.Linear)):
+        layers = list(net) if isinstance(net, nn.Sequential) else []
+        if not (layers and isinstance(layers[0], nn.Linear) and isinstance(layers[-1], nn.Linear)):
             raise TypeError(
                 "ConcatEnergy: net must be an nn.Sequential that starts and ends with nn.Linear, got "
                 f"{type(net).__name__}. Any other network is a target as it is: write a module whose forward takes a "
                 "position and returns f."
+            )
+        if len(layers) < 2:
+            raise ValueError(
+                "ConcatEnergy: net is a single linear layer, in which x and y do not interact; give it at least one hidden "
+                "layer"
+            )
+        if layers[-1].out_features != 1:
+            raise ValueError(
+                f"ConcatEnergy: the last layer gives {layers[-1].out_features} numbers per row, but f is one number"
             )
         if encoder is not None and len(space.continuous) != 1:
             raise ValueError(f"ConcatEnergy: an encoder needs exactly one continuous block, got {space.continuous}")
@@ -74,9 +89,9 @@ class ConcatEnergy(nn.Module):
         self._y = Inputs(space, space.discrete, {n: s for n, s in (scale or {}).items() if n in space.discrete})
         worth_it = encoder is not None or self._x.width >= NARROW
         self.encoded_blocks = space.continuous if worth_it else ()
-        if encoder is None and net[0].in_features != self._x.width + self._y.width:
+        if encoder is None and layers[0].in_features != self._x.width + self._y.width:
             raise ValueError(
-                f"ConcatEnergy: the first layer takes {net[0].in_features} columns, but the space has "
+                f"ConcatEnergy: the first layer takes {layers[0].in_features} columns, but the space has "
                 f"{self._x.width} continuous + {self._y.width} discrete"
             )
 

@@ -1,8 +1,8 @@
 """Energies as plain data, so that recipes can name them and model folders can rebuild them."""
 
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 from torch import nn
 
 from jointebm.config import Config
@@ -39,9 +39,21 @@ class ConvSpec(Config):
     """A `ConvEncoder` of square images."""
 
     side: Width = Field(description="pixels per side of the image; divisible by 2 in every stage")
-    channels: tuple[Width, ...] = Field((16, 32, 64, 128), description="channels after each convolution but the last")
+    channels: tuple[Width, ...] = Field(
+        (16, 32, 64, 128), min_length=1, description="channels after each convolution but the last"
+    )
     out_channels: Width = Field(16, description="channels after the last, 1x1 convolution")
     activation: Activation = Field("silu", description="elu or silu")
+
+    @model_validator(mode="after")
+    def _side_halves(self) -> Self:
+        divisor = 2 ** (len(self.channels) - 1)
+        if self.side % divisor:
+            raise ValueError(
+                f"side {self.side} does not halve {len(self.channels) - 1} times, once for each of the {len(self.channels)} "
+                f"channels but the first; give a multiple of {divisor}, or fewer channels"
+            )
+        return self
 
     @property
     def num_features(self) -> int:
@@ -63,7 +75,7 @@ class ConcatSpec(Config):
 
     def build(self, space: Space) -> ConcatEnergy:
         """Makes the energy, with freshly drawn weights."""
-        width = _width(space, space.continuous) if self.encoder is None else self.encoder.num_features
+        width = _width_of_h(space, self.encoder)
         net = self.net.build(width + _width(space, space.discrete), 1)
         encoder = None if self.encoder is None else self.encoder.build()
         return ConcatEnergy(space, net, encoder=encoder, scale=self.scale)
@@ -95,7 +107,7 @@ class JEMSpec(Config):
 
     def build(self, space: Space) -> JEMEnergy:
         """Makes the energy, with freshly drawn weights."""
-        width = _width(space, space.continuous) if self.encoder is None else self.encoder.num_features
+        width = _width_of_h(space, self.encoder)
         net = self.net.build(width, _width(space, space.discrete))
         encoder: nn.Module | None = None if self.encoder is None else self.encoder.build()
         return JEMEnergy(space, net, encoder=encoder, scale=self.scale)
@@ -106,3 +118,17 @@ EnergySpec = Annotated[ConcatSpec | BilinearSpec | JEMSpec, Field(discriminator=
 
 def _width(space: Space, names: tuple[str, ...]) -> int:
     return Inputs(space, names).width
+
+
+def _width_of_h(space: Space, encoder: ConvSpec | None) -> int:
+    """Width of h(x); raises if the encoder is made for images of another shape."""
+    if encoder is None:
+        return _width(space, space.continuous)
+    for name in space.continuous:
+        shape = space[name].variable_shape
+        if shape != (encoder.side, encoder.side):
+            raise ValueError(
+                f"encoder: reads images of shape {(encoder.side, encoder.side)} (side {encoder.side}), but block {name!r} "
+                f"has shape {shape}"
+            )
+    return encoder.num_features

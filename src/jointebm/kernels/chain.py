@@ -138,7 +138,8 @@ class Info(NamedTuple):
 
     Args:
         accept_prob: min(1, Metropolis-Hastings ratio), shape (N,), and 0 where an adjusted kernel has nothing to move; 1
-            for kernels that never reject. NaN betrays a log-density that is NaN at the proposal, which is never accepted.
+            for kernels that never reject. NaN betrays a log-density that is not a number at a proposal or candidate;
+            `sample` and `Trainer` raise on it.
         accepted: whether the proposal was taken, shape (N,), bool.
     """
 
@@ -166,11 +167,13 @@ def settle(free: Mask) -> dict[str, Tensor]:
     return {name: mask for name, mask in free.items() if bool(mask.any())}
 
 
-def anything_free(free: Mask, block: str) -> bool:
-    """Whether a block may move at all.
+def anything_free(chain: Chain, free: Mask, block: str) -> bool:
+    """Whether a block of a chain may move at all; raises if the chain has no such block.
 
     On an accelerator a mask is not looked into, which would wait for the device at each step; `settle` did so before.
     """
+    if block not in chain.position:
+        raise ValueError(f"kernel: moves block {block!r}, but the chain has {', '.join(map(repr, chain.position))}")
     mask = free.get(block)
     return mask is not None and (mask.device.type != "cpu" or bool(mask.any()))
 

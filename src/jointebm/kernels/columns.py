@@ -14,10 +14,10 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from jointebm.blocks import Binary, Continuous
+from jointebm.blocks import Binary
 from jointebm.spaces import Space
 
-__all__ = ["Columns", "columns_of"]
+__all__ = ["Columns", "chosen_blocks", "columns_of"]
 
 
 class Columns(NamedTuple):
@@ -76,10 +76,8 @@ def columns_of(space: Space, blocks: tuple[str, ...], device: torch.device) -> C
     widths: list[int] = []
     num_classes: list[int] = []
     for name in blocks:
-        block = space[name]
-        assert not isinstance(block, Continuous)
-        widths.append(math.prod(block.position_shape))
-        num_classes += block.num_classes_per_variable
+        widths.append(math.prod(space[name].position_shape))
+        num_classes += space.num_classes(name)
     counts = torch.tensor(num_classes)
     binary = torch.tensor(
         [isinstance(space[name], Binary) for name in blocks for _ in range(space[name].num_variables)]
@@ -99,3 +97,13 @@ def columns_of(space: Space, blocks: tuple[str, ...], device: torch.device) -> C
         class_of_column=class_of_column.to(device),
         max_classes=max(num_classes),
     )
+
+
+def chosen_blocks(kernel: object, space: Space, blocks: tuple[str, ...] | None) -> tuple[str, ...]:
+    """The discrete blocks a kernel moves: those it names, or all; raises if there is nothing to move."""
+    if blocks is not None:
+        space.require(blocks, discrete=True)
+    chosen = space.discrete if blocks is None else tuple(blocks)
+    if not chosen:
+        raise ValueError(f"{type(kernel).__name__}: there is no discrete block to move in {space}")
+    return chosen

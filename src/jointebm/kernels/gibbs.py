@@ -12,8 +12,7 @@ from torch import Tensor
 
 from jointebm.draws import Generator, choose
 from jointebm.kernels.chain import Chain, Info, LogDensity, anything_free, encoded, evaluate_candidates, where_rows
-from jointebm.kernels.columns import Columns, columns_of
-from jointebm.kernels.gibbs_with_gradients import chosen_blocks
+from jointebm.kernels.columns import Columns, chosen_blocks, columns_of
 from jointebm.spaces import Mask, Space
 
 __all__ = ["Gibbs", "draw_variable"]
@@ -64,8 +63,9 @@ class Gibbs:
     @torch.no_grad()
     def step(self, log_density: LogDensity, chain: Chain, *, free: Mask, generator: Generator) -> tuple[Chain, Info]:
         """Draws one variable per chain (random scan) or every variable in turn (systematic scan)."""
-        blocks = tuple(name for name in self.blocks or () if anything_free(free, name))
+        blocks = tuple(name for name in self.blocks or () if anything_free(chain, free, name))
         moved = torch.zeros_like(chain.f, dtype=torch.bool)
+        undefined = moved  # chains with a conditional that is no distribution
         if blocks:
             columns = columns_of(self.space, blocks, chain.f.device)
             free_variables = columns.join_free(free, len(chain.f))  # (N, V)
@@ -73,14 +73,15 @@ class Gibbs:
                 movable = free_variables.any(dim=1)
                 log_weights = torch.where(free_variables | ~movable[:, None], 0.0, -torch.inf)
                 variable = choose(log_weights.to(chain.f.dtype), generator)
-                chain, _ = draw_variable(columns, log_density, chain, variable, movable, generator)
-                moved = movable
+                chain, probs = draw_variable(columns, log_density, chain, variable, movable, generator)
+                moved, undefined = movable, movable & probs.isnan().any(dim=1)
             else:
                 for index in range(columns.num_variables):
                     variable = torch.full_like(chain.f, index, dtype=torch.int64)
-                    chain, _ = draw_variable(columns, log_density, chain, variable, free_variables[:, index], generator)
-                moved = free_variables.any(dim=1)
-        return chain, Info(moved.to(chain.f.dtype), moved)
+                    movable = free_variables[:, index]
+                    chain, probs = draw_variable(columns, log_density, chain, variable, movable, generator)
+                    moved, undefined = moved | movable, undefined | (movable & probs.isnan().any(dim=1))
+        return chain, Info(torch.where(undefined, torch.nan, moved.to(chain.f.dtype)), moved)
 
 
 @torch.no_grad()
@@ -99,7 +100,7 @@ def draw_variable(
 
     Returns:
         (chain, probs): the moved chains, and the probability of each class, shape (N, K), 0 for classes that a variable
-        does not have.
+        does not have. Probabilities are NaN, and the draw means nothing, where f is NaN or +inf at some class.
     """
     chain = encoded(log_density, chain, moving=columns.blocks)
     candidates = _candidates(columns, chain.position, variable)

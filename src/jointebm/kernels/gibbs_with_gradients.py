@@ -10,7 +10,7 @@ from torch import Tensor
 
 from jointebm.draws import Generator, accept, choose
 from jointebm.kernels.chain import Chain, Info, LogDensity, anything_free, evaluate, scored
-from jointebm.kernels.columns import Columns, columns_of
+from jointebm.kernels.columns import Columns, chosen_blocks, columns_of
 from jointebm.spaces import Mask, Space
 
 __all__ = ["GibbsWithGradients"]
@@ -56,7 +56,7 @@ class GibbsWithGradients:
     @torch.no_grad()
     def step(self, log_density: LogDensity, chain: Chain, *, free: Mask, generator: Generator) -> tuple[Chain, Info]:
         """Moves each chain at most once; costs one evaluation, or none if every block is clamped."""
-        blocks = tuple(name for name in self.blocks or () if anything_free(free, name))
+        blocks = tuple(name for name in self.blocks or () if anything_free(chain, free, name))
         if not blocks:
             return chain, Info(torch.zeros_like(chain.f), torch.zeros_like(chain.f, dtype=torch.bool))
         chain = scored(log_density, chain)
@@ -76,16 +76,6 @@ class GibbsWithGradients:
         accepted = accept(log_ratio, generator) & movable
         accept_prob = torch.where(movable, log_ratio.clamp(max=0).exp(), 0)
         return proposal.where(accepted, chain), Info(accept_prob, accepted)
-
-
-def chosen_blocks(kernel: object, space: Space, blocks: tuple[str, ...] | None) -> tuple[str, ...]:
-    """The discrete blocks a kernel moves: those it names, or all; raises if there is nothing to move."""
-    if blocks is not None:
-        space.require(blocks, discrete=True)
-    chosen = space.discrete if blocks is None else tuple(blocks)
-    if not chosen:
-        raise ValueError(f"{type(kernel).__name__}: there is no discrete block to move in {space}")
-    return chosen
 
 
 def _log_proposal(columns: Columns, y: Tensor, score: Tensor, free_columns: Tensor) -> tuple[Tensor, Tensor]:

@@ -63,7 +63,7 @@ class Langevin:
     def step(self, log_density: LogDensity, chain: Chain, *, free: Mask, generator: Generator) -> tuple[Chain, Info]:
         """Moves each chain once; costs one evaluation, or none if the whole block is clamped."""
         info = Info(torch.ones_like(chain.f), torch.ones_like(chain.f, dtype=torch.bool))
-        if not anything_free(free, self.block):
+        if not anything_free(chain, free, self.block):
             return chain, info
         chain = scored(log_density, chain)
         assert chain.score is not None

@@ -55,7 +55,7 @@ class MALA:
     @torch.no_grad()
     def step(self, log_density: LogDensity, chain: Chain, *, free: Mask, generator: Generator) -> tuple[Chain, Info]:
         """Moves each chain at most once; costs one evaluation, or none if the whole block is clamped."""
-        if not anything_free(free, self.block):
+        if not anything_free(chain, free, self.block):
             return chain, Info(torch.zeros_like(chain.f), torch.zeros_like(chain.f, dtype=torch.bool))
         chain = scored(log_density, chain)
         mask, x = free[self.block], chain.position[self.block]

@@ -107,4 +107,6 @@ def _replace(recipe: Recipe, path: Sequence[str], text: str, key: str) -> Recipe
     try:
         return Recipe.model_validate_json(json.dumps(plain))
     except ValidationError as error:
-        raise ValueError(f"--set {key}: got {text!r}; {error.errors()[0]['msg']}") from None
+        raise ValueError(
+            f"--set {key}: got {text!r}; {error.errors()[0]['msg'].removeprefix('Value error, ')}"
+        ) from None

@@ -1,0 +1,196 @@
+"""Figures of images: class-conditional and unconditional grids beside data (Figs. 2, 3, 11-23).
+
+Legend: N samples, R rows of tiles.
+"""
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Literal
+
+import torch
+from torch import Tensor
+from torch.nn.functional import pad
+
+from jointebm.conditioning import MAX_CONFIGURATIONS, predict
+from jointebm.conditions import Condition, sample_each, single_values, variable_names
+from jointebm.draws import Generator
+from jointebm.judge import image_block
+from jointebm.models import Model
+from jointebm.plots.style import GUIDE, MODEL, STYLE, Axes, Figure, colormaps, rc_context
+from jointebm.spaces import Space
+
+__all__ = ["display_range", "image_figure", "image_figures", "mosaic"]
+
+MAX_TILES = 400
+TILE = 36  # pixels that a tile has at least, so that the gap of one pixel between tiles is a thin line
+
+
+def image_figures(
+    model: Model, real: Mapping[str, Tensor], generator: Generator, *, num_columns: int = 10, num_rows: int = 6
+) -> dict[str, Figure]:
+    """Class-conditional and unconditional samples of images, beside real ones.
+
+    Args:
+        model: a model with one continuous block of shape (height, width); its samples start from noise and take its own
+            number of steps.
+        real: real rows, by block.
+        generator: source of all draws.
+        num_columns: images per row.
+        num_rows: rows of images of the unconditional figure.
+
+    Returns:
+        "conditional-NAME" per discrete variable, one row of images per class, and "unconditional", with the labels that
+        the model predicts for its samples.
+
+    Raises:
+        ValueError: the space has no image, or more continuous blocks than that.
+    """
+    space, image = model.space, image_block(model.space)
+    if image is None or space.continuous != (image,):
+        raise ValueError(
+            f"figures: drawn for one block of images, (height, width), or for the toy data; this is {space}"
+        )
+    limits = display_range(model, image)
+    conditions = single_values(space)
+    sampled = sample_each(model, conditions, num_columns, generator=generator)
+    (free,) = sample_each(model, [Condition("", {})], num_rows * num_columns, generator=generator)
+    rows = [
+        (condition, _padded(real[image][condition.holds(real)], num_columns), values[image])
+        for condition, values in zip(conditions, sampled, strict=True)
+    ]
+    names = [variable for name in space.discrete for variable in variable_names(space, name)]
+    with rc_context(STYLE):
+        figures = {
+            f"conditional-{name}": _class_figure(
+                name, [row for row in rows if row[0].text.startswith(f"{name} = ")], limits
+            )
+            for name in names
+        }
+        predicted = _predicted(model, image, free[image], generator)
+        shown = {name: value[: num_rows * num_columns] for name, value in real.items()}
+        figures["unconditional"] = _labelled_figure(
+            {
+                "data, true labels": (shown[image], _captions(space, shown)),
+                "samples, predicted labels": (free[image], _captions(space, predicted)),
+            },
+            num_columns,
+            limits,
+        )
+    return figures
+
+
+def display_range(model: Model, name: str) -> tuple[float, float]:
+    """The values of a continuous block that are drawn black and white: the range of the noise, in the user's units."""
+    bounds = model.space[name].decode(model.noise.parameters[name])
+    return float(bounds.min()), float(bounds.max())
+
+
+def mosaic(images: Tensor, num_columns: int) -> Tensor:
+    """Lays images side by side with a gap of one pixel, which is NaN, as are tiles that are left over.
+
+    Args:
+        images: shape (N, height, width).
+        num_columns: tiles per row.
+
+    Returns:
+        Shape (R * (height + 1), num_columns * (width + 1)), R the number of rows; the gap is above and left of a tile.
+
+    Example:
+        >>> mosaic(torch.ones(3, 1, 1), 2)
+        tensor([[nan, nan, nan, nan],
+                [nan, 1., nan, 1.],
+                [nan, nan, nan, nan],
+                [nan, 1., nan, nan]])
+    """
+    num_rows = -(-len(images) // num_columns)
+    tiles = _padded(images, num_rows * num_columns).unflatten(0, (num_rows, num_columns))
+    framed = pad(tiles, (1, 0, 1, 0), value=torch.nan)  # (R, columns, height + 1, width + 1)
+    return framed.movedim(1, 2).flatten(2, 3).flatten(0, 1)
+
+
+def _padded(images: Tensor, num: int) -> Tensor:
+    """Exactly `num` images: the first ones, and blanks if there are too few."""
+    blanks = images.new_full((max(0, num - len(images)), *images.shape[1:]), torch.nan)
+    return torch.cat([images[:num], blanks])
+
+
+def image_figure(images: Tensor, limits: tuple[float, float], title: str) -> Figure:
+    """The first images in a grid as square as it gets."""
+    tiles = images[:MAX_TILES]
+    if len(images) > MAX_TILES:
+        title += f" (the first {MAX_TILES} of {len(images)})"
+    num_columns = max(1, round(math.sqrt(len(tiles))))
+    num_rows = -(-len(tiles) // num_columns)
+    height, width = tiles.shape[1:]
+    side = min(0.6, 6 / num_columns)
+    figure = Figure(figsize=(side * num_columns, side * num_rows * height / width + 0.3), layout="compressed")
+    _tiles(figure.subplots(), tiles, num_columns, limits).set_title(title)
+    return figure
+
+
+def _class_figure(name: str, rows: Sequence[tuple[Condition, Tensor, Tensor]], limits: tuple[float, float]) -> Figure:
+    """One row of tiles per class: real images on the left, samples on the right."""
+    num_columns, height, width = rows[0][1].shape
+    side = 3.3 / num_columns
+    figure = Figure(figsize=(7, len(rows) * side * height / width + 0.4), layout="compressed")
+    axes = figure.subplots(1, 2)
+    panels = {f"data given {name}": [row[1] for row in rows], f"samples given {name}": [row[2] for row in rows]}
+    for ax, (title, images) in zip(axes, panels.items(), strict=True):
+        _tiles(ax, torch.cat(images), num_columns, limits).set_title(title)
+    labels = [condition.text.rpartition(" ")[2] for condition, _, _ in rows]
+    axes[0].set_yticks([row + 0.5 for row in range(len(rows))], labels)
+    return figure
+
+
+def _labelled_figure(
+    panels: Mapping[str, tuple[Tensor, Sequence[str]]], num_columns: int, limits: tuple[float, float]
+) -> Figure:
+    """Panels of tiles side by side, a caption above each image."""
+    first = next(iter(panels.values()))[0]
+    height, width = first.shape[1:]
+    strip = max(1, height // 4)
+    side = 3.3 / num_columns
+    figure = Figure(
+        figsize=(7, -(-len(first) // num_columns) * side * (height + strip) / width + 0.4), layout="compressed"
+    )
+    for ax, (title, (images, captions)) in zip(figure.subplots(1, len(panels)), panels.items(), strict=True):
+        _tiles(ax, pad(images, (0, 0, strip, 0), value=limits[0]), num_columns, limits).set_title(title)
+        for index, caption in enumerate(captions):
+            row, column = divmod(index, num_columns)
+            ax.text(column + 0.12, row + 0.06, caption, va="top", fontsize=5.5, color=MODEL)
+    return figure
+
+
+def _tiles(ax: Axes, images: Tensor, num_columns: int, limits: tuple[float, float]) -> Axes:
+    """Draws a mosaic in ink on paper; tile (row, column) covers the unit square that starts at (column, row)."""
+    height, width = images.shape[1:]
+    factor = -(-TILE // min(height, width))
+    enlarged = images.repeat_interleave(factor, dim=1).repeat_interleave(factor, dim=2)
+    margin = min(enlarged.shape[1:]) // 12
+    framed = pad(enlarged, (margin,) * 4, value=limits[0])
+    num_rows = -(-len(images) // num_columns)
+    ax.imshow(
+        mosaic(framed, num_columns).cpu().numpy(),
+        cmap=colormaps["gray_r"].with_extremes(bad=GUIDE),
+        vmin=limits[0],
+        vmax=limits[1],
+        extent=(0, num_columns, num_rows, 0),
+        aspect=framed.shape[1] / framed.shape[2],
+        interpolation="nearest",
+    )
+    ax.set(xticks=[], yticks=[])
+    ax.tick_params(length=0)
+    ax.spines[:].set(color=GUIDE, linewidth=0.5)
+    return ax
+
+
+def _predicted(model: Model, image: str, images: Tensor, generator: Generator) -> dict[str, Tensor]:
+    exact = model.space.num_configurations <= MAX_CONFIGURATIONS
+    method: Literal["exact", "gibbs"] = "exact" if exact else "gibbs"
+    return predict(model, {image: images}, model.space.discrete, method=method, generator=generator).labels
+
+
+def _captions(space: Space, values: Mapping[str, Tensor]) -> list[str]:
+    """All labels of each row, separated by commas."""
+    joined = torch.cat([values[name].reshape(len(values[name]), -1) for name in space.discrete], dim=1)
+    return [",".join(map(str, row)) for row in joined.tolist()]

@@ -1,0 +1,206 @@
+"""Figures of points in the plane: samples and densities of the toy data beside the truth (Figs. 1, 4-10).
+
+Legend: N samples, P grid points, C conditions, S configurations of all discrete variables.
+"""
+
+import math
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from jointebm.conditions import Condition, configurations, sample_each, single_values
+from jointebm.data import Toy
+from jointebm.data.toy import STANDARD_DEVIATION, attributes_of, centers
+from jointebm.draws import Generator
+from jointebm.exact import enumerate_log_density
+from jointebm.kernels import LogDensity
+from jointebm.models import Model
+from jointebm.plots.style import DATA, DENSITY, GUIDE, MODEL, STYLE, Axes, Figure, rc_context
+from jointebm.spaces import Space
+
+__all__ = ["Grid", "grid_densities", "plane_figure", "square_grid", "toy_figures"]
+
+LIMIT = 4.6  # half the side of the square in which the toy data are drawn
+
+
+def toy_figures(
+    model: Model, generator: Generator, *, num_points: int = 500, num_cells: int = 200
+) -> dict[str, Figure]:
+    """The paper's figures of the toy data, each beside the truth.
+
+    Args:
+        model: a model of the toy data; its samples start from noise and take its own number of steps.
+        generator: source of all draws.
+        num_points: points per panel.
+        num_cells: cells per side of the grid that densities are normalised on.
+
+    Returns:
+        "conditional-samples" (Fig. 1, 4, 5), "unconditional" (Fig. 6), "density-attributes" and
+        "density-configurations" (Fig. 7-10).
+    """
+    toy, space = Toy(), model.space
+    everything, single, joint = Condition("", {}), single_values(space), configurations(space)
+    *sampled, unconditional = sample_each(model, [*single, everything], num_points, generator=generator)
+    real = toy.draw(10 * num_points, generator=generator)
+    grid = square_grid(num_cells, like=next(model.parameters()))
+    true, ours = (
+        grid_densities(log_density, space, grid, [everything, *single, *joint])
+        for log_density in (toy.log_density, model)
+    )
+    of_single, of_joint = slice(1, 1 + len(single)), slice(1 + len(single), None)
+    with rc_context(STYLE):
+        return {
+            "conditional-samples": _point_figure(
+                "Samples of x given one attribute",
+                single,
+                [real["point"][c.holds(real)][:num_points] for c in single],
+                [values["point"] for values in sampled],
+            ),
+            "unconditional": _unconditional_figure(
+                real["point"][:num_points], unconditional["point"], true[0], ours[0], grid
+            ),
+            "density-attributes": _density_figure(
+                "Density of x given one attribute", single, true[of_single], ours[of_single], grid
+            ),
+            "density-configurations": _density_figure(
+                "Density of x given all three attributes", joint, true[of_joint], ours[of_joint], grid
+            ),
+        }
+
+
+class Grid(NamedTuple):
+    """Centres of the cells of a square grid, shape (P, 2), the first coordinate counting fastest; and a cell's area."""
+
+    points: Tensor
+    area: float
+
+
+def square_grid(num_cells: int, *, like: Tensor) -> Grid:
+    """The grid of `num_cells` by `num_cells` cells over the toy data, with the dtype and device of `like`."""
+    side = 2 * LIMIT / num_cells
+    ticks = (torch.arange(num_cells, dtype=like.dtype, device=like.device) + 0.5) * side - LIMIT
+    y, x = torch.meshgrid(ticks, ticks, indexing="ij")
+    return Grid(torch.stack([x.flatten(), y.flatten()], dim=1), side**2)
+
+
+def grid_densities(log_density: LogDensity, space: Space, grid: Grid, conditions: Sequence[Condition]) -> Tensor:
+    """Densities p(x | condition) on a grid: the sum over y of exp f(x, y), normalised over the grid.
+
+    Args:
+        log_density: f, shape (N,).
+        space: one continuous block of shape (2,), and the discrete blocks that are summed over.
+        grid: where.
+        conditions: which configurations are summed over, C times.
+
+    Returns:
+        Shape (C, P); each row times the area of a cell sums to 1.
+
+    Example:
+        >>> grid = square_grid(100, like=torch.empty(0))
+        >>> density = grid_densities(Toy().log_density, Toy().space, grid, [Condition("", {})])
+        >>> density.shape, round(float(density.sum()) * grid.area, 4)
+        (torch.Size([1, 10000]), 1.0)
+    """
+    pieces = [f for _, f in enumerate_log_density(log_density, space, {space.continuous[0]: grid.points})]
+    f = torch.cat(pieces, dim=1)  # (P, S)
+    labels = space.decode(space.configurations(device=f.device))
+    kept = [condition.holds(labels) for condition in conditions]
+    return torch.stack([f[:, columns].logsumexp(dim=1).softmax(dim=0) for columns in kept]) / grid.area
+
+
+def _panels(num_rows: int, num_columns: int, side: float) -> tuple[Figure, Any]:
+    """Square panels that share their axes, in inches."""
+    figure = Figure(figsize=(side * num_columns + 0.4, side * num_rows + 0.6), layout="compressed")
+    axes = figure.subplots(num_rows, num_columns, sharex=True, sharey=True, squeeze=False)
+    for ax in axes.flat:
+        ax.set(xlim=(-LIMIT, LIMIT), ylim=(-LIMIT, LIMIT), xticks=(-4, 0, 4), yticks=(-4, 0, 4), aspect="equal")
+    return figure, axes
+
+
+def _point_figure(
+    title: str, conditions: Sequence[Condition], real: Sequence[Tensor], ours: Sequence[Tensor]
+) -> Figure:
+    """Data above, samples below, one column per condition; the rings are the modes that the condition allows."""
+    figure, axes = _panels(2, len(conditions), 1.45)
+    figure.suptitle(title)
+    for row, (label, colour, columns) in enumerate((("data", DATA, real), ("model", MODEL, ours))):
+        axes[row, 0].set_ylabel(label)
+        for ax, condition, points in zip(axes[row], conditions, columns, strict=True):
+            _rings(ax, condition)
+            _scatter(ax, points, colour)
+            if row == 0:
+                ax.set_title(condition.text)
+    return figure
+
+
+def _density_figure(title: str, conditions: Sequence[Condition], true: Tensor, ours: Tensor, grid: Grid) -> Figure:
+    """Truth above, model below, one column per condition, all on one scale."""
+    figure, axes = _panels(2, len(conditions), 1.3)
+    figure.suptitle(title)
+    top = float(torch.cat([true, ours]).max())
+    for row, (label, densities) in enumerate((("truth", true), ("model", ours))):
+        axes[row, 0].set_ylabel(label)
+        for ax, condition, density in zip(axes[row], conditions, densities, strict=True):
+            _density(ax, density, top)
+            if row == 0:
+                ax.set_title(condition.text.replace(", ", "\n"))
+    for ax, distance in zip(axes[1], _total_variation(true, ours, grid), strict=True):
+        _note_distance(ax, distance)
+    return figure
+
+
+def _unconditional_figure(real: Tensor, ours: Tensor, true_density: Tensor, our_density: Tensor, grid: Grid) -> Figure:
+    figure, axes = _panels(1, 4, 1.9)
+    for ax, title in zip(axes[0], ("data", "samples", "true density p(x)", "model density p(x)"), strict=True):
+        ax.set_title(title)
+    _scatter(axes[0, 0], real, DATA)
+    _scatter(axes[0, 1], ours, MODEL)
+    top = float(torch.stack([true_density, our_density]).max())
+    _density(axes[0, 2], true_density, top)
+    _density(axes[0, 3], our_density, top)
+    _note_distance(axes[0, 3], _total_variation(true_density[None], our_density[None], grid)[0])
+    return figure
+
+
+def _scatter(ax: Axes, points: Tensor, colour: str) -> None:
+    x, y = points.cpu().T.numpy()
+    ax.scatter(x, y, s=2.5, c=colour, alpha=0.6, linewidths=0)
+
+
+def _rings(ax: Axes, condition: Condition) -> None:
+    """Circles of two standard deviations around the modes that meet a condition."""
+    angle = np.linspace(0, 2 * math.pi, 60)
+    circle = 2 * STANDARD_DEVIATION * np.stack([np.cos(angle), np.sin(angle)])
+    for center in centers()[condition.holds(attributes_of(torch.arange(8)))].numpy():
+        ax.plot(*(center[:, None] + circle), color=GUIDE, linewidth=0.6, zorder=0)
+
+
+def _density(ax: Axes, density: Tensor, top: float) -> None:
+    side = math.isqrt(len(density))
+    image = density.reshape(side, side).cpu().numpy()
+    extent = (-LIMIT, LIMIT, -LIMIT, LIMIT)
+    ax.imshow(image, origin="lower", extent=extent, vmin=0, vmax=top, cmap=DENSITY, interpolation="bilinear")
+
+
+def _total_variation(true: Tensor, ours: Tensor, grid: Grid) -> list[float]:
+    distances: list[float] = ((true - ours).abs().sum(dim=1) * (grid.area / 2)).tolist()
+    return distances
+
+
+def _note_distance(ax: Axes, distance: float) -> None:
+    ax.text(0.97, 0.03, f"TV {distance:.3f}", transform=ax.transAxes, ha="right", va="bottom", fontsize=6, color=DATA)
+
+
+def plane_figure(points: Tensor, limits: tuple[float, float], name: str, title: str) -> Figure:
+    """A scatter in a frame that holds all noise and all points, so that it is the same whatever is given."""
+    low, high = min(limits[0], float(points.min())), max(limits[1], float(points.max()))
+    margin = 0.05 * (high - low)
+    figure = Figure(figsize=(3.6, 3.8), layout="compressed")
+    ax = figure.subplots()
+    _scatter(ax, points, MODEL)
+    frame = (low - margin, high + margin)
+    ax.set(title=title, xlabel=f"{name}[0]", ylabel=f"{name}[1]", xlim=frame, ylim=frame, aspect="equal")
+    return figure
