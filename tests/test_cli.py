@@ -233,6 +233,7 @@ def test_data_names_the_folder_that_data_sets_are_opened_with(
         return Toy(num_test=NUM_TEST)
 
     monkeypatch.setitem(DATASETS, "toy", opened)
+    monkeypatch.delenv("JOINTEBM_DATA", raising=False)
     assert run("evaluate", toy.run, "--methods", "exact").code == 0
     assert run("evaluate", toy.run, "--methods", "exact", "--data", here).code == 0
     assert run("train", "toy", *TINY, "--data", here).code == 0
