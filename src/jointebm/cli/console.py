@@ -62,4 +62,5 @@ def named_rates(kernel: Cycle, accept_rate: Sequence[float]) -> dict[str, float]
 
 def write_rates(rates: Mapping[str, float]) -> str:
     """Acceptance rates in words, for a caption."""
-    return ", ".join(f"{name} {rate:.3f}" for name, rate in rates.items())
+    nothing = "0 (nothing free to move, or nothing accepted)"
+    return ", ".join(f"{name} {rate:.3f}" if rate else f"{name} {nothing}" for name, rate in rates.items())

@@ -6,7 +6,7 @@ A new recipe is a function in a file here, named in `RECIPES`; a variant replace
 from collections.abc import Callable
 
 from jointebm.recipes.digits import digits
-from jointebm.recipes.mnist import mnist, mnist_paper
+from jointebm.recipes.mnist import mnist_paper
 from jointebm.recipes.recipe import Recipe, RecipeField, override, recipe_fields
 from jointebm.recipes.toy import toy, toy_paper
 
@@ -16,7 +16,6 @@ __all__ = [
     "RecipeField",
     "digits",
     "find",
-    "mnist",
     "mnist_paper",
     "override",
     "recipe_fields",
@@ -24,9 +23,7 @@ __all__ = [
     "toy_paper",
 ]
 
-RECIPES: dict[str, Callable[[], Recipe]] = {
-    recipe.__name__: recipe for recipe in (toy, toy_paper, digits, mnist, mnist_paper)
-}
+RECIPES: dict[str, Callable[[], Recipe]] = {recipe.__name__: recipe for recipe in (toy, toy_paper, digits, mnist_paper)}
 
 
 def find(name: str) -> Recipe:

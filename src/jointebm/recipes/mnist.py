@@ -1,11 +1,11 @@
-"""MNIST with its labels: the paper's schedule, and ours."""
+"""MNIST with its labels: the paper's schedule."""
 
 from jointebm.energies import ConcatSpec, MLPSpec
 from jointebm.kernels import KernelSpec
 from jointebm.recipes.recipe import Recipe
 from jointebm.training import TrainConfig
 
-__all__ = ["mnist", "mnist_paper"]
+__all__ = ["mnist_paper"]
 
 
 def mnist_paper() -> Recipe:
@@ -29,28 +29,4 @@ def mnist_paper() -> Recipe:
         ),
         num_test_chains=10,  # Table 2
         num_test_steps=200,
-    )
-
-
-def mnist() -> Recipe:
-    """The paper's network and objective with scaled inputs: its accuracy within an hour on two cores."""
-    return Recipe(
-        name="mnist",
-        summary="MNIST with its labels, within 45 minutes",
-        data="mnist",
-        energy=ConcatSpec(
-            net=MLPSpec(hidden=(1000, 500, 500, 250, 250, 250), activation="elu"),
-            scale={"image": 0.125, "digit": 10.0},
-        ),
-        kernel=KernelSpec(step_size=0.08, temperature=1e-4),
-        train=TrainConfig(
-            num_iterations=13_000,
-            batch_size=128,
-            num_steps=20,
-            learning_rate=4e-4,
-            warmup=200,
-            decay="cosine",
-            precision="bfloat16",
-            log_every=50,
-        ),
     )
