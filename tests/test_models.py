@@ -293,3 +293,19 @@ def test_an_energy_of_another_kind_can_be_a_model_in_memory() -> None:
     energy = ConcatEnergy(SPACE, ConcatSpec(net=MLPSpec(hidden=(4, 4))).build(SPACE).net)
     model = Model(make().config, energy=energy)
     assert model(positions()).shape == (5,)
+
+
+def test_an_energy_that_the_configuration_does_not_describe_is_not_saved(tmp_path: Path) -> None:
+    class Handmade(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.weight = torch.nn.Parameter(torch.ones(()))
+
+        def forward(self, position: dict[str, Tensor]) -> Tensor:
+            return self.weight * position["image"].flatten(1).sum(dim=1)
+
+    model = Model(make().config, energy=Handmade())
+    assert model(positions()).shape == (5,)
+    with pytest.raises(ValueError, match=r"model: the energy is not the one that config\.energy describes"):
+        model.save(tmp_path / "model")
+    assert list(tmp_path.iterdir()) == []

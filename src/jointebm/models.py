@@ -103,10 +103,20 @@ class Model(nn.Module):
 
         Raises:
             FileExistsError: the folder exists.
+            ValueError: the energy is not what the configuration describes, so that `load` could not rebuild it.
         """
         path = Path(path)
         if path.exists():
             raise FileExistsError(f"{path}: exists; choose another folder or remove it")
+        with torch.random.fork_rng(devices=[]):
+            described = {
+                name: tensor.shape for name, tensor in self.config.energy.build(self.space).state_dict().items()
+            }
+        if described != {name: tensor.shape for name, tensor in self.energy.state_dict().items()}:
+            raise ValueError(
+                f"{path}: the energy is not the one that config.energy describes, so it could not be loaded again; "
+                "describe it by a spec (see CONTRIBUTING), or save its state_dict yourself"
+            )
         path.parent.mkdir(parents=True, exist_ok=True)
         scratch = Path(tempfile.mkdtemp(prefix=f".{path.name}-", dir=path.parent))
         try:
