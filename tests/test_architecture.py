@@ -79,7 +79,7 @@ def test_imports_point_downwards() -> None:
 
 def test_there_is_no_import_cycle() -> None:
     graph = {module: imports(module) & MODULES.keys() - {module} for module in MODULES}
-    TopologicalSorter(graph).prepare()  # raises CycleError
+    assert set(TopologicalSorter(graph).static_order()) == MODULES.keys()  # a cycle raises CycleError
 
 
 def test_only_plots_knows_matplotlib() -> None:
@@ -135,4 +135,4 @@ changed = [name for name in before if before[name] != after[name]]
 assert not changed, f"importing changed {changed}"
 """
     below_the_shell = [module for module in MODULES if module != "jointebm" and place(module)[0] > 0]
-    subprocess.run([sys.executable, "-c", script, *below_the_shell], check=True)
+    assert subprocess.run([sys.executable, "-c", script, *below_the_shell], check=False).returncode == 0
