@@ -334,6 +334,21 @@ def test_an_encoder_of_another_side_than_the_image_is_refused_with_both_shapes(
         spec(net=MLPSpec(hidden=(4,)), encoder=ConvSpec(side=16)).build(space)
 
 
+def test_an_encoder_that_halves_first_has_one_stage_more_and_says_how_wide_it_is() -> None:
+    spec = ConvSpec(side=12, channels=(3, 5), out_channels=7, halves_first=True)
+    encoder = spec.build()
+    assert [(c.kernel_size, c.stride) for c in encoder if isinstance(c, nn.Conv2d)] == [
+        ((4, 4), (2, 2)),
+        ((4, 4), (2, 2)),
+        ((1, 1), (1, 1)),
+    ]
+    assert encoder(torch.zeros(2, 12, 12)).shape == (2, spec.num_features) == (2, 7 * 3 * 3)
+    with pytest.raises(
+        ValidationError, match=r"side 12 does not halve 3 times, once for each of the 3 channels; give a"
+    ):
+        ConvSpec(side=12, channels=(3, 5, 5), halves_first=True)
+
+
 def test_a_side_that_does_not_halve_in_every_stage_is_refused() -> None:
     ConvSpec(side=12, channels=(4, 8, 8))
     with pytest.raises(ValidationError, match=r"side 12 does not halve 3 times, .* multiple of 8, or fewer channels"):

@@ -50,6 +50,7 @@ class ConvEncoder(nn.Sequential):
         channels: channels after the first 3x3 convolution and after each 4x4 convolution of stride 2.
         out_channels: channels after the last 1x1 convolution.
         activation: "elu" or "silu".
+        halves_first: whether the first convolution is 4x4 of stride 2 like the others, which costs a fraction.
 
     Example:
         >>> import torch
@@ -63,8 +64,10 @@ class ConvEncoder(nn.Sequential):
         out_channels: int = 16,
         *,
         activation: Activation = "silu",
+        halves_first: bool = False,
     ) -> None:
-        layers: list[nn.Module] = [nn.Conv2d(1, channels[0], 3, padding=1)]
+        kernel_size, stride = (4, 2) if halves_first else (3, 1)
+        layers: list[nn.Module] = [nn.Conv2d(1, channels[0], kernel_size, stride=stride, padding=1)]
         for before, after in pairwise(channels):
             layers += [_activation(activation), nn.Conv2d(before, after, 4, stride=2, padding=1)]
         layers += [_activation(activation), nn.Conv2d(channels[-1], out_channels, 1), nn.Flatten()]

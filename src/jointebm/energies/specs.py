@@ -44,25 +44,31 @@ class ConvSpec(Config):
     )
     out_channels: Width = Field(16, description="channels after the last, 1x1 convolution")
     activation: Activation = Field("silu", description="elu or silu")
+    halves_first: bool = Field(False, description="whether the first convolution halves the side, too")
 
     @model_validator(mode="after")
     def _side_halves(self) -> Self:
-        divisor = 2 ** (len(self.channels) - 1)
+        divisor = 2**self._num_halvings
         if self.side % divisor:
+            but_the_first = "" if self.halves_first else " but the first"
             raise ValueError(
-                f"side {self.side} does not halve {len(self.channels) - 1} times, once for each of the {len(self.channels)} "
-                f"channels but the first; give a multiple of {divisor}, or fewer channels"
+                f"side {self.side} does not halve {self._num_halvings} times, once for each of the {len(self.channels)} "
+                f"channels{but_the_first}; give a multiple of {divisor}, or fewer channels"
             )
         return self
 
     @property
+    def _num_halvings(self) -> int:
+        return len(self.channels) - (not self.halves_first)
+
+    @property
     def num_features(self) -> int:
         """Width of the encoding."""
-        return self.out_channels * (self.side // 2 ** (len(self.channels) - 1)) ** 2
+        return self.out_channels * (self.side // 2**self._num_halvings) ** 2
 
     def build(self) -> ConvEncoder:
         """Makes the encoder, with freshly drawn weights."""
-        return ConvEncoder(self.channels, self.out_channels, activation=self.activation)
+        return ConvEncoder(self.channels, self.out_channels, activation=self.activation, halves_first=self.halves_first)
 
 
 class ConcatSpec(Config):
