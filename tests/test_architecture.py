@@ -12,10 +12,10 @@ ROOT = Path(jointebm.__file__).parent
 # From the top down. A module imports from layers below its own, and from its own; parts that share a line do not meet.
 LAYERS: list[list[set[str]]] = [
     [{"cli", "recipes", "runs", "judge", "plots"}],  # shell
-    [{"models", "checkpoint", "training", "conditioning", "conditions", "evaluation"}],  # work
+    [{"models", "checkpoint", "divergence", "training", "conditioning", "conditions", "evaluation"}],  # work
     [{"sampling", "buffer", "objectives", "exact", "testing"}],  # chains
     [{"kernels"}, {"energies"}, {"data"}],  # parts
-    [{"config", "draws", "transforms", "blocks", "spaces", "noise"}],  # ground
+    [{"config", "interrupts", "draws", "transforms", "blocks", "spaces", "noise", "untrusted", "weights"}],  # ground
 ]
 UNSAFE_MODULES = {"pickle", "cPickle", "dill", "cloudpickle", "joblib", "marshal", "shelve"}
 UNSAFE_CALLS = {"eval", "exec", "compile", "__import__", "torch.load", "torch.save", "torch.hub.load"}

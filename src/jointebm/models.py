@@ -1,40 +1,50 @@
 """A model: an energy with its space, its noise and its kernel; saved as a folder, loaded without running anything in it."""
 
 import json
+import math
 import os
 import shutil
 import tempfile
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import torch
 from pydantic import Field, ValidationError
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 from torch import Tensor, nn
 
+from jointebm.blocks import Binary, Block, Continuous
 from jointebm.config import Config
 from jointebm.energies.specs import EnergySpec
 from jointebm.kernels import Cycle, KernelSpec
 from jointebm.noise import Noise
 from jointebm.spaces import Position, Space
+from jointebm.untrusted import quoted, read_json
+from jointebm.weights import read_weights
 
 __all__ = ["Model", "ModelConfig", "load"]
 
 FORMAT = 1
+MAX_DIMENSIONS = 64  # of a block; torch computes with no more
+MAX_COUNT = 1_000_000  # of chains or steps
+SUM_TOLERANCE = 0.02  # of probabilities, which may have been rounded to half precision
+
+# Names become parts of file names and are printed: no slashes, and nothing that a terminal would act on.
+Name = Annotated[str, Field(pattern=r"^[^\p{C}/\\]+$", max_length=200)]
 
 
 class ModelConfig(Config):
     """All of a model but its numbers: `config.json` of a model folder."""
 
     format: int = Field(FORMAT, description="version of this layout")
-    name: str = Field(description="name of the recipe it was trained by")
-    data: str = Field(description="name of the data it was trained on")
-    space: dict[str, dict[str, Any]] = Field(description="blocks, by name")
+    name: Name = Field(description="name of the recipe it was trained by")
+    data: Name = Field(description="name of the data it was trained on")
+    space: dict[Name, dict[str, Any]] = Field(description="blocks, by name")
     energy: EnergySpec = Field(description="the network")
     kernel: KernelSpec = Field(description="the kernel that samples it")
-    num_chains: int = Field(10, ge=1, description="chains of the sample-based vote")
-    num_steps: int = Field(200, ge=1, description="kernel steps from noise when sampling")
+    num_chains: int = Field(10, ge=1, le=MAX_COUNT, description="chains of the sample-based vote")
+    num_steps: int = Field(200, ge=1, le=MAX_COUNT, description="kernel steps from noise when sampling")
 
 
 class Model(nn.Module):
@@ -135,6 +145,8 @@ class Model(nn.Module):
 def load(path: str | os.PathLike[str]) -> Model:
     """Loads a model folder; nothing in it is executed.
 
+    What `config.json` declares is compared with what `model.safetensors` holds before a network of that size is made.
+
     Args:
         path: a folder that `Model.save` wrote.
 
@@ -148,36 +160,109 @@ def load(path: str | os.PathLike[str]) -> Model:
             raise FileNotFoundError(
                 f"{path / name}: no such file; a model folder holds config.json and model.safetensors"
             )
+    config = _read_config(path / "config.json")
+    tensors = read_weights(path / "model.safetensors")
     try:
-        text = (path / "config.json").read_text()
-        found_format = json.loads(text).get("format", FORMAT)
-        if found_format != FORMAT:
-            raise ValueError(f"{path / 'config.json'}: format {found_format}; this version reads format {FORMAT}")
-        config = ModelConfig.model_validate_json(text)
-    except (ValidationError, UnicodeDecodeError, json.JSONDecodeError, AttributeError) as error:
-        raise ValueError(f"{path / 'config.json'}: not a model configuration: {_first_line(error)}") from None
-    try:
-        tensors = load_file(path / "model.safetensors")
-    except (SafetensorError, OSError) as error:
-        raise ValueError(f"{path / 'model.safetensors'}: not a safetensors file: {error}") from None
-    try:
-        # torch.nn draws weights from the global generator only; it is put back as it was.
-        with torch.random.fork_rng(devices=[]):
-            model = Model(config)
+        space = Space.from_config(config.space)
+        _check_declared(config, space, tensors)
+        with torch.device("meta"):  # shapes without numbers
+            energy = config.energy.build(space)
     except (KeyError, TypeError, ValueError) as error:
         reason = f"misses or does not know {error}" if isinstance(error, KeyError) else error
-        raise ValueError(f"{path / 'config.json'}: does not describe a model: {reason}") from None
-    expected = {name: tensor.shape for name, tensor in model.state_dict().items()}
-    found = {name: tensor.shape for name, tensor in tensors.items() if tensor.is_floating_point()}
-    for name in sorted(expected.keys() | tensors.keys()):
-        if name not in expected or expected[name] != found.get(name):
-            raise ValueError(f"{path / 'model.safetensors'}: tensor {name!r} does not fit config.json")
-    model.load_state_dict(tensors, assign=True)
-    return model.eval()
+        raise ValueError(f"{path / 'config.json'}: does not describe a model: {quoted(reason)}") from None
+    noise_shapes = {f"noise_{name}": _noise_shape(block) for name, block in space.items()}
+    energy_shapes = {f"energy.{name}": tuple(tensor.shape) for name, tensor in energy.state_dict().items()}
+    _check_tensors(path / "model.safetensors", tensors, noise_shapes | energy_shapes)
+    energy.load_state_dict({name: tensors[f"energy.{name}"] for name in energy.state_dict()}, assign=True)
+    noise = Noise(space, {name: tensors[f"noise_{name}"] for name in space})
+    _check_noise(path / "model.safetensors", noise)
+    return Model(config, energy=energy, noise=noise).eval()
 
 
-def _first_line(error: Exception) -> str:
-    if isinstance(error, ValidationError):
-        first = json.loads(error.json(include_url=False))[0]
-        return f"{'.'.join(map(str, first['loc'])) or 'top level'}: {first['msg']}"
-    return str(error)
+def _read_config(path: Path) -> ModelConfig:
+    parsed = read_json(path, "a model configuration")
+    found_format = parsed.get("format", FORMAT)
+    if found_format != FORMAT:
+        raise ValueError(f"{path}: format {quoted(found_format)}; this version reads format {FORMAT}")
+    try:
+        return ModelConfig.model_validate_json(json.dumps(parsed))
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_context=False, include_input=False)[0]
+        reason = f"{'.'.join(map(str, first['loc'])) or 'top level'}: {first['msg']}"
+        raise ValueError(f"{path}: not a model configuration: {quoted(reason)}") from None
+
+
+def _check_declared(config: ModelConfig, space: Space, tensors: Mapping[str, Tensor]) -> None:
+    """Raises if the configuration declares blocks or layers for which the file has no room.
+
+    A layer has a weight, whose entries are no fewer than its width, and a block has as many entries of noise.
+    """
+    num_entries = sum(tensor.numel() for tensor in tensors.values())
+    for name, block in space.items():
+        shape = block.position_shape
+        if len(shape) > MAX_DIMENSIONS or _exceeds(shape, num_entries):
+            raise ValueError(
+                f"block {name!r} is larger than all of model.safetensors, which holds {num_entries} numbers"
+            )
+    widths = list(_whole_numbers(config.energy.model_dump()))
+    if len(widths) > len(tensors) or max(widths, default=0) > num_entries:
+        raise ValueError(
+            f"energy: {len(widths)} widths up to {max(widths)} need a larger network than model.safetensors, which holds "
+            f"{num_entries} numbers in {len(tensors)} tensors"
+        )
+
+
+def _exceeds(shape: tuple[int, ...], limit: int) -> bool:
+    """Whether a shape has more entries than the limit; looks no further than it must, for sizes may be huge."""
+    num = 1
+    for size in shape:
+        num *= size
+        if num > limit:
+            return True
+    return False
+
+
+def _whole_numbers(plain: Any) -> Iterator[int]:
+    """All whole numbers in plain data."""
+    if isinstance(plain, int):
+        yield plain
+    elif isinstance(plain, Mapping | list | tuple):
+        for value in plain.values() if isinstance(plain, Mapping) else plain:
+            yield from _whole_numbers(value)
+
+
+def _noise_shape(block: Block) -> tuple[int, ...]:
+    """The shape of what `Block.draw` takes."""
+    return (2, *block.position_shape) if isinstance(block, Continuous) else block.position_shape
+
+
+def _check_tensors(path: Path, tensors: Mapping[str, Tensor], shapes: Mapping[str, tuple[int, ...]]) -> None:
+    """Raises unless there are the tensors that the configuration describes, all finite, and no others."""
+    for name in sorted(shapes.keys() | tensors.keys()):
+        found = tuple(tensors[name].shape) if name in tensors else None
+        if found != shapes.get(name):
+            raise ValueError(
+                f"{path}: tensor {quoted(repr(name))} does not fit config.json: got {found or 'none'}, expected "
+                f"{shapes.get(name, 'none')}"
+            )
+    for name, tensor in tensors.items():
+        low, high = tensor.aminmax()
+        if not math.isfinite(low) or not math.isfinite(high):
+            raise ValueError(f"{path}: tensor {quoted(repr(name))} holds NaN or infinity; the model cannot be used")
+
+
+def _check_noise(path: Path, noise: Noise) -> None:
+    """Raises unless chains can start from the noise: bounds in order, probabilities in [0, 1] that sum to one."""
+    for name, block in noise.space.items():
+        parameter = noise.parameters[name]
+        if isinstance(block, Continuous):
+            fits = bool((parameter[0] <= parameter[1]).all())
+        else:
+            fits = bool((parameter >= 0).all() and (parameter <= 1).all())
+            parts = [] if isinstance(block, Binary) else [parameter]
+            if not isinstance(block, Binary) and block.ragged:
+                parts = list(parameter.split(list(block.num_classes_per_variable)))
+            fits &= all(bool(((part.float().sum(dim=-1) - 1).abs() < SUM_TOLERANCE).all()) for part in parts)
+        if not fits:
+            kind = "bounds in order" if isinstance(block, Continuous) else "probabilities that sum to one"
+            raise ValueError(f"{path}: tensor {quoted(repr(f'noise_{name}'))} holds no {kind}")

@@ -1,22 +1,18 @@
-"""Files that the commands read and write: models, arrays, and outputs that appear whole or not at all."""
+"""Files that the commands read and write: models, and outputs that appear whole or not at all."""
 
 import contextlib
 import os
 import tempfile
-import zipfile
-import zlib
 from collections.abc import Iterator
 from importlib.resources import files
 from pathlib import Path
-from typing import Any, BinaryIO
-
-import numpy as np
-import numpy.typing as npt
+from typing import BinaryIO
 
 from jointebm.data import Dataset, open_dataset
 from jointebm.models import Model, load
+from jointebm.untrusted import quoted
 
-__all__ = ["check_new", "find_model", "new_file", "open_data_of", "open_model", "read_arrays"]
+__all__ = ["check_new", "find_model", "new_file", "open_data_of", "open_model"]
 
 PRETRAINED = "pretrained:"
 
@@ -80,33 +76,10 @@ def open_data_of(model: Model, data_dir: Path | None) -> Dataset:
     dataset = open_dataset(model.config.data, data_dir)
     if dataset.space != model.space:
         raise ValueError(
-            f"data {model.config.data!r}: have the blocks {dataset.space}, but the model has {model.space}; it was trained "
-            "on other data, or by another version"
+            f"data {model.config.data!r}: have the blocks {dataset.space}, but the model has {quoted(model.space)}; it was "
+            "trained on other data, or by another version"
         )
     return dataset
-
-
-def read_arrays(path: Path) -> dict[str, npt.NDArray[Any]]:
-    """All arrays of an npz file; nothing in it is executed.
-
-    Raises:
-        FileNotFoundError: there is no such file.
-        ValueError: it is not an npz file of plain arrays.
-    """
-    if not path.is_file():
-        raise FileNotFoundError(f"{path}: no such file; expected an npz file with one array per block")
-    if not zipfile.is_zipfile(path):
-        raise ValueError(f"{path}: not an npz file; expected one array per block, written with numpy.savez")
-    try:
-        with np.load(path, allow_pickle=False) as archive:
-            arrays = {name: archive[name] for name in archive.files}
-    except (ValueError, EOFError, zipfile.BadZipFile, zlib.error, NotImplementedError) as error:
-        raise ValueError(f"{path}: not an npz file of plain arrays ({error}); write it with numpy.savez") from None
-    if not arrays:
-        raise ValueError(
-            f"{path}: holds no named arrays; expected an npz file with one array per block, from numpy.savez"
-        )
-    return arrays
 
 
 def check_new(path: Path, *endings: str) -> None:

@@ -13,8 +13,9 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from jointebm.cli.files import read_arrays
+from jointebm.cli.arrays import read_array
 from jointebm.spaces import Space
+from jointebm.untrusted import quoted
 
 __all__ = ["Given", "parse_given"]
 
@@ -59,7 +60,7 @@ def parse_given(texts: Sequence[str], space: Space) -> Given:
             raise ValueError(f"--given {pair!r}: no block {name!r}; this model has {', '.join(map(repr, space))}")
         if name in values:
             raise ValueError(f"--given: block {name!r} is given twice; give it once")
-        values[name] = _read_file(name, Path(text[1:])) if text.startswith("@") else _read_number(pair, text)
+        values[name] = _read_file(name, Path(text[1:]), space) if text.startswith("@") else _read_number(pair, text)
         if values[name].ndim > len(space[name].variable_shape):
             num_rows.add(len(values[name]))
     num_rows -= {1}
@@ -96,8 +97,16 @@ def _read_number(pair: str, text: str) -> npt.NDArray[Any]:
     return array
 
 
-def _read_file(name: str, path: Path) -> npt.NDArray[Any]:
-    arrays = read_arrays(path)
-    if name not in arrays:
-        raise ValueError(f"--given {name}=@{path}: holds no array {name!r}; it has {', '.join(map(repr, arrays))}")
-    return arrays[name]
+def _read_file(name: str, path: Path, space: Space) -> npt.NDArray[Any]:
+    """Reads the array of a block; its values are checked here, where it is known which file they came from."""
+    try:
+        array = read_array(path, name)
+    except ValueError as error:
+        raise ValueError(f"--given {name}=@{error}") from None
+    shape = space[name].variable_shape
+    try:
+        rows = array if array.ndim > len(shape) else array[None]
+        space.encode({name: np.broadcast_to(rows, (len(rows), *shape))})
+    except ValueError as error:
+        raise ValueError(f"--given {name}=@{path}: {quoted(error)}") from None
+    return array

@@ -2,6 +2,8 @@
 
 import csv
 import io
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -11,13 +13,15 @@ import typer
 from torch import Tensor
 
 from jointebm.blocks import Binary
+from jointebm.cli.arrays import read_arrays
 from jointebm.cli.console import print_json, print_table, say
-from jointebm.cli.files import check_new, new_file, open_model, read_arrays
+from jointebm.cli.files import check_new, new_file, open_model
 from jointebm.cli.options import Json, ModelName, Seed, Threads
 from jointebm.conditioning import Prediction
 from jointebm.conditioning import predict as predict_rows
 from jointebm.conditions import variable_names
 from jointebm.spaces import Space, Values
+from jointebm.untrusted import quoted
 
 __all__ = ["predict"]
 
@@ -66,7 +70,8 @@ def predict(
     if out is not None:
         check_new(out, ".npz", ".csv")
     values = read_arrays(file)
-    opened.space.require(values)
+    with _naming(file):
+        opened.space.require(values)
     targets = _targets(opened.space, values, target, file)
     # A target that is known throughout is asked for afresh; in one with gaps, what is known is held still.
     answered = [name for name in targets if _is_complete(values, name)]
@@ -74,7 +79,8 @@ def predict(
     if not known:
         raise ValueError(f"{file}: holds nothing but what is to be predicted; add an array of another block")
     generator = torch.Generator().manual_seed(seed)
-    prediction = predict_rows(opened, known, targets, method=method, generator=generator)
+    with _naming(file):
+        prediction = predict_rows(opened, known, targets, method=method, generator=generator)
     for name in answered:
         say(f"block {name!r}: {file} gives every label; they are not used")
     if out is not None:
@@ -85,6 +91,15 @@ def predict(
         _print(opened.space, prediction, f"{file}: predicted by {method}")
     if out is not None:
         say(f"wrote {out}")
+
+
+@contextmanager
+def _naming(file: Path) -> Iterator[None]:
+    """Puts the name of the file before what is wrong with its rows."""
+    try:
+        yield
+    except ValueError as error:
+        raise ValueError(f"{file}: {quoted(error)}") from None
 
 
 def _targets(space: Space, values: Values, target: list[str] | None, file: Path) -> list[str]:

@@ -29,7 +29,7 @@ class KernelSpec(Config):
     discrete: Literal["gibbs-with-gradients", "gibbs"] = Field(
         "gibbs-with-gradients", description="what moves y: gibbs-with-gradients or gibbs (random scan)"
     )
-    discrete_moves: int = Field(1, ge=1, description="moves of y per joint step")
+    discrete_moves: int = Field(1, ge=1, le=1000, description="moves of y per joint step")
     continuous: Literal["langevin", "mala"] = Field("langevin", description="what moves x: langevin or mala")
     step_size: float = Field(gt=0, description="eps of Eq. 3, in position units of the continuous blocks")
     temperature: float = Field(1.0, gt=0, description="lambda of Eq. 3, for x only; y moves at temperature 1")

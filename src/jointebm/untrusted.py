@@ -1,0 +1,60 @@
+"""Files that a stranger may have written: their size is looked at before their content, and messages quote them safely."""
+
+import json
+from pathlib import Path
+from typing import Any, NoReturn
+
+__all__ = ["quoted", "read_json"]
+
+MAX_JSON = 1 << 17  # a description of a thousand blocks; parsed, JSON takes up to a thousand times its size
+MAX_QUOTED = 300
+
+
+def quoted(content: object) -> str:
+    """Text for a message: one line, cut if it is long, and with nothing in it that a terminal would act on.
+
+    Example:
+        >>> quoted("a block\\nnamed \\x1b[2J")
+        'a block named \\\\x1b[2J'
+    """
+    text = " ".join(str(content).split())
+    text = "".join(character if character.isprintable() else ascii(character)[1:-1] for character in text)
+    return text if len(text) <= MAX_QUOTED else f"{text[:MAX_QUOTED]}..."
+
+
+def read_json(path: Path, what: str) -> dict[str, Any]:
+    """Reads a JSON object that every parser would read alike: no key twice, no NaN, not nested too deeply.
+
+    Args:
+        path: the file.
+        what: what it should be, for the message, such as "a model configuration".
+
+    Raises:
+        OSError: the file cannot be read.
+        ValueError: it is none, with the file and the reason.
+    """
+    try:
+        with path.open("rb") as file:
+            content = file.read(MAX_JSON + 1)
+        if len(content) > MAX_JSON:
+            raise ValueError(f"longer than {MAX_JSON} bytes")
+        parsed = json.loads(content.decode(), object_pairs_hook=_unique, parse_constant=_refuse_constant)
+        if not isinstance(parsed, dict):
+            raise ValueError(f"expected an object in braces, got {type(parsed).__name__}")
+    except RecursionError:
+        raise ValueError(f"{path}: not {what}: nested too deeply") from None
+    except ValueError as error:
+        raise ValueError(f"{path}: not {what}: {quoted(error)}") from None
+    return parsed
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    unique = dict(pairs)
+    if len(unique) < len(pairs):
+        names = [name for name, _ in pairs]
+        raise ValueError(f"key {next(name for name in unique if names.count(name) > 1)!r} stands there twice")
+    return unique
+
+
+def _refuse_constant(name: str) -> NoReturn:
+    raise ValueError(f"{name} is not JSON")
