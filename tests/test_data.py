@@ -257,3 +257,15 @@ def test_data_that_ship_are_opened_by_name_without_a_folder(name: str) -> None:
 def test_unknown_data_are_refused_with_the_names_there_are() -> None:
     with pytest.raises(ValueError, match=f"data 'cifar': there is none of that name; there are {', '.join(DATASETS)}"):
         open_dataset("cifar")
+
+
+def test_normal_noise_is_added_to_the_clean_signal_and_has_no_edges() -> None:
+    data = replace(digits(), noise_width=0.0, noise_sd=0.1)
+    batches = [data.batch(1438, generator=torch.Generator().manual_seed(seed))["image"] for seed in (0, 1)]
+    assert not torch.equal(*batches)
+    noise = data.test()["image"] - torch.tensor(data.held_out["image"]) / data.white  # 22,976 numbers
+    # Five standard errors: false alarms in one of a million.
+    assert abs(float(noise.mean())) < 5 * 0.1 / math.sqrt(noise.numel())
+    assert abs(float(noise.std()) - 0.1) < 5 * 0.1 / math.sqrt(2 * noise.numel())
+    assert float(data.test()["image"].min()) < -0.2
+    assert torch.equal(data.test()["image"], data.test()["image"])

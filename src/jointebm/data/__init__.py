@@ -1,20 +1,29 @@
-"""Data sets: the paper's toy data and the bundled digits, and MNIST where a user has its files."""
+"""Data sets: the paper's toy data, the bundled digits, dSprites ellipses, and MNIST where a user has its files."""
 
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 from jointebm.data.datasets import ArrayDataset, Dataset
 from jointebm.data.digits import digits
+from jointebm.data.dsprites import dsprites
 from jointebm.data.mnist import mnist
 from jointebm.data.toy import Toy
+from jointebm.transforms import Identity
 
-__all__ = ["DATASETS", "ArrayDataset", "Dataset", "Toy", "digits", "mnist", "open_dataset"]
+__all__ = ["DATASETS", "ArrayDataset", "Dataset", "Toy", "digits", "dsprites", "mnist", "open_dataset"]
 
 # Each opens a data set, given the folder where data files lie; what is embedded in the package reads none.
+# `-pixels`: kernels move pixels, of which the data have normal noise. `-random`: with the paper's test set, which has twins
+# of training images in it.
 DATASETS: dict[str, Callable[[Path | None], Dataset]] = {
     "toy": lambda data_dir: Toy(),  # noqa: ARG005
     "digits": lambda data_dir: digits(),  # noqa: ARG005
     "mnist": mnist,
+    "mnist-pixels": partial(mnist, name="mnist-pixels", transform=Identity(), noise_width=0.0, noise_sd=0.1),
+    "dsprites": dsprites,
+    "dsprites-pixels": partial(dsprites, name="dsprites-pixels", transform=Identity(), noise_width=0.0, noise_sd=0.1),
+    "dsprites-random": partial(dsprites, name="dsprites-random", split="random"),
 }
 
 

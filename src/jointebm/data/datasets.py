@@ -9,10 +9,13 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from jointebm.draws import Generator, uniform
+from jointebm.draws import Generator, normal, uniform
 from jointebm.spaces import Space
+from jointebm.transforms import Logit
 
-__all__ = ["ArrayDataset", "Dataset"]
+__all__ = ["LOGIT", "ArrayDataset", "Dataset"]
+
+LOGIT = Logit(margin=1e-6)  # of all images of the paper (App. B.2.1, B.3.1)
 
 
 class Dataset(Protocol):
@@ -38,8 +41,11 @@ class ArrayDataset:
     """Rows held in memory: quantised images with labels, dequantised afresh in each batch.
 
     A grey level x in 0 .. white becomes x / white * (1 - noise_width) + noise_width * u, with u uniform on [0, 1): a
-    density on [0, 1]. With noise_width = 1 / (white + 1) this is the usual (x + u) / (white + 1) of MNIST; dSprites take
-    1/8, far more than a grey level, so that a sampler's own noise is small beside that of the data.
+    density on [0, 1]. With noise_width = 1 / (white + 1) this is the usual (x + u) / (white + 1) of MNIST; the paper's
+    dSprites take 1/8, far more than a grey level, so that a sampler's own noise is small beside that of the data.
+
+    Normal noise does the same better: it has no edges, so the score of the density is bounded by about 1 / noise_sd and
+    f need not grow ever steeper. Then positions are pixels (`Identity`), and reach a little beyond [0, 1].
 
     Args:
         name: name of the data.
@@ -47,7 +53,8 @@ class ArrayDataset:
         train: per block, the training rows: grey levels 0 .. white for images, labels for the rest.
         held_out: per block, the test rows in the same form.
         white: the largest grey level.
-        noise_width: width of the uniform noise, in (0, 1).
+        noise_width: width of the uniform noise, in [0, 1).
+        noise_sd: standard deviation of the normal noise, >= 0.
 
     References:
         Kelly & Grathwohl 2021, App. B.2.1 (white 255, noise_width 1/256) and B.3.1 (white 1, noise_width 1/8).
@@ -59,6 +66,7 @@ class ArrayDataset:
     held_out: Mapping[str, npt.NDArray[np.uint8]]
     white: int
     noise_width: float
+    noise_sd: float = 0.0
 
     def batch(self, num: int, *, generator: Generator) -> dict[str, Tensor]:
         """Draws rows with replacement and dequantises them."""
@@ -76,5 +84,9 @@ class ArrayDataset:
         dequantised = dict(values)
         for name in self.space.continuous:
             signal = values[name].to(torch.get_default_dtype()) / self.white
-            dequantised[name] = signal * (1 - self.noise_width) + self.noise_width * uniform(signal, generator)
+            if self.noise_width:
+                signal = signal * (1 - self.noise_width) + self.noise_width * uniform(signal, generator)
+            if self.noise_sd:
+                signal = signal + self.noise_sd * normal(signal, generator)
+            dequantised[name] = signal
         return dequantised

@@ -7,12 +7,12 @@ import numpy as np
 import numpy.typing as npt
 
 from jointebm.blocks import Categorical, Continuous
-from jointebm.data.datasets import ArrayDataset
+from jointebm.data.datasets import LOGIT, ArrayDataset
 from jointebm.data.idx import read_idx
 from jointebm.spaces import Space
-from jointebm.transforms import Logit
+from jointebm.transforms import Transform
 
-__all__ = ["FASHION_FILES", "MNIST_FILES", "fashion_images", "mnist"]
+__all__ = ["FASHION_FILES", "MNIST_FILES", "fashion_images", "find_file", "mnist", "read_original"]
 
 # SHA-256 of the unpacked files, which are the same however they were compressed.
 MNIST_FILES = {
@@ -27,11 +27,22 @@ FASHION_FILES = {
 }
 
 
-def mnist(data_dir: Path | None) -> ArrayDataset:
-    """60,000 + 10,000 handwritten digits of 28 x 28 pixels, dequantised and in logit space (App. B.2.1).
+def mnist(
+    data_dir: Path | None,
+    *,
+    name: str = "mnist",
+    transform: Transform = LOGIT,
+    noise_width: float = 1 / 256,
+    noise_sd: float = 0.0,
+) -> ArrayDataset:
+    """60,000 + 10,000 handwritten digits of 28 x 28 pixels; by default dequantised and in logit space as in App. B.2.1.
 
     Args:
         data_dir: the folder that holds `mnist/`, or the files themselves, gzip or plain.
+        name: name of the data.
+        transform: from pixels to positions; `Identity()` stays in pixel space.
+        noise_width: width of the uniform noise, in [0, 1).
+        noise_sd: standard deviation of the normal noise, >= 0.
 
     Returns:
         Blocks `image` (28, 28), dequantised grey levels on [0, 1], and `digit`, 10 classes.
@@ -40,29 +51,37 @@ def mnist(data_dir: Path | None) -> ArrayDataset:
         FileNotFoundError: a file is missing, with where it was looked for.
         ValueError: a file is not MNIST's.
     """
-    arrays = {name: _checked(data_dir, "mnist", name, digest) for name, digest in MNIST_FILES.items()}
+    arrays = {
+        file: read_original(find_file(data_dir, "mnist", file), "mnist", digest) for file, digest in MNIST_FILES.items()
+    }
     return ArrayDataset(
-        name="mnist",
-        space=Space(image=Continuous((28, 28), Logit(margin=1e-6)), digit=Categorical(10)),
+        name=name,
+        space=Space(image=Continuous((28, 28), transform), digit=Categorical(10)),
         train={"image": arrays["train-images-idx3-ubyte"], "digit": arrays["train-labels-idx1-ubyte"]},
         held_out={"image": arrays["t10k-images-idx3-ubyte"], "digit": arrays["t10k-labels-idx1-ubyte"]},
         white=255,
-        noise_width=1 / 256,
+        noise_width=noise_width,
+        noise_sd=noise_sd,
     )
 
 
 def fashion_images(data_dir: Path | None) -> npt.NDArray[np.uint8]:
     """The 10,000 test images of Fashion-MNIST, (10000, 28, 28) grey levels, for out-of-distribution tests."""
     name = "t10k-images-idx3-ubyte"
-    return _checked(data_dir, "fashion-mnist", name, FASHION_FILES[name])
+    return read_original(find_file(data_dir, "fashion-mnist", name), "fashion-mnist", FASHION_FILES[name])
 
 
-def _checked(data_dir: Path | None, folder: str, name: str, digest: str) -> npt.NDArray[np.uint8]:
-    """Reads one file and compares its content with the pinned checksum."""
-    path = find_file(data_dir, folder, name)
+def read_original(path: Path, folder: str, digest: str) -> npt.NDArray[np.uint8]:
+    """Reads one file of the data set `folder` and compares its content with the pinned checksum.
+
+    Raises:
+        ValueError: it is no IDX file, or another one.
+    """
     array = read_idx(path)
     header = bytes([0, 0, 8, array.ndim]) + b"".join(size.to_bytes(4, "big") for size in array.shape)
-    found = hashlib.sha256(header + array.tobytes()).hexdigest()
+    digester = hashlib.sha256(header)
+    digester.update(array.data)  # without a copy
+    found = digester.hexdigest()
     if found != digest:
         raise ValueError(f"{path}: not the original {folder} file: its content has SHA-256 {found}, expected {digest}")
     return array
