@@ -642,8 +642,12 @@ def test_a_message_is_one_line_whatever_it_quotes(here: Path) -> None:
 
 def test_divergence_is_one_line_and_exit_code_1(here: Path) -> None:
     result = run("train", "toy", *TINY, "--set", "num_iterations=20", "--set", "learning_rate=1e30", "--json")
-    assert (result.code, result.out) == (1, "") and result.err.count("\n") == 1
-    assert "of iteration" in result.err and "Traceback" not in result.err
+    assert (result.code, result.out) == (1, "")
+    *interventions, last = result.err.splitlines()
+    assert len(interventions) >= 5 and all(line.startswith("jointebm: iteration ") for line in interventions)
+    assert sum("rolled back" in line for line in interventions) == 5  # TrainConfig's default
+    assert last.startswith("jointebm: error: ") and "of iteration" in last and "5 rollbacks, down to 0.03125" in last
+    assert "Likely cause and way out: " in last and "Traceback" not in result.err
     assert not (here / "runs" / "toy-0" / "model").exists()
 
 

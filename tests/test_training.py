@@ -270,7 +270,7 @@ def test_a_space_without_reals_has_no_chain_range() -> None:
 
 
 def test_the_kernel_makes_the_steps_of_the_configuration_with_everything_free() -> None:
-    kernel = Places({"x": torch.zeros(8, 2)})
+    kernel = Places({"x": torch.arange(16.0).reshape(8, 2)})
     trainer = make(kernel=kernel)
     list(trainer.run())
     assert len(kernel.calls) == CONFIG.num_iterations * CONFIG.num_steps
@@ -281,14 +281,14 @@ def test_the_kernel_makes_the_steps_of_the_configuration_with_everything_free() 
 
 # The replay buffer.
 
-DESTINATION = {"x": torch.full((8, 2), 7.0), "y": torch.eye(3)[[2] * 8]}
+DESTINATION = {"x": 7 + torch.arange(16.0).reshape(8, 2), "y": torch.eye(3)[[2] * 8]}
 
 
 def assert_chains_return_to_the_buffer_whole() -> None:
     trainer = make(kernel=Places(DESTINATION), config=CONFIG.model_copy(update={"replacement_rate": 0.0}))
     trainer.buffer.position["y"][:] = torch.eye(3)[0]
     trainer.step()
-    moved = (trainer.buffer.position["x"] == 7).all(dim=1)
+    moved = (trainer.buffer.position["x"] >= 7).all(dim=1)
     assert int(moved.sum()) == 8, "x did not come back"
     assert torch.equal(trainer.buffer.position["y"][:, 2] == 1, moved), "y did not come back"
 
@@ -388,7 +388,8 @@ class Reports:
 
 
 def assert_stops(trainer: Trainer, *parts: str, arm: Callable[[], None] = lambda: None) -> None:
-    """The second iteration raises, naming the parts, and leaves no trace."""
+    """Without rollbacks, the second iteration raises, naming the parts, and leaves no trace."""
+    trainer.config = trainer.config.model_copy(update={"max_rollbacks": 0})
     trainer.step()
     before = state(trainer)
     arm()

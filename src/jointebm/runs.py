@@ -3,7 +3,7 @@
 RUN/recipe.json      the recipe, every field
 RUN/run.json         seed, versions, threads, seconds
 RUN/lock             held by the process that trains
-RUN/metrics.jsonl    one line per `log_every` iterations
+RUN/metrics.jsonl    one line per `log_every` iterations, and one per intervention against divergence ("event")
 RUN/checkpoints/     the newest states of training (see `jointebm.checkpoint`)
 RUN/model/           the trained model, with averaged parameters
 RUN/evaluation.json  accuracy and calibration, if the command line trained it
@@ -12,19 +12,18 @@ RUN/evaluation.json  accuracy and calibration, if the command line trained it
 import json
 import os
 import platform
-import signal
-import threading
 import warnings
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, BinaryIO, NamedTuple
 
 import torch
 
 from jointebm.checkpoint import lock, newest, write
 from jointebm.data import Dataset, open_dataset
+from jointebm.divergence import Diverged, Intervention
+from jointebm.interrupts import held_back
 from jointebm.models import Model, ModelConfig
 from jointebm.recipes import RECIPES, Recipe
 from jointebm.training import Metrics, Trainer
@@ -32,6 +31,7 @@ from jointebm.training import Metrics, Trainer
 __all__ = ["Run", "initial_model", "recipe_of", "resume", "train"]
 
 OnMetrics = Callable[[Metrics], object]
+OnIntervention = Callable[[Intervention], object]
 
 
 class Run(NamedTuple):
@@ -85,6 +85,7 @@ def train(
     seed: int = 0,
     data_dir: Path | None = None,
     on_metrics: OnMetrics | None = None,
+    on_intervention: OnIntervention | None = None,
 ) -> Run:
     """Trains a recipe into a new folder.
 
@@ -94,10 +95,11 @@ def train(
         seed: of the weights and of all draws; the same seed, versions and threads give the same model.
         data_dir: folder where data files lie; None is enough for embedded data.
         on_metrics: called after each iteration.
+        on_intervention: called when training restarts chains or goes back.
 
     Raises:
         FileExistsError: the folder exists.
-        FloatingPointError: training diverged; the folder keeps the metrics and checkpoints up to there, and no model.
+        Diverged: training diverged for good; the folder keeps the metrics and checkpoints up to there, and no model.
     """
     out = Path(out)
     if out.exists():
@@ -108,10 +110,16 @@ def train(
     (out / "recipe.json").write_text(recipe.model_dump_json(indent=2) + "\n")
     _write_json(out / "run.json", {"recipe": recipe.name, "seed": seed, **environment()})
     with lock(out / "lock"):
-        return _run(out, recipe, model, dataset, trainer, on_metrics)
+        return _run(out, recipe, model, dataset, trainer, on_metrics, on_intervention)
 
 
-def resume(path: str | os.PathLike[str], *, data_dir: Path | None = None, on_metrics: OnMetrics | None = None) -> Run:
+def resume(
+    path: str | os.PathLike[str],
+    *,
+    data_dir: Path | None = None,
+    on_metrics: OnMetrics | None = None,
+    on_intervention: OnIntervention | None = None,
+) -> Run:
     """Goes on with a run that was interrupted, from its newest intact checkpoint, or from the start if there is none.
 
     With the same versions, device type and threads, parameters, averages, buffers and metrics come out bit for bit as
@@ -121,6 +129,7 @@ def resume(path: str | os.PathLike[str], *, data_dir: Path | None = None, on_met
         path: the run's folder.
         data_dir: folder where data files lie; None is enough for embedded data.
         on_metrics: called after each iteration.
+        on_intervention: called when training restarts chains or goes back.
 
     Raises:
         FileNotFoundError: this is no run folder.
@@ -139,8 +148,8 @@ def resume(path: str | os.PathLike[str], *, data_dir: Path | None = None, on_met
             warnings.warn(f"{line}; going on from the checkpoint before it", stacklevel=2)
         if loaded.checkpoint is not None:
             trainer.restore(loaded.checkpoint)
-        _keep_metrics_until(path / "metrics.jsonl", trainer.iteration)
-        return _run(path, recipe, model, dataset, trainer, on_metrics)
+        _cut(path / "metrics.jsonl", 0 if loaded.checkpoint is None else loaded.checkpoint.plain["metrics_bytes"])
+        return _run(path, recipe, model, dataset, trainer, on_metrics, on_intervention)
 
 
 def recipe_of(path: Path) -> Recipe:
@@ -173,64 +182,73 @@ def _prepare(recipe: Recipe, dataset: Dataset, *, seed: int) -> tuple[Model, Tra
 
 
 def _run(
-    path: Path, recipe: Recipe, model: Model, dataset: Dataset, trainer: Trainer, on_metrics: OnMetrics | None
+    path: Path,
+    recipe: Recipe,
+    model: Model,
+    dataset: Dataset,
+    trainer: Trainer,
+    on_metrics: OnMetrics | None,
+    on_intervention: OnIntervention | None,
 ) -> Run:
     """Trains from where the trainer stands, and writes metrics, checkpoints, and at the end the model.
 
-    Ctrl-C lets the iteration finish and writes a checkpoint, so that nothing of the run is lost.
+    Ctrl-C and SIGTERM let the iteration finish and write a checkpoint, so that nothing of the run is lost.
     """
     config = recipe.train
-    with (path / "metrics.jsonl").open("a") as file, _checkpoint_at_ctrl_c(path, trainer) as stopping:
-        for metrics in trainer.run():
-            if metrics.iteration % config.log_every == 0 or metrics.iteration == config.num_iterations:
-                file.write(json.dumps(metrics._asdict()) + "\n")
-                file.flush()
-            due = config.checkpoint_every and metrics.iteration % config.checkpoint_every == 0
-            if due and metrics.iteration < config.num_iterations:
-                write(path / "checkpoints", trainer.state(), keep=config.keep_checkpoints)
-            if on_metrics is not None:
-                on_metrics(metrics)
-            if stopping.is_set():
-                raise KeyboardInterrupt
+    with (path / "metrics.jsonl").open("ab") as file, held_back() as pending:
+
+        def note(intervention: Intervention) -> None:
+            _append(file, {"event": intervention.action, **intervention._asdict()})
+            if on_intervention is not None:
+                on_intervention(intervention)
+
+        trainer.on_intervention = note
+        try:
+            for metrics in trainer.run():
+                if metrics.iteration % config.log_every == 0 or metrics.iteration == config.num_iterations:
+                    _append(file, metrics._asdict())
+                due = config.checkpoint_every and metrics.iteration % config.checkpoint_every == 0
+                if due and metrics.iteration < config.num_iterations:
+                    _checkpoint(path, trainer, file)
+                if on_metrics is not None:
+                    on_metrics(metrics)
+                pending.check()
+        except KeyboardInterrupt:
+            _checkpoint(path, trainer, file)
+            raise
+        except Diverged as error:
+            _append(
+                file, {"event": "stopped", "iteration": trainer.iteration, "kind": error.kind, "finding": str(error)}
+            )
+            raise
     assert trainer.metrics is not None
     facts = json.loads((path / "run.json").read_text())
     trained = Model(model.config, energy=trainer.average, noise=trainer.noise).eval()
     _write_json(path / "run.json", {**facts, "seconds": round(trainer.seconds, 1)})
-    trained.save(path / "model", card=_card(recipe, facts, trainer.metrics))
+    trained.save(path / "model", card=_card(recipe, facts, trainer.metrics, trainer.interventions))
     return Run(path, facts["seed"], trained, dataset, trainer.seconds, trainer.metrics)
 
 
-@contextmanager
-def _checkpoint_at_ctrl_c(path: Path, trainer: Trainer) -> Iterator[threading.Event]:
-    """Turns Ctrl-C into an event to be looked at between iterations, and keeps the state when training is given up."""
-    stopping = threading.Event()
-    handles = threading.current_thread() is threading.main_thread()  # only there do signals arrive
-    previous = signal.signal(signal.SIGINT, lambda *_: stopping.set()) if handles else None
-    try:
-        yield stopping
-    except KeyboardInterrupt:
-        write(path / "checkpoints", trainer.state(), keep=trainer.config.keep_checkpoints)
-        raise
-    finally:
-        if handles:
-            signal.signal(signal.SIGINT, previous)
+def _append(file: BinaryIO, line: Mapping[str, Any]) -> None:
+    file.write((json.dumps(line) + "\n").encode())
+    file.flush()
 
 
-def _keep_metrics_until(path: Path, iteration: int) -> None:
-    """Drops lines of metrics that a checkpoint does not know of, whole lines and a torn last one."""
-    if not path.exists():
-        return
-    kept = []
-    for line in path.read_text().splitlines():
-        try:
-            if json.loads(line)["iteration"] > iteration:
-                break
-        except ValueError:  # the process was killed while it wrote this line
-            break
-        kept.append(line + "\n")
-    scratch = path.with_suffix(".new")
-    scratch.write_text("".join(kept))
-    scratch.replace(path)
+def _checkpoint(path: Path, trainer: Trainer, metrics: BinaryIO) -> None:
+    """Writes a checkpoint that also knows how far metrics.jsonl goes."""
+    os.fsync(metrics.fileno())
+    state = trainer.state()
+    plain = {**state.plain, "metrics_bytes": metrics.tell()}
+    write(path / "checkpoints", state._replace(plain=plain), keep=trainer.config.keep_checkpoints)
+
+
+def _cut(path: Path, num_bytes: int) -> None:
+    """Drops the lines of metrics that a checkpoint does not know of, whole ones and a torn last one."""
+    found = path.stat().st_size if path.exists() else 0
+    if found < num_bytes:
+        warnings.warn(f"{path}: has lost lines: {found} bytes, the checkpoint knows of {num_bytes}", stacklevel=3)
+    if found > num_bytes:
+        os.truncate(path, num_bytes)
 
 
 def environment() -> dict[str, Any]:
@@ -248,7 +266,7 @@ def _write_json(path: Path, content: dict[str, Any]) -> None:
     path.write_text(json.dumps(content, indent=2) + "\n")
 
 
-def _card(recipe: Recipe, facts: dict[str, Any], metrics: Metrics) -> str:
+def _card(recipe: Recipe, facts: dict[str, Any], metrics: Metrics, interventions: Sequence[Intervention]) -> str:
     command = f"jointebm train {recipe.name} --seed {facts['seed']}"
     original = RECIPES[recipe.name]() if recipe.name in RECIPES else None
     changed = (
@@ -265,7 +283,8 @@ def _card(recipe: Recipe, facts: dict[str, Any], metrics: Metrics) -> str:
 | iterations | {metrics.iteration} |
 | training time | {metrics.seconds:.0f} s on {facts["threads"]} threads ({facts["machine"]}) |
 | versions | jointebm {facts["jointebm"]}, torch {facts["torch"]}, Python {facts["python"]} |
-| energy gap at the end | {metrics.energy_gap:.3f} nats |{changed}
+| energy gap at the end | {metrics.energy_gap:.3f} nats |
+| interventions against divergence | {"<br>".join(map(str, interventions)) or "none"} |{changed}
 
 Load it with `jointebm.load(folder)`. f is known up to a constant; its samples are those of a finite Markov chain.
 """

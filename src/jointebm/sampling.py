@@ -261,7 +261,7 @@ def check_finite(chain: Chain, space: Space, when: str) -> None:
         space: its space.
         when: completes the message, such as "after 20 steps".
     """
-    if bool(chain.f.isfinite().all()) and all(bool(chain.position[name].isfinite().all()) for name in space.continuous):
+    if bool(finite_rows(chain).all()):
         return
     for name in space:
         rows = ~chain.position[name].isfinite().reshape(len(chain.f), -1).all(dim=1)
@@ -275,6 +275,12 @@ def check_finite(chain: Chain, space: Space, when: str) -> None:
         f"log-density: f is {float(chain.f[rows][0])} in row {int(rows.nonzero()[0])} {when} ({int(rows.sum())} of "
         f"{len(rows)} rows). Try a smaller step size or learning rate"
     )
+
+
+def finite_rows(chain: Chain) -> Tensor:
+    """Which rows have a finite position and f, bool (N,)."""
+    entries = [value.reshape(len(chain.f), -1).isfinite().all(dim=1) for value in chain.position.values()]
+    return torch.stack([chain.f.isfinite(), *entries]).all(dim=0)
 
 
 def _forget(step: int, chain: Chain) -> None:

@@ -16,16 +16,19 @@ from torch import Tensor, nn
 from torch.optim.lr_scheduler import LambdaLR
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
-from jointebm.buffer import ReplayBuffer
+from jointebm.buffer import Drawn, ReplayBuffer
 from jointebm.checkpoint import Checkpoint
 from jointebm.config import Config
+from jointebm.divergence import Diverged, Intervention, Moved, Watch
 from jointebm.kernels import Chain, Kernel, evaluate
 from jointebm.noise import Noise
 from jointebm.objectives import Phases, maximum_likelihood, summed_maximum_likelihood
-from jointebm.sampling import check_finite, check_kernel, run_chain
+from jointebm.sampling import check_kernel, run_chain
 from jointebm.spaces import Position, Space
 
 __all__ = ["Metrics", "TrainConfig", "Trainer"]
+
+MAX_RESTARTS = 3  # of chains between two snapshots; more is a case for a rollback
 
 
 class TrainConfig(Config):
@@ -58,6 +61,10 @@ class TrainConfig(Config):
     )
     checkpoint_every: int = Field(1000, ge=0, description="iterations between checkpoints; 0 writes none")
     keep_checkpoints: int = Field(2, ge=1, description="newest checkpoints that are kept")
+    max_rollbacks: int = Field(
+        5, ge=0, description="returns to an earlier state at half the learning rate; 0 stops at the first trouble"
+    )
+    snapshot_every: int = Field(100, ge=1, description="iterations between the states that a rollback returns to")
     log_every: int = Field(10, ge=1, description="iterations between lines of metrics.jsonl")
 
     @model_validator(mode="after")
@@ -102,8 +109,12 @@ class Trainer:
     """Fits the parameters of a log-density to data by maximum likelihood with persistent chains.
 
     Each iteration: draw a batch of data and as many chains from the replay buffer; move the chains by the kernel; write
-    both halves of each chain back; descend the gradient of Eq. 2; average the parameters. Nothing is clipped and nothing
-    is skipped: a value that is not finite stops the run before the optimizer step.
+    both halves of each chain back; descend the gradient of Eq. 2; average the parameters. Nothing is clipped.
+
+    Before the optimizer step all numbers are looked at (see `Watch`). If they show a sign of divergence, nothing is
+    learned from them: single offending chains start afresh from noise, and the iteration is done again; if that is of no
+    use, training goes back to a good state, at least `snapshot_every` iterations ago, and on with half the learning rate.
+    Each intervention is recorded in `interventions`.
 
     Args:
         log_density: module from a position to f, shape (N,); trained in place.
@@ -159,10 +170,16 @@ class Trainer:
         self._averaged.update_parameters(log_density)  # theta_hat_0 = theta_0
         self.iteration, self.seconds = 0, 0.0
         self.metrics: Metrics | None = None  # of the last iteration
+        self.interventions: list[Intervention] = []
+        self.on_intervention: Callable[[Intervention], object] | None = None  # is told of each as it happens
+        self.learning_rate_factor = 1.0  # halved by each rollback
+        self._num_restarts = 0  # of chains, since the newest snapshot
+        self._watch = Watch(space, kernel)
         self._free = {
             name: torch.ones(config.batch_size, *block.variable_shape, dtype=torch.bool)
             for name, block in space.items()
         }
+        self._snapshots = [self._snapshot()]  # the newest two, the older one first
 
     @property
     def average(self) -> nn.Module:
@@ -175,40 +192,41 @@ class Trainer:
             yield self.step()
 
     def step(self) -> Metrics:
-        """Does one iteration.
+        """Does one iteration, after as many interventions as it takes.
 
         Raises:
-            FloatingPointError: a chain, f, the loss or a gradient is not finite; names the step, phase, block and row.
-                The parameters are as they were before the step.
+            Diverged: a row of data is not finite, or trouble came again after `max_rollbacks` rollbacks; names the step,
+                phase, block and row, the likely cause, and what to change. Parameters are as they were before the step.
         """
         started = time.perf_counter()
-        positive = self._draw_batch()
-        drawn = self.buffer.draw(self.config.batch_size, generator=self.generator)
-        self.optimizer.zero_grad()
-        with self._precision():
-            chain, accept_rate = self._move(drawn.position)
-            phases = self._phases(positive, chain.position)
-        self._check(positive, chain, phases, accept_rate)
-        phases.loss.backward()
-        grad_norm = self._grad_norm()
-
-        self.buffer.write(drawn.slots, chain.position)
-        learning_rate = float(self.schedule.get_last_lr()[0])
+        while True:
+            positive = self._draw_batch()
+            drawn = self.buffer.draw(self.config.batch_size, generator=self.generator)
+            try:
+                attempt = self._attempt(positive, drawn.position)
+                break
+            except Diverged as trouble:
+                self._intervene(trouble, drawn)
+        self.buffer.write(drawn.slots, attempt.chain.position)
+        learning_rate = self.learning_rate_factor * float(self.schedule.get_last_lr()[0])
+        for group in self.optimizer.param_groups:
+            group["lr"] = learning_rate
         self.optimizer.step()
         self.schedule.step()
         self._averaged.update_parameters(self.log_density)
         self.iteration += 1
+        if self.iteration % self.config.snapshot_every == 0:
+            self._snapshots, self._num_restarts = [self._snapshots[-1], self._snapshot()], 0
         self.seconds += time.perf_counter() - started
 
-        low, high = self._range(chain.position)
-        f_positive, f_negative = float(phases.positive.detach().mean()), float(chain.f.mean())
+        low, high = self._range(attempt.chain.position)
         self.metrics = Metrics(
             iteration=self.iteration,
-            energy_gap=f_positive - f_negative,
-            f_positive=f_positive,
-            f_negative=f_negative,
-            accept_rate=tuple(accept_rate.tolist()),
-            grad_norm=grad_norm,
+            energy_gap=attempt.f_positive - attempt.f_negative,
+            f_positive=attempt.f_positive,
+            f_negative=attempt.f_negative,
+            accept_rate=attempt.accept_rate,
+            grad_norm=attempt.grad_norm,
             chain_low=low,
             chain_high=high,
             learning_rate=learning_rate,
@@ -222,17 +240,23 @@ class Trainer:
         That holds with the same versions, device type and number of threads. The data are not in it: `batch` must draw
         the same rows from the same generator.
         """
-        adam = self.optimizer.state_dict()["state"]
+        now = self._learned()
         tensors = {
-            **_prefixed("parameters", self.log_density.state_dict()),
-            **_prefixed("average", self._averaged.state_dict()),
-            **{f"adam.{index}.{name}": value for index, slots in adam.items() for name, value in slots.items()},
-            **_prefixed("buffer", self.buffer.position),
+            **now.tensors,
             **_prefixed("noise", self.noise.parameters),
             "generator": self.generator.get_state(),
         }
-        metrics = None if self.metrics is None else self.metrics._asdict()
-        plain = {"schedule": self.schedule.state_dict(), "seconds": self.seconds, "metrics": metrics}
+        for index, snapshot in enumerate(self._snapshots):
+            tensors |= _prefixed(f"snapshot-{index}", snapshot.tensors)
+        plain = {
+            **now.plain,
+            "seconds": self.seconds,
+            "metrics": None if self.metrics is None else self.metrics._asdict(),
+            "interventions": [intervention._asdict() for intervention in self.interventions],
+            "learning_rate_factor": self.learning_rate_factor,
+            "num_restarts": self._num_restarts,
+            "snapshots": [{"iteration": snapshot.iteration, **snapshot.plain} for snapshot in self._snapshots],
+        }
         return Checkpoint(self.iteration, tensors, plain)
 
     def restore(self, checkpoint: Checkpoint) -> None:
@@ -241,11 +265,39 @@ class Trainer:
         Raises:
             ValueError: the checkpoint is of another model, space, or buffer size.
         """
-        expected = {name: tensor.shape for name, tensor in self.state().tensors.items() if not name.startswith("adam.")}
-        found = {name: tensor.shape for name, tensor in checkpoint.tensors.items() if not name.startswith("adam.")}
+        expected, found = _shapes(self.state().tensors), _shapes(checkpoint.tensors)
         if expected != found:
             wrong = sorted(set(expected.items()) ^ set(found.items()))[0][0]
             raise ValueError(f"checkpoint: tensor {wrong!r} does not fit this run; resume it with its own recipe")
+        tensors, plain = {name: tensor.clone() for name, tensor in checkpoint.tensors.items()}, checkpoint.plain
+        self.noise = Noise(self.space, _without_prefix("noise", tensors))
+        self.buffer.noise = self.noise
+        self.generator.set_state(tensors["generator"])
+        self._learn(checkpoint)
+        self._snapshots = [
+            Checkpoint(snapshot["iteration"], _without_prefix(f"snapshot-{index}", tensors), snapshot)
+            for index, snapshot in enumerate(plain["snapshots"])
+        ]
+        self.seconds, metrics = plain["seconds"], plain["metrics"]
+        self.metrics = metrics and Metrics(**{**metrics, "accept_rate": tuple(metrics["accept_rate"])})
+        self.interventions = [Intervention(**intervention) for intervention in plain["interventions"]]
+        self.learning_rate_factor, self._num_restarts = plain["learning_rate_factor"], plain["num_restarts"]
+
+    def _learned(self) -> Checkpoint:
+        """What a rollback takes back: parameters, averages, optimizer, chains and running scales; not the generator."""
+        adam = self.optimizer.state_dict()["state"]
+        tensors = {
+            **_prefixed("parameters", self.log_density.state_dict()),
+            **_prefixed("average", self._averaged.state_dict()),
+            **{f"adam.{index}.{name}": value for index, slots in adam.items() for name, value in slots.items()},
+            **_prefixed("buffer", self.buffer.position),
+        }
+        return Checkpoint(
+            self.iteration, tensors, {"schedule": self.schedule.state_dict(), "watch": self._watch.state()}
+        )
+
+    def _learn(self, checkpoint: Checkpoint) -> None:
+        """Puts back what `_learned` returned."""
         tensors = {name: tensor.clone() for name, tensor in checkpoint.tensors.items()}
         self.log_density.load_state_dict(_without_prefix("parameters", tensors))
         self._averaged.load_state_dict(_without_prefix("average", tensors))
@@ -255,14 +307,14 @@ class Trainer:
             adam.setdefault(int(index), {})[slot] = tensor
         self.optimizer.load_state_dict({"state": adam, "param_groups": self.optimizer.state_dict()["param_groups"]})
         self.schedule.load_state_dict(checkpoint.plain["schedule"])
-        for group, learning_rate in zip(self.optimizer.param_groups, self.schedule.get_last_lr(), strict=True):
-            group["lr"] = learning_rate
-        self.noise = Noise(self.space, _without_prefix("noise", tensors))
-        self.buffer.noise, self.buffer.position = self.noise, _without_prefix("buffer", tensors)
-        self.generator.set_state(tensors["generator"])
-        self.iteration, self.seconds = checkpoint.iteration, checkpoint.plain["seconds"]
-        metrics = checkpoint.plain["metrics"]
-        self.metrics = metrics and Metrics(**{**metrics, "accept_rate": tuple(metrics["accept_rate"])})
+        self.buffer.position = _without_prefix("buffer", tensors)
+        self._watch.restore(checkpoint.plain["watch"])
+        self.iteration = checkpoint.iteration
+
+    def _snapshot(self) -> Checkpoint:
+        """A copy of what is learned so far."""
+        now = self._learned()
+        return now._replace(tensors={name: tensor.detach().clone() for name, tensor in now.tensors.items()})
 
     def _draw_batch(self) -> Position:
         batch = self._batch(self.config.batch_size, generator=self.generator)
@@ -272,14 +324,70 @@ class Trainer:
                 raise ValueError(f"batch: lacks block {name!r}; it holds {', '.join(map(repr, batch)) or 'none'}")
         return batch
 
-    def _move(self, position: Position) -> tuple[Chain, Tensor]:
-        """Runs the kernel from the buffer's chains; returns where they went and the acceptance rate of each kernel."""
+    def _attempt(self, positive: Position, negative: Position) -> "_Attempt":
+        """Moves the chains and computes the gradient; raises `Diverged` if anything is wrong with either."""
+        where = f"iteration {self.iteration + 1}"
+        self._watch.check_data(positive, where)
+        self.optimizer.zero_grad()
+        with self._precision():
+            moved = self._move(negative)
+            self._watch.check_chains(moved, positive, where)
+            chain = moved.chain
+            phases = self._phases(positive, chain.position)
+        f_positive, f_negative = float(phases.positive.detach().mean()), float(chain.f.mean())
+        self._watch.check_phases(positive, phases, f_positive - f_negative, where)
+        phases.loss.backward()
+        gradients = {n: p.grad.norm() for n, p in self.log_density.named_parameters() if p.grad is not None}
+        grad_norm = self._watch.check_gradient(gradients, where)
+        return _Attempt(chain, tuple(moved.accept_probs.mean(dim=1).tolist()), f_positive, f_negative, grad_norm)
+
+    def _intervene(self, trouble: Diverged, drawn: Drawn) -> None:
+        """Restarts the offending chains, or rolls back, or gives up by raising."""
+        if self.config.max_rollbacks == 0 or trouble.kind == "data":
+            raise trouble
+        if trouble.kind in ("chain", "proposal") and self._num_restarts < MAX_RESTARTS:
+            assert trouble.chains is not None
+            self._num_restarts += 1
+            num_chains = int(trouble.chains.sum())
+            self.buffer.write(drawn.slots[trouble.chains], self.noise.draw(num_chains, generator=self.generator))
+            self._record(trouble, "restarted chains", num_chains, self.iteration)
+            return
+        num_rollbacks = sum(intervention.action == "rolled back" for intervention in self.interventions)
+        if num_rollbacks == self.config.max_rollbacks:
+            raise Diverged(
+                trouble.kind,
+                f"{trouble.finding}; {num_rollbacks} rollbacks, down to {self.learning_rate_factor:g} of the learning rate, "
+                "did not help",
+                trouble.chains,
+            ) from trouble
+        seen_at = self.iteration
+        self._snapshots = self._snapshots[:1]
+        self._learn(self._snapshots[0])
+        self._num_restarts = 0
+        self.learning_rate_factor /= 2
+        self._record(trouble, "rolled back", 0, seen_at)
+
+    def _record(
+        self, trouble: Diverged, action: Literal["restarted chains", "rolled back"], num_chains: int, seen_at: int
+    ) -> None:
+        intervention = Intervention(
+            seen_at, trouble.kind, action, num_chains, self.iteration, self.learning_rate_factor, trouble.finding
+        )
+        self.interventions.append(intervention)
+        if self.on_intervention is not None:
+            self.on_intervention(intervention)
+
+    def _move(self, position: Position) -> Moved:
+        """Runs the kernel from the buffer's chains."""
         chain = evaluate(self.log_density, position, with_score=self.kernel.uses_score)
-        accept_probs = []
+        accept_probs, finite = [], [chain.f.isfinite()]
         steps = run_chain(self.log_density, self.kernel, chain, free=self._free, generator=self.generator)
         for chain, infos in itertools.islice(steps, self.config.num_steps):
-            accept_probs.append(torch.stack([info.accept_prob.mean() for info in infos]))
-        return chain, torch.stack(accept_probs).mean(dim=0)
+            accept_probs.append(torch.stack([info.accept_prob for info in infos]))
+            finite.append(chain.f.isfinite())
+        if chain.score is not None:
+            finite += [score.reshape(len(chain.f), -1).isfinite().all(dim=1) for score in chain.score.known().values()]
+        return Moved(chain, torch.stack(accept_probs).mean(dim=0), torch.stack(finite).all(dim=0))
 
     def _phases(self, positive: Position, negative: Position) -> Phases:
         if self.config.objective == "summed":
@@ -290,30 +398,6 @@ class Trainer:
         if self.config.precision == "float32":
             return contextlib.nullcontext()
         return torch.autocast(next(self.log_density.parameters()).device.type, torch.bfloat16)
-
-    def _check(self, positive: Position, chain: Chain, phases: Phases, accept_rate: Tensor) -> None:
-        """Raises before anything is learned from numbers that are not finite."""
-        where = f"iteration {self.iteration + 1}"
-        check_finite(Chain(positive, phases.positive.detach(), None), self.space, f"in the positive phase of {where}")
-        check_finite(chain, self.space, f"in the negative phase of {where}")
-        if not bool(accept_rate.isfinite().all()):
-            raise FloatingPointError(
-                f"log-density: not a number at a proposal in the negative phase of {where}. Try a smaller step size or "
-                "learning rate"
-            )
-        check_finite(chain._replace(f=phases.negative.detach()), self.space, f"in the negative phase of {where}")
-        if not bool(phases.loss.isfinite()):
-            raise FloatingPointError(f"loss: {float(phases.loss.detach())} in {where}. Try a smaller learning rate")
-
-    def _grad_norm(self) -> float:
-        gradients = {n: p.grad for n, p in self.log_density.named_parameters() if p.grad is not None}
-        norms = torch.stack([gradient.norm() for gradient in gradients.values()])
-        if not bool(norms.isfinite().all()):
-            name = list(gradients)[int((~norms.isfinite()).nonzero()[0])]
-            raise FloatingPointError(
-                f"gradient: not finite in parameter {name!r} in iteration {self.iteration + 1}. Try a smaller learning rate"
-            )
-        return float(norms.norm())
 
     def _range(self, position: Position) -> tuple[float, float]:
         if not self.space.continuous:
@@ -326,6 +410,21 @@ class Trainer:
         if self.config.decay == "constant":
             return warm
         return warm * 0.5 * (1 + math.cos(math.pi * iteration / self.config.num_iterations))
+
+
+class _Attempt(NamedTuple):
+    """An iteration up to the gradient: where the chains went, and what is told of it in `Metrics`."""
+
+    chain: Chain
+    accept_rate: tuple[float, ...]
+    f_positive: float
+    f_negative: float
+    grad_norm: float
+
+
+def _shapes(tensors: Mapping[str, Tensor]) -> dict[str, torch.Size]:
+    """Shapes of all tensors that a run has at any time; Adam has none before its first step, and snapshots vary."""
+    return {name: tensor.shape for name, tensor in tensors.items() if not name.startswith(("adam.", "snapshot-"))}
 
 
 def _prefixed(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:

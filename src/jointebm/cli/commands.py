@@ -1,6 +1,7 @@
 """Puts the commands together, and turns every failure that a user can cause into one line and an exit code.
 
-0: done. 1: the numbers diverged, or memory ran out. 2: wrong input. 130: interrupted by Ctrl-C.
+0: done. 1: the numbers diverged, or memory ran out. 2: wrong input. 130: interrupted by Ctrl-C. 143: ended
+by SIGTERM.
 """
 
 from collections.abc import Sequence
@@ -9,18 +10,20 @@ from typing import Annotated
 
 import typer
 
-from jointebm.cli.console import Interrupted, say
+from jointebm.cli.console import Interrupted, exit_code, say
+from jointebm.cli.data import data
 from jointebm.cli.evaluate import evaluate
 from jointebm.cli.figures import figures
 from jointebm.cli.predict import predict
 from jointebm.cli.recipes import recipes
 from jointebm.cli.sample import sample
 from jointebm.cli.train import train
+from jointebm.interrupts import raise_on_terminate
 
 __all__ = ["app", "main"]
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
-for command in (recipes, train, evaluate, sample, predict, figures):
+for command in (recipes, data, train, evaluate, sample, predict, figures):
     app.command()(command)
 
 
@@ -52,10 +55,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         The exit code; see above. Nothing is raised for what a user did wrong: it is one line on standard error.
     """
     try:
-        code = app(arguments, prog_name="jointebm", standalone_mode=False)
+        with raise_on_terminate() as pending:
+            code = app(arguments, prog_name="jointebm", standalone_mode=False)
     except Interrupted as interrupted:
         say(str(interrupted))
-        return 130
+        return interrupted.exit_code
     except typer.TyperException as error:
         context = getattr(error, "ctx", None)  # a usage error knows which command was meant
         command = context.command_path if context else "jointebm"
@@ -70,8 +74,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
             raise
         say("error: there is not enough memory; ask for fewer samples, chains or rows at once")
         return 1
-    if code == 130:  # Ctrl-C where no command had anything to say about it
+    if code == 130:  # Ctrl-C or SIGTERM where no command had anything to say about it
         say("interrupted")
+        return exit_code(pending.reason or KeyboardInterrupt())
     return int(code or 0)
 
 

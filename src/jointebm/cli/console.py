@@ -9,13 +9,28 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
+from jointebm.interrupts import Terminated
 from jointebm.kernels import Cycle
 
-__all__ = ["Interrupted", "named_rates", "print_json", "print_table", "say", "write_rates"]
+__all__ = ["Interrupted", "exit_code", "named_rates", "print_json", "print_table", "say", "write_rates"]
 
 
 class Interrupted(Exception):  # noqa: N818  # it is no error
-    """Ctrl-C, with what became of the work: one line."""
+    """Ctrl-C or SIGTERM, with what became of the work: one line.
+
+    Args:
+        reason: what was raised.
+        message: what became of the work, and how to go on.
+    """
+
+    def __init__(self, reason: KeyboardInterrupt, message: str) -> None:
+        super().__init__(message)
+        self.exit_code = exit_code(reason)
+
+
+def exit_code(reason: KeyboardInterrupt) -> int:
+    """128 plus the number of the signal: 130 after Ctrl-C, 143 after SIGTERM."""
+    return 143 if isinstance(reason, Terminated) else 130
 
 
 def say(message: str) -> None:

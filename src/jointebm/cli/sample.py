@@ -15,6 +15,7 @@ from jointebm.cli.given import Given, parse_given
 from jointebm.cli.options import Json, ModelName, Seed, Threads, whole_number
 from jointebm.cli.progress import StepProgress
 from jointebm.conditions import variable_names
+from jointebm.interrupts import Pending, held_back
 from jointebm.models import Model
 from jointebm.sampling import Samples, sample_trajectory
 from jointebm.sampling import sample as sample_model
@@ -70,7 +71,7 @@ def sample(
 ) -> None:
     """Samples any variables of a model given any others, and prints a summary.
 
-    Ctrl-C keeps what there is: it is written, and the exit code is 130.
+    Ctrl-C and SIGTERM keep what there is: it is written, and the exit code is 130 or 143.
     """
     path, opened = open_model(model)
     if out is not None:
@@ -82,7 +83,8 @@ def sample(
         raise ValueError(f"--thin {thin}: keeps none of {num_steps} steps; choose at most that, or more --steps")
     if None not in (num, held.num_rows) and num != held.num_rows:
         raise ValueError(f"--num {num}: --given holds {held.num_rows} rows; leave --num out, or give one row for all")
-    samples, kept = _run(opened, held, num or held.num_rows or NUM_SAMPLES, num_steps, thin, seed)
+    with held_back() as pending:  # a step that has begun is finished
+        samples, kept = _run(opened, held, num or held.num_rows or NUM_SAMPLES, num_steps, thin, seed, pending)
     summary = {"model": str(path), **_summary(opened, samples)}
     if out is not None:
         summary |= {"out": str(out), "picture": _write(opened, samples, kept, out, ", ".join(given or []))}
@@ -92,17 +94,23 @@ def sample(
         _print_summary(summary)
     if samples.interrupted:
         raise Interrupted(
+            pending.reason or KeyboardInterrupt(),
             f"interrupted after {samples.num_steps} of {num_steps} steps; "
-            + ("nothing was to be written" if out is None else f"{out} holds the chains as they were")
+            + ("nothing was to be written" if out is None else f"{out} holds the chains as they were"),
         )
 
 
 def _run(
-    model: Model, given: Given, num: int, num_steps: int, thin: int | None, seed: int
+    model: Model, given: Given, num: int, num_steps: int, thin: int | None, seed: int, pending: Pending
 ) -> tuple[Samples, Mapping[str, Tensor]]:
     """Where the chains ended, and what is to be written of them."""
     generator = torch.Generator().manual_seed(seed)
     with StepProgress(f"sampling {model.config.name}", num_steps) as progress:
+
+        def show(num_done: int) -> None:
+            progress.show(num_done)
+            pending.check()
+
         if thin is None:
             samples = sample_model(
                 model,
@@ -113,7 +121,7 @@ def _run(
                 given=given.values,
                 init=model.noise,
                 generator=generator,
-                progress=progress.show,
+                progress=show,
             )
             return samples, samples.values
         trajectory = sample_trajectory(
@@ -126,7 +134,7 @@ def _run(
             given=given.values,
             init=model.noise,
             generator=generator,
-            progress=progress.show,
+            progress=show,
         )
         return trajectory.samples, trajectory.values
 

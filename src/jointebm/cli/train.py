@@ -8,11 +8,12 @@ from typing import Annotated, Any
 
 import typer
 
-from jointebm.cli.console import Interrupted, named_rates, print_json, write_rates
+from jointebm.cli.console import Interrupted, named_rates, print_json, say, write_rates
 from jointebm.cli.evaluate import evaluation, print_evaluation
 from jointebm.cli.files import check_new, new_file
 from jointebm.cli.options import DataDir, Json, Seed, Set, Threads
 from jointebm.cli.progress import StepProgress
+from jointebm.divergence import Intervention
 from jointebm.recipes import Recipe, find, override
 from jointebm.runs import Run, recipe_of
 from jointebm.runs import resume as resume_run
@@ -71,12 +72,16 @@ def train(
 
 def _trained(recipe: Recipe, out: Path, seed: int, data_dir: Path | None) -> Run:
     with _progress(recipe, out) as on_metrics:
-        return train_recipe(recipe, out, seed=seed, data_dir=data_dir, on_metrics=on_metrics)
+        return train_recipe(recipe, out, seed=seed, data_dir=data_dir, on_metrics=on_metrics, on_intervention=_tell)
 
 
 def _resumed(path: Path, data_dir: Path | None) -> Run:
     with _progress(recipe_of(path), path) as on_metrics:
-        return resume_run(path, data_dir=data_dir, on_metrics=on_metrics)
+        return resume_run(path, data_dir=data_dir, on_metrics=on_metrics, on_intervention=_tell)
+
+
+def _tell(intervention: Intervention) -> None:
+    say(str(intervention))
 
 
 @contextmanager
@@ -86,10 +91,11 @@ def _progress(recipe: Recipe, out: Path) -> Iterator[Callable[[Metrics], None]]:
     with StepProgress(f"training {recipe.name}", num_iterations) as progress:
         try:
             yield lambda metrics: progress.show(metrics.iteration, _figures(metrics))
-        except KeyboardInterrupt:
+        except KeyboardInterrupt as reason:
             raise Interrupted(
+                reason,
                 f"interrupted after {progress.num_done} of {num_iterations} iterations; go on with: "
-                f"jointebm train --resume {out}"
+                f"jointebm train --resume {out}",
             ) from None
 
 
@@ -106,8 +112,8 @@ def _evaluated(run: Run) -> dict[str, Any]:
     """The report of a run, which is also written beside it; its seconds are those of the training."""
     try:
         report = evaluation(run.model, run.dataset, run.path / "model", seed=run.seed)
-    except KeyboardInterrupt:
-        raise Interrupted(f"interrupted in the evaluation; {run.path / 'model'} is complete") from None
+    except KeyboardInterrupt as reason:
+        raise Interrupted(reason, f"interrupted in the evaluation; {run.path / 'model'} is complete") from None
     report = {"run": str(run.path), **report, "seconds": round(run.seconds, 2)}
     with new_file(run.path / "evaluation.json") as file:
         file.write((json.dumps(report, indent=2, allow_nan=False) + "\n").encode())

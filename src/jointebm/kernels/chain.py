@@ -87,6 +87,10 @@ class Score(Mapping[str, Tensor]):
     def __len__(self) -> int:
         return sum(1 for _ in self)
 
+    def known(self) -> Mapping[str, Tensor]:
+        """The blocks that were computed so far; asking costs nothing."""
+        return self._blocks
+
     def where(self, accepted: Tensor, other: "Score") -> "Score":
         """This score in the accepted rows, `other` in the rest."""
         if self._encoding is not None and self._encoding is other._encoding:

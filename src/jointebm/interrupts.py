@@ -1,0 +1,77 @@
+"""Ctrl-C and SIGTERM, held back until it is safe to stop."""
+
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import FrameType
+
+__all__ = ["Terminated", "held_back", "raise_on_terminate"]
+
+SIGNALS = (signal.SIGINT, signal.SIGTERM)
+
+
+class Terminated(KeyboardInterrupt):
+    """The process was asked to end by SIGTERM; whoever handles Ctrl-C handles this too."""
+
+
+class Pending:
+    """Remembers that a signal came."""
+
+    def __init__(self) -> None:
+        self.reason: KeyboardInterrupt | None = None  # what `check` raises
+
+    def note(self, number: int, frame: FrameType | None) -> None:  # noqa: ARG002  # the form of a signal handler
+        """Takes a signal."""
+        self.reason = KeyboardInterrupt() if number == signal.SIGINT else Terminated()
+
+    def check(self) -> None:
+        """Raises KeyboardInterrupt after Ctrl-C and `Terminated` after SIGTERM, and nothing if none came."""
+        if self.reason is not None:
+            raise self.reason
+
+
+@contextmanager
+def held_back() -> Iterator[Pending]:
+    """Notes Ctrl-C and SIGTERM instead of raising them in the midst of a statement; whoever works looks with `check`.
+
+    Signals arrive in the main thread only; in another, nothing is held back, and nothing needs to be.
+
+    Example:
+        >>> with held_back() as pending:
+        ...     signal.raise_signal(signal.SIGTERM)
+        ...     try:
+        ...         pending.check()
+        ...     except Terminated:
+        ...         print("stopped between two statements")
+        stopped between two statements
+    """
+    pending = Pending()
+    if threading.current_thread() is not threading.main_thread():
+        yield pending
+        return
+    previous = [signal.signal(number, pending.note) for number in SIGNALS]
+    try:
+        yield pending
+    finally:
+        for number, handler in zip(SIGNALS, previous, strict=True):
+            signal.signal(number, handler)
+
+
+@contextmanager
+def raise_on_terminate() -> Iterator[Pending]:
+    """Makes SIGTERM raise `Terminated` while the block runs, as Ctrl-C raises KeyboardInterrupt; notes it as well."""
+    pending = Pending()
+    if threading.current_thread() is not threading.main_thread():
+        yield pending
+        return
+
+    def terminate(number: int, frame: FrameType | None) -> None:
+        pending.note(number, frame)
+        pending.check()
+
+    previous = signal.signal(signal.SIGTERM, terminate)
+    try:
+        yield pending
+    finally:
+        signal.signal(signal.SIGTERM, previous)
