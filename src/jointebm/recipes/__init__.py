@@ -6,7 +6,8 @@ A new recipe is a function in a file here, named in `RECIPES`; a variant replace
 from collections.abc import Callable
 
 from jointebm.recipes.digits import digits
-from jointebm.recipes.mnist import mnist_paper
+from jointebm.recipes.dsprites import dsprites, dsprites_paper
+from jointebm.recipes.mnist import mnist, mnist_paper
 from jointebm.recipes.recipe import Recipe, RecipeField, override, recipe_fields
 from jointebm.recipes.toy import toy, toy_paper
 
@@ -15,7 +16,10 @@ __all__ = [
     "Recipe",
     "RecipeField",
     "digits",
+    "dsprites",
+    "dsprites_paper",
     "find",
+    "mnist",
     "mnist_paper",
     "override",
     "recipe_fields",
@@ -23,7 +27,9 @@ __all__ = [
     "toy_paper",
 ]
 
-RECIPES: dict[str, Callable[[], Recipe]] = {recipe.__name__: recipe for recipe in (toy, toy_paper, digits, mnist_paper)}
+RECIPES: dict[str, Callable[[], Recipe]] = {
+    recipe.__name__: recipe for recipe in (toy, digits, mnist, dsprites, toy_paper, mnist_paper, dsprites_paper)
+}
 
 
 def find(name: str) -> Recipe:
