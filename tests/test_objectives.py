@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from jointebm import Binary, Categorical, Continuous, Space
 from jointebm.energies import MLP, BilinearEnergy, ConcatEnergy, ConvEncoder, JEMEnergy
-from jointebm.objectives import Phases, maximum_likelihood, summed_maximum_likelihood
+from jointebm.objectives import Phases, conditional_likelihood, maximum_likelihood, summed_maximum_likelihood
 from jointebm.spaces import Position
 
 
@@ -196,3 +196,46 @@ def mean_over_y_instead_of_logsumexp(case: Case, negative: Position) -> Phases:
 @every_case
 def test_the_check_finds_wrong_objectives(case: Case, fault: Objective) -> None:
     assert bias(case, fault) > 1e-3
+
+
+# The composite term.
+
+
+@every_case
+def test_the_conditional_likelihood_and_its_gradient_are_those_of_the_enumerated_conditional(case: Case) -> None:
+    """-mean log p(y | x) from the softmax of f over all y, by autograd through another way of writing it."""
+    size = case.space.num_configurations
+    configurations = case.space.configurations(dtype=torch.float64)
+    log_probs = []
+    for row in range(len(next(iter(case.data.values())))):
+        x = {n: v[[row]].expand(size, *v.shape[1:]) for n, v in case.data.items() if n not in case.space.discrete}
+        f = case.model(x | configurations)
+        same = torch.stack(
+            [(configurations[n] == case.data[n][row]).reshape(size, -1).all(dim=1) for n in case.space.discrete]
+        ).all(dim=0)
+        log_probs.append(f.log_softmax(dim=0)[same].squeeze())
+    expected = -torch.stack(log_probs).mean()
+    loss = conditional_likelihood(case.model, case.space, case.data)
+    torch.testing.assert_close(loss, expected, rtol=0, atol=1e-12)
+    torch.testing.assert_close(gradient(loss, case), gradient(expected, case), rtol=0, atol=1e-12)
+
+
+def test_jems_objective_is_the_summed_one() -> None:
+    """log p(y | x) + log p(x): what JEM maximises is what "summed" maximises, term by term (App. A.2)."""
+    case = CASES[1]
+    negative = {name: value[:4] for name, value in case.outcomes.items()}
+    phases, size = summed(case, negative), case.space.num_configurations
+    configurations = case.space.configurations(dtype=torch.float64)
+    log_marginal = [
+        case.model(
+            {n: v.repeat_interleave(size, dim=0) for n, v in rows.items() if n not in case.space.discrete}
+            | {n: v.repeat(len(next(iter(rows.values()))), *[1] * (v.ndim - 1)) for n, v in configurations.items()}
+        )
+        .reshape(-1, size)
+        .logsumexp(dim=1)
+        .mean()
+        for rows in (case.data, negative)
+    ]
+    jem = conditional_likelihood(case.model, case.space, case.data) - (log_marginal[0] - log_marginal[1])
+    torch.testing.assert_close(phases.loss, jem, rtol=0, atol=1e-12)
+    torch.testing.assert_close(gradient(phases.loss, case), gradient(jem, case), rtol=0, atol=1e-12)

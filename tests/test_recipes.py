@@ -80,6 +80,7 @@ EVERYWHERE: dict[str, Any] = {
     "train.decay": "constant",
     "train.noise_labels": "frequency",
     "train.objective": "maximum-likelihood",
+    "train.conditional_weight": 0.0,
     "train.precision": "float32",
 }
 # These say nothing about a run that does not diverge.

@@ -18,6 +18,7 @@ from jointebm.draws import Generator
 from jointebm.energies import MLP, ConcatEnergy
 from jointebm.exact import evaluate_configurations
 from jointebm.kernels import MALA, Chain, Cycle, Gibbs, GibbsWithGradients, Info, Kernel, Langevin, LogDensity, evaluate
+from jointebm.objectives import conditional_likelihood
 from jointebm.spaces import Mask, Position
 
 SPACE = Space(x=Continuous(2), y=Categorical(3))
@@ -647,3 +648,22 @@ def test_a_batch_larger_than_the_buffer_is_refused() -> None:
     with pytest.raises(ValueError, match=r"batch_size 8 is more than buffer_size 4, .*set a larger buffer_size first"):
         TrainConfig(**(CONFIG.model_dump() | {"buffer_size": 4}))
     assert TrainConfig(**(CONFIG.model_dump() | {"buffer_size": 8})).buffer_size == 8
+
+
+@pytest.mark.parametrize("objective", ["maximum-likelihood", "summed"])
+def test_the_conditional_term_is_added_with_its_weight(objective: Literal["maximum-likelihood", "summed"]) -> None:
+    """The step is undone by hand: what Adam saw is the gradient without the term, plus the weighted term's."""
+    gradients: list[Tensor] = []
+    for weight in (0.0, 0.7):
+        model = network().double()
+        placed = {name: value.double() for name, value in random_batch(8, generator=torch.Generator()).items()}
+        config = CONFIG.model_copy(update={"objective": objective, "conditional_weight": weight})
+        trainer = make(model, batch=constant_batch, kernel=Places(placed), config=config)
+        trainer.step()
+        gradients.append(torch.cat([p.grad.flatten() for p in model.parameters() if p.grad is not None]))
+    model = network().double()
+    data = constant_batch(8, generator=torch.Generator())
+    conditional_likelihood(model, SPACE, data).backward()
+    term = torch.cat([p.grad.flatten() for p in model.parameters() if p.grad is not None])
+    assert len(term) == len(gradients[0]) and float(term.norm()) > 1e-2
+    torch.testing.assert_close(gradients[1] - gradients[0], 0.7 * term, rtol=0, atol=1e-12)

@@ -22,7 +22,7 @@ from jointebm.config import Config
 from jointebm.divergence import Diverged, Intervention, Moved, Watch
 from jointebm.kernels import Chain, Kernel, evaluate
 from jointebm.noise import Noise
-from jointebm.objectives import Phases, maximum_likelihood, summed_maximum_likelihood
+from jointebm.objectives import Phases, conditional_likelihood, maximum_likelihood, summed_maximum_likelihood
 from jointebm.sampling import check_kernel, run_chain
 from jointebm.spaces import Position, Space
 
@@ -55,6 +55,9 @@ class TrainConfig(Config):
     )
     objective: Literal["maximum-likelihood", "summed"] = Field(
         "maximum-likelihood", description="Eq. 2 with sampled y (maximum-likelihood), or with y summed out (summed)"
+    )
+    conditional_weight: float = Field(
+        0.0, ge=0, description="weight of an added mean -log p(y | x), by enumeration of y; 0 leaves it out"
     )
     precision: Literal["float32", "bfloat16"] = Field(
         "float32", description="of network evaluations; the state is float32"
@@ -391,8 +394,13 @@ class Trainer:
 
     def _phases(self, positive: Position, negative: Position) -> Phases:
         if self.config.objective == "summed":
-            return summed_maximum_likelihood(self.log_density, self.space, positive, negative)
-        return maximum_likelihood(self.log_density, positive, negative)
+            phases = summed_maximum_likelihood(self.log_density, self.space, positive, negative)
+        else:
+            phases = maximum_likelihood(self.log_density, positive, negative)
+        if not self.config.conditional_weight:
+            return phases
+        conditional = conditional_likelihood(self.log_density, self.space, positive)
+        return phases._replace(loss=phases.loss + self.config.conditional_weight * conditional)
 
     def _precision(self) -> contextlib.AbstractContextManager[object]:
         if self.config.precision == "float32":

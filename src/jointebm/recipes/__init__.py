@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 from jointebm.recipes.digits import digits
 from jointebm.recipes.dsprites import dsprites, dsprites_paper
-from jointebm.recipes.mnist import mnist, mnist_paper
+from jointebm.recipes.mnist import mnist, mnist_composite, mnist_jem, mnist_paper
 from jointebm.recipes.recipe import Recipe, RecipeField, override, recipe_fields
 from jointebm.recipes.toy import toy, toy_paper
 
@@ -20,6 +20,8 @@ __all__ = [
     "dsprites_paper",
     "find",
     "mnist",
+    "mnist_composite",
+    "mnist_jem",
     "mnist_paper",
     "override",
     "recipe_fields",
@@ -28,7 +30,12 @@ __all__ = [
 ]
 
 RECIPES: dict[str, Callable[[], Recipe]] = {
-    recipe.__name__: recipe for recipe in (toy, digits, mnist, dsprites, toy_paper, mnist_paper, dsprites_paper)
+    recipe.__name__: recipe
+    for recipe in (
+        *(toy, digits, mnist, dsprites),  # ours
+        *(mnist_composite, mnist_jem),  # variants, to compare with
+        *(toy_paper, mnist_paper, dsprites_paper),  # Tables 1-3
+    )
 }
 
 

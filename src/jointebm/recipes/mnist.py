@@ -1,11 +1,11 @@
 """MNIST with its labels: the paper's schedule."""
 
-from jointebm.energies import ConcatSpec, ConvSpec, MLPSpec
+from jointebm.energies import ConcatSpec, ConvSpec, JEMSpec, MLPSpec
 from jointebm.kernels import KernelSpec
 from jointebm.recipes.recipe import Recipe
 from jointebm.training import TrainConfig
 
-__all__ = ["mnist", "mnist_paper"]
+__all__ = ["mnist", "mnist_composite", "mnist_jem", "mnist_paper"]
 
 
 def mnist_paper() -> Recipe:
@@ -58,4 +58,35 @@ def mnist() -> Recipe:
             objective="summed",
             precision="bfloat16",
         ),
+    )
+
+
+def mnist_composite() -> Recipe:
+    """`mnist` with the enumerated classifier term -log p(y | x) added to the joint likelihood."""
+    recipe = mnist()
+    return recipe.model_copy(
+        update={
+            "name": "mnist_composite",
+            "summary": "MNIST as in mnist, with the classifier's loss added to the joint likelihood",
+            "train": recipe.train.model_copy(update={"conditional_weight": 1.0}),
+        }
+    )
+
+
+def mnist_jem() -> Recipe:
+    """The baseline that the paper contrasts (App. A.2): `mnist` with a classifier's logits as the energy.
+
+    JEM maximises log p(y | x) + log p(x). With one categorical y that is the objective "summed": its loss is
+    log sum_y exp f(x', y) - f(x, y), and f(x, y) = log p(y | x) + log sum_y exp f(x, y).
+    """
+    recipe = mnist()
+    assert isinstance(recipe.energy, ConcatSpec)
+    return recipe.model_copy(
+        update={
+            "name": "mnist_jem",
+            "summary": "MNIST as in mnist, with a classifier read as an energy (JEM)",
+            "energy": JEMSpec(
+                net=MLPSpec(hidden=(256, 256), activation="silu"), encoder=recipe.energy.encoder, scale={"image": 3.0}
+            ),
+        }
     )
