@@ -169,8 +169,9 @@ def inject(
         kernel.row, kernel.value, kernel.steps_left = row, value, 3 if site[-1] == "y" else draw.randint(1, 3)
 
 
+@pytest.mark.usefixtures("settled_at_once")
 @pytest.mark.parametrize("seed", range(200))
-def test_of_200_injections_none_poisons_a_parameter_and_none_goes_unreported(seed: int, settled_at_once: None) -> None:
+def test_of_200_injections_none_poisons_a_parameter_and_none_goes_unreported(seed: int) -> None:
     draw = random.Random(seed)
     site, value = SITES[seed % len(SITES)]
     inner = draw.choice(list(KERNELS.values()))

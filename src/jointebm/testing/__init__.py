@@ -1,6 +1,10 @@
 """Exact and statistical tests of a kernel, for anyone who writes one."""
 
+from jointebm.testing.conditional import Redraw, Transition, conditional_path
+from jointebm.testing.geweke import geweke_test
 from jointebm.testing.invariance import Invariance, invariance_test
+from jointebm.testing.ranks import rank_test
+from jointebm.testing.sequential import Verdict, sequential_test
 from jointebm.testing.transitions import (
     Transitions,
     detailed_balance_residual,
@@ -11,9 +15,16 @@ from jointebm.testing.transitions import (
 
 __all__ = [
     "Invariance",
+    "Redraw",
+    "Transition",
     "Transitions",
+    "Verdict",
+    "conditional_path",
     "detailed_balance_residual",
+    "geweke_test",
     "invariance_test",
+    "rank_test",
+    "sequential_test",
     "stationarity_residual",
     "target_probs",
     "transition_matrix",

@@ -96,7 +96,7 @@ def invariance_test(
         True
     """
     if statistics is None:
-        statistics = _default_statistics(log_density, space)
+        statistics = default_statistics(log_density, space)
     num_pairs = len(next(iter(exact_draws.values()))) // 2
     if num_steps < 1 or not statistics or not 0 < alpha < 1:
         raise ValueError(
@@ -130,7 +130,7 @@ def invariance_test(
     return Invariance(p_value, p_value <= alpha, worst, alpha)
 
 
-def _default_statistics(log_density: LogDensity, space: Space) -> dict[str, Statistic]:
+def default_statistics(log_density: LogDensity, space: Space) -> dict[str, Statistic]:
     """f, every continuous entry and its square, and the indicator of every class."""
     statistics: dict[str, Statistic] = {"f": log_density}
     for name, block in space.items():

@@ -1,0 +1,131 @@
+"""The path under test: "given part of a row, draw the rest", from values to values.
+
+Legend: N rows.
+"""
+
+from collections.abc import Callable, Sequence
+
+import torch
+
+from jointebm.draws import Generator
+from jointebm.kernels import Kernel, LogDensity
+from jointebm.sampling import sample
+from jointebm.spaces import Mask, Position, Space
+
+__all__ = ["Redraw", "Transition", "check_held", "conditional_path", "tile"]
+
+Transition = Callable[[Position, Mask, Generator], Position]
+"""(position, free, generator) -> position: moves what is free, given the rest. A block that `free` leaves out is held."""
+
+Redraw = Callable[[Position, Mask, Generator], Position]
+"""(position, free, generator) -> position: draws what is *not* free from its exact conditional, given what is free."""
+
+
+def conditional_path(log_density: LogDensity, space: Space, kernel: Kernel, *, num_steps: int = 1) -> Transition:
+    """Makes a transition of all that a user's call goes through: values, `sample` with `given`, and values again.
+
+    What is not free reaches the chains as `given` alone; where they start, it is NaN. Entries that come back as they
+    went in keep their bits, so rounding on the way from positions to values and back makes no difference between them.
+
+    Args:
+        log_density: f, shape (N,).
+        space: the blocks.
+        kernel: what moves the chains.
+        num_steps: kernel steps of one transition, >= 1. A cached f or score that went stale shows only from 2 on.
+
+    Returns:
+        A `Transition`, for `rank_test` and `geweke_test`.
+
+    Example:
+        >>> from jointebm import Binary, kernels
+        >>> space = Space(bits=Binary(2))
+        >>> path = conditional_path(lambda position: 50 * position["bits"].sum(dim=1), space, kernels.Gibbs(space))
+        >>> free = {"bits": torch.tensor([[True, False]])}
+        >>> path({"bits": torch.zeros(1, 2)}, free, torch.Generator())
+        {'bits': tensor([[1., 0.]])}
+    """
+
+    def transition(position: Position, free: Mask, generator: Generator) -> Position:
+        free = _full(space, free, len(next(iter(position.values()))))
+        values = space.decode(position)
+        given = {
+            name: torch.where(free[name], -1 if block.discrete else torch.nan, values[name])
+            for name, block in space.items()
+        }
+        init = {name: torch.where(block.expand(free[name]), position[name], torch.nan) for name, block in space.items()}
+        num_chains = len(next(iter(init.values())))
+        samples = sample(
+            log_density,
+            space,
+            kernel,
+            num_chains=num_chains,
+            num_steps=num_steps,
+            given=given,
+            init=init,
+            generator=generator,
+        )
+        dtype = next(iter(position.values())).dtype
+        returned, _ = space.encode(samples.values, dtype=dtype)
+        # What is given is encoded and decoded once on its way; what is free starts from the position as it is.
+        as_given = space.decode(space.encode(values, dtype=dtype)[0])
+        unmoved = {
+            name: samples.values[name] == torch.where(free[name], values[name], as_given[name]) for name in space
+        }
+        return {
+            name: torch.where(block.expand(unmoved[name]), position[name], returned[name])
+            for name, block in space.items()
+        }
+
+    return transition
+
+
+def tile(space: Space, patterns: Sequence[Mask] | None, num: int) -> dict[str, torch.Tensor]:
+    """Lays patterns of what is free over N rows: row i has number i modulo their count.
+
+    Args:
+        space: the blocks.
+        patterns: masks that broadcast to (*variable_shape); a block that one leaves out is held. None is one pattern,
+            in which everything is free.
+        num: number of rows N.
+
+    Returns:
+        Per block, shape (N, *variable_shape), bool.
+
+    Raises:
+        ValueError: no pattern, or one with an unknown block.
+    """
+    if patterns is None:
+        patterns = ({name: torch.tensor(True) for name in space},)
+    if not patterns:
+        raise ValueError("patterns: needs at least one, such as {'x': torch.tensor(True)}; None frees everything")
+    for pattern in patterns:
+        space.require(pattern)
+    number = torch.arange(num) % len(patterns)
+    rows = [_full(space, pattern, 1) for pattern in patterns]
+    return {name: torch.cat([row[name] for row in rows])[number] for name in space}
+
+
+def check_held(space: Space, before: Position, after: Position, free: Mask) -> None:
+    """Raises AssertionError, naming block and row, if an entry that is not free is not bit for bit the same.
+
+    Args:
+        space: the blocks.
+        before: positions that went in.
+        after: positions that came out.
+        free: what may have moved; a block that it leaves out may not.
+    """
+    free = _full(space, free, len(next(iter(before.values()))))
+    for name, block in space.items():
+        moved = ~block.expand(free[name]) & (before[name] != after[name])
+        rows = moved.reshape(len(moved), -1).any(dim=1)
+        if bool(rows.any()):
+            raise AssertionError(
+                f"transition: moved a held entry of block {name!r}, in row {int(rows.nonzero()[0])} "
+                f"({int(rows.sum())} of {len(rows)} rows)"
+            )
+
+
+def _full(space: Space, free: Mask, num: int) -> dict[str, torch.Tensor]:
+    """The mask of every block at full size."""
+    held = torch.tensor(False)
+    return {name: free.get(name, held).expand(num, *block.variable_shape) for name, block in space.items()}
