@@ -26,6 +26,7 @@ from jointebm.plots import (
     square_grid,
     toy_figures,
 )
+from jointebm.plots.images import grey_range
 from jointebm.spaces import Position
 from true_toy import TrueEnergy, toy_model
 
@@ -292,3 +293,22 @@ def test_without_matplotlib_the_error_names_the_extra(monkeypatch: pytest.Monkey
         monkeypatch.delitem(sys.modules, module)
     with pytest.raises(ImportError, match=r"pip install 'jointebm\[plots\]'"):
         import jointebm.plots  # noqa: F401
+
+
+@pytest.mark.parametrize(
+    ("bounds", "expected"),
+    [((-0.4, 1.4), (0.0, 1.0)), ((0.0, 1.0), (0.0, 1.0)), ((-3.0, 3.0), (-3.0, 3.0)), ((0.2, 1.1), (0.2, 1.1))],
+)
+def test_grey_levels_are_drawn_from_0_to_1_whatever_noise_their_data_have(
+    bounds: tuple[float, float], expected: tuple[float, float]
+) -> None:
+    config = ModelConfig(
+        name="grey",
+        data="none",
+        space=Space(image=Continuous((4, 4)), label=Binary()).config,
+        energy=ConcatSpec(net=MLPSpec(hidden=(4,))),
+        kernel=KernelSpec(step_size=0.1),
+    )
+    model = Model(config)
+    model.noise.parameters["image"][0], model.noise.parameters["image"][1] = bounds
+    assert grey_range(model, "image") == pytest.approx(expected)

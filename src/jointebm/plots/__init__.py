@@ -8,7 +8,7 @@ from jointebm.data import Dataset, Toy
 from jointebm.draws import Generator
 from jointebm.judge import image_block
 from jointebm.models import Model
-from jointebm.plots.images import display_range, image_figure, image_figures, mosaic
+from jointebm.plots.images import display_range, grey_range, image_figure, image_figures, mosaic
 from jointebm.plots.plane import Grid, grid_densities, plane_figure, square_grid, toy_figures
 from jointebm.plots.style import MAX_TITLE, STYLE, Figure, rc_context, save_figure, save_figures
 
@@ -57,7 +57,7 @@ def sample_figure(model: Model, values: Mapping[str, Tensor], title: str) -> Fig
     title = title if len(title) <= MAX_TITLE else f"{title[:MAX_TITLE]}..."
     with rc_context(STYLE):
         if image is not None:
-            return image_figure(values[image], display_range(model, image), title)
+            return image_figure(values[image], grey_range(model, image), title)
         if plane is not None:
             return plane_figure(values[plane], display_range(model, plane), plane, title)
     return None

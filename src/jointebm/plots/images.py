@@ -19,9 +19,10 @@ from jointebm.models import Model
 from jointebm.plots.style import GUIDE, MODEL, STYLE, Axes, Figure, colormaps, rc_context
 from jointebm.spaces import Space
 
-__all__ = ["display_range", "image_figure", "image_figures", "mosaic"]
+__all__ = ["display_range", "grey_range", "image_figure", "image_figures", "mosaic"]
 
 MAX_TILES = 400
+MAX_NOISE = 0.75  # how far noise takes pixels beyond [0, 1]
 TILE = 36  # pixels that a tile has at least, so that the gap of one pixel between tiles is a thin line
 
 
@@ -50,7 +51,7 @@ def image_figures(
         raise ValueError(
             f"figures: drawn for one block of images, (height, width), or for the toy data; this is {space}"
         )
-    limits = display_range(model, image)
+    limits = grey_range(model, image)
     conditions = single_values(space)
     sampled = sample_each(model, conditions, num_columns, generator=generator)
     (free,) = sample_each(model, [Condition("", {})], num_rows * num_columns, generator=generator)
@@ -80,9 +81,15 @@ def image_figures(
 
 
 def display_range(model: Model, name: str) -> tuple[float, float]:
-    """The values of a continuous block that are drawn black and white: the range of the noise, in the user's units."""
+    """The range of a continuous block's noise, which was fitted to data, in the user's units."""
     bounds = model.space[name].decode(model.noise.parameters[name])
     return float(bounds.min()), float(bounds.max())
+
+
+def grey_range(model: Model, name: str) -> tuple[float, float]:
+    """The values that are drawn black and white: [0, 1] for grey levels, even where the data's own noise widens them."""
+    low, high = display_range(model, name)
+    return (0.0, 1.0) if -MAX_NOISE < low <= 0 and 1 <= high < 1 + MAX_NOISE else (low, high)
 
 
 def mosaic(images: Tensor, num_columns: int) -> Tensor:
