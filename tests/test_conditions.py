@@ -50,6 +50,25 @@ def test_every_part_of_sample_each_meets_its_own_condition_and_leaves_the_rest_f
             assert (len(values[name].unique()) == 2) == (name not in condition.given)
 
 
+@pytest.mark.parametrize("max_chains", [1, 5, 16])
+def test_sample_each_never_evaluates_more_chains_at_once_than_allowed(max_chains: int) -> None:
+    class Counting(TrueEnergy):
+        largest = 0
+
+        def forward(self, position):  # type: ignore[no-untyped-def]
+            self.largest = max(self.largest, len(position["point"]))
+            return super().forward(position)
+
+    energy = Counting()
+    model = toy_model(energy, num_steps=2)
+    parts = sample_each(
+        model, single_values(Toy().space), 12, generator=torch.Generator().manual_seed(0), max_chains=max_chains
+    )
+    assert [len(values["point"]) for values in parts] == [12] * 6
+    # Exact Gibbs evaluates both values of a bit at once.
+    assert energy.largest <= 2 * max_chains
+
+
 def test_sample_each_passes_an_interrupt_on_instead_of_returning_half_sampled_rows() -> None:
     class Interrupting(TrueEnergy):
         num_calls = 0

@@ -1,4 +1,4 @@
-"""Specification of accuracy and calibration, against figures by hand."""
+"""Specification of accuracy, calibration and the area under the curve, against figures by hand."""
 
 import math
 from typing import Literal
@@ -8,7 +8,7 @@ import torch
 
 from jointebm import Binary, Categorical, Continuous, KernelSpec, Model, ModelConfig, Space, predict
 from jointebm.energies import ConcatSpec, MLPSpec
-from jointebm.evaluation import accuracy, calibration, evaluate_model
+from jointebm.evaluation import accuracy, auroc, calibration, evaluate_model
 
 SPACE = Space(digit=Categorical(3), bits=Binary(2), group=Categorical((2, 3)))
 TRUE = {
@@ -84,6 +84,31 @@ def test_draws_from_the_probabilities_themselves_are_calibrated() -> None:
     assert calibration(space, {"y": probs}, {"y": labels}).ece < limit
     sharpened = probs.square() / probs.square().sum(dim=1, keepdim=True)
     assert calibration(space, {"y": sharpened}, {"y": labels}).ece > limit  # overconfidence is seen
+
+
+def test_auroc_is_the_share_of_pairs_in_order_with_ties_counting_half() -> None:
+    """Of the nine pairs five are in order, (3, 3) and twice (2, 2) are ties, and (2, 3) is out of order, twice."""
+    assert auroc(torch.tensor([5.0, 3.0, 2.0]), torch.tensor([1.0, 2.0, 3.0])) == (3 + 2.5 + 1.5) / 9
+    assert auroc(torch.tensor([2.0, 2.0]), torch.tensor([2.0])) == 0.5
+    assert auroc(torch.tensor([1.0, torch.inf]), torch.tensor([0.0, -torch.inf])) == 1.0
+    assert auroc(torch.tensor([-1.0]), torch.tensor([0.0, 1.0])) == 0.0
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_auroc_agrees_with_all_pairs_and_changes_sides_with_its_arguments(seed: int) -> None:
+    generator = torch.Generator().manual_seed(seed)
+    a, b = (torch.randint(0, 12, (num,), generator=generator).double() for num in (37, 54))  # many ties
+    pairs = (a[:, None] > b).double() + (a[:, None] == b).double() / 2
+    assert auroc(a, b) == pytest.approx(float(pairs.mean()), abs=1e-12)
+    assert auroc(b, a) == pytest.approx(1 - auroc(a, b), abs=1e-12)
+    assert auroc(a.exp(), b.exp()) == auroc(a, b)  # of ranks alone
+
+
+def test_auroc_refuses_what_has_no_rank() -> None:
+    one = torch.tensor([1.0])
+    for sides in ((one, one[:0]), (one[:0], one), (one, one * torch.nan)):
+        with pytest.raises(ValueError, match="needs scores of both, all of them numbers"):
+            auroc(*sides)
 
 
 MIXED = Space(x=Continuous(2), y=Categorical(3), bit=Binary())

@@ -7,7 +7,13 @@ import torch
 from torch import Tensor
 
 from jointebm import Binary, Categorical, Continuous, Space
-from jointebm.exact import Tabulated, enumerate_log_density, evaluate_configurations, log_partition
+from jointebm.exact import (
+    Tabulated,
+    enumerate_log_density,
+    evaluate_configurations,
+    log_partition,
+    marginalize,
+)
 from jointebm.kernels import Cycle, Gibbs, GibbsWithGradients, Kernel, LogDensity, evaluate
 from jointebm.spaces import Position
 from oracles import RandomLogDensity
@@ -94,6 +100,26 @@ def test_log_partition_refuses_continuous_blocks() -> None:
 
 
 # The table.
+
+
+@pytest.mark.parametrize("max_evaluations", [1, 7, 100, 65_536])
+def test_marginalize_sums_every_configuration_out_however_it_is_cut(max_evaluations: int) -> None:
+    position = rows(5)
+    f = by_hand(LOG_DENSITY, position)
+    result = marginalize(LOG_DENSITY, DISCRETE, {"x": position["x"]}, max_evaluations=max_evaluations)
+    torch.testing.assert_close(result.log_density, f.exp().sum(dim=1).log(), rtol=0, atol=1e-10)
+    best = f.softmax(dim=1).amax(dim=1)
+    torch.testing.assert_close(result.log_confidence.exp(), best, rtol=0, atol=1e-10)
+
+
+def test_marginalize_says_in_which_row_the_log_density_is_not_finite() -> None:
+    def broken(position: Position) -> Tensor:
+        return LOG_DENSITY(position) / (position["x"][:, 0] < 5)
+
+    position = rows(4)
+    position["x"][2] = 9.0
+    with pytest.raises(FloatingPointError, match=r"is -?(inf|nan) in row 2"):
+        marginalize(broken, DISCRETE, {"x": position["x"]}, max_evaluations=72)
 
 
 def test_the_table_holds_f_and_the_score_of_every_row_and_configuration() -> None:

@@ -206,8 +206,9 @@ class _Start(NamedTuple):
 
 
 def _start(
-    model: Model, position: Position, free: Position, num_chains: int, num_steps: int, generator: Generator
+    model: Model, position: Position, free: Position, num_chains: int, num_evaluations: int, generator: Generator
 ) -> _Start:
+    """Prepares chains that are to spend about so many evaluations of f each; more than a table costs, and there is one."""
     masks = {name: mask.repeat_interleave(num_chains, dim=0) for name, mask in free.items()}
     noise = model.noise.draw(len(next(iter(masks.values()))), generator=generator)
     start = {
@@ -217,7 +218,7 @@ def _start(
     masks = settle(masks)
     discrete = Space(**{name: model.space[name] for name in model.space.discrete})
     x_is_clamped = bool(model.space.continuous) and not masks.keys() & set(model.space.continuous)
-    if not x_is_clamped or discrete.num_configurations > num_chains * num_steps:
+    if not x_is_clamped or discrete.num_configurations > num_chains * num_evaluations:
         return _Start(model, model.space, start, masks)
     table = Tabulated(model, discrete, {name: position[name] for name in model.space.continuous})
     return _Start(table, discrete, {name: start[name] for name in discrete}, masks)
@@ -248,7 +249,8 @@ def _gibbs(
     first_row: int,
 ) -> Prediction:
     """Sweeps of exact draws; each class gets its exact conditional, averaged over the last half of the sweeps."""
-    log_density, space, start, masks = _start(model, position, free, num_chains, num_steps, generator)
+    num_classes = sum(sum(model.space.num_classes(name)) for name in model.space.discrete)
+    log_density, space, start, masks = _start(model, position, free, num_chains, num_steps * num_classes, generator)
     chain = evaluate(log_density, start, with_score=False)
     columns = columns_of(model.space, model.space.discrete, chain.f.device)
     free_variables = columns.join_free(masks, len(chain.f))  # (N R, V)

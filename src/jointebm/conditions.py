@@ -106,7 +106,7 @@ def sample_each(
         num: samples N per condition.
         num_steps: kernel steps; None is the model's.
         generator: source of all draws.
-        max_chains: most chains in one batch, if more than one condition is in it; bounds memory.
+        max_chains: most chains in one batch; bounds memory.
 
     Returns:
         Per condition, values by block, shape (N, *variable_shape).
@@ -127,7 +127,17 @@ def sample_each(
     """
     if num < 1:
         raise ValueError(f"sample_each: num, the samples per condition, is a whole number >= 1, got {num}")
-    at_once = max(1, max_chains // num)
+    if num > max_chains:
+        sizes = [min(max_chains, num - start) for start in range(0, num, max_chains)]
+        pieces = [
+            sample_each(model, conditions, size, num_steps=num_steps, generator=generator, max_chains=max_chains)
+            for size in sizes
+        ]
+        return [
+            {name: torch.cat([part[name] for part in of_condition]) for name in model.space}
+            for of_condition in zip(*pieces, strict=True)
+        ]
+    at_once = max_chains // num
     parts: list[dict[str, Tensor]] = []
     for start in range(0, len(conditions), at_once):
         batch = conditions[start : start + at_once]

@@ -1,4 +1,4 @@
-"""How good a model is: accuracy by decoder, and calibration.
+"""How good a model is: accuracy by decoder, calibration, and how well scores tell data from what is none.
 
 Legend: N rows, V variables, K classes.
 """
@@ -16,7 +16,7 @@ from jointebm.draws import Generator
 from jointebm.models import Model
 from jointebm.spaces import Space
 
-__all__ = ["Accuracy", "Calibration", "accuracy", "calibration", "evaluate_model"]
+__all__ = ["Accuracy", "Calibration", "accuracy", "auroc", "calibration", "evaluate_model"]
 
 NUM_BINS = 15
 
@@ -36,11 +36,14 @@ class Accuracy(NamedTuple):
 
 
 class Calibration(NamedTuple):
-    """How far probabilities are from frequencies.
+    """How far probabilities are from frequencies; 0 is perfect for both.
 
     Args:
-        ece: expected calibration error of the most probable class in 15 bins of equal width, mean over variables.
-        brier: sum over classes of the squared error of the probability, mean over rows and variables; in [0, 2].
+        ece: expected calibration error, sum_b (N_b / N) |confidence_b - accuracy_b|: rows are put into 15 bins b of equal
+            width by the confidence, which is the probability of the most probable class; confidence_b is its mean in a
+            bin, accuracy_b the share of rows for which that class is the true one. Mean over variables; in [0, 1].
+        brier: sum over all K classes (two for a bit) of (probability - indicator of the true class)^2, mean over rows and
+            variables; in [0, 2].
     """
 
     ece: float
@@ -107,6 +110,37 @@ def calibration(space: Space, probs: Mapping[str, Tensor], true: Mapping[str, Te
             gap = torch.zeros(NUM_BINS, dtype=p.dtype).index_add_(0, bins, confidence - right)
             errors.append(gap.abs().sum() / len(p_v))
     return Calibration(float(torch.stack(errors).mean()), float(torch.stack(squares).mean()))
+
+
+def auroc(scores: Tensor, outlier_scores: Tensor) -> float:
+    """Area under the receiver operating characteristic, with data as the positive class.
+
+    It is the probability that a random row of the data scores higher than a random outlier, a tie counting half: 1 if data
+    always score higher, .5 if scores say nothing, 0 if outliers always score higher.
+
+    Args:
+        scores: of rows of the data, (N,).
+        outlier_scores: of the others, (M,).
+
+    Raises:
+        ValueError: a side is empty, or a score is not a number.
+
+    References:
+        Hanley & McNeil 1982: it is the statistic of Mann and Whitney over N M.
+
+    Example:
+        >>> auroc(torch.tensor([3.0, 2.0]), torch.tensor([2.0, 1.0]))
+        0.875
+    """
+    if not len(scores) or not len(outlier_scores) or bool(scores.isnan().any() or outlier_scores.isnan().any()):
+        raise ValueError(
+            f"auroc: needs scores of both, all of them numbers; got {len(scores)} and {len(outlier_scores)}, of which "
+            f"{int(scores.isnan().sum())} and {int(outlier_scores.isnan().sum())} are not"
+        )
+    ordered = outlier_scores.sort().values
+    num_below = torch.searchsorted(ordered, scores.contiguous())
+    num_not_above = torch.searchsorted(ordered, scores.contiguous(), right=True)
+    return int((num_below + num_not_above).sum()) / (2 * len(scores) * len(outlier_scores))
 
 
 def evaluate_model(

@@ -4,15 +4,16 @@ Legend: N rows, S configurations of the discrete blocks, M columns of the discre
 """
 
 from collections.abc import Iterator, Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
 from jointebm.kernels import LogDensity, evaluate, evaluate_candidates
+from jointebm.kernels.columns import columns_of
 from jointebm.spaces import Position, Space
 
-__all__ = ["Tabulated", "enumerate_log_density", "evaluate_configurations", "log_partition"]
+__all__ = ["Marginal", "Tabulated", "enumerate_log_density", "evaluate_configurations", "log_partition", "marginalize"]
 
 
 def evaluate_configurations(log_density: LogDensity, position: Position, configurations: Position) -> Tensor:
@@ -68,6 +69,59 @@ def enumerate_log_density(
         )
         with torch.no_grad():
             yield configurations, evaluate_configurations(log_density, position, configurations)
+
+
+class Marginal(NamedTuple):
+    """What is left of f when y is summed out.
+
+    Args:
+        log_density: log sum_y exp f(x, y), which is log p(x) + log Z, shape (N,), nats.
+        log_confidence: log max_y p(y | x), shape (N,), nats.
+    """
+
+    log_density: Tensor
+    log_confidence: Tensor
+
+
+def marginalize(
+    log_density: LogDensity, space: Space, position: Position, *, max_evaluations: int = 65_536
+) -> Marginal:
+    """Sums the discrete blocks of a space out, exactly: log sum_y exp f(x, y) at each x.
+
+    Args:
+        log_density: f, shape (N,).
+        space: names the discrete blocks that are summed out.
+        position: N rows with all other blocks of the log-density.
+        max_evaluations: most rows of the network in one evaluation; bounds memory.
+
+    Returns:
+        `Marginal`, without gradients to parameters.
+
+    Raises:
+        FloatingPointError: f has no finite maximum at some row.
+
+    Example:
+        >>> from jointebm import Binary, Space
+        >>> marginal = marginalize(lambda position: position["x"] + 0 * position["y"], Space(y=Binary()),
+        ...                        {"x": torch.tensor([0.0, 1.0])})
+        >>> marginal.log_density.exp(), marginal.log_confidence.exp()
+        (tensor([2.0000, 5.4366]), tensor([0.5000, 0.5000]))
+    """
+    rows_at_once = max(1, max_evaluations // space.num_configurations)
+    num_rows = len(next(iter(position.values())))
+    parts: list[Marginal] = []
+    for start in range(0, num_rows, rows_at_once):
+        rows = {name: value[start : start + rows_at_once] for name, value in position.items()}
+        pieces = [f for _, f in enumerate_log_density(log_density, space, rows, max_evaluations=max_evaluations)]
+        sums = torch.stack([f.logsumexp(dim=1) for f in pieces]).logsumexp(dim=0)
+        best = torch.stack([f.amax(dim=1) for f in pieces]).amax(dim=0)
+        if not bool(best.isfinite().all()):
+            row = int((~best.isfinite()).nonzero()[0])
+            raise FloatingPointError(
+                f"log-density: its maximum over all configurations is {float(best[row])} in row {start + row}"
+            )
+        parts.append(Marginal(sums, best - sums))
+    return Marginal(*(torch.cat(tensors) for tensors in zip(*parts, strict=True)))
 
 
 def log_partition(
@@ -144,13 +198,16 @@ class Tabulated:
             scores.append(_join(space, previous.score))
         self._f = torch.stack(f, dim=1)  # (N, S)
         self._score = torch.stack(scores, dim=1)  # (N, S, M)
+        self._place_values = _place_values(space, like.device)
 
     def __call__(self, position: Position) -> Tensor:
         """f of each chain; differentiable in the sense that the score comes from the table."""
-        index = self.space.configuration_index({name: value.detach() for name, value in position.items()})
+        y = _join(self.space, position)
+        # As `Space.configuration_index`, by one product; whole numbers below 2^24 are exact in single precision.
+        index = (y.detach().to(self._place_values.dtype) @ self._place_values).long()
         # Candidates of one chain (`evaluate_candidates`) lie side by side, so they stay in their row's part.
         rows = torch.arange(len(index), device=index.device) // (len(index) // len(self._f))
-        result: Tensor = _LookUp.apply(_join(self.space, position), self._f[rows, index], self._score[rows, index])
+        result: Tensor = _LookUp.apply(y, self._f[rows, index], self._score[rows, index])
         return result
 
 
@@ -166,6 +223,13 @@ class _LookUp(torch.autograd.Function):
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None]:
         (score,) = ctx.saved_tensors
         return gradients[0][:, None] * score, None, None
+
+
+def _place_values(space: Space, device: torch.device) -> Tensor:
+    """What a 1 in each column adds to the number of a configuration, shape (M,), float32."""
+    columns = columns_of(space, space.discrete, device)
+    counts = columns.num_classes.flip(0).cumprod(0).flip(0)  # configurations of each variable and all later ones
+    return (columns.class_of_column * (counts // columns.num_classes)[columns.variable]).to(torch.float32)
 
 
 def _join(space: Space, position: Mapping[str, Tensor]) -> Tensor:

@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
 
@@ -17,6 +18,7 @@ from jointebm.data import Dataset
 from jointebm.evaluation import evaluate_model
 from jointebm.judge import judge_for, judge_samples
 from jointebm.models import Model
+from jointebm.outliers import SCORES, outlier_images, separation
 
 __all__ = ["evaluate", "evaluation", "print_evaluation"]
 
@@ -50,16 +52,27 @@ def evaluate(
             help="Also judge N samples given each value of each label.",
         ),
     ] = None,
+    ood: Annotated[
+        bool,
+        typer.Option(
+            "--ood",
+            help="Also tell the test rows from Fashion-MNIST, uniform noise and shuffled pixels (28 x 28 images).",
+        ),
+    ] = False,
     seed: Seed = 0,
     data: DataDir = None,
     threads: Threads = None,  # noqa: ARG001  # its callback sets them
     as_json: Json = False,
 ) -> None:
-    """Evaluates a model on the test rows of its data: accuracy by decoder, calibration, and samples if asked for."""
+    """Evaluates a model on the test rows of its data: accuracy by decoder, calibration, and if asked for, its samples
+    and how well it tells other images from its data."""
     chosen = None if methods is None else _parse_methods(methods)
     path, opened = open_model(model)
     dataset = open_data_of(opened, data)
-    report = evaluation(opened, dataset, path, seed=seed, methods=chosen, num_rows=rows, num_samples=samples)
+    outliers = outlier_images(dataset, data, generator=torch.Generator().manual_seed(seed)) if ood else None
+    report = evaluation(
+        opened, dataset, path, seed=seed, methods=chosen, num_rows=rows, num_samples=samples, outliers=outliers
+    )
     if as_json:
         print_json(report)
     else:
@@ -83,6 +96,7 @@ def evaluation(
     methods: Sequence[Method] | None = None,
     num_rows: int | None = None,
     num_samples: int | None = None,
+    outliers: Mapping[str, torch.Tensor] | None = None,
 ) -> dict[str, Any]:
     """The report of a model, as `--json` prints it.
 
@@ -94,6 +108,7 @@ def evaluation(
         methods: decoders; None is all that are possible.
         num_rows: only the first test rows; None is all.
         num_samples: samples per condition that are judged; None leaves them out.
+        outliers: per kind, images that are to be told from the test rows; None leaves that out.
     """
     started = time.perf_counter()
     values = _first_rows(dataset, num_rows)
@@ -113,7 +128,9 @@ def evaluation(
             judgement = judge_samples(
                 model, dataset, judge_for(dataset, seed=seed), num=num_samples, generator=generator
             )
-            report["samples"] = judgement._asdict()
+            report["samples"] = asdict(judgement)
+        if outliers is not None:
+            report["ood_auroc"] = separation(model, values, outliers)
     return {**report, "seconds": round(time.perf_counter() - started, 2)}
 
 
@@ -154,6 +171,8 @@ def print_evaluation(report: Mapping[str, Any], note: str = "") -> None:
     )
     if "samples" in report:
         _print_samples(report["samples"])
+    if "ood_auroc" in report:
+        _print_separation(report["ood_auroc"])
     typer.echo(f"calibration of {last}: ECE {calibration['ece']:.4f}, Brier score {calibration['brier']:.4f}")
     if note:
         typer.echo(note)
@@ -161,18 +180,63 @@ def print_evaluation(report: Mapping[str, Any], note: str = "") -> None:
 
 
 def _print_samples(samples: Mapping[str, Any]) -> None:
+    has_modes = bool(samples["num_modes"])
     rows = []
     for text, share in samples["per_condition"].items():
         modes = (
             f"{samples['num_modes'][text]} of {samples['num_modes_data'][text]}" if text in samples["num_modes"] else ""
         )
-        ratio = samples["variance_ratio"][text]
-        rows.append([text, _percent(share), modes, "" if ratio is None else f"{ratio:.2f}"])
+        ratio, of_data = samples["variance_ratio"][text], samples["per_condition_data"][text]
+        ends = [modes] * has_modes + ["" if ratio is None else f"{ratio:.2f}"]
+        rows.append([text, _percent(share), "" if of_data is None else _percent(of_data), *ends])
+    means = ["mean", _percent(samples["agreement"]), _percent(samples["judge_accuracy"])]
     print_table(
         f"{samples['num_per_condition']} samples from noise given each condition",
-        ["given", "as asked", "modes", "variance / data"],
-        [*rows, ["mean", _percent(samples["agreement"]), "", ""]],
-        caption=f"judged by: {samples['judge']}, itself {_percent(samples['judge_accuracy'])} right on the test rows",
+        ["given", "as asked", "of data", *["modes"] * has_modes, "variance"],
+        [*rows, [*means, *[""] * has_modes, ""]],
+        caption=f"judged by: {samples['judge']}, itself {_percent(samples['judge_accuracy'])} right on the test rows "
+        "(of data); variance: over that of data",
+    )
+    if samples["nearest"] is not None:
+        _print_nearest({**samples["nearest_per_condition"], "all": samples["nearest"]})
+    if samples["placement"] is not None:
+        _print_placement(samples["placement"], samples["placement_data"])
+    if samples["frechet"] is not None:
+        frechet = samples["frechet"]
+        typer.echo(
+            f"Frechet distance in {frechet['features']}: samples {frechet['samples']:.4g}, data {frechet['data']:.4g} "
+            f"({frechet['num_rows']} rows each)"
+        )
+
+
+def _print_nearest(nearest: Mapping[str, Mapping[str, float] | None]) -> None:
+    keys = ("training", "training_data", "other", "other_data")
+    print_table(
+        "median distance to the nearest training row of the condition, and to the nearest of one another",
+        ["given", "to training", "(test rows)", "to one another", "(test rows)"],
+        [[text, *("" if of is None else f"{of[key]:.3f}" for key in keys)] for text, of in nearest.items()],
+        caption="Euclidean, with the noise of the data; as many test rows as samples",
+    )
+
+
+def _print_placement(samples: Mapping[str, Any], data: Mapping[str, Any]) -> None:
+    print_table(
+        "samples given every variable: the bin of the centre, and the bin that was asked for",
+        ["", "as asked", "within one", "(test rows)", "(within one)"],
+        [
+            [name, *(_percent(of[key][name]) for of in (samples, data) for key in ("exact", "within_one"))]
+            for name in samples["exact"]
+        ],
+    )
+
+
+def _print_separation(areas: Mapping[str, Mapping[str, float]]) -> None:
+    kinds = list(next(iter(areas.values())))
+    print_table(
+        "AUROC of the test rows against other images",
+        ["score", *kinds],
+        [[SCORES[score], *(f"{of[kind]:.4f}" for kind in kinds)] for score, of in areas.items()],
+        caption="1: test rows always score higher; .5: the score says nothing; 0: test rows always score lower",
     )
 
 

@@ -73,14 +73,20 @@ class ArrayDataset:
         num_rows = len(next(iter(self.train.values())))
         rows = (uniform(torch.empty(num, dtype=torch.float64), generator) * num_rows).long().numpy()
         values = {name: torch.from_numpy(array[rows]) for name, array in self.train.items()}
-        return self.space.encode(self._dequantised(values, generator))[0]
+        return self.space.encode(self.dequantise(values, generator))[0]
 
     def test(self) -> dict[str, Tensor]:
         """The test rows, dequantised with the same noise each time."""
         values = {name: torch.tensor(array) for name, array in self.held_out.items()}
-        return self._dequantised(values, torch.Generator().manual_seed(0))
+        return self.dequantise(values, torch.Generator().manual_seed(0))
 
-    def _dequantised(self, values: Mapping[str, Tensor], generator: Generator) -> dict[str, Tensor]:
+    def dequantise(self, values: Mapping[str, Tensor], generator: Generator) -> dict[str, Tensor]:
+        """Turns grey levels into reals with fresh noise, as in every batch; labels stay as they are.
+
+        Args:
+            values: the images, grey levels 0 .. white, and any other blocks.
+            generator: source of the noise.
+        """
         dequantised = dict(values)
         for name in self.space.continuous:
             signal = values[name].to(torch.get_default_dtype()) / self.white
