@@ -12,7 +12,19 @@ ROOT = Path(jointebm.__file__).parent
 # From the top down. A module imports from layers below its own, and from its own; parts that share a line do not meet.
 LAYERS: list[list[set[str]]] = [
     [{"cli", "recipes", "runs", "judge", "plots"}],  # shell
-    [{"models", "checkpoint", "divergence", "training", "conditioning", "conditions", "evaluation"}],  # work
+    [
+        {
+            "models",
+            "checkpoint",
+            "chains",
+            "divergence",
+            "training",
+            "conditioning",
+            "conditions",
+            "evaluation",
+            "outliers",
+        }
+    ],  # work
     [{"sampling", "buffer", "objectives", "exact", "testing"}],  # chains
     [{"kernels"}, {"energies"}, {"data"}],  # parts
     [{"config", "interrupts", "draws", "transforms", "blocks", "spaces", "noise", "untrusted", "weights"}],  # ground

@@ -17,11 +17,14 @@ import pytest
 import torch
 
 import jointebm
-from jointebm import load, predict, recipes
+from jointebm import Categorical, Continuous, Space, checkpoint, load, predict, recipes
+from jointebm.checkpoint import Checkpoint
 from jointebm.cli import main
 from jointebm.cli.files import new_file
 from jointebm.cli.progress import StepProgress
-from jointebm.data import DATASETS, Dataset, Toy, digits
+from jointebm.data import DATASETS, ArrayDataset, Dataset, Toy, digits
+from jointebm.data.dsprites import chosen_latents, halved, render
+from jointebm.energies import ConcatSpec, MLPSpec
 from jointebm.evaluation import evaluate_model
 from jointebm.judge import ImageClassifier
 
@@ -220,7 +223,62 @@ def test_evaluate_judges_samples_of_images_by_a_classifier(digits_model: Path, m
     report = run("evaluate", digits_model, "--samples", 3, "--methods", "exact", "--json").json
     assert report["rows"] == 359 and report["samples"]["judge"] == "image classifier"
     assert list(report["samples"]["per_condition"]) == [f"digit = {label}" for label in range(10)]
-    assert all(ratio > 0 for ratio in report["samples"]["variance_ratio"].values())
+    samples = report["samples"]
+    assert all(ratio > 0 for ratio in samples["variance_ratio"].values())
+    assert samples["nearest"]["num_rows"] == 30 and len(samples["nearest_per_condition"]) == 10
+    assert samples["frechet"]["samples"] > 0 and "not FID" in samples["frechet"]["features"]
+    assert samples["placement"] is None
+    table = run("evaluate", digits_model, "--samples", 3, "--methods", "exact").out
+    assert "to one another" in table and "Frechet distance in 64 features of our own small classifier" in table
+
+
+def test_evaluate_places_the_samples_of_sprites(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    latents = chosen_latents()[::97]
+    rows = {"image": halved(render(latents)), "horizontal": latents[:, 4] // 2, "vertical": latents[:, 5] // 2}
+    rows = {name: value.astype(np.uint8) for name, value in rows.items()}
+    space = Space(image=Continuous((32, 32)), horizontal=Categorical(16), vertical=Categorical(16))
+    data = ArrayDataset("dsprites-some", space, rows, rows, white=4, noise_width=0.0, noise_sd=0.1)
+    monkeypatch.setitem(DATASETS, "dsprites-some", lambda data_dir: data)  # noqa: ARG005
+    config = jointebm.ModelConfig(
+        name="t",
+        data="dsprites-some",
+        space=space.config,
+        energy=ConcatSpec(net=MLPSpec(hidden=(4,))),
+        kernel=jointebm.KernelSpec(discrete="gibbs", step_size=0.1),
+        num_steps=1,
+    )
+    jointebm.Model(config).save(here / "model")
+    command = ("evaluate", "model", "--methods", "exact", "--rows", 3, "--samples", 1)
+    samples = run(*command, "--json").json["samples"]
+    assert samples["placement"].keys() == samples["placement_data"].keys() == {"exact", "within_one"}
+    assert samples["placement"]["exact"].keys() == {"horizontal", "vertical", "all"}
+    assert samples["placement_data"]["within_one"]["all"] == 1.0 and samples["judge_accuracy"] > 0.99
+    assert samples["frechet"] is None and len(samples["per_condition"]) == 32
+    table = run(*command).out
+    assert "judged by: centre of the sprite" in table and "within one" in table
+
+
+def test_evaluate_tells_other_images_from_the_data(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    images = np.zeros((6, 28, 28), dtype=np.uint8)
+    rows = {"image": images, "digit": np.zeros(6, dtype=np.uint8)}
+    space = Space(image=Continuous((28, 28)), digit=Categorical(10))
+    data = ArrayDataset("dark", space, rows, rows, white=255, noise_width=0.0, noise_sd=0.1)
+    monkeypatch.setitem(DATASETS, "dark", lambda data_dir: data)  # noqa: ARG005
+    monkeypatch.setattr("jointebm.outliers.fashion_images", lambda data_dir: images + 9)  # noqa: ARG005
+    config = jointebm.ModelConfig(
+        name="t",
+        data="dark",
+        space=space.config,
+        energy=ConcatSpec(net=MLPSpec(hidden=(4,))),
+        kernel=jointebm.KernelSpec(discrete="gibbs", step_size=0.1),
+    )
+    jointebm.Model(config).save(here / "model")
+    command = ("evaluate", "model", "--methods", "exact", "--ood")
+    areas = run(*command, "--json").json["ood_auroc"]
+    assert list(areas) == ["log_marginal", "confidence"]
+    assert all(0 <= area <= 1 for of in areas.values() for area in of.values())
+    table = run(*command).out
+    assert "AUROC of the test rows against other images" in table and "1: test rows always score higher" in table
 
 
 def test_data_names_the_folder_that_data_sets_are_opened_with(
@@ -353,19 +411,125 @@ def test_sample_without_out_prints_a_summary_and_writes_nothing(toy: Trained, he
     assert "5 samples after 4 steps" in result.out and "mean f" in result.out and "5 0" in result.out
 
 
-def test_ctrl_c_writes_what_is_there_and_says_how_far_it_came(
+def test_ctrl_c_without_out_prints_the_summary_of_the_steps_done(
     toy: Trained, here: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     interrupt_after(3, monkeypatch)
-    result = run("sample", toy.run, "--num", 2, "--steps", 50, "--out", "s.npz", "--json")
+    result = run("sample", toy.run, "--num", 2, "--steps", 50, "--json")
     assert result.code == 130 and result.err == (
-        "jointebm: interrupted after 3 of 50 steps; s.npz holds the chains as they were\n"
+        "jointebm: interrupted after 3 of 50 steps; nothing was to be written\n"
     )
-    assert result.json["interrupted"] and result.json["num_steps"] == 3
-    monkeypatch.undo()
-    monkeypatch.chdir(here)
-    assert run("sample", toy.run, "--num", 2, "--steps", 3, "--out", "three.npz").code == 0
-    assert (np.load("s.npz")["point"] == np.load("three.npz")["point"]).all()
+    assert result.json["interrupted"] and result.json["num_steps"] == 3 and list(here.iterdir()) == []
+
+
+@pytest.fixture
+def chains(toy: Trained, here: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The folder that a sampling run left when it was interrupted after 3 of 20 steps."""
+    with monkeypatch.context() as patch:
+        interrupt_after(3, patch)
+        result = run("sample", toy.run, "--num", 5, "--steps", 20, "--given", "left=1", "--out", "s.npz", "--json")
+    assert (result.code, result.json["interrupted"], result.json["num_steps"]) == (130, True, 3)
+    assert result.err == ("jointebm: interrupted after 3 of 20 steps; go on with: jointebm sample --resume s.chains\n")
+    assert [path.name for path in here.iterdir()] == ["s.chains"]
+    return Path("s.chains")
+
+
+@pytest.mark.parametrize("thin", [(), ("--thin", 3)])
+@pytest.mark.parametrize("every", [1, 7, 0])
+@pytest.mark.parametrize("stops", [(1,), (3, 4), (2, 6, 20)])
+def test_sample_resume_writes_what_the_uninterrupted_run_would_have_written(
+    stops: tuple[int, ...],
+    every: int,
+    thin: tuple[object, ...],
+    toy: Trained,
+    here: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    ask = ("sample", toy.run, "--num", 5, "--steps", 20, "--seed", 4, "--given", "left=1", *thin)
+    whole = run(*ask, "--out", "whole.npz", "--json")
+    words: tuple[object, ...] = (*ask, "--out", "s.npz")
+    for stop in stops:
+        with monkeypatch.context() as patch:
+            interrupt_after(stop, patch)
+            assert run(*words, "--checkpoint-every", every).code == 130
+        assert [path.name for path in (here / "s.chains").iterdir() if path.is_dir()] == [f"{stop:09d}"]
+        words = ("sample", "--resume", "s.chains")
+    resumed = run(*words, "--checkpoint-every", every, "--json")
+    assert resumed.code == 0, resumed.err
+    for ending in (".npz", ".png"):
+        assert (here / f"s{ending}").read_bytes() == (here / f"whole{ending}").read_bytes()
+    ignored = dict.fromkeys(("out", "picture", "model"))
+    assert resumed.json | ignored == whole.json | ignored
+    assert sorted(path.name for path in here.iterdir()) == ["s.npz", "s.png", "whole.npz", "whole.png"]
+
+
+def test_a_sampling_run_that_is_killed_goes_on_from_its_last_checkpoint(
+    toy: Trained, here: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What `kill -9` leaves: chains on disk, and nobody to hold the lock."""
+    ask = ("sample", toy.run, "--num", 5, "--steps", 20, "--seed", 4)
+    assert run(*ask, "--out", "whole.npz").code == 0
+    show = StepProgress.show
+
+    def dying(self: StepProgress, num_done: int, figures: str = "") -> None:
+        show(self, num_done, figures)
+        if num_done == 13:
+            raise RuntimeError("killed")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(StepProgress, "show", dying)
+        with pytest.raises(RuntimeError, match="killed"):
+            run(*ask, "--out", "s.npz", "--checkpoint-every", 5)
+    assert [path.name for path in (here / "s.chains").iterdir() if path.is_dir()] == ["000000010"]
+    assert run("sample", "--resume", "s.chains").code == 0
+    assert (here / "s.npz").read_bytes() == (here / "whole.npz").read_bytes()
+
+
+@pytest.mark.parametrize(
+    "words", ["TOY", "--seed 0", "--num 5", "--steps 20", "--given left=1", "--thin 1", "--out s.npz", "TOY --seed 3"]
+)
+def test_sample_resume_takes_nothing_that_defines_the_run(words: str, chains: Path) -> None:
+    before = snapshot(chains)
+    option = "MODEL" if "TOY" in words else words.split()[0]
+    assert_refused(run("sample", "--resume", chains, *words.split()), f"leave out {option}")
+    assert snapshot(chains) == before
+
+
+def test_sample_resume_refuses_changed_weights_and_what_is_no_chains(
+    toy: Trained, chains: Path, here: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patch:
+        patch.setattr("jointebm.cli.sample.weights_digest", lambda path: "0" * 64)  # noqa: ARG005
+        assert_refused(run("sample", "--resume", chains), "model.safetensors: is not what the chains in s.chains were")
+    assert_refused(run("sample", "--resume", "no.chains"), "no.chains: no such folder")
+    (here / "empty.chains").mkdir()
+    assert_refused(run("sample", "--resume", "empty.chains"), "empty.chains: holds no checkpoint", "sample anew")
+    checkpoint.write(here / "empty.chains", Checkpoint(1, {}, {"model": "m"}), keep=1)
+    assert_refused(run("sample", "--resume", "empty.chains"), "holds no chains of 'jointebm sample': ")
+    assert_refused(run("sample", toy.run, "--out", "s.npz"), "s.chains: exists; go on with it", "--resume s.chains")
+    assert_refused(run("sample"), "name a MODEL, or pass --resume FILE.chains")
+    with checkpoint.lock(chains / "lock"):
+        assert_refused(run("sample", "--resume", chains), "s.chains: another process is at work")
+    (here / "s.npz").touch()
+    assert_refused(run("sample", "--resume", chains), "s.npz: exists")
+
+
+def test_chains_that_do_not_fit_the_model_are_refused_in_a_line(chains: Path) -> None:
+    found = checkpoint.newest(chains).checkpoint
+    assert found is not None
+    for name, tensor in found.tensors.items():
+        for wrong in ({}, {name: torch.zeros(3, 3, 3)}, {name: tensor, "more": tensor}, {name: tensor.short()}):
+            tensors = {other: value for other, value in found.tensors.items() if other != name} | wrong
+            checkpoint.write(chains, found._replace(tensors=tensors), keep=1)
+            assert_refused(run("sample", "--resume", chains), "chains: ")
+
+
+def test_a_damaged_checkpoint_of_chains_is_refused_in_a_line(chains: Path) -> None:
+    file = chains / "000000003" / "state.safetensors"
+    content = bytearray(file.read_bytes())
+    content[-1] ^= 1
+    file.write_bytes(content)
+    assert_refused(run("sample", "--resume", chains), "state.safetensors: damaged", "nothing to go on from")
 
 
 def interrupt_after(num: int, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -520,8 +684,8 @@ WRONG: dict[str, tuple[str, list[str]]] = {
     "unknown option": ("train toy --sed 3", ["--sed", "--seed", "'jointebm train --help'"]),
     "no argument": ("evaluate", ["MODEL", "--help"]),
     "one argument too many": ("evaluate TOY again", ["again"]),
-    "unknown recipe": ("train nope", ["'nope'", "toy, toy_paper, digits"]),
-    "unknown recipe to show": ("recipes nope", ["'nope'", "toy, toy_paper, digits"]),
+    "unknown recipe": ("train nope", ["'nope'", "toy, digits, mnist, dsprites"]),
+    "unknown recipe to show": ("recipes nope", ["'nope'", "toy, digits, mnist, dsprites"]),
     "unknown key": ("train toy --set nope=1", ["nope", "num_iterations"]),
     "no value": ("train toy --set num_iterations", ["'num_iterations'", "key=value"]),
     "value of the wrong type": ("train toy --set num_iterations=many", ["num_iterations", "'many'", "integer"]),
@@ -541,6 +705,7 @@ WRONG: dict[str, tuple[str, list[str]]] = {
     "unknown pretrained model": ("sample pretrained:nope", ["pretrained:nope", "there are"]),
     "unknown decoder": ("evaluate TOY --methods exact,best", ["'best'", "sample, gibbs, exact"]),
     "more rows than there are": ("evaluate TOY --rows 61", ["--rows 61", "60 test rows"]),
+    "no images to compare with": ("evaluate TOY --ood", ["data 'toy'", "Fashion-MNIST", "28 x 28 pixels"]),
     "no samples": ("evaluate TOY --samples 0", ["--samples", "'0'", "from 1"]),
     "unknown block": ("sample TOY --given size=1", ["'size'", "'point', 'bottom', 'left', 'diagonal'"]),
     "label out of range": ("sample TOY --given left=2", ["'left'", "got label 2", "from 0 to 1"]),
@@ -662,12 +827,12 @@ def test_running_out_of_memory_is_one_line_and_a_bug_is_not_hidden(
 
     full = RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried to allocate 8 bytes")
     for error in (full, MemoryError()):
-        monkeypatch.setattr("jointebm.cli.sample.sample_model", failing(error))
+        monkeypatch.setattr("jointebm.cli.sample.start", failing(error))
         result = run("sample", toy.run)
         assert result.code == 1 and result.err == (
             "jointebm: error: there is not enough memory; ask for fewer samples, chains or rows at once\n"
         )
-    monkeypatch.setattr("jointebm.cli.sample.sample_model", failing(RuntimeError("a bug")))
+    monkeypatch.setattr("jointebm.cli.sample.start", failing(RuntimeError("a bug")))
     with pytest.raises(RuntimeError, match="a bug"):
         run("sample", toy.run)
 

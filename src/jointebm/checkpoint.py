@@ -5,27 +5,37 @@
     FOLDER/000001000/manifest.sha256      SHA-256 of the manifest
 
 A checkpoint is written to a hidden folder, flushed to the disk, and renamed; what a killed process leaves behind is swept
-away by the next one. Reading verifies every byte, and goes on to the checkpoint before if anything differs.
+away by the next one. Reading verifies every byte, and goes on to the checkpoint before if anything differs. A checkpoint
+that takes the place of one of the same iteration first sets that one aside as 000001000.old, so that at every moment the
+last one written is there to be read.
 """
 
 import fcntl
 import hashlib
 import json
 import os
+import re
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Annotated, Any, NamedTuple
 
+from pydantic import Field, ValidationError
 from safetensors import SafetensorError
 from safetensors.torch import load, save
 from torch import Tensor
 
-__all__ = ["Checkpoint", "Loaded", "lock", "newest", "write"]
+from jointebm.config import Config
+from jointebm.untrusted import quoted, read_json
+
+__all__ = ["Checkpoint", "Loaded", "flush_folder", "lock", "naming", "newest", "write", "write_flushed"]
 
 FORMAT = 1
 SCRATCH = ".writing-"
+NAME = re.compile(r"([0-9]{9,18})(\.old)?")
+MAX_MANIFEST = 1 << 22  # thousands of interventions; a checkpoint with a longer manifest is neither written nor read
+DIGEST_LENGTH = 65  # hexadecimal digits of SHA-256, and the end of the line
 
 
 class Checkpoint(NamedTuple):
@@ -54,18 +64,32 @@ class Loaded(NamedTuple):
     damaged: tuple[str, ...]
 
 
+class _File(Config):
+    bytes: int
+    sha256: str
+
+
+class _Manifest(Config):
+    """What `manifest.json` holds."""
+
+    format: int
+    iteration: Annotated[int, Field(ge=0)]
+    files: dict[str, _File]
+    plain: dict[str, Any]
+
+
 def write(folder: Path, checkpoint: Checkpoint, *, keep: int) -> Path:
     """Writes a checkpoint and then removes all but the newest `keep`.
 
-    Whatever happens on the way (a full disk, a killed process), older checkpoints stay as they are.
+    Whatever happens on the way (a full disk, a killed process), the checkpoint that was written last can be read.
 
     Args:
-        folder: holds the checkpoints of one run; made if need be.
+        folder: holds the checkpoints of one run; made if need be, but not what it lies in.
         checkpoint: what to write; it takes the place of those of the same iteration and later.
         keep: number of checkpoints to keep, >= 1.
 
     Raises:
-        OSError: the disk is full, or the folder is read-only or gone.
+        OSError: the disk is full, or the folder is read-only or gone; names the file.
 
     Example:
         >>> import tempfile, torch
@@ -75,35 +99,29 @@ def write(folder: Path, checkpoint: Checkpoint, *, keep: int) -> Path:
         >>> sorted(path.name for path in folder.iterdir())
         ['000000002', '000000003']
     """
-    folder.mkdir(parents=True, exist_ok=True)
+    if not folder.is_dir():
+        folder.mkdir()
+        flush_folder(folder.parent)
     _sweep(folder)
     path = folder / f"{checkpoint.iteration:09d}"
     scratch = folder / f"{SCRATCH}{path.name}"
     scratch.mkdir()
     try:
-        tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in checkpoint.tensors.items()}
-        content = save(tensors)
-        manifest = {
-            "format": FORMAT,
-            "iteration": checkpoint.iteration,
-            "files": {"state.safetensors": {"bytes": len(content), "sha256": _digest(content)}},
-            "plain": checkpoint.plain,
-        }
-        text = (json.dumps(manifest, indent=1) + "\n").encode()
-        _write_flushed(scratch / "state.safetensors", content)
-        _write_flushed(scratch / "manifest.json", text)
-        _write_flushed(scratch / "manifest.sha256", (_digest(text) + "\n").encode())
-        _flush_folder(scratch)
-        for later in _listed(folder):
-            if int(later.name) >= checkpoint.iteration:  # damaged, or the run would not be back before it
-                shutil.rmtree(later)
+        _fill(scratch, checkpoint)
+        if path.exists():
+            path.rename(_aside(path))
         scratch.rename(path)
-        _flush_folder(folder)
+        flush_folder(folder)
     except BaseException:
         shutil.rmtree(scratch, ignore_errors=True)
+        if _aside(path).exists() and not path.exists():
+            _aside(path).rename(path)
         raise
-    for old in _listed(folder)[keep:]:
-        shutil.rmtree(old)
+    others = [other for other in _listed(folder) if other != path]
+    older = [other for other in others if _iteration_of(other) < checkpoint.iteration]
+    for other in others:
+        if other not in older[: keep - 1]:  # damaged, or the run went back before it, or old
+            _remove(other)
     return path
 
 
@@ -118,7 +136,7 @@ def newest(folder: Path) -> Loaded:
         try:
             return Loaded(_read(path), tuple(damaged))
         except (OSError, ValueError) as error:
-            damaged.append(str(error))
+            damaged.append(quoted(error))
     return Loaded(None, tuple(damaged))
 
 
@@ -136,57 +154,151 @@ def lock(path: Path) -> Iterator[None]:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             raise BlockingIOError(
-                f"{path.parent}: another process is training this run; wait for it or end it"
+                f"{path.parent}: another process is at work on this run; wait for it or end it"
             ) from None
         yield
 
 
-def _read(path: Path) -> Checkpoint:
-    """Reads one checkpoint; raises ValueError if it is not intact."""
-    text = (path / "manifest.json").read_bytes()
-    if (path / "manifest.sha256").read_bytes() != (_digest(text) + "\n").encode():
-        raise ValueError(f"{path / 'manifest.json'}: damaged: it does not have the SHA-256 in manifest.sha256")
-    manifest = json.loads(text)
-    if manifest["format"] != FORMAT:
-        raise ValueError(f"{path / 'manifest.json'}: format {manifest['format']}; this version reads format {FORMAT}")
-    for name, expected in manifest["files"].items():
-        size = (path / name).stat().st_size
-        if size != expected["bytes"]:
-            raise ValueError(f"{path / name}: damaged: {size} bytes, expected {expected['bytes']}")
-        content = (path / name).read_bytes()
-        if _digest(content) != expected["sha256"]:
-            raise ValueError(f"{path / name}: damaged: it does not have the SHA-256 in the manifest")
-    try:
-        tensors = load(content)
-    except SafetensorError as error:
-        raise ValueError(f"{path / name}: {error}") from None
-    return Checkpoint(manifest["iteration"], tensors, manifest["plain"])
+def write_flushed(path: Path, content: bytes) -> None:
+    """Writes a file that must not exist, and waits until the disk has it.
 
-
-def _listed(folder: Path) -> list[Path]:
-    """Finished checkpoints, the newest first."""
-    return sorted((path for path in folder.iterdir() if path.name.isdigit()), reverse=True)
-
-
-def _sweep(folder: Path) -> None:
-    """Removes what killed processes left half-written."""
-    for path in folder.glob(f"{SCRATCH}*"):
-        shutil.rmtree(path)
-
-
-def _write_flushed(path: Path, content: bytes) -> None:
-    with path.open("xb") as file:
-        file.write(content)
-        file.flush()
+    Raises:
+        OSError: it cannot be written; names the file.
+    """
+    with naming(path), path.open("xb", buffering=0) as file:
+        rest = memoryview(content)
+        while rest:
+            rest = rest[file.write(rest) :]
         os.fsync(file.fileno())
 
 
-def _flush_folder(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
+def flush_folder(path: Path) -> None:
+    """Waits until the disk knows the names in a folder."""
+    with naming(path):
+        descriptor = os.open(path, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
+
+@contextmanager
+def naming(path: Path) -> Iterator[None]:
+    """Gives an error of the operating system the name of the file, which writing itself does not know."""
     try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+        yield
+    except OSError as error:
+        if error.filename is None:
+            error.filename = str(path)
+        raise
+
+
+def _fill(scratch: Path, checkpoint: Checkpoint) -> None:
+    """Writes the three files."""
+    content = save(_apart(checkpoint.tensors))
+    manifest = {
+        "format": FORMAT,
+        "iteration": checkpoint.iteration,
+        "files": {"state.safetensors": {"bytes": len(content), "sha256": _digest(content)}},
+        "plain": checkpoint.plain,
+    }
+    text = (json.dumps(manifest, indent=1, allow_nan=False) + "\n").encode()
+    if len(text) > MAX_MANIFEST:
+        raise ValueError(
+            f"{scratch / 'manifest.json'}: would have {len(text)} bytes, at most {MAX_MANIFEST} can be read again; put what "
+            "is large into tensors"
+        )
+    write_flushed(scratch / "state.safetensors", content)
+    write_flushed(scratch / "manifest.json", text)
+    write_flushed(scratch / "manifest.sha256", (_digest(text) + "\n").encode())
+    flush_folder(scratch)
+
+
+def _apart(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Tensors as safetensors takes them: contiguous, and none that shares its memory with another."""
+    apart: dict[str, Tensor] = {}
+    seen = set()
+    for name, tensor in tensors.items():
+        plain = tensor.detach().cpu().contiguous()
+        place = plain.untyped_storage().data_ptr()
+        apart[name] = plain.clone() if place in seen else plain
+        seen.add(place)
+    return apart
+
+
+def _read(path: Path) -> Checkpoint:
+    """Reads one checkpoint; raises ValueError or OSError if it is not intact."""
+    for name in ("manifest.sha256", "manifest.json", "state.safetensors"):
+        if not (path / name).is_file():
+            raise ValueError(f"{path / name}: damaged: no such file")
+    text = _start(path / "manifest.json", MAX_MANIFEST + 1)
+    if _start(path / "manifest.sha256", DIGEST_LENGTH + 1) != (_digest(text) + "\n").encode():
+        raise ValueError(f"{path / 'manifest.json'}: damaged: it does not have the SHA-256 in manifest.sha256")
+    manifest = _read_manifest(path / "manifest.json")
+    if manifest.iteration != _iteration_of(path):
+        raise ValueError(f"{path / 'manifest.json'}: damaged: it is that of iteration {manifest.iteration}")
+    file, expected = path / "state.safetensors", manifest.files["state.safetensors"]
+    size = file.stat().st_size
+    if size != expected.bytes:
+        raise ValueError(f"{file}: damaged: {size} bytes, expected {expected.bytes}")
+    content = file.read_bytes()
+    if _digest(content) != expected.sha256:
+        raise ValueError(f"{file}: damaged: it does not have the SHA-256 in the manifest")
+    try:
+        tensors = load(content)
+    except SafetensorError as error:
+        raise ValueError(f"{file}: damaged: {error}") from None
+    return Checkpoint(manifest.iteration, tensors, manifest.plain)
+
+
+def _read_manifest(path: Path) -> _Manifest:
+    parsed = read_json(path, "the manifest of a checkpoint", max_bytes=MAX_MANIFEST)
+    if parsed.get("format") != FORMAT:
+        raise ValueError(f"{path}: format {quoted(parsed.get('format'))}; this version reads format {FORMAT}")
+    try:
+        manifest = _Manifest.model_validate(parsed)
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_context=False, include_input=False)[0]
+        reason = f"{'.'.join(map(str, first['loc']))}: {first['msg']}"
+        raise ValueError(f"{path}: not the manifest of a checkpoint: {quoted(reason)}") from None
+    if list(manifest.files) != ["state.safetensors"]:
+        raise ValueError(f"{path}: not the manifest of a checkpoint: files: expected 'state.safetensors' alone")
+    return manifest
+
+
+def _start(path: Path, num_bytes: int) -> bytes:
+    with path.open("rb") as file:
+        return file.read(num_bytes)
+
+
+def _listed(folder: Path) -> list[Path]:
+    """Finished checkpoints, the newest first; one that was set aside comes after the one that took its place."""
+    found = [path for path in folder.iterdir() if NAME.fullmatch(path.name) and path.is_dir() and not path.is_symlink()]
+    return sorted(found, key=lambda path: (_iteration_of(path), path.suffix != ".old"), reverse=True)
+
+
+def _iteration_of(path: Path) -> int:
+    return int(path.name.removesuffix(".old"))
+
+
+def _aside(path: Path) -> Path:
+    return path.with_name(f"{path.name}.old")
+
+
+def _remove(path: Path) -> None:
+    """Removes a checkpoint: at no moment is a part of it to be seen."""
+    scratch = path.with_name(f"{SCRATCH}{path.name}-removed")
+    path.rename(scratch)
+    shutil.rmtree(scratch)
+
+
+def _sweep(folder: Path) -> None:
+    """Removes what killed processes left half-written, half-removed, or aside."""
+    for path in folder.glob(f"{SCRATCH}*"):
+        shutil.rmtree(path)
+    for path in folder.glob("*.old"):
+        if path.with_suffix("").exists():
+            _remove(path)
 
 
 def _digest(content: bytes) -> str:

@@ -5,6 +5,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
+from typing import Any
 
 __all__ = ["Terminated", "held_back", "raise_on_terminate"]
 
@@ -20,14 +21,16 @@ class Pending:
 
     def __init__(self) -> None:
         self.reason: KeyboardInterrupt | None = None  # what `check` raises
+        self.raised = False
 
     def note(self, number: int, frame: FrameType | None) -> None:  # noqa: ARG002  # the form of a signal handler
         """Takes a signal."""
-        self.reason = KeyboardInterrupt() if number == signal.SIGINT else Terminated()
+        self.reason, self.raised = KeyboardInterrupt() if number == signal.SIGINT else Terminated(), False
 
     def check(self) -> None:
         """Raises KeyboardInterrupt after Ctrl-C and `Terminated` after SIGTERM, and nothing if none came."""
         if self.reason is not None:
+            self.raised = True
             raise self.reason
 
 
@@ -35,6 +38,7 @@ class Pending:
 def held_back() -> Iterator[Pending]:
     """Notes Ctrl-C and SIGTERM instead of raising them in the midst of a statement; whoever works looks with `check`.
 
+    What came after the last look is raised when the block has ended, so that no signal is lost.
     Signals arrive in the main thread only; in another, nothing is held back, and nothing needs to be.
 
     Example:
@@ -50,12 +54,16 @@ def held_back() -> Iterator[Pending]:
     if threading.current_thread() is not threading.main_thread():
         yield pending
         return
-    previous = [signal.signal(number, pending.note) for number in SIGNALS]
+    previous: dict[signal.Signals, Any] = {}
     try:
+        for number in SIGNALS:
+            previous[number] = signal.signal(number, pending.note)
         yield pending
     finally:
-        for number, handler in zip(SIGNALS, previous, strict=True):
+        for number, handler in previous.items():
             signal.signal(number, handler)
+    if not pending.raised:
+        pending.check()
 
 
 @contextmanager

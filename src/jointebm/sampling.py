@@ -4,6 +4,7 @@ Legend: N chains, T kept states.
 """
 
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 import torch
@@ -26,7 +27,7 @@ from jointebm.kernels import (
 from jointebm.noise import Noise
 from jointebm.spaces import Mask, Position, Space, Values
 
-__all__ = ["Samples", "Trajectory", "run_chain", "sample", "sample_trajectory"]
+__all__ = ["Samples", "Sampling", "Trajectory", "run_chain", "sample", "sample_trajectory", "start"]
 
 
 class Samples(NamedTuple):
@@ -119,18 +120,9 @@ def sample(
         >>> bool(abs(samples.values["x"].mean() - 4) < 0.2)
         True
     """
-    return _run(
-        log_density,
-        space,
-        kernel,
-        num_chains,
-        num_steps,
-        given,
-        init,
-        generator,
-        progress,
-        keep=_forget,
-    )
+    _check_counts(num_chains, num_steps)
+    sampling = start(log_density, space, kernel, num_chains=num_chains, given=given, init=init, generator=generator)
+    return sampling.samples(sampling.run(num_steps, progress))
 
 
 def sample_trajectory(
@@ -165,35 +157,25 @@ def sample_trajectory(
     """
     if thin < 1:
         raise ValueError(f"sample_trajectory: thin must be >= 1, got {thin}")
-    kept: list[Chain] = []
-
-    def keep(step: int, chain: Chain) -> None:
-        if step % thin == 0:
-            kept.append(chain._replace(score=None, encoding=None))
-
-    samples = _run(log_density, space, kernel, num_chains, num_steps, given, init, generator, progress, keep=keep)
-    if not kept:
-        empty = {name: value[None][:0] for name, value in samples.values.items()}
-        return Trajectory(empty, samples.chain.f[None][:0], samples)
-    decoded = [space.decode(chain.position) for chain in kept]
-    values = {name: torch.stack([value[name] for value in decoded]) for name in space}
-    return Trajectory(values, torch.stack([chain.f for chain in kept]), samples)
+    _check_counts(num_chains, num_steps)
+    sampling = start(
+        log_density, space, kernel, num_chains=num_chains, given=given, init=init, generator=generator, thin=thin
+    )
+    return sampling.trajectory(sampling.run(num_steps, progress))
 
 
-def _run(
+def start(
     log_density: LogDensity,
     space: Space,
     kernel: Kernel,
+    *,
     num_chains: int,
-    num_steps: int,
     given: Values | None,
     init: Position | Noise | None,
     generator: Generator,
-    progress: Callable[[int], object] | None,
-    keep: Callable[[int, Chain], None],
-) -> Samples:
-    if num_chains < 1 or num_steps < 0:
-        raise ValueError(f"sample: needs num_chains >= 1 and num_steps >= 0, got {num_chains} and {num_steps}")
+    thin: int | None = None,
+) -> "Sampling":
+    """Chains at their start, with the given values clamped; the arguments are those of `sample_trajectory`."""
     if isinstance(init, Noise):
         init = init.draw(num_chains, generator=generator)
     check_kernel(kernel, space)
@@ -208,26 +190,82 @@ def _run(
     )
     chain = evaluate(log_density, position, with_score=kernel.uses_score)
     check_finite(chain, space, "at the start of the chains")
-    accept_probs: list[Tensor] = []
-    interrupted = False
-    steps = run_chain(log_density, kernel, chain, free=free, generator=generator)
-    try:
-        for step in range(1, num_steps + 1):
-            chain, infos = next(steps)
-            accept_probs.append(torch.stack([info.accept_prob.mean() for info in infos]))
-            keep(step, chain)
-            if progress is not None:
-                progress(step)
-    except KeyboardInterrupt:
-        interrupted = True
-    check_finite(chain, space, f"after {len(accept_probs)} steps")
-    accept_rate = torch.stack(accept_probs).mean(dim=0) if accept_probs else torch.empty(0)
-    if not bool(accept_rate.isfinite().all()):
-        raise FloatingPointError(
-            f"log-density: was not a number at some proposal within {len(accept_probs)} steps. Try a smaller step size, "
-            "or check the log-density for overflow"
-        )
-    return Samples(space.decode(chain.position), chain, tuple(accept_rate.tolist()), len(accept_probs), interrupted)
+    return Sampling(log_density, space, kernel, chain, free, generator, thin)
+
+
+@dataclass
+class Sampling:
+    """Chains on their way: with the state of the generator, all that decides what happens next, and what came so far.
+
+    Args:
+        log_density: f.
+        space: the blocks.
+        kernel: what moves the chains.
+        chain: where they are.
+        free: what may move.
+        generator: source of all draws.
+        thin: keep the state after every `thin`-th step; None keeps none.
+        kept: those states, without score.
+        accept_probs: of each step done, the mean accept_prob of each kernel of the cycle.
+    """
+
+    log_density: LogDensity
+    space: Space
+    kernel: Kernel
+    chain: Chain
+    free: Mask
+    generator: Generator
+    thin: int | None
+    kept: list[Chain] = field(default_factory=list)
+    accept_probs: list[Tensor] = field(default_factory=list)
+
+    def run(self, num_steps: int, progress: Callable[[int], object] | None = None) -> bool:
+        """Goes on until so many steps are done in all, and says whether Ctrl-C came before.
+
+        Args:
+            num_steps: steps in all.
+            progress: called with the number of steps done after each step.
+        """
+        steps = run_chain(self.log_density, self.kernel, self.chain, free=self.free, generator=self.generator)
+        try:
+            for step in range(len(self.accept_probs) + 1, num_steps + 1):
+                self.chain, infos = next(steps)
+                self.accept_probs.append(torch.stack([info.accept_prob.mean() for info in infos]))
+                if self.thin is not None and step % self.thin == 0:
+                    self.kept.append(self.chain._replace(score=None, encoding=None))
+                if progress is not None:
+                    progress(step)
+        except KeyboardInterrupt:
+            return True
+        return False
+
+    def samples(self, interrupted: bool) -> Samples:
+        """Where the chains are; raises FloatingPointError if they or their acceptance are not finite."""
+        num_steps = len(self.accept_probs)
+        check_finite(self.chain, self.space, f"after {num_steps} steps")
+        accept_rate = torch.stack(self.accept_probs).mean(dim=0) if self.accept_probs else torch.empty(0)
+        if not bool(accept_rate.isfinite().all()):
+            raise FloatingPointError(
+                f"log-density: was not a number at some proposal within {num_steps} steps. Try a smaller step size, "
+                "or check the log-density for overflow"
+            )
+        values = self.space.decode(self.chain.position)
+        return Samples(values, self.chain, tuple(accept_rate.tolist()), num_steps, interrupted)
+
+    def trajectory(self, interrupted: bool) -> Trajectory:
+        """What was kept of the way, and where the chains are."""
+        samples = self.samples(interrupted)
+        if not self.kept:
+            empty = {name: value[None][:0] for name, value in samples.values.items()}
+            return Trajectory(empty, samples.chain.f[None][:0], samples)
+        decoded = [self.space.decode(chain.position) for chain in self.kept]
+        values = {name: torch.stack([value[name] for value in decoded]) for name in self.space}
+        return Trajectory(values, torch.stack([chain.f for chain in self.kept]), samples)
+
+
+def _check_counts(num_chains: int, num_steps: int) -> None:
+    if num_chains < 1 or num_steps < 0:
+        raise ValueError(f"sample: needs num_chains >= 1 and num_steps >= 0, got {num_chains} and {num_steps}")
 
 
 def check_kernel(kernel: Kernel, space: Space) -> None:
@@ -281,10 +319,6 @@ def finite_rows(chain: Chain) -> Tensor:
     """Which rows have a finite position and f, bool (N,)."""
     entries = [value.reshape(len(chain.f), -1).isfinite().all(dim=1) for value in chain.position.values()]
     return torch.stack([chain.f.isfinite(), *entries]).all(dim=0)
-
-
-def _forget(step: int, chain: Chain) -> None:
-    """Keeps nothing of the way."""
 
 
 def _flat(info: Any) -> tuple[Info, ...]:

@@ -22,12 +22,13 @@ def quoted(content: object) -> str:
     return text if len(text) <= MAX_QUOTED else f"{text[:MAX_QUOTED]}..."
 
 
-def read_json(path: Path, what: str) -> dict[str, Any]:
+def read_json(path: Path, what: str, *, max_bytes: int = MAX_JSON) -> dict[str, Any]:
     """Reads a JSON object that every parser would read alike: no key twice, no NaN, not nested too deeply.
 
     Args:
         path: the file.
         what: what it should be, for the message, such as "a model configuration".
+        max_bytes: a longer file is refused before it is parsed.
 
     Raises:
         OSError: the file cannot be read.
@@ -35,9 +36,9 @@ def read_json(path: Path, what: str) -> dict[str, Any]:
     """
     try:
         with path.open("rb") as file:
-            content = file.read(MAX_JSON + 1)
-        if len(content) > MAX_JSON:
-            raise ValueError(f"longer than {MAX_JSON} bytes")
+            content = file.read(max_bytes + 1)
+        if len(content) > max_bytes:
+            raise ValueError(f"longer than {max_bytes} bytes")
         parsed = json.loads(content.decode(), object_pairs_hook=_unique, parse_constant=_refuse_constant)
         if not isinstance(parsed, dict):
             raise ValueError(f"expected an object in braces, got {type(parsed).__name__}")

@@ -1,6 +1,8 @@
 """`jointebm sample`: any variables given any others."""
 
-from collections.abc import Mapping
+import shutil
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -9,25 +11,49 @@ import torch
 import typer
 from torch import Tensor
 
+from jointebm.chains import SamplingConfig, read_chains, restore_chains, weights_digest, write_chains
+from jointebm.checkpoint import flush_folder, lock
 from jointebm.cli.console import Interrupted, named_rates, print_json, print_table, say, write_rates
 from jointebm.cli.files import check_new, new_file, open_model
-from jointebm.cli.given import Given, parse_given
-from jointebm.cli.options import Json, ModelName, Seed, Threads, whole_number
+from jointebm.cli.given import parse_given
+from jointebm.cli.options import Json, Seed, Threads, whole_number
 from jointebm.cli.progress import StepProgress
 from jointebm.conditions import variable_names
 from jointebm.interrupts import Pending, held_back
 from jointebm.models import Model
-from jointebm.sampling import Samples, sample_trajectory
-from jointebm.sampling import sample as sample_model
+from jointebm.sampling import Samples, Sampling, start
 
 __all__ = ["sample"]
 
 NUM_SAMPLES = 64
+DEFINING = (
+    "model",
+    "given",
+    "num",
+    "steps",
+    "thin",
+    "out",
+    "seed",
+)  # the run; what else there is may change in between
 
 
 def sample(
-    model: ModelName,
+    context: typer.Context,
+    model: Annotated[
+        str | None,
+        typer.Argument(
+            metavar="MODEL",
+            help="A model folder, a run folder, or pretrained:NAME. Left out with --resume.",
+            show_default=False,
+        ),
+    ] = None,
     *,
+    resume: Annotated[
+        Path | None,
+        typer.Option(
+            "--resume", metavar="FILE.chains", help="Go on with an interrupted run, from where its chains were."
+        ),
+    ] = None,
     given: Annotated[
         list[str] | None,
         typer.Option(
@@ -66,77 +92,207 @@ def sample(
         typer.Option("--out", metavar="FILE.npz", help="Write one array per block there, and a picture to FILE.png."),
     ] = None,
     seed: Seed = 0,
+    checkpoint_every: Annotated[
+        int,
+        typer.Option(
+            "--checkpoint-every",
+            parser=whole_number(0),
+            metavar="N",
+            help="With --out, write FILE.chains after every N steps; 0 only when interrupted.",
+        ),
+    ] = 1000,
     threads: Threads = None,  # noqa: ARG001  # its callback sets them
     as_json: Json = False,
 ) -> None:
     """Samples any variables of a model given any others, and prints a summary.
 
-    Ctrl-C and SIGTERM keep what there is: it is written, and the exit code is 130 or 143.
+    Ctrl-C and SIGTERM finish the step. With --out, the chains then are in FILE.chains, and --resume goes on with them, bit
+    for bit as if nothing had been; the exit code is 130 or 143.
     """
-    path, opened = open_model(model)
+    with held_back() as pending:  # a step that has begun is finished, and so is a file
+        if resume is not None:
+            named = [name for name in DEFINING if _is_set(context, name)]
+            if named:
+                raise ValueError(
+                    f"--resume goes on with a run as it was begun; leave out {', '.join(map(_as_option, named))}"
+                )
+            summary = _resumed(resume, checkpoint_every, pending)
+        elif model is None:
+            raise ValueError("sample: name a MODEL, or pass --resume FILE.chains")
+        else:
+            summary = _begun(model, given or [], num, steps, thin, seed, out, checkpoint_every, pending)
+        interrupted = summary.pop("message", None)
+        if as_json:
+            print_json(summary)
+        else:
+            _print_summary(summary)
+        if interrupted is not None:
+            pending.raised = True
+            raise Interrupted(pending.reason or KeyboardInterrupt(), interrupted)
+
+
+def _is_set(context: typer.Context, name: str) -> bool:
+    source = context.get_parameter_source(name)
+    return source is not None and source.name == "COMMANDLINE"
+
+
+def _as_option(name: str) -> str:
+    return "MODEL" if name == "model" else f"--{name}"
+
+
+def _begun(
+    name: str,
+    given: list[str],
+    num: int | None,
+    steps: int | None,
+    thin: int | None,
+    seed: int,
+    out: Path | None,
+    checkpoint_every: int,
+    pending: Pending,
+) -> dict[str, Any]:
+    """Samples from noise; returns what is to be printed."""
+    path, model = open_model(name)
     if out is not None:
         check_new(out, ".npz")
         check_new(out.with_suffix(".png"))
-    held = parse_given(given or [], opened.space)
-    num_steps = opened.config.num_steps if steps is None else steps
+        _check_no_chains(_chains_of(out))
+    held = parse_given(given, model.space)
+    num_steps = model.config.num_steps if steps is None else steps
     if thin is not None and thin > num_steps:
         raise ValueError(f"--thin {thin}: keeps none of {num_steps} steps; choose at most that, or more --steps")
     if None not in (num, held.num_rows) and num != held.num_rows:
         raise ValueError(f"--num {num}: --given holds {held.num_rows} rows; leave --num out, or give one row for all")
-    with held_back() as pending:  # a step that has begun is finished
-        samples, kept = _run(opened, held, num or held.num_rows or NUM_SAMPLES, num_steps, thin, seed, pending)
-    summary = {"model": str(path), **_summary(opened, samples)}
-    if out is not None:
-        summary |= {"out": str(out), "picture": _write(opened, samples, kept, out, ", ".join(given or []))}
-    if as_json:
-        print_json(summary)
-    else:
-        _print_summary(summary)
-    if samples.interrupted:
-        raise Interrupted(
-            pending.reason or KeyboardInterrupt(),
-            f"interrupted after {samples.num_steps} of {num_steps} steps; "
-            + ("nothing was to be written" if out is None else f"{out} holds the chains as they were"),
-        )
+    sampling = start(
+        model,
+        model.space,
+        model.kernel,
+        num_chains=num or held.num_rows or NUM_SAMPLES,
+        given=held.values,
+        init=model.noise,
+        generator=torch.Generator().manual_seed(seed),
+        thin=thin,
+    )
+    if out is None:
+        interrupted = _run(sampling, num_steps, lambda: None, 0, pending)
+        summary = {"model": str(path), **_summary(model, sampling.samples(interrupted))}
+        return summary | (_interruption(sampling, num_steps, "nothing was to be written") if interrupted else {})
+    config = SamplingConfig(
+        model=str(path.absolute()),
+        weights=weights_digest(path),
+        given=tuple(given),
+        num=len(sampling.chain.f),
+        steps=num_steps,
+        thin=thin,
+        seed=seed,
+    )
+    with _written(_chains_of(out), sampling, config) as save:
+        return {
+            "model": str(path),
+            **_to_file(model, sampling, config, _chains_of(out), save, checkpoint_every, pending),
+        }
 
 
-def _run(
-    model: Model, given: Given, num: int, num_steps: int, thin: int | None, seed: int, pending: Pending
-) -> tuple[Samples, Mapping[str, Tensor]]:
-    """Where the chains ended, and what is to be written of them."""
-    generator = torch.Generator().manual_seed(seed)
-    with StepProgress(f"sampling {model.config.name}", num_steps) as progress:
+def _resumed(folder: Path, checkpoint_every: int, pending: Pending) -> dict[str, Any]:
+    """Goes on with chains; returns what is to be printed."""
+    found = read_chains(folder)
+    out = _out_of(folder)
+    with lock(folder / "lock"):
+        found = read_chains(folder)  # another process may have gone on with them before
+        for line in found.damaged:
+            say(f"{line}; going on from the checkpoint before it")
+        check_new(out)
+        check_new(out.with_suffix(".png"))
+        path, model = open_model(found.config.model)
+        if weights_digest(path) != found.config.weights:
+            raise ValueError(
+                f"{path / 'model.safetensors'}: is not what the chains in {folder} were run with: its SHA-256 differs; put "
+                "the old weights back, or remove the folder and sample anew"
+            )
+        sampling = restore_chains(found, model)
+
+        def save() -> None:
+            write_chains(folder, sampling, found.config)
+
+        return {"model": str(path), **_to_file(model, sampling, found.config, folder, save, checkpoint_every, pending)}
+
+
+def _to_file(
+    model: Model,
+    sampling: Sampling,
+    config: SamplingConfig,
+    folder: Path,
+    save: Callable[[], None],
+    checkpoint_every: int,
+    pending: Pending,
+) -> dict[str, Any]:
+    """Runs the chains to their end and writes the file and the picture, or writes the chains if it is interrupted."""
+    if _run(sampling, config.steps, save, checkpoint_every, pending):
+        save()
+        way_on = f"go on with: jointebm sample --resume {folder}"
+        return {**_summary(model, sampling.samples(True)), **_interruption(sampling, config.steps, way_on)}
+    trajectory = sampling.trajectory(False)
+    samples = trajectory.samples
+    kept = samples.values if config.thin is None else trajectory.values
+    out = _out_of(folder)
+    picture = _write(model, samples, kept, out, ", ".join(config.given))
+    if folder.exists():
+        shutil.rmtree(folder)
+    return {**_summary(model, samples), "out": str(out), "picture": picture}
+
+
+def _run(sampling: Sampling, num_steps: int, save: Callable[[], None], checkpoint_every: int, pending: Pending) -> bool:
+    """Runs the chains; whether a signal came before their end."""
+    assert isinstance(sampling.log_density, Model)
+    with StepProgress(f"sampling {sampling.log_density.config.name}", num_steps) as progress:
 
         def show(num_done: int) -> None:
+            if checkpoint_every and num_done % checkpoint_every == 0 and num_done < num_steps:
+                save()
             progress.show(num_done)
             pending.check()
 
-        if thin is None:
-            samples = sample_model(
-                model,
-                model.space,
-                model.kernel,
-                num_chains=num,
-                num_steps=num_steps,
-                given=given.values,
-                init=model.noise,
-                generator=generator,
-                progress=show,
-            )
-            return samples, samples.values
-        trajectory = sample_trajectory(
-            model,
-            model.space,
-            model.kernel,
-            num_chains=num,
-            num_steps=num_steps,
-            thin=thin,
-            given=given.values,
-            init=model.noise,
-            generator=generator,
-            progress=show,
+        return sampling.run(num_steps, show)
+
+
+def _interruption(sampling: Sampling, num_steps: int, way_on: str) -> dict[str, str]:
+    return {"message": f"interrupted after {len(sampling.accept_probs)} of {num_steps} steps; {way_on}"}
+
+
+def _chains_of(out: Path) -> Path:
+    return out.with_suffix(".chains")
+
+
+def _out_of(folder: Path) -> Path:
+    """The file lies beside its chains, wherever they are; what a folder says of other places is not written to."""
+    return folder.with_suffix(".npz")
+
+
+def _check_no_chains(folder: Path) -> None:
+    if folder.exists():
+        raise FileExistsError(
+            f"{folder}: exists; go on with it: jointebm sample --resume {folder}, or remove it, or choose another --out"
         )
-        return trajectory.samples, trajectory.values
+
+
+@contextmanager
+def _written(folder: Path, sampling: Sampling, config: SamplingConfig) -> Iterator[Callable[[], None]]:
+    """What writes chains into a folder that it makes at its first call, and holds the lock of until the block ends."""
+    with ExitStack() as stack:
+        is_mine = False
+
+        def save() -> None:
+            nonlocal is_mine
+            if not is_mine:
+                _check_no_chains(folder)
+                folder.parent.mkdir(parents=True, exist_ok=True)
+                folder.mkdir()
+                flush_folder(folder.parent)
+                stack.enter_context(lock(folder / "lock"))
+                is_mine = True
+            write_chains(folder, sampling, config)
+
+        yield save
 
 
 def _summary(model: Model, samples: Samples) -> dict[str, Any]:

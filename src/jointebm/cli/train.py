@@ -77,7 +77,7 @@ def _trained(recipe: Recipe, out: Path, seed: int, data_dir: Path | None) -> Run
 
 def _resumed(path: Path, data_dir: Path | None) -> Run:
     with _progress(recipe_of(path), path) as on_metrics:
-        return resume_run(path, data_dir=data_dir, on_metrics=on_metrics, on_intervention=_tell)
+        return resume_run(path, data_dir=data_dir, on_metrics=on_metrics, on_intervention=_tell, on_damage=say)
 
 
 def _tell(intervention: Intervention) -> None:
@@ -92,11 +92,17 @@ def _progress(recipe: Recipe, out: Path) -> Iterator[Callable[[Metrics], None]]:
         try:
             yield lambda metrics: progress.show(metrics.iteration, _figures(metrics))
         except KeyboardInterrupt as reason:
-            raise Interrupted(
-                reason,
-                f"interrupted after {progress.num_done} of {num_iterations} iterations; go on with: "
-                f"jointebm train --resume {out}",
-            ) from None
+            where = f"interrupted after {progress.num_done} of {num_iterations} iterations"
+            raise Interrupted(reason, f"{where}; {_way_on(out)}") from None
+
+
+def _way_on(out: Path) -> str:
+    """What an interrupted run left, and what to do with it."""
+    if (out / "model").exists():
+        return f"{out / 'model'} is complete; go on with: jointebm evaluate {out}"
+    if (out / "recipe.json").exists():
+        return f"go on with: jointebm train --resume {out}"
+    return "nothing is written yet"
 
 
 def _figures(metrics: Metrics) -> str:
@@ -113,7 +119,7 @@ def _evaluated(run: Run) -> dict[str, Any]:
     try:
         report = evaluation(run.model, run.dataset, run.path / "model", seed=run.seed)
     except KeyboardInterrupt as reason:
-        raise Interrupted(reason, f"interrupted in the evaluation; {run.path / 'model'} is complete") from None
+        raise Interrupted(reason, f"interrupted in the evaluation; {_way_on(run.path)}") from None
     report = {"run": str(run.path), **report, "seconds": round(run.seconds, 2)}
     with new_file(run.path / "evaluation.json") as file:
         file.write((json.dumps(report, indent=2, allow_nan=False) + "\n").encode())

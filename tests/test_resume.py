@@ -1,0 +1,405 @@
+"""Specification of resuming: what is interrupted and resumed comes out bit for bit as what never was.
+
+The contract: the same versions, device type and number of threads. Only the seconds differ.
+"""
+
+import json
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from jointebm import Binary, Categorical, Continuous, Space, TrainConfig, Trainer, checkpoint, runs
+from jointebm.checkpoint import Checkpoint
+from jointebm.draws import Generator
+from jointebm.energies import MLP, ConcatEnergy, ConvEncoder
+from jointebm.kernels import MALA, Chain, Cycle, Gibbs, GibbsWithGradients, Kernel, Langevin, LogDensity, evaluate
+from jointebm.kernels.chain import chain_from_tensors, chain_tensors
+from jointebm.recipes import find, override
+from jointebm.runs import resume, train
+from jointebm.sampling import sample, start
+from jointebm.spaces import Position
+from jointebm.training import Metrics
+
+NUM = 100
+SPACE = Space(x=Continuous(2), y=Categorical(3))
+CONFIG = TrainConfig(
+    num_iterations=NUM,
+    batch_size=6,
+    num_steps=1,
+    learning_rate=1e-2,
+    warmup=5,
+    decay="cosine",
+    buffer_size=20,
+    replacement_rate=0.2,
+    snapshot_every=10,
+)
+DIVERGES = 42  # the update that is not learned from
+
+
+def random_batch(num: int, *, generator: torch.Generator) -> dict[str, Tensor]:
+    labels = torch.randint(3, (num,), generator=generator)
+    return {"x": labels[:, None] + torch.randn(num, 2, generator=generator), "y": torch.eye(3)[labels]}
+
+
+class Sound(nn.Module):
+    """A network."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.network = ConcatEnergy(SPACE, MLP(5, (8,)))
+
+    def forward(self, position: Position) -> Tensor:
+        return self.network(position)
+
+
+class Diverging(Sound):
+    """A network that overflows after `DIVERGES` updates while its learning rate is whole: chains restart, then a rollback.
+
+    It reads off the trainer where training stands, so that a resumed run diverges where the other did.
+    """
+
+    trainer: Trainer | None = None
+
+    def forward(self, position: Position) -> Tensor:
+        f = self.network(position)
+        trainer = self.trainer
+        if trainer is None:
+            return f
+        first = trainer.iteration == DIVERGES - 1 and not trainer.interventions  # one restart that must be remembered
+        if first or (trainer.iteration == DIVERGES and trainer.learning_rate_factor == 1):
+            f = f + torch.where(torch.arange(len(f)) == 3, torch.inf, 0.0)
+        return f
+
+
+KERNELS: dict[str, Kernel] = {
+    "gibbs + mala": Cycle((Gibbs(SPACE), MALA(block="x", step_size=0.3))),
+    "gradients + langevin": Cycle((GibbsWithGradients(SPACE), Langevin(block="x", step_size=0.1))),
+}
+
+
+def make(kernel: str, network: type[Sound]) -> Trainer:
+    log_density = network()
+    trainer = Trainer(log_density, SPACE, random_batch, kernel=KERNELS[kernel], config=CONFIG, seed=7)
+    if isinstance(log_density, Diverging):
+        object.__setattr__(log_density, "trainer", trainer)
+    return trainer
+
+
+def assert_same(one: Checkpoint, other: Checkpoint) -> None:
+    """Everything but the seconds."""
+    assert one.iteration == other.iteration and one.tensors.keys() == other.tensors.keys()
+    for name, tensor in one.tensors.items():
+        assert tensor.dtype == other.tensors[name].dtype and torch.equal(tensor, other.tensors[name]), name
+    plain, other_plain = (json.loads(json.dumps(each.plain)) | {"seconds": 0} for each in (one, other))
+    for each in (plain, other_plain):
+        if each["metrics"] is not None:
+            each["metrics"]["seconds"] = 0
+    assert plain == other_plain
+
+
+def stepwise(trainer: Trainer) -> list[Checkpoint]:
+    """Trains to the end; the state after every step, as it comes from disk."""
+    return [trainer.state()._replace(tensors=copied(trainer)) for _ in trainer.run()]
+
+
+def copied(trainer: Trainer) -> dict[str, Tensor]:
+    return {name: tensor.detach().clone() for name, tensor in trainer.state().tensors.items()}
+
+
+def through_disk(state: Checkpoint, folder: Path) -> Checkpoint:
+    checkpoint.write(folder, state, keep=1)
+    loaded = checkpoint.newest(folder)
+    assert loaded.checkpoint is not None and loaded.damaged == ()
+    return loaded.checkpoint
+
+
+def test_a_trainer_interrupted_after_every_step_and_resumed_comes_to_the_same_end(tmp_path: Path) -> None:
+    """Every step of a run with restarted chains and a rollback in its midst: resumed from disk and trained to the end."""
+    states = stepwise(make("gibbs + mala", Diverging))
+    actions = [intervention["action"] for intervention in states[-1].plain["interventions"]]
+    assert actions == ["restarted chains"] * 3 + ["rolled back"]
+    assert {state.iteration for state in states} == set(range(1, NUM + 1)) and len(states) == NUM + DIVERGES - 30
+    for index, state in enumerate(states):
+        resumed = make("gibbs + mala", Diverging)
+        resumed.restore(through_disk(state, tmp_path / "checkpoints"))
+        torch.rand(3)  # the global generator decides nothing
+        metrics = list(resumed.run())
+        assert_same(resumed.state(), states[-1])
+        assert len(metrics) == len(states) - index - 1
+
+
+@pytest.mark.parametrize("kernel", KERNELS)
+def test_a_trainer_that_is_interrupted_after_each_of_its_steps_comes_to_the_same_end(
+    kernel: str, tmp_path: Path
+) -> None:
+    """One run of as many sessions as steps, each with a fresh trainer; compared with the uninterrupted one after each."""
+    states = stepwise(make(kernel, Sound))
+    trainer = make(kernel, Sound)
+    for state in states:
+        trainer.step()
+        assert_same(trainer.state(), state)
+        left, trainer = trainer, make(kernel, Sound)
+        trainer.restore(through_disk(left.state(), tmp_path / "checkpoints"))
+    assert len(states) == NUM
+
+
+# Runs.
+
+TINY = override(
+    find("toy"),
+    [
+        *(f"num_iterations={NUM}", "batch_size=8", "buffer_size=16", "num_steps=1", "hidden=[4]", "warmup=5"),
+        *("decay=cosine", "replacement_rate=0.2", "discrete=gibbs", "continuous=mala", "log_every=1"),
+        *("snapshot_every=5", "checkpoint_every=30", "max_rollbacks=100"),
+    ],
+)
+
+
+@pytest.fixture
+def easily_alarmed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is usual is taken for a divergence now and then, so that runs roll back."""
+    monkeypatch.setattr("jointebm.divergence.SETTLED", 10)
+    monkeypatch.setattr("jointebm.divergence.MAX_GROWTH", 0.8)
+
+
+def stops_after(num: int) -> Callable[[Metrics], None]:
+    left = iter(range(num - 1, -1, -1))
+
+    def stop(_: Metrics) -> None:
+        if next(left) == 0:
+            raise KeyboardInterrupt
+
+    return stop
+
+
+def lines_of(path: Path) -> bytes:
+    """metrics.jsonl, byte for byte but for the seconds."""
+    return re.sub(rb'"seconds": [0-9.e-]+', b'"seconds": 0', (path / "metrics.jsonl").read_bytes())
+
+
+@pytest.mark.usefixtures("easily_alarmed")
+def test_a_run_interrupted_anywhere_and_resumed_leaves_the_same_files(tmp_path: Path) -> None:
+    num_calls: list[Metrics] = []
+    straight = train(TINY, tmp_path / "straight", seed=3, on_metrics=num_calls.append)
+    assert b"rolled back" in lines_of(straight.path) and len(num_calls) > NUM
+    for stop in (1, 2, 29, 30, 50, 99, 100, len(num_calls)):
+        path = tmp_path / f"{stop}"
+        with pytest.raises(KeyboardInterrupt):
+            train(TINY, path, seed=3, on_metrics=stops_after(stop))
+        assert not (path / "model").exists()
+        resumed = resume(path)
+        assert lines_of(path) == lines_of(straight.path), stop
+        for name in ("config.json", "model.safetensors"):
+            assert (path / "model" / name).read_bytes() == (straight.path / "model" / name).read_bytes()
+        assert resumed.metrics._replace(seconds=0) == straight.metrics._replace(seconds=0)
+        newest = checkpoint.newest(path / "checkpoints").checkpoint
+        assert newest is not None and newest.plain["recipe"] == json.loads(TINY.model_dump_json())
+
+
+@pytest.mark.usefixtures("easily_alarmed")
+@pytest.mark.parametrize("checkpoint_every", [0, 7])
+def test_a_run_whose_process_dies_goes_on_from_its_last_checkpoint(checkpoint_every: int, tmp_path: Path) -> None:
+    """Nothing is saved at the end, the last line of metrics is torn, and lines follow that no checkpoint knows of."""
+    recipe = override(TINY, [f"checkpoint_every={checkpoint_every}"])
+    straight = train(recipe, tmp_path / "straight", seed=3)
+
+    def die(metrics: Metrics) -> None:
+        if metrics.iteration == 40:
+            raise RuntimeError("killed")
+
+    with pytest.raises(RuntimeError, match="killed"):
+        train(recipe, tmp_path / "killed", seed=3, on_metrics=die)
+    with (tmp_path / "killed" / "metrics.jsonl").open("ab") as file:
+        file.write(b'{"iteration": 4')
+    resumed = resume(tmp_path / "killed")
+    assert lines_of(resumed.path) == lines_of(straight.path)
+    weights = [(run.path / "model" / "model.safetensors").read_bytes() for run in (straight, resumed)]
+    assert weights[0] == weights[1]
+
+
+# Chains.
+
+IMAGES = Space(x=Continuous((8, 8)), a=Categorical(4), group=Categorical((2, 3)), bits=Binary(2))
+
+
+def image_energy() -> ConcatEnergy:
+    torch.manual_seed(1)
+    return ConcatEnergy(IMAGES, MLP(8 + 11, (8,)), encoder=ConvEncoder((2, 2, 2), 2))
+
+
+CHAIN_KERNELS: dict[str, Kernel] = {
+    "gradients + mala": Cycle((GibbsWithGradients(IMAGES), MALA(block="x", step_size=0.5))),
+    "mala + gradients": Cycle((MALA(block="x", step_size=0.5), GibbsWithGradients(IMAGES))),
+    "gibbs + mala": Cycle((Gibbs(IMAGES), MALA(block="x", step_size=0.5))),
+    "langevin + gibbs": Cycle((Langevin(block="x", step_size=0.1), Gibbs(IMAGES))),
+    "gradients": GibbsWithGradients(IMAGES),
+}
+
+
+@pytest.mark.parametrize("kernel", CHAIN_KERNELS)
+@pytest.mark.parametrize("energy", ["encoder", "plain"])
+def test_a_chain_made_again_from_its_tensors_goes_on_bit_for_bit(energy: str, kernel: str) -> None:
+    """After every one of ten steps; with an encoder, whose backward pass may still be to come."""
+    torch.manual_seed(1)
+    log_density: LogDensity = image_energy() if energy == "encoder" else ConcatEnergy(IMAGES, MLP(64 + 11, (8,)))
+    steps = CHAIN_KERNELS[kernel]
+    generator: Generator = torch.Generator().manual_seed(0)
+    position = {"x": torch.rand(6, 8, 8), "a": torch.eye(4)[[0, 1, 2, 3, 0, 1]]}
+    position |= {"group": torch.eye(6)[:, :5].new_zeros(6, *IMAGES["group"].position_shape), "bits": torch.zeros(6, 2)}
+    position = IMAGES.clamp(None, num_chains=6, generator=generator)[0] | {"x": position["x"]}
+    free = {name: torch.ones(6, *block.variable_shape, dtype=torch.bool) for name, block in IMAGES.items()}
+    chain = evaluate(log_density, position, with_score=steps.uses_score)
+    again = chain
+    for step in range(10):
+        state = generator.get_state()
+        chain, _ = steps.step(log_density, chain, free=free, generator=generator)
+        generator.set_state(state)
+        again, _ = steps.step(log_density, again, free=free, generator=generator)
+        assert_same_chains(chain, again)
+        again = chain_from_tensors(log_density, {name: t.clone() for name, t in chain_tensors(again).items()})
+        assert (again.score is None) == (chain.score is None) and (again.encoding is None) == (chain.encoding is None)
+
+
+def assert_same_chains(one: Chain, other: Chain) -> None:
+    """Compared without asking for a score that nobody has asked for."""
+    tensors, others = chain_tensors(one), chain_tensors(other)
+    assert tensors.keys() == others.keys()
+    assert all(torch.equal(tensor, others[name]) for name, tensor in tensors.items())
+
+
+def test_sampling_goes_on_where_an_interrupted_session_left_it() -> None:
+    log_density, kernel = image_energy(), CHAIN_KERNELS["gradients + mala"]
+    whole = sample(
+        log_density,
+        IMAGES,
+        kernel,
+        num_chains=6,
+        num_steps=9,
+        given={"a": 1},
+        generator=torch.Generator().manual_seed(2),
+    )
+    sampling = start(
+        *(log_density, IMAGES, kernel),
+        num_chains=6,
+        given={"a": 1},
+        init=None,
+        generator=torch.Generator().manual_seed(2),
+    )
+    assert [sampling.run(num_steps) for num_steps in (4, 4, 9)] == [False] * 3
+    samples = sampling.samples(False)
+    assert samples.accept_rate == whole.accept_rate and samples.num_steps == 9
+    assert all(torch.equal(value, whole.values[name]) for name, value in samples.values.items())
+
+
+# What must not be resumed.
+
+
+@pytest.fixture
+def interrupted(tmp_path: Path) -> Path:
+    with pytest.raises(KeyboardInterrupt):
+        train(TINY, tmp_path / "run", on_metrics=stops_after(3))
+    return tmp_path / "run"
+
+
+def rewrite(path: Path, change: Callable[[dict[str, Any]], object]) -> None:
+    """Changes the plain state of the newest checkpoint, checksums and all."""
+    found = checkpoint.newest(path / "checkpoints").checkpoint
+    assert found is not None
+    change(found.plain)
+    checkpoint.write(path / "checkpoints", found, keep=1)
+
+
+@pytest.mark.parametrize(
+    ("assignment", "field"),
+    [
+        ("learning_rate=0.5", "train.learning_rate"),
+        ("hidden=[5]", "energy.net.hidden"),
+        ("hidden=[1000000000000]", "energy.net.hidden"),
+        ("num_iterations=101", "train.num_iterations"),
+        ("buffer_size=17", "train.buffer_size"),
+        ("discrete=gwg", "kernel.discrete"),
+    ],
+)
+def test_a_recipe_that_is_not_the_checkpoints_is_refused_by_the_name_of_the_field(
+    assignment: str, field: str, interrupted: Path
+) -> None:
+    if assignment == "discrete=gwg":
+        assignment = f"discrete={other_discrete()}"
+    (interrupted / "recipe.json").write_text(override(TINY, [assignment]).model_dump_json())
+    with pytest.raises(
+        ValueError, match=rf"recipe.json: field '{field}' is .*, but the checkpoint of iteration 3 was"
+    ) as e:
+        resume(interrupted)
+    assert "\n" not in str(e.value) and "put that back, or train a new run" in str(e.value)
+
+
+def other_discrete() -> str:
+    return "gibbs-with-gradients" if TINY.kernel.discrete == "gibbs" else "gibbs"
+
+
+@pytest.mark.parametrize(
+    ("assignments", "words"),
+    [
+        (["hidden=[1000000000,1000000000]"], "need more than"),
+        (["hidden=[100000000000000000000]"], ""),
+        (["buffer_size=1000000000000000"], "need more than"),
+        ([f"hidden={[1] * 5000}".replace(" ", "")], "layers"),
+    ],
+)
+def test_a_recipe_of_absurd_size_is_refused_before_anything_of_its_size_is_made(
+    assignments: list[str], words: str, tmp_path: Path
+) -> None:
+    with pytest.raises(ValueError, match="choose smaller widths or a smaller buffer_size") as caught:
+        train(override(TINY, assignments), tmp_path / "run")
+    assert words in str(caught.value) and "\n" not in str(caught.value) and list(tmp_path.iterdir()) == []
+
+
+def test_checkpoints_of_older_versions_say_neither_recipe_nor_bytes_and_are_resumed_all_the_same(
+    interrupted: Path, tmp_path: Path
+) -> None:
+    straight = train(TINY, tmp_path / "straight")
+    rewrite(interrupted, lambda plain: (plain.pop("recipe"), plain.pop("metrics_bytes")))
+    with (interrupted / "metrics.jsonl").open("ab") as file:
+        file.write(b'{"iteration": 4, "seconds": 1}\n{"iteration": 5')
+    assert lines_of(resume(interrupted).path) == lines_of(straight.path)
+
+
+def test_a_checkpoint_with_the_right_checksums_and_another_content_is_refused_in_a_line(interrupted: Path) -> None:
+    found = checkpoint.newest(interrupted / "checkpoints").checkpoint
+    assert found is not None
+    for key in ("schedule", "watch", "snapshots", "interventions", "metrics", "recipe"):
+        for wrong in (7, [7], {"a": 7}, "seven"):
+            checkpoint.write(interrupted / "checkpoints", found._replace(plain={**found.plain, key: wrong}), keep=1)
+            if (key, wrong) == ("watch", {"a": 7}):
+                continue
+            with pytest.raises((ValueError, TypeError), match="checkpoint") as caught:
+                resume(interrupted)
+            assert "\n" not in str(caught.value), key
+
+
+def test_a_run_folder_that_says_nothing_of_the_machine_is_resumed_and_its_card_says_so(interrupted: Path) -> None:
+    (interrupted / "run.json").write_text('{"seed": 0}')
+    run = resume(interrupted)
+    card = (run.path / "model" / "README.md").read_text()
+    assert "on unknown threads (unknown)" in card and "torch unknown" in card
+
+
+def test_a_second_trainer_of_the_same_run_is_refused(interrupted: Path) -> None:
+    with (
+        checkpoint.lock(interrupted / "lock"),
+        pytest.raises(BlockingIOError, match="run: another process is at work on this run"),
+    ):
+        resume(interrupted)
+
+
+def test_with_every_checkpoint_damaged_nothing_starts_over_by_itself(interrupted: Path) -> None:
+    (interrupted / "checkpoints" / "000000003" / "manifest.json").write_text("{}")
+    with pytest.raises(ValueError, match=r"manifest.json: damaged: .*none of the 1 checkpoints is intact.*remove"):
+        resume(interrupted)
+    assert runs.recipe_of(interrupted) == TINY and not (interrupted / "model").exists()
