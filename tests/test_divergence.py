@@ -224,3 +224,19 @@ def test_healthy_training_is_left_alone() -> None:
         trainer = Trainer(Faulty(), SPACE, random_batch, kernel=KERNELS["gibbs + mala"], config=CONFIG, seed=seed)
         list(trainer.run())
         assert trainer.interventions == []
+
+
+@pytest.mark.parametrize(("distance", "escapes"), [(9.9, False), (10.1, True)])
+def test_chains_that_leave_the_range_of_the_data_far_behind_start_afresh(distance: float, escapes: bool) -> None:
+    """What a slow explosion looks like: everything is finite, and nothing grows fast."""
+    watch = divergence.Watch(SPACE, KERNELS["gibbs + mala"])
+    data = {"x": torch.tensor([[-2.0, 0.0], [4.0, 1.0]]), "y": torch.eye(3)[:2]}  # the middle is 1, the half-width 3
+    chains = {"x": torch.tensor([[0.0, 1.0], [1.0, 1 - 3 * distance]]), "y": torch.eye(3)[:2]}
+    moved = divergence.Moved(Chain(chains, torch.zeros(2), None), torch.ones(2, 2), torch.ones(2, dtype=torch.bool))
+    if not escapes:
+        watch.check_chains(moved, data, "iteration 1")
+        return
+    with pytest.raises(Diverged, match=r"block 'x': 30.3 away from the middle of the data in row 1") as error:
+        watch.check_chains(moved, data, "iteration 1")
+    assert error.value.kind == "chain" and error.value.chains is not None
+    assert error.value.chains.tolist() == [False, True]

@@ -77,6 +77,7 @@ EVERYWHERE: dict[str, Any] = {
     "kernel.discrete": "gibbs-with-gradients",
     "kernel.discrete_moves": 1,
     "kernel.continuous": "langevin",
+    "train.beta_1": 0.9,
     "train.decay": "constant",
     "train.noise_labels": "frequency",
     "train.objective": "maximum-likelihood",

@@ -282,7 +282,7 @@ def test_the_kernel_makes_the_steps_of_the_configuration_with_everything_free() 
 
 # The replay buffer.
 
-DESTINATION = {"x": 7 + torch.arange(16.0).reshape(8, 2), "y": torch.eye(3)[[2] * 8]}
+DESTINATION = {"x": 7 + torch.arange(16.0).reshape(8, 2) / 100, "y": torch.eye(3)[[2] * 8]}
 
 
 def assert_chains_return_to_the_buffer_whole() -> None:

@@ -34,6 +34,7 @@ _CAUSES: dict[Kind, str] = {
 MAX_GROWTH = 20.0  # of the energy gap over its running scale
 MAX_GRADIENT_GROWTH = 1000.0  # of the gradient's norm over its running mean
 MIN_ACCEPT_RATE = 0.01  # of MALA, as a running mean
+MAX_ESCAPE = 10.0  # distance of a chain from the middle of the data, in half-widths of their range
 MIN_SPREAD = 0.05  # variance of the chains relative to that of the data, as a running mean
 SETTLED = 100  # iterations before running scales are trusted
 
@@ -100,7 +101,7 @@ class Watch:
     """Compares each iteration with what is finite, and with what was usual so far.
 
     Scales are running means over healthy iterations, so that nothing depends on the units of f. Not every bad run is
-    recognised: an energy that grows slowly and steadily, for one, looks healthy until it overflows.
+    recognised: an energy that steepens slowly and steadily, for one, looks healthy until chains leave the range of the data.
 
     Args:
         space: the blocks.
@@ -148,6 +149,7 @@ class Watch:
                 f"phase of {where} ({int(lost.sum())} of {len(lost)} rows)",
                 lost,
             )
+        self._check_range(chain, positive, where)
         unknown = ~accept_probs.isfinite().all(dim=0)
         if bool(unknown.any()):
             raise Diverged(
@@ -211,6 +213,22 @@ class Watch:
             check_finite(chain, self._space, when)
         except FloatingPointError as error:
             raise Diverged(kind, str(error), ~finite_rows(chain)) from None
+
+    def _check_range(self, chain: Chain, positive: Position, where: str) -> None:
+        """Looks for chains that have left the data far behind: a slow explosion, which no running scale would show."""
+        for name in self._space.continuous:
+            low, high = positive[name].aminmax()
+            half_width = (high - low) / 2
+            distance = (chain.position[name] - (low + high) / 2).abs().reshape(len(chain.f), -1).amax(dim=1)
+            escaped = (distance > MAX_ESCAPE * half_width) & (half_width > 0)
+            if bool(escaped.any()):
+                raise Diverged(
+                    "chain",
+                    f"block {name!r}: {float(distance.max()):.4g} away from the middle of the data in row "
+                    f"{int(distance.argmax())} in the negative phase of {where}, where data reach {float(half_width):.4g} "
+                    f"({int(escaped.sum())} of {len(escaped)} rows)",
+                    escaped,
+                )
 
     def _check_spread(self, negative: Position, positive: Position, where: str) -> None:
         """Looks for chains that have become one and the same, exactly or nearly."""

@@ -47,6 +47,7 @@ class TrainConfig(Config):
     decay: Literal["constant", "cosine"] = Field(
         "constant", description="learning rate after the warm-up: constant or cosine to 0"
     )
+    beta_1: float = Field(0.9, ge=0, lt=1, description="of Adam: how much of the last gradients it keeps")
     buffer_size: int = Field(10_000, ge=1, description="slots of the replay buffer")
     replacement_rate: float = Field(0.05, ge=0, le=1, description="probability that a drawn chain starts from noise")
     ema_decay: float = Field(0.99, ge=0, lt=1, description="mu of the moving average of the parameters")
@@ -167,7 +168,9 @@ class Trainer:
         self.buffer = ReplayBuffer(
             self.noise, size=config.buffer_size, replacement_rate=config.replacement_rate, generator=self.generator
         )
-        self.optimizer = torch.optim.Adam(log_density.parameters(), lr=config.learning_rate)
+        self.optimizer = torch.optim.Adam(
+            log_density.parameters(), lr=config.learning_rate, betas=(config.beta_1, 0.999)
+        )
         self.schedule = LambdaLR(self.optimizer, self._learning_rate_factor)
         self._averaged = AveragedModel(log_density, multi_avg_fn=get_ema_multi_avg_fn(config.ema_decay))
         self._averaged.update_parameters(log_density)  # theta_hat_0 = theta_0

@@ -50,17 +50,18 @@ def dsprites() -> Recipe:
         # where anything is. A step of a fifth of the data's noise leaves the chains room for that.
         kernel=KernelSpec(discrete="gibbs", discrete_moves=2, continuous="langevin", step_size=0.02, temperature=0.001),
         train=TrainConfig(
-            num_iterations=7_000,
+            num_iterations=4_500,
             batch_size=64,
             num_steps=10,
-            learning_rate=7e-4,
+            learning_rate=5e-4,
             warmup=200,
             decay="cosine",
+            beta_1=0.0,  # with .9, f went on steepening after the chains had stopped following, and training diverged
             replacement_rate=0.03,
             ema_decay=0.998,
             noise_labels="uniform",
             objective="summed",
             precision="bfloat16",
-            max_rollbacks=10,
+            snapshot_every=250,
         ),
     )
