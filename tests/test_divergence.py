@@ -1,9 +1,11 @@
 """Specification of `Watch` and of what `Trainer` does about divergence: nothing is learned from it, nothing is hidden."""
 
 import itertools
+import json
 import math
 import random
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -15,6 +17,8 @@ from jointebm.divergence import Diverged, Intervention
 from jointebm.draws import Generator
 from jointebm.energies import MLP, ConcatEnergy
 from jointebm.kernels import MALA, Chain, Cycle, Gibbs, GibbsWithGradients, Info, Kernel, Langevin, LogDensity
+from jointebm.recipes import find, override
+from jointebm.runs import train
 from jointebm.spaces import Mask, Position
 
 SPACE = Space(x=Continuous(2), y=Categorical(3))
@@ -240,3 +244,56 @@ def test_chains_that_leave_the_range_of_the_data_far_behind_start_afresh(distanc
         watch.check_chains(moved, data, "iteration 1")
     assert error.value.kind == "chain" and error.value.chains is not None
     assert error.value.chains.tolist() == [False, True]
+
+
+def watch_many(watch: divergence.Watch, chains: Position, accept: float) -> Diverged | None:
+    """Shows the same chains over and over; returns what is raised within 200 iterations."""
+    data = random_batch(8, generator=torch.Generator().manual_seed(0))
+    moved = divergence.Moved(
+        Chain(chains, torch.zeros(8), None), torch.tensor([[1.0] * 8, [accept] * 8]), torch.ones(8, dtype=torch.bool)
+    )
+    try:
+        for iteration in range(200):
+            watch.check_chains(moved, data, f"iteration {iteration}")
+    except Diverged as error:
+        return error
+    return None
+
+
+def test_mala_that_hardly_accepts_is_found_and_gibbs_that_does_is_not_asked() -> None:
+    chains = random_batch(8, generator=torch.Generator().manual_seed(1))
+    error = watch_many(divergence.Watch(SPACE, KERNELS["gibbs + mala"]), chains, 0.001)
+    assert error is not None and error.kind == "acceptance" and "set a smaller step_size" in str(error)
+    assert watch_many(divergence.Watch(SPACE, KERNELS["gradients + langevin"]), chains, 0.001) is None
+
+
+def test_chains_that_are_nearly_all_alike_are_found() -> None:
+    chains = random_batch(8, generator=torch.Generator().manual_seed(1))
+    alike = {"x": 1 + 0.1 * chains["x"], "y": chains["y"]}
+    error = watch_many(divergence.Watch(SPACE, KERNELS["gibbs + mala"]), alike, 1.0)
+    assert error is not None and error.kind == "buffer" and "they are nearly all alike" in str(error)
+
+
+def test_a_rollback_halves_the_rate_and_is_in_the_metrics_and_on_the_card(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    attempt = Trainer._attempt
+    failures = iter([7])
+
+    def fails_once(self: Trainer, positive: Position, negative: Position) -> Any:
+        if self.iteration == 7 and next(failures, None):
+            raise Diverged("energy gap", "energy gap: injected")
+        return attempt(self, positive, negative)
+
+    monkeypatch.setattr(Trainer, "_attempt", fails_once)
+    settings = ["num_iterations=9", "batch_size=16", "buffer_size=32", "num_steps=1", "hidden=[4]", "warmup=0"]
+    recipe = override(find("toy"), [*settings, "decay=constant", "log_every=1", "snapshot_every=2"])
+    told: list[Intervention] = []
+    run = train(recipe, tmp_path / "run", on_intervention=told.append)
+    lines = [json.loads(line) for line in (run.path / "metrics.jsonl").read_text().splitlines()]
+    assert [line.get("event", line["iteration"]) for line in lines] == [*range(1, 8), "rolled back", *range(5, 10)]
+    assert {line["learning_rate"] for line in lines[:7]} == {recipe.train.learning_rate}
+    assert {line["learning_rate"] for line in lines[8:]} == {recipe.train.learning_rate / 2}
+    assert (told[0].iteration, told[0].back_to, told[0].finding) == (7, 4, "energy gap: injected")
+    card = (run.path / "model" / "README.md").read_text()
+    assert "iteration 8: rolled back to 4, learning rate times 0.5 (energy gap: energy gap: injected)" in card
