@@ -78,6 +78,7 @@ EVERYWHERE: dict[str, Any] = {
     "kernel.discrete_moves": 1,
     "kernel.continuous": "langevin",
     "train.beta_1": 0.9,
+    "train.discrete_rate": 1.0,
     "train.decay": "constant",
     "train.noise_labels": "frequency",
     "train.objective": "maximum-likelihood",

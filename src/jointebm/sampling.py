@@ -20,6 +20,7 @@ from jointebm.kernels import (
     Info,
     Kernel,
     Langevin,
+    Lazy,
     LogDensity,
     evaluate,
     settle,
@@ -278,6 +279,8 @@ def check_kernel(kernel: Kernel, space: Space) -> None:
     if isinstance(kernel, Cycle):
         for part in kernel.kernels:
             check_kernel(part, space)
+    elif isinstance(kernel, Lazy):
+        check_kernel(kernel.kernel, space)
     elif isinstance(kernel, Langevin | MALA):
         space.require((kernel.block,), discrete=False)
     elif isinstance(kernel, Gibbs | GibbsWithGradients):

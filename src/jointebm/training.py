@@ -20,7 +20,7 @@ from jointebm.buffer import Drawn, ReplayBuffer
 from jointebm.checkpoint import Checkpoint
 from jointebm.config import Config
 from jointebm.divergence import Diverged, Intervention, Moved, Watch
-from jointebm.kernels import Chain, Kernel, evaluate
+from jointebm.kernels import Chain, Cycle, Gibbs, GibbsWithGradients, Kernel, Lazy, evaluate
 from jointebm.noise import Noise
 from jointebm.objectives import Phases, conditional_likelihood, maximum_likelihood, summed_maximum_likelihood
 from jointebm.sampling import check_kernel, run_chain
@@ -42,6 +42,9 @@ class TrainConfig(Config):
     num_iterations: int = Field(ge=1, description="parameter updates")
     batch_size: int = Field(ge=1, description="data rows per iteration, and as many chains")
     num_steps: int = Field(ge=1, description="kernel steps per iteration")
+    discrete_rate: float = Field(
+        1.0, gt=0, le=1, description="probability that a chain's y moves in a kernel step, in training only"
+    )
     learning_rate: float = Field(gt=0, description="of Adam, after the warm-up")
     warmup: int = Field(0, ge=0, description="iterations over which the learning rate rises linearly from 0")
     decay: Literal["constant", "cosine"] = Field(
@@ -161,6 +164,7 @@ class Trainer:
         seed: int,
     ) -> None:
         check_kernel(kernel, space)
+        kernel = _with_rate(kernel, config.discrete_rate)
         self.log_density, self.space, self.kernel, self.config = log_density, space, kernel, config
         self.generator = torch.Generator().manual_seed(seed)
         self._batch = batch
@@ -421,6 +425,15 @@ class Trainer:
         if self.config.decay == "constant":
             return warm
         return warm * 0.5 * (1 + math.cos(math.pi * iteration / self.config.num_iterations))
+
+
+def _with_rate(kernel: Kernel, rate: float) -> Kernel:
+    """The kernel with its moves of y made lazy."""
+    if rate == 1:
+        return kernel
+    if isinstance(kernel, Cycle):
+        return Cycle(tuple(_with_rate(part, rate) for part in kernel.kernels))
+    return Lazy(kernel, rate) if isinstance(kernel, Gibbs | GibbsWithGradients) else kernel
 
 
 class _Attempt(NamedTuple):

@@ -16,6 +16,7 @@ from jointebm.kernels.cycle import Cycle
 from jointebm.kernels.gibbs import Gibbs
 from jointebm.kernels.gibbs_with_gradients import GibbsWithGradients
 from jointebm.kernels.langevin import Langevin
+from jointebm.kernels.lazy import Lazy
 from jointebm.kernels.mala import MALA
 from jointebm.kernels.spec import KernelSpec
 
@@ -30,6 +31,7 @@ __all__ = [
     "Kernel",
     "KernelSpec",
     "Langevin",
+    "Lazy",
     "LogDensity",
     "Score",
     "evaluate",
