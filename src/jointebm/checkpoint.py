@@ -29,7 +29,7 @@ from torch import Tensor
 from jointebm.config import Config
 from jointebm.untrusted import quoted, read_json
 
-__all__ = ["Checkpoint", "Loaded", "flush_folder", "lock", "naming", "newest", "write", "write_flushed"]
+__all__ = ["Checkpoint", "Loaded", "flush_folder", "lock", "naming", "newest", "read", "write", "write_flushed"]
 
 FORMAT = 1
 SCRATCH = ".writing-"
@@ -134,7 +134,7 @@ def newest(folder: Path) -> Loaded:
     damaged: list[str] = []
     for path in _listed(folder) if folder.is_dir() else []:
         try:
-            return Loaded(_read(path), tuple(damaged))
+            return Loaded(read(path), tuple(damaged))
         except (OSError, ValueError) as error:
             damaged.append(quoted(error))
     return Loaded(None, tuple(damaged))
@@ -226,8 +226,16 @@ def _apart(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return apart
 
 
-def _read(path: Path) -> Checkpoint:
-    """Reads one checkpoint; raises ValueError or OSError if it is not intact."""
+def read(path: Path) -> Checkpoint:
+    """Reads one checkpoint.
+
+    Args:
+        path: its own folder, such as FOLDER/000001000.
+
+    Raises:
+        ValueError: a byte is not as it was written, with the file.
+        OSError: it cannot be read.
+    """
     for name in ("manifest.sha256", "manifest.json", "state.safetensors"):
         if not (path / name).is_file():
             raise ValueError(f"{path / name}: damaged: no such file")
