@@ -429,7 +429,8 @@ def chains(toy: Trained, here: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         interrupt_after(3, patch)
         result = run("sample", toy.run, "--num", 5, "--steps", 20, "--given", "left=1", "--out", "s.npz", "--json")
     assert (result.code, result.json["interrupted"], result.json["num_steps"]) == (130, True, 3)
-    assert result.err == ("jointebm: interrupted after 3 of 20 steps; go on with: jointebm sample --resume s.chains\n")
+    way_on = f"go on with: jointebm sample --resume s.chains --threads {torch.get_num_threads()}"
+    assert result.err == f"jointebm: interrupted after 3 of 20 steps; {way_on}\n"
     assert [path.name for path in here.iterdir()] == ["s.chains"]
     return Path("s.chains")
 
@@ -684,8 +685,8 @@ WRONG: dict[str, tuple[str, list[str]]] = {
     "unknown option": ("train toy --sed 3", ["--sed", "--seed", "'jointebm train --help'"]),
     "no argument": ("evaluate", ["MODEL", "--help"]),
     "one argument too many": ("evaluate TOY again", ["again"]),
-    "unknown recipe": ("train nope", ["'nope'", "toy, digits, mnist, dsprites"]),
-    "unknown recipe to show": ("recipes nope", ["'nope'", "toy, digits, mnist, dsprites"]),
+    "unknown recipe": ("train nope", ["'nope'", "toy, digits, mnist"]),
+    "unknown recipe to show": ("recipes nope", ["'nope'", "toy, digits, mnist"]),
     "unknown key": ("train toy --set nope=1", ["nope", "num_iterations"]),
     "no value": ("train toy --set num_iterations", ["'num_iterations'", "key=value"]),
     "value of the wrong type": ("train toy --set num_iterations=many", ["num_iterations", "'many'", "integer"]),
@@ -895,3 +896,27 @@ def test_the_installed_command_ends_with_its_exit_code_and_stops_at_ctrl_c(here:
     out, err = process.communicate(timeout=60)
     assert (process.returncode, out) == (130, "") and "Traceback" not in err
     assert err.splitlines()[-1].startswith("jointebm: interrupted after ")
+
+
+def test_train_resume_refuses_what_defines_a_run(here: Path) -> None:
+    assert_refused(
+        run("train", "--resume", "runs/x", "--seed", 5), "--resume goes on with a run as it was begun", "--seed"
+    )
+    assert_refused(run("train", "toy", "--resume", "runs/x", "--set", "warmup=1"), "leave out RECIPE, --set")
+    assert list(here.iterdir()) == []
+
+
+def test_sampling_leaves_a_folder_of_chains_alone_that_is_not_its_own(
+    toy: Trained, here: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another process with the same --out wrote its chains while this one was at work."""
+    show = StepProgress.show
+
+    def other_process(self: StepProgress, num_done: int, figures: str = "") -> None:
+        show(self, num_done, figures)
+        (here / "s.chains").mkdir(exist_ok=True)
+        (here / "s.chains" / "precious").write_text("theirs")
+
+    monkeypatch.setattr(StepProgress, "show", other_process)
+    assert run("sample", toy.run, "--num", 2, "--steps", 3, "--out", "s.npz").code == 0
+    assert (here / "s.chains" / "precious").read_text() == "theirs" and (here / "s.npz").exists()

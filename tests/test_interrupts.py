@@ -113,7 +113,7 @@ def test_a_signal_in_training_finishes_the_step_and_saves_and_resume_gives_the_s
         num = newest.checkpoint.iteration
         assert num == num_lines(metrics) > lines
         assert err.splitlines()[-1] == (
-            f"jointebm: interrupted after {num} of 400 iterations; go on with: jointebm train --resume run"
+            f"jointebm: interrupted after {num} of 400 iterations; go on with: jointebm train --resume run --threads 1"
         )
         assert list((tmp_path / "run").glob(".*")) == []
     with one_thread():
@@ -196,7 +196,9 @@ def test_a_signal_in_sampling_keeps_the_chains_and_resume_gives_the_same_file(
             process.returncode == code
             and least < num < 900
             and err.splitlines()[-1]
-            == (f"jointebm: interrupted after {num} of 900 steps; go on with: jointebm sample --resume s.chains")
+            == (
+                f"jointebm: interrupted after {num} of 900 steps; go on with: jointebm sample --resume s.chains --threads 1"
+            )
         )
         assert sorted(path.name for path in tmp_path.iterdir()) == ["model", "s.chains"]
     assert run("sample", "--resume", "s.chains") == 0

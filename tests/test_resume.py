@@ -360,14 +360,29 @@ def test_a_recipe_of_absurd_size_is_refused_before_anything_of_its_size_is_made(
     assert words in str(caught.value) and "\n" not in str(caught.value) and list(tmp_path.iterdir()) == []
 
 
-def test_checkpoints_of_older_versions_say_neither_recipe_nor_bytes_and_are_resumed_all_the_same(
-    interrupted: Path, tmp_path: Path
-) -> None:
-    straight = train(TINY, tmp_path / "straight")
-    rewrite(interrupted, lambda plain: (plain.pop("recipe"), plain.pop("metrics_bytes")))
-    with (interrupted / "metrics.jsonl").open("ab") as file:
-        file.write(b'{"iteration": 4, "seconds": 1}\n{"iteration": 5')
-    assert lines_of(resume(interrupted).path) == lines_of(straight.path)
+@pytest.mark.parametrize(
+    ("key", "words"),
+    [
+        ("recipe", "its recipe is not a recipe of this version"),
+        ("metrics_bytes", "does not say how far metrics.jsonl went"),
+        ("seed", "seed is 0, but the checkpoint of iteration 3 was written with None"),
+    ],
+)
+def test_a_checkpoint_that_lacks_what_a_run_writes_is_refused(interrupted: Path, key: str, words: str) -> None:
+    rewrite(interrupted, lambda plain: plain.pop(key))
+    with pytest.raises(ValueError, match=words):
+        resume(interrupted)
+
+
+def test_another_seed_in_run_json_is_refused_and_another_thread_count_is_said(interrupted: Path) -> None:
+    facts = json.loads((interrupted / "run.json").read_text())
+    (interrupted / "run.json").write_text(json.dumps({**facts, "seed": 77}))
+    with pytest.raises(ValueError, match=r"run.json: seed is 77, but the checkpoint of iteration 3 was written with 0"):
+        resume(interrupted)
+    (interrupted / "run.json").write_text(json.dumps({**facts, "threads": 99}))
+    told: list[str] = []
+    resume(interrupted, on_damage=told.append)
+    assert len(told) == 1 and "was begun with threads 99, now" in told[0] and "not be bit for bit" in told[0]
 
 
 def test_a_checkpoint_with_the_right_checksums_and_another_content_is_refused_in_a_line(interrupted: Path) -> None:

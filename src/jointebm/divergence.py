@@ -109,9 +109,8 @@ class Watch:
     """
 
     def __init__(self, space: Space, kernel: Kernel) -> None:
-        parts = kernel.kernels if isinstance(kernel, Cycle) else (kernel,)
         self._space = space
-        self._adjusted = [index for index, part in enumerate(parts) if isinstance(part, MALA)]
+        self._adjusted = [index for index, part in enumerate(_parts(kernel)) if isinstance(part, MALA)]
         self.num_healthy = 0
         self.gap_scale, self.gradient_scale, self.accept_rate, self.spread = 0.0, 0.0, 1.0, 1.0
 
@@ -249,6 +248,13 @@ class Watch:
 
     def _running(self, scale: float, value: float) -> float:
         return _blend(scale, value, min(0.99, self.num_healthy / (self.num_healthy + 1)))
+
+
+def _parts(kernel: Kernel) -> tuple[Kernel, ...]:
+    """The kernels of a cycle, and of cycles in it, in the order in which they report."""
+    if not isinstance(kernel, Cycle):
+        return (kernel,)
+    return tuple(part for each in kernel.kernels for part in _parts(each))
 
 
 def _blend(old: float, new: float, weight: float) -> float:

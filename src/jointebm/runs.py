@@ -3,7 +3,7 @@
 RUN/recipe.json      the recipe, every field
 RUN/run.json         seed, versions, threads, seconds
 RUN/lock             held by the process that trains
-RUN/metrics.jsonl    one line per `log_every` iterations, and one per intervention against divergence ("event")
+RUN/metrics.jsonl    one line per `log_every` iterations, and one per intervention against divergence or stop ("event")
 RUN/checkpoints/     the newest states of training (see `jointebm.checkpoint`)
 RUN/model/           the trained model, with averaged parameters
 RUN/evaluation.json  accuracy and calibration, if the command line trained it
@@ -164,13 +164,13 @@ def resume(
         checkpoint = _newest(path, on_damage)
         if checkpoint is not None:
             _check_recipe(path, recipe, checkpoint)
+            _check_facts(path, facts, checkpoint, on_damage)
         dataset = open_dataset(recipe.data, data_dir)
         model, trainer = _prepare(recipe, dataset, seed=facts["seed"])
         num_bytes = 0
         if checkpoint is not None:
             _restore(trainer, checkpoint, path)
-            found = checkpoint.plain.get("metrics_bytes")
-            num_bytes = found if type(found) is int and found >= 0 else _known_bytes(path, trainer.iteration)
+            num_bytes = _metrics_bytes(path, checkpoint)
         _cut(path / "metrics.jsonl", num_bytes, on_damage)
         return _run(path, recipe, facts, model, dataset, trainer, on_metrics, on_intervention)
 
@@ -212,12 +212,10 @@ def _newest(path: Path, on_damage: Callable[[str], object]) -> Checkpoint | None
 
 
 def _check_recipe(path: Path, recipe: Recipe, checkpoint: Checkpoint) -> None:
-    """Raises if recipe.json is no longer what the checkpoint was written with; older versions did not write it there."""
-    if "recipe" not in checkpoint.plain:
-        return
+    """Raises if recipe.json is no longer what the checkpoint was written with."""
     place = f"checkpoint of iteration {checkpoint.iteration}"
     try:
-        written = Recipe.model_validate_json(json.dumps(checkpoint.plain["recipe"]))
+        written = Recipe.model_validate_json(json.dumps(checkpoint.plain.get("recipe")))
     except ValueError:
         raise ValueError(f"{path}: {place}: its recipe is not a recipe of this version") from None
     for (name, now), (name_then, then) in zip_longest(_leaves(recipe), _leaves(written), fillvalue=("", None)):
@@ -225,6 +223,23 @@ def _check_recipe(path: Path, recipe: Recipe, checkpoint: Checkpoint) -> None:
             raise ValueError(
                 f"{path / 'recipe.json'}: field {quoted(repr(name or name_then))} is {quoted(repr(now))}, but the {place} "
                 f"was written with {name_then} = {quoted(repr(then))}; put that back, or train a new run"
+            )
+
+
+def _check_facts(
+    path: Path, facts: Mapping[str, Any], checkpoint: Checkpoint, on_damage: Callable[[str], object]
+) -> None:
+    """Raises if the seed is another one; says what else differs and keeps the run from being bit for bit the same."""
+    if checkpoint.plain.get("seed") != facts["seed"]:
+        raise ValueError(
+            f"{path / 'run.json'}: seed is {facts['seed']}, but the checkpoint of iteration {checkpoint.iteration} was "
+            f"written with {quoted(repr(checkpoint.plain.get('seed')))}; put that back, or train a new run"
+        )
+    for name, now in environment().items():
+        if facts.get(name, now) != now:
+            on_damage(
+                f"{path}: was begun with {name} {quoted(facts[name])}, now {now}: the result will not be bit for bit that "
+                "of an uninterrupted run"
             )
 
 
@@ -327,12 +342,12 @@ def _run(
                     _append(path, file, metrics._asdict())
                 due = config.checkpoint_every and metrics.iteration % config.checkpoint_every == 0
                 if due and metrics.iteration < config.num_iterations:
-                    _checkpoint(path, recipe, trainer, file)
+                    _checkpoint(path, recipe, facts["seed"], trainer, file)
                 if on_metrics is not None:
                     on_metrics(metrics)
                 pending.check()
         except KeyboardInterrupt:
-            _checkpoint(path, recipe, trainer, file)
+            _checkpoint(path, recipe, facts["seed"], trainer, file)
             raise
         except Diverged as error:
             stopped = {"event": "stopped", "iteration": trainer.iteration, "kind": error.kind, "finding": str(error)}
@@ -362,12 +377,17 @@ def _append(path: Path, file: FileIO, line: Mapping[str, Any]) -> None:
             rest = rest[file.write(rest) :]
 
 
-def _checkpoint(path: Path, recipe: Recipe, trainer: Trainer, metrics: FileIO) -> None:
-    """Writes a checkpoint that also knows the recipe, and how far metrics.jsonl goes."""
+def _checkpoint(path: Path, recipe: Recipe, seed: int, trainer: Trainer, metrics: FileIO) -> None:
+    """Writes a checkpoint that also knows the recipe and seed, and how far metrics.jsonl goes."""
     with naming(path / "metrics.jsonl"):
         os.fsync(metrics.fileno())
     state = trainer.state()
-    plain = {**state.plain, "recipe": json.loads(recipe.model_dump_json()), "metrics_bytes": metrics.tell()}
+    plain = {
+        **state.plain,
+        "recipe": json.loads(recipe.model_dump_json()),
+        "seed": seed,
+        "metrics_bytes": metrics.tell(),
+    }
     write(path / "checkpoints", state._replace(plain=plain), keep=trainer.config.keep_checkpoints)
 
 
@@ -380,19 +400,15 @@ def _cut(path: Path, num_bytes: int, on_damage: Callable[[str], object]) -> None
         os.truncate(path, num_bytes)
 
 
-def _known_bytes(path: Path, iteration: int) -> int:
-    """How far metrics.jsonl goes up to an iteration, for checkpoints of older versions, which do not say."""
-    num_bytes = num_known = 0
-    if (path / "metrics.jsonl").is_file():
-        for line in (path / "metrics.jsonl").read_bytes().splitlines(keepends=True):
-            num_bytes += len(line)
-            try:
-                parsed = json.loads(line)
-                if "event" not in parsed and parsed["iteration"] <= iteration and line.endswith(b"\n"):
-                    num_known = num_bytes
-            except (ValueError, TypeError, KeyError, RecursionError):  # torn
-                break
-    return num_known
+def _metrics_bytes(path: Path, checkpoint: Checkpoint) -> int:
+    """How far metrics.jsonl went when the checkpoint was written."""
+    found = checkpoint.plain.get("metrics_bytes")
+    if type(found) is not int or found < 0:
+        raise ValueError(
+            f"{path / 'checkpoints'}: the checkpoint of iteration {checkpoint.iteration} does not say how far metrics.jsonl "
+            "went; it is not one of a run"
+        )
+    return found
 
 
 def environment() -> dict[str, Any]:

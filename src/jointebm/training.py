@@ -92,7 +92,8 @@ class Metrics(NamedTuple):
         energy_gap: mean f of the data minus mean f of the chains, nats.
         f_positive: mean f of the data, nats.
         f_negative: mean f of the chains, nats.
-        accept_rate: mean accept_prob of each kernel of the cycle, over steps and chains.
+        accept_rate: mean accept_prob of each kernel of the cycle, over steps and chains; chains that rest (see
+            `discrete_rate`) count as 0.
         grad_norm: Euclidean norm of the gradient of the parameters.
         chain_low: smallest continuous entry of the chains, position units.
         chain_high: largest continuous entry of the chains.
@@ -120,7 +121,8 @@ class Trainer:
 
     Before the optimizer step all numbers are looked at (see `Watch`). If they show a sign of divergence, nothing is
     learned from them: single offending chains start afresh from noise, and the iteration is done again; if that is of no
-    use, training goes back to a good state, at least `snapshot_every` iterations ago, and on with half the learning rate.
+    use, training goes back to a good state, `snapshot_every` iterations ago or more (or to the start, or to where it last
+    went back to), and on with half the learning rate.
     Each intervention is recorded in `interventions`.
 
     Args:
@@ -206,16 +208,18 @@ class Trainer:
 
         Raises:
             Diverged: a row of data is not finite, or trouble came again after `max_rollbacks` rollbacks; names the step,
-                phase, block and row, the likely cause, and what to change. Parameters are as they were before the step.
+                phase, block and row, the likely cause, and what to change. Nothing was learned from the numbers it names.
         """
         started = time.perf_counter()
         while True:
             positive = self._draw_batch()
             drawn = self.buffer.draw(self.config.batch_size, generator=self.generator)
+            usual = self._watch.state()
             try:
                 attempt = self._attempt(positive, drawn.position)
                 break
             except Diverged as trouble:
+                self._watch.restore(usual)  # what is usual is that of healthy iterations
                 self._intervene(trouble, drawn)
         self.buffer.write(drawn.slots, attempt.chain.position)
         learning_rate = self.learning_rate_factor * float(self.schedule.get_last_lr()[0])

@@ -1,6 +1,7 @@
 """Files that a stranger may have written: their size is looked at before their content, and messages quote them safely."""
 
 import json
+import math
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -39,7 +40,9 @@ def read_json(path: Path, what: str, *, max_bytes: int = MAX_JSON) -> dict[str, 
             content = file.read(max_bytes + 1)
         if len(content) > max_bytes:
             raise ValueError(f"longer than {max_bytes} bytes")
-        parsed = json.loads(content.decode(), object_pairs_hook=_unique, parse_constant=_refuse_constant)
+        parsed = json.loads(
+            content.decode(), object_pairs_hook=_unique, parse_float=_finite, parse_constant=_refuse_constant
+        )
         if not isinstance(parsed, dict):
             raise ValueError(f"expected an object in braces, got {type(parsed).__name__}")
     except RecursionError:
@@ -50,11 +53,19 @@ def read_json(path: Path, what: str, *, max_bytes: int = MAX_JSON) -> dict[str, 
 
 
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    unique = dict(pairs)
-    if len(unique) < len(pairs):
-        names = [name for name, _ in pairs]
-        raise ValueError(f"key {next(name for name in unique if names.count(name) > 1)!r} stands there twice")
+    unique: dict[str, Any] = {}
+    for name, value in pairs:
+        if name in unique:
+            raise ValueError(f"key {name!r} stands there twice")
+        unique[name] = value
     return unique
+
+
+def _finite(text: str) -> float:
+    number = float(text)
+    if not math.isfinite(number):
+        raise ValueError(f"{text} is more than a float can hold")
+    return number
 
 
 def _refuse_constant(name: str) -> NoReturn:

@@ -1,13 +1,13 @@
 """Options that several commands share, each with one name and one meaning."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Annotated
 
 import torch
 import typer
 
-__all__ = ["DataDir", "Json", "ModelName", "Seed", "Set", "Threads", "whole_number"]
+__all__ = ["DataDir", "Json", "ModelName", "Seed", "Set", "Threads", "check_only_resumes", "whole_number"]
 
 
 def whole_number(low: int, high: int = 1_000_000_000) -> Callable[[str], int]:
@@ -71,3 +71,20 @@ Threads = Annotated[
         help="Processor threads; default is torch's.",
     ),
 ]
+
+
+def check_only_resumes(context: typer.Context, defining: Sequence[str]) -> None:
+    """Raises if --resume comes together with parameters that define a run, which are what they were when it was begun.
+
+    Args:
+        context: of the command.
+        defining: names of those parameters.
+    """
+    given = []
+    for name in defining:
+        source = context.get_parameter_source(name)
+        if source is not None and source.name == "COMMANDLINE":
+            parameter = next(parameter for parameter in context.command.params if parameter.name == name)
+            given.append(parameter.opts[0] if parameter.opts[0].startswith("-") else name.upper())
+    if given:
+        raise ValueError(f"--resume goes on with a run as it was begun; leave out {', '.join(given)}")

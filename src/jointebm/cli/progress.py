@@ -38,6 +38,7 @@ class StepProgress:
         )
         self._task = self._bar.add_task(name, total=num_steps, figures="")
         self._started = self._shown = time.monotonic()
+        self._num_before: int | None = None  # steps that were done before this session
 
     def __enter__(self) -> "StepProgress":
         self._bar.start()
@@ -51,9 +52,11 @@ class StepProgress:
     def show(self, num_done: int, figures: str = "") -> None:
         """Shows that so many steps are done, and how it goes."""
         self.num_done = num_done
+        if self._num_before is None:
+            self._num_before = num_done - 1
         if self._is_terminal:
             self._bar.update(self._task, completed=num_done, figures=figures)
         elif time.monotonic() - self._shown > SECONDS_BETWEEN_LINES:
             self._shown = time.monotonic()
-            left = (self._shown - self._started) * (self._num_steps / num_done - 1)
+            left = (self._shown - self._started) / (num_done - self._num_before) * (self._num_steps - num_done)
             say(f"{self._name}: {num_done} of {self._num_steps}, {left:.0f} s left {figures}")

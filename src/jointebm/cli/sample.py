@@ -4,7 +4,7 @@ import shutil
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, NamedTuple
 
 import numpy as np
 import torch
@@ -16,7 +16,7 @@ from jointebm.checkpoint import flush_folder, lock
 from jointebm.cli.console import Interrupted, named_rates, print_json, print_table, say, write_rates
 from jointebm.cli.files import check_new, new_file, open_model
 from jointebm.cli.given import parse_given
-from jointebm.cli.options import Json, Seed, Threads, whole_number
+from jointebm.cli.options import Json, Seed, Threads, check_only_resumes, whole_number
 from jointebm.cli.progress import StepProgress
 from jointebm.conditions import variable_names
 from jointebm.interrupts import Pending, held_back
@@ -111,11 +111,7 @@ def sample(
     """
     with held_back() as pending:  # a step that has begun is finished, and so is a file
         if resume is not None:
-            named = [name for name in DEFINING if _is_set(context, name)]
-            if named:
-                raise ValueError(
-                    f"--resume goes on with a run as it was begun; leave out {', '.join(map(_as_option, named))}"
-                )
+            check_only_resumes(context, DEFINING)
             summary = _resumed(resume, checkpoint_every, pending)
         elif model is None:
             raise ValueError("sample: name a MODEL, or pass --resume FILE.chains")
@@ -126,18 +122,10 @@ def sample(
             print_json(summary)
         else:
             _print_summary(summary)
+        if interrupted is None and pending.reason is not None:  # it came when there was nothing left to interrupt
+            interrupted = f"interrupted; {summary['out']} is complete" if "out" in summary else "interrupted at the end"
         if interrupted is not None:
-            pending.raised = True
             raise Interrupted(pending.reason or KeyboardInterrupt(), interrupted)
-
-
-def _is_set(context: typer.Context, name: str) -> bool:
-    source = context.get_parameter_source(name)
-    return source is not None and source.name == "COMMANDLINE"
-
-
-def _as_option(name: str) -> str:
-    return "MODEL" if name == "model" else f"--{name}"
 
 
 def _begun(
@@ -186,11 +174,11 @@ def _begun(
         thin=thin,
         seed=seed,
     )
-    with _written(_chains_of(out), sampling, config) as save:
-        return {
-            "model": str(path),
-            **_to_file(model, sampling, config, _chains_of(out), save, checkpoint_every, pending),
-        }
+    with _written(_chains_of(out), sampling, config) as folder:
+        result = _to_file(model, sampling, config, _chains_of(out), folder.save, checkpoint_every, pending)
+        if "message" not in result:
+            folder.remove()
+        return {"model": str(path), **result}
 
 
 def _resumed(folder: Path, checkpoint_every: int, pending: Pending) -> dict[str, Any]:
@@ -214,7 +202,10 @@ def _resumed(folder: Path, checkpoint_every: int, pending: Pending) -> dict[str,
         def save() -> None:
             write_chains(folder, sampling, found.config)
 
-        return {"model": str(path), **_to_file(model, sampling, found.config, folder, save, checkpoint_every, pending)}
+        result = _to_file(model, sampling, found.config, folder, save, checkpoint_every, pending)
+        if "message" not in result:
+            shutil.rmtree(folder)
+        return {"model": str(path), **result}
 
 
 def _to_file(
@@ -229,15 +220,13 @@ def _to_file(
     """Runs the chains to their end and writes the file and the picture, or writes the chains if it is interrupted."""
     if _run(sampling, config.steps, save, checkpoint_every, pending):
         save()
-        way_on = f"go on with: jointebm sample --resume {folder}"
+        way_on = f"go on with: jointebm sample --resume {folder} --threads {torch.get_num_threads()}"
         return {**_summary(model, sampling.samples(True)), **_interruption(sampling, config.steps, way_on)}
     trajectory = sampling.trajectory(False)
     samples = trajectory.samples
     kept = samples.values if config.thin is None else trajectory.values
     out = _out_of(folder)
     picture = _write(model, samples, kept, out, ", ".join(config.given))
-    if folder.exists():
-        shutil.rmtree(folder)
     return {**_summary(model, samples), "out": str(out), "picture": picture}
 
 
@@ -275,9 +264,16 @@ def _check_no_chains(folder: Path) -> None:
         )
 
 
+class _Folder(NamedTuple):
+    """How the chains of this process are written, and how they are removed once the file is there."""
+
+    save: Callable[[], None]
+    remove: Callable[[], None]
+
+
 @contextmanager
-def _written(folder: Path, sampling: Sampling, config: SamplingConfig) -> Iterator[Callable[[], None]]:
-    """What writes chains into a folder that it makes at its first call, and holds the lock of until the block ends."""
+def _written(folder: Path, sampling: Sampling, config: SamplingConfig) -> Iterator[_Folder]:
+    """A folder of chains that is made when they are first saved, and locked until the block ends; no other is touched."""
     with ExitStack() as stack:
         is_mine = False
 
@@ -292,7 +288,11 @@ def _written(folder: Path, sampling: Sampling, config: SamplingConfig) -> Iterat
                 is_mine = True
             write_chains(folder, sampling, config)
 
-        yield save
+        def remove() -> None:
+            if is_mine:
+                shutil.rmtree(folder)
+
+        yield _Folder(save, remove)
 
 
 def _summary(model: Model, samples: Samples) -> dict[str, Any]:

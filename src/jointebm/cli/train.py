@@ -6,12 +6,13 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any
 
+import torch
 import typer
 
 from jointebm.cli.console import Interrupted, named_rates, print_json, say, write_rates
 from jointebm.cli.evaluate import evaluation, print_evaluation
 from jointebm.cli.files import check_new, new_file
-from jointebm.cli.options import DataDir, Json, Seed, Set, Threads
+from jointebm.cli.options import DataDir, Json, Seed, Set, Threads, check_only_resumes
 from jointebm.cli.progress import StepProgress
 from jointebm.divergence import Intervention
 from jointebm.recipes import Recipe, find, override
@@ -24,6 +25,7 @@ __all__ = ["train"]
 
 
 def train(
+    context: typer.Context,
     recipe: Annotated[
         str | None,
         typer.Argument(
@@ -52,8 +54,7 @@ def train(
     The folder holds recipe.json, run.json, metrics.jsonl, checkpoints/, model/ and evaluation.json.
     """
     if resume is not None:
-        if recipe is not None or out is not None or assignments:
-            raise ValueError("--resume goes on with a run as it was begun; leave out RECIPE, --out and --set")
+        check_only_resumes(context, ("recipe", "out", "seed", "assignments"))
         run = _resumed(resume, data)
     elif recipe is None:
         raise ValueError("train: name a RECIPE ('jointebm recipes' lists them), or pass --resume RUN")
@@ -101,7 +102,7 @@ def _way_on(out: Path) -> str:
     if (out / "model").exists():
         return f"{out / 'model'} is complete; go on with: jointebm evaluate {out}"
     if (out / "recipe.json").exists():
-        return f"go on with: jointebm train --resume {out}"
+        return f"go on with: jointebm train --resume {out} --threads {torch.get_num_threads()}"
     return "nothing is written yet"
 
 

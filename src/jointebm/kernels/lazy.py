@@ -8,6 +8,7 @@ import torch
 
 from jointebm.draws import Generator, accept
 from jointebm.kernels.chain import Chain, Kernel, LogDensity
+from jointebm.kernels.cycle import Cycle
 from jointebm.spaces import Mask
 
 __all__ = ["Lazy"]
@@ -18,6 +19,8 @@ class Lazy:
     """Applies a kernel to each chain with a fixed probability, and else leaves the chain as it is.
 
     P' = (1 - rate) I + rate P
+
+    Chains that rest report an acceptance probability of 0, as chains with nothing to move do.
 
     What P leaves invariant, P' leaves invariant. It says how often one block moves relative to the others: an image that
     forms from noise while its label hardly ever changes is one of that label.
@@ -41,6 +44,8 @@ class Lazy:
     rate: float
 
     def __post_init__(self) -> None:
+        if isinstance(self.kernel, Cycle):
+            raise TypeError("Lazy: kernel is a Cycle; make its parts lazy, each at its own rate")
         if not 0 < self.rate <= 1:
             raise ValueError(f"Lazy: rate must lie in (0, 1], got {self.rate}")
 

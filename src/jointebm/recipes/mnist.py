@@ -46,12 +46,14 @@ def mnist() -> Recipe:
         # The step is half the standard deviation of the data's own noise: what the sampler adds, the energy can take away.
         kernel=KernelSpec(discrete="gibbs", continuous="langevin", step_size=0.05, temperature=0.01),
         train=TrainConfig(
-            num_iterations=10_000,
+            num_iterations=4_000,
             batch_size=128,
             num_steps=10,
-            learning_rate=2e-3,
+            discrete_rate=0.005,  # an image that forms from noise keeps the label it was given
+            learning_rate=1.5e-3,
             warmup=200,
             decay="cosine",
+            beta_1=0.0,
             replacement_rate=0.03,
             ema_decay=0.998,
             noise_labels="uniform",
