@@ -297,3 +297,37 @@ def test_a_rollback_halves_the_rate_and_is_in_the_metrics_and_on_the_card(
     assert (told[0].iteration, told[0].back_to, told[0].finding) == (7, 4, "energy gap: injected")
     card = (run.path / "model" / "README.md").read_text()
     assert "iteration 8: rolled back to 4, learning rate times 0.5 (energy gap: energy gap: injected)" in card
+
+
+def test_mala_is_found_in_a_cycle_of_cycles() -> None:
+    nested = Cycle((Cycle((Gibbs(SPACE), GibbsWithGradients(SPACE))), MALA(block="x", step_size=0.1)))
+    watch = divergence.Watch(SPACE, nested)
+    data = random_batch(8, generator=torch.Generator().manual_seed(0))
+    rates = torch.tensor([[1.0] * 8, [0.0] * 8, [1.0] * 8])  # Gibbs-with-Gradients may well accept nothing
+    moved = divergence.Moved(Chain(data, torch.zeros(8), None), rates, torch.ones(8, dtype=torch.bool))
+    for iteration in range(200):
+        watch.check_chains(moved, data, f"iteration {iteration}")
+    with pytest.raises(Diverged) as error:  # noqa: PT012  # at any of them
+        for iteration in range(200):
+            watch.check_chains(moved._replace(accept_probs=rates.flip(0).roll(1, 0)), data, f"iteration {iteration}")
+    assert error.value.kind == "acceptance"
+
+
+def test_what_is_usual_is_that_of_healthy_iterations(monkeypatch: pytest.MonkeyPatch) -> None:
+    trainer = Trainer(Faulty(), SPACE, random_batch, kernel=KERNELS["gibbs + mala"], config=CONFIG, seed=0)
+    trainer.step()
+    before = trainer._watch.state()
+    seen: list[dict[str, Any]] = []
+    trainer.on_intervention = lambda _: seen.append(trainer._watch.state())
+    attempt = Trainer._attempt
+
+    def fails_at_first(self: Trainer, positive: Position, negative: Position) -> Any:
+        result = attempt(self, positive, negative)
+        if not self.interventions:
+            raise Diverged("chain", "chain: injected", torch.tensor([True] * 2 + [False] * 6))
+        return result
+
+    monkeypatch.setattr(Trainer, "_attempt", fails_at_first)
+    trainer.step()
+    assert seen == [before] and trainer.interventions[0].num_chains == 2
+    assert trainer._watch.state()["num_healthy"] == before["num_healthy"] + 1
