@@ -149,6 +149,20 @@ def test_concat_is_the_network_of_the_scaled_columns(space: Space, scale: dict[s
     torch.testing.assert_close(energy(position), net(inputs).squeeze(1), rtol=0, atol=1e-12)
 
 
+@pytest.mark.parametrize("space", [MIXED, NO_LABELS, NO_REALS], ids=["mixed", "no labels", "no reals"])
+def test_the_output_scale_multiplies_f(space: Space) -> None:
+    position = position_in(space)
+    net = perturbed(MLP(columns(position, (*space.continuous, *space.discrete), {}).shape[1], (16,)))
+    plain, scaled = ConcatEnergy(space, net), ConcatEnergy(space, net, output_scale=7.0)
+    torch.testing.assert_close(scaled(position), 7 * plain(position))
+    torch.testing.assert_close(scaled.head(scaled.encode(position), position), 7 * plain(position))
+
+
+def test_an_output_scale_that_would_turn_f_round_is_refused() -> None:
+    with pytest.raises(ValueError, match="output_scale must be positive and finite, got -1"):
+        ConcatEnergy(TOY, MLP(8, (16,)), output_scale=-1.0)
+
+
 @pytest.mark.parametrize("scale", [{}, {"image": 0.25, "y": 6.0, "bit": 2.0}], ids=str)
 @pytest.mark.parametrize("space", [ONE_IMAGE, Space(image=Continuous((8, 8)))], ids=["labels", "no labels"])
 def test_concat_with_an_encoder_is_the_network_of_its_features_and_the_scaled_labels(

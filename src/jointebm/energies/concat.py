@@ -3,6 +3,7 @@
 Legend: N chains, H features.
 """
 
+import math
 from collections.abc import Mapping
 
 import torch
@@ -18,7 +19,7 @@ NARROW = 32  # columns of x; with fewer, a second product and a sum cost more th
 
 
 class ConcatEnergy(nn.Module):
-    """f(x, y) = net(concat(h(x), y)), with x all continuous and y all discrete blocks of the space.
+    """f(x, y) = s net(concat(h(x), y)), with x all continuous and y all discrete blocks of the space, s `output_scale`.
 
     The first layer of the network is linear, so part of it belongs to x alone: W [h(x), y] + b = (W_x h(x) + b) + W_y y.
     `encode` is the first term and `head` everything after it. Kernels that move y never pay for x. (Fewer than 32 columns
@@ -37,6 +38,8 @@ class ConcatEnergy(nn.Module):
             `nn.Linear` to one number.
         encoder: h, a module from the one continuous block (N, *shape) to features; None is the identity, flattened.
         scale: per block, the factor that the network's input is multiplied by (see `Inputs`).
+        output_scale: the factor on the network's output, > 0. f has to grow to tens of nats where few pixels tell labels
+            apart; with a scale, the weights need not.
 
     Raises:
         TypeError: the network does not start and end with a linear layer.
@@ -63,6 +66,7 @@ class ConcatEnergy(nn.Module):
         *,
         encoder: nn.Module | None = None,
         scale: Mapping[str, float] | None = None,
+        output_scale: float = 1.0,
     ) -> None:
         super().__init__()
         space.require(scale or {})
@@ -84,7 +88,9 @@ class ConcatEnergy(nn.Module):
             )
         if encoder is not None and len(space.continuous) != 1:
             raise ValueError(f"ConcatEnergy: an encoder needs exactly one continuous block, got {space.continuous}")
-        self.net, self.encoder = net, encoder
+        if not 0 < output_scale < math.inf:
+            raise ValueError(f"ConcatEnergy: output_scale must be positive and finite, got {output_scale}")
+        self.net, self.encoder, self.output_scale = net, encoder, output_scale
         self._x = Inputs(space, space.continuous, {n: s for n, s in (scale or {}).items() if n in space.continuous})
         self._y = Inputs(space, space.discrete, {n: s for n, s in (scale or {}).items() if n in space.discrete})
         worth_it = encoder is not None or self._x.width >= NARROW
@@ -127,7 +133,8 @@ class ConcatEnergy(nn.Module):
         for layer in list(self.net)[1:-1]:
             hidden = layer(hidden)
         with torch.autocast(hidden.device.type, enabled=False):
-            return last(hidden.to(last.weight.dtype)).squeeze(1)
+            f = last(hidden.to(last.weight.dtype)).squeeze(1)
+        return f if self.output_scale == 1 else f * self.output_scale
 
     @property
     def _first(self) -> nn.Linear:

@@ -78,13 +78,14 @@ class ConcatSpec(Config):
     net: MLPSpec = Field(description="network over concat(h(x), y)")
     encoder: ConvSpec | None = Field(None, description="h; null is the identity")
     scale: Scale = Field(default_factory=dict, description="per block, factor on the network's input")
+    output_scale: float = Field(1.0, gt=0, description="factor on the network's output")
 
     def build(self, space: Space) -> ConcatEnergy:
         """Makes the energy, with freshly drawn weights."""
         width = _width_of_h(space, self.encoder)
         net = self.net.build(width + _width(space, space.discrete), 1)
         encoder = None if self.encoder is None else self.encoder.build()
-        return ConcatEnergy(space, net, encoder=encoder, scale=self.scale)
+        return ConcatEnergy(space, net, encoder=encoder, scale=self.scale, output_scale=self.output_scale)
 
 
 class BilinearSpec(Config):
