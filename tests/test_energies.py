@@ -149,7 +149,7 @@ def test_concat_is_the_network_of_the_scaled_columns(space: Space, scale: dict[s
     torch.testing.assert_close(energy(position), net(inputs).squeeze(1), rtol=0, atol=1e-12)
 
 
-@pytest.mark.parametrize("space", [MIXED, NO_LABELS, NO_REALS], ids=["mixed", "no labels", "no reals"])
+@pytest.mark.parametrize("space", [MIXED, NO_LABELS], ids=["mixed", "no labels"])
 def test_the_output_scale_multiplies_f(space: Space) -> None:
     position = position_in(space)
     net = perturbed(MLP(columns(position, (*space.continuous, *space.discrete), {}).shape[1], (16,)))

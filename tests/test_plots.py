@@ -151,6 +151,17 @@ class Stripes(nn.Module):
         return -0.5 * self.precision * (position["image"] - means).square().sum(dim=(1, 2)) + 0 * position["sign"]
 
 
+class Blank(nn.Module):
+    """Every image is as likely as any other."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.nothing = nn.Parameter(torch.tensor(0.0))
+
+    def forward(self, position: Position) -> Tensor:
+        return self.nothing * (position["image"].sum(dim=(1, 2)) + position["row"].sum(dim=1))
+
+
 STRIPES = Space(image=Continuous((4, 6)), row=Categorical(4), sign=Binary())
 
 
@@ -194,7 +205,9 @@ def tiles_of(ax: object, num_columns: int, num_rows: int) -> np.ndarray:
 
 def test_image_figures_have_a_row_of_tiles_per_class_with_data_beside_samples() -> None:
     figures = image_figures(stripes_model(), real_stripes(), generator(), num_columns=4, num_rows=2)
-    assert set(figures) == {"conditional-row", "conditional-sign", "unconditional"}
+    assert set(figures) == {
+        *("conditional-row", "conditional-sign", "classes-row", "classes-sign", "fixed", "unconditional")
+    }
     figure = figures["conditional-row"]
     assert titles(figure) == ["data given row", "samples given row"]
     data, samples = figure.axes
@@ -205,6 +218,43 @@ def test_image_figures_have_a_row_of_tiles_per_class_with_data_beside_samples() 
     np.testing.assert_allclose(tiles_of(samples, 4, 4), expected, atol=5 / 2000**0.5)
     expected[3, 2:] = np.nan  # there are only two real rows of the last class
     np.testing.assert_allclose(tiles_of(data, 4, 4), expected, rtol=1e-6)
+
+
+def test_images_fixed_on_one_variable_stand_in_its_row_or_its_column() -> None:
+    model, real = stripes_model(), real_stripes()
+    left, right = image_figures(model, real, generator(), num_columns=3, num_rows=2)["fixed"].axes
+    assert [ax.get_title() for ax in (left, right)] == ["samples, each row one row", "samples, each column one sign"]
+    assert [label.get_text() for label in left.get_yticklabels()] == ["0", "1", "2", "3"]
+    assert [label.get_text() for label in right.get_xticklabels()] == ["0", "1"]
+    np.testing.assert_allclose(
+        tiles_of(left, 3, 4), np.repeat(0.1 + 0.8 * np.eye(4)[:, None], 3, axis=1), atol=5 / 2000**0.5
+    )
+    swapped = Space(image=Continuous((4, 6)), sign=Binary(), row=Categorical(4))
+    config = model.config.model_copy(update={"space": swapped.config})
+    turned = Model(config, energy=Stripes(), noise=Noise(swapped, dict(model.noise.parameters))).eval()
+    right = image_figures(turned, real, generator(), num_columns=3, num_rows=2)["fixed"].axes[1]
+    np.testing.assert_allclose(
+        tiles_of(right, 4, 3), np.repeat(0.1 + 0.8 * np.eye(4)[None], 3, axis=0), atol=5 / 2000**0.5
+    )
+
+
+def test_each_class_has_a_grid_and_of_many_classes_evenly_spaced_ones_have() -> None:
+    model, real = stripes_model(), real_stripes()
+    grids = image_figures(model, real, generator(), num_columns=2, num_rows=1, num_per_class=4)["classes-row"].axes
+    assert [ax.get_title() for ax in grids if ax.axison] == [f"row = {k}" for k in range(4)]
+    for k, ax in enumerate(grids[:4]):
+        np.testing.assert_allclose(
+            tiles_of(ax, 2, 2), np.broadcast_to(0.1 + 0.8 * np.eye(4)[k], (2, 2, 4)), atol=5 / 2000**0.5
+        )
+    many = Space(image=Continuous((4, 6)), row=Categorical(16))
+    config = model.config.model_copy(update={"space": many.config})
+    noise = Noise(many, {**Noise.uniform(many).parameters, "image": model.noise.parameters["image"]})
+    blank = Model(config, energy=Blank(), noise=noise).eval()
+    values = {"image": real["image"][:16], "row": torch.arange(16)}
+    figures = image_figures(blank, values, generator(), num_columns=2, num_rows=1, num_per_class=4)
+    assert [ax.get_title() for ax in figures["classes-row"].axes if ax.axison] == [
+        f"row = {k}" for k in (0, 3, 6, 9, 12, 15)
+    ]
 
 
 def test_unconditional_images_carry_the_labels_that_the_model_predicts_for_them() -> None:

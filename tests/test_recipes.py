@@ -74,6 +74,7 @@ TABLES: dict[str, dict[str, Any]] = {
 EVERYWHERE: dict[str, Any] = {
     "energy.encoder": None,
     "energy.scale": {},
+    "energy.output_scale": 1.0,
     "kernel.discrete": "gibbs-with-gradients",
     "kernel.discrete_moves": 1,
     "kernel.continuous": "langevin",

@@ -22,12 +22,19 @@ from jointebm.spaces import Space
 __all__ = ["display_range", "grey_range", "image_figure", "image_figures", "mosaic"]
 
 MAX_TILES = 400
+MAX_GRIDS = 10
 MAX_NOISE = 0.75  # how far noise takes pixels beyond [0, 1]
 TILE = 36  # pixels that a tile has at least, so that the gap of one pixel between tiles is a thin line
 
 
 def image_figures(
-    model: Model, real: Mapping[str, Tensor], generator: Generator, *, num_columns: int = 10, num_rows: int = 6
+    model: Model,
+    real: Mapping[str, Tensor],
+    generator: Generator,
+    *,
+    num_columns: int = 10,
+    num_rows: int = 6,
+    num_per_class: int = 36,
 ) -> dict[str, Figure]:
     """Class-conditional and unconditional samples of images, beside real ones.
 
@@ -38,10 +45,13 @@ def image_figures(
         generator: source of all draws.
         num_columns: images per row.
         num_rows: rows of images of the unconditional figure.
+        num_per_class: images per class in the grids of single classes, at least `num_columns`.
 
     Returns:
-        "conditional-NAME" per discrete variable, one row of images per class, and "unconditional", with the labels that
-        the model predicts for its samples.
+        "conditional-NAME" per discrete variable, one row of images per class (Fig. 2, right); "classes-NAME", a grid of
+        samples per class, or for six of many classes (Figs. 11-15, 17-22); "unconditional", with the labels that the model
+        predicts for its samples (Figs. 2, left, 16, 23); and with several discrete variables "fixed", rows of images fixed
+        on the first beside columns fixed on the second (Fig. 3).
 
     Raises:
         ValueError: the space has no image, or more continuous blocks than that.
@@ -53,11 +63,12 @@ def image_figures(
         )
     limits = grey_range(model, image)
     conditions = single_values(space)
-    sampled = sample_each(model, conditions, num_columns, generator=generator)
+    sampled = sample_each(model, conditions, max(num_columns, num_per_class), generator=generator)
     (free,) = sample_each(model, [Condition("", {})], num_rows * num_columns, generator=generator)
+    drawn = {condition.text: values[image] for condition, values in zip(conditions, sampled, strict=True)}
     rows = [
-        (condition, _padded(real[image][condition.holds(real)], num_columns), values[image])
-        for condition, values in zip(conditions, sampled, strict=True)
+        (condition, _padded(real[image][condition.holds(real)], num_columns), drawn[condition.text][:num_columns])
+        for condition in conditions
     ]
     names = [variable for name in space.discrete for variable in variable_names(space, name)]
     with rc_context(STYLE):
@@ -67,6 +78,14 @@ def image_figures(
             )
             for name in names
         }
+        of_name = {name: {text: x for text, x in drawn.items() if text.startswith(f"{name} = ")} for name in names}
+        figures |= {
+            f"classes-{name}": _grids_figure({text: x[:num_per_class] for text, x in of_name[name].items()}, limits)
+            for name in names
+        }
+        if len(names) > 1:
+            images = [torch.stack([x[:num_columns] for x in of_name[name].values()]) for name in names[:2]]
+            figures["fixed"] = _fixed_figure(names[:2], images, limits)
         predicted = _predicted(model, image, free[image], generator)
         shown = {name: value[: num_rows * num_columns] for name, value in real.items()}
         figures["unconditional"] = _labelled_figure(
@@ -146,6 +165,39 @@ def _class_figure(name: str, rows: Sequence[tuple[Condition, Tensor, Tensor]], l
         _tiles(ax, torch.cat(images), num_columns, limits).set_title(title)
     labels = [condition.text.rpartition(" ")[2] for condition, _, _ in rows]
     axes[0].set_yticks([row + 0.5 for row in range(len(rows))], labels)
+    return figure
+
+
+def _grids_figure(images: Mapping[str, Tensor], limits: tuple[float, float]) -> Figure:
+    """A square grid of images under each title; of more than ten titles, about six are drawn, evenly spaced."""
+    titles = list(images)
+    titles = titles if len(titles) <= MAX_GRIDS else titles[:: -(-(len(titles) - 1) // 5)]
+    num_rows = -(-len(titles) // 5)
+    num_columns = -(-len(titles) // num_rows)
+    height, width = images[titles[0]].shape[1:]
+    figure = Figure(figsize=(7, 7 / num_columns * num_rows * height / width + 0.3 * num_rows), layout="compressed")
+    panels = figure.subplots(num_rows, num_columns, squeeze=False).reshape(-1)
+    for ax, title in zip(panels, titles, strict=False):
+        _tiles(ax, images[title], math.isqrt(len(images[title])), limits).set_title(title)
+    for ax in panels[len(titles) :]:
+        ax.set_axis_off()
+    return figure
+
+
+def _fixed_figure(names: Sequence[str], images: Sequence[Tensor], limits: tuple[float, float]) -> Figure:
+    """Rows fixed on the first variable, left, and columns fixed on the second, right; images (classes, n, height, width)."""
+    height, width = images[0].shape[2:]
+    columns = images[0].shape[1], len(images[1])
+    rows = len(images[0]), images[1].shape[1]
+    side = 7 / sum(columns)
+    figure = Figure(figsize=(7, max(rows) * side * height / width + 0.5), layout="compressed")
+    left, right = figure.subplots(1, 2, width_ratios=columns)
+    _tiles(left, images[0].flatten(0, 1), columns[0], limits).set_title(f"samples, each row one {names[0]}")
+    left.set_yticks([row + 0.5 for row in range(rows[0])], map(str, range(rows[0])))
+    _tiles(right, images[1].movedim(1, 0).flatten(0, 1), columns[1], limits).set_title(
+        f"samples, each column one {names[1]}"
+    )
+    right.set_xticks([column + 0.5 for column in range(columns[1])], map(str, range(columns[1])))
     return figure
 
 

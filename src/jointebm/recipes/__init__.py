@@ -6,7 +6,7 @@ A new recipe is a function in a file here, named in `RECIPES`; a variant replace
 from collections.abc import Callable
 
 from jointebm.recipes.digits import digits
-from jointebm.recipes.dsprites import dsprites_paper
+from jointebm.recipes.dsprites import dsprites, dsprites_paper
 from jointebm.recipes.mnist import mnist, mnist_composite, mnist_jem, mnist_paper
 from jointebm.recipes.recipe import Recipe, RecipeField, override, recipe_fields
 from jointebm.recipes.toy import toy, toy_paper
@@ -16,6 +16,7 @@ __all__ = [
     "Recipe",
     "RecipeField",
     "digits",
+    "dsprites",
     "dsprites_paper",
     "find",
     "mnist",
@@ -31,7 +32,7 @@ __all__ = [
 RECIPES: dict[str, Callable[[], Recipe]] = {
     recipe.__name__: recipe
     for recipe in (
-        *(toy, digits, mnist),  # ours
+        *(toy, digits, mnist, dsprites),  # ours
         *(mnist_composite, mnist_jem),  # variants, to compare with
         *(toy_paper, mnist_paper, dsprites_paper),  # Tables 1-3
     )
