@@ -34,8 +34,8 @@ from jointebm import Categorical, Continuous, KernelSpec, Model, ModelConfig, Sp
 from jointebm.cli import main
 from jointebm.data import Toy
 from jointebm.energies import ConcatSpec, MLPSpec
+from jointebm.provenance import environment
 from jointebm.recipes import find, override
-from jointebm.runs import environment
 from jointebm.transforms import Logit
 
 SEVERAL_GIGABYTES = 3 << 30

@@ -1,7 +1,11 @@
-"""Rows of an array in an npz file: read exactly and in little memory, or refused in one line."""
+"""Specification of `jointebm.npz`: read exactly, rows in little memory, or refused in one line.
+
+What a user may hand over is in `malformed.py`, and read by `test_hostile.py`.
+"""
 
 import io
 import os
+import re
 import struct
 import tracemalloc
 import zipfile
@@ -11,8 +15,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from jointebm.data import npz
-from jointebm.data.npz import check_array, read_rows
+from jointebm import npz
+from jointebm.npz import check_array, read_array, read_arrays, read_rows
 
 SHAPE = (1000, 7)
 ROWS = np.array([0, 3, 4, 500, 998, 999])
@@ -82,6 +86,26 @@ def test_reading_needs_memory_for_what_is_kept_and_not_for_the_array(tmp_path: P
     assert rows.shape == (6, 4096) and peak < 12 * npz.PIECE
 
 
+@pytest.mark.parametrize("save", [np.savez, np.savez_compressed])
+def test_whole_arrays_are_read_bit_for_bit_as_numpy_reads_them(save: Callable[..., None], tmp_path: Path) -> None:
+    numbers = np.random.default_rng(0).normal(size=(5, 3))
+    arrays = {
+        "reals": numbers,
+        "columns": np.asfortranarray(numbers),
+        "swapped": numbers.astype(">f4"),
+        "flags": numbers > 0,
+        "one": np.array(7),
+        "none": np.zeros((0, 4), np.uint8),
+        "large": np.arange(100_000),
+    }
+    save(tmp_path / "a.npz", **arrays)
+    found = read_arrays(tmp_path / "a.npz")
+    assert found.keys() == arrays.keys()
+    for name, array in arrays.items():
+        for each in (found[name], read_array(tmp_path / "a.npz", name)):
+            assert (each.dtype, each.shape, each.tobytes()) == (array.dtype, array.shape, array.tobytes()), name
+
+
 def test_a_missing_file_is_named(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match=r"a\.npz: no such file"):
         read(tmp_path / "a.npz")
@@ -108,6 +132,13 @@ def encrypted(content: bytes) -> bytes:
     return bytes(forged)
 
 
+def with_field(content: bytes, offset: int, value: int) -> bytes:
+    """The archive with one byte of its list of members changed."""
+    forged = bytearray(content)
+    forged[content.index(b"PK\1\2") + offset] = value
+    return bytes(forged)
+
+
 def flipped(content: bytes) -> bytes:
     """The archive with one bit of the last row changed, which a checksum notices and nothing else."""
     place = content.index(ARRAY[-1].tobytes())
@@ -123,34 +154,47 @@ MALFORMED: dict[str, tuple[bytes, str]] = {
     "packed stream damaged": (GOOD[:200] + bytes(50) + GOOD[250:], "a.npz"),
     "another array": (zipped(npy(ARRAY), "other.npy"), "holds no array 'imgs'"),
     "encrypted": (encrypted(GOOD), "encrypted"),
-    "packed by bzip2": (zipped(npy(ARRAY), method=zipfile.ZIP_BZIP2), "packed in a way that numpy does not write"),
-    "not an array": (zipped(b"nothing" * 20), "magic string is not correct"),
-    "nothing in it": (zipped(b""), "a.npz"),
-    "npy version 9": (zipped(b"\x93NUMPY\x09\x00" + bytes(100)), "9.0"),
-    "npy version 3": (zipped(b"\x93NUMPY\x03\x00" + bytes(100)), "npy version 3.0; expected 1.0 or 2.0"),
+    "encrypted strongly": (with_field(GOOD, 8, 0x40), "encrypted"),
+    "packed as a patch": (with_field(GOOD, 8, 0x20), "compressed by a method that NumPy does not write"),
+    "packed by method 99": (with_field(GOOD, 10, 99), "compressed by a method that NumPy does not write"),
+    "packed for a zip of the future": (with_field(GOOD, 6, 250), "zip file version 25.0"),
+    "packed by bzip2": (
+        zipped(npy(ARRAY), method=zipfile.ZIP_BZIP2),
+        "compressed by a method that NumPy does not write",
+    ),
+    "not an array": (zipped(b"nothing" * 20), "not an npy file"),
+    "nothing in it": (zipped(b""), "not an npy file"),
+    "npy version 9": (zipped(b"\x93NUMPY\x09\x00" + bytes(100)), "not an npy file"),
+    "npy version 3": (zipped(b"\x93NUMPY\x03\x00" + bytes(100)), "not a plain array of numbers"),
     "wrong type": (zipped(npy(ARRAY.astype(np.int16))), "int16 of shape (1000, 7); expected uint8"),
     "wrong shape": (zipped(npy(ARRAY[:-1])), "uint8 of shape (999, 7); expected uint8 of (1000, 7)"),
     "Fortran order": (zipped(npy(np.asfortranarray(ARRAY))), "in Fortran order"),
     "objects": (zipped(npy(np.empty(SHAPE, dtype=object), pickled=True)), "Python objects, which are never read"),
-    "record with objects": (zipped(npy(np.empty(SHAPE, dtype=[("a", object)]), pickled=True)), "Python objects"),
+    "record with objects": (
+        zipped(npy(np.empty(SHAPE, dtype=[("a", object)]), pickled=True)),
+        "not a plain array of numbers",
+    ),
     "subarrays": (
         zipped(header(repr({"descr": ("|u1", (2,)), "fortran_order": False, "shape": SHAPE}))),
-        "expected uint8",
+        "not a plain array of numbers",
     ),
     "header of 4 GB": (
         zipped(b"\x93NUMPY\x02\x00" + b"\xff" * 4 + bytes(5000)),
-        "array header, expected 4294967295 bytes",
+        "has a header of 4294967295 bytes, expected at most 10000",
     ),
-    "header of 64 KB": (zipped(header(described(SHAPE) + " " * 60_000)), "array header, expected"),
-    "header that is code": (zipped(header("__import__('os').getcwd()")), "malformed node or string"),
-    "header that is no dictionary": (zipped(header("[1, 2]")), "not a dictionary"),
-    "header that is not closed": (zipped(header("{'descr': '|u1', (")), "a.npz"),
-    "header nested deeply": (zipped(header("(" * 3000)), "a.npz"),
-    "header of many signs": (zipped(header("-" * 3000 + "1")), "a.npz"),
-    "header of zeros": (zipped(b"\x93NUMPY\x01\x00\x10\x00" + bytes(16)), "a.npz"),
-    "negative shape": (zipped(header(described((-1000, 7)))), "a.npz"),
-    "array cut off": (zipped(npy(ARRAY)[:-1]), "array 'imgs' of 7127 bytes, header included; expected 7128"),
-    "array goes on": (zipped(npy(ARRAY) + b"x"), "array 'imgs' of 7129 bytes, header included; expected 7128"),
+    "header of 64 KB": (
+        zipped(header(described(SHAPE) + " " * 60_000)),
+        "has a header of 60061 bytes, expected at most 10000",
+    ),
+    "header that is code": (zipped(header("__import__('os').getcwd()")), "not a plain array of numbers"),
+    "header that is no dictionary": (zipped(header("[1, 2]")), "not a plain array of numbers"),
+    "header that is not closed": (zipped(header("{'descr': '|u1', (")), "not a plain array of numbers"),
+    "header nested deeply": (zipped(header("(" * 3000)), "not a plain array of numbers"),
+    "header of many signs": (zipped(header("-" * 3000 + "1")), "not a plain array of numbers"),
+    "header of zeros": (zipped(b"\x93NUMPY\x01\x00\x10\x00" + bytes(16)), "not a plain array of numbers"),
+    "negative shape": (zipped(header(described((-1000, 7)))), "not a plain array of numbers"),
+    "array cut off": (zipped(npy(ARRAY)[:-1]), "does not fill its 7127 bytes"),
+    "array goes on": (zipped(npy(ARRAY) + b"x"), "does not fill its 7129 bytes"),
     "a table that says too much": (with_sizes(GOOD, unpacked=3 << 30), "declares 3221225472 bytes, more than the file"),
     "a table that packs too much": (with_sizes(GOOD, packed=3 << 30, unpacked=3 << 30), "more than the file can hold"),
     "a stored array that says too much": (with_sizes(STORED, unpacked=9000), "more than the file can hold"),
@@ -170,6 +214,17 @@ def test_a_malformed_file_is_refused_with_its_name_and_the_reason(case: str, tmp
     text = str(error.value)
     assert text.startswith(f"{path}: ") and message in text and "\n" not in text and len(text) < 700
     assert peak < 5 << 20
+
+
+@pytest.mark.parametrize("case", [case for case in MALFORMED if "packed" in case or "encrypted" in case])
+def test_what_is_packed_otherwise_is_refused_whole_too(case: str, tmp_path: Path) -> None:
+    content, message = MALFORMED[case]
+    path = tmp_path / "a.npz"
+    path.write_bytes(content)
+    for reads in (read_arrays, lambda path: read_array(path, "imgs")):
+        with pytest.raises(ValueError, match=re.escape(str(path))) as error:
+            reads(path)
+        assert message in str(error.value)
 
 
 def test_a_declared_size_is_refused_before_anything_is_unpacked(tmp_path: Path) -> None:

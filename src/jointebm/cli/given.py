@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from jointebm.cli.arrays import read_array
+from jointebm.npz import read_array
 from jointebm.spaces import Space
 from jointebm.untrusted import quoted
 

@@ -13,13 +13,13 @@ import typer
 from torch import Tensor
 
 from jointebm.blocks import Binary
-from jointebm.cli.arrays import read_arrays
 from jointebm.cli.console import print_json, print_table, say
 from jointebm.cli.files import check_new, new_file, open_model
 from jointebm.cli.options import Json, ModelName, Seed, Threads
 from jointebm.conditioning import Prediction
 from jointebm.conditioning import predict as predict_rows
 from jointebm.conditions import variable_names
+from jointebm.npz import read_arrays
 from jointebm.spaces import Space, Values
 from jointebm.untrusted import quoted
 

@@ -14,7 +14,7 @@ import numpy.typing as npt
 
 from jointebm.blocks import Categorical, Continuous
 from jointebm.data.datasets import LOGIT, ArrayDataset
-from jointebm.data.npz import check_array, read_rows
+from jointebm.npz import check_array, read_rows
 from jointebm.spaces import Space
 from jointebm.transforms import Transform
 
@@ -61,10 +61,7 @@ def dsprites(
 
     Args:
         data_dir: folder where the official file may lie, or in its folder `dsprites/`; without it images are rendered.
-        name: name of the data.
-        transform: from pixels to positions; `Identity()` stays in pixel space.
-        noise_width: width of the uniform noise, in [0, 1).
-        noise_sd: standard deviation of the normal noise, >= 0.
+        name: as for `mnist`, and so `transform`, `noise_width` and `noise_sd`.
         split: which rows are tested on.
 
     Returns:
@@ -188,7 +185,7 @@ def _official_shape() -> tuple[int, int, int]:
 
 
 def _read_official(path: Path) -> Images:
-    """The chosen images of the official file, halved; of its arrays no other is opened, and `metadata` is a pickle."""
+    """The chosen images of the official file, halved; of its arrays no other is opened: `metadata` holds Python objects."""
     try:
         check_official(path)
     except ValueError as error:
