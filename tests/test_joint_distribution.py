@@ -915,4 +915,7 @@ def test_a_statistic_that_is_not_a_number_is_an_error() -> None:
 def test_the_page_on_testing_runs_as_it_stands() -> None:
     page = (Path(__file__).parent.parent / "docs" / "testing.md").read_text()
     (block,) = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
-    exec(compile(block, "testing.md", "exec"), {"__name__": "testing"})  # noqa: S102
+    found: dict[str, Any] = {"__name__": "testing"}
+    exec(compile(block, "testing.md", "exec"), found)  # noqa: S102
+    assert (found["ranks"].rejected, found["geweke"].rejected) == (False, False)
+    assert len(found["ranks"].p_values) >= 1 and len(found["geweke"].p_values) >= 1  # both came to a verdict

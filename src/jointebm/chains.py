@@ -15,7 +15,7 @@ from torch import Tensor
 from jointebm.checkpoint import Checkpoint, newest, write
 from jointebm.config import Config
 from jointebm.kernels import Chain
-from jointebm.kernels.chain import chain_from_tensors, chain_tensors
+from jointebm.kernels.chain_tensors import chain_from_tensors, chain_tensors
 from jointebm.models import Model
 from jointebm.sampling import Sampling
 from jointebm.untrusted import quoted

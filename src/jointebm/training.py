@@ -5,83 +5,26 @@ Legend: N rows of a batch and as many chains.
 
 import contextlib
 import itertools
-import math
 import time
 from collections.abc import Callable, Iterator, Mapping
-from typing import Literal, NamedTuple, Self
+from typing import NamedTuple
 
 import torch
-from pydantic import Field, model_validator
 from torch import Tensor, nn
-from torch.optim.lr_scheduler import LambdaLR
-from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
-from jointebm.buffer import Drawn, ReplayBuffer
+from jointebm.buffer import ReplayBuffer
 from jointebm.checkpoint import Checkpoint
-from jointebm.config import Config
 from jointebm.divergence import Diverged, Intervention, Moved, Watch
 from jointebm.kernels import Chain, Cycle, Gibbs, GibbsWithGradients, Kernel, Lazy, evaluate
+from jointebm.learner import Learner, prefixed, without_prefix
 from jointebm.noise import Noise
 from jointebm.objectives import Phases, conditional_likelihood, maximum_likelihood, summed_maximum_likelihood
+from jointebm.recovery import Recovery
 from jointebm.sampling import check_kernel, run_chain
 from jointebm.spaces import Position, Space
+from jointebm.train_config import TrainConfig
 
 __all__ = ["Metrics", "TrainConfig", "Trainer"]
-
-MAX_RESTARTS = 3  # of chains between two snapshots; more is a case for a rollback
-
-
-class TrainConfig(Config):
-    """How to train: the numbers of Tables 1-3, and what we add to them.
-
-    Example:
-        >>> TrainConfig(num_iterations=5500, batch_size=1000, num_steps=20, learning_rate=1e-4, warmup=1000).buffer_size
-        10000
-    """
-
-    num_iterations: int = Field(ge=1, description="parameter updates")
-    batch_size: int = Field(ge=1, description="data rows per iteration, and as many chains")
-    num_steps: int = Field(ge=1, description="kernel steps per iteration")
-    discrete_rate: float = Field(
-        1.0, gt=0, le=1, description="probability that a chain's y moves in a kernel step, in training only"
-    )
-    learning_rate: float = Field(gt=0, description="of Adam, after the warm-up")
-    warmup: int = Field(0, ge=0, description="iterations over which the learning rate rises linearly from 0")
-    decay: Literal["constant", "cosine"] = Field(
-        "constant", description="learning rate after the warm-up: constant or cosine to 0"
-    )
-    beta_1: float = Field(0.9, ge=0, lt=1, description="of Adam: how much of the last gradients it keeps")
-    buffer_size: int = Field(10_000, ge=1, description="slots of the replay buffer")
-    replacement_rate: float = Field(0.05, ge=0, le=1, description="probability that a drawn chain starts from noise")
-    ema_decay: float = Field(0.99, ge=0, lt=1, description="mu of the moving average of the parameters")
-    noise_labels: Literal["frequency", "uniform"] = Field(
-        "frequency", description="labels of the noise: frequency or uniform"
-    )
-    objective: Literal["maximum-likelihood", "summed"] = Field(
-        "maximum-likelihood", description="Eq. 2 with sampled y (maximum-likelihood), or with y summed out (summed)"
-    )
-    conditional_weight: float = Field(
-        0.0, ge=0, description="weight of an added mean -log p(y | x), by enumeration of y; 0 leaves it out"
-    )
-    precision: Literal["float32", "bfloat16"] = Field(
-        "float32", description="of network evaluations; the state is float32"
-    )
-    checkpoint_every: int = Field(1000, ge=0, description="iterations between checkpoints; 0 writes none")
-    keep_checkpoints: int = Field(2, ge=1, description="newest checkpoints that are kept")
-    max_rollbacks: int = Field(
-        5, ge=0, description="returns to an earlier state at half the learning rate; 0 stops at the first trouble"
-    )
-    snapshot_every: int = Field(100, ge=1, description="iterations between the states that a rollback returns to")
-    log_every: int = Field(10, ge=1, description="iterations between lines of metrics.jsonl")
-
-    @model_validator(mode="after")
-    def _batch_fits_buffer(self) -> Self:
-        if self.batch_size > self.buffer_size:
-            raise ValueError(
-                f"batch_size {self.batch_size} is more than buffer_size {self.buffer_size}, and every chain of a batch "
-                "needs a slot of its own; set a larger buffer_size first, or a smaller batch_size"
-            )
-        return self
 
 
 class Metrics(NamedTuple):
@@ -174,29 +117,49 @@ class Trainer:
         self.buffer = ReplayBuffer(
             self.noise, size=config.buffer_size, replacement_rate=config.replacement_rate, generator=self.generator
         )
-        self.optimizer = torch.optim.Adam(
-            log_density.parameters(), lr=config.learning_rate, betas=(config.beta_1, 0.999)
-        )
-        self.schedule = LambdaLR(self.optimizer, self._learning_rate_factor)
-        self._averaged = AveragedModel(log_density, multi_avg_fn=get_ema_multi_avg_fn(config.ema_decay))
-        self._averaged.update_parameters(log_density)  # theta_hat_0 = theta_0
-        self.iteration, self.seconds = 0, 0.0
-        self.metrics: Metrics | None = None  # of the last iteration
-        self.interventions: list[Intervention] = []
-        self.on_intervention: Callable[[Intervention], object] | None = None  # is told of each as it happens
-        self.learning_rate_factor = 1.0  # halved by each rollback
-        self._num_restarts = 0  # of chains, since the newest snapshot
         self._watch = Watch(space, kernel)
+        self._learner = Learner(log_density, self.buffer, self._watch, config)
+        self._recovery = Recovery(self._learner)
+        self.seconds = 0.0
+        self.metrics: Metrics | None = None  # of the last iteration
         self._free = {
             name: torch.ones(config.batch_size, *block.variable_shape, dtype=torch.bool)
             for name, block in space.items()
         }
-        self._snapshots = [self._snapshot()]  # the newest two, the older one first
 
     @property
     def average(self) -> nn.Module:
         """The log-density with averaged parameters, which is what one uses (App. B)."""
-        return self._averaged.module
+        return self._learner.average
+
+    @property
+    def iteration(self) -> int:
+        """Number of updates done."""
+        return self._learner.iteration
+
+    @property
+    def optimizer(self) -> torch.optim.Optimizer:
+        """Adam."""
+        return self._learner.optimizer
+
+    @property
+    def interventions(self) -> list[Intervention]:
+        """What was done about divergence so far."""
+        return self._recovery.interventions
+
+    @property
+    def learning_rate_factor(self) -> float:
+        """What the schedule's learning rate is multiplied by; halved by each rollback."""
+        return self._recovery.learning_rate_factor
+
+    @property
+    def on_intervention(self) -> Callable[[Intervention], object] | None:
+        """Is told of each intervention as it happens."""
+        return self._recovery.on_intervention
+
+    @on_intervention.setter
+    def on_intervention(self, told: Callable[[Intervention], object] | None) -> None:
+        self._recovery.on_intervention = told
 
     def run(self) -> Iterator[Metrics]:
         """Trains to `config.num_iterations`, yielding the metrics of every iteration."""
@@ -212,25 +175,21 @@ class Trainer:
         """
         started = time.perf_counter()
         while True:
-            positive = self._draw_batch()
+            batch = self._draw_batch()
             drawn = self.buffer.draw(self.config.batch_size, generator=self.generator)
             usual = self._watch.state()
             try:
-                attempt = self._attempt(positive, drawn.position)
+                attempt = self._attempt(batch, drawn.position)
                 break
             except Diverged as trouble:
                 self._watch.restore(usual)  # what is usual is that of healthy iterations
-                self._intervene(trouble, drawn)
+                self._recovery.intervene(
+                    trouble, drawn, max_rollbacks=self.config.max_rollbacks, generator=self.generator
+                )
         self.buffer.write(drawn.slots, attempt.chain.position)
-        learning_rate = self.learning_rate_factor * float(self.schedule.get_last_lr()[0])
-        for group in self.optimizer.param_groups:
-            group["lr"] = learning_rate
-        self.optimizer.step()
-        self.schedule.step()
-        self._averaged.update_parameters(self.log_density)
-        self.iteration += 1
+        learning_rate = self._learner.update(self.learning_rate_factor)
         if self.iteration % self.config.snapshot_every == 0:
-            self._snapshots, self._num_restarts = [self._snapshots[-1], self._snapshot()], 0
+            self._recovery.keep()
         self.seconds += time.perf_counter() - started
 
         low, high = self._range(attempt.chain.position)
@@ -254,22 +213,18 @@ class Trainer:
         That holds with the same versions, device type and number of threads. The data are not in it: `batch` must draw
         the same rows from the same generator.
         """
-        now = self._learned()
+        learned, kept = self._learner.state(), self._recovery.state()
         tensors = {
-            **now.tensors,
-            **_prefixed("noise", self.noise.parameters),
+            **learned.tensors,
+            **prefixed("noise", self.noise.parameters),
             "generator": self.generator.get_state(),
+            **kept.tensors,
         }
-        for index, snapshot in enumerate(self._snapshots):
-            tensors |= _prefixed(f"snapshot-{index}", snapshot.tensors)
         plain = {
-            **now.plain,
+            **learned.plain,
             "seconds": self.seconds,
             "metrics": None if self.metrics is None else self.metrics._asdict(),
-            "interventions": [intervention._asdict() for intervention in self.interventions],
-            "learning_rate_factor": self.learning_rate_factor,
-            "num_restarts": self._num_restarts,
-            "snapshots": [{"iteration": snapshot.iteration, **snapshot.plain} for snapshot in self._snapshots],
+            **kept.plain,
         }
         return Checkpoint(self.iteration, tensors, plain)
 
@@ -283,52 +238,13 @@ class Trainer:
         if expected != found:
             wrong = sorted(set(expected.items()) ^ set(found.items()))[0][0]
             raise ValueError(f"checkpoint: tensor {wrong!r} does not fit this run; resume it with its own recipe")
-        tensors, plain = {name: tensor.clone() for name, tensor in checkpoint.tensors.items()}, checkpoint.plain
-        self.noise = Noise(self.space, _without_prefix("noise", tensors))
-        self.buffer.noise = self.noise
-        self.generator.set_state(tensors["generator"])
-        self._learn(checkpoint)
-        self._snapshots = [
-            Checkpoint(snapshot["iteration"], _without_prefix(f"snapshot-{index}", tensors), snapshot)
-            for index, snapshot in enumerate(plain["snapshots"])
-        ]
-        self.seconds, metrics = plain["seconds"], plain["metrics"]
+        noise = {name: tensor.clone() for name, tensor in without_prefix("noise", checkpoint.tensors).items()}
+        self.noise = self.buffer.noise = Noise(self.space, noise)
+        self.generator.set_state(checkpoint.tensors["generator"].clone())
+        self._learner.restore(checkpoint)
+        self._recovery.restore(checkpoint)
+        self.seconds, metrics = checkpoint.plain["seconds"], checkpoint.plain["metrics"]
         self.metrics = metrics and Metrics(**{**metrics, "accept_rate": tuple(metrics["accept_rate"])})
-        self.interventions = [Intervention(**intervention) for intervention in plain["interventions"]]
-        self.learning_rate_factor, self._num_restarts = plain["learning_rate_factor"], plain["num_restarts"]
-
-    def _learned(self) -> Checkpoint:
-        """What a rollback takes back: parameters, averages, optimizer, chains and running scales; not the generator."""
-        adam = self.optimizer.state_dict()["state"]
-        tensors = {
-            **_prefixed("parameters", self.log_density.state_dict()),
-            **_prefixed("average", self._averaged.state_dict()),
-            **{f"adam.{index}.{name}": value for index, slots in adam.items() for name, value in slots.items()},
-            **_prefixed("buffer", self.buffer.position),
-        }
-        return Checkpoint(
-            self.iteration, tensors, {"schedule": self.schedule.state_dict(), "watch": self._watch.state()}
-        )
-
-    def _learn(self, checkpoint: Checkpoint) -> None:
-        """Puts back what `_learned` returned."""
-        tensors = {name: tensor.clone() for name, tensor in checkpoint.tensors.items()}
-        self.log_density.load_state_dict(_without_prefix("parameters", tensors))
-        self._averaged.load_state_dict(_without_prefix("average", tensors))
-        adam: dict[int, dict[str, Tensor]] = {}
-        for name, tensor in _without_prefix("adam", tensors).items():
-            index, _, slot = name.partition(".")
-            adam.setdefault(int(index), {})[slot] = tensor
-        self.optimizer.load_state_dict({"state": adam, "param_groups": self.optimizer.state_dict()["param_groups"]})
-        self.schedule.load_state_dict(checkpoint.plain["schedule"])
-        self.buffer.position = _without_prefix("buffer", tensors)
-        self._watch.restore(checkpoint.plain["watch"])
-        self.iteration = checkpoint.iteration
-
-    def _snapshot(self) -> Checkpoint:
-        """A copy of what is learned so far."""
-        now = self._learned()
-        return now._replace(tensors={name: tensor.detach().clone() for name, tensor in now.tensors.items()})
 
     def _draw_batch(self) -> Position:
         batch = self._batch(self.config.batch_size, generator=self.generator)
@@ -338,14 +254,13 @@ class Trainer:
                 raise ValueError(f"batch: lacks block {name!r}; it holds {', '.join(map(repr, batch)) or 'none'}")
         return batch
 
-    def _attempt(self, positive: Position, negative: Position) -> "_Attempt":
-        """Moves the chains and computes the gradient; raises `Diverged` if anything is wrong with either."""
+    def _attempt(self, batch: Position, start: Position) -> "_Attempt":
+        """Runs both phases and computes the gradient; raises `Diverged` if anything is wrong with one of them."""
         where = f"iteration {self.iteration + 1}"
-        self._watch.check_data(positive, where)
-        self.optimizer.zero_grad()
+        self._learner.optimizer.zero_grad()
         with self._precision():
-            moved = self._move(negative)
-            self._watch.check_chains(moved, positive, where)
+            positive = self._positive_phase(batch, where)
+            moved = self._negative_phase(start, positive, where)
             chain = moved.chain
             phases = self._phases(positive, chain.position)
         f_positive, f_negative = float(phases.positive.detach().mean()), float(chain.f.mean())
@@ -355,45 +270,14 @@ class Trainer:
         grad_norm = self._watch.check_gradient(gradients, where)
         return _Attempt(chain, tuple(moved.accept_probs.mean(dim=1).tolist()), f_positive, f_negative, grad_norm)
 
-    def _intervene(self, trouble: Diverged, drawn: Drawn) -> None:
-        """Restarts the offending chains, or rolls back, or gives up by raising."""
-        if self.config.max_rollbacks == 0 or trouble.kind == "data":
-            raise trouble
-        if trouble.kind in ("chain", "proposal") and self._num_restarts < MAX_RESTARTS:
-            assert trouble.chains is not None
-            self._num_restarts += 1
-            num_chains = int(trouble.chains.sum())
-            self.buffer.write(drawn.slots[trouble.chains], self.noise.draw(num_chains, generator=self.generator))
-            self._record(trouble, "restarted chains", num_chains, self.iteration)
-            return
-        num_rollbacks = sum(intervention.action == "rolled back" for intervention in self.interventions)
-        if num_rollbacks == self.config.max_rollbacks:
-            raise Diverged(
-                trouble.kind,
-                f"{trouble.finding}; {num_rollbacks} rollbacks, down to {self.learning_rate_factor:g} of the learning rate, "
-                "did not help",
-                trouble.chains,
-            ) from trouble
-        seen_at = self.iteration
-        self._snapshots = self._snapshots[:1]
-        self._learn(self._snapshots[0])
-        self._num_restarts = 0
-        self.learning_rate_factor /= 2
-        self._record(trouble, "rolled back", 0, seen_at)
+    def _positive_phase(self, batch: Position, where: str) -> Position:
+        """Where f rises: rows of data without a gap."""
+        self._watch.check_data(batch, where)
+        return batch
 
-    def _record(
-        self, trouble: Diverged, action: Literal["restarted chains", "rolled back"], num_chains: int, seen_at: int
-    ) -> None:
-        intervention = Intervention(
-            seen_at, trouble.kind, action, num_chains, self.iteration, self.learning_rate_factor, trouble.finding
-        )
-        self.interventions.append(intervention)
-        if self.on_intervention is not None:
-            self.on_intervention(intervention)
-
-    def _move(self, position: Position) -> Moved:
-        """Runs the kernel from the buffer's chains."""
-        chain = evaluate(self.log_density, position, with_score=self.kernel.uses_score)
+    def _negative_phase(self, start: Position, positive: Position, where: str) -> Moved:
+        """Where f falls: the buffer's chains, moved by the kernel with everything free."""
+        chain = evaluate(self.log_density, start, with_score=self.kernel.uses_score)
         accept_probs, finite = [], [chain.f.isfinite()]
         steps = run_chain(self.log_density, self.kernel, chain, free=self._free, generator=self.generator)
         for chain, infos in itertools.islice(steps, self.config.num_steps):
@@ -401,7 +285,9 @@ class Trainer:
             finite.append(chain.f.isfinite())
         if chain.score is not None:
             finite += [score.reshape(len(chain.f), -1).isfinite().all(dim=1) for score in chain.score.known().values()]
-        return Moved(chain, torch.stack(accept_probs).mean(dim=0), torch.stack(finite).all(dim=0))
+        moved = Moved(chain, torch.stack(accept_probs).mean(dim=0), torch.stack(finite).all(dim=0))
+        self._watch.check_chains(moved, positive, where)
+        return moved
 
     def _phases(self, positive: Position, negative: Position) -> Phases:
         if self.config.objective == "summed":
@@ -423,12 +309,6 @@ class Trainer:
             return 0.0, 0.0
         entries = [position[name] for name in self.space.continuous]
         return min(float(entry.min()) for entry in entries), max(float(entry.max()) for entry in entries)
-
-    def _learning_rate_factor(self, iteration: int) -> float:
-        warm = min(1.0, (iteration + 1) / self.config.warmup) if self.config.warmup else 1.0
-        if self.config.decay == "constant":
-            return warm
-        return warm * 0.5 * (1 + math.cos(math.pi * iteration / self.config.num_iterations))
 
 
 def _with_rate(kernel: Kernel, rate: float) -> Kernel:
@@ -453,11 +333,3 @@ class _Attempt(NamedTuple):
 def _shapes(tensors: Mapping[str, Tensor]) -> dict[str, torch.Size]:
     """Shapes of all tensors that a run has at any time; Adam has none before its first step, and snapshots vary."""
     return {name: tensor.shape for name, tensor in tensors.items() if not name.startswith(("adam.", "snapshot-"))}
-
-
-def _prefixed(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    return {f"{prefix}.{name}": tensor for name, tensor in tensors.items()}
-
-
-def _without_prefix(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    return {name.removeprefix(f"{prefix}."): t for name, t in tensors.items() if name.startswith(f"{prefix}.")}

@@ -1,27 +1,26 @@
 """`jointebm sample`: any variables given any others."""
 
 import shutil
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Annotated, Any, NamedTuple
 
-import numpy as np
 import torch
 import typer
-from torch import Tensor
 
 from jointebm.chains import SamplingConfig, read_chains, restore_chains, weights_digest, write_chains
 from jointebm.checkpoint import flush_folder, lock
-from jointebm.cli.console import Interrupted, named_rates, print_json, print_table, say, write_rates
-from jointebm.cli.files import check_new, new_file, open_model
+from jointebm.cli.beginnings import begun_with, going_on_from
+from jointebm.cli.console import Interrupted, print_json, say
+from jointebm.cli.files import check_new, open_model
 from jointebm.cli.given import parse_given
 from jointebm.cli.options import Json, Seed, Threads, check_only_resumes, whole_number
 from jointebm.cli.progress import StepProgress
-from jointebm.conditions import variable_names
+from jointebm.cli.samples import print_summary, summary_of, write_samples
 from jointebm.interrupts import Pending, held_back
 from jointebm.models import Model
-from jointebm.sampling import Samples, Sampling, start
+from jointebm.sampling import Sampling, start
 
 __all__ = ["sample"]
 
@@ -39,21 +38,9 @@ DEFINING = (
 
 def sample(
     context: typer.Context,
-    model: Annotated[
-        str | None,
-        typer.Argument(
-            metavar="MODEL",
-            help="A model folder, a run folder, or pretrained:NAME. Left out with --resume.",
-            show_default=False,
-        ),
-    ] = None,
+    model: Annotated[str | None, begun_with("MODEL", "A model folder, a run folder, or pretrained:NAME.")] = None,
     *,
-    resume: Annotated[
-        Path | None,
-        typer.Option(
-            "--resume", metavar="FILE.chains", help="Go on with an interrupted run, from where its chains were."
-        ),
-    ] = None,
+    resume: Annotated[Path | None, going_on_from("FILE.chains", "where its chains were")] = None,
     given: Annotated[
         list[str] | None,
         typer.Option(
@@ -121,7 +108,7 @@ def sample(
         if as_json:
             print_json(summary)
         else:
-            _print_summary(summary)
+            print_summary(summary)
         if interrupted is None and pending.reason is not None:  # it came when there was nothing left to interrupt
             interrupted = f"interrupted; {summary['out']} is complete" if "out" in summary else "interrupted at the end"
         if interrupted is not None:
@@ -163,7 +150,7 @@ def _begun(
     )
     if out is None:
         interrupted = _run(sampling, num_steps, lambda: None, 0, pending)
-        summary = {"model": str(path), **_summary(model, sampling.samples(interrupted))}
+        summary = {"model": str(path), **summary_of(model, sampling.samples(interrupted))}
         return summary | (_interruption(sampling, num_steps, "nothing was to be written") if interrupted else {})
     config = SamplingConfig(
         model=str(path.absolute()),
@@ -221,13 +208,13 @@ def _to_file(
     if _run(sampling, config.steps, save, checkpoint_every, pending):
         save()
         way_on = f"go on with: jointebm sample --resume {folder} --threads {torch.get_num_threads()}"
-        return {**_summary(model, sampling.samples(True)), **_interruption(sampling, config.steps, way_on)}
+        return {**summary_of(model, sampling.samples(True)), **_interruption(sampling, config.steps, way_on)}
     trajectory = sampling.trajectory(False)
     samples = trajectory.samples
     kept = samples.values if config.thin is None else trajectory.values
     out = _out_of(folder)
-    picture = _write(model, samples, kept, out, ", ".join(config.given))
-    return {**_summary(model, samples), "out": str(out), "picture": picture}
+    picture = write_samples(model, samples, kept, out, ", ".join(config.given))
+    return {**summary_of(model, samples), "out": str(out), "picture": picture}
 
 
 def _run(sampling: Sampling, num_steps: int, save: Callable[[], None], checkpoint_every: int, pending: Pending) -> bool:
@@ -293,61 +280,3 @@ def _written(folder: Path, sampling: Sampling, config: SamplingConfig) -> Iterat
                 shutil.rmtree(folder)
 
         yield _Folder(save, remove)
-
-
-def _summary(model: Model, samples: Samples) -> dict[str, Any]:
-    """What `--json` prints."""
-    return {
-        "num": len(samples.chain.f),
-        "num_steps": samples.num_steps,
-        "interrupted": samples.interrupted,
-        "mean_f": float(samples.chain.f.double().mean()),
-        "accept_rate": named_rates(model.kernel, samples.accept_rate) if samples.accept_rate else {},
-        "counts": _counts(model, samples.values),
-    }
-
-
-def _counts(model: Model, values: Mapping[str, Tensor]) -> dict[str, list[int]]:
-    """How often each label of each discrete variable occurs."""
-    counts = {}
-    for name in model.space.discrete:
-        columns = values[name].reshape(-1, model.space[name].num_variables).T
-        for variable, column, num in zip(
-            variable_names(model.space, name), columns, model.space.num_classes(name), strict=True
-        ):
-            counts[variable] = column.bincount(minlength=num).tolist()
-    return counts
-
-
-def _write(model: Model, samples: Samples, kept: Mapping[str, Tensor], out: Path, title: str) -> str | None:
-    """Writes the arrays and, if the samples can be drawn, a picture; returns its name."""
-    with new_file(out) as file:
-        np.savez(file, **{name: value.cpu().numpy() for name, value in kept.items()})  # type: ignore[arg-type]
-    try:
-        from jointebm.plots import sample_figure, save_figure
-    except ImportError as error:
-        say(f"no picture: {error}")
-        return None
-    figure = sample_figure(model, samples.values, title or "unconditional")
-    if figure is None:
-        say("no picture: no block is an image, (height, width), or a point in the plane, (2,)")
-        return None
-    picture = out.with_suffix(".png")
-    with new_file(picture) as file:
-        save_figure(figure, file)
-    return str(picture)
-
-
-def _print_summary(summary: Mapping[str, Any]) -> None:
-    rates = write_rates(summary["accept_rate"]) or "none"
-    rows = [[variable, " ".join(map(str, counts))] for variable, counts in summary["counts"].items()]
-    print_table(
-        f"{summary['model']}: {summary['num']} samples after {summary['num_steps']} steps",
-        ["label", "how often each class occurs, from 0"],
-        rows,
-        num_text=2,
-        caption=f"mean f {summary['mean_f']:.3f} nats; acceptance: {rates}",
-    )
-    for key in ("out", "picture"):
-        if summary.get(key):
-            typer.echo(summary[key])

@@ -9,6 +9,7 @@ from typing import Annotated, Any
 import torch
 import typer
 
+from jointebm.cli.beginnings import begun_with, going_on_from
 from jointebm.cli.console import Interrupted, named_rates, print_json, say, write_rates
 from jointebm.cli.evaluate import evaluation, print_evaluation
 from jointebm.cli.files import check_new, new_file
@@ -26,19 +27,9 @@ __all__ = ["train"]
 
 def train(
     context: typer.Context,
-    recipe: Annotated[
-        str | None,
-        typer.Argument(
-            metavar="RECIPE",
-            help="Name of a recipe; 'jointebm recipes' lists them. Left out with --resume.",
-            show_default=False,
-        ),
-    ] = None,
+    recipe: Annotated[str | None, begun_with("RECIPE", "Name of a recipe; 'jointebm recipes' lists them.")] = None,
     *,
-    resume: Annotated[
-        Path | None,
-        typer.Option("--resume", metavar="RUN", help="Go on with an interrupted run, from its newest checkpoint."),
-    ] = None,
+    resume: Annotated[Path | None, going_on_from("RUN", "its newest checkpoint")] = None,
     out: Annotated[
         Path | None,
         typer.Option("--out", metavar="DIR", help="New folder of the run; default is runs/RECIPE-SEED."),

@@ -49,9 +49,7 @@ def dsprites() -> Recipe:
             scale={"image": 3.0, "horizontal": 5.0, "vertical": 5.0},
             output_scale=7.0,
         ),
-        kernel=KernelSpec(
-            discrete="gibbs", discrete_moves=2, continuous="langevin", step_size=0.03, temperature=0.01
-        ),
+        kernel=KernelSpec(discrete="gibbs", discrete_moves=2, continuous="langevin", step_size=0.03, temperature=0.01),
         train=TrainConfig(
             num_iterations=8_000,
             batch_size=64,

@@ -48,20 +48,11 @@ def geweke_test(
     never moves passes.
 
     Args:
-        transition: what is tested, such as `conditional_path` makes.
-        log_density: f, shape (N,), for the statistics; draws and redraws are held against the transition, not against f.
-        space: the blocks.
-        draw: (num, generator) to that many exact, independent positions.
-        redraw: draws what is held from its exact conditional, given what is free.
-        patterns: masks of what is free that broadcast to (*variable_shape); row i has number i modulo their count. A
-            block that a pattern leaves out is held. None frees everything, and `redraw` has nothing to do.
+        transition: as for `rank_test`, and so all that is not named here.
+        redraw: draws what is held from its exact conditional, given what is free; draws and redraws are held against the
+            transition, not against f. It has nothing to do where `patterns` is None, which frees everything.
         num_sweeps: >= 1.
-        statistics: named functions from a position to shape (N,). None is those of `invariance_test`.
         num_draws: exact draws N of the first stage.
-        alpha: false-alarm rate of the whole test, in (0, 1).
-        num_stages: see `sequential_test`.
-        growth: see `sequential_test`.
-        generator: source of all draws.
 
     Returns:
         `Verdict`.

@@ -1,0 +1,62 @@
+"""How to train, as plain data: what a recipe says of training."""
+
+from typing import Literal, Self
+
+from pydantic import Field, model_validator
+
+from jointebm.config import Config
+
+__all__ = ["TrainConfig"]
+
+
+class TrainConfig(Config):
+    """How to train: the numbers of Tables 1-3, and what we add to them.
+
+    Example:
+        >>> TrainConfig(num_iterations=5500, batch_size=1000, num_steps=20, learning_rate=1e-4, warmup=1000).buffer_size
+        10000
+    """
+
+    num_iterations: int = Field(ge=1, description="parameter updates")
+    batch_size: int = Field(ge=1, description="data rows per iteration, and as many chains")
+    num_steps: int = Field(ge=1, description="kernel steps per iteration")
+    discrete_rate: float = Field(
+        1.0, gt=0, le=1, description="probability that a chain's y moves in a kernel step, in training only"
+    )
+    learning_rate: float = Field(gt=0, description="of Adam, after the warm-up")
+    warmup: int = Field(0, ge=0, description="iterations over which the learning rate rises linearly from 0")
+    decay: Literal["constant", "cosine"] = Field(
+        "constant", description="learning rate after the warm-up: constant or cosine to 0"
+    )
+    beta_1: float = Field(0.9, ge=0, lt=1, description="of Adam: how much of the last gradients it keeps")
+    buffer_size: int = Field(10_000, ge=1, description="slots of the replay buffer")
+    replacement_rate: float = Field(0.05, ge=0, le=1, description="probability that a drawn chain starts from noise")
+    ema_decay: float = Field(0.99, ge=0, lt=1, description="mu of the moving average of the parameters")
+    noise_labels: Literal["frequency", "uniform"] = Field(
+        "frequency", description="labels of the noise: frequency or uniform"
+    )
+    objective: Literal["maximum-likelihood", "summed"] = Field(
+        "maximum-likelihood", description="Eq. 2 with sampled y (maximum-likelihood), or with y summed out (summed)"
+    )
+    conditional_weight: float = Field(
+        0.0, ge=0, description="weight of an added mean -log p(y | x), by enumeration of y; 0 leaves it out"
+    )
+    precision: Literal["float32", "bfloat16"] = Field(
+        "float32", description="of network evaluations; the state is float32"
+    )
+    checkpoint_every: int = Field(1000, ge=0, description="iterations between checkpoints; 0 writes none")
+    keep_checkpoints: int = Field(2, ge=1, description="newest checkpoints that are kept")
+    max_rollbacks: int = Field(
+        5, ge=0, description="returns to an earlier state at half the learning rate; 0 stops at the first trouble"
+    )
+    snapshot_every: int = Field(100, ge=1, description="iterations between the states that a rollback returns to")
+    log_every: int = Field(10, ge=1, description="iterations between lines of metrics.jsonl")
+
+    @model_validator(mode="after")
+    def _batch_fits_buffer(self) -> Self:
+        if self.batch_size > self.buffer_size:
+            raise ValueError(
+                f"batch_size {self.batch_size} is more than buffer_size {self.buffer_size}, and every chain of a batch "
+                "needs a slot of its own; set a larger buffer_size first, or a smaller batch_size"
+            )
+        return self
