@@ -8,9 +8,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from jointebm import Binary, Categorical, Continuous, Space, TrainConfig, Trainer, kernels
+from jointebm import Binary, Categorical, Continuous, KernelSpec, Model, ModelConfig, Space, kernels, predict
 from jointebm.draws import Generator
-from jointebm.energies import MLP, ConcatEnergy
+from jointebm.energies import MLP, ConcatEnergy, ConcatSpec, MLPSpec
 from jointebm.kernels import MALA, Chain, Cycle, Gibbs, GibbsWithGradients, Kernel, Lazy, LogDensity
 from jointebm.spaces import Mask, Position
 from jointebm.testing import transition_matrix
@@ -70,15 +70,29 @@ def test_a_rate_outside_its_range_is_refused(rate: float) -> None:
         Lazy(Gibbs(SPACE), rate)
 
 
-def test_training_makes_the_moves_of_y_lazy_and_nothing_else() -> None:
+def test_a_spec_makes_each_move_of_y_lazy_and_nothing_else() -> None:
     space = Space(x=Continuous(2), y=Categorical(3))
-    kernel = Cycle((Gibbs(space), MALA("x", 0.1)))
+    spec = KernelSpec(discrete="gibbs", discrete_moves=2, continuous="mala", step_size=0.1)
+    assert spec.build(space) == Cycle((Gibbs(space), Gibbs(space), MALA("x", 0.1)))
+    lazy = spec.model_copy(update={"discrete_rate": 0.1})
+    assert lazy.build(space) == Cycle((Lazy(Gibbs(space), 0.1), Lazy(Gibbs(space), 0.1), MALA("x", 0.1)))
+    assert lazy.build_discrete(space) == (Gibbs(space), Gibbs(space))
 
-    def batch(num: int, *, generator: torch.Generator) -> dict[str, Tensor]:
-        return {"x": torch.randn(num, 2, generator=generator), "y": torch.eye(3)[torch.arange(num) % 3]}
 
-    config = TrainConfig(num_iterations=1, batch_size=8, num_steps=1, learning_rate=1e-3, buffer_size=8)
-    for rate, expected in ((1.0, kernel), (0.1, Cycle((Lazy(Gibbs(space), 0.1), MALA("x", 0.1))))):
-        changed = config.model_copy(update={"discrete_rate": rate})
-        trainer = Trainer(ConcatEnergy(space, MLP(5, (4,))), space, batch, kernel=kernel, config=changed, seed=0)
-        assert trainer.kernel == expected
+def test_prediction_does_not_rest() -> None:
+    space = Space(x=Continuous(2), y=Categorical(3))
+    awake = KernelSpec(discrete="gibbs", step_size=0.1)
+    config = ModelConfig(
+        name="m", data="d", space=space.config, energy=ConcatSpec(net=MLPSpec(hidden=(4,))), kernel=awake, num_steps=3
+    )
+    energy = ConcatEnergy(space, MLP(5, (4,)))
+    model = Model(config, energy=energy)
+    resting = Model(
+        config.model_copy(update={"kernel": awake.model_copy(update={"discrete_rate": 1e-9})}), energy=energy
+    )
+    values = {"x": torch.tensor([[0.0, 1.0], [1.0, 0.0]])}
+    first, second = (
+        predict(each, values, ["y"], method="sample", generator=torch.Generator().manual_seed(1))
+        for each in (model, resting)
+    )
+    assert torch.equal(first.probs["y"], second.probs["y"])

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from jointebm.draws import Generator
 from jointebm.exact import Tabulated, enumerate_log_density
-from jointebm.kernels import LogDensity, evaluate, settle
+from jointebm.kernels import Cycle, LogDensity, evaluate, settle
 from jointebm.kernels.columns import columns_of
 from jointebm.kernels.gibbs import draw_variable
 from jointebm.models import Model
@@ -229,7 +229,10 @@ def _sample(
 ) -> Prediction:
     """Moves chains by the model's kernel; each class gets the share of chains that end in it."""
     log_density, space, start, masks = _start(model, position, free, num_chains, num_steps, generator)
-    kernel = model.config.kernel.build(space)
+    spec = model.config.kernel
+    kernel = Cycle(
+        (*spec.build_discrete(space), *spec.build_continuous(space))
+    )  # y is what is asked for; it never rests
     chain = evaluate(log_density, start, with_score=kernel.uses_score)
     steps = run_chain(log_density, kernel, chain, free=masks, generator=generator)
     for chain, _ in itertools.islice(steps, num_steps):

@@ -20,9 +20,6 @@ class TrainConfig(Config):
     num_iterations: int = Field(ge=1, description="parameter updates")
     batch_size: int = Field(ge=1, description="data rows per iteration, and as many chains")
     num_steps: int = Field(ge=1, description="kernel steps per iteration")
-    discrete_rate: float = Field(
-        1.0, gt=0, le=1, description="probability that a chain's y moves in a kernel step, in training only"
-    )
     learning_rate: float = Field(gt=0, description="of Adam, after the warm-up")
     warmup: int = Field(0, ge=0, description="iterations over which the learning rate rises linearly from 0")
     decay: Literal["constant", "cosine"] = Field(

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from jointebm.buffer import ReplayBuffer
 from jointebm.checkpoint import Checkpoint
 from jointebm.divergence import Diverged, Intervention, Moved, Watch
-from jointebm.kernels import Chain, Cycle, Gibbs, GibbsWithGradients, Kernel, Lazy, evaluate
+from jointebm.kernels import Chain, Kernel, evaluate
 from jointebm.learner import Learner, prefixed, without_prefix
 from jointebm.noise import Noise
 from jointebm.objectives import Phases, conditional_likelihood, maximum_likelihood, summed_maximum_likelihood
@@ -36,7 +36,7 @@ class Metrics(NamedTuple):
         f_positive: mean f of the data, nats.
         f_negative: mean f of the chains, nats.
         accept_rate: mean accept_prob of each kernel of the cycle, over steps and chains; chains that rest (see
-            `discrete_rate`) count as 0.
+            `kernels.Lazy`) count as 0.
         grad_norm: Euclidean norm of the gradient of the parameters.
         chain_low: smallest continuous entry of the chains, position units.
         chain_high: largest continuous entry of the chains.
@@ -109,7 +109,6 @@ class Trainer:
         seed: int,
     ) -> None:
         check_kernel(kernel, space)
-        kernel = _with_rate(kernel, config.discrete_rate)
         self.log_density, self.space, self.kernel, self.config = log_density, space, kernel, config
         self.generator = torch.Generator().manual_seed(seed)
         self._batch = batch
@@ -309,15 +308,6 @@ class Trainer:
             return 0.0, 0.0
         entries = [position[name] for name in self.space.continuous]
         return min(float(entry.min()) for entry in entries), max(float(entry.max()) for entry in entries)
-
-
-def _with_rate(kernel: Kernel, rate: float) -> Kernel:
-    """The kernel with its moves of y made lazy."""
-    if rate == 1:
-        return kernel
-    if isinstance(kernel, Cycle):
-        return Cycle(tuple(_with_rate(part, rate) for part in kernel.kernels))
-    return Lazy(kernel, rate) if isinstance(kernel, Gibbs | GibbsWithGradients) else kernel
 
 
 class _Attempt(NamedTuple):

@@ -10,6 +10,7 @@ from jointebm.kernels.cycle import Cycle
 from jointebm.kernels.gibbs import Gibbs
 from jointebm.kernels.gibbs_with_gradients import GibbsWithGradients
 from jointebm.kernels.langevin import Langevin
+from jointebm.kernels.lazy import Lazy
 from jointebm.kernels.mala import MALA
 from jointebm.spaces import Space
 
@@ -30,16 +31,22 @@ class KernelSpec(Config):
         "gibbs-with-gradients", description="what moves y: gibbs-with-gradients or gibbs (random scan)"
     )
     discrete_moves: int = Field(1, ge=1, le=1000, description="moves of y per joint step")
+    discrete_rate: float = Field(
+        1.0, gt=0, le=1, description="probability of each move of y; prediction of y always makes them"
+    )
     continuous: Literal["langevin", "mala"] = Field("langevin", description="what moves x: langevin or mala")
     step_size: float = Field(gt=0, description="eps of Eq. 3, in position units of the continuous blocks")
     temperature: float = Field(1.0, gt=0, description="lambda of Eq. 3, for x only; y moves at temperature 1")
 
     def build(self, space: Space) -> Cycle:
         """Makes the kernel for a space; kinds of block that the space lacks are left out."""
-        return Cycle((*self.build_discrete(space), *self.build_continuous(space)))
+        discrete = self.build_discrete(space)
+        if self.discrete_rate < 1:
+            discrete = tuple(Lazy(kernel, self.discrete_rate) for kernel in discrete)
+        return Cycle((*discrete, *self.build_continuous(space)))
 
     def build_discrete(self, space: Space) -> tuple[Kernel, ...]:
-        """The kernels that move y, one entry per move."""
+        """The kernels that move y, one entry per move, without rests."""
         if not space.discrete:
             return ()
         kind = GibbsWithGradients if self.discrete == "gibbs-with-gradients" else Gibbs

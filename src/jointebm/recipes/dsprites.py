@@ -49,12 +49,18 @@ def dsprites() -> Recipe:
             scale={"image": 3.0, "horizontal": 5.0, "vertical": 5.0},
             output_scale=7.0,
         ),
-        kernel=KernelSpec(discrete="gibbs", discrete_moves=2, continuous="langevin", step_size=0.03, temperature=0.01),
+        kernel=KernelSpec(
+            discrete="gibbs",
+            discrete_moves=2,
+            discrete_rate=0.02,  # an image that forms from noise keeps the position it was given
+            continuous="langevin",
+            step_size=0.02,
+            temperature=1e-3,
+        ),
         train=TrainConfig(
             num_iterations=8_000,
             batch_size=64,
             num_steps=10,
-            discrete_rate=0.01,  # an image that forms from noise keeps the position it was given
             learning_rate=1.5e-3,
             warmup=200,
             decay="cosine",

@@ -44,12 +44,17 @@ def mnist() -> Recipe:
             scale={"image": 3.0, "digit": 5.0},
         ),
         # The step is half the standard deviation of the data's own noise: what the sampler adds, the energy can take away.
-        kernel=KernelSpec(discrete="gibbs", continuous="langevin", step_size=0.05, temperature=0.01),
+        kernel=KernelSpec(
+            discrete="gibbs",
+            discrete_rate=0.005,  # an image that forms from noise keeps the label it was given
+            continuous="langevin",
+            step_size=0.05,
+            temperature=0.01,
+        ),
         train=TrainConfig(
             num_iterations=4_000,
             batch_size=128,
             num_steps=10,
-            discrete_rate=0.005,  # an image that forms from noise keeps the label it was given
             learning_rate=1.5e-3,
             warmup=200,
             decay="cosine",
