@@ -632,8 +632,9 @@ def test_predict_prints_labels_with_their_probability(toy: Trained, rows: dict[s
 
 def test_figures_writes_the_figures_of_the_data_into_a_new_folder(digits_model: Path, here: Path) -> None:
     result = run("figures", digits_model, "--out", "f", "--json").json
-    assert sorted(path.name for path in (here / "f").iterdir()) == ["conditional-digit.png", "unconditional.png"]
-    assert sorted(result["figures"]) == ["f/conditional-digit.png", "f/unconditional.png"] and result["out"] == "f"
+    names = ["classes-digit.png", "conditional-digit.png", "unconditional.png"]
+    assert sorted(path.name for path in (here / "f").iterdir()) == names
+    assert sorted(result["figures"]) == [f"f/{name}" for name in names] and result["out"] == "f"
 
 
 def test_figures_of_the_toy_data_go_to_a_folder_named_after_the_model(

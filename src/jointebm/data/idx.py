@@ -10,11 +10,13 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
+from jointebm.npz import MAX_DEFLATE_RATIO
+
 __all__ = ["read_idx"]
 
 GZIP_MAGIC = b"\x1f\x8b"
 GZIP = 16 + zlib.MAX_WBITS  # tells zlib to expect a gzip header, and to verify the checksum at the end
-MAX_DEFLATE_RATIO = 1032  # no gzip stream unpacks to more than this many times its size
+
 MAX_BYTES = 48 << 20  # of a file, and of what it unpacks to; the largest of MNIST has 47,040,016
 UNSIGNED_BYTE = 0x08
 
