@@ -24,6 +24,7 @@ LAYERS: list[list[set[str]]] = [
             "plots",
         }
     ],  # shell
+    [{"estimators"}],  # facade
     [
         {
             "models",
@@ -31,6 +32,8 @@ LAYERS: list[list[set[str]]] = [
             "chains",
             "divergence",
             "training",
+            "phases",
+            "metrics",
             "train_config",
             "learner",
             "recovery",
@@ -38,12 +41,25 @@ LAYERS: list[list[set[str]]] = [
             "conditions",
             "evaluation",
             "outliers",
+            "tables",
         }
     ],  # work
-    [{"sampling", "buffer", "objectives", "exact", "testing"}],  # chains
+    [{"sampling", "buffer", "completions", "objectives", "exact", "testing"}],  # chains
     [{"kernels"}, {"energies"}, {"data"}],  # parts
     [
-        {"config", "interrupts", "draws", "transforms", "blocks", "spaces", "noise", "untrusted", "npz", "weights"}
+        {
+            "config",
+            "interrupts",
+            "draws",
+            "streams",
+            "transforms",
+            "blocks",
+            "spaces",
+            "noise",
+            "untrusted",
+            "npz",
+            "weights",
+        }
     ],  # ground
 ]
 UNSAFE_MODULES = {"pickle", "cPickle", "dill", "cloudpickle", "joblib", "marshal", "shelve"}
@@ -117,6 +133,18 @@ def test_only_plots_knows_matplotlib() -> None:
     }
 
 
+def test_only_the_estimators_know_scikit_learn_and_only_the_border_knows_frames() -> None:
+    def knowing(libraries: set[str]) -> set[str]:
+        return {module for module in MODULES if {name.split(".")[0] for name in imports(module)} & libraries}
+
+    below_the_shell = {module for module in MODULES if module != "jointebm" and place(module)[0] > 0}
+    assert {module.split(".")[1] for module in knowing({"sklearn"}) & below_the_shell} <= {"estimators"}
+    assert knowing({"narwhals", "pandas", "polars", "pyarrow"}) & below_the_shell <= {
+        "jointebm.tables.frames",
+        "jointebm.tables.restore",
+    }
+
+
 def test_nothing_that_is_read_is_ever_executed() -> None:
     for module, tree in MODULES.items():
         assert imports(module) & UNSAFE_MODULES == set() == calls(module) & UNSAFE_CALLS, module
@@ -140,7 +168,7 @@ def test_random_numbers_are_drawn_in_one_place() -> None:
 def test_importing_changes_nothing_outside() -> None:
     """Compared in a fresh process, after the libraries that we stand on have been imported."""
     script = """
-import importlib, json, os, pydantic, random, safetensors.torch, signal, sys, warnings
+import importlib, json, narwhals, os, pydantic, random, safetensors.torch, signal, sklearn.base, sys, warnings
 import numpy as np, torch, torch.optim.swa_utils, torch.utils._contextlib
 
 def state():
@@ -155,7 +183,7 @@ def state():
 
 before = state()
 import jointebm
-shell = {"typer", "rich", "matplotlib", "sklearn", "pandas"} & sys.modules.keys()
+shell = {"typer", "rich", "matplotlib", "pandas"} & sys.modules.keys()
 assert not shell, f"import jointebm imports {shell}"
 for module in sys.argv[1:]:
     importlib.import_module(module)

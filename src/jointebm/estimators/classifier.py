@@ -1,0 +1,69 @@
+"""`JointEBMClassifier`: p(label | row) of the joint density."""
+
+from typing import Any, Self
+
+import numpy as np
+
+from jointebm.estimators.facade import Facade, checked_target
+from jointebm.estimators.joint import JointEBM
+from jointebm.tables.codec import Name
+from jointebm.tables.predictions import class_probs, classes
+
+try:
+    from sklearn.base import ClassifierMixin
+    from sklearn.utils.multiclass import check_classification_targets
+except ImportError as error:
+    raise ImportError("JointEBM needs scikit-learn, narwhals and pandas: pip install 'jointebm[tables]'") from error
+
+__all__ = ["JointEBMClassifier"]
+
+
+class JointEBMClassifier(ClassifierMixin, Facade):  # type: ignore[misc]  # scikit-learn has no types
+    """Predicts a label by its conditional under the joint density of X and y; X may have missing entries.
+
+    Args:
+        core: a `JointEBM` with the parameters to use, which is copied; None is one with all defaults.
+
+    Attributes:
+        core_: the fitted joint density, for all other questions.
+        classes_: labels, ascending.
+
+    Example:
+        >>> quick = {"num_visits": 0, "rows_per_component": 20, "prior_strength": 0.1}
+        >>> X = np.array([[0.0], [0.1], [np.nan], [1.0], [1.1], [1.2]] * 9)
+        >>> y = ["low", "low", "low", "high", "high", "high"] * 9
+        >>> JointEBMClassifier(JointEBM(base="mixture", training=quick)).fit(X, y).predict([[0.1], [1.1]])
+        array(['low', 'high'], dtype='<U4')
+    """
+
+    def fit(self, X: Any, y: Any) -> Self:  # noqa: N803
+        """Fits the joint density of X and y.
+
+        Raises:
+            ValueError: y is no vector of labels, or misses some.
+        """
+        labels = checked_target(y, type(self).__name__)
+        check_classification_targets(labels)
+        self.classes_ = np.unique(labels)
+        self._fit_with_target(X, y, labels, kind="categorical")
+        return self
+
+    @classmethod
+    def of(cls, core: JointEBM, target: Name) -> Self:
+        """A classifier on a fitted core, for any of its columns that has classes."""
+        classifier = cls._of(core, target)
+        classifier.classes_ = np.unique(classes(core.coded(target)))
+        return classifier
+
+    def predict_proba(self, X: Any) -> np.ndarray:  # noqa: N803
+        """p(label | row) of each of `classes_`, shape (N, K)."""
+        log_probs = self._log_predictive(X)
+        coded = self.core_.coded(self._target)
+        places = {label: place for place, label in enumerate(classes(coded).tolist())}
+        probs = class_probs(coded, log_probs)[:, [places[label] for label in self.classes_.tolist()]]
+        return probs / probs.sum(axis=1, keepdims=True)
+
+    def predict(self, X: Any) -> np.ndarray:  # noqa: N803
+        """The most probable label of each row, shape (N,)."""
+        probs = self.predict_proba(X)
+        return self.classes_[probs.argmax(axis=1)]

@@ -1,0 +1,105 @@
+"""What the scikit-learn estimators over one joint density share: the fitted core, and how they read X and y.
+
+A facade holds no model of its own. It fits a copy of its `core`, or is put on a core that is fitted already (`of`), so
+that one fit classifies, regresses, imputes and finds outliers.
+"""
+
+from abc import ABC
+from typing import Any, Self
+
+import numpy as np
+
+from jointebm.estimators.joint import JointEBM
+from jointebm.tables.codec import Name
+from jointebm.tables.frames import Frame, is_frame, read_frame, target_name, with_column
+
+try:
+    from sklearn.base import BaseEstimator, clone
+    from sklearn.utils.validation import (
+        assert_all_finite,
+        check_consistent_length,
+        check_is_fitted,
+        column_or_1d,
+        validate_data,
+    )
+except ImportError as error:
+    raise ImportError("JointEBM needs scikit-learn, narwhals and pandas: pip install 'jointebm[tables]'") from error
+
+__all__ = ["Facade"]
+
+
+class Facade(BaseEstimator, ABC):  # type: ignore[misc]  # scikit-learn has no types
+    """An estimator in front of a `JointEBM`."""
+
+    def __init__(self, core: JointEBM | None = None) -> None:
+        self.core = core
+
+    def __sklearn_tags__(self) -> Any:
+        tags = super().__sklearn_tags__()
+        tags.input_tags.allow_nan = True
+        tags.input_tags.categorical = True
+        tags.input_tags.string = True
+        return tags
+
+    def __sklearn_is_fitted__(self) -> bool:
+        return hasattr(self, "core_")
+
+    def _new_core(self) -> JointEBM:
+        return JointEBM() if self.core is None else clone(self.core)
+
+    def _read(self, table: Any, *, reset: bool) -> Frame:
+        """Reads X; scikit-learn's checks of names, numbers of columns and arrays are as they are everywhere."""
+        if not reset:
+            check_is_fitted(self)
+        if is_frame(table):
+            validate_data(self, table, reset=reset, skip_check_array=True)
+            return read_frame(table)
+        array = validate_data(self, table, reset=reset, dtype=None, ensure_all_finite="allow-nan")
+        names = None if reset else [name for name in self.core_.frame_schema_.names if name != self.core_.target_]
+        return read_frame(array, names=names)
+
+    def _fit_with_target(self, table: Any, y: Any, values: np.ndarray, *, kind: Any) -> None:
+        frame = self._read(table, reset=True)
+        check_consistent_length(table, values)
+        target = target_name(y, frame.schema.names)
+        core = self._new_core()
+        self.core_ = core.fit_frame(with_column(frame, target, values), target=target, kinds={target: kind})
+
+    def _log_predictive(self, table: Any) -> np.ndarray:
+        """log p(code of the target | X), shape (N, K), nats."""
+        frame = self._read(table, reset=False)
+        target = self._target
+        rows = self.core_.fitted.rows(frame.table, frame.num_rows, hidden=[target])
+        return self.core_.fitted.log_predictive(rows, target)
+
+    @property
+    def _target(self) -> Name:
+        """The column that is predicted."""
+        target = self.core_.target_
+        assert target is not None  # `fit` and `of` have set it
+        return target
+
+    @classmethod
+    def _of(cls, core: JointEBM, target: Name | None) -> Self:
+        """A facade on a fitted core."""
+        check_is_fitted(core)
+        facade = cls(core)
+        facade.core_ = core if target is None else core.with_target(target)
+        names = [name for name in core.frame_schema_.names if name != facade.core_.target_]
+        facade.n_features_in_ = len(names)
+        if names and all(isinstance(name, str) for name in names):
+            facade.feature_names_in_ = np.array(names, dtype=object)
+        return facade
+
+
+def checked_target(y: Any, estimator: str) -> np.ndarray:
+    """y as a vector without missing entries.
+
+    Raises:
+        ValueError: it is missing, incomplete, or not a vector.
+    """
+    if y is None:
+        raise ValueError(f"{estimator} requires y to be passed, but the target y is None")
+    vector = column_or_1d(y, warn=True)
+    assert_all_finite(vector, input_name="y")
+    return np.asarray(vector)

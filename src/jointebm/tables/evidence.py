@@ -1,0 +1,43 @@
+"""Evidence about one column: some values, one of which it has, or an interval that it lies in."""
+
+from collections.abc import Set as AbstractSet
+from typing import Any, NamedTuple
+
+__all__ = ["Choice", "Evidence", "Interval", "as_evidence"]
+
+
+class Choice(NamedTuple):
+    """The value is one of these."""
+
+    values: tuple[object, ...]
+
+
+class Interval(NamedTuple):
+    """The value lies between these, ends included; None is no bound."""
+
+    low: Any
+    high: Any
+
+
+Evidence = Choice | Interval
+
+
+def as_evidence(given: object) -> Evidence:
+    """Reads what a user wrote: a tuple of two is an interval, a set or list are choices, all else is a single value.
+
+    Raises:
+        ValueError: a tuple that is no pair, or an empty choice.
+
+    Example:
+        >>> as_evidence((30, None)), as_evidence("Private")
+        (Interval(low=30, high=None), Choice(values=('Private',)))
+    """
+    if isinstance(given, tuple):
+        if len(given) != 2:
+            raise ValueError(f"a tuple is an interval (low, high), got {len(given)} entries; use a set for choices")
+        return Interval(*given)
+    if isinstance(given, AbstractSet | list):
+        if not given:
+            raise ValueError("an empty choice; name at least one value")
+        return Choice(tuple(given))
+    return Choice((given,))

@@ -1,0 +1,250 @@
+"""How a table's energy is fitted: a base by EM, then the network by stochastic gradients until held-out rows stop improving.
+
+Legend: N training rows, V columns, B rows of a batch.
+"""
+
+import math
+import time
+from collections.abc import Callable, Iterator
+from copy import deepcopy
+from typing import Literal, NamedTuple
+
+import torch
+from pydantic import Field
+from torch import Tensor
+
+from jointebm import draws
+from jointebm.config import Config
+from jointebm.divergence import Diverged
+from jointebm.streams import row_keys
+from jointebm.tables.completions import Completions, start, sweep
+from jointebm.tables.energy import Residual, TableEnergy
+from jointebm.tables.mixture import fit_mixture
+from jointebm.tables.pseudolikelihood import pseudo_likelihood
+
+__all__ = ["Progress", "TableConfig", "fit_energy"]
+
+COLUMNS_AT_ONCE = 16  # of a step; the batch is dealt out to so many columns
+MIN_BATCH = 32  # rows of an iteration, if there are as many
+MIN_HELD_OUT = 5  # rows; with fewer nothing tells whether the network helps, and the base stands alone
+
+
+class TableConfig(Config):
+    """How to train on a table.
+
+    Example:
+        >>> TableConfig(objective="pcd").base
+        'independent'
+    """
+
+    objective: Literal["pseudo-likelihood", "pcd"] = Field(
+        "pseudo-likelihood", description="exact conditionals of each column, or persistent chains (Eq. 2)"
+    )
+    base: Literal["independent", "mixture"] = Field(
+        "independent",
+        description="what the energy starts at: the columns' marginals, or the mixture that guides samplers",
+    )
+    max_components: int = Field(64, ge=1, description="components of the mixture, at most")
+    rows_per_component: int = Field(100, ge=1, description="training rows for each component, at least")
+    prior_strength: float = Field(5.0, gt=0, description="rows, distributed like the marginals, in every component")
+    width: int = Field(384, ge=1, description="units of each hidden layer")
+    num_layers: int = Field(2, ge=1, description="hidden layers")
+    batch_size: int = Field(
+        480,
+        ge=1,
+        description="rows per iteration, and as many chains, at most; a small table takes a twentieth of its rows",
+    )
+    num_candidates: int = Field(
+        8, ge=2, description="classes that a code is told from in an iteration; with no more than these, from all"
+    )
+    learning_rate: float = Field(2e-3, gt=0, description="of AdamW; rises over warmup, then falls as a cosine to 0")
+    weight_decay: float = Field(0.0, ge=0, description="of AdamW")
+    warmup: float = Field(0.05, ge=0, le=1, description="share of the iterations over which the learning rate rises")
+    num_visits: int = Field(30, ge=0, description="times each row is in a batch; 0 leaves the base as it is")
+    max_iterations: int = Field(5000, ge=1, description="parameter updates, at most")
+    warm_start: float = Field(
+        0.5, ge=0, le=1, description="share of the iterations of pcd that are pseudo-likelihood's, to begin with"
+    )
+    validation_fraction: float = Field(0.1, gt=0, lt=1, description="share of the rows held out for early stopping")
+    max_validation: int = Field(1000, ge=1, description="rows held out, at most")
+    num_looks: int = Field(20, ge=1, description="times the held-out rows are looked at")
+    patience: int = Field(5, ge=1, description="looks without improvement after which training stops")
+    precision: Literal["float32", "bfloat16"] = Field("bfloat16", description="of hidden layers in training")
+
+
+class Progress(NamedTuple):
+    """How far a fit is.
+
+    Args:
+        fraction: of the iterations, in [0, 1]; training may stop earlier.
+        log_score: mean conditional log score of held-out rows, nats per observed entry.
+        seconds: since the start.
+    """
+
+    fraction: float
+    log_score: float
+    seconds: float
+
+
+def fit_energy(
+    codes: Tensor,
+    num_classes: tuple[int, ...],
+    *,
+    ordered: tuple[bool, ...],
+    config: TableConfig,
+    seed: int,
+    on_progress: Callable[[Progress], object] | None = None,
+) -> TableEnergy:
+    """Fits base and network to rows with missing entries; what comes back is never worse on held-out rows than the base.
+
+    Args:
+        codes: shape (N, V), -1 is missing.
+        num_classes: K_j of each column.
+        ordered: per column, whether neighbouring codes are alike.
+        config: how to train.
+        seed: of all draws.
+        on_progress: is told how far it is at every look at the held-out rows.
+
+    Raises:
+        Diverged: the loss is not finite.
+    """
+    started = time.perf_counter()
+    # Hashed, because rows that somebody drew with torch and the same small seed must not decide their own order.
+    generator = torch.Generator().manual_seed(int(row_keys(torch.tensor([[seed]])).abs()))
+    order = _shuffled(len(codes), generator)
+    num_held_out = min(int(config.validation_fraction * len(codes)), config.max_validation)
+    trains = num_held_out >= MIN_HELD_OUT and config.num_visits > 0 and max(num_classes) > 1
+    held_out, training = order.split([num_held_out, len(codes) - num_held_out]) if trains else (order[:0], order)
+    guide = fit_mixture(
+        codes[training],
+        num_classes,
+        num_components=max(1, min(config.max_components, len(training) // config.rows_per_component)),
+        generator=generator,
+        prior_strength=config.prior_strength,
+    )
+    independent = config.base == "independent"
+    base = fit_mixture(codes[training], num_classes, num_components=1, generator=generator) if independent else guide
+    residual = Residual(num_classes, width=config.width, num_layers=config.num_layers)
+    energy = TableEnergy(base, residual, guide)
+    if not trains:
+        return energy
+    residual.initialise(generator, ordered=ordered)
+    trainer = _Trainer(energy, Completions(codes[training], guide, generator), config, generator)
+    validation = _Validation(codes[held_out], guide.draw(codes[held_out], generator), trainer.precision)
+    best, best_score, num_worse = deepcopy(residual), validation.score(energy), 0
+    look_every = math.ceil(trainer.num_iterations / config.num_looks)
+    for iteration in trainer.run():
+        if iteration % look_every and iteration < trainer.num_iterations:
+            continue
+        score = validation.score(trainer.average)
+        if on_progress is not None:
+            on_progress(Progress(iteration / trainer.num_iterations, score, time.perf_counter() - started))
+        if score > best_score:
+            best, best_score, num_worse = deepcopy(trainer.average.residual), score, 0
+        else:
+            num_worse += 1
+        if num_worse == config.patience:
+            break
+    return TableEnergy(base, best, guide)
+
+
+class _Trainer:
+    """Descends the objective over the residual's parameters, and averages them."""
+
+    def __init__(
+        self, energy: TableEnergy, completions: Completions, config: TableConfig, generator: torch.Generator
+    ) -> None:
+        self.energy, self.completions, self.config, self.generator = energy, completions, config, generator
+        self.average = TableEnergy(energy.base, deepcopy(energy.residual), energy.guide)
+        self.precision = torch.float32 if config.precision == "float32" else torch.bfloat16
+        self.columns = [column for column, count in enumerate(energy.num_classes) if count > 1]
+        self.batch_size = min(config.batch_size, max(MIN_BATCH, len(completions) // 20), len(completions))
+        self.num_iterations = min(
+            config.max_iterations, math.ceil(config.num_visits * len(completions) / self.batch_size)
+        )
+        self._optimizer = torch.optim.AdamW(
+            energy.residual.parameters(), lr=config.learning_rate, betas=(0.9, 0.99), weight_decay=config.weight_decay
+        )
+        nothing = torch.full((self.batch_size, len(energy.num_classes)), -1)
+        self._chains = energy.guide.draw(nothing, generator) if config.objective == "pcd" else nothing
+
+    def run(self) -> Iterator[int]:
+        """Trains, yielding the number of updates done."""
+        batches = self._batches()
+        num_warm = self.num_iterations * (self.config.warm_start if self.config.objective == "pcd" else 1.0)
+        for iteration in range(self.num_iterations):
+            rows = next(batches)
+            codes = self.completions.move(self.energy, rows, generator=self.generator)
+            loss = self._composite(codes, rows) if iteration < num_warm else self._contrastive(codes)
+            if not bool(loss.isfinite()):
+                raise Diverged("loss", f"loss: {float(loss.detach())} in iteration {iteration + 1} of fitting a table")
+            self._optimizer.param_groups[0]["lr"] = self._learning_rate(iteration)
+            self._optimizer.zero_grad()
+            loss.backward()
+            self._optimizer.step()
+            self._update_average(iteration)
+            yield iteration + 1
+
+    def _composite(self, codes: Tensor, rows: Tensor) -> Tensor:
+        """Mean over observed entries of -log p(c_j | others); the batch is dealt out to some columns."""
+        missing = self.completions.missing(rows)
+        chosen = _shuffled(len(self.columns), self.generator)[: min(COLUMNS_AT_ONCE, len(codes))].tolist()
+        hands = torch.arange(len(codes)).tensor_split(len(chosen))
+        parts = [(self.columns[index], hand) for index, hand in zip(chosen, hands, strict=True)]
+        observed = [(column, codes[hand[~missing[hand, column]]]) for column, hand in parts]
+        loss = pseudo_likelihood(
+            self.energy,
+            observed,
+            num_candidates=self.config.num_candidates,
+            generator=self.generator,
+            precision=self.precision,
+        )
+        return loss / len(codes)
+
+    def _contrastive(self, codes: Tensor) -> Tensor:
+        """Mean f of the chains minus mean f of completed data: its gradient is that of Eq. 2."""
+        free = torch.ones_like(self._chains, dtype=torch.bool)
+        with torch.no_grad():
+            state = start(self.energy, self._chains)
+            self._chains = sweep(self.energy, state, free=free, generators=lambda _: self.generator).codes
+        residual = self.energy.residual(torch.cat([codes, self._chains]))
+        return residual[len(codes) :].mean() - residual[: len(codes)].mean()
+
+    def _batches(self) -> Iterator[Tensor]:
+        """Numbers of training rows, each row once per pass."""
+        while True:
+            order = _shuffled(len(self.completions), self.generator)
+            yield from (part for part in order.split(self.batch_size) if len(part) == self.batch_size)
+
+    def _learning_rate(self, iteration: int) -> float:
+        rising = min(1.0, (iteration + 1) / (self.config.warmup * self.num_iterations + 1))
+        return self.config.learning_rate * rising * 0.5 * (1 + math.cos(math.pi * iteration / self.num_iterations))
+
+    @torch.no_grad()
+    def _update_average(self, iteration: int) -> None:
+        """Moving average over about the last fiftieth of training."""
+        weight = max(1 / (iteration + 1), min(1.0, 50 / self.num_iterations))
+        for mean, parameter in zip(self.average.residual.parameters(), self.energy.residual.parameters(), strict=True):
+            mean.lerp_(parameter, weight)
+
+
+class _Validation:
+    """Held-out rows: how well their observed entries are told from all the others."""
+
+    def __init__(self, codes: Tensor, completed: Tensor, precision: torch.dtype) -> None:
+        self.observed, self.completed, self.precision = codes >= 0, completed, precision
+        self.num_observed = int(self.observed.sum())
+
+    @torch.no_grad()
+    def score(self, energy: TableEnergy) -> float:
+        """Mean of log p(c_j | others) over observed entries, nats."""
+        total = 0.0
+        for column in range(self.observed.shape[1]):
+            for rows in self.completed[self.observed[:, column]].split(128):
+                total -= float(pseudo_likelihood(energy, [(column, rows)], precision=self.precision))
+        return total / max(1, self.num_observed)
+
+
+def _shuffled(num: int, generator: torch.Generator) -> Tensor:
+    """The numbers below `num` in random order."""
+    return draws.uniform(torch.empty(num, dtype=torch.float64), generator).argsort()

@@ -1,0 +1,143 @@
+"""Densities on the line, made of uniform pieces and points, one density per code: exact draws, densities and restrictions.
+
+A position is a grid index (int64) or a real (float64). On a grid the piece [low, high) holds the points low, ..., high - 1;
+on the reals it is an interval, and one with low = high is a single real that carries mass.
+
+Legend: P pieces, K codes, N entries.
+"""
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import NamedTuple
+
+import numpy as np
+
+__all__ = ["Pieces"]
+
+
+class _Found(NamedTuple):
+    """The pieces that hold each position, -1 for none."""
+
+    interval: np.ndarray  # (N,)
+    point: np.ndarray  # (N,)
+
+
+@dataclass(frozen=True, eq=False)
+class Pieces:
+    """p(position | code) = sum of share / length over the pieces of the code that hold the position.
+
+    Points (length one on a grid, zero on the reals) may lie on an interval of the same code; otherwise pieces do not
+    overlap, and codes ascend along the line. A real that is a point has the mass of the point, not the density around it. A
+    code without pieces has no mass and must not be drawn.
+
+    Args:
+        low: first position of each piece, shape (P,), int64 on a grid, else float64; sorted by code, then by low.
+        high: end of each piece, shape (P,); not part of it, except for the last interval on the reals.
+        weight: positive, shape (P,); only ratios within a code matter to draws and densities.
+        code: which density the piece belongs to, shape (P,).
+
+    Example:
+        >>> pieces = Pieces(np.array([0, 1]), np.array([1, 11]), np.array([3.0, 1.0]), np.array([0, 0]))
+        >>> np.exp(pieces.log_prob(np.array([0, 5, 12]), np.array([0, 0, 0])))
+        array([0.75 , 0.025, 0.   ])
+        >>> pieces.draw(np.array([0, 0]), np.array([0.2, 0.8]))
+        array([0, 3])
+    """
+
+    low: np.ndarray
+    high: np.ndarray
+    weight: np.ndarray
+    code: np.ndarray
+
+    @property
+    def on_grid(self) -> bool:
+        """Whether positions are grid indices."""
+        return bool(self.low.dtype.kind == "i")
+
+    def mass(self, num_codes: int) -> np.ndarray:
+        """Sum of the weights of each code, shape (K,)."""
+        return np.bincount(self.code, self.weight, minlength=num_codes)
+
+    def draw(self, codes: np.ndarray, uniforms: np.ndarray) -> np.ndarray:
+        """Draws a position from the density of each code by inverting its distribution function.
+
+        Args:
+            codes: codes that have mass, shape (N,).
+            uniforms: on [0, 1), float64, shape (N,).
+        """
+        chosen = np.searchsorted(self.code + self._start, codes + uniforms, "right") - 1
+        chosen = chosen.clip(self._first[codes], self._last[codes])
+        inside = ((uniforms - self._start[chosen]) / self._share[chosen]).clip(0.0, 1.0)
+        low, high = self.low[chosen], self.high[chosen]
+        if self.on_grid:
+            return low + np.minimum((inside * (high - low)).astype(np.int64), high - low - 1)
+        below = np.nextafter(high, low)  # strictly inside, where no neighbour begins
+        return (low + inside * (high - low)).clip(np.nextafter(low, below), below)
+
+    def log_prob(self, position: np.ndarray, codes: np.ndarray) -> np.ndarray:
+        """log p(position | code), shape (N,), nats: of mass on a grid and at points, else per unit of position."""
+        found = self._find(position)
+        prob = np.zeros(len(position))
+        for number, is_point in ((found.interval, False), (found.point, True)):
+            rows = np.flatnonzero(number >= 0)
+            piece = number[rows]
+            length = (self.high - self.low)[piece]
+            share = np.where(self.code[piece] == codes[rows], self._share[piece], 0.0)
+            around = prob[rows] if self.on_grid else 0.0  # a real has either a mass or a density
+            prob[rows] = around + share / np.where(is_point, 1, length)
+        with np.errstate(divide="ignore"):
+            return np.log(prob)
+
+    def locate(self, position: np.ndarray) -> np.ndarray:
+        """The code whose pieces hold each position, shape (N,), or -1."""
+        found = self._find(position)
+        number = np.where(found.point >= 0, found.point, found.interval)
+        return np.where(number >= 0, self.code[number], -1)
+
+    def within(self, low: float, high: float) -> "Pieces":
+        """The part of every piece in [low, high], with its part of the weight."""
+        end = high + 1 if self.on_grid else high
+        cut_low, cut_high = self.low.clip(min=low), self.high.clip(max=end)
+        length = self.high - self.low
+        kept = np.where(length > 0, cut_high > cut_low, cut_high == cut_low)
+        fraction = np.where(length > 0, (cut_high - cut_low) / np.where(length > 0, length, 1), 1.0)
+        columns = (cut_low.astype(self.low.dtype), cut_high.astype(self.low.dtype), self.weight * fraction, self.code)
+        return Pieces(*(column[kept] for column in columns))
+
+    @cached_property
+    def _share(self) -> np.ndarray:
+        """Probability of each piece within its code, shape (P,)."""
+        return self.weight / self.mass(0)[self.code]
+
+    @cached_property
+    def _first(self) -> np.ndarray:
+        """Number of the first piece of each code."""
+        return np.searchsorted(self.code, np.arange(self.code.max(initial=-1) + 1), "left")
+
+    @cached_property
+    def _last(self) -> np.ndarray:
+        return np.searchsorted(self.code, np.arange(self.code.max(initial=-1) + 1), "right") - 1
+
+    @cached_property
+    def _start(self) -> np.ndarray:
+        """Share of the pieces of the same code that come before, shape (P,)."""
+        before = np.cumsum(self._share) - self._share
+        return (before - before[self._first[self.code]]).clip(0.0, 1.0)
+
+    @cached_property
+    def _is_point(self) -> np.ndarray:
+        return (self.high - self.low) <= (1 if self.on_grid else 0)
+
+    def _find(self, position: np.ndarray) -> _Found:
+        intervals, points = np.flatnonzero(~self._is_point), np.flatnonzero(self._is_point)
+        interval = _last_not_above(self.low[intervals], position, intervals)
+        is_inside = position < self.high[interval] if self.on_grid else position <= self.high[interval]
+        is_inside &= interval >= 0
+        point = _last_not_above(self.low[points], position, points)
+        is_there = (point >= 0) & (self.low[point] == position)
+        return _Found(np.where(is_inside, interval, -1), np.where(is_there, point, -1))
+
+
+def _last_not_above(low: np.ndarray, position: np.ndarray, numbers: np.ndarray) -> np.ndarray:
+    """The number of the last piece that begins at or below each position, -1 for none."""
+    return np.append(numbers, -1)[np.searchsorted(low, position, "right") - 1]

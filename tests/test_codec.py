@@ -1,0 +1,122 @@
+"""Whole tables as codes, and what is known about them."""
+
+import datetime as dt
+
+import numpy as np
+import pandas as pd
+import polars as pl
+import pytest
+import torch
+
+from jointebm.tables.codec import TableCodec
+from jointebm.tables.evidence import Choice, Interval
+from jointebm.tables.frames import read_frame
+from jointebm.tables.given import read_given
+from jointebm.tables.keys import content_keys
+
+TABLE = pd.DataFrame(
+    {
+        "age": [31, 45, 38, 31] * 10,
+        "pay": [0.0, 12.5, None, 20.0] * 10,
+        "job": ["nurse", "cook", None, "cook"] * 10,
+        "since": pd.to_datetime(["2020-01-01", "2021-06-01", None, "2020-01-01"] * 10),
+        "name": [f"person {i}" for i in range(40)],
+        "empty": [None] * 40,
+    }
+)
+CODEC = TableCodec.fit(read_frame(TABLE).table)
+
+
+def codes_of(frame: object, **more: object) -> np.ndarray:
+    return CODEC.encode(read_frame(frame).table, **more)  # type: ignore[arg-type]
+
+
+def test_tables_round_trip_and_missing_is_minus_one() -> None:
+    codes = codes_of(TABLE)
+    assert (codes[:, :4] == -1).sum(axis=0).tolist() == [0, 10, 10, 10]
+    decoded = CODEC.decode(codes.clip(min=0), np.full(codes.shape, 0.5))
+    seen = ~TABLE["pay"].isna().to_numpy()
+    assert decoded["pay"].values[seen].tolist() == TABLE["pay"][seen].tolist()
+    assert decoded["name"].is_missing.all() and decoded["empty"].is_missing.all()
+    assert TableCodec.model_validate_json(CODEC.model_dump_json()) == CODEC
+
+
+def test_columns_may_come_in_any_order_and_kind_of_frame_or_be_left_out() -> None:
+    assert (codes_of(TABLE[TABLE.columns[::-1]]) == codes_of(TABLE)).all()
+    assert (codes_of(pl.from_pandas(TABLE)) == codes_of(TABLE)).all()
+    assert (codes_of(TABLE[["job"]])[:, 0] == -1).all()
+    floats = TABLE[["age"]].astype(float)
+    floats.loc[0, "age"] = np.nan  # a hole makes a column of whole numbers one of reals
+    assert (codes_of(floats)[1:, 0] == codes_of(TABLE)[1:, 0]).all() and codes_of(floats)[0, 0] == -1
+
+
+def test_an_unseen_category_is_an_error_or_missing() -> None:
+    strange = TABLE[["job"]].replace("nurse", "pilot")
+    with pytest.raises(ValueError, match=r"column 'job': row 0 holds 'pilot', which was not there in training"):
+        codes_of(strange)
+    assert (codes_of(strange, unseen="missing")[:, 2] == -1).sum() == 20
+
+
+@pytest.mark.parametrize(
+    ("frame", "message"),
+    [
+        (pd.DataFrame({"wage": [1]}), "'wage' is no column of this model; columns are 'age', 'pay'"),
+        (pd.DataFrame({"age": ["old"]}), "column 'age': holds text, and in training it held whole numbers"),
+        (pd.DataFrame({"since": [3]}), "column 'since': holds whole numbers, and in training it held dates or times"),
+    ],
+)
+def test_a_table_that_does_not_fit_is_refused_by_column(frame: pd.DataFrame, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        codes_of(frame)
+
+
+def test_kinds_are_checked() -> None:
+    with pytest.raises(ValueError, match="kinds: 'wage' is no column; columns are 'age'"):
+        TableCodec.fit(read_frame(TABLE).table, kinds={"wage": "id"})
+    with pytest.raises(ValueError, match="column 'job': asked to be numeric"):
+        TableCodec.fit(read_frame(TABLE).table, kinds={"job": "numeric"})
+
+
+def test_evidence_is_read_in_the_columns_own_terms() -> None:
+    day = pd.Timestamp("2020-01-01").to_datetime64().astype(f"datetime64[{CODEC.columns[3].unit}]").astype(int)
+    said = {"age": 31, "job": {"cook"}, "pay": (10, None), "since": "2020-01-01"}
+    known = read_given(said, CODEC)
+    assert known == {"age": Choice((31,)), "job": Choice(("cook",)), "pay": Interval(10, None), "since": Choice((day,))}
+    for same in (dt.date(2020, 1, 1), dt.datetime(2020, 1, 1, 1, tzinfo=dt.timezone(dt.timedelta(hours=1)))):
+        assert read_given({"since": same}, CODEC)["since"] == Choice((day,))
+    weights = CODEC.log_weights(known)
+    assert [None if each is None else np.isfinite(each).sum() for each in weights] == [1, 2, 1, 1, None, None]
+
+
+@pytest.mark.parametrize(
+    ("said", "message"),
+    [
+        ({"wage": 3}, "'wage' is no column"),
+        ({"job": "pilot"}, "given column 'job': category 'pilot' was not there in training; known are 'cook', 'nurse'"),
+        ({"job": ("cook", "nurse")}, "without an order have no intervals"),
+        ({"age": 31.5}, "given column 'age': got 31.5; values lie on a grid, near by are 32"),
+        ({"age": "31"}, "given column 'age': got '31', expected a number"),
+        ({"age": (100, None)}, "given column 'age': nothing in training agrees"),
+        ({"age": (1, 2, 3)}, "a tuple is an interval"),
+        ({"age": set()}, "an empty choice"),
+        ({"since": "yesterday"}, "expected a date or time"),
+        ({"name": "person 3"}, "the model does not know this column \\(id\\)"),
+    ],
+)
+def test_evidence_that_cannot_be_is_refused_by_column(said: dict[str, object], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        CODEC.log_weights(read_given(said, CODEC))
+
+
+def test_keys_tell_rows_apart_by_content_alone() -> None:
+    names = ["age", "job"]
+
+    def keys(frame: object) -> torch.Tensor:
+        table = read_frame(frame).table
+        return content_keys(table, names, num_rows=len(next(iter(table.values())).values))
+
+    whole = keys(TABLE)
+    assert len(set(whole.tolist())) == 4 and whole[0] == whole[4]
+    assert (keys(TABLE[["job", "age"]].iloc[::-1]) == whole.flip(0)).all()
+    assert (keys(pl.from_pandas(TABLE).slice(3, 5)) == whole[3:8]).all()
+    assert (keys(TABLE.astype({"age": float, "job": "category"})) == whole).all()

@@ -1,0 +1,155 @@
+"""The border to frames: what is missing, what comes back, and what is refused."""
+
+import datetime as dt
+
+import numpy as np
+import pandas as pd
+import polars as pl
+import pytest
+from polars.testing import assert_frame_equal
+
+from jointebm.tables.frames import FrameSchema, read_frame, with_column
+from jointebm.tables.restore import write_filled, write_frame
+
+NAT = np.datetime64("NaT")
+PANDAS = {
+    "int64": pd.Series([1, 2, 3]),
+    "int8": pd.Series([1, 2, 3], dtype="int8"),
+    "Int64 with holes": pd.array([1, None, 2**62], dtype="Int64"),
+    "float with holes": pd.Series([1.0, None, 3.0]),
+    "float32": pd.Series([0.5, None, 3.0], dtype="float32"),
+    "Float64": pd.array([1.5, None, 2.0], dtype="Float64"),
+    "bool": pd.Series([True, False, True]),
+    "boolean": pd.array([True, None, False], dtype="boolean"),
+    "bool objects": pd.Series([True, None, False], dtype=object),
+    "text": pd.Series(["a", None, "b"]),
+    "text objects": pd.Series(["a", None, "b"], dtype=object),
+    "string": pd.array(["a", None, "b"], dtype="string"),
+    "mixed": pd.Series(["a", None, 1], dtype=object),
+    "ordered": pd.Series(pd.Categorical(["x", None, "y"], categories=["y", "x", "z"], ordered=True)),
+    "numbers as categories": pd.Series(pd.Categorical([1, None, 2])),
+    "times": pd.Series(pd.to_datetime(["2020-01-01 12:30:00", None, "2021-01-01 00:00:01"])),
+    "zoned": pd.Series(pd.to_datetime(["2020-07-01", None, "2021-01-01"]).tz_localize("Europe/Berlin")),
+    "durations": pd.Series(pd.to_timedelta([1, None, 2], unit="s")),
+    "dates": pd.Series([dt.date(2020, 1, 1), None, dt.date(2020, 1, 2)], dtype=object),
+    "arrow": pd.array([1, None, 3], dtype="int64[pyarrow]"),
+    "all missing": pd.Series([None, None, None], dtype=object),
+}
+
+
+@pytest.mark.parametrize("kind", PANDAS)
+def test_pandas_columns_come_back_as_they_were(kind: str) -> None:
+    frame = pd.DataFrame({"before": [1, 2, 3], kind: PANDAS[kind]}, index=[7, 7, 9])
+    frame[kind] = PANDAS[kind] if not isinstance(PANDAS[kind], pd.Series) else PANDAS[kind].array
+    read = read_frame(frame)
+    assert read.table[kind].is_missing.tolist() == frame[kind].isna().tolist()
+    schema = FrameSchema.model_validate_json(read.schema.model_dump_json())
+    back = write_frame(read.table, schema, index=read.index)
+    pd.testing.assert_frame_equal(back, frame)
+
+
+def test_polars_columns_come_back_as_they_were() -> None:
+    frame = pl.DataFrame(
+        {
+            "whole": [1, None, 2**62],
+            "real": [1.5, None, 3.0],
+            "boolean": [True, None, False],
+            "text": ["a", None, "b"],
+            "date": [dt.date(2020, 1, 1), None, dt.date(2020, 1, 2)],
+            "time": [dt.datetime(2020, 1, 1, 12), None, dt.datetime(2021, 1, 1)],
+            "duration": [dt.timedelta(1), None, dt.timedelta(2)],
+            "nothing": [None, None, None],
+        }
+    ).with_columns(
+        pl.col("text").cast(pl.Categorical).alias("category"),
+        pl.col("text").cast(pl.Enum(["b", "a", "z"])).alias("enum"),
+        pl.col("time").dt.replace_time_zone("Europe/Berlin").alias("zoned"),
+        pl.col("time").cast(pl.Datetime("ms")).alias("milliseconds"),
+        (pl.col("whole") % 100).cast(pl.UInt8).alias("small"),
+        pl.col("real").cast(pl.Float32).alias("single"),
+    )
+    read = read_frame(frame)
+    assert read.table["nothing"].is_missing.all() and read.table["whole"].values[2] == 2**62
+    schema = FrameSchema.model_validate_json(read.schema.model_dump_json())
+    assert_frame_equal(write_frame(read.table, schema), frame)
+    arrow = frame.drop("nothing", "enum").to_arrow()
+    back = write_frame(read_frame(arrow).table, read_frame(arrow).schema)
+    assert_frame_equal(pl.from_arrow(back), pl.from_arrow(arrow))
+
+
+@pytest.mark.parametrize(
+    "array",
+    [
+        np.array([[1, 2], [3, 4]], dtype=np.int32),
+        np.array([[1, np.nan]], dtype=np.float32),
+        np.array([["a", None, 1.5, True]], dtype=object),
+        np.array([["a", "bc"]]),
+        np.array([[True, False]]),
+        np.array([["2020-01-01", "NaT"]], dtype="datetime64[s]"),
+    ],
+)
+def test_arrays_come_back_as_they_were(array: np.ndarray) -> None:
+    read = read_frame(array)
+    back = write_frame(read.table, read.schema)
+    assert back.dtype == array.dtype
+    np.testing.assert_array_equal(back, array)
+
+
+def test_every_way_to_say_missing_is_missing() -> None:
+    objects = pd.DataFrame({"x": pd.Series([None, np.nan, pd.NaT, pd.NA, "seen"], dtype=object)})
+    assert read_frame(objects).table["x"].is_missing.tolist() == [True] * 4 + [False]
+    assert read_frame(pl.DataFrame({"x": [None, float("nan"), 1.0]})).table["x"].is_missing.tolist() == [
+        True,
+        True,
+        False,
+    ]
+    assert read_frame(np.array([[None], [np.nan], [2]], dtype=object)).table[0].is_missing.tolist() == [
+        True,
+        True,
+        False,
+    ]
+
+
+def test_lists_of_text_and_numbers_keep_both() -> None:
+    read = read_frame([["a", 1.5], ["b", None]])
+    assert read.table[0].role == "label" and read.table[1].role == "real"
+
+
+def test_y_becomes_one_more_column() -> None:
+    read = read_frame(pd.DataFrame({"x": [1, 2]}))
+    assert with_column(read, "y", ["a", "b"]).table["y"].values.tolist() == ["a", "b"]
+    assert with_column(read, "y", pd.Series([1, 2], index=[5, 6])).schema.column("y").dtype == "int64"
+    with pytest.raises(ValueError, match="X has 2 rows, and y 3"):
+        with_column(read, "y", [1, 2, 3])
+
+
+def test_holes_are_filled_and_what_was_seen_stands() -> None:
+    frame = pd.DataFrame({"i": pd.array([1, None, 3], dtype="Int64"), "e": [np.nan] * 3, "s": ["a", "b", None]})
+    trained = read_frame(pd.DataFrame({"i": [1.5, 2.5, 4.0], "e": ["p", "q", "r"], "s": ["x", "y", "z"]}))
+    filled = write_filled(read_frame(frame), trained.table, trained.schema)
+    assert filled["i"].tolist() == [1.0, 2.5, 3.0]  # Int64 cannot hold 2.5, so it becomes what it was in training
+    assert filled["e"].tolist() == ["p", "q", "r"] and filled["s"].tolist() == ["a", "b", "z"]
+
+
+@pytest.mark.parametrize(
+    ("frame", "error", "message"),
+    [
+        (pd.DataFrame([[1, 2]], columns=["a", "a"]), ValueError, "column 'a' stands there twice"),
+        (pd.DataFrame({("a", "b"): [1]}), ValueError, "names must be text or whole numbers"),
+        (pd.DataFrame({"p": pd.period_range("2020", periods=2, freq="M")}), TypeError, "column 'p'.*got Period"),
+        (
+            pd.DataFrame({"l": [[1], [2]]}),
+            TypeError,
+            "column 'l': argument must be a string or a real number.*got list",
+        ),
+        (pl.DataFrame({"l": [[1], [2]]}), TypeError, "column 'l': holds List"),
+        (pl.DataFrame({"t": [dt.time(1)]}), TypeError, "column 't': holds Time"),
+        (pl.DataFrame({"a": [1]}).lazy(), TypeError, "collect"),
+        (pd.DataFrame({"x": [1.0, np.inf]}), ValueError, "column 'x': row 1 holds infinity"),
+        (np.zeros(3), ValueError, "Expected 2D array, got 1D array"),
+        (np.zeros((2, 2), dtype=complex), TypeError, "complex128"),
+    ],
+)
+def test_what_no_column_can_hold_is_refused_by_name(frame: object, error: type[Exception], message: str) -> None:
+    with pytest.raises(error, match=message):
+        read_frame(frame)
