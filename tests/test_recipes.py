@@ -75,6 +75,7 @@ EVERYWHERE: dict[str, Any] = {
     "energy.encoder": None,
     "energy.scale": {},
     "energy.output_scale": 1.0,
+    "calibration_rows": 0,
     "kernel.discrete": "gibbs-with-gradients",
     "kernel.discrete_moves": 1,
     "kernel.discrete_rate": 1.0,
@@ -84,6 +85,12 @@ EVERYWHERE: dict[str, Any] = {
     "train.noise_labels": "frequency",
     "train.objective": "maximum-likelihood",
     "train.conditional_weight": 0.0,
+    "train.labelled_batch_size": 0,
+    "train.completion_steps": None,
+    "train.hide.labels_per_class": None,
+    "train.hide.observe_labels": 1.0,
+    "train.hide.observe_reals": 1.0,
+    "train.hide.hiding_seed": 0,
     "train.precision": "float32",
 }
 # These say nothing about a run that does not diverge.

@@ -10,6 +10,7 @@ import torch
 
 from jointebm import load
 from jointebm.data import Toy
+from jointebm.label_scale import label_scale, rescaled
 from jointebm.recipes import Recipe, find, override
 from jointebm.runs import initial_model, resume, train
 from jointebm.training import Metrics, Trainer
@@ -66,6 +67,21 @@ def test_a_run_trains_the_initial_model_and_keeps_the_averaged_parameters(tmp_pa
     for name, value in trainer.average.state_dict().items():
         assert torch.equal(run.model.energy.state_dict()[name], value)
     assert all(torch.equal(value, trainer.noise.parameters[name]) for name, value in run.model.noise.parameters.items())
+
+
+def test_a_calibrated_model_is_the_same_one_scaled_to_the_labels_of_its_training_rows(tmp_path: Path) -> None:
+    plain, run = train(TINY, tmp_path / "plain"), train(override(TINY, ["calibration_rows=300"]), tmp_path / "run")
+    rows = Toy().batch(300, generator=torch.Generator().manual_seed(0))
+    factor = label_scale(plain.model.energy, Toy().space, rows)
+    config = load(run.path / "model").config
+    assert config == rescaled(plain.model.config, factor) and config.energy != plain.model.config.energy
+    torch.testing.assert_close(run.model.energy(rows), factor * plain.model.energy(rows))
+    assert json.loads((run.path / "run.json").read_text())["label_scale"] == factor
+    assert f"times {factor:.3f}" in (run.path / "model" / "README.md").read_text()
+    with pytest.raises(
+        ValueError, match=r"calibration_rows: got '5'; calibration_rows 5 scales f by energy\.output_scale"
+    ):
+        override(find("mnist_jem"), ["calibration_rows=5"])
 
 
 def test_the_card_says_how_the_model_was_made(tmp_path: Path) -> None:

@@ -16,11 +16,12 @@ from jointebm.spaces import Position, Space
 
 __all__ = ["Diverged", "Intervention", "Kind", "Moved", "Watch"]
 
-Kind = Literal["data", "f", "chain", "proposal", "buffer", "acceptance", "energy gap", "loss", "gradient"]
+Kind = Literal["data", "completion", "f", "chain", "proposal", "buffer", "acceptance", "energy gap", "loss", "gradient"]
 
 # What most likely brought each about, and what to turn.
 _CAUSES: dict[Kind, str] = {
-    "data": "complete or leave out such rows",
+    "data": "complete or leave out such rows, or give missing entries as NaN with the numbers of the rows",
+    "completion": "the sampler steps too far for how steep f has become: set a smaller step_size or learning_rate",
     "f": "the network overflows on data: set a smaller learning_rate",
     "chain": "the sampler steps too far for how steep f has become: set a smaller step_size, or a smaller learning_rate",
     "proposal": "the sampler steps too far for how steep f has become: set a smaller step_size, or a smaller learning_rate",
@@ -130,6 +131,26 @@ class Watch:
         data = Chain(positive, next(iter(positive.values())).new_zeros(rows), None)
         self._check_rows("data", data, f"in the positive phase of {where}")
 
+    def check_completions(self, moved: Moved, batch: Position, where: str) -> None:
+        """Raises `Diverged` if what completes rows of data is not finite, or far from what is observed.
+
+        Args:
+            moved: the completed rows after their moves.
+            batch: the batch of data, NaN is missing, to compare with.
+            where: completes the message, such as "iteration 7".
+        """
+        phase = f"in the completion of data of {where}"
+        self._check_rows("completion", moved.chain, phase)
+        lost = ~(moved.finite & moved.accept_probs.isfinite().all(dim=0))
+        if bool(lost.any()):
+            raise Diverged(
+                "completion",
+                f"log-density: f, its score or a proposal was not finite on the way, in row {int(lost.nonzero()[0])} "
+                f"{phase}",
+            )
+        observed = {name: batch[name][~batch[name].isnan()] for name in self._space.continuous}
+        self._check_range("completion", moved.chain, {n: v for n, v in observed.items() if len(v)}, phase)
+
     def check_chains(self, moved: Moved, positive: Position, where: str) -> None:
         """Raises `Diverged` if chains are not finite, have collapsed, or no longer move.
 
@@ -148,7 +169,8 @@ class Watch:
                 f"phase of {where} ({int(lost.sum())} of {len(lost)} rows)",
                 lost,
             )
-        self._check_range(chain, positive, where)
+        data = {name: positive[name] for name in self._space.continuous}
+        self._check_range("chain", chain, data, f"in the negative phase of {where}")
         unknown = ~accept_probs.isfinite().all(dim=0)
         if bool(unknown.any()):
             raise Diverged(
@@ -213,18 +235,18 @@ class Watch:
         except FloatingPointError as error:
             raise Diverged(kind, str(error), ~finite_rows(chain)) from None
 
-    def _check_range(self, chain: Chain, positive: Position, where: str) -> None:
+    def _check_range(self, kind: Kind, chain: Chain, data: Position, phase: str) -> None:
         """Looks for chains that have left the data far behind: a slow explosion, which no running scale would show."""
-        for name in self._space.continuous:
-            low, high = positive[name].aminmax()
+        for name, values in data.items():
+            low, high = values.aminmax()
             half_width = (high - low) / 2
             distance = (chain.position[name] - (low + high) / 2).abs().reshape(len(chain.f), -1).amax(dim=1)
             escaped = (distance > MAX_ESCAPE * half_width) & (half_width > 0)
             if bool(escaped.any()):
                 raise Diverged(
-                    "chain",
+                    kind,
                     f"block {name!r}: {float(distance.max()):.4g} away from the middle of the data in row "
-                    f"{int(distance.argmax())} in the negative phase of {where}, where data reach {float(half_width):.4g} "
+                    f"{int(distance.argmax())} {phase}, where data reach {float(half_width):.4g} "
                     f"({int(escaped.sum())} of {len(escaped)} rows)",
                     escaped,
                 )

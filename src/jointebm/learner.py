@@ -10,6 +10,7 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from jointebm.buffer import ReplayBuffer
 from jointebm.checkpoint import Checkpoint
+from jointebm.completions import Completions
 from jointebm.divergence import Watch
 from jointebm.train_config import TrainConfig
 
@@ -17,7 +18,7 @@ __all__ = ["Learner", "prefixed", "without_prefix"]
 
 
 class Learner:
-    """Parameters, their average, Adam and its learning rate, the replay buffer, and the running scales of a `Watch`.
+    """Parameters, their average, Adam and its learning rate, chains, completions of data, and the scales of a `Watch`.
 
     Args:
         log_density: module from a position to f, shape (N,); trained in place.
@@ -31,6 +32,7 @@ class Learner:
 
     def __init__(self, log_density: nn.Module, buffer: ReplayBuffer, watch: Watch, config: TrainConfig) -> None:
         self.log_density, self.buffer, self.watch = log_density, buffer, watch
+        self.completions = Completions(buffer.noise.space)
         self._config = config
         self.optimizer = torch.optim.Adam(
             log_density.parameters(), lr=config.learning_rate, betas=(config.beta_1, 0.999)
@@ -71,6 +73,7 @@ class Learner:
             **prefixed("average", self._averaged.state_dict()),
             **{f"adam.{index}.{name}": value for index, slots in adam.items() for name, value in slots.items()},
             **prefixed("buffer", self.buffer.position),
+            **prefixed("completions", self.completions.state()),
         }
         return Checkpoint(
             self.iteration, tensors, {"schedule": self.schedule.state_dict(), "watch": self.watch.state()}
@@ -93,6 +96,7 @@ class Learner:
         self.optimizer.load_state_dict({"state": adam, "param_groups": self.optimizer.state_dict()["param_groups"]})
         self.schedule.load_state_dict(checkpoint.plain["schedule"])
         self.buffer.position = without_prefix("buffer", tensors)
+        self.completions.restore(without_prefix("completions", tensors))
         self.watch.restore(checkpoint.plain["watch"])
         self.iteration = checkpoint.iteration
 

@@ -1,4 +1,7 @@
-"""What training minimises: Eq. 2 as a loss whose gradient is that of the negative log-likelihood."""
+"""What training minimises: Eqs. 2 and 8 as losses whose gradient is that of the negative log-likelihood.
+
+Legend: N rows, S configurations of the discrete blocks.
+"""
 
 from typing import NamedTuple
 
@@ -7,9 +10,15 @@ from torch import Tensor
 
 from jointebm.exact import evaluate_configurations
 from jointebm.kernels import LogDensity
-from jointebm.spaces import Position, Space
+from jointebm.spaces import Mask, Position, Space
 
-__all__ = ["Phases", "conditional_likelihood", "maximum_likelihood", "summed_maximum_likelihood"]
+__all__ = [
+    "Phases",
+    "conditional_likelihood",
+    "maximum_likelihood",
+    "observed_log_density",
+    "summed_maximum_likelihood",
+]
 
 
 class Phases(NamedTuple):
@@ -18,7 +27,7 @@ class Phases(NamedTuple):
     Args:
         loss: scalar, nats; its gradient is the estimator of Eq. 2 of the negative mean log-likelihood. Its value is not
             the negative log-likelihood, which is not known.
-        positive: f of the data, shape (number of data rows,).
+        positive: f of the data, shape (number of data rows,); of what is left if missing y are summed out.
         negative: f of the model's chains, shape (number of chains,); of their x alone if y is summed out.
     """
 
@@ -37,11 +46,12 @@ def maximum_likelihood(log_density: LogDensity, positive: Position, negative: Po
 
     Args:
         log_density: f with parameters, shape (N,).
-        positive: data, completed: no missing entries.
+        positive: data, completed: no missing entries. If missing entries are exact draws given the observed ones, the
+            gradient is that of the likelihood of what was observed (Eq. 8).
         negative: chains; no gradient flows into them.
 
     References:
-        Kelly & Grathwohl 2021, Eq. 2.
+        Kelly & Grathwohl 2021, Eqs. 2 and 8.
 
     Example:
         >>> phases = maximum_likelihood(lambda position: position["x"], {"x": torch.ones(2)}, {"x": torch.zeros(3)})
@@ -55,23 +65,27 @@ def maximum_likelihood(log_density: LogDensity, positive: Position, negative: Po
     return Phases(f_negative.mean() - f_positive.mean(), f_positive, f_negative)
 
 
-def summed_maximum_likelihood(log_density: LogDensity, space: Space, positive: Position, negative: Position) -> Phases:
+def summed_maximum_likelihood(
+    log_density: LogDensity, space: Space, positive: Position, negative: Position, *, missing: Mask | None = None
+) -> Phases:
     """The loss of Eq. 2 with y summed out of the negative phase exactly.
 
     E_{p(x', y')}[grad f(x', y')] = E_{p(x')}[grad log sum_y exp f(x', y)]
 
     The same expectation as in `maximum_likelihood` with less noise: a chain whose label is right still teaches what all
     the wrong labels are worth. Costs one evaluation of the head per configuration of y and chain, so it is for small
-    label spaces.
+    label spaces. Missing labels of the data are summed out likewise (Eq. 8).
 
     Args:
         log_density: f with parameters, shape (N,).
         space: the blocks; all configurations of its discrete blocks are evaluated.
         positive: data, completed: no missing entries.
         negative: chains, of which only the continuous blocks matter.
+        missing: per discrete block, which labels of `positive` mean nothing because they were not observed, shape
+            (N, *variable_shape), bool; None if all were observed.
 
     References:
-        Kelly & Grathwohl 2021, Eq. 2; the sum over y is a Rao-Blackwellisation.
+        Kelly & Grathwohl 2021, Eqs. 2 and 8; the sums over y are Rao-Blackwellisations.
 
     Example:
         >>> from jointebm import Binary, Continuous, Space
@@ -84,11 +98,68 @@ def summed_maximum_likelihood(log_density: LogDensity, space: Space, positive: P
     configurations = space.configurations(dtype=like.dtype, device=like.device)
     f = evaluate_configurations(log_density, negative, configurations)  # (N, S)
     f_negative = f.logsumexp(dim=1)
-    f_positive = log_density(positive)
+    f_positive = (
+        log_density(positive) if missing is None else observed_log_density(log_density, space, positive, missing)
+    )
     return Phases(f_negative.mean() - f_positive.mean(), f_positive, f_negative)
 
 
-def conditional_likelihood(log_density: LogDensity, space: Space, positive: Position) -> Tensor:
+def observed_log_density(log_density: LogDensity, space: Space, position: Position, missing: Mask) -> Tensor:
+    """Sums missing labels out of f, exactly: log sum exp f(x, y) over the y that agree with the observed labels.
+
+    Its gradient is E_{p(missing y | x, observed y)}[grad f(x, y)], the positive phase of Eq. 8. Rows without a missing label
+    cost one evaluation, the others one of the head per configuration of y.
+
+    Args:
+        log_density: f with parameters, shape (N,).
+        space: the blocks; all configurations of its discrete blocks are evaluated.
+        position: N rows; labels that are missing may be anything.
+        missing: per discrete block, shape (N, *variable_shape), bool.
+
+    Returns:
+        log p(x, observed y) + log Z, shape (N,), nats.
+
+    Example:
+        >>> from jointebm import Binary, Continuous, Space
+        >>> space = Space(x=Continuous(), y=Binary())
+        >>> rows = {"x": torch.zeros(2), "y": torch.ones(2)}
+        >>> missing = {"y": torch.tensor([False, True])}
+        >>> observed_log_density(lambda position: position["y"], space, rows, missing).exp()
+        tensor([2.7183, 3.7183])
+    """
+    incomplete = torch.cat([_flat(missing[name]) for name in space.discrete], dim=1).any(dim=1)
+    rows, others = incomplete.nonzero().flatten(), (~incomplete).nonzero().flatten()
+    known = log_density({name: value[others] for name, value in position.items()}) if len(others) else None
+    if not len(rows):
+        assert known is not None
+        return known
+    part = {name: value[rows] for name, value in position.items()}
+    f, agrees = _all_configurations(log_density, space, part, {name: missing[name][rows] for name in space.discrete})
+    summed = f.masked_fill(~agrees, -torch.inf).logsumexp(dim=1)
+    if known is None:
+        return summed
+    return summed.new_empty(len(incomplete)).index_copy(0, rows, summed).index_copy(0, others, known.to(summed.dtype))
+
+
+def _all_configurations(
+    log_density: LogDensity, space: Space, position: Position, missing: Mask
+) -> tuple[Tensor, Tensor]:
+    """f at every configuration of y, (N, S), and which of them agree with the labels that are not missing, (N, S)."""
+    like = next(iter(position.values()))
+    configurations = space.configurations(dtype=like.dtype, device=like.device)
+    f = evaluate_configurations(log_density, position, configurations)
+    f = f.float() if f.dtype == torch.bfloat16 else f
+    agrees = torch.ones_like(f, dtype=torch.bool)
+    for name in space.discrete:
+        labels, unknown = _flat(space[name].decode(position[name])), _flat(missing[name])  # (N, V)
+        for number, column in enumerate(_flat(space[name].decode(configurations[name])).T):  # (S,)
+            agrees &= (labels[:, number, None] == column) | unknown[:, number, None]
+    return f, agrees
+
+
+def conditional_likelihood(
+    log_density: LogDensity, space: Space, positive: Position, *, missing: Mask | None = None
+) -> Tensor:
     """The classifier's loss, minus mean log p(y | x) of the data, by enumeration of y.
 
     log p(y | x) = f(x, y) - log sum_y' exp f(x, y')
@@ -100,9 +171,12 @@ def conditional_likelihood(log_density: LogDensity, space: Space, positive: Posi
         log_density: f with parameters, shape (N,).
         space: the blocks; all configurations of its discrete blocks are evaluated.
         positive: data, completed: no missing entries.
+        missing: per block, which entries of `positive` mean nothing because they were not observed, shape
+            (N, *variable_shape), bool; None if all were observed. Missing labels are summed out; a row of which a real is
+            missing has no such term, and counts as 0 in the mean, as does one without any label.
 
     Returns:
-        Mean of -log p(y | x), a scalar, nats.
+        Mean of -log p(observed y | x), a scalar, nats.
 
     References:
         Kelly & Grathwohl 2021, App. A.2 (the second term of JEM's objective). Lindsay 1988 (composite likelihood).
@@ -114,8 +188,25 @@ def conditional_likelihood(log_density: LogDensity, space: Space, positive: Posi
         >>> conditional_likelihood(lambda position: 0 * position["y"], space, rows).exp()  # two classes alike
         tensor(2.)
     """
+    if missing is not None:
+        num_rows = len(next(iter(positive.values())))
+        reals = [_flat(missing[name]).any(dim=1) for name in space.continuous]
+        labels = torch.cat([_flat(missing[name]) for name in space.discrete], dim=1)
+        rows = (~torch.stack([labels.all(dim=1), *reals]).any(dim=0)).nonzero().flatten()
+        if not len(rows):
+            return next(iter(positive.values())).new_zeros(())
+        part = {name: value[rows] for name, value in positive.items()}
+        f, agrees = _all_configurations(
+            log_density, space, part, {name: missing[name][rows] for name in space.discrete}
+        )
+        return (f.logsumexp(dim=1) - f.masked_fill(~agrees, -torch.inf).logsumexp(dim=1)).sum() / num_rows
     like = next(iter(positive.values()))
     configurations = space.configurations(dtype=like.dtype, device=like.device)
     f = evaluate_configurations(log_density, positive, configurations)  # (N, S)
     y = space.configuration_index({name: positive[name] for name in space.discrete})
     return torch.nn.functional.cross_entropy(f.float() if f.dtype == torch.bfloat16 else f, y)
+
+
+def _flat(per_row: Tensor) -> Tensor:
+    """What a block has per row side by side, (N, V)."""
+    return per_row.reshape(len(per_row), -1)

@@ -41,6 +41,12 @@ def card(recipe: Recipe, facts: Mapping[str, Any], metrics: Metrics, interventio
     changed = (
         "" if recipe == original else "\n\nFields of the recipe were changed; `recipe.json` of the run holds them."
     )
+    scaled = (
+        f"\n| f scaled after training, to the labels of {recipe.calibration_rows} training rows | times "
+        f"{facts['label_scale']:.3f} |"
+        if recipe.calibration_rows
+        else ""
+    )
     summary = recipe.summary[0].upper() + recipe.summary[1:]
     return f"""# {recipe.name}
 
@@ -53,7 +59,7 @@ def card(recipe: Recipe, facts: Mapping[str, Any], metrics: Metrics, interventio
 | training time | {metrics.seconds:.0f} s on {known["threads"]} threads ({known["machine"]}) |
 | versions | jointebm {known["jointebm"]}, torch {known["torch"]}, Python {known["python"]} |
 | energy gap at the end | {metrics.energy_gap:.3f} nats |
-| interventions against divergence | {"<br>".join(map(str, interventions)) or "none"} |{changed}
+| interventions against divergence | {"<br>".join(map(str, interventions)) or "none"} |{scaled}{changed}
 
 Load it with `jointebm.load(folder)`. f is known up to a constant; its samples are those of a finite Markov chain.
 """

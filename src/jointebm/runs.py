@@ -21,9 +21,11 @@ import torch
 from safetensors import SafetensorError
 
 from jointebm.checkpoint import flush_folder, lock, naming, write
-from jointebm.data import Dataset, open_dataset
+from jointebm.data import ArrayDataset, Dataset, open_dataset
+from jointebm.data.hiding import hide
 from jointebm.divergence import Diverged, Intervention
 from jointebm.interrupts import held_back
+from jointebm.label_scale import label_scale, rescaled
 from jointebm.models import Model, ModelConfig
 from jointebm.provenance import card, environment
 from jointebm.recipes import Recipe
@@ -170,7 +172,11 @@ def resume(
 def _prepare(recipe: Recipe, dataset: Dataset, *, seed: int) -> tuple[Model, Trainer]:
     check_size(recipe, dataset.space)
     model = initial_model(recipe, dataset, seed=seed)
-    trainer = Trainer(model.energy, dataset.space, dataset.batch, kernel=model.kernel, config=recipe.train, seed=seed)
+    seen = hide(dataset, recipe.train.hide)
+    batch, labelled = (seen.rows, seen.labelled) if isinstance(seen, ArrayDataset) else (seen.batch, None)
+    trainer = Trainer(
+        model.energy, seen.space, batch, kernel=model.kernel, config=recipe.train, seed=seed, labelled=labelled
+    )
     with torch.no_grad():  # a network that does not fit its data is found before anything is written
         model.energy(trainer.noise.draw(1, generator=torch.Generator()))
     return model, trainer
@@ -228,11 +234,28 @@ def _finish(
     assert trainer.metrics is not None
     write_facts(path, {**facts, "seconds": round(trainer.seconds, 1)})
     trained = Model(model.config, energy=trainer.average, noise=trainer.noise).eval()
+    if recipe.calibration_rows:
+        trained, factor = _calibrated(trained, hide(dataset, recipe.train.hide), recipe.calibration_rows)
+        facts = {**facts, "label_scale": factor}
+        write_facts(path, {**facts, "seconds": round(trainer.seconds, 1)})
     try:
         trained.save(path / "model", card=card(recipe, facts, trainer.metrics, trainer.interventions))
     except SafetensorError as error:  # how a full disk shows there
         raise OSError(f"{path / 'model'}: cannot be written: {quoted(error)}") from None
     return Run(path, facts["seed"], trained, dataset, trainer.seconds, trainer.metrics)
+
+
+def _calibrated(model: Model, dataset: Dataset, num_rows: int) -> tuple[Model, float]:
+    """The model with f scaled to the labels of training rows, and the factor; rows with a missing entry do not count."""
+    position = dataset.batch(num_rows, generator=torch.Generator().manual_seed(0))
+    whole = torch.stack([value.reshape(num_rows, -1).isfinite().all(dim=1) for value in position.values()]).all(dim=0)
+    if not bool(whole.any()):
+        return model, 1.0
+    factor = label_scale(model.energy, model.space, {name: value[whole] for name, value in position.items()})
+    config = rescaled(model.config, factor)
+    energy = config.energy.build(model.space)
+    energy.load_state_dict(model.energy.state_dict())
+    return Model(config, energy=energy, noise=model.noise).eval(), factor
 
 
 def _checkpoint(path: Path, recipe: Recipe, seed: int, trainer: Trainer, metrics: FileIO) -> None:

@@ -5,6 +5,7 @@ from typing import Literal, Self
 from pydantic import Field, model_validator
 
 from jointebm.config import Config
+from jointebm.data.hiding import Hiding
 
 __all__ = ["TrainConfig"]
 
@@ -20,6 +21,11 @@ class TrainConfig(Config):
     num_iterations: int = Field(ge=1, description="parameter updates")
     batch_size: int = Field(ge=1, description="data rows per iteration, and as many chains")
     num_steps: int = Field(ge=1, description="kernel steps per iteration")
+    completion_steps: int | None = Field(
+        None,
+        ge=1,
+        description="kernel steps by which a row with missing entries is completed; null: 2 for each 5 of num_steps",
+    )
     learning_rate: float = Field(gt=0, description="of Adam, after the warm-up")
     warmup: int = Field(0, ge=0, description="iterations over which the learning rate rises linearly from 0")
     decay: Literal["constant", "cosine"] = Field(
@@ -38,6 +44,9 @@ class TrainConfig(Config):
     conditional_weight: float = Field(
         0.0, ge=0, description="weight of an added mean -log p(y | x), by enumeration of y; 0 leaves it out"
     )
+    labelled_batch_size: int = Field(
+        0, ge=0, description="rows with labels per iteration for that term, drawn apart; 0 takes those of the batch"
+    )
     precision: Literal["float32", "bfloat16"] = Field(
         "float32", description="of network evaluations; the state is float32"
     )
@@ -48,6 +57,26 @@ class TrainConfig(Config):
     )
     snapshot_every: int = Field(100, ge=1, description="iterations between the states that a rollback returns to")
     log_every: int = Field(10, ge=1, description="iterations between lines of metrics.jsonl")
+    hide: Hiding = Field(Hiding(), description="what training may see of its rows")
+
+    @property
+    def num_completion_steps(self) -> int:
+        """Kernel steps by which a row with missing entries is completed, at each visit.
+
+        Example:
+            >>> TrainConfig(num_iterations=1, batch_size=1, num_steps=40, learning_rate=1e-4).num_completion_steps
+            16
+        """
+        return max(1, 2 * self.num_steps // 5) if self.completion_steps is None else self.completion_steps
+
+    @model_validator(mode="after")
+    def _labelled_rows_have_a_term(self) -> Self:
+        if self.labelled_batch_size and not self.conditional_weight:
+            raise ValueError(
+                f"labelled_batch_size {self.labelled_batch_size} draws rows for the term that conditional_weight weighs, "
+                "but that is 0; set it first"
+            )
+        return self
 
     @model_validator(mode="after")
     def _batch_fits_buffer(self) -> Self:

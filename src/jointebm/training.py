@@ -4,7 +4,6 @@ Legend: N rows of a batch and as many chains.
 """
 
 import contextlib
-import itertools
 import time
 from collections.abc import Callable, Iterator, Mapping
 from typing import NamedTuple
@@ -14,46 +13,20 @@ from torch import Tensor, nn
 
 from jointebm.buffer import ReplayBuffer
 from jointebm.checkpoint import Checkpoint
+from jointebm.completions import Completions, noise_of
+from jointebm.data.datasets import Batch
 from jointebm.divergence import Diverged, Intervention, Moved, Watch
-from jointebm.kernels import Chain, Kernel, evaluate
+from jointebm.kernels import Chain, Kernel
 from jointebm.learner import Learner, prefixed, without_prefix
+from jointebm.metrics import Metrics
 from jointebm.noise import Noise
-from jointebm.objectives import Phases, conditional_likelihood, maximum_likelihood, summed_maximum_likelihood
+from jointebm.phases import Positive, both_phases, complete, move, without_nan
 from jointebm.recovery import Recovery
-from jointebm.sampling import check_kernel, run_chain
+from jointebm.sampling import check_kernel
 from jointebm.spaces import Position, Space
 from jointebm.train_config import TrainConfig
 
 __all__ = ["Metrics", "TrainConfig", "Trainer"]
-
-
-class Metrics(NamedTuple):
-    """What one iteration did.
-
-    Args:
-        iteration: number of updates done.
-        energy_gap: mean f of the data minus mean f of the chains, nats.
-        f_positive: mean f of the data, nats.
-        f_negative: mean f of the chains, nats.
-        accept_rate: mean accept_prob of each kernel of the cycle, over steps and chains; chains that rest (see
-            `kernels.Lazy`) count as 0.
-        grad_norm: Euclidean norm of the gradient of the parameters.
-        chain_low: smallest continuous entry of the chains, position units.
-        chain_high: largest continuous entry of the chains.
-        learning_rate: used for this update.
-        seconds: spent in iterations so far, over all sessions of the run.
-    """
-
-    iteration: int
-    energy_gap: float
-    f_positive: float
-    f_negative: float
-    accept_rate: tuple[float, ...]
-    grad_norm: float
-    chain_low: float
-    chain_high: float
-    learning_rate: float
-    seconds: float
 
 
 class Trainer:
@@ -61,6 +34,10 @@ class Trainer:
 
     Each iteration: draw a batch of data and as many chains from the replay buffer; move the chains by the kernel; write
     both halves of each chain back; descend the gradient of Eq. 2; average the parameters. Nothing is clipped.
+
+    Rows may have missing entries, any of them, if they come with their numbers: a `Batch` with NaN in its position. The
+    likelihood is then that of what is observed (Eq. 8): the kernel completes each row with what is observed clamped, and
+    `completions` keeps each row's completion until its next visit.
 
     Before the optimizer step all numbers are looked at (see `Watch`). If they show a sign of divergence, nothing is
     learned from them: single offending chains start afresh from noise, and the iteration is done again; if that is of no
@@ -71,13 +48,15 @@ class Trainer:
     Args:
         log_density: module from a position to f, shape (N,); trained in place.
         space: the blocks.
-        batch: draws a training batch of so many rows, as a position.
+        batch: draws a training batch of so many rows, as a position, or as a `Batch` with the numbers of the rows.
         kernel: what moves the chains.
         config: how to train.
         seed: of all draws of training: data, noise, chains.
+        labelled: draws rows for the conditional likelihood in the same form, if `config.labelled_batch_size` asks for them;
+            any of their labels may be missing.
 
     References:
-        Kelly & Grathwohl 2021, Sec. 4, App. B.
+        Kelly & Grathwohl 2021, Eq. 8, Sec. 4, App. B.
 
     Example:
         >>> from jointebm import Continuous, kernels
@@ -102,17 +81,24 @@ class Trainer:
         self,
         log_density: nn.Module,
         space: Space,
-        batch: Callable[..., Position],
+        batch: Callable[..., Position | Batch],
         *,
         kernel: Kernel,
         config: TrainConfig,
         seed: int,
+        labelled: Callable[..., Position | Batch] | None = None,
     ) -> None:
         check_kernel(kernel, space)
+        if config.labelled_batch_size and labelled is None:
+            raise ValueError(
+                f"Trainer: labelled_batch_size is {config.labelled_batch_size}, but nothing draws such rows; pass labelled"
+            )
         self.log_density, self.space, self.kernel, self.config = log_density, space, kernel, config
         self.generator = torch.Generator().manual_seed(seed)
-        self._batch = batch
-        self.noise = Noise.from_batch(space, self._draw_batch(), labels=config.noise_labels)
+        self._batch, self._labelled = batch, labelled
+        first = self._draw(batch, config.batch_size)
+        fit_noise = Noise.from_batch if first.numbers is None else noise_of
+        self.noise = fit_noise(space, first.position, labels=config.noise_labels)
         self.buffer = ReplayBuffer(
             self.noise, size=config.buffer_size, replacement_rate=config.replacement_rate, generator=self.generator
         )
@@ -130,6 +116,11 @@ class Trainer:
     def average(self) -> nn.Module:
         """The log-density with averaged parameters, which is what one uses (App. B)."""
         return self._learner.average
+
+    @property
+    def completions(self) -> Completions:
+        """What rows with missing entries were completed with at their last visit."""
+        return self._learner.completions
 
     @property
     def iteration(self) -> int:
@@ -174,7 +165,7 @@ class Trainer:
         """
         started = time.perf_counter()
         while True:
-            batch = self._draw_batch()
+            batch = self._draw(self._batch, self.config.batch_size)
             drawn = self.buffer.draw(self.config.batch_size, generator=self.generator)
             usual = self._watch.state()
             try:
@@ -186,6 +177,7 @@ class Trainer:
                     trouble, drawn, max_rollbacks=self.config.max_rollbacks, generator=self.generator
                 )
         self.buffer.write(drawn.slots, attempt.chain.position)
+        attempt.positive.keep(self.completions)
         learning_rate = self._learner.update(self.learning_rate_factor)
         if self.iteration % self.config.snapshot_every == 0:
             self._recovery.keep()
@@ -245,58 +237,69 @@ class Trainer:
         self.seconds, metrics = checkpoint.plain["seconds"], checkpoint.plain["metrics"]
         self.metrics = metrics and Metrics(**{**metrics, "accept_rate": tuple(metrics["accept_rate"])})
 
-    def _draw_batch(self) -> Position:
-        batch = self._batch(self.config.batch_size, generator=self.generator)
-        self.space.require(batch)
+    def _draw(self, source: Callable[..., Position | Batch], num: int) -> Batch:
+        drawn = source(num, generator=self.generator)
+        batch = drawn if isinstance(drawn, Batch) else Batch(drawn)
+        self.space.require(batch.position)
         for name in self.space:
-            if name not in batch:
-                raise ValueError(f"batch: lacks block {name!r}; it holds {', '.join(map(repr, batch)) or 'none'}")
+            if name not in batch.position:
+                held = ", ".join(map(repr, batch.position)) or "none"
+                raise ValueError(f"batch: lacks block {name!r}; it holds {held}")
         return batch
 
-    def _attempt(self, batch: Position, start: Position) -> "_Attempt":
+    def _attempt(self, batch: Batch, start: Position) -> "_Attempt":
         """Runs both phases and computes the gradient; raises `Diverged` if anything is wrong with one of them."""
         where = f"iteration {self.iteration + 1}"
         self._learner.optimizer.zero_grad()
         with self._precision():
             positive = self._positive_phase(batch, where)
-            moved = self._negative_phase(start, positive, where)
-            chain = moved.chain
-            phases = self._phases(positive, chain.position)
-        f_positive, f_negative = float(phases.positive.detach().mean()), float(chain.f.mean())
-        self._watch.check_phases(positive, phases, f_positive - f_negative, where)
+            moved = self._negative_phase(start, positive.position, where)
+            labelled = self._labelled_rows(where)
+            phases = both_phases(self.log_density, self.space, self.config, positive, moved.chain.position, labelled)
+        f_positive, f_negative = float(phases.positive.detach().mean()), float(moved.chain.f.mean())
+        self._watch.check_phases(positive.position, phases, f_positive - f_negative, where)
         phases.loss.backward()
         gradients = {n: p.grad.norm() for n, p in self.log_density.named_parameters() if p.grad is not None}
         grad_norm = self._watch.check_gradient(gradients, where)
-        return _Attempt(chain, tuple(moved.accept_probs.mean(dim=1).tolist()), f_positive, f_negative, grad_norm)
+        accept_rate = tuple(moved.accept_probs.mean(dim=1).tolist())
+        return _Attempt(positive, moved.chain, accept_rate, f_positive, f_negative, grad_norm)
 
-    def _positive_phase(self, batch: Position, where: str) -> Position:
-        """Where f rises: rows of data without a gap."""
-        self._watch.check_data(batch, where)
-        return batch
+    def _positive_phase(self, batch: Batch, where: str) -> Positive:
+        """Where f rises: rows of data, completed."""
+        return complete(
+            batch,
+            self.completions,
+            log_density=self.log_density,
+            space=self.space,
+            kernel=self.kernel,
+            config=self.config,
+            noise=self.noise,
+            watch=self._watch,
+            generator=self.generator,
+            where=where,
+        )
 
     def _negative_phase(self, start: Position, positive: Position, where: str) -> Moved:
         """Where f falls: the buffer's chains, moved by the kernel with everything free."""
-        chain = evaluate(self.log_density, start, with_score=self.kernel.uses_score)
-        accept_probs, finite = [], [chain.f.isfinite()]
-        steps = run_chain(self.log_density, self.kernel, chain, free=self._free, generator=self.generator)
-        for chain, infos in itertools.islice(steps, self.config.num_steps):
-            accept_probs.append(torch.stack([info.accept_prob for info in infos]))
-            finite.append(chain.f.isfinite())
-        if chain.score is not None:
-            finite += [score.reshape(len(chain.f), -1).isfinite().all(dim=1) for score in chain.score.known().values()]
-        moved = Moved(chain, torch.stack(accept_probs).mean(dim=0), torch.stack(finite).all(dim=0))
+        moved = move(
+            self.log_density,
+            self.kernel,
+            start,
+            free=self._free,
+            num_steps=self.config.num_steps,
+            generator=self.generator,
+        )
         self._watch.check_chains(moved, positive, where)
         return moved
 
-    def _phases(self, positive: Position, negative: Position) -> Phases:
-        if self.config.objective == "summed":
-            phases = summed_maximum_likelihood(self.log_density, self.space, positive, negative)
-        else:
-            phases = maximum_likelihood(self.log_density, positive, negative)
-        if not self.config.conditional_weight:
-            return phases
-        conditional = conditional_likelihood(self.log_density, self.space, positive)
-        return phases._replace(loss=phases.loss + self.config.conditional_weight * conditional)
+    def _labelled_rows(self, where: str) -> Position | None:
+        """The rows of the conditional likelihood; None if they are those of the batch."""
+        if not self.config.labelled_batch_size:
+            return None
+        assert self._labelled is not None
+        rows = self._draw(self._labelled, self.config.labelled_batch_size).position
+        self._watch.check_data({name: without_nan(value) for name, value in rows.items()}, where)
+        return rows
 
     def _precision(self) -> contextlib.AbstractContextManager[object]:
         if self.config.precision == "float32":
@@ -311,8 +314,9 @@ class Trainer:
 
 
 class _Attempt(NamedTuple):
-    """An iteration up to the gradient: where the chains went, and what is told of it in `Metrics`."""
+    """An iteration up to the gradient: where data and chains went, and what is told of it in `Metrics`."""
 
+    positive: Positive
     chain: Chain
     accept_rate: tuple[float, ...]
     f_positive: float
@@ -321,5 +325,9 @@ class _Attempt(NamedTuple):
 
 
 def _shapes(tensors: Mapping[str, Tensor]) -> dict[str, torch.Size]:
-    """Shapes of all tensors that a run has at any time; Adam has none before its first step, and snapshots vary."""
-    return {name: tensor.shape for name, tensor in tensors.items() if not name.startswith(("adam.", "snapshot-"))}
+    """Shapes of all tensors that a run has at any time.
+
+    Adam has none before its first step, snapshots vary, and completions come with the first visit of their row.
+    """
+    varying = ("adam.", "snapshot-", "completions.")
+    return {name: tensor.shape for name, tensor in tensors.items() if not name.startswith(varying)}

@@ -13,7 +13,7 @@ from jointebm.cli.beginnings import begun_with, going_on_from
 from jointebm.cli.console import Interrupted, named_rates, print_json, say, write_rates
 from jointebm.cli.evaluate import evaluation, print_evaluation
 from jointebm.cli.files import check_new, new_file
-from jointebm.cli.options import DataDir, Json, Seed, Set, Threads, check_only_resumes
+from jointebm.cli.options import DataDir, Json, Seed, Set, Threads, check_only_resumes, whole_number
 from jointebm.cli.progress import StepProgress
 from jointebm.divergence import Intervention
 from jointebm.recipes import Recipe, find, override
@@ -35,6 +35,25 @@ def train(
         typer.Option("--out", metavar="DIR", help="New folder of the run; default is runs/RECIPE-SEED."),
     ] = None,
     seed: Seed = 0,
+    labels_per_class: Annotated[
+        int | None,
+        typer.Option(
+            "--labels-per-class",
+            parser=whole_number(1),
+            metavar="N",
+            help="Hide all labels but N of each class; short for --set labels_per_class=N.",
+        ),
+    ] = None,
+    observe: Annotated[
+        float | None,
+        typer.Option(
+            "--observe",
+            min=0.0,
+            max=1.0,
+            metavar="SHARE",
+            help="Hide labels at random, each with probability 1 - SHARE; short for --set observe_labels=SHARE.",
+        ),
+    ] = None,
     assignments: Set = None,
     data: DataDir = None,
     threads: Threads = None,  # noqa: ARG001  # its callback sets them
@@ -42,16 +61,17 @@ def train(
 ) -> None:
     """Trains a recipe into a new folder, or goes on with a run, then evaluates it on the test rows.
 
-    The folder holds recipe.json, run.json, metrics.jsonl, checkpoints/, model/ and evaluation.json.
+    The folder holds recipe.json, run.json, metrics.jsonl, checkpoints/, model/ and evaluation.json. What is hidden from
+    training is drawn from the recipe's hiding_seed, not from --seed, and recorded with the recipe; test rows stay whole.
     """
     if resume is not None:
-        check_only_resumes(context, ("recipe", "out", "seed", "assignments"))
+        check_only_resumes(context, ("recipe", "out", "seed", "labels_per_class", "observe", "assignments"))
         run = _resumed(resume, data)
     elif recipe is None:
         raise ValueError("train: name a RECIPE ('jointebm recipes' lists them), or pass --resume RUN")
     else:
         folder = out or Path("runs") / f"{recipe}-{seed}"
-        changed = override(find(recipe), assignments or [])
+        changed = override(find(recipe), [*(assignments or []), *_hidden(labels_per_class, observe)])
         check_new(folder)
         run = _trained(changed, folder, seed, data)
     report = _evaluated(run)
@@ -60,6 +80,12 @@ def train(
     else:
         rates = named_rates(run.model.kernel, run.metrics.accept_rate)
         print_evaluation(report, f"acceptance at the end of training: {write_rates(rates)}")
+
+
+def _hidden(labels_per_class: int | None, observe: float | None) -> list[str]:
+    """The options that hide entries, as fields of the recipe."""
+    fields = {"labels_per_class": labels_per_class, "observe_labels": observe}
+    return [f"{name}={value}" for name, value in fields.items() if value is not None]
 
 
 def _trained(recipe: Recipe, out: Path, seed: int, data_dir: Path | None) -> Run:

@@ -1,4 +1,8 @@
-"""Data sets: the paper's toy data, the bundled digits, dSprites ellipses, and MNIST where a user has its files."""
+"""Data sets: the paper's toy data, the bundled digits, dSprites ellipses, and MNIST where a user has its files.
+
+`letters` and `segmentation` are for structured labels (docs/structured.md); no recipe trains on them, so they have no name
+in `DATASETS`.
+"""
 
 from collections.abc import Callable
 from functools import partial
@@ -7,11 +11,24 @@ from pathlib import Path
 from jointebm.data.datasets import ArrayDataset, Dataset
 from jointebm.data.digits import digits
 from jointebm.data.dsprites import dsprites
+from jointebm.data.letters import letters
 from jointebm.data.mnist import mnist
+from jointebm.data.segmentation import segmentation
 from jointebm.data.toy import Toy
 from jointebm.transforms import Identity
 
-__all__ = ["DATASETS", "ArrayDataset", "Dataset", "Toy", "digits", "dsprites", "mnist", "open_dataset"]
+__all__ = [
+    "DATASETS",
+    "ArrayDataset",
+    "Dataset",
+    "Toy",
+    "digits",
+    "dsprites",
+    "letters",
+    "mnist",
+    "open_dataset",
+    "segmentation",
+]
 
 # Each opens a data set, given the folder where data files lie; what is embedded in the package reads none.
 # `-pixels`: kernels move pixels, of which the data have normal noise. `-random`: with the paper's test set, which has twins

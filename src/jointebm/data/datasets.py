@@ -1,8 +1,8 @@
 """What training and evaluation need of data: a space, batches to train on, rows to test on."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Protocol
+from dataclasses import dataclass, field
+from typing import NamedTuple, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -13,9 +13,22 @@ from jointebm.draws import Generator, normal, uniform
 from jointebm.spaces import Space
 from jointebm.transforms import Logit
 
-__all__ = ["LOGIT", "ArrayDataset", "Dataset"]
+__all__ = ["LOGIT", "ArrayDataset", "Batch", "Dataset"]
 
 LOGIT = Logit(margin=1e-6)  # of all images of the paper (App. B.2.1, B.3.1)
+
+
+class Batch(NamedTuple):
+    """Training rows, some entries of which may be missing.
+
+    Args:
+        position: the rows, encoded; NaN is missing.
+        numbers: of the rows, shape (N,), int64, by which what completes them is kept from visit to visit; the same row may
+            come twice. None if rows are drawn afresh each time, and then nothing may be missing.
+    """
+
+    position: Mapping[str, Tensor]
+    numbers: Tensor | None = None
 
 
 class Dataset(Protocol):
@@ -55,6 +68,8 @@ class ArrayDataset:
         white: the largest grey level.
         noise_width: width of the uniform noise, in [0, 1).
         noise_sd: standard deviation of the normal noise, >= 0.
+        observed: per block, which entries of the training rows are known, shape (rows, *variable_shape), bool; a block that
+            it leaves out is known entirely. `hide` makes it.
 
     References:
         Kelly & Grathwohl 2021, App. B.2.1 (white 255, noise_width 1/256) and B.3.1 (white 1, noise_width 1/8).
@@ -67,13 +82,45 @@ class ArrayDataset:
     white: int
     noise_width: float
     noise_sd: float = 0.0
+    observed: Mapping[str, npt.NDArray[np.bool_]] = field(default_factory=dict)
 
     def batch(self, num: int, *, generator: Generator) -> dict[str, Tensor]:
-        """Draws rows with replacement and dequantises them."""
+        """Draws rows with replacement and dequantises them; what is not observed is NaN."""
+        return dict(self.rows(num, generator=generator).position)
+
+    def rows(self, num: int, *, generator: Generator) -> Batch:
+        """Draws rows as `batch` does, and says which they are."""
         num_rows = len(next(iter(self.train.values())))
-        rows = (uniform(torch.empty(num, dtype=torch.float64), generator) * num_rows).long().numpy()
+        return self._encoded(_drawn(num, num_rows, generator), generator)
+
+    def labelled(self, num: int, *, generator: Generator) -> Batch:
+        """Draws rows as `rows` does, among those with a label and without a missing real.
+
+        Raises:
+            ValueError: there is no such row.
+        """
+        eligible = self.labelled_numbers()
+        if len(eligible) == 0:
+            raise ValueError(f"data {self.name!r}: no training row has both a label and all reals; hide fewer entries")
+        return self._encoded(eligible[_drawn(num, len(eligible), generator)], generator)
+
+    def labelled_numbers(self) -> Tensor:
+        """The numbers of the rows that `labelled` draws from, shape (rows,), int64."""
+        num_rows = len(next(iter(self.train.values())))
+        known = {name: np.ones((num_rows, 1), dtype=np.bool_) for name in self.space}
+        known |= {name: mask.reshape(num_rows, -1) for name, mask in self.observed.items()}
+        any_label = np.any([known[name].any(axis=1) for name in self.space.discrete], axis=0)
+        every_real = np.all([known[name].all(axis=1) for name in self.space.continuous], axis=0)
+        return torch.from_numpy(np.flatnonzero(any_label & every_real))
+
+    def _encoded(self, numbers: Tensor, generator: Generator) -> Batch:
+        rows = numbers.numpy()
         values = {name: torch.from_numpy(array[rows]) for name, array in self.train.items()}
-        return self.space.encode(self.dequantise(values, generator))[0]
+        position, _ = self.space.encode(self.dequantise(values, generator))
+        for name, mask in self.observed.items():
+            known = self.space[name].expand(torch.from_numpy(mask[rows]))
+            position[name] = torch.where(known, position[name], torch.nan)
+        return Batch(position, numbers)
 
     def test(self) -> dict[str, Tensor]:
         """The test rows, dequantised with the same noise each time."""
@@ -96,3 +143,8 @@ class ArrayDataset:
                 signal = signal + self.noise_sd * normal(signal, generator)
             dequantised[name] = signal
         return dequantised
+
+
+def _drawn(num: int, num_rows: int, generator: Generator) -> Tensor:
+    """Numbers of rows, drawn with replacement, shape (num,), int64."""
+    return (uniform(torch.empty(num, dtype=torch.float64), generator) * num_rows).long()

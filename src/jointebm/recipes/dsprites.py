@@ -45,9 +45,9 @@ def dsprites() -> Recipe:
             net=MLPSpec(hidden=(256, 128), activation="silu"),
             encoder=ConvSpec(side=32, channels=(16, 32, 64), out_channels=16, halves_first=True),
             scale={"image": 3.0, "horizontal": 5.0, "vertical": 5.0},
-            # Two positions differ in few pixels. f/temperature is what x sees and f is what y sees: scaling both by 4
-            # leaves the chains of x as they are, and makes p(y | x) as sharp as the images are.
-            output_scale=4.0,
+            # Two positions differ in few pixels. f / temperature is what x sees, f is what y sees: scaling both leaves the
+            # chains of x as they are, and makes p(y | x) as sharp as the images are.
+            output_scale=8.0,
         ),
         kernel=KernelSpec(
             discrete="gibbs",
@@ -55,10 +55,10 @@ def dsprites() -> Recipe:
             discrete_rate=0.02,  # an image that forms from noise keeps the position it was given
             continuous="langevin",
             step_size=0.02,
-            temperature=4e-3,
+            temperature=8e-3,
         ),
         train=TrainConfig(
-            num_iterations=4_000,
+            num_iterations=6_000,
             batch_size=64,
             num_steps=10,
             learning_rate=3.5e-4,
@@ -71,4 +71,5 @@ def dsprites() -> Recipe:
             objective="summed",
             precision="bfloat16",
         ),
+        calibration_rows=2_000,
     )

@@ -46,16 +46,16 @@ def mnist() -> Recipe:
         # The step is half the standard deviation of the data's own noise: what the sampler adds, the energy can take away.
         kernel=KernelSpec(
             discrete="gibbs",
-            discrete_rate=0.005,  # an image that forms from noise keeps the label it was given
+            discrete_rate=0.01,  # an image that forms from noise keeps the label it was given
             continuous="langevin",
             step_size=0.05,
             temperature=0.01,
         ),
         train=TrainConfig(
-            num_iterations=4_000,
+            num_iterations=5_000,
             batch_size=128,
             num_steps=10,
-            learning_rate=1.5e-3,
+            learning_rate=2e-3,
             warmup=200,
             decay="cosine",
             beta_1=0.0,

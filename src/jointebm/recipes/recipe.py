@@ -2,12 +2,12 @@
 
 import json
 from collections.abc import Iterator, Sequence
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Self
 
-from pydantic import BaseModel, Field, ValidationError
+from pydantic import BaseModel, Field, ValidationError, model_validator
 
 from jointebm.config import Config
-from jointebm.energies import EnergySpec
+from jointebm.energies import ConcatSpec, EnergySpec
 from jointebm.kernels import KernelSpec
 from jointebm.training import TrainConfig
 
@@ -23,8 +23,20 @@ class Recipe(Config):
     energy: EnergySpec = Field(description="the network")
     kernel: KernelSpec = Field(description="what moves the chains, in training and after")
     train: TrainConfig = Field(description="how to train")
+    calibration_rows: int = Field(
+        0, ge=0, description="training rows by whose labels f is scaled after training; 0 leaves f as it is"
+    )
     num_test_chains: int = Field(10, ge=1, description="chains of the sample-based vote")
     num_test_steps: int = Field(200, ge=1, description="kernel steps from noise at test time")
+
+    @model_validator(mode="after")
+    def _scale_can_change(self) -> Self:
+        if self.calibration_rows and not isinstance(self.energy, ConcatSpec):
+            raise ValueError(
+                f"calibration_rows {self.calibration_rows} scales f by energy.output_scale, which kind {self.energy.kind!r} "
+                "does not have; set it to 0"
+            )
+        return self
 
 
 class RecipeField(NamedTuple):

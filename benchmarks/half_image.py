@@ -1,0 +1,61 @@
+"""Accuracy of the label from a part of the image, by one joint model that was never trained for it.
+
+    python benchmarks/half_image.py pretrained:mnist --data DIR [--rows 1000] [--chains 4] [--steps 200]
+
+From the whole image labels are predicted by enumeration; from a part by chains that draw the missing part and the label
+together (the Rao-Blackwellised decoder). With several labels, each is predicted with the others given and without.
+"""
+
+import argparse
+import time
+from pathlib import Path
+
+import torch
+
+from jointebm.cli.files import open_data_of, open_model
+from jointebm.judge import image_block
+from jointebm.partly_given import HALVES, NOTHING, WHOLE, accuracy_given
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("model", help="a model folder, a run folder, or pretrained:NAME")
+    parser.add_argument("--data", type=Path, default=None)
+    parser.add_argument("--rows", type=int, default=1000, help="the first test rows")
+    parser.add_argument("--chains", type=int, default=4, help="per row")
+    parser.add_argument("--steps", type=int, default=None, help="sweeps; default is the model's number of steps")
+    parser.add_argument("--parts", nargs="*", default=None, help="such as 'top half'; default is all")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--threads", type=int, default=1)
+    arguments = parser.parse_args()
+    torch.set_num_threads(arguments.threads)
+    _, model = open_model(arguments.model)
+    image = image_block(model.space)
+    if image is None:
+        parser.error(f"{arguments.model}: has no image: {model.space}")
+    values = {name: value[: arguments.rows] for name, value in open_data_of(model, arguments.data).test().items()}
+    names, generator = model.space.discrete, torch.Generator().manual_seed(arguments.seed)
+    print(f"{arguments.model}: labels predicted right, % of {len(values[image])} test rows")
+    print(f"{'given':<28}" + "".join(f"{name:>12}" for name in names) + f"{'seconds':>10}")
+    for part in (NOTHING, *HALVES, WHOLE):
+        for others in (False, True) if len(names) > 1 else (False,):
+            if (arguments.parts is not None and part.text not in arguments.parts) or (part == NOTHING and not others):
+                continue
+            started = time.perf_counter()
+            found = accuracy_given(
+                model,
+                values,
+                image,
+                part,
+                others=others,
+                num_chains=arguments.chains,
+                num_steps=arguments.steps,
+                generator=generator,
+            )
+            text = part.text + ", other labels" * others
+            cells = "".join(f"{100 * found[name]:>12.2f}" for name in names)
+            print(f"{text:<28}{cells}{time.perf_counter() - started:>10.1f}", flush=True)
+
+
+if __name__ == "__main__":
+    main()

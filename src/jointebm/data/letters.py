@@ -1,0 +1,90 @@
+"""Handwritten words: an image per letter, and a sequence of correlated labels.
+
+Legend: L letters of the file, N words, T places of a word.
+"""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from jointebm.blocks import Categorical, Continuous
+from jointebm.data.datasets import ArrayDataset
+from jointebm.npz import read_arrays
+from jointebm.spaces import Space
+from jointebm.transforms import Identity
+
+__all__ = ["BLANK", "LETTERS_FILE", "NUM_PLACES", "letters"]
+
+LETTERS_FILE = "letters.npz"
+NUM_PLACES = 14
+BLANK = 26  # the label of a place after the end of a word
+SHAPE = (16, 8)
+
+
+def letters(data_dir: Path | None, *, fold: int = 0) -> ArrayDataset:
+    """6,877 handwritten words of 3 to 14 letters, without their first, a capital: one fold to train on, nine to test.
+
+    All words are brought to 14 places; after the end of a word the image is empty and the label is `BLANK`. Where a word
+    ends is no secret, so clamp the blanks. The words are 55 different ones, by many hands, and all folds have them all.
+
+    Args:
+        data_dir: the folder that holds `letters.npz`, with the arrays `pixels` (L, 16) of packed bits, `labels` (L,)
+            0 .. 25, and `lengths` (N,) and `folds` (N,) 0 .. 9 of the words.
+        fold: number of the fold that is trained on.
+
+    Returns:
+        Blocks `image` (14, 16, 8), 0 or 1, and `letters` (14,), 27 classes.
+
+    Raises:
+        FileNotFoundError: the file is missing, with where it was looked for.
+        ValueError: the file holds something else, or there is no such fold.
+
+    References:
+        Kassel 1995. Taskar et al. 2003, Max-margin Markov networks.
+    """
+    if data_dir is None:
+        raise FileNotFoundError(
+            f"letters: no data directory; pass --data DIR or set JOINTEBM_DATA to the folder that holds {LETTERS_FILE}"
+        )
+    path = data_dir / LETTERS_FILE
+    arrays = read_arrays(path)
+    _check(path, arrays)
+    lengths = arrays["lengths"].astype(np.int64)
+    place = np.arange(lengths.sum()) - np.repeat(lengths.cumsum() - lengths, lengths)  # (L,)
+    word = np.repeat(np.arange(len(lengths)), lengths)
+    images = np.zeros((len(lengths), NUM_PLACES, *SHAPE), np.uint8)
+    labels = np.full((len(lengths), NUM_PLACES), BLANK, np.uint8)
+    images[word, place] = np.unpackbits(arrays["pixels"], axis=1).reshape(-1, *SHAPE)
+    labels[word, place] = arrays["labels"]
+    trained = arrays["folds"] == fold
+    if not trained.any() or trained.all():
+        raise ValueError(f"{path}: fold {fold} holds {trained.sum()} of {len(trained)} words; expected some, not all")
+    return ArrayDataset(
+        name="letters",
+        space=Space(image=Continuous((NUM_PLACES, *SHAPE), Identity()), letters=Categorical(BLANK + 1, (NUM_PLACES,))),
+        train={"image": images[trained], "letters": labels[trained]},
+        held_out={"image": images[~trained], "letters": labels[~trained]},
+        white=1,
+        noise_width=0.0,
+    )
+
+
+def _check(path: Path, arrays: dict[str, npt.NDArray[Any]]) -> None:
+    """Raises unless these are packed letters, their labels, and the lengths and folds of words that they make up."""
+    missing = {"pixels", "labels", "lengths", "folds"} - arrays.keys()
+    if missing:
+        raise ValueError(f"{path}: holds no array {sorted(missing)[0]!r}; expected pixels, labels, lengths and folds")
+    pixels, labels, lengths, folds = (arrays[name] for name in ("pixels", "labels", "lengths", "folds"))
+    found = {name: (array.dtype.kind, array.shape) for name, array in arrays.items()}
+    sound = pixels.dtype == np.uint8 and all(array.dtype.kind in "iu" for array in (labels, lengths, folds))
+    sound = sound and pixels.shape == (len(labels), 16) and labels.ndim == lengths.ndim == 1
+    if not sound or folds.shape != lengths.shape:
+        raise ValueError(
+            f"{path}: expected whole numbers pixels (L, 16) of 8 bits, labels (L,), lengths (N,) and folds (N,), got {found}"
+        )
+    if not len(lengths) or lengths.min() < 1 or lengths.max() > NUM_PLACES or int(lengths.sum()) != len(labels):
+        raise ValueError(f"{path}: lengths must lie in 1 .. {NUM_PLACES} and sum to the {len(labels)} labels")
+    if labels.min() < 0 or labels.max() >= BLANK:
+        raise ValueError(f"{path}: labels must lie in 0 .. {BLANK - 1}, got {labels.min()} .. {labels.max()}")

@@ -1,0 +1,34 @@
+"""What one iteration of training did, in numbers."""
+
+from typing import NamedTuple
+
+__all__ = ["Metrics"]
+
+
+class Metrics(NamedTuple):
+    """What one iteration did.
+
+    Args:
+        iteration: number of updates done.
+        energy_gap: mean f of the data minus mean f of the chains, nats.
+        f_positive: mean f of the data, completed where entries are missing; of what is left where they are summed out, nats.
+        f_negative: mean f of the chains, nats.
+        accept_rate: mean accept_prob of each kernel of the cycle, over steps and chains; chains that rest (see
+            `kernels.Lazy`) count as 0.
+        grad_norm: Euclidean norm of the gradient of the parameters.
+        chain_low: smallest continuous entry of the chains, position units.
+        chain_high: largest continuous entry of the chains.
+        learning_rate: used for this update.
+        seconds: spent in iterations so far, over all sessions of the run.
+    """
+
+    iteration: int
+    energy_gap: float
+    f_positive: float
+    f_negative: float
+    accept_rate: tuple[float, ...]
+    grad_norm: float
+    chain_low: float
+    chain_high: float
+    learning_rate: float
+    seconds: float
