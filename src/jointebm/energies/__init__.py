@@ -1,10 +1,25 @@
 """Joint log-densities f(x, y) as networks: the paper's forms."""
 
 from jointebm.energies.bilinear import BilinearEnergy
+from jointebm.energies.composition import Given, WeightedSum
 from jointebm.energies.concat import ConcatEnergy
+from jointebm.energies.deep_sets import DeepSetEnergy, PerItem
+from jointebm.energies.interactions import GridPairs, Transitions
+from jointebm.energies.ising import IsingEnergy
 from jointebm.energies.jem import JEMEnergy
 from jointebm.energies.networks import MLP, ConvEncoder
 from jointebm.energies.specs import BilinearSpec, ConcatSpec, ConvSpec, EnergySpec, JEMSpec, MLPSpec
+from jointebm.energies.structured import StructuredEnergy
+from jointebm.energies.structured_specs import (
+    DeepSetSpec,
+    GridPairsSpec,
+    IsingSpec,
+    PerPixelSpec,
+    PerPlaceSpec,
+    StructuredSpec,
+    TransitionsSpec,
+)
+from jointebm.energies.unaries import PerPixel, PerPlace
 
 __all__ = [
     "MLP",
@@ -14,8 +29,25 @@ __all__ = [
     "ConcatSpec",
     "ConvEncoder",
     "ConvSpec",
+    "DeepSetEnergy",
+    "DeepSetSpec",
     "EnergySpec",
+    "Given",
+    "GridPairs",
+    "GridPairsSpec",
+    "IsingEnergy",
+    "IsingSpec",
     "JEMEnergy",
     "JEMSpec",
     "MLPSpec",
+    "PerItem",
+    "PerPixel",
+    "PerPixelSpec",
+    "PerPlace",
+    "PerPlaceSpec",
+    "StructuredEnergy",
+    "StructuredSpec",
+    "Transitions",
+    "TransitionsSpec",
+    "WeightedSum",
 ]

@@ -11,6 +11,7 @@ from jointebm.energies.concat import ConcatEnergy
 from jointebm.energies.inputs import Inputs
 from jointebm.energies.jem import JEMEnergy
 from jointebm.energies.networks import MLP, Activation, ConvEncoder
+from jointebm.energies.structured_specs import DeepSetSpec, IsingSpec, StructuredSpec
 from jointebm.spaces import Space
 
 __all__ = ["BilinearSpec", "ConcatSpec", "ConvSpec", "EnergySpec", "JEMSpec", "MLPSpec"]
@@ -120,7 +121,9 @@ class JEMSpec(Config):
         return JEMEnergy(space, net, encoder=encoder, scale=self.scale)
 
 
-EnergySpec = Annotated[ConcatSpec | BilinearSpec | JEMSpec, Field(discriminator="kind")]
+EnergySpec = Annotated[
+    ConcatSpec | BilinearSpec | JEMSpec | StructuredSpec | DeepSetSpec | IsingSpec, Field(discriminator="kind")
+]
 
 
 def _width(space: Space, names: tuple[str, ...]) -> int:

@@ -9,6 +9,7 @@ from jointebm.draws import Generator
 from jointebm.judge import image_block
 from jointebm.models import Model
 from jointebm.plots.images import display_range, grey_range, image_figure, image_figures, mosaic
+from jointebm.plots.inpainting import inpainting_figures
 from jointebm.plots.plane import Grid, grid_densities, plane_figure, square_grid, toy_figures
 from jointebm.plots.style import MAX_TITLE, STYLE, Figure, rc_context, save_figure, save_figures
 
@@ -19,6 +20,7 @@ __all__ = [
     "figures_of",
     "grid_densities",
     "image_figures",
+    "inpainting_figures",
     "mosaic",
     "sample_figure",
     "save_figure",
@@ -41,7 +43,10 @@ def figures_of(model: Model, dataset: Dataset, generator: Generator) -> dict[str
     """
     if isinstance(dataset, Toy):
         return toy_figures(model, generator)
-    return image_figures(model, dataset.test(), generator)
+    real, image = dataset.test(), image_block(model.space)
+    figures = image_figures(model, real, generator)
+    assert image is not None  # `image_figures` refuses other data
+    return figures | inpainting_figures(model, real, image, generator)
 
 
 def sample_figure(model: Model, values: Mapping[str, Tensor], title: str) -> Figure | None:

@@ -3,6 +3,7 @@
 from jointebm.testing.conditional import Redraw, Transition, conditional_path
 from jointebm.testing.geweke import geweke_test
 from jointebm.testing.invariance import Invariance, invariance_test
+from jointebm.testing.ising import CRITICAL_COUPLING, ising_interaction, ising_log_partition, ising_magnetization
 from jointebm.testing.ranks import rank_test
 from jointebm.testing.sequential import Verdict, sequential_test
 from jointebm.testing.transitions import (
@@ -14,6 +15,7 @@ from jointebm.testing.transitions import (
 )
 
 __all__ = [
+    "CRITICAL_COUPLING",
     "Invariance",
     "Redraw",
     "Transition",
@@ -23,6 +25,9 @@ __all__ = [
     "detailed_balance_residual",
     "geweke_test",
     "invariance_test",
+    "ising_interaction",
+    "ising_log_partition",
+    "ising_magnetization",
     "rank_test",
     "sequential_test",
     "stationarity_residual",

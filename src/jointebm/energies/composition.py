@@ -1,0 +1,129 @@
+"""Energies put together: sums, tempered and negated terms, and conditions that no single model was given together."""
+
+import math
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from jointebm.spaces import Position, Space, Values
+
+__all__ = ["Given", "WeightedSum"]
+
+
+class WeightedSum(nn.Module):
+    """f(z) = sum_k w_k f_k(z): a product of experts, prod_k p_k(z)^(w_k) up to a constant.
+
+    A weight of 1 / T tempers a term, a weight below 0 takes it away. With a negative weight f need not have a finite
+    normaliser: what is taken away must fall off more slowly than what remains.
+
+    An energy's encoder is run anew at every evaluation.
+
+    Args:
+        terms: modules from a position to f, shape (N,); a block of the position that a term does not read is no concern.
+        weights: one per term, finite; None is 1 each, the plain product.
+
+    Raises:
+        ValueError: there are no terms, not as many weights as terms, or a weight is not finite.
+
+    References:
+        Hinton 2002 (products of experts). Du, Li & Mordatch 2020, Compositional visual generation.
+
+    Example:
+        >>> class Gaussian(nn.Module):
+        ...     def __init__(self, mean):
+        ...         super().__init__()
+        ...         self.mean = mean
+        ...     def forward(self, position):
+        ...         return -0.5 * (position["x"] - self.mean).square()
+        >>> both = WeightedSum((Gaussian(0.0), Gaussian(4.0)))  # N(2, 1/2)
+        >>> both({"x": torch.tensor([1.0, 2.0, 3.0])}).tolist()
+        [-5.0, -4.0, -5.0]
+    """
+
+    def __init__(self, terms: Sequence[nn.Module], weights: Sequence[float] | None = None) -> None:
+        super().__init__()
+        weights = (1.0,) * len(terms) if weights is None else tuple(weights)
+        if not terms or len(weights) != len(terms):
+            raise ValueError(
+                f"WeightedSum: got {len(terms)} terms and {len(weights)} weights; give at least one term, and each a weight"
+            )
+        if not all(map(math.isfinite, weights)):
+            raise ValueError(f"WeightedSum: weights must be finite, got {weights}")
+        self.terms, self.weights = nn.ModuleList(terms), weights
+
+    def forward(self, position: Position) -> Tensor:
+        """f at each row of a position, shape (N,), nats."""
+        parts = [weight * term(position) for weight, term in zip(self.weights, self.terms, strict=True)]
+        return torch.stack(parts).sum(dim=0)
+
+
+class Given(nn.Module):
+    """f(rest) = log sum_s exp f(rest, given, s): a joint energy with some blocks given, and others summed out.
+
+    As a density of what is left it is p(rest | given), up to a constant. So conditions that were never given together, and
+    perhaps not even to the same model, can be: if a and b are independent given x,
+
+        log p(x | a, b) = log p(x | a) + log p(x | b) - log p(x) + const
+
+    which is `WeightedSum` of `Given` a, `Given` b, and `Given` neither (a summed out) with weights 1, 1, -1. Labels that
+    x determines are independent given x. Where a and b are not, this is another density than p(x | a, b).
+
+    Args:
+        energy: f, a module over all blocks of the space.
+        space: its blocks.
+        given: per block, its value, the same for all rows; complete.
+        summed_out: names of discrete blocks to sum out, by enumeration.
+
+    Raises:
+        ValueError: no such block, a block that is both given and summed out, a block to sum out that is not discrete, or
+            a given value that is missing in part.
+
+    References:
+        Du, Li & Mordatch 2020, Compositional visual generation, Sec. 3.
+
+    Example:
+        >>> from jointebm import Categorical, Continuous
+        >>> space = Space(x=Continuous(), y=Categorical(2))
+        >>> class Labelled(nn.Module):
+        ...     def forward(self, position):
+        ...         return position["x"] * position["y"][:, 1]
+        >>> x = {"x": torch.tensor([0.0, 1.0])}
+        >>> Given(Labelled(), space, {"y": 1})(x).tolist()
+        [0.0, 1.0]
+        >>> Given(Labelled(), space, summed_out=("y",))(x).exp()
+        tensor([2.0000, 3.7183])
+    """
+
+    def __init__(
+        self, energy: nn.Module, space: Space, given: Values | None = None, *, summed_out: Sequence[str] = ()
+    ) -> None:
+        super().__init__()
+        given = given or {}
+        space.require(given)
+        space.require(summed_out, discrete=True)
+        if given.keys() & set(summed_out):
+            raise ValueError(f"Given: block {min(given.keys() & set(summed_out))!r} is both given and summed out")
+        self.energy = energy
+        self._fixed: dict[str, Tensor] = {}
+        for name, value in given.items():
+            part, observed = Space(**{name: space[name]}).encode({name: torch.as_tensor(value)[None]})
+            if not bool(observed[name].all()):
+                raise ValueError(f"Given: block {name!r} has missing entries; give all of it, or sum it out")
+            self._fixed[name] = part[name]
+        self._summed = Space(**{name: space[name] for name in summed_out}) if summed_out else None
+
+    def forward(self, position: Position) -> Tensor:
+        """f at each row of a position of the blocks that are left, shape (N,), nats."""
+        like = next(iter(position.values()))
+        rows = dict(position)
+        for name, value in self._fixed.items():
+            rows[name] = value.to(like).expand(len(like), *value.shape[1:])
+        if self._summed is None:
+            return self.energy(rows)
+        configurations = self._summed.configurations(dtype=like.dtype, device=like.device)
+        parts = []
+        for index in range(self._summed.num_configurations):
+            labels = {name: value[index].expand(len(like), *value.shape[1:]) for name, value in configurations.items()}
+            parts.append(self.energy({**rows, **labels}))
+        return torch.stack(parts).logsumexp(dim=0)

@@ -1,0 +1,89 @@
+"""An energy of a set: the order of its items does not matter.
+
+Legend: N chains, M items, H features.
+"""
+
+import torch
+from torch import Tensor, nn
+
+from jointebm.spaces import Position, Space
+
+__all__ = ["DeepSetEnergy", "PerItem"]
+
+
+class DeepSetEnergy(nn.Module):
+    """f(x, y) = rho(sum_i phi(x_i, y_i)), for items i that each have a part in every block.
+
+    A permutation of the items, in all blocks alike, leaves f as it is (up to rounding), and permutes the score. With a
+    binary block y is a subset of the items, and f a density over subsets.
+
+    Args:
+        space: blocks whose variables all have the same first axis, the M items.
+        phi: module from (rows, columns of one item) to (rows, H); the columns are the blocks in order, flattened.
+        rho: module from (N, H) to (N, 1).
+
+    Raises:
+        ValueError: the blocks do not have one number of items.
+
+    References:
+        Zaheer et al. 2017, Deep Sets, Theorem 2. Kelly & Grathwohl 2021, Sec. 3.
+
+    Example:
+        >>> from jointebm import Binary, Continuous, Space
+        >>> from jointebm.energies import MLP
+        >>> space = Space(points=Continuous((8, 2)), chosen=Binary(8))
+        >>> energy = DeepSetEnergy(space, MLP(3, (16,), 16), MLP(16, (16,)))
+        >>> energy({"points": torch.zeros(5, 8, 2), "chosen": torch.zeros(5, 8)}).shape
+        torch.Size([5])
+    """
+
+    def __init__(self, space: Space, phi: nn.Module, rho: nn.Module) -> None:
+        super().__init__()
+        counts = {shape[:1] for block in space.values() for shape in (block.variable_shape, block.position_shape)}
+        if len(counts) != 1 or () in counts:
+            raise ValueError(
+                f"DeepSetEnergy: every block needs the same first axis, the items, got {space}; write for example "
+                "Space(points=Continuous((8, 2)), chosen=Binary(8))"
+            )
+        self.phi, self.rho = phi, rho
+        self.blocks = tuple(space)
+
+    def forward(self, position: Position) -> Tensor:
+        """f at each row of a position, shape (N,), nats."""
+        num_items = position[self.blocks[0]].shape[1]
+        items = torch.cat(
+            [position[name].reshape(-1, num_items, _width(position[name])) for name in self.blocks], dim=2
+        )
+        return self.rho(self.phi(items).sum(dim=1)).squeeze(1)
+
+
+class PerItem(nn.Module):
+    """g_i(x) = rho(x_i, sum_j phi(x_j)): one number per item, which sees the others; permuting items permutes the numbers.
+
+    As the `unary` of a `StructuredEnergy` without interaction, it is the classifier of single items.
+
+    Args:
+        phi: module from (rows, columns of one item) to (rows, H).
+        rho: module from (rows, columns of one item + H) to (rows, 1).
+
+    References:
+        Zaheer et al. 2017, Deep Sets.
+
+    Example:
+        >>> from jointebm.energies import MLP
+        >>> PerItem(MLP(2, (16,), 4), MLP(6, (16,)))(torch.zeros(5, 8, 2)).shape
+        torch.Size([5, 8])
+    """
+
+    def __init__(self, phi: nn.Module, rho: nn.Module) -> None:
+        super().__init__()
+        self.phi, self.rho = phi, rho
+
+    def forward(self, items: Tensor) -> Tensor:
+        context = self.phi(items).sum(dim=1, keepdim=True)  # (N, 1, H)
+        return self.rho(torch.cat([items, context.expand(-1, items.shape[1], -1)], dim=2)).squeeze(2)
+
+
+def _width(value: Tensor) -> int:
+    """Columns of one item."""
+    return value[0, 0].numel()

@@ -1,0 +1,57 @@
+"""What x says of each label on its own: the terms g(x) of a `StructuredEnergy`.
+
+Legend: N rows, T places.
+"""
+
+from torch import Tensor, nn
+
+__all__ = ["PerPixel", "PerPlace"]
+
+
+class PerPixel(nn.Module):
+    """3 x 3 convolutions from an image (N, height, width) to one number per pixel (N, height, width).
+
+    Every layer reaches one pixel further: the number at a pixel depends on a square of 2 num_layers + 1.
+
+    Args:
+        channels: of the hidden layers, SiLU.
+        num_layers: convolutions, at least 1.
+
+    Example:
+        >>> import torch
+        >>> PerPixel(8, num_layers=2)(torch.zeros(3, 16, 16)).shape
+        torch.Size([3, 16, 16])
+    """
+
+    def __init__(self, channels: int, *, num_layers: int) -> None:
+        super().__init__()
+        layers: list[nn.Module] = []
+        for index in range(num_layers):
+            is_last = index == num_layers - 1
+            layers.append(nn.Conv2d(channels if index else 1, 1 if is_last else channels, 3, padding=1))
+            layers += [] if is_last else [nn.SiLU()]
+        self.net = nn.Sequential(*layers)
+
+    def forward(self, images: Tensor) -> Tensor:
+        return self.net(images[:, None]).squeeze(1)
+
+
+class PerPlace(nn.Module):
+    """The same network at every place of a sequence: (N, T, *shape) to (N, T, outputs).
+
+    Args:
+        net: module from (rows, *shape) to (rows, outputs).
+
+    Example:
+        >>> import torch
+        >>> PerPlace(nn.Linear(5, 3))(torch.zeros(2, 4, 5)).shape
+        torch.Size([2, 4, 3])
+    """
+
+    def __init__(self, net: nn.Module) -> None:
+        super().__init__()
+        self.net = net
+
+    def forward(self, sequences: Tensor) -> Tensor:
+        places = self.net(sequences.flatten(0, 1))
+        return places.reshape(*sequences.shape[:2], -1)

@@ -1,0 +1,99 @@
+"""Figures of images of which a part is given: in-painting, and labels from a part.
+
+Legend: N rows of data.
+"""
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor
+
+from jointebm.draws import Generator
+from jointebm.models import Model
+from jointebm.partly_given import HALVES, NOTHING, WHOLE, accuracy_given, inpaint, masked
+from jointebm.plots.images import _tiles, grey_range
+from jointebm.plots.style import STYLE, Figure, rc_context
+
+__all__ = ["inpainting_figures"]
+
+SHOWN = (HALVES[0], HALVES[2])  # the top and the left half
+
+
+def inpainting_figures(
+    model: Model,
+    real: Mapping[str, Tensor],
+    image: str,
+    generator: Generator,
+    *,
+    num_images: int = 10,
+    num_rows: int = 100,
+    num_steps: int | None = None,
+) -> dict[str, Figure]:
+    """What the model makes of a part of an image.
+
+    Args:
+        model: a model with one continuous block, of images.
+        real: real rows, by block, of which the first are shown.
+        image: name of that block.
+        generator: source of all draws.
+        num_images: images in a row of tiles.
+        num_rows: real rows that the accuracies are over.
+        num_steps: kernel steps; None is the model's.
+
+    Returns:
+        "inpainting-PART" for the top and the left half: real images, the part that is given, the rest drawn given the part,
+        and given the labels too. "labels-from-part": accuracy of the labels from parts of the image, and where there are
+        several blocks of labels, with the others given as well.
+    """
+    shown = {name: value[:num_images] for name, value in real.items()}
+    judged = {name: value[:num_rows] for name, value in real.items()}
+    limits = grey_range(model, image)
+    with rc_context(STYLE):
+        figures = {}
+        for part in SHOWN:
+            drawn = [
+                inpaint(model, shown, image, part, labels=labels, num_steps=num_steps, generator=generator)[image]
+                for labels in (False, True)
+            ]
+            rows = [shown[image], masked(shown[image], part), *drawn]
+            figures[f"inpainting-{part.text.replace(' ', '-')}"] = _rows_figure(rows, part.text, limits)
+        accuracies = {}
+        for part in (NOTHING, *HALVES, WHOLE):
+            for others in (False, True) if len(model.space.discrete) > 1 else (False,):
+                if part != NOTHING or others:  # from nothing at all there is nothing to see
+                    accuracies[part.text + ", other labels" * others] = accuracy_given(
+                        model, judged, image, part, others=others, num_steps=num_steps, generator=generator
+                    )
+        figures["labels-from-part"] = _accuracy_figure(accuracies, len(judged[image]))
+    return figures
+
+
+def _rows_figure(rows: list[Tensor], part: str, limits: tuple[float, float]) -> Figure:
+    """One row of tiles under the other, with a name each."""
+    num_columns, height, width = rows[0].shape
+    side = 5.6 / num_columns
+    figure = Figure(figsize=(7, len(rows) * side * height / width + 0.4), layout="compressed")
+    ax = _tiles(figure.subplots(), torch.cat(rows), num_columns, limits)
+    ax.set_title(f"the rest of an image, given its {part}")
+    names = ["data", "given", f"given {part}", f"given {part}\nand labels"]
+    ax.set_yticks([row + 0.5 for row in range(len(rows))], names)
+    return figure
+
+
+def _accuracy_figure(accuracies: Mapping[str, Mapping[str, float]], num_rows: int) -> Figure:
+    """One group of bars per thing that is given, one bar per block of labels."""
+    names = list(next(iter(accuracies.values())))
+    figure = Figure(figsize=(7, 0.3 * len(accuracies) * (1 + 0.4 * len(names)) + 0.7), layout="constrained")
+    ax = figure.subplots()
+    height = 0.8 / len(names)
+    for number, name in enumerate(names):
+        places = [place + height * (number - (len(names) - 1) / 2) for place in range(len(accuracies))]
+        bars = ax.barh(places, [100 * of[name] for of in accuracies.values()], height, color=f"C{number}", label=name)
+        ax.bar_label(bars, fmt="%.1f", padding=2, fontsize=6)
+    ax.set_yticks(range(len(accuracies)), list(accuracies))
+    ax.invert_yaxis()
+    ax.set(xlim=(0, 108), xlabel=f"labels predicted right, % of {num_rows} test rows")
+    ax.set_title("labels given a part of the image")
+    if len(names) > 1:
+        ax.legend(fontsize=7, loc="lower left")
+    return figure

@@ -1,0 +1,98 @@
+"""Figures of structured labels: strips of images, and measurements beside the curve they should lie on."""
+
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from jointebm.plots.style import DATA, MODEL, STYLE, Figure, rc_context
+
+__all__ = ["Panel", "measured_figure", "points_figure", "strips_figure"]
+
+
+class Panel(NamedTuple):
+    """Measurements beside a curve.
+
+    Args:
+        title: what is measured.
+        x: where, shape (N,).
+        samples: independent measurements at each, shape (N, S); drawn as mean and two standard errors.
+        curve_x: where the curve is drawn, shape (C,).
+        curve: what is expected there, shape (C,).
+    """
+
+    title: str
+    x: Tensor
+    samples: Tensor
+    curve_x: Sequence[float]
+    curve: Sequence[float]
+
+
+def measured_figure(panels: Sequence[Panel], pictures: Mapping[str, Tensor], *, label: str) -> Figure:
+    """Panels side by side, and black and white pictures (height, width) after them.
+
+    Args:
+        panels: at least one.
+        pictures: by title; None are drawn if it is empty.
+        label: what the panels' x is.
+    """
+    with rc_context(STYLE):
+        figure = Figure(figsize=(2.4 * len(panels) + 1.6 * len(pictures), 2.2), layout="constrained")
+        axes = figure.subplots(1, len(panels) + len(pictures), squeeze=False, width_ratios=_widths(panels, pictures))[0]
+        for panel, axis in zip(panels, axes, strict=False):
+            error = panel.samples.std(dim=1) / panel.samples.shape[1] ** 0.5
+            axis.plot(panel.curve_x, panel.curve, color=DATA, linewidth=1)
+            axis.errorbar(panel.x, panel.samples.mean(dim=1), 2 * error, fmt="o", markersize=2.5, color=MODEL)
+            axis.set(title=panel.title, xlabel=label)
+        for (title, picture), axis in zip(pictures.items(), axes[len(panels) :], strict=True):
+            axis.imshow(picture, cmap="gray", vmin=0, vmax=1)
+            axis.set(title=title, xticks=[], yticks=[])
+    return figure
+
+
+def strips_figure(strips: Mapping[str, Tensor], *, num_columns: int = 1, cmap: str = "gray") -> Figure:
+    """Rows of images, each with its caption.
+
+    Args:
+        strips: by caption, images (N, height, width) that are laid side by side.
+        num_columns: strips beside one another.
+        cmap: colours.
+    """
+    with rc_context(STYLE):
+        num_rows = -(-len(strips) // num_columns)
+        figure = Figure(figsize=(7.5, 0.85 * num_rows), layout="constrained")
+        axes = figure.subplots(num_rows, num_columns, squeeze=False).reshape(-1)
+        for axis in axes:
+            axis.axis("off")
+        for (caption, images), axis in zip(strips.items(), axes, strict=False):
+            axis.imshow(torch.cat(list(images.float()), dim=1), cmap=cmap)
+            axis.set_title(caption, loc="left", pad=2)
+    return figure
+
+
+def points_figure(
+    panels: Mapping[str, Tensor], *, marked: Mapping[str, Tensor] | None = None, num_columns: int, size: float
+) -> Figure:
+    """Points in the plane, panel by panel, all on the same axes.
+
+    Args:
+        panels: by title, points (N, 2).
+        marked: by title, which of them are drawn solid (N,), bool; None is all.
+        num_columns: panels beside one another.
+        size: of a point, as matplotlib has it.
+    """
+    with rc_context(STYLE):
+        num_rows = -(-len(panels) // num_columns)
+        figure = Figure(figsize=(1.6 * num_columns, 1.75 * num_rows), layout="constrained")
+        axes = figure.subplots(num_rows, num_columns, squeeze=False, sharex=True, sharey=True).reshape(-1)
+        for (title, points), axis in zip(panels.items(), axes, strict=False):
+            solid = torch.ones(len(points), dtype=torch.bool) if marked is None else marked[title].bool()
+            axis.scatter(*points[solid].T, s=size, color=MODEL, linewidths=0)
+            axis.scatter(*points[~solid].T, s=size, facecolors="none", edgecolors=DATA, linewidths=0.7)
+            axis.set(title=title, aspect="equal")
+    return figure
+
+
+def _widths(panels: Sequence[Panel], pictures: Mapping[str, Tensor]) -> list[float]:
+    return [1.5] * len(panels) + [1.0] * len(pictures)
