@@ -15,7 +15,7 @@ from jointebm.evaluation import evaluate_model
 
 DATA = os.environ.get("JOINTEBM_DATA")
 FOLDER = Path(str(files("jointebm"))) / "pretrained"
-MODELS = ("toy", "mnist")
+MODELS = ("toy", "mnist", "dsprites")
 every_model = pytest.mark.parametrize("name", MODELS)
 
 
