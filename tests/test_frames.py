@@ -8,8 +8,9 @@ import polars as pl
 import pytest
 from polars.testing import assert_frame_equal
 
-from jointebm.tables.frames import FrameSchema, read_frame, with_column
+from jointebm.tables.frames import read_frame, with_column
 from jointebm.tables.restore import write_filled, write_frame
+from jointebm.tables.schemas import FrameSchema
 
 NAT = np.datetime64("NaT")
 PANDAS = {

@@ -21,7 +21,7 @@ def test_all_classes_of_a_column_are_those_of_whole_rows(column: int, dtype: tor
 
 def test_a_fresh_network_leaves_the_base_as_it_is() -> None:
     residual = Residual(CLASSES, width=8, num_layers=3)
-    residual.initialise(generator(), ordered=(True, True, True))
+    residual.initialise(generator())
     made = TableEnergy(mixture(dtype=torch.float32), residual)
     assert torch.equal(made(ALL), made.base(ALL))
     assert made.residual.readout.requires_grad
@@ -33,15 +33,6 @@ def test_its_first_layer_is_a_sum_over_columns_and_a_missing_code_adds_nothing()
     vectors = [residual.of_column(column) for column in range(3)]
     expected = torch.stack([vectors[0][1] + vectors[1][2] + vectors[2][3], vectors[0][1] + vectors[2][3]])
     assert (residual.summed(rows) - expected - residual.bias).abs().max() < 1e-14
-
-
-def test_neighbours_start_alike_in_ordered_columns_only() -> None:
-    residual = Residual((40, 40), width=256, num_layers=1)
-    residual.initialise(generator(), ordered=(True, False))
-    steps = [residual.of_column(column).detach().diff(dim=0).square().mean() for column in range(2)]
-    spreads = [residual.of_column(column).detach().square().mean() for column in range(2)]
-    assert steps[0] / spreads[0] < 0.4 < 1.8 < steps[1] / spreads[1]
-    assert spreads[0] == pytest.approx(spreads[1].item(), rel=0.2)
 
 
 def test_no_tensor_is_in_the_state_twice() -> None:

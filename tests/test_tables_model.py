@@ -93,7 +93,7 @@ def wide_model() -> tuple[TableModel, Tensor]:
     base = Mixture(classes, 16)
     base.log_probs.copy_(torch.cat([torch.randn(count, 16, generator=drawn).log_softmax(dim=0) for count in classes]))
     residual = Residual(classes, width=256, num_layers=3)
-    residual.initialise(drawn, ordered=(True,) * 6)
+    residual.initialise(drawn)
     with torch.no_grad():
         residual.readout.copy_(0.1 * torch.randn(256, generator=drawn))
     rows = torch.stack([torch.randint(count, (300,), generator=generator(count)) for count in classes], dim=1)

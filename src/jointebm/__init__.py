@@ -4,6 +4,8 @@ log p(x, y) = f(x, y) - log Z, after Kelly & Grathwohl 2021, "No conditional mod
 """
 
 from importlib.metadata import version
+from importlib.util import find_spec
+from typing import TYPE_CHECKING, Any
 
 from jointebm import energies, kernels, objectives, recipes, testing
 from jointebm.blocks import Binary, Categorical, Continuous
@@ -16,6 +18,15 @@ from jointebm.noise import Noise
 from jointebm.sampling import Samples, Trajectory, sample, sample_trajectory
 from jointebm.spaces import Space
 from jointebm.training import Metrics, TrainConfig, Trainer
+
+if TYPE_CHECKING:
+    from jointebm.estimators import (
+        JointEBM,
+        JointEBMClassifier,
+        JointEBMImputer,
+        JointEBMOutlierDetector,
+        JointEBMRegressor,
+    )
 
 __version__ = version("jointebm")
 
@@ -49,3 +60,27 @@ __all__ = [
     "sample_trajectory",
     "testing",
 ]
+
+# The estimators need the extra `tables`. They are imported when they are asked for, and without the extra they are no part
+# of `from jointebm import *`, which then still works.
+_ESTIMATORS = ("JointEBM", "JointEBMClassifier", "JointEBMImputer", "JointEBMOutlierDetector", "JointEBMRegressor")
+if find_spec("sklearn") and find_spec("narwhals"):
+    __all__ += [
+        "JointEBM",
+        "JointEBMClassifier",
+        "JointEBMImputer",
+        "JointEBMOutlierDetector",
+        "JointEBMRegressor",
+    ]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _ESTIMATORS:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from jointebm import estimators
+
+    return getattr(estimators, name)
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_ESTIMATORS})

@@ -4,27 +4,24 @@ Legend: N rows, V columns, K classes.
 """
 
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, Literal, Self, overload
+from typing import Any, Literal, Self
 
 import numpy as np
 import torch
 
-from jointebm.tables.codec import CodedColumn, Name, TableCodec, Unseen
+from jointebm.estimators.answers import Answers
+from jointebm.tables.codec import Name, TableCodec, Unseen
 from jointebm.tables.columns import Kind
-from jointebm.tables.fitted import FittedTable, Rows
 from jointebm.tables.fitting import Progress
-from jointebm.tables.frames import Frame, FrameSchema, read_frame, target_name, with_column
-from jointebm.tables.given import read_given
+from jointebm.tables.frames import Frame, read_frame, target_name, with_column
 from jointebm.tables.model import TableModel
 from jointebm.tables.parameters import Parameters
-from jointebm.tables.predictions import Statistic, class_probs, classes, point_prediction
-from jointebm.tables.restore import only_column, write_filled, write_frame
 from jointebm.tables.store import TableFolder, load_table, save_table
 
 try:
-    from sklearn.base import BaseEstimator, clone
+    from sklearn.base import clone
     from sklearn.utils import check_random_state
     from sklearn.utils.validation import check_is_fitted
 except ImportError as error:
@@ -33,7 +30,7 @@ except ImportError as error:
 __all__ = ["JointEBM"]
 
 
-class JointEBM(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no types
+class JointEBM(Answers):
     """One energy-based model of all columns of a table, fitted to rows with holes; it answers any from any others.
 
     log p(row) = f(codes) + sum_j log p(value_j | code_j) - log Z. A table is a frame of pandas, polars or pyarrow, or a
@@ -151,136 +148,6 @@ class JointEBM(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no type
         self._set_fitted(TableFolder.of(frame.schema, codec, model, target=target, parameters=parameters), model)
         return self
 
-    def predict(
-        self,
-        X: Any,  # noqa: N803
-        target: Name | Sequence[Name] | None = None,
-        *,
-        statistic: Statistic = "mean",
-    ) -> Any:
-        """The best guess of some columns given what else is observed in each row; their own entries in X are not looked at.
-
-        Args:
-            X: table with some or all of the columns.
-            target: names; None is the y of `fit`. Several are guessed each on its own, as missing entries of one another.
-            statistic: of numbers and dates: "mean" (the nearest value that the column can have) or "median".
-
-        Returns:
-            A frame of the target columns; for a single name or None, its column: a Series, or a vector for arrays.
-
-        Raises:
-            ValueError: an unknown column, or one that the model ignores.
-        """
-        names = self._targets(target)
-        frame = self._read(X)
-        if statistic not in ("mean", "median"):
-            raise ValueError(f"statistic: got {statistic!r}, expected 'mean' or 'median'")
-        rows = self.fitted.rows(frame.table, frame.num_rows, hidden=names)
-        table = {
-            name: point_prediction(self.coded(name), self.fitted.log_predictive(rows, name), statistic=statistic)
-            for name in names
-        }
-        predicted = write_frame(table, self._folder.frame.select(names, frame.schema.backend), index=frame.index)
-        return predicted if isinstance(target, Sequence) and not isinstance(target, str) else only_column(predicted)
-
-    def predict_proba(self, X: Any, target: Name | None = None) -> np.ndarray:  # noqa: N803
-        """p(value of the target | what else is observed), for each of `classes(target)`.
-
-        Args:
-            X: table with some or all of the columns; the target's own entries are not looked at.
-            target: a column of categories, or of numbers that are all atoms; None is the y of `fit`.
-
-        Returns:
-            Probabilities, shape (N, K).
-
-        Raises:
-            ValueError: an unknown column, or one of numbers in bins, which has no classes.
-        """
-        (name,) = self._targets(target)
-        classes(self.coded(name))  # raises if there are none
-        frame = self._read(X)
-        rows = self.fitted.rows(frame.table, frame.num_rows, hidden=[name])
-        return class_probs(self.coded(name), self.fitted.log_predictive(rows, name))
-
-    def classes(self, target: Name | None = None) -> np.ndarray:
-        """The values that `predict_proba` is about, shape (K,)."""
-        (name,) = self._targets(target)
-        return classes(self.coded(name))
-
-    @overload
-    def impute(self, X: Any, n: Literal[1] = 1) -> Any: ...  # noqa: N803
-    @overload
-    def impute(self, X: Any, n: int) -> list[Any]: ...  # noqa: N803
-    def impute(self, X: Any, n: int = 1) -> Any:  # noqa: N803
-        """Fills missing entries with joint draws given the observed entries of their row, which stay as they are.
-
-        Args:
-            X: table with some or all of the columns; columns that are not there are summed out.
-            n: number of draws. Their spread is the uncertainty about what is missing.
-
-        Returns:
-            A frame like X for n = 1, else a list of n. An id or an entry of a column without training values stays missing.
-        """
-        if n < 1:
-            raise ValueError(f"n: got {n}, expected 1 or more draws")
-        frame = self._read(X)
-        rows = self.fitted.rows(frame.table, frame.num_rows)
-        filled = [write_filled(frame, drawn, self._folder.frame) for drawn in self.fitted.impute(rows, num_draws=n)]
-        return filled[0] if n == 1 else filled
-
-    def sample(self, n: int = 1, *, given: Mapping[Name, object] | None = None, seed: int | None = None) -> Any:
-        """Draws rows, of the whole table or of the part that agrees with what is given.
-
-        Args:
-            n: number of rows.
-            given: per column a value, a set (or list) of values, or an interval (low, high), ends included, None for no
-                bound.
-            seed: of these draws; None is that of the model. Row i is the same for every n.
-
-        Returns:
-            A frame like the one the model was fitted on, with ids missing.
-
-        Raises:
-            ValueError: an unknown column or category, a value off the grid, or an interval without training values.
-        """
-        if n < 1:
-            raise ValueError(f"n: got {n}, expected 1 or more rows")
-        check_is_fitted(self, "model_")
-        schema = self._folder.frame
-        durations = frozenset(each.name for each in schema.columns if each.is_duration)
-        evidence = read_given(given or {}, self.codec_, durations=durations)
-        table = self.fitted.sample(n, evidence=evidence, seed=seed)
-        return write_frame(table, schema)
-
-    def score_samples(self, X: Any) -> np.ndarray:  # noqa: N803
-        """Log-density of the observed entries of each row, up to one constant for all rows, shape (N,), nats.
-
-        Densities inside the codes are included, in the columns' own units. With two or more missing entries in a row it
-        is an estimate (`FittedTable.log_density`).
-        """
-        return self.fitted.log_density(self._rows(X))
-
-    def conditional_log_score(self, X: Any, columns: Sequence[Name] | None = None) -> np.ndarray:  # noqa: N803
-        """log p(entry | the other observed entries of its row), nats, in the units of each column.
-
-        Args:
-            X: table.
-            columns: names; None is all columns of the model.
-
-        Returns:
-            Shape (N, number of columns); NaN where the entry is missing.
-        """
-        names = self.codec_.names if columns is None else columns
-        return self.fitted.conditional_log_score(self._rows(X), names)
-
-    def conditional_surprise(self, X: Any) -> np.ndarray:  # noqa: N803
-        """Mean over the observed entries of log p(code of the entry | the others of its row), shape (N,), nats.
-
-        Without densities inside the codes, so without units; values beyond those of training count by how far they lie
-        outside. The score that finds rows whose entries do not belong together.
-        """
-        return self.fitted.conditional_surprise(self._rows(X))
-
     def save(self, path: str | os.PathLike[str]) -> Path:
         """Writes a folder: `config.json`, `model.safetensors` and `README.md`, whole or not at all.
 
@@ -288,7 +155,7 @@ class JointEBM(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no type
             FileExistsError: the folder exists.
         """
         check_is_fitted(self, "model_")
-        return save_table(path, self._folder, self.model_)
+        return save_table(path, self._folder.model_copy(update={"parameters": self._answering()}), self.model_)
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> Self:
@@ -316,29 +183,12 @@ class JointEBM(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no type
         estimator._set_fitted(folder, model)
         return estimator
 
-    @property
-    def fitted(self) -> FittedTable:
-        """What answers questions about tables that have been read."""
-        check_is_fitted(self, "model_")
-        return self._fitted
-
-    @property
-    def frame_schema_(self) -> FrameSchema:
-        """How the training frame stored its columns."""
-        check_is_fitted(self, "model_")
-        return self._folder.frame
-
     def with_target(self, target: Name) -> Self:
         """The same fitted density with another column as the default target; no model is copied."""
         self.codec_.index(target)  # raises if it is none
         other = clone(self)
         other._set_fitted(self._folder.model_copy(update={"target": target}), self.model_)
         return other
-
-    def coded(self, name: Name) -> CodedColumn:
-        """A column as the model knows it."""
-        check_is_fitted(self, "model_")
-        return self.codec_.columns[self.codec_.index(name)]
 
     def _parameters(self, kinds: Mapping[Name, Kind]) -> Parameters:
         """The checked parameters."""
@@ -356,29 +206,7 @@ class JointEBM(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no type
     def _set_fitted(self, folder: TableFolder, model: TableModel) -> None:
         self._folder = folder
         self.codec_, self.model_, self.target_ = folder.codec, model, folder.target
-        self._fitted = FittedTable(codec=folder.codec, model=model, parameters=folder.parameters)
         names = [name for name in folder.frame.names if name != folder.target]
         self.n_features_in_ = len(names)
         if names and all(isinstance(name, str) for name in names):
             self.feature_names_in_ = np.array(names, dtype=object)
-
-    def _read(self, table: Any) -> Frame:
-        """Reads a table that is asked about; an array has the columns of X in their order, and may have y behind them."""
-        check_is_fitted(self, "model_")
-        names = list(self._folder.frame.names)
-        is_short = np.ndim(table) == 2 and np.shape(table)[1] == self.n_features_in_
-        return read_frame(table, names=[name for name in names if name != self.target_] if is_short else names)
-
-    def _rows(self, table: Any) -> Rows:
-        frame = self._read(table)
-        return self.fitted.rows(frame.table, frame.num_rows)
-
-    def _targets(self, target: Name | Sequence[Name] | None) -> list[Name]:
-        check_is_fitted(self, "model_")
-        if target is None and self.target_ is None:
-            raise ValueError(f"target: name the columns to predict, of {', '.join(map(repr, self.codec_.names))}")
-        named = self.target_ if target is None else target
-        names = list(named) if isinstance(named, Sequence) and not isinstance(named, str) else [named]
-        for name in names:
-            self.codec_.index(name)  # raises if it is none
-        return names  # type: ignore[return-value]

@@ -1,6 +1,6 @@
 """`JointEBMOutlierDetector`: rows whose entries do not belong together."""
 
-from typing import Any, Literal, Self
+from typing import Any, Literal, Self, get_args
 
 import numpy as np
 
@@ -15,14 +15,17 @@ except ImportError as error:
 
 __all__ = ["JointEBMOutlierDetector"]
 
+Criterion = Literal["dependence", "conditional", "density"]
+
 
 class JointEBMOutlierDetector(OutlierMixin, Facade):  # type: ignore[misc]  # scikit-learn has no types
     """Scores rows by how well their entries go together under the joint density, and marks the lowest.
 
     Args:
         core: a `JointEBM` with the parameters to use, which is copied; None is one with all defaults.
-        criterion: "conditional": mean over entries of log p(entry | the rest of its row), without units; "density": the
-            log-density of the row.
+        criterion: what marks an outlier. "dependence": its entries do not belong together, however common each is by itself
+            (log p(codes) - sum_j log p(code_j)); "conditional": the mean over entries of log p(entry | the rest of its row)
+            is low; "density": the row is rare for whatever reason. The first two have no units.
         contamination: share of the training rows that count as outliers, in (0, 0.5].
 
     Attributes:
@@ -41,7 +44,7 @@ class JointEBMOutlierDetector(OutlierMixin, Facade):  # type: ignore[misc]  # sc
         self,
         core: JointEBM | None = None,
         *,
-        criterion: Literal["conditional", "density"] = "conditional",
+        criterion: Criterion = "dependence",
         contamination: float = 0.1,
     ) -> None:
         super().__init__(core)
@@ -83,10 +86,16 @@ class JointEBMOutlierDetector(OutlierMixin, Facade):  # type: ignore[misc]  # sc
     def _scores(self, frame: Frame) -> np.ndarray:
         fitted = self.core_.fitted
         rows = fitted.rows(frame.table, frame.num_rows)
-        return fitted.conditional_surprise(rows) if self.criterion == "conditional" else fitted.log_density(rows)
+        scores = {
+            "dependence": fitted.dependence,
+            "conditional": fitted.conditional_surprise,
+            "density": fitted.log_density,
+        }
+        return scores[self.criterion](rows)
 
     def _check(self) -> None:
-        if self.criterion not in ("conditional", "density"):
-            raise ValueError(f"criterion: got {self.criterion!r}, expected 'conditional' or 'density'")
+        if self.criterion not in get_args(Criterion):
+            expected = ", ".join(map(repr, get_args(Criterion)))
+            raise ValueError(f"criterion: got {self.criterion!r}, expected one of {expected}")
         if not 0 < self.contamination <= 0.5:
             raise ValueError(f"contamination: got {self.contamination!r}, expected a share in (0, 0.5]")

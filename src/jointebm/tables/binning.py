@@ -2,8 +2,8 @@
 
 With N values and a budget of B codes:
 1. Few distinct values (at most B, three rows each on average): every value is an atom.
-2. Otherwise B is at most 2 sqrt(N), so that bins have some rows; every value with a share of at least 1 / B is an atom,
-   and between atoms lie bins of about equal counts.
+2. Otherwise B is at most 2 N^(1/3), Rice's rule, so that bins have some rows; every value with a share of at least 1 / B
+   is an atom, and between atoms lie bins of about equal counts.
 3. Within a bin, values much more frequent than the bin's density explains are points of their own; the rest is a
    histogram of up to four cells of equal counts, which long tails need.
 
@@ -41,12 +41,12 @@ def fit_numbers(values: np.ndarray, *, max_codes: int) -> NumberCodec:
         >>> fit_numbers(np.array([1.5, 1.5, 2.5, 2.5, 2.5, 4.0, 4.0, 4.0, 4.0]), max_codes=48).num_codes
         3
         >>> fit_numbers(np.arange(1000), max_codes=48).num_codes
-        48
+        20
     """
     distinct, counts = np.unique(values, return_counts=True)
     grid = find_grid(distinct)
     position = distinct.astype(np.float64) if grid is None else grid.index(distinct)
-    budget = min(max_codes, max(4, round(2 * math.sqrt(len(values)))))
+    budget = min(max_codes, max(4, round(2 * math.cbrt(len(values)))))
     few = len(distinct) <= max_codes and ROWS_PER_ATOM * len(distinct) <= len(values)
     is_atom = np.full(len(distinct), True) if few or len(distinct) == 1 else counts * budget >= len(values)
     bins = _bins(counts, is_atom, budget)

@@ -22,9 +22,6 @@ from jointebm.tables.mixture import Mixture, features
 
 __all__ = ["Residual", "TableEnergy"]
 
-CURVE_SCALE = 0.1  # how far along an ordered column's range two classes are still alike when training starts
-CURVE_NOISE = 0.1  # variance of what is each class's own, relative to that of the curve
-
 
 class Residual(nn.Module):
     """g(c): a network over the sum of one learned vector per code, with skip connections; zero when fresh.
@@ -50,20 +47,10 @@ class Residual(nn.Module):
         self.readout = nn.Parameter(torch.zeros(width))
 
     @torch.no_grad()
-    def initialise(self, generator: Generator, *, ordered: Sequence[bool]) -> None:
-        """Draws all weights but the last layer's, which stay zero.
-
-        Neighbouring classes of an ordered column get similar vectors: a smooth random curve along the column.
-
-        Args:
-            generator: source of the draws.
-            ordered: per column, whether neighbouring classes are alike.
-        """
+    def initialise(self, generator: Generator) -> None:
+        """Draws all weights but the last layer's, which stay zero."""
         num_columns, width = len(self.offsets) - 1, len(self.bias)
         self.embedding.copy_(draws.normal(self.embedding, generator) / math.sqrt(num_columns))
-        for column in (column for column, is_ordered in enumerate(ordered) if is_ordered):
-            vectors = self.of_column(column)
-            vectors.copy_(_smoothing(len(vectors)).to(vectors) @ vectors)
         self.bias.copy_(draws.normal(self.bias, generator) / 2)
         for weight in self.weights:
             weight.copy_(draws.normal(weight, generator) * math.sqrt(2 / width))
@@ -87,14 +74,6 @@ class Residual(nn.Module):
         for weight, bias in zip(self.weights, self.biases, strict=True):
             hidden = hidden + silu(linear(hidden, weight.to(hidden.dtype), bias.to(hidden.dtype)))
         return (hidden.to(self.readout.dtype) * self.readout).sum(dim=-1)
-
-
-def _smoothing(num_classes: int) -> Tensor:
-    """A square root of the covariance of a smooth curve plus a little noise, at classes along [0, 1), shape (K, K)."""
-    place = torch.arange(num_classes, dtype=torch.float64) / num_classes
-    distance = (place[:, None] - place) / CURVE_SCALE
-    covariance = torch.exp(-0.5 * distance.square()) + CURVE_NOISE * torch.eye(num_classes, dtype=torch.float64)
-    return torch.linalg.cholesky(covariance)
 
 
 class TableEnergy(nn.Module):

@@ -88,13 +88,15 @@ class FittedTable:
         for draw, codes in enumerate(completed):
             yield self._values(codes, rows.keys, draw=draw, evidence={}, seed=self.parameters.seed)
 
-    def sample(self, num: int, *, evidence: Mapping[Name, Evidence], seed: int | None = None) -> dict[Name, Column]:
-        """Draws whole rows, given evidence about some columns; None is the seed of the model."""
+    def sample(
+        self, num: int, *, evidence: Mapping[Name, Evidence], seed: int | None = None, first: int = 0
+    ) -> dict[Name, Column]:
+        """Draws whole rows from number `first` on, given evidence about some columns; None is the seed of the model."""
         seed = self.parameters.seed if seed is None else seed
         log_weights = [
             None if each is None else torch.from_numpy(each).float() for each in self.codec.log_weights(evidence)
         ]
-        keys = torch.arange(num)
+        keys = torch.arange(first, first + num)
         nothing = torch.full((num, len(log_weights)), MISSING)
         parts = [
             self.model.complete(
@@ -111,10 +113,20 @@ class FittedTable:
         log p(observed) = log p(observed, m) - log p(m | observed) for any m, with m drawn by Gibbs and the last term a
         product of estimated conditionals; exact if a single entry is missing.
         """
-        scores = [
-            self._log_density(*block) for block in zip(rows.codes.split(BLOCK), rows.keys.split(BLOCK), strict=True)
-        ]
-        return torch.cat(scores).numpy() + self.codec.log_prob(rows.table, rows.codes.numpy()).sum(axis=1)
+        return self._log_codes(rows) + self.codec.log_prob(rows.table, rows.codes.numpy()).sum(axis=1)
+
+    def dependence(self, rows: Rows) -> np.ndarray:
+        """What the observed entries of each row say about one another, beyond how rare each is by itself, shape (N,), nats.
+
+            log p(codes) - sum_j log p_marginal(c_j) + log-surprise, up to one constant for all rows, over observed entries
+
+        Without the density inside the codes, so without units. An estimate where `log_density` is one.
+        """
+        scores = self._log_codes(rows) + self._log_surprise(rows).sum(axis=1)
+        for place, log_marginal in enumerate(self.model.log_marginals()):
+            seen = rows.codes[:, place] >= 0
+            scores[seen.numpy()] -= log_marginal[rows.codes[seen, place]].double().numpy()
+        return scores
 
     def conditional_log_score(self, rows: Rows, names: Sequence[Name]) -> np.ndarray:
         """log p(value | what else is observed in its row) of each entry, shape (N, len(names)); NaN where it is missing."""
@@ -132,15 +144,25 @@ class FittedTable:
             for coded in self.codec.columns
             if coded.codec.num_codes > 1 or isinstance(coded.codec, NumberCodec)
         ]
-        scores = self._of_codes(rows, names)
-        for column, name in enumerate(names):
-            coded = self.codec.columns[self.codec.index(name)]
-            if isinstance(coded.codec, NumberCodec) and name in rows.table:
-                seen = np.flatnonzero(~np.isnan(scores[:, column]))
-                values = self.codec.converted(coded.name, rows.table[name]).values[seen]
-                scores[seen, column] += coded.codec.log_surprise(values)
+        places = [self.codec.index(name) for name in names]
+        scores = self._of_codes(rows, names) + self._log_surprise(rows)[:, places]
         num_seen = (~np.isnan(scores)).sum(axis=1)
         return np.nansum(scores, axis=1) / num_seen.clip(min=1)
+
+    def _log_surprise(self, rows: Rows) -> np.ndarray:
+        """How far numbers lie beyond those of training, shape (N, V); 0 for all else."""
+        surprise = np.zeros(rows.codes.shape)
+        for place, coded in enumerate(self.codec.columns):
+            if isinstance(coded.codec, NumberCodec) and coded.name in rows.table:
+                seen = np.flatnonzero(rows.codes[:, place] >= 0)
+                values = self.codec.converted(coded.name, rows.table[coded.name]).values[seen]
+                surprise[seen, place] = coded.codec.log_surprise(values)
+        return surprise
+
+    def _log_codes(self, rows: Rows) -> np.ndarray:
+        """Unnormalised log p of the observed codes of each row, shape (N,), nats, float64."""
+        blocks = zip(rows.codes.split(BLOCK), rows.keys.split(BLOCK), strict=True)
+        return torch.cat([self._log_density(*block) for block in blocks]).numpy()
 
     def _of_codes(self, rows: Rows, names: Sequence[Name]) -> np.ndarray:
         scores = np.full((len(rows.codes), len(names)), np.nan)

@@ -18,6 +18,8 @@ from jointebm.config import Config
 from jointebm.divergence import Diverged
 from jointebm.streams import row_keys
 from jointebm.tables.completions import Completions, start, sweep
+from jointebm.tables.contrastive import contrastive
+from jointebm.tables.curves import Curves
 from jointebm.tables.energy import Residual, TableEnergy
 from jointebm.tables.mixture import fit_mixture
 from jointebm.tables.pseudolikelihood import pseudo_likelihood
@@ -26,6 +28,7 @@ __all__ = ["Progress", "TableConfig", "fit_energy"]
 
 COLUMNS_AT_ONCE = 16  # of a step; the batch is dealt out to so many columns
 MIN_BATCH = 32  # rows of an iteration, if there are as many
+MIN_ITERATIONS = 10  # per visit; a small table needs more visits than a large one
 MIN_HELD_OUT = 5  # rows; with fewer nothing tells whether the network helps, and the base stands alone
 
 
@@ -60,7 +63,9 @@ class TableConfig(Config):
     learning_rate: float = Field(2e-3, gt=0, description="of AdamW; rises over warmup, then falls as a cosine to 0")
     weight_decay: float = Field(0.0, ge=0, description="of AdamW")
     warmup: float = Field(0.05, ge=0, le=1, description="share of the iterations over which the learning rate rises")
-    num_visits: int = Field(30, ge=0, description="times each row is in a batch; 0 leaves the base as it is")
+    num_visits: int = Field(
+        30, ge=0, description="times each row is in a batch, or more in a small table; 0 leaves the base as it is"
+    )
     max_iterations: int = Field(5000, ge=1, description="parameter updates, at most")
     warm_start: float = Field(
         0.5, ge=0, le=1, description="share of the iterations of pcd that are pseudo-likelihood's, to begin with"
@@ -128,8 +133,9 @@ def fit_energy(
     energy = TableEnergy(base, residual, guide)
     if not trains:
         return energy
-    residual.initialise(generator, ordered=ordered)
-    trainer = _Trainer(energy, Completions(codes[training], guide, generator), config, generator)
+    residual.initialise(generator)
+    completions = Completions(codes[training], guide, generator)
+    trainer = _Trainer(energy, completions, Curves(residual, ordered), config, generator)
     validation = _Validation(codes[held_out], guide.draw(codes[held_out], generator), trainer.precision)
     best, best_score, num_worse = deepcopy(residual), validation.score(energy), 0
     look_every = math.ceil(trainer.num_iterations / config.num_looks)
@@ -152,18 +158,24 @@ class _Trainer:
     """Descends the objective over the residual's parameters, and averages them."""
 
     def __init__(
-        self, energy: TableEnergy, completions: Completions, config: TableConfig, generator: torch.Generator
+        self,
+        energy: TableEnergy,
+        completions: Completions,
+        curves: Curves,
+        config: TableConfig,
+        generator: torch.Generator,
     ) -> None:
         self.energy, self.completions, self.config, self.generator = energy, completions, config, generator
+        self._curves = curves
         self.average = TableEnergy(energy.base, deepcopy(energy.residual), energy.guide)
         self.precision = torch.float32 if config.precision == "float32" else torch.bfloat16
         self.columns = [column for column, count in enumerate(energy.num_classes) if count > 1]
         self.batch_size = min(config.batch_size, max(MIN_BATCH, len(completions) // 20), len(completions))
-        self.num_iterations = min(
-            config.max_iterations, math.ceil(config.num_visits * len(completions) / self.batch_size)
-        )
+        per_visit = max(MIN_ITERATIONS, len(completions) / self.batch_size)
+        self.num_iterations = min(config.max_iterations, math.ceil(config.num_visits * per_visit))
+        beyond = [each for name, each in energy.residual.named_parameters() if name != "embedding"]
         self._optimizer = torch.optim.AdamW(
-            energy.residual.parameters(), lr=config.learning_rate, betas=(0.9, 0.99), weight_decay=config.weight_decay
+            [curves.vectors, *beyond], lr=config.learning_rate, betas=(0.9, 0.99), weight_decay=config.weight_decay
         )
         nothing = torch.full((self.batch_size, len(energy.num_classes)), -1)
         self._chains = energy.guide.draw(nothing, generator) if config.objective == "pcd" else nothing
@@ -181,7 +193,9 @@ class _Trainer:
             self._optimizer.param_groups[0]["lr"] = self._learning_rate(iteration)
             self._optimizer.zero_grad()
             loss.backward()
+            self._curves.take_gradient()
             self._optimizer.step()
+            self._curves.give_vectors()
             self._update_average(iteration)
             yield iteration + 1
 
@@ -202,13 +216,12 @@ class _Trainer:
         return loss / len(codes)
 
     def _contrastive(self, codes: Tensor) -> Tensor:
-        """Mean f of the chains minus mean f of completed data: its gradient is that of Eq. 2."""
+        """The objective of Eqs. 2 and 8, with the chains moved by one sweep."""
         free = torch.ones_like(self._chains, dtype=torch.bool)
         with torch.no_grad():
             state = start(self.energy, self._chains)
             self._chains = sweep(self.energy, state, free=free, generators=lambda _: self.generator).codes
-        residual = self.energy.residual(torch.cat([codes, self._chains]))
-        return residual[len(codes) :].mean() - residual[: len(codes)].mean()
+        return contrastive(self.energy, codes, self._chains)
 
     def _batches(self) -> Iterator[Tensor]:
         """Numbers of training rows, each row once per pass."""

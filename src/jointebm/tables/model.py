@@ -125,11 +125,12 @@ class TableModel(nn.Module):
         together, however common they are. Of complete rows.
         """
         codes = _complete(_checked(codes, self.num_classes))
-        marginals = [
-            self.energy.base.of_classes(self.energy.base.log_weights[None], column)[0]
-            for column in range(codes.shape[1])
-        ]
-        return self.log_density(codes) - sum(each[codes[:, j]] for j, each in enumerate(marginals))
+        return self.log_density(codes) - sum(each[codes[:, j]] for j, each in enumerate(self.log_marginals()))
+
+    def log_marginals(self) -> list[Tensor]:
+        """log p(c_j = k) under the base, shape (K_j,) each, nats."""
+        base = self.energy.base
+        return [base.of_classes(base.log_weights[None], column)[0] for column in range(len(self.num_classes))]
 
     @torch.no_grad()
     def complete(

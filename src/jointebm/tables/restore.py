@@ -11,7 +11,8 @@ import numpy as np
 
 from jointebm.tables.codec import Name
 from jointebm.tables.columns import Column
-from jointebm.tables.frames import ColumnSchema, Frame, FrameSchema
+from jointebm.tables.frames import Frame
+from jointebm.tables.schemas import ColumnSchema, FrameSchema
 
 __all__ = ["only_column", "write_filled", "write_frame"]
 

@@ -19,9 +19,9 @@ from torch import Tensor
 
 from jointebm.config import Config
 from jointebm.tables.codec import Name, TableCodec
-from jointebm.tables.frames import FrameSchema
 from jointebm.tables.model import TableModel
 from jointebm.tables.parameters import Parameters
+from jointebm.tables.schemas import FrameSchema
 from jointebm.untrusted import quoted, read_json
 from jointebm.weights import read_weights
 
