@@ -44,7 +44,7 @@ def report(name: str, probs: Tensor, started: float) -> None:
 started = time.process_time()  # seconds of this thread
 pixels = PerPixel(16, num_layers=args.layers)
 optimizer = torch.optim.Adam(pixels.parameters(), 3e-3)
-for _ in range(40 * args.iterations):
+for _ in range(10 * args.iterations):
     batch = torch.randint(1000, (16,), generator=generator)
     loss = binary_cross_entropy_with_logits(pixels(rows["image"][batch]), rows["mask"][batch])
     optimizer.zero_grad()

@@ -15,7 +15,7 @@ EXAMPLES = sorted((Path(__file__).parent.parent / "examples").glob("*.py"))
 def test_example_runs(
     path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setenv("JOINTEBM_DATA", str(write(tmp_path, words(200))))
+    monkeypatch.setenv("JOINTEBM_DATA", str(write(tmp_path, words(700))))
     picture = ["--out", str(tmp_path / "figure.png")] if "--out" in path.read_text() else []
     monkeypatch.setattr(sys, "argv", [str(path), *picture])
     runpy.run_path(str(path), run_name="__main__")

@@ -96,6 +96,6 @@ def test_figures_show_data_part_and_rest_and_accuracies_of_every_part() -> None:
     (ax,) = figures["labels-from-part"].axes
     named = [label.get_text() for label in ax.get_yticklabels()]
     assert named[0] == "no image, other labels" and named[-2:] == ["whole image", "whole image, other labels"]
-    assert len(named) == 1 + 2 * len(HALVES) + 2
+    assert len(named) == 1 + 2 * 2 + 2
     rows = {bar.get_width() for bar in ax.containers[0]}  # of the first block, `row`
     assert max(rows) == 100.0

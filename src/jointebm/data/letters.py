@@ -15,7 +15,7 @@ from jointebm.npz import read_arrays
 from jointebm.spaces import Space
 from jointebm.transforms import Identity
 
-__all__ = ["BLANK", "LETTERS_FILE", "NUM_PLACES", "letters"]
+__all__ = ["BLANK", "LETTERS_FILE", "NUM_PLACES", "letters", "spell"]
 
 LETTERS_FILE = "letters.npz"
 NUM_PLACES = 14
@@ -69,6 +69,19 @@ def letters(data_dir: Path | None, *, fold: int = 0) -> ArrayDataset:
         white=1,
         noise_width=0.0,
     )
+
+
+def spell(labels: npt.ArrayLike) -> list[str]:
+    """Words as text.
+
+    Args:
+        labels: shape (N, T), 0 .. 25 and `BLANK`, which is left out.
+
+    Example:
+        >>> spell([[25, 4, 17, 14, 26, 26]])
+        ['zero']
+    """
+    return ["".join(chr(ord("a") + label) for label in word if label != BLANK) for word in np.asarray(labels).tolist()]
 
 
 def _check(path: Path, arrays: dict[str, npt.NDArray[Any]]) -> None:

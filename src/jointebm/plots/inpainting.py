@@ -26,7 +26,8 @@ def inpainting_figures(
     generator: Generator,
     *,
     num_images: int = 10,
-    num_rows: int = 100,
+    num_rows: int = 50,
+    num_sweeps: int = 60,
     num_steps: int | None = None,
 ) -> dict[str, Figure]:
     """What the model makes of a part of an image.
@@ -37,8 +38,9 @@ def inpainting_figures(
         image: name of that block.
         generator: source of all draws.
         num_images: images in a row of tiles.
-        num_rows: real rows that the accuracies are over.
-        num_steps: kernel steps; None is the model's.
+        num_rows: real rows that the accuracies are over; `benchmarks/half_image.py` takes more, and longer.
+        num_sweeps: of the two chains per row that predict labels.
+        num_steps: kernel steps that draw images; None is the model's.
 
     Returns:
         "inpainting-PART" for the top and the left half: real images, the part that is given, the rest drawn given the part,
@@ -58,11 +60,18 @@ def inpainting_figures(
             rows = [shown[image], masked(shown[image], part), *drawn]
             figures[f"inpainting-{part.text.replace(' ', '-')}"] = _rows_figure(rows, part.text, limits)
         accuracies = {}
-        for part in (NOTHING, *HALVES, WHOLE):
+        for part in (NOTHING, *SHOWN, WHOLE):
             for others in (False, True) if len(model.space.discrete) > 1 else (False,):
                 if part != NOTHING or others:  # from nothing at all there is nothing to see
                     accuracies[part.text + ", other labels" * others] = accuracy_given(
-                        model, judged, image, part, others=others, num_steps=num_steps, generator=generator
+                        model,
+                        judged,
+                        image,
+                        part,
+                        others=others,
+                        num_chains=2,
+                        num_steps=num_sweeps,
+                        generator=generator,
                     )
         figures["labels-from-part"] = _accuracy_figure(accuracies, len(judged[image]))
     return figures

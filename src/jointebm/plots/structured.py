@@ -43,10 +43,17 @@ def measured_figure(panels: Sequence[Panel], pictures: Mapping[str, Tensor], *, 
         for panel, axis in zip(panels, axes, strict=False):
             error = panel.samples.std(dim=1) / panel.samples.shape[1] ** 0.5
             axis.plot(panel.curve_x, panel.curve, color=DATA, linewidth=1)
-            axis.errorbar(panel.x, panel.samples.mean(dim=1), 2 * error, fmt="o", markersize=2.5, color=MODEL)
+            axis.errorbar(
+                panel.x.numpy(),
+                panel.samples.mean(dim=1).numpy(),
+                2 * error.numpy(),
+                fmt="o",
+                markersize=2.5,
+                color=MODEL,
+            )
             axis.set(title=panel.title, xlabel=label)
         for (title, picture), axis in zip(pictures.items(), axes[len(panels) :], strict=True):
-            axis.imshow(picture, cmap="gray", vmin=0, vmax=1)
+            axis.imshow(picture.numpy(), cmap="gray", vmin=0, vmax=1)
             axis.set(title=title, xticks=[], yticks=[])
     return figure
 
@@ -66,7 +73,7 @@ def strips_figure(strips: Mapping[str, Tensor], *, num_columns: int = 1, cmap: s
         for axis in axes:
             axis.axis("off")
         for (caption, images), axis in zip(strips.items(), axes, strict=False):
-            axis.imshow(torch.cat(list(images.float()), dim=1), cmap=cmap)
+            axis.imshow(torch.cat(list(images.float()), dim=1).numpy(), cmap=cmap)
             axis.set_title(caption, loc="left", pad=2)
     return figure
 
@@ -88,8 +95,8 @@ def points_figure(
         axes = figure.subplots(num_rows, num_columns, squeeze=False, sharex=True, sharey=True).reshape(-1)
         for (title, points), axis in zip(panels.items(), axes, strict=False):
             solid = torch.ones(len(points), dtype=torch.bool) if marked is None else marked[title].bool()
-            axis.scatter(*points[solid].T, s=size, color=MODEL, linewidths=0)
-            axis.scatter(*points[~solid].T, s=size, facecolors="none", edgecolors=DATA, linewidths=0.7)
+            axis.scatter(*points[solid].T.numpy(), s=size, color=MODEL, linewidths=0)
+            axis.scatter(*points[~solid].T.numpy(), s=size, facecolors="none", edgecolors=DATA, linewidths=0.7)
             axis.set(title=title, aspect="equal")
     return figure
 
