@@ -632,7 +632,8 @@ def test_predict_prints_labels_with_their_probability(toy: Trained, rows: dict[s
 
 def test_figures_writes_the_figures_of_the_data_into_a_new_folder(digits_model: Path, here: Path) -> None:
     result = run("figures", digits_model, "--out", "f", "--json").json
-    names = ["classes-digit.png", "conditional-digit.png", "unconditional.png"]
+    names = ["classes-digit", "conditional-digit", "inpainting-left-half", "inpainting-top-half"]
+    names = [f"{name}.png" for name in (*names, "labels-from-part", "unconditional")]
     assert sorted(path.name for path in (here / "f").iterdir()) == names
     assert sorted(result["figures"]) == [f"f/{name}" for name in names] and result["out"] == "f"
 

@@ -4,7 +4,6 @@ log p(x, y) = f(x, y) - log Z, after Kelly & Grathwohl 2021, "No conditional mod
 """
 
 from importlib.metadata import version
-from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
 from jointebm import energies, kernels, objectives, recipes, testing
@@ -20,13 +19,11 @@ from jointebm.spaces import Space
 from jointebm.training import Metrics, TrainConfig, Trainer
 
 if TYPE_CHECKING:
-    from jointebm.estimators import (
-        JointEBM,
-        JointEBMClassifier,
-        JointEBMImputer,
-        JointEBMOutlierDetector,
-        JointEBMRegressor,
-    )
+    from jointebm.estimators import JointEBM as JointEBM
+    from jointebm.estimators import JointEBMClassifier as JointEBMClassifier
+    from jointebm.estimators import JointEBMImputer as JointEBMImputer
+    from jointebm.estimators import JointEBMOutlierDetector as JointEBMOutlierDetector
+    from jointebm.estimators import JointEBMRegressor as JointEBMRegressor
 
 __version__ = version("jointebm")
 
@@ -61,17 +58,8 @@ __all__ = [
     "testing",
 ]
 
-# The estimators need the extra `tables`. They are imported when they are asked for, and without the extra they are no part
-# of `from jointebm import *`, which then still works.
+# The estimators need the extra `tables`. They are imported when they are asked for; `from jointebm import *` leaves them out.
 _ESTIMATORS = ("JointEBM", "JointEBMClassifier", "JointEBMImputer", "JointEBMOutlierDetector", "JointEBMRegressor")
-if find_spec("sklearn") and find_spec("narwhals"):
-    __all__ += [
-        "JointEBM",
-        "JointEBMClassifier",
-        "JointEBMImputer",
-        "JointEBMOutlierDetector",
-        "JointEBMRegressor",
-    ]
 
 
 def __getattr__(name: str) -> Any:
