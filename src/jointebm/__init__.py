@@ -58,7 +58,7 @@ __all__ = [
     "testing",
 ]
 
-# The estimators need the extra `tables`. They are imported when they are asked for; `from jointebm import *` leaves them out.
+# The estimators need the extra `tables`. They are imported when they are asked for; `import *` leaves them out.
 _ESTIMATORS = ("JointEBM", "JointEBMClassifier", "JointEBMImputer", "JointEBMOutlierDetector", "JointEBMRegressor")
 
 
