@@ -38,6 +38,11 @@ class TrainConfig(Config):
     noise_labels: Literal["frequency", "uniform"] = Field(
         "frequency", description="labels of the noise: frequency or uniform"
     )
+    noise_reals: Literal["range", "moments"] = Field(
+        "range",
+        description="reals of the noise: uniform between the minimum and maximum of one batch (range, App. B), or uniform "
+        "with its mean and variance (moments)",
+    )
     objective: Literal["maximum-likelihood", "summed"] = Field(
         "maximum-likelihood", description="Eq. 2 with sampled y (maximum-likelihood), or with y summed out (summed)"
     )

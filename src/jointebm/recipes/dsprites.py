@@ -65,9 +65,10 @@ def dsprites() -> Recipe:
             warmup=200,
             decay="cosine",
             buffer_size=2_000,  # a chain is visited every 31 iterations, and keeps up with f
-            replacement_rate=0.03,
+            replacement_rate=0.05,
             ema_decay=0.995,
             noise_labels="uniform",
+            noise_reals="moments",  # bright noise hides where a sprite is asked for
             objective="summed",
             precision="bfloat16",
         ),
