@@ -46,6 +46,12 @@ class TrainConfig(Config):
     objective: Literal["maximum-likelihood", "summed"] = Field(
         "maximum-likelihood", description="Eq. 2 with sampled y (maximum-likelihood), or with y summed out (summed)"
     )
+    sampled_share: float = Field(
+        0.0,
+        ge=0,
+        le=1,
+        description="of a summed negative phase: weight of the chains' own labels; 0 sums them out alone",
+    )
     conditional_weight: float = Field(
         0.0, ge=0, description="weight of an added mean -log p(y | x), by enumeration of y; 0 leaves it out"
     )
@@ -80,6 +86,15 @@ class TrainConfig(Config):
             raise ValueError(
                 f"labelled_batch_size {self.labelled_batch_size} draws rows for the term that conditional_weight weighs, "
                 "but that is 0; set it first"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _only_a_summed_phase_is_shared(self) -> Self:
+        if self.sampled_share and self.objective != "summed":
+            raise ValueError(
+                f"sampled_share {self.sampled_share:g} is of a summed negative phase, but objective is {self.objective}, "
+                "which takes the chains' own labels anyway; set objective=summed first, or sampled_share=0"
             )
         return self
 

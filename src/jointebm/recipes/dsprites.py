@@ -70,6 +70,7 @@ def dsprites() -> Recipe:
             noise_labels="uniform",
             noise_reals="moments",  # bright noise hides where a sprite is asked for
             objective="summed",
+            sampled_share=0.5,  # a sprite that forms elsewhere than asked for teaches that it should not
             precision="bfloat16",
         ),
         calibration_rows=2_000,
