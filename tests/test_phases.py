@@ -564,7 +564,7 @@ def test_rows_with_labels_are_drawn_for_the_conditional_term_only_if_they_are_as
 
 def test_a_share_of_the_chains_labels_needs_a_summed_phase() -> None:
     with pytest.raises(
-        ValueError, match="sampled_share 0.5 is of a summed negative phase, but objective is maximum-like"
+        ValueError, match=r"sampled_share 0\.5 is of a summed negative phase, but objective is maximum-like"
     ):
         TrainConfig(**(CONFIG.model_dump() | {"objective": "maximum-likelihood", "sampled_share": 0.5}))
     assert TrainConfig(**(CONFIG.model_dump() | {"objective": "summed", "sampled_share": 0.5})).sampled_share == 0.5
