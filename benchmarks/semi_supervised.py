@@ -88,8 +88,12 @@ def recipe_of(cell: Cell, assignments: list[str]) -> Recipe:
     if cell.method != "jem":
         return recipe
     scale = {name: value for name, value in recipe.energy.scale.items() if name == "image"}
+    energy = JEMSpec(net=recipe.energy.net, encoder=recipe.energy.encoder, scale=scale)
     return recipe.model_copy(
-        update={"energy": JEMSpec(net=recipe.energy.net, encoder=recipe.energy.encoder, scale=scale)}
+        update={
+            "energy": energy,
+            "train": recipe.train.model_copy(update={"sampled_share": 0.0}),
+        }  # log p(x) as JEM has it
     )
 
 
