@@ -104,5 +104,5 @@ def _accuracy_figure(accuracies: Mapping[str, Mapping[str, float]], num_rows: in
     ax.set(xlim=(0, 108), xlabel=f"labels predicted right, % of {num_rows} test rows")
     ax.set_title("labels given a part of the image")
     if len(names) > 1:
-        ax.legend(fontsize=7, loc="lower left")
+        ax.legend(fontsize=7, loc="upper right")
     return figure
