@@ -32,12 +32,14 @@ __all__ = ["Answers"]
 class Answers(BaseEstimator, ABC):  # type: ignore[misc]  # scikit-learn has no types
     """The questions of `JointEBM`, which fits what answers them.
 
-    The parameters `unseen`, `num_draws` and `num_sweeps` concern answers alone, so they may be set after `fit` as well.
+    The parameters `unseen`, `num_draws`, `num_sweeps` and `random_state` are those of answers too, so they may be set after
+    `fit` as well.
     """
 
     unseen: Unseen
     num_draws: int
     num_sweeps: int
+    random_state: int | np.random.RandomState | None
     codec_: TableCodec
     model_: TableModel
     target_: Name | None
@@ -206,7 +208,9 @@ class Answers(BaseEstimator, ABC):  # type: ignore[misc]  # scikit-learn has no 
 
     def _answering(self) -> Parameters:
         """The parameters of the fit, and those of answers as they are now."""
-        now = {"unseen": self.unseen, "num_draws": self.num_draws, "num_sweeps": self.num_sweeps}
+        now: dict[str, object] = {"unseen": self.unseen, "num_draws": self.num_draws, "num_sweeps": self.num_sweeps}
+        if isinstance(self.random_state, int | np.integer):  # else `fit` has made a seed of it
+            now["seed"] = int(self.random_state)
         return Parameters.checked(**(self._folder.parameters.model_dump() | now))
 
     def _read(self, table: Any) -> Frame:

@@ -17,6 +17,7 @@ from pydantic import Field, ValidationError
 from safetensors.torch import save_file
 from torch import Tensor
 
+from jointebm.checkpoint import flush_folder
 from jointebm.config import Config
 from jointebm.tables.codec import Name, TableCodec
 from jointebm.tables.model import TableModel
@@ -75,8 +76,12 @@ def save_table(path: str | os.PathLike[str], config: TableFolder, model: TableMo
             scratch / "model.safetensors",
         )
         (scratch / "README.md").write_text(_card(config))
+        for file in scratch.iterdir():
+            _flush(file)
         scratch.chmod(0o755)
+        flush_folder(scratch)
         scratch.rename(path)
+        flush_folder(path.parent)
     except BaseException:
         shutil.rmtree(scratch, ignore_errors=True)
         raise
@@ -110,6 +115,12 @@ def load_table(path: str | os.PathLike[str]) -> tuple[TableFolder, TableModel]:
     _check_tensors(path / "model.safetensors", tensors, {n: tuple(t.shape) for n, t in model.state_dict().items()})
     model.load_state_dict(tensors, assign=True)
     return config, model.eval()
+
+
+def _flush(path: Path) -> None:
+    """Puts a file on the disk before its folder gets its name."""
+    with path.open("rb+") as file:
+        os.fsync(file.fileno())
 
 
 def _read_config(path: Path) -> TableFolder:
