@@ -2,9 +2,7 @@
 
 from typing import Annotated
 
-import typer
-
-from jointebm.cli.options import Json, ModelName, Threads, whole_number
+from jointebm.cli.options import Json, ModelName, Threads, number_option
 from jointebm.cli.table_options import Missing, NumSweeps, OtherSeed, OutTable, TableFile, Unseen, Workers
 
 __all__ = ["impute"]
@@ -17,12 +15,7 @@ def impute(
     out: OutTable = None,
     num: Annotated[
         int,
-        typer.Option(
-            "--num",
-            parser=whole_number(1, 10_000),
-            metavar="N",
-            help="Draws: N tables, FILE-1 to FILE-N, whose spread is what is unknown.",
-        ),
+        number_option("--num", 1, 10_000, "Draws: N tables, FILE-1 to FILE-N, whose spread is what is unknown."),
     ] = 1,
     missing: Missing = None,
     unseen: Unseen = None,
@@ -36,8 +29,7 @@ def impute(
 
     A draw, not a best guess. Observed cells stay as they are, to the letter. Rows go in parts through memory.
     """
-    from jointebm.cli.tables.asking import Asked
-    from jointebm.cli.tables.questions import impute_table
+    from jointebm.cli.tables.asking import Asked, impute_table
 
-    asked = Asked.open(model, workers=workers, unseen=unseen, num_sweeps=num_sweeps, random_state=seed)
-    impute_table(asked, file, out, num=num, missing=frozenset(missing or ()), as_json=as_json)
+    asked = Asked.open(model, workers=workers, as_json=as_json, unseen=unseen, num_sweeps=num_sweeps, random_state=seed)
+    impute_table(asked, file, out, num=num, missing=frozenset(missing or ()))

@@ -15,8 +15,8 @@ from torch import Tensor
 from jointebm.blocks import Binary
 from jointebm.cli.console import print_json, print_table, say
 from jointebm.cli.files import check_new, new_file, open_model
-from jointebm.cli.options import Json, ModelName, Seed, Threads
-from jointebm.cli.table_models import given_on_the_line, holds_table, refuse_options
+from jointebm.cli.options import Json, ModelName, Seed, Threads, given_on_the_line
+from jointebm.cli.table_models import holds_table, refuse_options
 from jointebm.cli.table_options import Missing, NumDraws, NumSweeps, Unseen, Workers
 from jointebm.conditioning import Prediction
 from jointebm.conditioning import predict as predict_rows
@@ -87,19 +87,19 @@ def predict(
     """
     if holds_table(model):
         refuse_options(context, ("method",), f"{model} is of a table")
-        from jointebm.cli.tables.asking import Asked
-        from jointebm.cli.tables.questions import predict_table
+        from jointebm.cli.tables.asking import Asked, predict_table
 
         asked = Asked.open(
             model,
             workers=workers,
+            as_json=as_json,
             unseen=unseen,
             num_draws=num_draws,
             num_sweeps=num_sweeps,
-            random_state=seed if given_on_the_line(context, "seed") else None,
+            random_state=seed if given_on_the_line(context, ["seed"]) else None,
         )
         texts = frozenset(missing or ())
-        predict_table(asked, file, out, target=target, statistic=statistic, missing=texts, as_json=as_json)
+        predict_table(asked, file, out, target=target, statistic=statistic, missing=texts)
         return
     refuse_options(context, OF_TABLES, f"{model} is no table's model")
     path, opened = open_model(model)

@@ -15,10 +15,10 @@ from jointebm.cli.beginnings import begun_with, going_on_from
 from jointebm.cli.console import Interrupted, print_json, say
 from jointebm.cli.files import check_new, open_model
 from jointebm.cli.given import parse_given
-from jointebm.cli.options import Json, Seed, Threads, check_only_resumes, whole_number
+from jointebm.cli.options import Json, Seed, Threads, check_only_resumes, given_on_the_line, whole_number
 from jointebm.cli.progress import StepProgress
 from jointebm.cli.samples import print_summary, summary_of, write_samples
-from jointebm.cli.table_models import given_on_the_line, holds_table, refuse_options
+from jointebm.cli.table_models import holds_table, refuse_options
 from jointebm.cli.table_options import NumSweeps, Workers
 from jointebm.interrupts import Pending, held_back
 from jointebm.models import Model
@@ -109,12 +109,11 @@ def sample(
     """
     if model is not None and resume is None and holds_table(model):
         refuse_options(context, NOT_OF_TABLES, f"{model} is of a table")
-        from jointebm.cli.tables.asking import Asked
-        from jointebm.cli.tables.questions import sample_table
+        from jointebm.cli.tables.asking import Asked, sample_table
 
-        asked = Asked.open(model, workers=workers, num_sweeps=num_sweeps)
-        own_seed = seed if given_on_the_line(context, "seed") else None
-        sample_table(asked, out, given=given or [], num=num or NUM_SAMPLES, seed=own_seed, as_json=as_json)
+        own_seed = seed if given_on_the_line(context, ["seed"]) else None
+        asked = Asked.open(model, workers=workers, as_json=as_json, num_sweeps=num_sweeps, random_state=own_seed)
+        sample_table(asked, out, given=given or [], num=num or NUM_SAMPLES)
         return
     refuse_options(context, OF_TABLES, f"{model or resume} is no table's model")
     with held_back() as pending:  # a step that has begun is finished, and so is a file

@@ -32,10 +32,15 @@ def score(
 
     Both in nats, up to one constant for all rows.
     """
-    from jointebm.cli.tables.asking import Asked
-    from jointebm.cli.tables.questions import score_table
+    from jointebm.cli.tables.asking import Asked, score_table
 
     asked = Asked.open(
-        model, workers=workers, unseen=unseen, num_draws=num_draws, num_sweeps=num_sweeps, random_state=seed
+        model,
+        workers=workers,
+        as_json=as_json,
+        unseen=unseen,
+        num_draws=num_draws,
+        num_sweeps=num_sweeps,
+        random_state=seed,
     )
-    score_table(asked, file, out, conditional=conditional, missing=frozenset(missing or ()), as_json=as_json)
+    score_table(asked, file, out, conditional=conditional, missing=frozenset(missing or ()))

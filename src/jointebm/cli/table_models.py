@@ -5,11 +5,11 @@ from collections.abc import Sequence
 import typer
 
 from jointebm.cli.files import find_model
+from jointebm.cli.options import given_on_the_line
+from jointebm.tables.store import MAX_CONFIG
 from jointebm.untrusted import read_json
 
-__all__ = ["given_on_the_line", "holds_table", "refuse_options"]
-
-MAX_CONFIG = 1 << 23  # bytes, as in `jointebm.tables.store`, which needs the extra
+__all__ = ["holds_table", "refuse_options"]
 
 
 def holds_table(name: str) -> bool:
@@ -22,12 +22,6 @@ def holds_table(name: str) -> bool:
     return config.get("kind") == "table"
 
 
-def given_on_the_line(context: typer.Context, name: str) -> bool:
-    """Whether an option was given, and not left at its default."""
-    source = context.get_parameter_source(name)
-    return source is not None and source.name == "COMMANDLINE"
-
-
 def refuse_options(context: typer.Context, names: Sequence[str], reason: str) -> None:
     """Raises if options were given that mean nothing for this kind of model.
 
@@ -36,7 +30,6 @@ def refuse_options(context: typer.Context, names: Sequence[str], reason: str) ->
         names: of their parameters.
         reason: why, such as "MODEL is of a table".
     """
-    given = [name for name in names if given_on_the_line(context, name)]
-    options = [parameter.opts[0] for parameter in context.command.params if parameter.name in given]
+    options = given_on_the_line(context, names)
     if options:
         raise ValueError(f"{reason}, for which {', '.join(options)} means nothing; leave it out")

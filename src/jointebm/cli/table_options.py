@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from jointebm.cli.options import whole_number
+from jointebm.cli.options import MAX_SEED, number_option
 
 __all__ = ["Missing", "NumDraws", "NumSweeps", "OtherSeed", "OutTable", "TableFile", "Unseen", "Workers"]
 
@@ -30,36 +30,20 @@ Unseen = Annotated[
     Literal["error", "missing"] | None,
     typer.Option("--unseen", help="What a category that was not there in training is; default is what the model says."),
 ]
-Workers = Annotated[
-    int,
-    typer.Option(
-        "--workers", parser=whole_number(1, 1024), metavar="N", help="Processes; the result is the same for any number."
-    ),
-]
+Workers = Annotated[int, number_option("--workers", 1, 1024, "Processes; the result is the same for any number.")]
 NumDraws = Annotated[
     int | None,
-    typer.Option(
+    number_option(
         "--num-draws",
-        parser=whole_number(1, 1_000_000),
-        metavar="N",
-        help="Completions that are averaged over where several entries of a row are missing; default is the model's own.",
+        1,
+        1_000_000,
+        "Completions that are averaged over where several entries of a row are missing; default is the model's own.",
     ),
 ]
 NumSweeps = Annotated[
     int | None,
-    typer.Option(
-        "--num-sweeps",
-        parser=whole_number(1, 1_000_000),
-        metavar="N",
-        help="Gibbs sweeps for each draw; default is the model's own.",
-    ),
+    number_option("--num-sweeps", 1, 1_000_000, "Gibbs sweeps for each draw; default is the model's own."),
 ]
 OtherSeed = Annotated[
-    int | None,
-    typer.Option(
-        "--seed",
-        parser=whole_number(0, 2**63 - 1),
-        metavar="N",
-        help="Seed of all draws; default is that of the model.",
-    ),
+    int | None, number_option("--seed", 0, MAX_SEED, "Seed of all draws; default is that of the model.")
 ]

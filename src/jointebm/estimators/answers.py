@@ -10,8 +10,9 @@ from typing import Any, Literal, overload
 import numpy as np
 
 from jointebm.tables.codec import CodedColumn, Name, TableCodec, Unseen
+from jointebm.tables.columns import Column
 from jointebm.tables.fitted import FittedTable, Rows
-from jointebm.tables.frames import Frame, read_frame
+from jointebm.tables.frames import Frame, is_frame, read_frame
 from jointebm.tables.given import read_given
 from jointebm.tables.model import TableModel
 from jointebm.tables.parameters import Parameters
@@ -91,7 +92,7 @@ class Answers(BaseEstimator, ABC):  # type: ignore[misc]  # scikit-learn has no 
         Raises:
             ValueError: an unknown column, or one of numbers in bins, which has no classes.
         """
-        (name,) = self._targets(target)
+        name = self._one_target(target)
         classes(self.coded(name))  # raises if there are none
         frame = self._read(X)
         rows = self.fitted.rows(frame.table, frame.num_rows, hidden=[name])
@@ -99,7 +100,7 @@ class Answers(BaseEstimator, ABC):  # type: ignore[misc]  # scikit-learn has no 
 
     def classes(self, target: Name | None = None) -> np.ndarray:
         """The values that `predict_proba` is about, shape (K,)."""
-        (name,) = self._targets(target)
+        name = self._one_target(target)
         return classes(self.coded(name))
 
     @overload
@@ -145,11 +146,15 @@ class Answers(BaseEstimator, ABC):  # type: ignore[misc]  # scikit-learn has no 
             raise ValueError(f"n: got {n}, expected 1 or more rows")
         if first < 0:
             raise ValueError(f"first: got {first}, expected the number of a row, 0 or more")
-        schema = self.frame_schema_
-        durations = frozenset(each.name for each in schema.columns if each.is_duration)
-        evidence = read_given(given or {}, self.codec_, durations=durations)
-        table = self.fitted.sample(n, evidence=evidence, seed=seed, first=first)
-        return write_frame(table, schema)
+        return write_frame(self.draw(n, given=given or {}, seed=seed, first=first), self.frame_schema_)
+
+    def draw(
+        self, n: int, *, given: Mapping[Name, object], seed: int | None = None, first: int = 0
+    ) -> dict[Name, Column]:
+        """The columns of `sample` without a frame, which may have no rows."""
+        durations = frozenset(each.name for each in self.frame_schema_.columns if each.is_duration)
+        evidence = read_given(given, self.codec_, durations=durations)
+        return self.fitted.sample(n, evidence=evidence, seed=seed, first=first)
 
     def score_samples(self, X: Any) -> np.ndarray:  # noqa: N803
         """Log-density of the observed entries of each row, up to one constant for all rows, shape (N,), nats.
@@ -216,6 +221,8 @@ class Answers(BaseEstimator, ABC):  # type: ignore[misc]  # scikit-learn has no 
     def _read(self, table: Any) -> Frame:
         """Reads a table that is asked about; an array has the columns of X in their order, and may have y behind them."""
         check_is_fitted(self, "model_")
+        if is_frame(table):
+            return read_frame(table)
         names = list(self._folder.frame.names)
         is_short = np.ndim(table) == 2 and np.shape(table)[1] == self.n_features_in_
         return read_frame(table, names=[name for name in names if name != self.target_] if is_short else names)
@@ -223,6 +230,12 @@ class Answers(BaseEstimator, ABC):  # type: ignore[misc]  # scikit-learn has no 
     def _rows(self, table: Any) -> Rows:
         frame = self._read(table)
         return self.fitted.rows(frame.table, frame.num_rows)
+
+    def _one_target(self, target: Name | None) -> Name:
+        names = self._targets(target)
+        if len(names) != 1:
+            raise ValueError(f"target: got {len(names)} columns; ask for the classes of one at a time")
+        return names[0]
 
     def _targets(self, target: Name | Sequence[Name] | None) -> list[Name]:
         check_is_fitted(self, "model_")

@@ -96,20 +96,29 @@ def _opened(path: Path) -> Iterator[io.TextIOBase]:
 def _rows(file: io.TextIOBase, path: Path) -> Iterator[tuple[int, list[str]]]:
     """Each row that is not blank, with the line it begins at."""
     reader = csv.reader(file, strict=True)
-    line = 1
+    line, header = 1, list[str]()
     try:
         for row in reader:
             if row:
-                _check_text(row, path, line)
+                _check_text(row, path, line, header)
+                header = header or row
                 yield line, row
             line = reader.line_num + 1
     except csv.Error as error:
         raise ValueError(f"{path}, line {line}: the row that begins there is no CSV: {error}") from None
 
 
-def _check_text(row: list[str], path: Path, line: int) -> None:
+def _check_text(row: list[str], path: Path, line: int, header: list[str]) -> None:
     for place, text in enumerate(row):
-        if not text.isascii() and any("\udc80" <= character <= "\udcff" for character in text):
+        if text.isprintable():  # what most cells are, and what neither NUL nor a surrogate is
+            continue
+        column = repr(header[place]) if place < len(header) else str(place + 1)
+        if any("\udc80" <= character <= "\udcff" for character in text):
             raise ValueError(
-                f"{path}, line {line}, column {place + 1}: {quoted(ascii(text))} is not UTF-8; convert the file"
+                f"{path}, line {line}, column {column}: {quoted(ascii(text))} is not UTF-8; convert the file"
+            )
+        if "\0" in text:
+            raise ValueError(
+                f"{path}, line {line}, column {column}: {quoted(ascii(text))} holds NUL, which no text does; the file is "
+                "damaged, or not UTF-8"
             )

@@ -47,7 +47,7 @@ def fit_table(
     own = JointEBM().get_params(deep=False).keys() - {"training", "kinds", "random_state", "unseen"}
     training = {name: value for name, value in fields.items() if name not in own}
     chosen = {name: value for name, value in fields.items() if name in own}
-    known: dict[Name, Kind] = {**kinds}
+    known: dict[Name, Kind] = dict(kinds.items())
     model = JointEBM(training=training or None, kinds=known or None, **chosen, **parameters)
     looks: list[float] = []
     with StepProgress(f"fitting {file.name}", NUM_STEPS) as bar:

@@ -1,6 +1,6 @@
 """Models of tables as the commands see them: opened, and asked about files."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -10,7 +10,7 @@ import pyarrow as pa
 from jointebm.cli.files import find_model
 from jointebm.cli.table_models import holds_table
 from jointebm.cli.tables.cells import CellKind
-from jointebm.cli.tables.sources import Part, Source, open_source
+from jointebm.cli.tables.sources import ColumnType, Part, open_source
 from jointebm.estimators import JointEBM
 from jointebm.tables.categories import CategoryCodec
 from jointebm.tables.codec import CodedColumn
@@ -25,11 +25,13 @@ class Questions(NamedTuple):
     """A file of rows that a model is asked about, looked through.
 
     Args:
-        source: of the rows.
+        schema: of its columns.
+        parts: reads it from the beginning.
         num_rows: how many there are.
     """
 
-    source: Source
+    schema: pa.Schema
+    parts: Callable[[], Iterator[Part]]
     num_rows: int
 
 
@@ -64,16 +66,22 @@ def open_questions(path: Path, model: JointEBM, *, missing: frozenset[str]) -> Q
     """
     if not all(isinstance(name, str) for name in model.codec_.names):
         raise ValueError(f"{path}: this model was fitted to an array, whose columns have no names; ask it in Python")
-    types = {
-        str(schema.name): _type(schema.in_backend("pyarrow", model.frame_schema_.backend), model.coded(schema.name))
-        for schema in model.frame_schema_.columns
-    }
-    source = open_source(path, types, missing=missing)
+    schemas = {str(schema.name): schema for schema in model.frame_schema_.columns}
+
+    def type_of(name: str) -> ColumnType:
+        schema = schemas[name]
+        if schema.is_duration:
+            raise ValueError(
+                f"{path}: column {name!r} holds lengths of time, which CSV does not tell from text; use Parquet"
+            )
+        return _type(schema.in_backend("pyarrow", model.frame_schema_.backend), model.coded(name))
+
+    source = open_source(path, list(schemas), type_of, missing=missing)
     num_rows = 0
     for part in source.parts():
         _check(path, part, model)
         num_rows += len(part.table)
-    return Questions(source, num_rows)
+    return Questions(source.schema, source.parts, num_rows)
 
 
 def _check(path: Path, part: Part, model: JointEBM) -> None:
@@ -96,7 +104,7 @@ def _check(path: Path, part: Part, model: JointEBM) -> None:
                 )
 
 
-def _type(schema: ColumnSchema, coded: CodedColumn) -> tuple[CellKind, pa.DataType]:
+def _type(schema: ColumnSchema, coded: CodedColumn) -> ColumnType:
     """What the cells of a column hold in CSV, and Arrow's type for them."""
     if schema.role == "time":
         if schema.unit == "D":
@@ -106,7 +114,7 @@ def _type(schema: ColumnSchema, coded: CodedColumn) -> tuple[CellKind, pa.DataTy
     role: str = schema.role
     if role == "label" and isinstance(coded.codec, CategoryCodec):
         role = _role_of_levels(coded.codec)
-    types: dict[str, tuple[CellKind, pa.DataType]] = {
+    types: dict[str, ColumnType] = {
         "real": ("real", pa.float64()),
         "whole": ("real", pa.int64()),  # fractions are read as well: there may just have been none in training
         "boolean": ("boolean", pa.bool_()),

@@ -6,9 +6,9 @@ through, so that a malformed row is found before any work is done; at no time is
 Legend: N rows of a part.
 """
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -17,11 +17,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from jointebm.cli.tables.cells import CellKind, Tally, is_missing, parse
-from jointebm.cli.tables.csv_rows import CsvPart, read_header, read_parts
+from jointebm.cli.tables.csv_rows import read_header, read_parts
 from jointebm.tables.columns import Kind
 from jointebm.untrusted import quoted
 
-__all__ = ["Part", "Source", "check_ending", "open_source", "read_whole"]
+__all__ = ["ColumnType", "Part", "Source", "check_ending", "open_source", "read_whole"]
 
 ROWS_AT_ONCE = 1024  # of a part: some seconds of work, and so many more rows of memory for each worker
 ROWS_AT_A_LOOK = 16384
@@ -42,21 +42,19 @@ class Part(NamedTuple):
     places: Callable[[int], str]
 
 
-@dataclass(frozen=True)
-class Source:
+class Source(NamedTuple):
     """A table in a file that can be read again and again.
 
     Args:
-        path: of the file.
-        names: of its columns.
         schema: of its columns, in Arrow's types.
         parts: reads it from the beginning.
     """
 
-    path: Path
-    names: tuple[str, ...]
     schema: pa.Schema
     parts: Callable[[], Iterator[Part]]
+
+
+ColumnType = tuple[CellKind, pa.DataType]  # what the cells of a column hold in CSV, and Arrow's type for them
 
 
 def check_ending(path: Path) -> None:
@@ -65,36 +63,33 @@ def check_ending(path: Path) -> None:
         raise ValueError(f"{path}: ends in {path.suffix or 'nothing'!r}, expected {', '.join(ENDINGS)}")
 
 
-def open_source(path: Path, types: Mapping[str, tuple[CellKind, pa.DataType]], *, missing: frozenset[str]) -> Source:
+def open_source(
+    path: Path, known: Collection[str], type_of: Callable[[str], ColumnType], *, missing: frozenset[str]
+) -> Source:
     """A table whose columns are known.
 
     Args:
         path: of the file.
-        types: of the columns that there may be, for CSV.
+        known: names of the columns that there may be.
+        type_of: of a column in CSV.
         missing: texts that stand for a missing value in CSV, beside the usual ones.
 
     Raises:
         ValueError: it cannot be read, or has a column that is not known.
     """
-    check_ending(path)
-    if path.suffix == ".parquet":
-        with _naming(path), pq.ParquetFile(path) as file:
-            schema = file.schema_arrow
-        names = tuple(schema.names)
-    else:
-        names = tuple(read_header(path))
-        schema = None
-    unknown = [name for name in names if name not in types]
+    _check_file(path)
+    is_parquet = path.suffix == ".parquet"
+    names = _parquet_schema(path).names if is_parquet else read_header(path)
+    unknown = [name for name in names if name not in known]
     if unknown:
         raise ValueError(
             f"{path}: column {quoted(repr(unknown[0]))} is not one of this model's, which are "
-            f"{quoted(', '.join(map(repr, types)))}; leave it out"
+            f"{quoted(', '.join(map(repr, known)))}; leave it out"
         )
-    if schema is not None:
-        return Source(path, names, schema, lambda: _parquet_parts(path))
-    columns = {name: types[name] for name in names}
-    schema = pa.schema([(name, arrow) for name, (_, arrow) in columns.items()])
-    return Source(path, names, schema, lambda: _csv_parts(path, columns, missing, ROWS_AT_ONCE))
+    if is_parquet:
+        return Source(_parquet_schema(path), lambda: _parquet_parts(path))
+    columns = {name: type_of(name) for name in names}
+    return Source(_schema(columns), lambda: _csv_parts(path, columns, missing, ROWS_AT_ONCE))
 
 
 def read_whole(path: Path, *, kinds: Mapping[str, Kind], missing: frozenset[str]) -> pa.Table:
@@ -108,14 +103,37 @@ def read_whole(path: Path, *, kinds: Mapping[str, Kind], missing: frozenset[str]
     Raises:
         ValueError: it cannot be read, or a cell is malformed, with file, line and column.
     """
-    check_ending(path)
+    _check_file(path)
     if path.suffix == ".parquet":
+        _parquet_schema(path)
         with _naming(path):
-            return pq.read_table(path)
+            return pq.read_table(path, partitioning=None)
     columns = _found_in(path, kinds, missing)
     parts = [part.table for part in _csv_parts(path, columns, missing, ROWS_AT_A_LOOK)]
-    schema = pa.schema([(name, arrow) for name, (_, arrow) in columns.items()])
-    return pa.concat_tables([schema.empty_table(), *parts])
+    return pa.concat_tables([_schema(columns).empty_table(), *parts])
+
+
+def _check_file(path: Path) -> None:
+    """Raises unless there is a file that can be read more than once."""
+    check_ending(path)
+    path.open("rb").close()
+    if not path.is_file():
+        raise ValueError(f"{path}: is no regular file, and a table is read more than once; write it to a file first")
+
+
+def _schema(columns: Mapping[str, ColumnType]) -> pa.Schema:
+    return pa.schema([(name, arrow) for name, (_, arrow) in columns.items()])
+
+
+def _parquet_schema(path: Path) -> pa.Schema:
+    with _naming(path), pq.ParquetFile(path) as file:
+        schema = file.schema_arrow
+    for place, name in enumerate(schema.names):
+        if schema.names.index(name) != place:
+            raise ValueError(f"{path}: column {name!r} stands there twice; rename one of them")
+    if not schema.names:
+        raise ValueError(f"{path}: has no columns")
+    return schema
 
 
 _ARROW: dict[CellKind, pa.DataType] = {
@@ -129,9 +147,7 @@ _ARROW: dict[CellKind, pa.DataType] = {
 }
 
 
-def _found_in(
-    path: Path, kinds: Mapping[str, Kind], missing: frozenset[str]
-) -> dict[str, tuple[CellKind, pa.DataType]]:
+def _found_in(path: Path, kinds: Mapping[str, Kind], missing: frozenset[str]) -> dict[str, ColumnType]:
     """What the columns of a CSV file hold."""
     names = read_header(path)
     tallies = [Tally() for _ in names]
@@ -141,7 +157,7 @@ def _found_in(
                 for line, text in zip(part.lines, cells, strict=True):
                     if not is_missing(text, missing):
                         tally.add(text, line)
-    found: dict[str, tuple[CellKind, pa.DataType]] = {}
+    found: dict[str, ColumnType] = {}
     for name, tally in zip(names, tallies, strict=True):
         if kinds.get(name) in ("categorical", "id"):
             found[name] = ("text", pa.string())
@@ -153,41 +169,43 @@ def _found_in(
     return found
 
 
-def _csv_parts(
-    path: Path, columns: Mapping[str, tuple[CellKind, pa.DataType]], missing: frozenset[str], size: int
-) -> Iterator[Part]:
+def _csv_parts(path: Path, columns: Mapping[str, ColumnType], missing: frozenset[str], size: int) -> Iterator[Part]:
     for part in read_parts(path, size=size):
-        arrays = {
-            name: _array(path, name, part, cells, *columns[name], missing)
-            for name, cells in zip(columns, part.columns, strict=True)
-        }
         cells = dict(zip(columns, part.columns, strict=True))
+        arrays = {
+            name: _array(cells[name], part.lines, partial(_place, path, name), *columns[name], missing)
+            for name in columns
+        }
         yield Part(pa.table(arrays), cells, lambda row, lines=part.lines: f"line {lines[row]}")  # type: ignore[misc]
 
 
+def _place(path: Path, name: str, line: int) -> str:
+    return f"{path}, line {line}, column {name!r}"
+
+
 def _array(
-    path: Path,
-    name: str,
-    part: CsvPart,
     cells: list[str],
+    lines: list[int],
+    place: Callable[[int], str],
     kind: CellKind,
     arrow: pa.DataType,
     missing: frozenset[str],
 ) -> pa.Array:
+    """The values of a column."""
     values: list[Any] = []
-    for line, text in zip(part.lines, cells, strict=True):
+    for line, text in zip(lines, cells, strict=True):
         try:
             values.append(None if is_missing(text, missing) else parse(text, kind))
         except ValueError as error:
-            raise ValueError(f"{path}, line {line}, column {name!r}: {error}") from None
+            raise ValueError(f"{place(line)}: {error}") from None
     if pa.types.is_integer(arrow) and any(isinstance(each, float) for each in values):
         arrow = pa.float64()  # a part may hold fractions where there were none in training
+    if pa.types.is_floating(arrow):
+        values = [None if each is None else float(each) for each in values]
     try:
         return pa.array(values, type=arrow)
-    except (pa.ArrowInvalid, OverflowError) as error:
-        raise ValueError(
-            f"{path}, lines {part.lines[0]} to {part.lines[-1]}, column {name!r}: {quoted(error)}"
-        ) from None
+    except (pa.ArrowInvalid, OverflowError) as error:  # a time that does not fit its unit
+        raise ValueError(f"{place(lines[0])}, or in a row up to line {lines[-1]}: {quoted(error)}") from None
 
 
 def _parquet_parts(path: Path) -> Iterator[Part]:
@@ -216,5 +234,7 @@ def _naming(path: Path) -> Iterator[None]:
     """Says which file Arrow could not read."""
     try:
         yield
-    except (pa.ArrowInvalid, pa.ArrowNotImplementedError, pa.ArrowTypeError) as error:
+    except (pa.ArrowException, OSError) as error:
+        if isinstance(error, OSError) and error.errno is not None:
+            raise
         raise ValueError(f"{path}: not a Parquet file that can be read: {quoted(error)}") from None

@@ -8,7 +8,7 @@ from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import pyarrow as pa
 import torch
@@ -17,11 +17,10 @@ from jointebm.cli.console import Interrupted
 from jointebm.cli.progress import StepProgress
 from jointebm.cli.tables.jobs import Job
 from jointebm.cli.tables.models import with_answers
+from jointebm.cli.tables.sources import Part
 from jointebm.estimators import JointEBM
 
 __all__ = ["answered", "watched"]
-
-P = TypeVar("P")
 
 WAITING = 2  # parts for each process: one that it works on, and one to go on with
 
@@ -32,12 +31,11 @@ def answered(
     job: Job,
     model: JointEBM,
     folder: Path,
-    parts: Iterable[P],
-    question: Callable[[P], object],
+    parts: Iterable[Part],
     *,
     workers: int,
     changes: Mapping[str, Any],
-) -> Generator[tuple[P, list[pa.Table]], None, None]:
+) -> Generator[tuple[Part, list[pa.Table]], None, None]:
     """Each part with its answer, in order.
 
     Args:
@@ -45,19 +43,18 @@ def answered(
         model: which is asked, by this process.
         folder: where the other processes find it.
         parts: of the table.
-        question: what of a part the job gets.
         workers: number of processes; 1 is this one.
         changes: of the parameters of answers.
     """
     if workers == 1:
         for part in parts:
-            yield part, job(model, question(part))
+            yield part, job(model, part.table)
         return
     threads = max(1, torch.get_num_threads() // workers)
     with _pool(workers, (folder, dict(changes), threads)) as pool:
-        waiting: deque[tuple[P, Future[list[pa.Table]]]] = deque()
+        waiting: deque[tuple[Part, Future[list[pa.Table]]]] = deque()
         for part in parts:
-            waiting.append((part, pool.submit(_answer, job, question(part))))
+            waiting.append((part, pool.submit(_answer, job, part.table)))
             if len(waiting) == WAITING * workers:
                 first, future = waiting.popleft()
                 yield first, future.result()
@@ -89,8 +86,8 @@ def _begin(folder: Path, changes: Mapping[str, Any], threads: int) -> None:
     _MODEL[:] = [with_answers(JointEBM.load(folder), changes)]
 
 
-def _answer(job: Job, question: object) -> list[pa.Table]:
-    return job(_MODEL[0], question)
+def _answer(job: Job, part: pa.Table) -> list[pa.Table]:
+    return job(_MODEL[0], part)
 
 
 @contextmanager

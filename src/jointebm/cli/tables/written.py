@@ -20,6 +20,8 @@ __all__ = ["Write", "cell_text", "check_out", "collected", "csv_text", "written"
 
 Write = Callable[[pa.Table, Mapping[str, list[str]]], None]
 
+ROWS_PER_GROUP = 1 << 16
+
 
 def check_out(out: Path | None) -> None:
     """Raises unless a table may be written there."""
@@ -45,7 +47,7 @@ def written(out: Path | None, schema: pa.Schema) -> Iterator[Write]:
     with ExitStack() as stack:
         file = stack.enter_context(new_file(out))
         if out.suffix == ".parquet":
-            yield _parquet(stack, file, out, schema)
+            yield stack.enter_context(_parquet(file, out, schema))
             return
         if out.suffix == ".gz":
             file = stack.enter_context(gzip.GzipFile(filename="", fileobj=file, mode="wb", mtime=0))  # type: ignore[assignment]
@@ -100,6 +102,7 @@ def _line(cells: Any) -> str:
 
 
 def cell_text(value: object, arrow: pa.DataType) -> str:
+    """A value as a cell; what is missing is nothing, and the numbers of a whole column are written as such."""
     if value is None:
         return ""
     if isinstance(value, float):
@@ -111,15 +114,38 @@ def _plain(value: object) -> object:
     return value if value is None or isinstance(value, bool | int | float | str) else str(value)
 
 
-def _parquet(stack: ExitStack, file: BinaryIO, out: Path, schema: pa.Schema) -> Write:
-    writer = stack.enter_context(pq.ParquetWriter(file, schema))
+@contextmanager
+def _parquet(file: BinaryIO, out: Path, schema: pa.Schema) -> Iterator[Write]:
+    """Writes row groups of many parts each: a file of small ones is slow to read."""
+    waiting: list[pa.Table] = []
+    with pq.ParquetWriter(file, schema) as writer:
 
-    def write(part: pa.Table, texts: Mapping[str, list[str]]) -> None:  # noqa: ARG001  # Parquet has values of its own
+        def write(part: pa.Table, texts: Mapping[str, list[str]]) -> None:  # noqa: ARG001  # it has values of its own
+            waiting.append(_typed(part, schema, out))
+            if sum(map(len, waiting)) >= ROWS_PER_GROUP:
+                flush()
+
+        def flush() -> None:
+            if waiting:
+                writer.write_table(pa.concat_tables(waiting))
+                waiting.clear()
+
+        yield write
+        flush()
+
+
+def _typed(part: pa.Table, schema: pa.Schema, out: Path) -> pa.Table:
+    """Rows in the types of the whole table."""
+    columns = []
+    for field in schema:
+        column, arrow = part[field.name], field.type
         try:
-            writer.write_table(part.cast(schema))
-        except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
+            if pa.types.is_dictionary(arrow) and column.type != arrow:
+                plain = column.cast(arrow.value_type)
+                column = pa.chunked_array([chunk.dictionary_encode() for chunk in plain.chunks], arrow)
+            columns.append(column.cast(arrow))
+        except (pa.ArrowInvalid, pa.ArrowNotImplementedError, TypeError) as error:
             raise ValueError(
-                f"{out}: a value does not fit the type of its column: {quoted(error)}; write CSV instead"
+                f"{out}: column {field.name!r}: a value does not fit its type, {arrow}: {quoted(error)}; write CSV instead"
             ) from None
-
-    return write
+    return pa.table(columns, schema=schema)
