@@ -7,8 +7,11 @@ import errno
 import gzip
 import io
 import json
+import re
+import shlex
 import tracemalloc
 from collections.abc import Callable
+from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
@@ -221,6 +224,23 @@ def test_the_result_is_the_same_for_any_number_of_workers(
         ask = ("impute", folder / "model", folder / "table.csv", "--out", out, "--seed", 4, "--workers", workers)
         assert run(*ask).code == 0
     assert (tmp_path / "1.parquet").read_bytes() == (tmp_path / "2.parquet").read_bytes()
+
+
+def test_the_commands_on_the_page_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As they stand, in a folder with nothing but the table, but for a quick fit."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "penguins.csv").write_bytes(gzip.decompress((files("jointebm.data") / "penguins.csv.gz").read_bytes()))
+    page = (Path(__file__).parents[1] / "docs" / "tables.md").read_text()
+    (block,) = re.findall(r"```sh\n(.*?)```", page, flags=re.DOTALL)
+    lines = [shlex.split(line, comments=True) for line in block.splitlines()]
+    assert [line[1] for line in lines] == ["fit", "impute", "impute", "predict", "sample", "score"]
+    for _, *words in lines:
+        result = run(*words, *(QUICK if words[0] == "fit" else ()))
+        assert result.code == 0, result.err
+    drawn = pd.read_parquet("heavy.parquet")
+    assert len(drawn) == 1000 and drawn["body_mass_g"].min() >= 5000 and set(drawn["species"]) <= {"Gentoo", "Adelie"}
+    assert pd.read_csv("filled.csv").notna().all().all() and len(list(tmp_path.glob("draws-*.parquet"))) == 5
+    assert len(pd.read_csv("species.csv")) == len(pd.read_csv("scores.csv.gz")) == 344
 
 
 # Tables unlike those
