@@ -27,7 +27,7 @@ try:
 except ImportError as error:
     raise ImportError("JointEBM needs scikit-learn, narwhals and pandas: pip install 'jointebm[tables]'") from error
 
-__all__ = ["Answers"]
+__all__ = ["Answers", "set_features"]
 
 
 class Answers(BaseEstimator, ABC):  # type: ignore[misc]  # scikit-learn has no types
@@ -206,6 +206,11 @@ class Answers(BaseEstimator, ABC):  # type: ignore[misc]  # scikit-learn has no 
         check_is_fitted(self, "model_")
         return self._folder.frame
 
+    @property
+    def features(self) -> list[Name]:
+        """The columns of X in their order: all but the y of `fit`."""
+        return [name for name in self.frame_schema_.names if name != self.target_]
+
     def coded(self, name: Name) -> CodedColumn:
         """A column as the model knows it."""
         check_is_fitted(self, "model_")
@@ -223,9 +228,8 @@ class Answers(BaseEstimator, ABC):  # type: ignore[misc]  # scikit-learn has no 
         check_is_fitted(self, "model_")
         if is_frame(table):
             return read_frame(table)
-        names = list(self._folder.frame.names)
         is_short = np.ndim(table) == 2 and np.shape(table)[1] == self.n_features_in_
-        return read_frame(table, names=[name for name in names if name != self.target_] if is_short else names)
+        return read_frame(table, names=self.features if is_short else self._folder.frame.names)
 
     def _rows(self, table: Any) -> Rows:
         frame = self._read(table)
@@ -246,3 +250,12 @@ class Answers(BaseEstimator, ABC):  # type: ignore[misc]  # scikit-learn has no 
         for name in names:
             self.codec_.index(name)  # raises if it is none
         return names  # type: ignore[return-value]
+
+
+def set_features(estimator: BaseEstimator, names: Sequence[Name]) -> None:
+    """Sets what scikit-learn calls the columns of X; they have names there only if all are text."""
+    estimator.n_features_in_ = len(names)
+    if names and all(isinstance(name, str) for name in names):
+        estimator.feature_names_in_ = np.array(names, dtype=object)
+    elif hasattr(estimator, "feature_names_in_"):  # of a fit before
+        del estimator.feature_names_in_
