@@ -151,7 +151,17 @@ class Answers(BaseEstimator, ABC):  # type: ignore[misc]  # scikit-learn has no 
     def draw(
         self, n: int, *, given: Mapping[Name, object], seed: int | None = None, first: int = 0
     ) -> dict[Name, Column]:
-        """The columns of `sample` without a frame, which may have no rows."""
+        """What `sample` puts into a frame, for those who write another kind of frame; n may be 0.
+
+        Args:
+            n: number of rows.
+            given: as in `sample`.
+            seed: as in `sample`.
+            first: number of the first row.
+
+        Returns:
+            Per column of the model, its values; ids and columns without training values are missing throughout.
+        """
         durations = frozenset(each.name for each in self.frame_schema_.columns if each.is_duration)
         evidence = read_given(given, self.codec_, durations=durations)
         return self.fitted.sample(n, evidence=evidence, seed=seed, first=first)
