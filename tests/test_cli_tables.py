@@ -101,9 +101,11 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_imputed_csv_keeps_every_seen_cell_to_the_letter_and_fills_the_others(
     folder: Path, tmp_path: Path, ending: str
 ) -> None:
-    out = tmp_path / f"filled{ending}"
-    result = run("impute", folder / "model", folder / "table.csv", "--out", out)
-    asked, filled = cells(folder / "table.csv"), cells(out)
+    out, asked = tmp_path / f"filled{ending}", cells(folder / "table.csv")
+    for row in asked[1:]:
+        row[1], row[4] = row[1] and f"{row[1]}0", row[4].upper()  # 10.10 and TRUE, which are not how they are written
+    result = run("impute", folder / "model", write_csv(tmp_path / "asked.csv", asked), "--out", out)
+    filled = cells(out)
     num_holes = int(TABLE[MODELLED].isna().sum().sum())
     assert result.code == 0 and f"wrote {out}: 150 rows, {num_holes} entries filled" in result.err
     assert len(filled) == len(asked) and filled[0] == asked[0]
@@ -114,7 +116,7 @@ def test_imputed_csv_keeps_every_seen_cell_to_the_letter_and_fills_the_others(
         assert row.pop("empty") == "" and all(row.values())
         assert all(row[name] in allowed[name] for name in allowed)
         assert datetime.date(2020, 1, 1) <= datetime.date.fromisoformat(row["born"]) < datetime.date(2023, 10, 1)
-        assert row["size"] == str(round(float(row["size"]), 1))
+        assert before[1] or row["size"] == str(round(float(row["size"]), 1))
 
 
 def test_imputed_parquet_has_the_types_of_the_file_and_the_values_of_csv(folder: Path, tmp_path: Path) -> None:
