@@ -114,7 +114,8 @@ def test_imputed_csv_keeps_every_seen_cell_to_the_letter_and_fills_the_others(
         assert all(new == old for old, new in zip(before, after, strict=True) if old)
         row = dict(zip(filled[0], after, strict=True))
         assert row.pop("empty") == "" and all(row.values())
-        assert all(row[name] in allowed[name] for name in allowed)
+        seen = dict(zip(filled[0], before, strict=True))
+        assert all(seen[name] or row[name] in allowed[name] for name in allowed)
         assert datetime.date(2020, 1, 1) <= datetime.date.fromisoformat(row["born"]) < datetime.date(2023, 10, 1)
         assert before[1] or row["size"] == str(round(float(row["size"]), 1))
 
@@ -549,15 +550,18 @@ def test_memory_does_not_grow_with_the_rows(folder: Path, tmp_path: Path, monkey
     monkeypatch.setattr(sources, "ROWS_AT_ONCE", 500)
     monkeypatch.setattr(written, "ROWS_PER_GROUP", 1000)
     peaks = []
-    for num_rows in (2_000, 20_000):
-        file = write_csv(tmp_path / f"{num_rows}.csv", [["size", "income"], *[["10.5", "<=50K"]] * num_rows])
+    for number, num_rows in enumerate((2_000, 2_000, 20_000)):  # the first run imports what commands import
+        file = write_csv(
+            tmp_path / f"{number}.csv", [["size", "name"], *[["10.5", f"{i:0500}"] for i in range(num_rows)]]
+        )
+        out = tmp_path / f"{number}.parquet"
         tracemalloc.start()
-        assert run("score", folder / "model", file, "--out", tmp_path / f"{num_rows}.parquet").code == 0
+        assert run("score", folder / "model", file, "--out", out).code == 0
         peaks.append(tracemalloc.get_traced_memory()[1])
         tracemalloc.stop()
-        written_file = pq.ParquetFile(tmp_path / f"{num_rows}.parquet")
-        assert (written_file.metadata.num_rows, written_file.num_row_groups) == (num_rows, num_rows // 1000)
-    assert peaks[1] < 1.1 * peaks[0]
+        with pq.ParquetFile(out) as answers:
+            assert (answers.metadata.num_rows, answers.num_row_groups) == (num_rows, num_rows // 1000)
+    assert peaks[2] < 1.1 * peaks[1]
 
 
 # The grammar of --given
