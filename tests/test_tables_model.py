@@ -127,6 +127,17 @@ def test_a_rows_answer_does_not_depend_on_its_batch_or_place_or_the_threads(ask:
         torch.set_num_threads(threads)
 
 
+@pytest.mark.parametrize("size", [1, 2, 7, 64])
+def test_the_mean_over_draws_does_not_depend_on_the_batch(size: int) -> None:
+    """With 20 draws: sums over so many are taken in another order at the end of a batch than in its midst."""
+    made, holed = model(torch.float32), torch.full((133, 3), -1)
+    holed[:, 2] = torch.arange(133) % 4
+    together = made.predictive(holed, 0, num_draws=20, num_sweeps=1, seed=3)
+    assert torch.equal(
+        torch.cat([made.predictive(p, 0, num_draws=20, num_sweeps=1, seed=3) for p in holed.split(size)]), together
+    )
+
+
 def test_unpadded_evaluation_would_depend_on_the_batch() -> None:
     """Why chunks are padded: the same rows, evaluated as they come, round differently in batches of other sizes."""
     made, holed = wide_model()

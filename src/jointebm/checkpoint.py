@@ -16,6 +16,7 @@ import json
 import os
 import re
 import shutil
+import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -29,7 +30,18 @@ from torch import Tensor
 from jointebm.config import Config
 from jointebm.untrusted import quoted, read_json
 
-__all__ = ["Checkpoint", "Loaded", "flush_folder", "lock", "naming", "newest", "read", "write", "write_flushed"]
+__all__ = [
+    "Checkpoint",
+    "Loaded",
+    "flush_folder",
+    "lock",
+    "naming",
+    "new_folder",
+    "newest",
+    "read",
+    "write",
+    "write_flushed",
+]
 
 FORMAT = 1
 SCRATCH = ".writing-"
@@ -180,6 +192,34 @@ def flush_folder(path: Path) -> None:
             os.fsync(descriptor)
         finally:
             os.close(descriptor)
+
+
+@contextmanager
+def new_folder(path: Path) -> Iterator[Path]:
+    """A scratch folder to write files into, that gets its name when they are all on the disk, and is gone on any error.
+
+    Args:
+        path: the folder to be; those above it are made if need be.
+
+    Raises:
+        FileExistsError: there is something of that name.
+    """
+    if path.exists():
+        raise FileExistsError(f"{path}: exists; choose another folder or remove it")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    scratch = Path(tempfile.mkdtemp(prefix=f".{path.name}-", dir=path.parent))
+    try:
+        yield scratch
+        for file in scratch.iterdir():
+            with naming(file), file.open("rb+") as written:
+                os.fsync(written.fileno())
+        scratch.chmod(0o755)
+        flush_folder(scratch)
+        scratch.rename(path)
+    except BaseException:
+        shutil.rmtree(scratch, ignore_errors=True)
+        raise
+    flush_folder(path.parent)
 
 
 @contextmanager

@@ -1,27 +1,24 @@
 """A model: an energy with its space, its noise and its kernel; saved as a folder, loaded without running anything in it."""
 
-import json
-import math
 import os
-import shutil
-import tempfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
 import torch
-from pydantic import Field, ValidationError
+from pydantic import Field
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from jointebm.blocks import Binary, Block, Continuous
+from jointebm.checkpoint import new_folder
 from jointebm.config import Config
 from jointebm.energies.specs import EnergySpec
 from jointebm.kernels import Cycle, KernelSpec
 from jointebm.noise import Noise
 from jointebm.spaces import Position, Space
-from jointebm.untrusted import quoted, read_json
-from jointebm.weights import read_weights
+from jointebm.untrusted import quoted, read_config
+from jointebm.weights import check_tensors, read_weights
 
 __all__ = ["Model", "ModelConfig", "load"]
 
@@ -116,8 +113,6 @@ class Model(nn.Module):
             ValueError: the energy is not what the configuration describes, so that `load` could not rebuild it.
         """
         path = Path(path)
-        if path.exists():
-            raise FileExistsError(f"{path}: exists; choose another folder or remove it")
         with torch.random.fork_rng(devices=[]):
             described = {
                 name: tensor.shape for name, tensor in self.config.energy.build(self.space).state_dict().items()
@@ -127,18 +122,11 @@ class Model(nn.Module):
                 f"{path}: the energy is not the one that config.energy describes, so it could not be loaded again; "
                 "describe it by a spec (see CONTRIBUTING), or save its state_dict yourself"
             )
-        path.parent.mkdir(parents=True, exist_ok=True)
-        scratch = Path(tempfile.mkdtemp(prefix=f".{path.name}-", dir=path.parent))
-        try:
+        with new_folder(path) as scratch:
             (scratch / "config.json").write_text(self.config.model_dump_json(indent=2) + "\n")
             tensors = {name: tensor.detach().contiguous().cpu() for name, tensor in self.state_dict().items()}
             save_file(tensors, scratch / "model.safetensors")
             (scratch / "README.md").write_text(card or f"# {self.config.name}\n\nA jointebm model.\n")
-            scratch.chmod(0o755)
-            scratch.rename(path)
-        except BaseException:
-            shutil.rmtree(scratch, ignore_errors=True)
-            raise
         return path
 
 
@@ -160,7 +148,7 @@ def load(path: str | os.PathLike[str]) -> Model:
             raise FileNotFoundError(
                 f"{path / name}: no such file; a model folder holds config.json and model.safetensors"
             )
-    config = _read_config(path / "config.json")
+    config = read_config(path / "config.json", "a model configuration", ModelConfig, version=FORMAT)
     tensors = read_weights(path / "model.safetensors")
     try:
         space = Space.from_config(config.space)
@@ -172,24 +160,11 @@ def load(path: str | os.PathLike[str]) -> Model:
         raise ValueError(f"{path / 'config.json'}: does not describe a model: {quoted(reason)}") from None
     noise_shapes = {f"noise_{name}": _noise_shape(block) for name, block in space.items()}
     energy_shapes = {f"energy.{name}": tuple(tensor.shape) for name, tensor in energy.state_dict().items()}
-    _check_tensors(path / "model.safetensors", tensors, noise_shapes | energy_shapes)
+    check_tensors(path / "model.safetensors", tensors, noise_shapes | energy_shapes)
     energy.load_state_dict({name: tensors[f"energy.{name}"] for name in energy.state_dict()}, assign=True)
     noise = Noise(space, {name: tensors[f"noise_{name}"] for name in space})
     _check_noise(path / "model.safetensors", noise)
     return Model(config, energy=energy, noise=noise).eval()
-
-
-def _read_config(path: Path) -> ModelConfig:
-    parsed = read_json(path, "a model configuration")
-    found_format = parsed.get("format", FORMAT)
-    if found_format != FORMAT:
-        raise ValueError(f"{path}: format {quoted(found_format)}; this version reads format {FORMAT}")
-    try:
-        return ModelConfig.model_validate_json(json.dumps(parsed))
-    except ValidationError as error:
-        first = error.errors(include_url=False, include_context=False, include_input=False)[0]
-        reason = f"{'.'.join(map(str, first['loc'])) or 'top level'}: {first['msg']}"
-        raise ValueError(f"{path}: not a model configuration: {quoted(reason)}") from None
 
 
 def _check_declared(config: ModelConfig, space: Space, tensors: Mapping[str, Tensor]) -> None:
@@ -234,21 +209,6 @@ def _whole_numbers(plain: Any) -> Iterator[int]:
 def _noise_shape(block: Block) -> tuple[int, ...]:
     """The shape of what `Block.draw` takes."""
     return (2, *block.position_shape) if isinstance(block, Continuous) else block.position_shape
-
-
-def _check_tensors(path: Path, tensors: Mapping[str, Tensor], shapes: Mapping[str, tuple[int, ...]]) -> None:
-    """Raises unless there are the tensors that the configuration describes, all finite, and no others."""
-    for name in sorted(shapes.keys() | tensors.keys()):
-        found = tuple(tensors[name].shape) if name in tensors else None
-        if found != shapes.get(name):
-            raise ValueError(
-                f"{path}: tensor {quoted(repr(name))} does not fit config.json: got {found or 'none'}, expected "
-                f"{shapes.get(name, 'none')}"
-            )
-    for name, tensor in tensors.items():
-        low, high = tensor.aminmax()
-        if not math.isfinite(low) or not math.isfinite(high):
-            raise ValueError(f"{path}: tensor {quoted(repr(name))} holds NaN or infinity; the model cannot be used")
 
 
 def _check_noise(path: Path, noise: Noise) -> None:

@@ -3,9 +3,15 @@
 import json
 import math
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any, NoReturn, TypeVar
 
-__all__ = ["quoted", "read_json"]
+from pydantic import ValidationError
+
+from jointebm.config import Config
+
+__all__ = ["quoted", "read_config", "read_json"]
+
+C = TypeVar("C", bound=Config)
 
 MAX_JSON = 1 << 17  # a description of a thousand blocks; parsed, JSON takes up to a thousand times its size
 MAX_QUOTED = 300
@@ -50,6 +56,32 @@ def read_json(path: Path, what: str, *, max_bytes: int = MAX_JSON) -> dict[str, 
     except ValueError as error:
         raise ValueError(f"{path}: not {what}: {quoted(error)}") from None
     return parsed
+
+
+def read_config(path: Path, what: str, kind: type[C], *, version: int, max_bytes: int = MAX_JSON) -> C:
+    """Reads a description from a JSON file.
+
+    Args:
+        path: the file.
+        what: what it should be, for the message, such as "a model configuration".
+        kind: of the description.
+        version: of the layout; a file that names another one in `format` is refused.
+        max_bytes: a longer file is refused before it is parsed.
+
+    Raises:
+        OSError: the file cannot be read.
+        ValueError: it does not hold such a description, with the file and the first field that is wrong.
+    """
+    parsed = read_json(path, what, max_bytes=max_bytes)
+    found = parsed.get("format", version)
+    if found != version:
+        raise ValueError(f"{path}: format {quoted(found)}; this version reads format {version}")
+    try:
+        return kind.model_validate_json(json.dumps(parsed))
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_context=False, include_input=False)[0]
+        reason = f"{'.'.join(map(str, first['loc'])) or 'top level'}: {first['msg']}"
+        raise ValueError(f"{path}: not {what}: {quoted(reason)}") from None
 
 
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

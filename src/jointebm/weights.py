@@ -1,5 +1,7 @@
 """Reads the weights of a model folder; what they declare is checked before any of them is touched."""
 
+import math
+from collections.abc import Mapping
 from pathlib import Path
 
 from safetensors import SafetensorError, safe_open
@@ -7,7 +9,7 @@ from torch import Tensor
 
 from jointebm.untrusted import quoted
 
-__all__ = ["read_weights"]
+__all__ = ["check_tensors", "read_weights"]
 
 MAX_HEADER = 1 << 18  # thousands of tensors; a longer header would cost much memory before it is refused
 DTYPES = ("F64", "F32", "F16", "BF16")
@@ -34,6 +36,26 @@ def read_weights(path: Path) -> dict[str, Tensor]:
             return {name: file.get_tensor(name) for name in dtypes}
     except (SafetensorError, OSError) as error:
         raise ValueError(f"{path}: not a safetensors file: {quoted(error)}") from None
+
+
+def check_tensors(path: Path, tensors: Mapping[str, Tensor], shapes: Mapping[str, tuple[int, ...]]) -> None:
+    """Raises unless there are the tensors that the configuration describes, all finite, and no others.
+
+    Args:
+        path: of the file, for the message.
+        tensors: what it holds.
+        shapes: what `config.json` describes.
+    """
+    for name in sorted(shapes.keys() | tensors.keys()):
+        found = tuple(tensors[name].shape) if name in tensors else "none"
+        expected = shapes.get(name, "none")
+        if found != expected:
+            raise ValueError(
+                f"{path}: tensor {quoted(repr(name))} does not fit config.json: got {found}, expected {expected}"
+            )
+    for name, tensor in tensors.items():
+        if tensor.numel() and not all(math.isfinite(end) for end in tensor.aminmax()):
+            raise ValueError(f"{path}: tensor {quoted(repr(name))} holds NaN or infinity; the model cannot be used")
 
 
 def _check_dtypes(path: Path, dtypes: dict[str, str]) -> None:

@@ -1,4 +1,4 @@
-"""The command line: `jointebm recipes | data | train | evaluate | sample | predict | figures`."""
+"""The command line: `jointebm recipes | data | train | fit | evaluate | sample | predict | impute | score | figures`."""
 
 from jointebm.cli.commands import app, main
 

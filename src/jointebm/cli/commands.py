@@ -14,16 +14,19 @@ from jointebm.cli.console import Interrupted, exit_code, say
 from jointebm.cli.data import data
 from jointebm.cli.evaluate import evaluate
 from jointebm.cli.figures import figures
+from jointebm.cli.fit import fit
+from jointebm.cli.impute import impute
 from jointebm.cli.predict import predict
 from jointebm.cli.recipes import recipes
 from jointebm.cli.sample import sample
+from jointebm.cli.score import score
 from jointebm.cli.train import train
 from jointebm.interrupts import raise_on_terminate
 
 __all__ = ["app", "main"]
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
-for command in (recipes, data, train, evaluate, sample, predict, figures):
+for command in (recipes, data, train, fit, evaluate, sample, predict, impute, score, figures):
     app.command()(command)
 
 

@@ -107,6 +107,8 @@ def new_file(path: Path) -> Iterator[BinaryIO]:
     try:
         with os.fdopen(handle, "wb") as file:
             yield file
+            file.flush()
+            os.fsync(file.fileno())  # its content is on the disk before its name is
         os.chmod(scratch, 0o644)
         check_new(path)
         os.rename(scratch, path)

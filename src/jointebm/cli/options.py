@@ -2,12 +2,26 @@
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import torch
 import typer
 
-__all__ = ["DataDir", "Json", "ModelName", "Seed", "Set", "Threads", "check_only_resumes", "whole_number"]
+__all__ = [
+    "MAX_SEED",
+    "DataDir",
+    "Json",
+    "ModelName",
+    "Seed",
+    "Set",
+    "Threads",
+    "check_only_resumes",
+    "given_on_the_line",
+    "number_option",
+    "whole_number",
+]
+
+MAX_SEED = 2**63 - 1
 
 
 def whole_number(low: int, high: int = 1_000_000_000) -> Callable[[str], int]:
@@ -28,6 +42,32 @@ def whole_number(low: int, high: int = 1_000_000_000) -> Callable[[str], int]:
         return number
 
     return parse
+
+
+def number_option(name: str, low: int, high: int, help_text: str, **more: Any) -> Any:
+    """An option that takes a whole number between two bounds.
+
+    Args:
+        name: of the option.
+        low: its smallest value.
+        high: its largest.
+        help_text: what it is.
+        **more: further fields of `typer.Option`.
+    """
+    return typer.Option(name, parser=whole_number(low, high), metavar="N", help=help_text, **more)
+
+
+def given_on_the_line(context: typer.Context, names: Sequence[str]) -> list[str]:
+    """Which parameters were given, rather than left at their defaults, as a user writes them.
+
+    Args:
+        context: of the command.
+        names: of parameters.
+    """
+    sources = {name: context.get_parameter_source(name) for name in names}
+    given = [name for name, source in sources.items() if source is not None and source.name == "COMMANDLINE"]
+    written = {parameter.name: parameter.opts[0] for parameter in context.command.params}
+    return [written[name] if written[name].startswith("-") else name.upper() for name in given]
 
 
 def _use_threads(num: int | None) -> int | None:
@@ -52,7 +92,7 @@ DataDir = Annotated[
         help="Folder where data files lie; it must exist, although embedded data (toy, digits) read nothing from it.",
     ),
 ]
-Seed = Annotated[int, typer.Option("--seed", parser=whole_number(0, 2**63 - 1), metavar="N", help="Seed of all draws.")]
+Seed = Annotated[int, number_option("--seed", 0, MAX_SEED, "Seed of all draws.")]
 Set = Annotated[
     list[str] | None,
     typer.Option(
@@ -63,13 +103,7 @@ Set = Annotated[
 ]
 Threads = Annotated[
     int | None,
-    typer.Option(
-        "--threads",
-        parser=whole_number(1, 1024),
-        metavar="N",
-        callback=_use_threads,
-        help="Processor threads; default is torch's.",
-    ),
+    number_option("--threads", 1, 1024, "Processor threads; default is torch's.", callback=_use_threads),
 ]
 
 
@@ -80,11 +114,6 @@ def check_only_resumes(context: typer.Context, defining: Sequence[str]) -> None:
         context: of the command.
         defining: names of those parameters.
     """
-    given = []
-    for name in defining:
-        source = context.get_parameter_source(name)
-        if source is not None and source.name == "COMMANDLINE":
-            parameter = next(parameter for parameter in context.command.params if parameter.name == name)
-            given.append(parameter.opts[0] if parameter.opts[0].startswith("-") else name.upper())
+    given = given_on_the_line(context, defining)
     if given:
         raise ValueError(f"--resume goes on with a run as it was begun; leave out {', '.join(given)}")

@@ -1,4 +1,4 @@
-"""`jointebm predict`: labels of rows in a file, from whatever else is known of them."""
+"""`jointebm predict`: labels of rows in a file, or columns of a table, from whatever else is known of them."""
 
 import csv
 import io
@@ -15,7 +15,9 @@ from torch import Tensor
 from jointebm.blocks import Binary
 from jointebm.cli.console import print_json, print_table, say
 from jointebm.cli.files import check_new, new_file, open_model
-from jointebm.cli.options import Json, ModelName, Seed, Threads
+from jointebm.cli.options import Json, ModelName, Seed, Threads, given_on_the_line
+from jointebm.cli.table_models import holds_table, refuse_options
+from jointebm.cli.table_options import Missing, NumDraws, NumSweeps, Unseen, Workers
 from jointebm.conditioning import Prediction
 from jointebm.conditioning import predict as predict_rows
 from jointebm.conditions import variable_names
@@ -26,15 +28,18 @@ from jointebm.untrusted import quoted
 __all__ = ["predict"]
 
 NUM_SHOWN = 20
+OF_TABLES = ("statistic", "missing", "unseen", "num_draws", "num_sweeps", "workers")
 
 
 def predict(
+    context: typer.Context,
     model: ModelName,
     file: Annotated[
         Path,
         typer.Argument(
-            metavar="FILE.npz",
-            help="One array of rows per block that is known; -1 or nan within is missing.",
+            metavar="FILE",
+            help="A .npz with one array of rows per block that is known; -1 or nan within is missing. For a table's model, "
+            "a .csv, .csv.gz or .parquet.",
             show_default=False,
         ),
     ],
@@ -43,8 +48,9 @@ def predict(
         list[str] | None,
         typer.Option(
             "--target",
-            metavar="BLOCK",
-            help="What to predict; default is every block that has labels missing. Repeatable.",
+            metavar="NAME",
+            help="Block to predict; default is every block that has labels missing. Or a column; default is all that the "
+            "table does not have. Repeatable.",
         ),
     ] = None,
     method: Annotated[
@@ -58,14 +64,44 @@ def predict(
         typer.Option(
             "--out",
             metavar="FILE",
-            help="Write there: .npz with arrays labels_BLOCK and probs_BLOCK, or .csv with a column per label and class.",
+            help="Write there: .npz with arrays labels_BLOCK and probs_BLOCK, or .csv with a column per label and class. "
+            "For a table's model .csv, .csv.gz or .parquet; default is CSV on standard output.",
         ),
     ] = None,
+    statistic: Annotated[
+        Literal["mean", "median"],
+        typer.Option("--statistic", help="Of numbers and dates in a table; the central 90% stand beside it."),
+    ] = "mean",
+    missing: Missing = None,
+    unseen: Unseen = None,
+    num_draws: NumDraws = None,
+    num_sweeps: NumSweeps = None,
+    workers: Workers = 1,
     seed: Seed = 0,
     threads: Threads = None,  # noqa: ARG001  # its callback sets them
     as_json: Json = False,
 ) -> None:
-    """Predicts labels of rows from whatever else is known of them, with the probability of every class."""
+    """Predicts labels of rows from whatever else is known of them, with the probability of every class.
+
+    A table's model predicts columns; --statistic, --missing, --unseen, --num-draws, --num-sweeps and --workers are for it.
+    """
+    if holds_table(model):
+        refuse_options(context, ("method",), f"{model} is of a table")
+        from jointebm.cli.tables.asking import Asked, predict_table
+
+        asked = Asked.open(
+            model,
+            workers=workers,
+            as_json=as_json,
+            unseen=unseen,
+            num_draws=num_draws,
+            num_sweeps=num_sweeps,
+            random_state=seed if given_on_the_line(context, ["seed"]) else None,
+        )
+        texts = frozenset(missing or ())
+        predict_table(asked, file, out, target=target, statistic=statistic, missing=texts)
+        return
+    refuse_options(context, OF_TABLES, f"{model} is no table's model")
     path, opened = open_model(model)
     if out is not None:
         check_new(out, ".npz", ".csv")

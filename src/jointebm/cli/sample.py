@@ -15,9 +15,11 @@ from jointebm.cli.beginnings import begun_with, going_on_from
 from jointebm.cli.console import Interrupted, print_json, say
 from jointebm.cli.files import check_new, open_model
 from jointebm.cli.given import parse_given
-from jointebm.cli.options import Json, Seed, Threads, check_only_resumes, whole_number
+from jointebm.cli.options import Json, Seed, Threads, check_only_resumes, given_on_the_line, whole_number
 from jointebm.cli.progress import StepProgress
 from jointebm.cli.samples import print_summary, summary_of, write_samples
+from jointebm.cli.table_models import holds_table, refuse_options
+from jointebm.cli.table_options import NumSweeps, Workers
 from jointebm.interrupts import Pending, held_back
 from jointebm.models import Model
 from jointebm.sampling import Sampling, start
@@ -34,6 +36,8 @@ DEFINING = (
     "out",
     "seed",
 )  # the run; what else there is may change in between
+OF_TABLES = ("num_sweeps", "workers")
+NOT_OF_TABLES = ("resume", "steps", "thin", "checkpoint_every")
 
 
 def sample(
@@ -45,9 +49,9 @@ def sample(
         list[str] | None,
         typer.Option(
             "--given",
-            metavar="BLOCK=VALUE,...",
+            metavar="NAME=VALUE,...",
             help="What to hold still: digit=3, or a list, bits=[1,-1,0], or an array, image=@FILE.npz; -1 or nan within "
-            "stays free. Repeatable.",
+            "stays free. In a table: age=30, age=30..40, job={nurse,cook}. Repeatable.",
         ),
     ] = None,
     num: Annotated[
@@ -76,7 +80,12 @@ def sample(
     ] = None,
     out: Annotated[
         Path | None,
-        typer.Option("--out", metavar="FILE.npz", help="Write one array per block there, and a picture to FILE.png."),
+        typer.Option(
+            "--out",
+            metavar="FILE",
+            help="Write one array per block to FILE.npz, and a picture to FILE.png. A table: .csv, .csv.gz or .parquet; "
+            "default is CSV on standard output.",
+        ),
     ] = None,
     seed: Seed = 0,
     checkpoint_every: Annotated[
@@ -88,14 +97,25 @@ def sample(
             help="With --out, write FILE.chains after every N steps; 0 only when interrupted.",
         ),
     ] = 1000,
+    num_sweeps: NumSweeps = None,
+    workers: Workers = 1,
     threads: Threads = None,  # noqa: ARG001  # its callback sets them
     as_json: Json = False,
 ) -> None:
     """Samples any variables of a model given any others, and prints a summary.
 
     Ctrl-C and SIGTERM finish the step. With --out, the chains then are in FILE.chains, and --resume goes on with them, bit
-    for bit as if nothing had been; the exit code is 130 or 143.
+    for bit as if nothing had been; the exit code is 130 or 143. --num-sweeps and --workers are for tables.
     """
+    if model is not None and resume is None and holds_table(model):
+        refuse_options(context, NOT_OF_TABLES, f"{model} is of a table")
+        from jointebm.cli.tables.asking import Asked, sample_table
+
+        own_seed = seed if given_on_the_line(context, ["seed"]) else None
+        asked = Asked.open(model, workers=workers, as_json=as_json, num_sweeps=num_sweeps, random_state=own_seed)
+        sample_table(asked, out, given=given or [], num=num or NUM_SAMPLES)
+        return
+    refuse_options(context, OF_TABLES, f"{model or resume} is no table's model")
     with held_back() as pending:  # a step that has begun is finished, and so is a file
         if resume is not None:
             check_only_resumes(context, DEFINING)

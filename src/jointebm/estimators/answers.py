@@ -10,8 +10,9 @@ from typing import Any, Literal, overload
 import numpy as np
 
 from jointebm.tables.codec import CodedColumn, Name, TableCodec, Unseen
+from jointebm.tables.columns import Column
 from jointebm.tables.fitted import FittedTable, Rows
-from jointebm.tables.frames import Frame, read_frame
+from jointebm.tables.frames import Frame, is_frame, read_frame
 from jointebm.tables.given import read_given
 from jointebm.tables.model import TableModel
 from jointebm.tables.parameters import Parameters
@@ -26,18 +27,20 @@ try:
 except ImportError as error:
     raise ImportError("JointEBM needs scikit-learn, narwhals and pandas: pip install 'jointebm[tables]'") from error
 
-__all__ = ["Answers"]
+__all__ = ["Answers", "set_features"]
 
 
 class Answers(BaseEstimator, ABC):  # type: ignore[misc]  # scikit-learn has no types
     """The questions of `JointEBM`, which fits what answers them.
 
-    The parameters `unseen`, `num_draws` and `num_sweeps` concern answers alone, so they may be set after `fit` as well.
+    The parameters `unseen`, `num_draws`, `num_sweeps` and `random_state` are those of answers too, so they may be set after
+    `fit` as well.
     """
 
     unseen: Unseen
     num_draws: int
     num_sweeps: int
+    random_state: int | np.random.RandomState | None
     codec_: TableCodec
     model_: TableModel
     target_: Name | None
@@ -89,7 +92,7 @@ class Answers(BaseEstimator, ABC):  # type: ignore[misc]  # scikit-learn has no 
         Raises:
             ValueError: an unknown column, or one of numbers in bins, which has no classes.
         """
-        (name,) = self._targets(target)
+        name = self._one_target(target)
         classes(self.coded(name))  # raises if there are none
         frame = self._read(X)
         rows = self.fitted.rows(frame.table, frame.num_rows, hidden=[name])
@@ -97,7 +100,7 @@ class Answers(BaseEstimator, ABC):  # type: ignore[misc]  # scikit-learn has no 
 
     def classes(self, target: Name | None = None) -> np.ndarray:
         """The values that `predict_proba` is about, shape (K,)."""
-        (name,) = self._targets(target)
+        name = self._one_target(target)
         return classes(self.coded(name))
 
     @overload
@@ -143,11 +146,25 @@ class Answers(BaseEstimator, ABC):  # type: ignore[misc]  # scikit-learn has no 
             raise ValueError(f"n: got {n}, expected 1 or more rows")
         if first < 0:
             raise ValueError(f"first: got {first}, expected the number of a row, 0 or more")
-        schema = self.frame_schema_
-        durations = frozenset(each.name for each in schema.columns if each.is_duration)
-        evidence = read_given(given or {}, self.codec_, durations=durations)
-        table = self.fitted.sample(n, evidence=evidence, seed=seed, first=first)
-        return write_frame(table, schema)
+        return write_frame(self.draw(n, given=given or {}, seed=seed, first=first), self.frame_schema_)
+
+    def draw(
+        self, n: int, *, given: Mapping[Name, object], seed: int | None = None, first: int = 0
+    ) -> dict[Name, Column]:
+        """What `sample` puts into a frame, for those who write another kind of frame; n may be 0.
+
+        Args:
+            n: number of rows.
+            given: as in `sample`.
+            seed: as in `sample`.
+            first: number of the first row.
+
+        Returns:
+            Per column of the model, its values; ids and columns without training values are missing throughout.
+        """
+        durations = frozenset(each.name for each in self.frame_schema_.columns if each.is_duration)
+        evidence = read_given(given, self.codec_, durations=durations)
+        return self.fitted.sample(n, evidence=evidence, seed=seed, first=first)
 
     def score_samples(self, X: Any) -> np.ndarray:  # noqa: N803
         """Log-density of the observed entries of each row, up to one constant for all rows, shape (N,), nats.
@@ -199,6 +216,11 @@ class Answers(BaseEstimator, ABC):  # type: ignore[misc]  # scikit-learn has no 
         check_is_fitted(self, "model_")
         return self._folder.frame
 
+    @property
+    def features(self) -> list[Name]:
+        """The columns of X in their order: all but the y of `fit`."""
+        return [name for name in self.frame_schema_.names if name != self.target_]
+
     def coded(self, name: Name) -> CodedColumn:
         """A column as the model knows it."""
         check_is_fitted(self, "model_")
@@ -206,19 +228,28 @@ class Answers(BaseEstimator, ABC):  # type: ignore[misc]  # scikit-learn has no 
 
     def _answering(self) -> Parameters:
         """The parameters of the fit, and those of answers as they are now."""
-        now = {"unseen": self.unseen, "num_draws": self.num_draws, "num_sweeps": self.num_sweeps}
+        now: dict[str, object] = {"unseen": self.unseen, "num_draws": self.num_draws, "num_sweeps": self.num_sweeps}
+        if isinstance(self.random_state, int | np.integer):  # else `fit` has made a seed of it
+            now["seed"] = int(self.random_state)
         return Parameters.checked(**(self._folder.parameters.model_dump() | now))
 
     def _read(self, table: Any) -> Frame:
         """Reads a table that is asked about; an array has the columns of X in their order, and may have y behind them."""
         check_is_fitted(self, "model_")
-        names = list(self._folder.frame.names)
+        if is_frame(table):
+            return read_frame(table)
         is_short = np.ndim(table) == 2 and np.shape(table)[1] == self.n_features_in_
-        return read_frame(table, names=[name for name in names if name != self.target_] if is_short else names)
+        return read_frame(table, names=self.features if is_short else self._folder.frame.names)
 
     def _rows(self, table: Any) -> Rows:
         frame = self._read(table)
         return self.fitted.rows(frame.table, frame.num_rows)
+
+    def _one_target(self, target: Name | None) -> Name:
+        names = self._targets(target)
+        if len(names) != 1:
+            raise ValueError(f"target: got {len(names)} columns; ask for the classes of one at a time")
+        return names[0]
 
     def _targets(self, target: Name | Sequence[Name] | None) -> list[Name]:
         check_is_fitted(self, "model_")
@@ -229,3 +260,12 @@ class Answers(BaseEstimator, ABC):  # type: ignore[misc]  # scikit-learn has no 
         for name in names:
             self.codec_.index(name)  # raises if it is none
         return names  # type: ignore[return-value]
+
+
+def set_features(estimator: BaseEstimator, names: Sequence[Name]) -> None:
+    """Sets what scikit-learn calls the columns of X; they have names there only if all are text."""
+    estimator.n_features_in_ = len(names)
+    if names and all(isinstance(name, str) for name in names):
+        estimator.feature_names_in_ = np.array(names, dtype=object)
+    elif hasattr(estimator, "feature_names_in_"):  # of a fit before
+        del estimator.feature_names_in_

@@ -60,7 +60,7 @@ class JointEBMClassifier(ClassifierMixin, Facade):  # type: ignore[misc]  # scik
         log_probs = self._log_predictive(X)
         coded = self.core_.coded(self._target)
         places = {label: place for place, label in enumerate(classes(coded).tolist())}
-        probs = class_probs(coded, log_probs)[:, [places[label] for label in self.classes_.tolist()]]
+        probs = class_probs(coded, log_probs).take([places[label] for label in self.classes_.tolist()], axis=1)
         return probs / probs.sum(axis=1, keepdims=True)
 
     def predict(self, X: Any) -> np.ndarray:  # noqa: N803

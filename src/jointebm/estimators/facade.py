@@ -9,6 +9,7 @@ from typing import Any, Self
 
 import numpy as np
 
+from jointebm.estimators.answers import set_features
 from jointebm.estimators.joint import JointEBM
 from jointebm.tables.codec import Name
 from jointebm.tables.frames import Frame, is_frame, read_frame, target_name, with_column
@@ -55,8 +56,7 @@ class Facade(BaseEstimator, ABC):  # type: ignore[misc]  # scikit-learn has no t
             validate_data(self, table, reset=reset, skip_check_array=True)
             return read_frame(table)
         array = validate_data(self, table, reset=reset, dtype=None, ensure_all_finite="allow-nan")
-        names = None if reset else [name for name in self.core_.frame_schema_.names if name != self.core_.target_]
-        return read_frame(array, names=names)
+        return read_frame(array, names=None if reset else self.core_.features)
 
     def _fit_with_target(self, table: Any, y: Any, values: np.ndarray, *, kind: Any) -> None:
         frame = self._read(table, reset=True)
@@ -85,10 +85,7 @@ class Facade(BaseEstimator, ABC):  # type: ignore[misc]  # scikit-learn has no t
         check_is_fitted(core)
         facade = cls(core)
         facade.core_ = core if target is None else core.with_target(target)
-        names = [name for name in core.frame_schema_.names if name != facade.core_.target_]
-        facade.n_features_in_ = len(names)
-        if names and all(isinstance(name, str) for name in names):
-            facade.feature_names_in_ = np.array(names, dtype=object)
+        set_features(facade, facade.core_.features)
         return facade
 
 

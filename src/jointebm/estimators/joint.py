@@ -11,7 +11,7 @@ from typing import Any, Literal, Self
 import numpy as np
 import torch
 
-from jointebm.estimators.answers import Answers
+from jointebm.estimators.answers import Answers, set_features
 from jointebm.tables.codec import Name, TableCodec, Unseen
 from jointebm.tables.columns import Kind
 from jointebm.tables.fitting import Progress
@@ -206,7 +206,4 @@ class JointEBM(Answers):
     def _set_fitted(self, folder: TableFolder, model: TableModel) -> None:
         self._folder = folder
         self.codec_, self.model_, self.target_ = folder.codec, model, folder.target
-        names = [name for name in folder.frame.names if name != folder.target]
-        self.n_features_in_ = len(names)
-        if names and all(isinstance(name, str) for name in names):
-            self.feature_names_in_ = np.array(names, dtype=object)
+        set_features(self, self.features)

@@ -217,7 +217,8 @@ def _converted(coded: CodedColumn, column: Column) -> Column:
     Raises:
         ValueError: it holds something else than it did in training.
     """
-    if (coded.role == column.role and coded.unit == column.unit) or column.is_missing.all():
+    same = coded.role == column.role and coded.unit == column.unit
+    if same or column.is_missing.all() or isinstance(coded.codec, IgnoredCodec):
         return column
     if coded.role == column.role == "time":
         kind = f"datetime64[{column.unit}]"

@@ -1,8 +1,7 @@
 """A fitted table: codec and model together answer questions about tables.
 
 log p(row) = f(codes) + sum_j log p(value_j | code_j) - log Z. What comes out for a row depends on the row and the seed
-alone, bit for
-bit: rows go through the model in blocks, and all draws come from streams keyed by the row's content.
+alone, bit for bit: rows go through the model in blocks, and all draws come from streams keyed by the row's content.
 
 Legend: N rows, V columns, K_j codes of column j, D draws.
 """
@@ -145,7 +144,7 @@ class FittedTable:
             if coded.codec.num_codes > 1 or isinstance(coded.codec, NumberCodec)
         ]
         places = [self.codec.index(name) for name in names]
-        scores = self._of_codes(rows, names) + self._log_surprise(rows)[:, places]
+        scores = self._of_codes(rows, names) + self._log_surprise(rows).take(places, axis=1)
         num_seen = (~np.isnan(scores)).sum(axis=1)
         return np.nansum(scores, axis=1) / num_seen.clip(min=1)
 

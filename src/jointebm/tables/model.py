@@ -23,6 +23,7 @@ Evidence = Sequence[Tensor | None]
 # Rows are computed in chunks padded to one shape, because products of matrices round differently in different shapes.
 EVALUATIONS = 2048  # of the network at once, when all classes of a column are asked for
 CHAINS = 128  # moved at once
+ROWS_PER_VECTOR = 64  # so many rows of numbers are whole vectors on every processor
 
 
 class TableModel(nn.Module):
@@ -201,7 +202,7 @@ class TableModel(nn.Module):
         log_probs[~holes] = self.conditional(codes[~holes], column)
         drawn = self.complete(codes[holes], num_draws=num_draws, num_sweeps=num_sweeps, seed=seed)
         of_draws = self.conditional(drawn.flatten(0, 1), column).reshape(num_draws, -1, log_probs.shape[1])
-        log_probs[holes] = of_draws.logsumexp(dim=0).log_softmax(dim=1)
+        log_probs[holes] = _log_mean(of_draws).log_softmax(dim=1)
         return log_probs
 
     def sample(self, num: int, *, num_sweeps: int = 20, seed: int, log_weights: Evidence | None = None) -> Tensor:
@@ -239,6 +240,21 @@ def _in_chunks(evaluate: Callable[[Tensor], Tensor], codes: Tensor, chunk: int) 
     # An empty batch still is one chunk: the answer then has no rows, but its own shape and dtype.
     parts = [evaluate(pad(rows, (0, 0, 0, chunk - len(rows))))[: len(rows)] for rows in codes.split(chunk)]
     return torch.cat(parts)
+
+
+def _log_mean(of_draws: Tensor) -> Tensor:
+    """log of the mean over draws of probabilities, shape (D, N, K) to (N, K).
+
+    One draw after the other: a sum over the first axis takes the entries at the end of a batch in another order than those
+    in its midst. And in whole vectors of the processor, whose exponentials may differ from those of single numbers.
+    """
+    num_rows = of_draws.shape[1]
+    padded = pad(of_draws.double(), (0, 0, 0, -num_rows % ROWS_PER_VECTOR))
+    peak = padded.amax(dim=0)
+    total = torch.zeros_like(peak)
+    for each in padded:
+        total += (each - peak).exp()
+    return ((total / len(padded)).log() + peak)[:num_rows].to(of_draws.dtype)
 
 
 def _checked(codes: Tensor, num_classes: tuple[int, ...], column: int = 0) -> Tensor:

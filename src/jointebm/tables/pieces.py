@@ -104,6 +104,29 @@ class Pieces:
         columns = (cut_low.astype(self.low.dtype), cut_high.astype(self.low.dtype), self.weight * fraction, self.code)
         return Pieces(*(column[kept] for column in columns))
 
+    def ascending(self) -> "Pieces":
+        """The same densities, with intervals cut at the points that lie on them: then no draw falls as its uniform rises.
+
+        Example:
+            >>> pieces = Pieces(np.array([0.0, 5.0]), np.array([10.0, 5.0]), np.array([1.0, 1.0]), np.array([0, 0]))
+            >>> levels, code = np.array([0.2, 0.5, 0.8]), np.zeros(3, dtype=int)
+            >>> pieces.draw(code, levels), pieces.ascending().draw(code, levels)
+            (array([4., 5., 5.]), array([4., 5., 6.]))
+        """
+        parts = [np.stack([self.low, self.high])[:, self._is_point]]
+        weight, code = [self.weight[self._is_point]], [self.code[self._is_point]]
+        for number in np.flatnonzero(~self._is_point):
+            low, high = self.low[number], self.high[number]
+            points = parts[0][:, self.code[self._is_point] == self.code[number]]
+            on_it = points[:, (points[0] >= low) & (points[0] < high)]
+            ends = np.unique(np.concatenate([[low, high], *on_it]))
+            parts.append(np.stack([ends[:-1], ends[1:]]))
+            weight.append(self.weight[number] * np.diff(ends) / (high - low))
+            code.append(np.full(len(ends) - 1, self.code[number]))
+        ends, numbers = np.concatenate(parts, axis=1), np.concatenate(code)
+        order = np.lexsort((ends[1], ends[0], numbers))
+        return Pieces(ends[0, order], ends[1, order], np.concatenate(weight)[order], numbers[order])
+
     @cached_property
     def _share(self) -> np.ndarray:
         """Probability of each piece within its code, shape (P,)."""

@@ -35,7 +35,8 @@ def class_probs(coded: CodedColumn, log_probs: np.ndarray) -> np.ndarray:
     """p(value) of each of `classes`, shape (N, L), from log p(code), shape (N, K)."""
     probs = np.exp(log_probs)
     if isinstance(coded.codec, CategoryCodec):
-        return probs[:, coded.codec.code] * np.array(coded.codec.weight)
+        # `take` keeps a row's numbers side by side, so that sums over them round alike in any number of rows.
+        return probs.take(coded.codec.code, axis=1) * np.array(coded.codec.weight)
     return probs
 
 

@@ -183,8 +183,10 @@ def _narwhals_series(column: Column, schema: ColumnSchema, backend: Literal["pol
         declared = list(schema.categories or ())
         new = [level for level in dict.fromkeys(objects) if level is not None and level not in declared]
         return nw.new_series(name, objects, nw.String, backend=backend).cast(nw.Enum([*map(str, declared), *new]))
-    if schema.dtype not in _DTYPES:  # all missing
+    if schema.dtype not in _DTYPES and schema.role == "label":  # all missing
         return nw.new_series(name, objects, backend=backend)
+    if schema.dtype not in _DTYPES:  # decimals
+        return nw.new_series(name, objects, nw.Float64, backend=backend)
     first = nw.String if schema.dtype == "Categorical" else _DTYPES[schema.dtype]
     series = nw.new_series(name, objects, first, backend=backend)
     return series.cast(_DTYPES[schema.dtype]) if first is nw.String else series

@@ -4,28 +4,26 @@ The folder appears whole or not at all, and nothing is overwritten. What `config
 `model.safetensors` holds before anything of that size is made.
 """
 
-import json
 import os
-import shutil
-import tempfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Literal
 
 import torch
-from pydantic import Field, ValidationError
+from pydantic import Field
 from safetensors.torch import save_file
 from torch import Tensor
 
+from jointebm.checkpoint import new_folder
 from jointebm.config import Config
 from jointebm.tables.codec import Name, TableCodec
 from jointebm.tables.model import TableModel
 from jointebm.tables.parameters import Parameters
 from jointebm.tables.schemas import FrameSchema
-from jointebm.untrusted import quoted, read_json
-from jointebm.weights import read_weights
+from jointebm.untrusted import quoted, read_config
+from jointebm.weights import check_tensors, read_weights
 
-__all__ = ["TableFolder", "load_table", "save_table"]
+__all__ = ["MAX_CONFIG", "TableFolder", "load_table", "save_table"]
 
 FORMAT = 1
 MAX_CONFIG = 1 << 23  # bytes of config.json: a thousand columns of numbers, or a hundred thousand categories
@@ -58,28 +56,17 @@ def save_table(path: str | os.PathLike[str], config: TableFolder, model: TableMo
         ValueError: the description is longer than `load_table` would read.
     """
     path = Path(path)
-    if path.exists():
-        raise FileExistsError(f"{path}: exists; choose another folder or remove it")
     text = config.model_dump_json(indent=None) + "\n"
     if len(text.encode()) > MAX_CONFIG:
         raise ValueError(
             f"{path}: the description of the columns takes {len(text.encode())} bytes, and at most {MAX_CONFIG} are read "
             "again; declare columns with very many categories as kinds={name: 'id'}"
         )
-    path.parent.mkdir(parents=True, exist_ok=True)
-    scratch = Path(tempfile.mkdtemp(prefix=f".{path.name}-", dir=path.parent))
-    try:
+    tensors = {name: tensor.clone().contiguous() for name, tensor in model.state_dict().items()}
+    with new_folder(path) as scratch:
         (scratch / "config.json").write_text(text)
-        save_file(
-            {name: tensor.clone().contiguous() for name, tensor in model.state_dict().items()},
-            scratch / "model.safetensors",
-        )
+        save_file(tensors, scratch / "model.safetensors")
         (scratch / "README.md").write_text(_card(config))
-        scratch.chmod(0o755)
-        scratch.rename(path)
-    except BaseException:
-        shutil.rmtree(scratch, ignore_errors=True)
-        raise
     return path
 
 
@@ -107,21 +94,13 @@ def load_table(path: str | os.PathLike[str]) -> tuple[TableFolder, TableModel]:
     except (KeyError, TypeError, ValueError, RuntimeError, OverflowError) as error:
         reason = f"misses or does not know {error}" if isinstance(error, KeyError) else error
         raise ValueError(f"{path / 'config.json'}: does not describe a table's model: {quoted(reason)}") from None
-    _check_tensors(path / "model.safetensors", tensors, {n: tuple(t.shape) for n, t in model.state_dict().items()})
+    check_tensors(path / "model.safetensors", tensors, {n: tuple(t.shape) for n, t in model.state_dict().items()})
     model.load_state_dict(tensors, assign=True)
     return config, model.eval()
 
 
 def _read_config(path: Path) -> TableFolder:
-    parsed = read_json(path, "a table's configuration", max_bytes=MAX_CONFIG)
-    if parsed.get("format", FORMAT) != FORMAT:
-        raise ValueError(f"{path}: format {quoted(parsed['format'])}; this version reads format {FORMAT}")
-    try:
-        config = TableFolder.model_validate_json(json.dumps(parsed))
-    except ValidationError as error:
-        first = error.errors(include_url=False, include_context=False, include_input=False)[0]
-        reason = f"{'.'.join(map(str, first['loc'])) or 'top level'}: {first['msg']}"
-        raise ValueError(f"{path}: not a table's configuration: {quoted(reason)}") from None
+    config = read_config(path, "a table's configuration", TableFolder, version=FORMAT, max_bytes=MAX_CONFIG)
     names = config.frame.names
     if names != config.codec.names or config.target not in (None, *names):
         raise ValueError(f"{path}: not a table's configuration: the frame, the codec and the target name other columns")
@@ -145,19 +124,6 @@ def _whole_numbers(plain: Any) -> Iterator[int]:
     elif isinstance(plain, Mapping | list):
         for value in plain.values() if isinstance(plain, Mapping) else plain:
             yield from _whole_numbers(value)
-
-
-def _check_tensors(path: Path, tensors: Mapping[str, Tensor], shapes: Mapping[str, tuple[int, ...]]) -> None:
-    """Raises unless there are the tensors that the configuration describes, all finite, and no others."""
-    for name in sorted(shapes.keys() | tensors.keys()):
-        found = tuple(tensors[name].shape) if name in tensors else None
-        if found != shapes.get(name):
-            expected = shapes.get(name, "none")
-            raise ValueError(
-                f"{path}: tensor {quoted(repr(name))} does not fit config.json: got {found}, expected {expected}"
-            )
-        if found is not None and not bool(tensors[name].isfinite().all()):
-            raise ValueError(f"{path}: tensor {quoted(repr(name))} holds NaN or infinity; the model cannot be used")
 
 
 def _card(config: TableFolder) -> str:

@@ -1,0 +1,54 @@
+"""The tables of the benchmarks as frames: numbers as numbers, everything else as text, empty entries missing."""
+
+import argparse
+import os
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+
+def read_table(folder: Path, name: str) -> pd.DataFrame:
+    """One `NAME.csv.gz`."""
+    return pd.read_csv(folder / f"{name}.csv.gz")
+
+
+def adult(folder: Path) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """The official split: 32,561 training rows, and the 15,060 test rows of 16,281 without missing entries."""
+    train, test = read_table(folder, "adult_train"), read_table(folder, "adult_test")
+    return train, test.dropna().reset_index(drop=True)
+
+
+def split(frame: pd.DataFrame, *, test_share: float, seed: int) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Training and test rows of a table without a split of its own."""
+    order = np.random.default_rng(seed).permutation(len(frame))
+    num_test = round(test_share * len(frame))
+    parts = frame.iloc[order[num_test:]], frame.iloc[order[:num_test]]
+    return parts[0].reset_index(drop=True), parts[1].reset_index(drop=True)
+
+
+def with_holes(frame: pd.DataFrame, share: float, *, seed: int) -> pd.DataFrame:
+    """Hides a share of all entries at random; whole numbers become floats, as in any frame with holes."""
+    hidden = np.random.default_rng(seed).random(frame.shape) < share
+    return frame.astype(dict.fromkeys(numbers(frame), float)).mask(hidden)
+
+
+def numbers(frame: pd.DataFrame) -> list[str]:
+    """Names of the columns of numbers."""
+    return [name for name in frame if pd.api.types.is_numeric_dtype(frame[name])]
+
+
+def arguments_of(doc: str) -> argparse.ArgumentParser:
+    """The options that all benchmarks share."""
+    parser = argparse.ArgumentParser(description=doc.split("\n")[0])
+    data = Path(os.environ.get("JOINTEBM_DATA", "../shared/data")) / "tables"
+    parser.add_argument("--data", type=Path, default=data, help="folder with the .csv.gz tables")
+    parser.add_argument(
+        "--out", type=Path, default=Path("runs/tables"), help="where finished parts and models are kept"
+    )
+    parser.add_argument(
+        "--anchors", type=Path, default=None, help="python of the anchors' environment; without, none run"
+    )
+    parser.add_argument("--only", default=None, help="parts whose name contains this text")
+    parser.add_argument("--threads", type=int, default=1)
+    return parser

@@ -1,0 +1,102 @@
+"""A file is fitted to: its columns read, a model made, its folder written."""
+
+import json
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from jointebm.cli.console import Interrupted, print_json, print_table, say
+from jointebm.cli.files import check_new
+from jointebm.cli.progress import StepProgress
+from jointebm.cli.tables.sources import read_whole
+from jointebm.estimators import JointEBM
+from jointebm.tables.codec import Name
+from jointebm.tables.columns import Kind
+from jointebm.tables.fitting import Progress
+
+__all__ = ["fit_table", "parsed_fields"]
+
+NUM_STEPS = 100  # of the progress
+
+
+def fit_table(
+    file: Path,
+    out: Path,
+    *,
+    kinds: Mapping[str, Kind],
+    fields: Mapping[str, Any],
+    missing: frozenset[str],
+    as_json: bool,
+    **parameters: Any,
+) -> None:
+    """Fits a model to a file and writes its folder.
+
+    Args:
+        file: the table.
+        out: folder of the model.
+        kinds: overrules what some columns hold.
+        fields: of `JointEBM`, or of its `training`.
+        missing: texts for a missing value.
+        as_json: whether to print JSON.
+        **parameters: of `JointEBM`, such as `unseen` and `random_state`.
+    """
+    check_new(out)
+    started = time.monotonic()
+    table = read_whole(file, kinds=kinds, missing=missing)
+    own = JointEBM().get_params(deep=False).keys() - {"training", "kinds", "random_state", "unseen"}
+    training = {name: value for name, value in fields.items() if name not in own}
+    chosen = {name: value for name, value in fields.items() if name in own}
+    known: dict[Name, Kind] = dict(kinds.items())
+    model = JointEBM(training=training or None, kinds=known or None, **chosen, **parameters)
+    looks: list[float] = []
+    with StepProgress(f"fitting {file.name}", NUM_STEPS) as bar:
+
+        def show(progress: Progress) -> None:
+            looks.append(progress.log_score)
+            bar.show(round(NUM_STEPS * progress.fraction), f"held-out log score {progress.log_score:.4f}")
+
+        try:
+            model.fit(table, on_progress=show)
+        except KeyboardInterrupt as reason:
+            raise Interrupted(reason, "interrupted in the fit; nothing is written") from None
+        except (TypeError, ValueError) as error:
+            raise type(error)(f"{file}: {error}") from None
+    model.save(out)
+    columns = [
+        {"name": str(each.name), "holds": each.role, "kind": each.codec.kind, "codes": each.codec.num_codes}
+        for each in model.codec_.columns
+    ]
+    summary = {
+        "model": str(out),
+        "rows": len(table),
+        "columns": columns,
+        "log_score": max(looks, default=None),
+        "seconds": round(time.monotonic() - started, 2),
+    }
+    if as_json:
+        print_json(summary)
+        return
+    score = f"; held-out log score {max(looks):.4f} nats per entry" if looks else ""
+    rows = [[str(value) for value in column.values()] for column in columns]
+    print_table(f"{out}: {len(table)} rows", ["column", "holds", "treated as", "codes"], rows, num_text=3)
+    say(f"wrote {out} after {summary['seconds']} s{score}")
+
+
+def parsed_fields(assignments: Sequence[str]) -> dict[str, Any]:
+    """--set KEY=VALUE: numbers are numbers, and all else is text.
+
+    Example:
+        >>> parsed_fields(["num_visits=10", "objective=pcd"])
+        {'num_visits': 10, 'objective': 'pcd'}
+    """
+    fields: dict[str, Any] = {}
+    for assignment in assignments:
+        name, separator, text = assignment.partition("=")
+        if not separator or not name:
+            raise ValueError(f"--set {assignment!r}: expected KEY=VALUE, such as num_visits=10")
+        try:
+            fields[name] = json.loads(text)
+        except ValueError:
+            fields[name] = text
+    return fields

@@ -1,0 +1,114 @@
+"""The grammar of `--given` for tables: column=value pairs, separated by commas.
+
+age=30                        a value: a number, a category, a date such as 2024-02-29
+kind={cat,dog}                one of some
+age=30..40  age=30..  age=..40    an interval, ends included
+"a, b"="x=y"                  in double quotes (as in JSON), any text
+"""
+
+import json
+from collections.abc import Callable, Iterator, Sequence
+
+from jointebm.cli.tables.cells import CellKind, parse
+from jointebm.estimators import JointEBM
+from jointebm.tables.categories import CategoryCodec
+from jointebm.tables.codec import CodedColumn, Name
+from jointebm.tables.numbers import NumberCodec
+from jointebm.untrusted import quoted
+
+__all__ = ["parse_table_given"]
+
+EXPECTED = "expected column=value, such as age=30, age=30..40, 'income=>50K' or 'kind={cat,dog}'"
+
+
+def parse_table_given(texts: Sequence[str], model: JointEBM) -> dict[Name, object]:
+    """Reads `--given`, as `JointEBM.sample` takes it.
+
+    Args:
+        texts: each a list of pairs.
+        model: of the table.
+
+    Raises:
+        ValueError: a pair that is none, an unknown column, a column given twice, or a value that it cannot have.
+    """
+    names = {str(name): name for name in model.codec_.names}
+    given: dict[Name, object] = {}
+    for pair in (pair for text in texts for pair in _split(text, ",")):
+        name, *values = _split(pair, "=", most=1)
+        if not values or not name.strip() or not values[0].strip():
+            raise ValueError(f"--given {quoted(repr(pair))}: {EXPECTED}")
+        column = _plain(name.strip())
+        if column not in names:
+            raise ValueError(
+                f"--given {quoted(repr(pair))}: no column {quoted(repr(column))}; this model has "
+                f"{quoted(', '.join(map(repr, names)))}"
+            )
+        if names[column] in given:
+            raise ValueError(f"--given: column {column!r} is given twice; give it once")
+        try:
+            given[names[column]] = _said(values[0].strip(), model.coded(names[column]))
+        except ValueError as error:
+            raise ValueError(f"--given {quoted(repr(pair))}: {error}") from None
+    return given
+
+
+def _said(text: str, coded: CodedColumn) -> object:
+    read = _reader(coded)
+    if text.startswith("{") and text.endswith("}"):
+        return [read(each.strip()) for each in _split(text[1:-1], ",")]
+    is_level = isinstance(coded.codec, CategoryCodec) and text in map(str, coded.codec.levels)
+    if ".." in text and not text.startswith('"') and not is_level:
+        ends = [each.strip() for each in text.split("..", 1)]
+        if ends == ["", ""]:
+            raise ValueError("an interval without any end; leave it out, or write 30..40, 30.. or ..40")
+        low, high = (read(each) if each else None for each in ends)
+        return low, high
+    return read(text)
+
+
+def _reader(coded: CodedColumn) -> Callable[[str], object]:
+    """What reads a value of a column."""
+    if coded.role == "time":
+        return _plain  # ISO text is read by `read_given`
+    if isinstance(coded.codec, NumberCodec):
+        return lambda text: parse(_plain(text), "real")
+    if isinstance(coded.codec, CategoryCodec):
+        levels = {str(level): level for level in coded.codec.levels}
+        others: dict[type, CellKind] = {bool: "boolean", int: "real", float: "real"}
+        kinds: list[CellKind] = [others.get(type(level), "text") for level in coded.codec.levels]
+        kind: CellKind = kinds[0] if len(set(kinds)) == 1 else "text"
+
+        def read(text: str) -> object:
+            return levels[_plain(text)] if _plain(text) in levels else parse(_plain(text), kind)
+
+        return read
+    return _plain
+
+
+def _plain(text: str) -> str:
+    """What double quotes hold."""
+    if not text.startswith('"'):
+        return text
+    try:
+        plain = json.loads(text)
+    except ValueError:
+        raise ValueError(f"{quoted(text)}: a double quote that is not closed, or text behind it") from None
+    return str(plain)
+
+
+def _split(text: str, separator: str, *, most: int = -1) -> Iterator[str]:
+    """Parts between separators that stand outside of braces and double quotes."""
+    part, depth, in_quotes, escaped = "", 0, False, False
+    for character in text:
+        if in_quotes:
+            in_quotes, escaped = escaped or character != '"', character == "\\" and not escaped
+        elif character == '"' and part.rstrip()[-1:] in ("", "{", ",", "="):
+            in_quotes = True
+        elif character in "{}":
+            depth = max(0, depth + (1 if character == "{" else -1))
+        elif character == separator and depth == 0 and most != 0:
+            yield part
+            part, most = "", most - 1
+            continue
+        part += character
+    yield part

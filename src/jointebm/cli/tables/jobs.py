@@ -1,0 +1,155 @@
+"""What is asked of a model about one part of a table: Arrow tables in, Arrow tables out.
+
+A row's answer does not depend on the part that it is in, so neither do the files that parts are written to.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from jointebm.cli.tables.cells import is_missing
+from jointebm.cli.tables.sources import Part
+from jointebm.cli.tables.written import cell_text
+from jointebm.estimators import JointEBM
+from jointebm.tables.categories import CategoryCodec
+from jointebm.tables.codec import Name
+from jointebm.tables.columns import Column
+from jointebm.tables.frames import read_frame
+from jointebm.tables.numbers import NumberCodec
+from jointebm.tables.predictions import Statistic, class_probs, classes, point_prediction
+from jointebm.tables.restore import write_frame
+
+__all__ = ["Imputing", "Job", "Predicting", "Sampling", "Scoring"]
+
+INTERVAL = (0.05, 0.95)  # of numbers and times, beside their prediction
+
+
+class Job(ABC):
+    """A question; it can be sent to another process."""
+
+    @abstractmethod
+    def __call__(self, model: JointEBM, part: pa.Table) -> list[pa.Table]:
+        """The answer about a part: one table for each file that is written."""
+
+    def schemas(self, model: JointEBM, empty: pa.Table) -> list[pa.Schema]:
+        """Columns of the answers, from a part without rows."""
+        return [answer.schema for answer in self(model, empty)]
+
+    def texts(self, part: Part, answer: pa.Table, schema: pa.Schema) -> Mapping[str, list[str]]:  # noqa: ARG002
+        """What stands for some columns of an answer in CSV; all others are written as their values."""
+        return {}
+
+
+@dataclass(frozen=True)
+class Imputing(Job):
+    """Fills missing entries.
+
+    Args:
+        num: draws of them, each in a table of its own.
+        missing: texts for a missing value in CSV, beside the usual ones.
+    """
+
+    num: int
+    missing: frozenset[str]
+
+    def __call__(self, model: JointEBM, part: pa.Table) -> list[pa.Table]:
+        """The part with nothing missing, once for each draw."""
+        return [model.impute(part)] if self.num == 1 else list(model.impute(part, n=self.num))
+
+    def schemas(self, model: JointEBM, empty: pa.Table) -> list[pa.Schema]:
+        """The types of the file itself, but where they could not hold what the model draws."""
+        return [_filled_schema(empty.schema, answer.schema, model) for answer in self(model, empty)]
+
+    def texts(self, part: Part, answer: pa.Table, schema: pa.Schema) -> Mapping[str, list[str]]:
+        """The cells of a CSV file to the letter, and the values of the missing ones."""
+        texts = {}
+        for name, column in (part.cells or {}).items():
+            values, arrow = answer[name].to_pylist(), schema.field(name).type
+            texts[name] = [
+                text if value is None or not is_missing(text, self.missing) else cell_text(value, arrow)
+                for text, value in zip(column, values, strict=True)
+            ]
+        return texts
+
+
+@dataclass(frozen=True)
+class Predicting(Job):
+    """Guesses some columns, with probabilities of categories and the central 90% of numbers."""
+
+    targets: tuple[Name, ...]
+    statistic: Statistic
+
+    def __call__(self, model: JointEBM, part: pa.Table) -> list[pa.Table]:
+        """Columns NAME and NAME=LEVEL of categories, or NAME, NAME:5% and NAME:95% of numbers and times."""
+        frame = read_frame(part)
+        rows = model.fitted.rows(frame.table, frame.num_rows, hidden=self.targets)
+        columns: dict[str, Any] = {}
+        for name in self.targets:
+            coded = model.coded(name)
+            log_probs = model.fitted.log_predictive(rows, name)
+            columns[str(name)] = _arrow(model, name, point_prediction(coded, log_probs, statistic=self.statistic))
+            if isinstance(coded.codec, CategoryCodec):
+                probs = class_probs(coded, log_probs)
+                for place, level in enumerate(classes(coded).tolist()):
+                    columns[f"{name}={level}"] = pa.array(probs[:, place])
+            elif isinstance(coded.codec, NumberCodec):
+                for level in INTERVAL:
+                    values = coded.codec.quantile(np.exp(log_probs), level)
+                    column = Column(coded.role, values, np.zeros(len(values), dtype=bool), coded.unit)
+                    columns[f"{name}:{level:.0%}"] = _arrow(model, name, column)
+        return [pa.table(columns)]
+
+
+@dataclass(frozen=True)
+class Scoring(Job):
+    """Scores rows: their log-density, how well their entries go together, and on demand each entry given the others."""
+
+    conditional: bool
+
+    def __call__(self, model: JointEBM, part: pa.Table) -> list[pa.Table]:
+        """Columns `log_density` and `dependence`, and on demand "log p(NAME | rest)"; null where the entry is missing."""
+        frame = read_frame(part)
+        rows = model.fitted.rows(frame.table, frame.num_rows)
+        columns = {
+            "log_density": pa.array(model.fitted.log_density(rows)),
+            "dependence": pa.array(model.fitted.dependence(rows)),
+        }
+        if self.conditional:
+            scores = model.fitted.conditional_log_score(rows, model.codec_.names)
+            for place, name in enumerate(model.codec_.names):
+                columns[f"log p({name} | rest)"] = pa.array(scores[:, place], from_pandas=True)
+        return [pa.table(columns)]
+
+
+@dataclass(frozen=True)
+class Sampling(Job):
+    """Draws rows; a part holds their numbers, one after the other."""
+
+    given: Mapping[Name, object]
+
+    def __call__(self, model: JointEBM, part: pa.Table) -> list[pa.Table]:
+        """The rows of these numbers."""
+        first = part["number"][0].as_py() if len(part) else 0
+        table = model.draw(len(part), given=self.given, first=first)
+        schema = model.frame_schema_
+        return [write_frame(table, schema.select(schema.names, "pyarrow"))]
+
+
+def _arrow(model: JointEBM, name: Name, column: Column) -> Any:
+    schema = model.frame_schema_.select([name], "pyarrow")
+    return write_frame({name: column}, schema).column(0)
+
+
+def _filled_schema(asked: pa.Schema, answered: pa.Schema, model: JointEBM) -> pa.Schema:
+    fields = []
+    for field in asked:
+        if pa.types.is_integer(field.type) and model.frame_schema_.column(field.name).role == "real":
+            field = field.with_type(pa.float64())
+        elif pa.types.is_null(field.type):
+            field = field.with_type(answered.field(field.name).type)
+        fields.append(field.remove_metadata().with_nullable(True))
+    return pa.schema(fields)
