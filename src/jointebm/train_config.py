@@ -38,8 +38,10 @@ class TrainConfig(Config):
     noise_labels: Literal["frequency", "uniform"] = Field(
         "frequency", description="labels of the noise: frequency or uniform"
     )
-    objective: Literal["maximum-likelihood", "summed"] = Field(
-        "maximum-likelihood", description="Eq. 2 with sampled y (maximum-likelihood), or with y summed out (summed)"
+    objective: Literal["maximum-likelihood", "summed", "conditional"] = Field(
+        "maximum-likelihood",
+        description="Eq. 2 with sampled y (maximum-likelihood), with y summed out (summed), or of p(y | x) alone: each "
+        "row has a chain of y of its own, and x is clamped to the row's (conditional)",
     )
     conditional_weight: float = Field(
         0.0, ge=0, description="weight of an added mean -log p(y | x), by enumeration of y; 0 leaves it out"
