@@ -101,6 +101,8 @@ class Trainer:
         self.generator = torch.Generator().manual_seed(seed)
         self._batch, self._labelled = batch, labelled
         first = self._draw(batch, config.batch_size)
+        if config.objective == "conditional":
+            self._require_rows(first)
         fit_noise = Noise.from_batch if first.numbers is None else noise_of
         self.noise = fit_noise(space, first.position, labels=config.noise_labels)
         self.buffer = ReplayBuffer(
@@ -255,8 +257,14 @@ class Trainer:
         """What the negative phase goes on from: any chains of the buffer, or those of the rows, with the x of the rows."""
         if self.config.objective != "conditional":
             return self.buffer.draw(self.config.batch_size, generator=self.generator)
-        x = {name: batch.position[name] for name in self.space.continuous}
-        if any(bool(value.isnan().any()) for value in x.values()):
+        self._require_rows(batch)
+        assert batch.numbers is not None
+        drawn = self.buffer.at(batch.numbers, generator=self.generator)
+        return drawn._replace(position=drawn.position | {name: batch.position[name] for name in self.space.continuous})
+
+    def _require_rows(self, batch: Batch) -> None:
+        """Raises unless each row has a slot of its own and its x, as the objective "conditional" needs it."""
+        if any(bool(batch.position[name].isnan().any()) for name in self.space.continuous):
             raise ValueError(
                 'batch: objective "conditional" needs every real, but some are missing; set another objective'
             )
@@ -266,8 +274,6 @@ class Trainer:
                 f'batch: objective "conditional" keeps a chain for each row in the {self.config.buffer_size} slots of the '
                 f"buffer, but {found}; draw a Batch with the numbers of its rows, and set buffer_size to how many there are"
             )
-        drawn = self.buffer.at(batch.numbers, generator=self.generator)
-        return drawn._replace(position=drawn.position | x)
 
     def _attempt(self, batch: Batch, start: Position) -> "_Attempt":
         """Runs both phases and computes the gradient; raises `Diverged` if anything is wrong with one of them."""
