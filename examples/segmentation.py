@@ -1,7 +1,7 @@
 """Segmentation: a noisy image in, 1,024 correlated binary labels out, against the classifier of single pixels.
 
 python examples/segmentation.py                                                                  # a short try
-python examples/segmentation.py --iterations 800 --test 400 --out docs/figures/segmentation.png
+python examples/segmentation.py --iterations 600 --test 100 --out docs/figures/segmentation.png
 """
 
 import argparse

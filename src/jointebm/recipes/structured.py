@@ -49,7 +49,7 @@ def segmentation() -> Recipe:
         energy=StructuredSpec(unary=PerPixelSpec(channels=16, num_layers=2), interaction=GridPairsSpec(width=5)),
         kernel=KernelSpec(step_size=0.1),  # x is always given
         train=TrainConfig(
-            num_iterations=800,
+            num_iterations=600,
             batch_size=32,
             num_steps=20,
             learning_rate=2e-3,  # a chain is visited every 31 iterations; at larger rates it lags behind f
@@ -73,7 +73,7 @@ def sets() -> Recipe:
         energy=DeepSetSpec(phi=(64,), num_features=64, rho=(64, 32)),
         kernel=KernelSpec(discrete="gibbs", discrete_moves=6, continuous="mala", step_size=0.25),
         train=TrainConfig(
-            num_iterations=2000,
+            num_iterations=600,
             batch_size=32,
             num_steps=5,
             learning_rate=2e-3,
