@@ -210,7 +210,7 @@ def test_evaluate_leaves_gibbs_out_too_where_y_has_many_classes(toy: Trained, mo
     monkeypatch.setattr("jointebm.cli.evaluate.MAX_CLASSES", 5)
     result = run("evaluate", toy.run, "--json")
     assert list(result.json["accuracy"]) == ["sample"]
-    assert "leaves out the decoder 'gibbs': a sweep evaluates 6 classes one by one" in result.err
+    assert "leaves out the decoder 'gibbs': a sweep evaluates all 6 classes of y, one by one" in result.err
 
 
 def test_of_many_variables_only_the_means_are_shown(toy: Trained, monkeypatch: pytest.MonkeyPatch) -> None:

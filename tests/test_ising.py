@@ -9,7 +9,6 @@ from torch import Tensor
 
 from jointebm import Binary, Continuous, Space, exact, kernels, recipes, sample_trajectory
 from jointebm.energies import IsingEnergy
-from jointebm.recipes import override
 from jointebm.runs import train
 from jointebm.testing import (
     CRITICAL_COUPLING,
@@ -117,11 +116,10 @@ def test_chains_measure_the_enumerated_magnetisation_and_energy() -> None:
 
 
 def test_the_recipe_learns_the_parameters_that_its_grids_were_drawn_with(tmp_path: Path) -> None:
-    """100 iterations with as many steps as gradients need to come near; the seed is fixed."""
-    recipe = override(recipes.ising(), ["num_iterations=100", "learning_rate=0.05", "ema_decay=0.9"])
-    energy = train(recipe, tmp_path / "run").model.energy
+    """With seed 0 it found .2987 and .0989 (docs/structured.md)."""
+    energy = train(recipes.ising(), tmp_path / "run").model.energy
     found = (float(energy.coupling.detach()), float(energy.field.detach()))  # type: ignore[arg-type, union-attr]
-    assert abs(found[0] - 0.3) < 0.03 and abs(found[1] - 0.1) < 0.03
+    assert abs(found[0] - 0.3) < 0.01 and abs(found[1] - 0.1) < 0.01
 
 
 @pytest.mark.parametrize(
