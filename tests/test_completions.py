@@ -144,6 +144,11 @@ def test_noise_without_gaps_is_the_papers_and_with_gaps_that_of_what_is_observed
     unseen = noise_of(SPACE, with_gaps(whole, {"x": list(range(40)), "y": list(range(40))}), labels="frequency")
     assert unseen.parameters["x"][:, 0].tolist() == [whole["x"][:, 1:].min(), whole["x"][:, 1:].max()]
     assert unseen.parameters["y"].tolist() == [0.25] * 4
+    by_moments = noise_of(SPACE, with_gaps(whole, {"x": gaps}), labels="frequency", reals="moments").parameters["x"][
+        :, 0
+    ]
+    torch.testing.assert_close(by_moments.mean(), whole["x"][10:, 0].mean())
+    torch.testing.assert_close((by_moments[1] - by_moments[0]) ** 2 / 12, whole["x"][10:, 0].var(correction=0))
     with pytest.raises(ValueError, match="block 'x': nothing of it is observed"):
         noise_of(SPACE, whole | {"x": torch.full((40, 3), NAN)}, labels="frequency")
     with pytest.raises(ValueError, match="missing or infinite"):

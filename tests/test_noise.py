@@ -154,3 +154,14 @@ def test_a_batch_with_a_missing_entry_is_refused(name: str) -> None:
     spoiled[1] = torch.nan
     with pytest.raises(ValueError, match=f"block '{name}': .* without missing or infinite entries"):
         Noise.from_batch(SPACE, BATCH | {name: spoiled}, labels="frequency")
+
+
+def test_reals_by_moments_have_the_mean_and_variance_of_the_batch() -> None:
+    bounds = Noise.from_batch(SPACE, BATCH, labels="uniform", reals="moments").parameters["x"]
+    torch.testing.assert_close(bounds.mean(dim=0), BATCH["x"].mean(dim=0))
+    torch.testing.assert_close((bounds[1] - bounds[0]).square() / 12, BATCH["x"].var(dim=0, correction=0))
+
+
+def test_another_word_for_reals_is_refused() -> None:
+    with pytest.raises(ValueError, match="reals must be 'range' or 'moments', got 'normal'"):
+        Noise.from_batch(SPACE, BATCH, labels="uniform", reals="normal")

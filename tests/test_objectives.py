@@ -72,6 +72,10 @@ def summed(case: Case, negative: Position) -> Phases:
     return summed_maximum_likelihood(case.model, case.space, case.data, negative)
 
 
+def shared(case: Case, negative: Position) -> Phases:
+    return summed_maximum_likelihood(case.model, case.space, case.data, negative, sampled_share=0.25)
+
+
 def gradient(loss: Tensor, case: Case) -> Tensor:
     """All parameters' gradients side by side."""
     return torch.cat([part.flatten() for part in torch.autograd.grad(loss, list(case.model.parameters()))])
@@ -101,14 +105,14 @@ def bias(case: Case, objective: Objective) -> float:
 
 
 @every_case
-@pytest.mark.parametrize("objective", [plain, summed])
+@pytest.mark.parametrize("objective", [plain, summed, shared])
 def test_the_gradient_with_exact_negatives_is_that_of_the_likelihood(case: Case, objective: Objective) -> None:
     assert float(likelihood_gradient(case).abs().max()) > 1e-2  # there is something to find
     assert bias(case, objective) < 1e-10
 
 
 @every_case
-@pytest.mark.parametrize("objective", [plain, summed])
+@pytest.mark.parametrize("objective", [plain, summed, shared])
 def test_many_chains_are_the_mean_of_single_chains(case: Case, objective: Objective) -> None:
     chosen = torch.tensor([0, 3, 3, 5, len(probs(case)) - 1])
     together = gradient(objective(case, {name: value[chosen] for name, value in case.outcomes.items()}).loss, case)
@@ -135,6 +139,12 @@ def test_summing_y_out_is_the_conditional_expectation_at_every_x(case: Case) -> 
         conditional = probs(case)[start : start + size] / probs(case)[start : start + size].sum()
         expected = conditional @ singles[start : start + size]
         torch.testing.assert_close(sums[start : start + size], expected.expand(size, -1), rtol=0, atol=1e-10)
+
+
+@every_case
+def test_a_share_of_the_chains_own_labels_lies_between_both_objectives(case: Case) -> None:
+    each = [gradients_of_single_chains(case, objective) for objective in (plain, summed, shared)]
+    torch.testing.assert_close(each[2], 0.25 * each[0] + 0.75 * each[1], rtol=0, atol=1e-10)
 
 
 @every_case

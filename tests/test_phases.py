@@ -547,6 +547,14 @@ def test_rows_with_labels_are_drawn_for_the_conditional_term_only_if_they_are_as
         TrainConfig(**(CONFIG.model_dump() | {"labelled_batch_size": 3}))
 
 
+def test_a_share_of_the_chains_labels_needs_a_summed_phase() -> None:
+    with pytest.raises(
+        ValueError, match=r"sampled_share 0\.5 is of a summed negative phase, but objective is maximum-like"
+    ):
+        TrainConfig(**(CONFIG.model_dump() | {"objective": "maximum-likelihood", "sampled_share": 0.5}))
+    assert TrainConfig(**(CONFIG.model_dump() | {"objective": "summed", "sampled_share": 0.5})).sampled_share == 0.5
+
+
 def test_a_label_given_alone_completes_the_reals_by_the_kernel_of_the_model() -> None:
     """Everything observed of a row may be its label; its x is then drawn from p(x | y)."""
 

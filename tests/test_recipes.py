@@ -83,6 +83,8 @@ EVERYWHERE: dict[str, Any] = {
     "train.beta_1": 0.9,
     "train.decay": "constant",
     "train.noise_labels": "frequency",
+    "train.noise_reals": "range",
+    "train.sampled_share": 0.0,
     "train.objective": "maximum-likelihood",
     "train.conditional_weight": 0.0,
     "train.labelled_batch_size": 0,

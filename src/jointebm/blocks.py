@@ -130,9 +130,26 @@ class Continuous:
         """Bounds [-1, 1] of every variable, stacked (2, *shape): what to draw from before any data are seen."""
         return torch.stack([-torch.ones(self.variable_shape), torch.ones(self.variable_shape)])
 
-    def fit_noise(self, position: Tensor) -> Tensor:
-        """Minimum and maximum of every variable over a batch, stacked (2, *shape)."""
-        return torch.stack([position.amin(dim=0), position.amax(dim=0)])
+    def fit_noise(self, position: Tensor, reals: str = "range") -> Tensor:
+        """Bounds of uniform noise for every variable, stacked (2, *shape), from the entries of a batch that are not NaN.
+
+        They are the minimum and maximum ("range"), or those with the batch's mean and variance ("moments"). A variable
+        without any entry gets the least and the largest bound of the others.
+        """
+        gaps = position.isnan()
+        if reals == "moments":
+            mean = position.nanmean(dim=0)
+            half_width = (3 * (position - mean).square().nanmean(dim=0)).sqrt()  # of a uniform density
+            low, high = mean - half_width, mean + half_width
+        else:
+            low, high = (
+                position.masked_fill(gaps, torch.inf).amin(dim=0),
+                position.masked_fill(gaps, -torch.inf).amax(dim=0),
+            )
+        unseen = gaps.all(dim=0)
+        if not bool(unseen.any()):
+            return torch.stack([low, high])
+        return torch.stack([low.masked_fill(unseen, low[~unseen].min()), high.masked_fill(unseen, high[~unseen].max())])
 
     def draw(self, noise: Tensor, num: int, generator: Generator) -> Tensor:
         """Draws positions (num, *shape) uniformly between the bounds in `noise`."""

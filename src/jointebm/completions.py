@@ -11,6 +11,7 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
+from jointebm.blocks import Continuous
 from jointebm.draws import Generator
 from jointebm.kernels import Cycle, Kernel, Lazy
 from jointebm.noise import Noise
@@ -163,7 +164,7 @@ def missing_entries(space: Space, position: Position) -> dict[str, Tensor] | Non
     }
 
 
-def noise_of(space: Space, position: Position, *, labels: str) -> Noise:
+def noise_of(space: Space, position: Position, *, labels: str, reals: str = "range") -> Noise:
     """Noise fitted to the observed entries of a batch.
 
     Without gaps it is `Noise.from_batch`. A missing label counts as any class alike, so that no class is left out for lack
@@ -173,6 +174,7 @@ def noise_of(space: Space, position: Position, *, labels: str) -> Noise:
         space: the blocks.
         position: a batch of rows, NaN is missing.
         labels: "frequency" or "uniform", as for `Noise.from_batch`.
+        reals: "range" or "moments", likewise.
 
     Raises:
         ValueError: nothing of a continuous block is observed in the whole batch.
@@ -188,17 +190,14 @@ def noise_of(space: Space, position: Position, *, labels: str) -> Noise:
         gaps = position[name].isnan()
         if not bool(gaps.any()):
             continue
-        if block.discrete:
+        if not isinstance(block, Continuous):
             completed[name] = torch.where(gaps, block.uniform_noise().to(position[name]), position[name])
             continue
-        low = position[name].masked_fill(gaps, torch.inf).amin(dim=0)
-        high = position[name].masked_fill(gaps, -torch.inf).amax(dim=0)
-        if not bool(low.min() < torch.inf):
+        if bool(gaps.all()):
             raise ValueError(f"Noise: block {name!r}: nothing of it is observed in a batch; draw larger batches")
-        seen = low <= high
-        bounds[name] = torch.stack([torch.where(seen, low, low.min()), torch.where(seen, high, high.max())])
+        bounds[name] = block.fit_noise(position[name], reals)
         completed[name] = position[name].nan_to_num(nan=0.0, posinf=torch.inf, neginf=-torch.inf)
-    return Noise(space, {**Noise.from_batch(space, completed, labels=labels).parameters, **bounds})
+    return Noise(space, {**Noise.from_batch(space, completed, labels=labels, reals=reals).parameters, **bounds})
 
 
 def without_rests(kernel: Kernel) -> Kernel:

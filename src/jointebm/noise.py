@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
+from jointebm.blocks import Continuous
 from jointebm.draws import Generator
 from jointebm.spaces import Position, Space
 
@@ -43,19 +44,23 @@ class Noise:
         return Noise(space, {name: block.uniform_noise() for name, block in space.items()})
 
     @staticmethod
-    def from_batch(space: Space, position: Position, *, labels: str) -> "Noise":
-        """Noise as the paper fits it to one batch of data.
+    def from_batch(space: Space, position: Position, *, labels: str, reals: str = "range") -> "Noise":
+        """Noise fitted to one batch of data; as the paper does it, unless `reals` says otherwise.
 
         Args:
             space: the blocks.
             position: a batch of rows without missing entries.
             labels: "frequency" (class frequencies of the batch) or "uniform".
+            reals: "range" (uniform between the minimum and maximum of the batch) or "moments" (uniform with its mean and
+                variance: where a variable is rarely far from its mean, much fainter noise).
 
         Raises:
-            ValueError: another word for `labels`, no rows, or entries that are missing or infinite.
+            ValueError: another word for `labels` or `reals`, no rows, or entries that are missing or infinite.
         """
         if labels not in ("frequency", "uniform"):
             raise ValueError(f"Noise: labels must be 'frequency' or 'uniform', got {labels!r}")
+        if reals not in ("range", "moments"):
+            raise ValueError(f"Noise: reals must be 'range' or 'moments', got {reals!r}")
         for name in space:
             if len(position[name]) == 0 or not bool(position[name].isfinite().all()):
                 raise ValueError(
@@ -64,8 +69,10 @@ class Noise:
         return Noise(
             space,
             {
-                name: block.uniform_noise()
-                if block.discrete and labels == "uniform"
+                name: block.fit_noise(position[name], reals)
+                if isinstance(block, Continuous)
+                else block.uniform_noise()
+                if labels == "uniform"
                 else block.fit_noise(position[name])
                 for name, block in space.items()
             },

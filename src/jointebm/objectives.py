@@ -66,7 +66,13 @@ def maximum_likelihood(log_density: LogDensity, positive: Position, negative: Po
 
 
 def summed_maximum_likelihood(
-    log_density: LogDensity, space: Space, positive: Position, negative: Position, *, missing: Mask | None = None
+    log_density: LogDensity,
+    space: Space,
+    positive: Position,
+    negative: Position,
+    *,
+    missing: Mask | None = None,
+    sampled_share: float = 0.0,
 ) -> Phases:
     """The loss of Eq. 2 with y summed out of the negative phase exactly.
 
@@ -76,13 +82,18 @@ def summed_maximum_likelihood(
     the wrong labels are worth. Costs one evaluation of the head per configuration of y and chain, so it is for small
     label spaces. Missing labels of the data are summed out likewise (Eq. 8).
 
+    With w = `sampled_share` above 0 the negative phase is w f(x', y') + (1 - w) log sum_y exp f(x', y), which again has the
+    same expected gradient. Summed out alone, a chain of x that goes astray from the label it keeps teaches nothing about
+    that label; with its own label it does, and samples asked for by label come out better.
+
     Args:
         log_density: f with parameters, shape (N,).
         space: the blocks; all configurations of its discrete blocks are evaluated.
         positive: data, completed: no missing entries.
-        negative: chains, of which only the continuous blocks matter.
+        negative: chains; only their continuous blocks matter if w is 0.
         missing: per discrete block, which labels of `positive` mean nothing because they were not observed, shape
             (N, *variable_shape), bool; None if all were observed.
+        sampled_share: w, in [0, 1].
 
     References:
         Kelly & Grathwohl 2021, Eqs. 2 and 8; the sums over y are Rao-Blackwellisations.
@@ -101,7 +112,11 @@ def summed_maximum_likelihood(
     f_positive = (
         log_density(positive) if missing is None else observed_log_density(log_density, space, positive, missing)
     )
-    return Phases(f_negative.mean() - f_positive.mean(), f_positive, f_negative)
+    loss = f_negative.mean() - f_positive.mean()
+    if sampled_share:
+        at_own_label = f.gather(1, space.configuration_index(negative)[:, None]).squeeze(1)
+        loss = loss + sampled_share * (at_own_label - f_negative).mean()
+    return Phases(loss, f_positive, f_negative)
 
 
 def observed_log_density(log_density: LogDensity, space: Space, position: Position, missing: Mask) -> Tensor:

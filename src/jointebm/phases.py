@@ -137,7 +137,12 @@ def both_phases(
     """
     if config.objective == "summed":
         phases = summed_maximum_likelihood(
-            log_density, space, positive.position, negative, missing=_labels(space, positive.missing)
+            log_density,
+            space,
+            positive.position,
+            negative,
+            missing=_labels(space, positive.missing),
+            sampled_share=config.sampled_share,
         )
     else:
         phases = maximum_likelihood(log_density, positive.position, negative)

@@ -38,10 +38,21 @@ class TrainConfig(Config):
     noise_labels: Literal["frequency", "uniform"] = Field(
         "frequency", description="labels of the noise: frequency or uniform"
     )
+    noise_reals: Literal["range", "moments"] = Field(
+        "range",
+        description="reals of the noise: uniform between the minimum and maximum of one batch (range, App. B), or uniform "
+        "with its mean and variance (moments)",
+    )
     objective: Literal["maximum-likelihood", "summed", "conditional"] = Field(
         "maximum-likelihood",
         description="Eq. 2 with sampled y (maximum-likelihood), with y summed out (summed), or of p(y | x) alone: each "
         "row has a chain of y of its own, and x is clamped to the row's (conditional)",
+    )
+    sampled_share: float = Field(
+        0.0,
+        ge=0,
+        le=1,
+        description="of a summed negative phase: weight of the chains' own labels; 0 sums them out alone",
     )
     conditional_weight: float = Field(
         0.0, ge=0, description="weight of an added mean -log p(y | x), by enumeration of y; 0 leaves it out"
@@ -77,6 +88,15 @@ class TrainConfig(Config):
             raise ValueError(
                 f"labelled_batch_size {self.labelled_batch_size} draws rows for the term that conditional_weight weighs, "
                 "but that is 0; set it first"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _only_a_summed_phase_is_shared(self) -> Self:
+        if self.sampled_share and self.objective != "summed":
+            raise ValueError(
+                f"sampled_share {self.sampled_share:g} is of a summed negative phase, but objective is {self.objective}, "
+                "which takes the chains' own labels anyway; set objective=summed first, or sampled_share=0"
             )
         return self
 

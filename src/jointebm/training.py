@@ -104,7 +104,7 @@ class Trainer:
         if config.objective == "conditional":
             self._require_rows(first)
         fit_noise = Noise.from_batch if first.numbers is None else noise_of
-        self.noise = fit_noise(space, first.position, labels=config.noise_labels)
+        self.noise = fit_noise(space, first.position, labels=config.noise_labels, reals=config.noise_reals)
         self.buffer = ReplayBuffer(
             self.noise, size=config.buffer_size, replacement_rate=config.replacement_rate, generator=self.generator
         )

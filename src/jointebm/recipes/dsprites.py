@@ -61,14 +61,16 @@ def dsprites() -> Recipe:
             num_iterations=6_000,
             batch_size=64,
             num_steps=10,
-            learning_rate=3.5e-4,
+            learning_rate=4.5e-4,
             warmup=200,
             decay="cosine",
             buffer_size=2_000,  # a chain is visited every 31 iterations, and keeps up with f
-            replacement_rate=0.03,
+            replacement_rate=0.05,
             ema_decay=0.995,
             noise_labels="uniform",
+            noise_reals="moments",  # bright noise hides where a sprite is asked for
             objective="summed",
+            sampled_share=0.15,  # a sprite that forms elsewhere than asked for teaches that it should not
             precision="bfloat16",
         ),
         calibration_rows=2_000,
