@@ -42,7 +42,6 @@ LAYERS: list[list[set[str]]] = [
             "evaluation",
             "outliers",
             "partly_given",
-            "persistent",
             "label_scale",
             "tables",
         }

@@ -181,3 +181,11 @@ def test_sizes_and_rates_out_of_range_are_refused(arguments: dict[str, Any], mes
 def test_more_chains_than_slots_are_refused() -> None:
     with pytest.raises(ValueError, match="21 chains asked of 20 slots; use a larger buffer"):
         make().draw(21, generator=seeded())
+
+
+def test_slots_that_are_asked_for_come_as_they_are_and_of_one_that_comes_twice_the_last_is_written() -> None:
+    buffer, slots = make(), torch.tensor([7, 3, 7])
+    drawn = buffer.at(slots, generator=seeded(1))
+    assert all(torch.equal(drawn.position[name], buffer.position[name][slots]) for name in SPACE)
+    buffer.write(slots, marked(3))
+    assert buffer.position["x"][7].tolist() == [12.0, 12.0] and buffer.position["x"][3].tolist() == [11.0, 11.0]

@@ -205,6 +205,31 @@ def test_evaluate_leaves_exact_out_and_says_so_if_there_is_too_much_to_enumerate
     assert list(run("evaluate", toy.run, "--json", "--methods", "exact").json["accuracy"]) == ["exact"]
 
 
+def test_evaluate_leaves_gibbs_out_too_where_y_has_many_classes(toy: Trained, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("jointebm.cli.evaluate.MAX_CONFIGURATIONS", 7)
+    monkeypatch.setattr("jointebm.cli.evaluate.MAX_CLASSES", 5)
+    result = run("evaluate", toy.run, "--json")
+    assert list(result.json["accuracy"]) == ["sample"]
+    assert "leaves out the decoder 'gibbs': a sweep evaluates all 6 classes of y, one by one" in result.err
+
+
+def test_of_many_variables_only_the_means_are_shown(toy: Trained, monkeypatch: pytest.MonkeyPatch) -> None:
+    options = ("evaluate", toy.run, "--methods", "exact", "--rows", 5)
+    assert "diagonal" in run(*options).out
+    monkeypatch.setattr("jointebm.cli.evaluate.MAX_VARIABLES_SHOWN", 2)
+    shown = run(*options).out
+    assert "diagonal" not in shown and "mean" in shown and "exact match" in shown
+
+
+def test_a_model_of_labels_alone_is_trained_and_its_labels_are_predicted_from_nothing(tmp_path: Path) -> None:
+    """So no accuracy is told."""
+    options = ("--set", "num_iterations=2", "--set", "batch_size=8", "--out", tmp_path / "ising")
+    result = run("train", "ising", *options, "--json")
+    assert result.code == 0 and "accuracy" not in result.json and result.json["rows"] == 1000
+    assert "evaluation:" in run("evaluate", tmp_path / "ising").out
+    assert "needs continuous and discrete blocks" in run("evaluate", tmp_path / "ising", "--methods", "exact").err
+
+
 def test_evaluate_judges_samples_of_points(toy: Trained) -> None:
     samples = run("evaluate", toy.run, "--samples", 4, "--json").json["samples"]
     assert (samples["judge"], samples["num_per_condition"]) == ("nearest mode", 4)

@@ -287,7 +287,7 @@ def described(*arguments: object) -> dict[str, Any]:
 
 def test_every_data_set_is_listed_once() -> None:
     sets = described()
-    assert list(sets) == ["toy", "digits", "mnist", "fashion-mnist", "dsprites"]
+    assert list(sets) == ["toy", "digits", "sets", "ising", "mnist", "fashion-mnist", "dsprites", "letters"]
     assert [name for each in sets.values() for name in each["datasets"]] == list(DATASETS)
     table = run("data").out
     assert all(name in table for name in (*sets, *DATASETS))
@@ -296,11 +296,12 @@ def test_every_data_set_is_listed_once() -> None:
 def test_without_a_folder_all_that_needs_files_is_missing_or_rendered(mirror: Mirror) -> None:
     states = {name: each["state"] for name, each in described().items()}
     assert list(states.items()) == [
-        *(("toy", "embedded"), ("digits", "embedded")),
-        *(("mnist", "missing"), ("fashion-mnist", "missing"), ("dsprites", "rendered")),
+        *((name, "embedded") for name in ("toy", "digits", "sets", "ising")),
+        *(("mnist", "missing"), ("fashion-mnist", "missing"), ("dsprites", "rendered"), ("letters", "missing")),
     ]
     text = run("data").out
     assert "missing: digits/train.gz" in text and "get mnist with: jointebm data --download mnist --data DIR" in text
+    assert "missing: letters.npz" in text and "--download letters" not in text
     assert mirror.asked == []
 
 
@@ -320,6 +321,11 @@ def test_files_are_found_missing_or_damaged_and_damage_is_explained(mirror: Mirr
     (folder / "test.gz").write_bytes(CONTENT)
     assert described("--data", tmp_path)["mnist"]["state"] == "found"
     assert mirror.asked == [] and files_in(folder) == ["test.gz", "train.gz"]
+
+
+def test_a_file_that_no_one_can_download_is_found_where_a_user_has_put_it(tmp_path: Path) -> None:
+    (tmp_path / "letters.npz").write_bytes(b"")
+    assert described("--data", tmp_path)["letters"]["state"] == "found"
 
 
 def test_a_file_in_the_place_of_the_official_sprites_is_damaged_and_not_rendered_over(tmp_path: Path) -> None:

@@ -454,50 +454,35 @@ class Observations:
         return p.log()
 
 
+def fitted(data: Observations, kernel: Kernel, **fields: Any) -> tuple[Tensor, Trainer]:
+    """Log-probabilities of the six outcomes after training, and the trainer."""
+    common = {"num_iterations": 600, "batch_size": 300, "buffer_size": 300, "decay": "cosine"}
+    trainer = Trainer(Table(), Table.space, data, kernel=kernel, config=TrainConfig(**(common | fields)), seed=0)
+    list(trainer.run())
+    return trainer.average.theta.detach().flatten().double().log_softmax(dim=0), trainer
+
+
 def test_with_labels_summed_out_training_comes_to_the_maximum_of_the_likelihood_of_what_is_observed() -> None:
     """No noise is left, so it is gradient descent on the enumerated marginal likelihood; EM goes another way to its end."""
     data = Observations()
-    config = TrainConfig(
-        num_iterations=600,
-        batch_size=300,
-        num_steps=1,
-        learning_rate=0.1,
-        decay="cosine",
-        buffer_size=300,
-        objective="summed",
-        ema_decay=0.0,
-    )
-    trainer = Trainer(Table(), Table.space, data, kernel=Gibbs(Table.space), config=config, seed=0)
-    list(trainer.run())
-    fitted = trainer.average.theta.detach().flatten().double().log_softmax(dim=0)
-    torch.testing.assert_close(fitted, data.maximum(), rtol=0, atol=1e-4)
+    fields = {"num_steps": 1, "learning_rate": 0.1, "objective": "summed", "ema_decay": 0.0}
+    log_probs, _ = fitted(data, Gibbs(Table.space), **fields)
+    torch.testing.assert_close(log_probs, data.maximum(), rtol=0, atol=1e-4)
     complete_rows = ~(data.position["a"].isnan() | data.position["b"].isnan().any(dim=1))
     counts = torch.zeros(6).index_add_(
         0,
         Table.space.configuration_index({n: v[complete_rows] for n, v in data.position.items()}),
         torch.ones(int(complete_rows.sum())),
     )
-    assert float((fitted.exp() - counts / counts.sum()).abs().max()) > 0.005  # leaving rows out gives another answer
+    assert float((log_probs.exp() - counts / counts.sum()).abs().max()) > 0.005  # leaving rows out gives another answer
 
 
 def test_with_kernels_too_within_the_noise_of_persistent_chains() -> None:
     """The noise that is left was at most 0.04 with each of three seeds; the seed here is fixed."""
-    data = Observations()
-    config = TrainConfig(
-        num_iterations=600,
-        batch_size=300,
-        num_steps=4,
-        learning_rate=0.02,
-        decay="cosine",
-        buffer_size=300,
-        replacement_rate=0.0,
-        ema_decay=0.99,
-    )
-    kernel = Gibbs(Table.space, scan="systematic")
-    trainer = Trainer(Table(), Table.space, data, kernel=kernel, config=config, seed=0)
-    list(trainer.run())
-    fitted = trainer.average.theta.detach().flatten().double().log_softmax(dim=0)
-    assert float((fitted - data.maximum()).abs().max()) < 0.12
+    data, kernel = Observations(), Gibbs(Table.space, scan="systematic")
+    fields = {"num_steps": 4, "learning_rate": 0.02, "replacement_rate": 0.0, "ema_decay": 0.99}
+    log_probs, trainer = fitted(data, kernel, **fields)
+    assert float((log_probs - data.maximum()).abs().max()) < 0.12
     assert trainer.completions.num_rows == {
         "a": int(data.position["a"].isnan().sum()),
         "b": int(data.position["b"][:, 0].isnan().sum()),

@@ -56,14 +56,6 @@ def test_a_spec_builds_the_module_that_one_would_write() -> None:
     torch.testing.assert_close(built(position), written(position), rtol=0, atol=0)
 
 
-def test_dropout_is_of_the_input_in_training_only() -> None:
-    energy = StructuredSpec(unary=PerPlaceSpec(hidden=(8,), dropout=0.5)).build(WORD)
-    position, _ = WORD.clamp(None, num_chains=3, generator=torch.Generator().manual_seed(1))
-    torch.manual_seed(0)
-    assert not torch.equal(energy.train()(position), energy(position))
-    assert torch.equal(energy.eval()(position), energy(position))
-
-
 @pytest.mark.parametrize("space", [Space(x=Continuous(), y=Categorical(3)), Space(y=Categorical(3, (4,)))], ids=str)
 def test_a_space_without_sequences_is_refused(space: Space) -> None:
     with pytest.raises(ValueError, match="need one continuous and one categorical block of one number of places"):
@@ -75,7 +67,7 @@ def test_a_space_without_sequences_is_refused(space: Space) -> None:
     [
         {"kind": "structured", "unary": {"kind": "per-pixel", "channels": 0, "num_layers": 1}},
         {"kind": "structured", "unary": {"kind": "per-pixel", "channels": 4, "num_layers": 65}},
-        {"kind": "structured", "unary": {"kind": "per-place", "hidden": [4], "dropout": 1.0}},
+        {"kind": "structured", "unary": {"kind": "per-place", "hidden": [0]}},
         {"kind": "ising", "coupling": float("nan")},
         {"kind": "deep-set", "phi": [4], "rho": [4]},
     ],

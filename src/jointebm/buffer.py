@@ -59,9 +59,13 @@ class ReplayBuffer:
         if num > self.size:
             raise ValueError(f"ReplayBuffer: {num} chains asked of {self.size} slots; use a larger buffer")
         like = next(iter(self.position.values())).new_empty(self.size, dtype=torch.float32)
-        slots = uniform(like, generator).topk(num).indices
-        fresh = self.noise.draw(num, generator=generator)
-        replaced = uniform(like[:num], generator) < self.replacement_rate
+        return self.at(uniform(like, generator).topk(num).indices, generator=generator)
+
+    def at(self, slots: Tensor, *, generator: Generator) -> Drawn:
+        """Takes the chains of these slots (N,), int64, which may repeat; each starts afresh at the same rate."""
+        fresh = self.noise.draw(len(slots), generator=generator)
+        like = next(iter(self.position.values())).new_empty(len(slots), dtype=torch.float32)
+        replaced = uniform(like, generator) < self.replacement_rate
         position = {
             name: torch.where(replaced.reshape(-1, *[1] * (stored.ndim - 1)), fresh[name], stored[slots])
             for name, stored in self.position.items()
@@ -69,6 +73,8 @@ class ReplayBuffer:
         return Drawn(slots, position)
 
     def write(self, slots: Tensor, position: Position) -> None:
-        """Writes chains back to their slots, every block of them."""
+        """Writes chains back to their slots, every block of them; of a slot that comes twice, the last."""
+        last = {slot: chain for chain, slot in enumerate(slots.tolist())}
+        to, of = (torch.tensor(list(each), device=slots.device) for each in (last, last.values()))
         for name, stored in self.position.items():
-            stored[slots] = position[name]
+            stored[to] = position[name][of]

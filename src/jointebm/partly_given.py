@@ -153,16 +153,6 @@ def accuracy_given(
 
     Returns:
         Share of right labels per discrete block, over rows and variables.
-
-    Example:
-        >>> from jointebm import Binary, Continuous, KernelSpec, ModelConfig, Space
-        >>> from jointebm.energies import ConcatSpec, MLPSpec
-        >>> space = Space(image=Continuous((4, 4)), y=Binary())
-        >>> model = Model(ModelConfig(name="example", data="none", space=space.config,
-        ...                           energy=ConcatSpec(net=MLPSpec(hidden=(8,))), kernel=KernelSpec(step_size=0.1)))
-        >>> rows = {"image": torch.zeros(3, 4, 4), "y": torch.tensor([0, 0, 0])}
-        >>> sorted(accuracy_given(model, rows, "image", HALVES[0], num_steps=2, generator=torch.Generator()))
-        ['y']
     """
     found = {}
     for name in model.space.discrete:

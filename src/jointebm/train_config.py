@@ -43,8 +43,10 @@ class TrainConfig(Config):
         description="reals of the noise: uniform between the minimum and maximum of one batch (range, App. B), or uniform "
         "with its mean and variance (moments)",
     )
-    objective: Literal["maximum-likelihood", "summed"] = Field(
-        "maximum-likelihood", description="Eq. 2 with sampled y (maximum-likelihood), or with y summed out (summed)"
+    objective: Literal["maximum-likelihood", "summed", "conditional"] = Field(
+        "maximum-likelihood",
+        description="Eq. 2 with sampled y (maximum-likelihood), with y summed out (summed), or of p(y | x) alone: each "
+        "row has a chain of y of its own, and x is clamped to the row's (conditional)",
     )
     sampled_share: float = Field(
         0.0,

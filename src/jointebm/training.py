@@ -11,7 +11,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from jointebm.buffer import ReplayBuffer
+from jointebm.buffer import Drawn, ReplayBuffer
 from jointebm.checkpoint import Checkpoint
 from jointebm.completions import Completions, noise_of
 from jointebm.data.datasets import Batch
@@ -38,6 +38,10 @@ class Trainer:
     Rows may have missing entries, any of them, if they come with their numbers: a `Batch` with NaN in its position. The
     likelihood is then that of what is observed (Eq. 8): the kernel completes each row with what is observed clamped, and
     `completions` keeps each row's completion until its next visit.
+
+    With the objective "conditional" it is log p(y | x) that is maximised: the buffer has a slot per row, whose chain of y is
+    moved with the x of the row clamped whenever the row is visited. Then p(x) is not learned. It is for y with too many
+    configurations to enumerate, where x is large and always given.
 
     Before the optimizer step all numbers are looked at (see `Watch`). If they show a sign of divergence, nothing is
     learned from them: single offending chains start afresh from noise, and the iteration is done again; if that is of no
@@ -97,6 +101,8 @@ class Trainer:
         self.generator = torch.Generator().manual_seed(seed)
         self._batch, self._labelled = batch, labelled
         first = self._draw(batch, config.batch_size)
+        if config.objective == "conditional":
+            self._require_rows(first)
         fit_noise = Noise.from_batch if first.numbers is None else noise_of
         self.noise = fit_noise(space, first.position, labels=config.noise_labels, reals=config.noise_reals)
         self.buffer = ReplayBuffer(
@@ -108,8 +114,8 @@ class Trainer:
         self.seconds = 0.0
         self.metrics: Metrics | None = None  # of the last iteration
         self._free = {
-            name: torch.ones(config.batch_size, *block.variable_shape, dtype=torch.bool)
-            for name, block in space.items()
+            name: torch.ones(config.batch_size, *space[name].variable_shape, dtype=torch.bool)
+            for name in (space.discrete if config.objective == "conditional" else space)
         }
 
     @property
@@ -166,7 +172,7 @@ class Trainer:
         started = time.perf_counter()
         while True:
             batch = self._draw(self._batch, self.config.batch_size)
-            drawn = self.buffer.draw(self.config.batch_size, generator=self.generator)
+            drawn = self._chains(batch)
             usual = self._watch.state()
             try:
                 attempt = self._attempt(batch, drawn.position)
@@ -247,6 +253,28 @@ class Trainer:
                 raise ValueError(f"batch: lacks block {name!r}; it holds {held}")
         return batch
 
+    def _chains(self, batch: Batch) -> Drawn:
+        """What the negative phase goes on from: any chains of the buffer, or those of the rows, with the x of the rows."""
+        if self.config.objective != "conditional":
+            return self.buffer.draw(self.config.batch_size, generator=self.generator)
+        self._require_rows(batch)
+        assert batch.numbers is not None
+        drawn = self.buffer.at(batch.numbers, generator=self.generator)
+        return drawn._replace(position=drawn.position | {name: batch.position[name] for name in self.space.continuous})
+
+    def _require_rows(self, batch: Batch) -> None:
+        """Raises unless each row has a slot of its own and its x, as the objective "conditional" needs it."""
+        if any(bool(batch.position[name].isnan().any()) for name in self.space.continuous):
+            raise ValueError(
+                'batch: objective "conditional" needs every real, but some are missing; set another objective'
+            )
+        if batch.numbers is None or int(batch.numbers.max()) >= self.config.buffer_size:
+            found = "rows have no numbers" if batch.numbers is None else f"there is a row {int(batch.numbers.max())}"
+            raise ValueError(
+                f'batch: objective "conditional" keeps a chain for each row in the {self.config.buffer_size} slots of the '
+                f"buffer, but {found}; draw a Batch with the numbers of its rows, and set buffer_size to how many there are"
+            )
+
     def _attempt(self, batch: Batch, start: Position) -> "_Attempt":
         """Runs both phases and computes the gradient; raises `Diverged` if anything is wrong with one of them."""
         where = f"iteration {self.iteration + 1}"
@@ -280,7 +308,7 @@ class Trainer:
         )
 
     def _negative_phase(self, start: Position, positive: Position, where: str) -> Moved:
-        """Where f falls: the buffer's chains, moved by the kernel with everything free."""
+        """Where f falls: chains, moved by the kernel with everything free, or with y alone (objective "conditional")."""
         moved = move(
             self.log_density,
             self.kernel,

@@ -10,12 +10,14 @@ from jointebm.cli.console import print_json, print_table, say
 from jointebm.cli.options import DataDir, Json
 from jointebm.data import DATASETS
 from jointebm.data.downloads import DOWNLOADS, DataFile, download, open_https
+from jointebm.data.letters import LETTERS_FILE
 from jointebm.untrusted import quoted
 
 __all__ = ["data"]
 
-EMBEDDED = ("toy", "digits")
+EMBEDDED = ("toy", "digits", "sets", "ising")
 RENDERED = ("dsprites",)  # if their files are missing
+BROUGHT = {"letters": LETTERS_FILE}  # files that are not to be downloaded
 
 
 class FileState(NamedTuple):
@@ -39,7 +41,7 @@ def data(
     """Lists the data sets and the state of their files; downloads nothing unless asked to."""
     if download_name is not None:
         _download(download_name, data_dir)
-    sets = [_described(name, data_dir) for name in (*EMBEDDED, *DOWNLOADS)]
+    sets = [_described(name, data_dir) for name in (*EMBEDDED, *DOWNLOADS, *BROUGHT)]
     if as_json:
         print_json({"data_dir": None if data_dir is None else str(data_dir), "data": sets})
     else:
@@ -64,6 +66,9 @@ def _download(name: str, data_dir: Path | None) -> None:
 def _described(name: str, data_dir: Path | None) -> dict[str, Any]:
     """A data set as `--json` prints it."""
     files = [_state(file, data_dir) for file in DOWNLOADS.get(name, ())]
+    if name in BROUGHT:
+        path = (data_dir or Path()) / BROUGHT[name]
+        files.append(FileState(str(path), "found" if data_dir and path.is_file() else "missing", "", ""))
     return {
         "name": name,
         "datasets": [each for each in DATASETS if each == name or each.startswith(f"{name}-")],
@@ -98,5 +103,5 @@ def _print(sets: Sequence[dict[str, Any]], data_dir: Path | None) -> None:
     for file in (file for each in sets for file in each["files"]):
         typer.echo(f"{file['state']}: {file['path']}" + (f" ({file['note']})" if file["note"] else ""))
     for each in sets:
-        if "missing" in (file["state"] for file in each["files"]):
+        if each["name"] in DOWNLOADS and "missing" in (file["state"] for file in each["files"]):
             typer.echo(f"get {each['name']} with: jointebm data --download {each['name']} --data {data_dir or 'DIR'}")

@@ -1,5 +1,6 @@
 """`jointebm evaluate`: how good a model is on the test rows of its data."""
 
+import math
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
@@ -21,6 +22,9 @@ from jointebm.models import Model
 from jointebm.outliers import SCORES, outlier_images, separation
 
 __all__ = ["evaluate", "evaluation", "print_evaluation"]
+
+MAX_CLASSES = 100  # of all variables of y, for a decoder that evaluates them one by one to be a default
+MAX_VARIABLES_SHOWN = 32
 
 Method = Literal["sample", "gibbs", "exact"]
 # Calibration is that of the last one.
@@ -114,16 +118,17 @@ def evaluation(
     values = _first_rows(dataset, num_rows)
     generator = torch.Generator().manual_seed(seed)
     with Console(stderr=True).status(f"evaluating {model.config.name}"):
-        accuracies, calibration = evaluate_model(
-            model, values, methods=_possible(model) if methods is None else methods, generator=generator
-        )
         report: dict[str, Any] = {
             "model": str(path),
             "data": model.config.data,
             "rows": len(next(iter(values.values()))),
-            "accuracy": {method: accuracy._asdict() for method, accuracy in accuracies.items()},
-            "calibration": calibration._asdict(),
         }
+        if model.space.continuous or methods is not None:
+            accuracies, calibration = evaluate_model(
+                model, values, methods=_possible(model) if methods is None else methods, generator=generator
+            )
+            report["accuracy"] = {method: accuracy._asdict() for method, accuracy in accuracies.items()}
+            report["calibration"] = calibration._asdict()
         if num_samples is not None:
             judgement = judge_samples(
                 model, dataset, judge_for(dataset, seed=seed), num=num_samples, generator=generator
@@ -138,10 +143,17 @@ def _possible(model: Model) -> tuple[Method, ...]:
     num = model.space.num_configurations
     if num <= MAX_CONFIGURATIONS:
         return METHODS
+    count = str(num) if num < 10**9 else f"10^{math.log10(num):.0f}"
     say(
-        f"leaves out the decoder 'exact': {num} configurations are too many to enumerate (at most {MAX_CONFIGURATIONS})"
+        f"leaves out the decoder 'exact': {count} configurations are too many to enumerate (at most {MAX_CONFIGURATIONS})"
     )
-    return tuple(method for method in METHODS if method != "exact")
+    classes = sum(sum(model.space.num_classes(name)) for name in model.space.discrete)
+    if classes <= MAX_CLASSES:
+        return ("sample", "gibbs")
+    say(
+        f"leaves out the decoder 'gibbs': a sweep evaluates all {classes} classes of y, one by one; ask with --methods gibbs"
+    )
+    return ("sample",)
 
 
 def _first_rows(dataset: Dataset, num: int | None) -> Mapping[str, torch.Tensor]:
@@ -156,27 +168,36 @@ def _first_rows(dataset: Dataset, num: int | None) -> Mapping[str, torch.Tensor]
 
 def print_evaluation(report: Mapping[str, Any], note: str = "") -> None:
     """Prints a report as tables, with a last line of notes."""
+    if "accuracy" in report:
+        _print_accuracy(report)
+    if "samples" in report:
+        _print_samples(report["samples"])
+    if "ood_auroc" in report:
+        _print_separation(report["ood_auroc"])
+    if "calibration" in report:
+        calibration, last = report["calibration"], list(report["accuracy"])[-1]
+        typer.echo(f"calibration of {last}: ECE {calibration['ece']:.4f}, Brier score {calibration['brier']:.4f}")
+    if note:
+        typer.echo(note)
+    typer.echo(f"{'training' if 'run' in report else 'evaluation'}: {report['seconds']:.1f} s")
+
+
+def _print_accuracy(report: Mapping[str, Any]) -> None:
+    """The accuracy of each variable, if there are few, and the means."""
     accuracies = report["accuracy"]
     names = list(next(iter(accuracies.values()))["per_attribute"])
+    if len(names) > MAX_VARIABLES_SHOWN:
+        names = []
     rows = [[name, *(_percent(a["per_attribute"][name]) for a in accuracies.values())] for name in names]
     rows += [
         [text, *(_percent(accuracy[key]) for accuracy in accuracies.values())]
         for text, key in (("mean", "mean"), ("exact match", "exact_match"))
     ]
-    calibration, last = report["calibration"], list(accuracies)[-1]
     print_table(
         f"{report['model']}: accuracy on {report['rows']} test rows of {report['data']}",
         ["", *(f"{MEANING[method]} ({method})" for method in accuracies)],
         rows,
     )
-    if "samples" in report:
-        _print_samples(report["samples"])
-    if "ood_auroc" in report:
-        _print_separation(report["ood_auroc"])
-    typer.echo(f"calibration of {last}: ECE {calibration['ece']:.4f}, Brier score {calibration['brier']:.4f}")
-    if note:
-        typer.echo(note)
-    typer.echo(f"{'training' if 'run' in report else 'evaluation'}: {report['seconds']:.1f} s")
 
 
 def _print_samples(samples: Mapping[str, Any]) -> None:

@@ -1,7 +1,6 @@
 """Data sets: the paper's toy data, the bundled digits, dSprites ellipses, and MNIST where a user has its files.
 
-`letters` and `segmentation` are for structured labels (docs/structured.md); no recipe trains on them, so they have no name
-in `DATASETS`.
+`letters`, `segmentation`, `sets` and `ising` are for structured labels (docs/structured.md).
 """
 
 from collections.abc import Callable
@@ -11,9 +10,11 @@ from pathlib import Path
 from jointebm.data.datasets import ArrayDataset, Dataset
 from jointebm.data.digits import digits
 from jointebm.data.dsprites import dsprites
+from jointebm.data.ising import IsingGrids
 from jointebm.data.letters import letters
 from jointebm.data.mnist import mnist
 from jointebm.data.segmentation import segmentation
+from jointebm.data.sets import Sets
 from jointebm.data.toy import Toy
 from jointebm.transforms import Identity
 
@@ -21,6 +22,8 @@ __all__ = [
     "DATASETS",
     "ArrayDataset",
     "Dataset",
+    "IsingGrids",
+    "Sets",
     "Toy",
     "digits",
     "dsprites",
@@ -32,15 +35,19 @@ __all__ = [
 
 # Each opens a data set, given the folder where data files lie; what is embedded in the package reads none.
 # `-pixels`: kernels move pixels, of which the data have normal noise. `-random`: with the paper's test set, which has twins
-# of training images in it.
+# of training images in it. `-masks`: images under noise, and which of their pixels are ellipse.
 DATASETS: dict[str, Callable[[Path | None], Dataset]] = {
     "toy": lambda data_dir: Toy(),  # noqa: ARG005
     "digits": lambda data_dir: digits(),  # noqa: ARG005
+    "sets": lambda data_dir: Sets(),  # noqa: ARG005
+    "ising": lambda data_dir: IsingGrids(),  # noqa: ARG005
     "mnist": mnist,
     "mnist-pixels": partial(mnist, name="mnist-pixels", transform=Identity(), noise_width=0.0, noise_sd=0.1),
     "dsprites": dsprites,
     "dsprites-pixels": partial(dsprites, name="dsprites-pixels", transform=Identity(), noise_width=0.0, noise_sd=0.1),
     "dsprites-random": partial(dsprites, name="dsprites-random", split="random"),
+    "dsprites-masks": segmentation,
+    "letters": letters,
 }
 
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -63,11 +63,12 @@ class ArrayDataset:
     Args:
         name: name of the data.
         space: the blocks; exactly one continuous block takes the images.
-        train: per block, the training rows: grey levels 0 .. white for images, labels for the rest.
+        train: per block, the training rows: grey levels 0 .. white for images (or reals, with white 1), labels for the rest.
         held_out: per block, the test rows in the same form.
         white: the largest grey level.
         noise_width: width of the uniform noise, in [0, 1).
         noise_sd: standard deviation of the normal noise, >= 0.
+        dropout: share of the reals of training rows that are 0, others in every batch; the rest is divided by 1 - dropout.
         observed: per block, which entries of the training rows are known, shape (rows, *variable_shape), bool; a block that
             it leaves out is known entirely. `hide` makes it.
 
@@ -77,11 +78,12 @@ class ArrayDataset:
 
     name: str
     space: Space
-    train: Mapping[str, npt.NDArray[np.uint8]]
-    held_out: Mapping[str, npt.NDArray[np.uint8]]
+    train: Mapping[str, npt.NDArray[Any]]
+    held_out: Mapping[str, npt.NDArray[Any]]
     white: int
     noise_width: float
     noise_sd: float = 0.0
+    dropout: float = 0.0
     observed: Mapping[str, npt.NDArray[np.bool_]] = field(default_factory=dict)
 
     def batch(self, num: int, *, generator: Generator) -> dict[str, Tensor]:
@@ -116,7 +118,11 @@ class ArrayDataset:
     def _encoded(self, numbers: Tensor, generator: Generator) -> Batch:
         rows = numbers.numpy()
         values = {name: torch.from_numpy(array[rows]) for name, array in self.train.items()}
-        position, _ = self.space.encode(self.dequantise(values, generator))
+        dequantised = self.dequantise(values, generator)
+        for name in self.space.continuous if self.dropout else ():
+            kept = uniform(dequantised[name], generator) >= self.dropout
+            dequantised[name] = dequantised[name] * kept / (1 - self.dropout)
+        position, _ = self.space.encode(dequantised)
         for name, mask in self.observed.items():
             known = self.space[name].expand(torch.from_numpy(mask[rows]))
             position[name] = torch.where(known, position[name], torch.nan)

@@ -23,7 +23,7 @@ BLANK = 26  # the label of a place after the end of a word
 SHAPE = (16, 8)
 
 
-def letters(data_dir: Path | None, *, fold: int = 0) -> ArrayDataset:
+def letters(data_dir: Path | None, *, fold: int = 0, dropout: float = 0.5) -> ArrayDataset:
     """6,877 handwritten words of 3 to 14 letters, without their first, a capital: one fold to train on, nine to test.
 
     All words are brought to 14 places; after the end of a word the image is empty and the label is `BLANK`. Where a word
@@ -33,6 +33,8 @@ def letters(data_dir: Path | None, *, fold: int = 0) -> ArrayDataset:
         data_dir: the folder that holds `letters.npz`, with the arrays `pixels` (L, 16) of packed bits, `labels` (L,)
             0 .. 25, and `lengths` (N,) and `folds` (N,) 0 .. 9 of the words.
         fold: number of the fold that is trained on.
+        dropout: share of pixels that training does not see at a visit: images that are known by heart leave no errors for
+            neighbouring letters to correct.
 
     Returns:
         Blocks `image` (14, 16, 8), 0 or 1, and `letters` (14,), 27 classes.
@@ -68,6 +70,7 @@ def letters(data_dir: Path | None, *, fold: int = 0) -> ArrayDataset:
         held_out={"image": images[~trained], "letters": labels[~trained]},
         white=1,
         noise_width=0.0,
+        dropout=dropout,
     )
 
 

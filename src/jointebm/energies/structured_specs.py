@@ -41,19 +41,18 @@ class PerPixelSpec(Config):
 
 
 class PerPlaceSpec(Config):
-    """A `PerPlace` of an MLP over the flattened input of one place, after dropout."""
+    """A `PerPlace` of an MLP over the flattened input of one place."""
 
     kind: Literal["per-place"] = "per-place"
     hidden: tuple[Width, ...] = Field(description="widths of the hidden layers")
     activation: Activation = Field("silu", description="elu or silu")
-    dropout: float = Field(0.0, ge=0, lt=1, description="of the input, in training")
 
     def build(self, space: Space) -> nn.Module:
         """Makes the network, with freshly drawn weights."""
         (_, columns), (_, *inputs) = _sequences(space)
         width = math.prod(inputs)
         mlp = MLP(width, self.hidden, columns, activation=self.activation)
-        return PerPlace(nn.Sequential(nn.Flatten(), nn.Dropout(self.dropout), mlp))
+        return PerPlace(nn.Sequential(nn.Flatten(), mlp))
 
 
 class TransitionsSpec(Config):

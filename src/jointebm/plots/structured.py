@@ -93,11 +93,14 @@ def points_figure(
         num_rows = -(-len(panels) // num_columns)
         figure = Figure(figsize=(1.6 * num_columns, 1.75 * num_rows), layout="constrained")
         axes = figure.subplots(num_rows, num_columns, squeeze=False, sharex=True, sharey=True).reshape(-1)
+        every = torch.cat(list(panels.values()))
+        middle, half = (every.amax(dim=0) + every.amin(dim=0)) / 2, 0.55 * float((every.amax(0) - every.amin(0)).max())
+        limits = [(float(value) - half, float(value) + half) for value in middle]
         for (title, points), axis in zip(panels.items(), axes, strict=False):
             solid = torch.ones(len(points), dtype=torch.bool) if marked is None else marked[title].bool()
             axis.scatter(*points[solid].T.numpy(), s=size, color=MODEL, linewidths=0)
             axis.scatter(*points[~solid].T.numpy(), s=size, facecolors="none", edgecolors=DATA, linewidths=0.7)
-            axis.set(title=title, aspect="equal")
+            axis.set(title=title, aspect="equal", xlim=limits[0], ylim=limits[1])
     return figure
 
 

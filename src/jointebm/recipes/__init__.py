@@ -9,6 +9,7 @@ from jointebm.recipes.digits import digits
 from jointebm.recipes.dsprites import dsprites, dsprites_paper
 from jointebm.recipes.mnist import mnist, mnist_composite, mnist_jem, mnist_paper
 from jointebm.recipes.recipe import Recipe, RecipeField, override, recipe_fields
+from jointebm.recipes.structured import ising, segmentation, sets, words
 from jointebm.recipes.toy import toy, toy_paper
 
 __all__ = [
@@ -19,20 +20,25 @@ __all__ = [
     "dsprites",
     "dsprites_paper",
     "find",
+    "ising",
     "mnist",
     "mnist_composite",
     "mnist_jem",
     "mnist_paper",
     "override",
     "recipe_fields",
+    "segmentation",
+    "sets",
     "toy",
     "toy_paper",
+    "words",
 ]
 
 RECIPES: dict[str, Callable[[], Recipe]] = {
     recipe.__name__: recipe
     for recipe in (
         *(toy, digits, mnist, dsprites),  # ours
+        *(words, segmentation, sets, ising),  # structured labels
         *(mnist_composite, mnist_jem),  # variants, to compare with
         *(toy_paper, mnist_paper, dsprites_paper),  # Tables 1-3
     )

@@ -1,0 +1,61 @@
+"""A set as label: six points in the plane are two clusters of three, and the label is one of the two.
+
+Legend: N rows.
+"""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from jointebm.blocks import Binary, Continuous
+from jointebm.draws import Generator, normal, uniform
+from jointebm.spaces import Space
+
+__all__ = ["Sets"]
+
+NUM_ITEMS = 6
+
+
+@dataclass(frozen=True)
+class Sets:
+    """Clusters of standard deviation 1/2, three apart in a random direction around a random point, in random order.
+
+    Each cluster is the label as often as the other, so every point is a member with probability 1/2 whatever one knows of
+    all points: a classifier of single points has nothing to learn, a density over sets has. Given the points, the entropy
+    of the set is log 2, but for clusters that overlap. Every training batch is drawn afresh.
+
+    Args:
+        num_test: number of test rows, drawn once with a seed of their own.
+
+    Example:
+        >>> sets = Sets()
+        >>> rows = sets.batch(5, generator=torch.Generator().manual_seed(0))
+        >>> rows["points"].shape, rows["members"].sum(dim=1).tolist()
+        (torch.Size([5, 6, 2]), [3.0, 3.0, 3.0, 3.0, 3.0])
+    """
+
+    num_test: int = 500
+
+    name = "sets"
+
+    @property
+    def space(self) -> Space:
+        return Space(points=Continuous((NUM_ITEMS, 2)), members=Binary(NUM_ITEMS))
+
+    def batch(self, num: int, *, generator: Generator) -> dict[str, Tensor]:
+        """Draws a fresh batch."""
+        return self.space.encode(self.draw(num, generator=generator))[0]
+
+    def test(self) -> dict[str, Tensor]:
+        """The test rows."""
+        return self.draw(self.num_test, generator=torch.Generator().manual_seed(1))
+
+    def draw(self, num: int, *, generator: Generator) -> dict[str, Tensor]:
+        """Draws values of N rows from the true joint distribution."""
+        angle = 2 * torch.pi * uniform(torch.empty(num), generator)
+        apart = 1.5 * torch.stack([angle.cos(), angle.sin()], dim=1)[:, None]  # (N, 1, 2)
+        members = uniform(torch.empty(num, NUM_ITEMS), generator).argsort(dim=1) < NUM_ITEMS // 2
+        middle = normal(torch.empty(num, 1, 2), generator)
+        spread = 0.5 * normal(torch.empty(num, NUM_ITEMS, 2), generator)
+        return {"points": middle + (2 * members[..., None] - 1) * apart + spread, "members": members.long()}
