@@ -53,9 +53,9 @@ GRID = [
 # What is changed in the recipe of the data. Few labels need a large weight, or they are lost beside the likelihood of x.
 FEW_LABELS = ("conditional_weight=20.0", "labelled_batch_size=64", "objective=summed", "sampled_share=0.0")
 CHANGES = {
-    "digits": FEW_LABELS,
+    "digits": (*FEW_LABELS, "num_iterations=800", "ema_decay=0.99"),
     "mnist": (*FEW_LABELS, "num_iterations=1200", "learning_rate=0.001", "ema_decay=0.99"),
-    "dsprites": (*FEW_LABELS, "num_iterations=2000"),
+    "dsprites": (*FEW_LABELS, "num_iterations=1000", "ema_decay=0.99"),
 }
 EVERYWHERE = ("calibration_rows=0", "checkpoint_every=250")  # a factor on f changes no error
 
