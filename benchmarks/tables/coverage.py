@@ -9,7 +9,7 @@ rows, because miceforest keeps a forest per column and data set.
 """
 
 from argparse import Namespace
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import pandas as pd
@@ -66,5 +66,9 @@ def measure(arguments: Namespace, parts: Parts) -> None:
         run_table(parts, name, *train_and_test(arguments.data, name, num_adult=SIZES), arguments)
 
 
+def main(argv: Sequence[str] | None = None) -> None:
+    run_benchmark(__doc__, "coverage", measure, argv)
+
+
 if __name__ == "__main__":
-    run_benchmark(__doc__, "coverage", measure)
+    main()

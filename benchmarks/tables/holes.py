@@ -6,7 +6,7 @@ Adult's training rows, entries hidden at random; judged against 10,000 complete 
 """
 
 from argparse import Namespace
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import pandas as pd
 from command_line import run_benchmark
@@ -47,5 +47,9 @@ def measure(arguments: Namespace, parts: Parts) -> None:
             )
 
 
+def main(argv: Sequence[str] | None = None) -> None:
+    run_benchmark(__doc__, "holes", measure, argv)
+
+
 if __name__ == "__main__":
-    run_benchmark(__doc__, "holes", measure)
+    main()

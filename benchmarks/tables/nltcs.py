@@ -6,6 +6,7 @@ Fitted on the training rows alone; those of validation choose the size of the mi
 """
 
 from argparse import Namespace
+from collections.abc import Sequence
 from itertools import combinations, product
 
 import numpy as np
@@ -78,5 +79,9 @@ def measure(arguments: Namespace, parts: Parts) -> None:
     parts.run("log-likelihood", "JointEBM, base of a mixture", lambda: ours(train, rows, base="mixture"))
 
 
+def main(argv: Sequence[str] | None = None) -> None:
+    run_benchmark(__doc__, "nltcs", measure, argv)
+
+
 if __name__ == "__main__":
-    run_benchmark(__doc__, "nltcs", measure)
+    main()

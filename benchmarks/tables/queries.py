@@ -13,7 +13,7 @@ IterativeImputer answers numbers only, MissForest gives one guess and no distrib
 
 import warnings
 from argparse import Namespace
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import pandas as pd
@@ -140,5 +140,9 @@ def measure(arguments: Namespace, parts: Parts) -> None:
         run_table(parts, name, *train_and_test(arguments.data, name, num_adult=SIZES), arguments)
 
 
+def main(argv: Sequence[str] | None = None) -> None:
+    run_benchmark(__doc__, "queries", measure, argv)
+
+
 if __name__ == "__main__":
-    run_benchmark(__doc__, "queries", measure)
+    main()
