@@ -19,7 +19,7 @@ from jointebm.plots.style import MODEL, STYLE, Figure, rc_context, save_figure
 
 FIGURES = Path(__file__).parents[2] / "docs" / "figures"
 COLOURS = (MODEL, "#c64600", "#2e8b57")
-NUM_DRAWS = 300  # that a probability is averaged over; more than an answer needs, so that curves are not ragged
+NUM_DRAWS = 100  # that a probability is averaged over; more than by default, so that curves are not ragged
 Labels = Mapping[str, str]
 
 
@@ -61,16 +61,19 @@ def pair_figure(data: pd.DataFrame, samples: pd.DataFrame, labels: Labels, by: s
 
 
 def conditional_figure(penguins: JointEBM, birds: pd.DataFrame, census: JointEBM, people: pd.DataFrame) -> Figure:
-    """Body mass of penguins given species and sex; species given bill length; income given age and education."""
+    """Body mass of penguins given species and sex; species given bill length; income given age and education.
+
+    Probabilities are means over groups of 2 mm and of 3 years, as the shares in the data are.
+    """
     figure = Figure(figsize=(11.4, 3.6), layout="constrained")
     left, middle, right = figure.subplots(1, 3)
     _draw_masses(left, penguins, birds)
 
-    lengths = np.arange(33.0, 58.0, 0.5)
+    lengths = np.arange(34.0, 56.0, 0.5)
     probs = _answering(penguins).predict_proba(pd.DataFrame({"bill_length_mm": lengths}), "species")
     groups = 2 * (birds.bill_length_mm // 2) + 1
-    for level, colour in zip(penguins.classes("species"), COLOURS, strict=True):
-        middle.plot(lengths, probs[:, list(penguins.classes("species")).index(level)], color=colour, label=level)
+    for number, (level, colour) in enumerate(zip(penguins.classes("species"), COLOURS, strict=True)):
+        middle.plot(lengths[2::4], probs[:, number].reshape(-1, 4).mean(axis=1), color=colour, label=level)
         _draw_shares(middle, birds.species == level, groups, at_least=8, colour=colour)
     middle.set(xlabel="bill length, mm", title="p(species | bill length)", ylim=(-0.03, 1.25), yticks=[0, 0.5, 1])
     middle.legend(frameon=False, fontsize=7, ncols=3, loc="upper center")
@@ -96,11 +99,13 @@ def _draw_masses(ax: object, penguins: JointEBM, birds: pd.DataFrame) -> None:
             drawn = penguins.sample(2000, given={"species": species, "sex": sex}).body_mass_g
             seen = birds[(birds.species == species) & (birds.sex == sex)].body_mass_g.dropna()
             foot = 2 * row + place
-            heights = [0.85 * np.histogram(each, edges)[0] / len(each) / 0.35 for each in (seen, drawn)]
+            heights = [4 * np.histogram(each, edges)[0] / len(each) for each in (seen, drawn)]
             ax.stairs(foot + heights[0], edges, baseline=foot, fill=True, color=COLOURS[row], alpha=0.35)
             ax.stairs(foot + heights[1], edges, baseline=foot, color=COLOURS[row])
-            ax.annotate(f"{species}, {sex}", (6450, foot + 0.3), ha="right", fontsize=7)
-    ax.set(xlabel="body mass, g", yticks=[], title="p(body mass | species, sex)", xlim=(edges[0], edges[-1]))
+    labels = [f"{species}, {sex}" for species in sorted(set(birds.species)) for sex in ("female", "male")]
+    ax.set_yticks(np.arange(len(labels)) + 0.3, labels)
+    ax.tick_params(left=False)
+    ax.set(xlabel="body mass, g", title="p(body mass | species, sex)", xlim=(edges[0], edges[-1]))
 
 
 def _draw_shares(ax: object, is_so: pd.Series, groups: pd.Series, *, at_least: int, colour: str) -> None:
