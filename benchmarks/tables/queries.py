@@ -1,10 +1,10 @@
-"""Any subset given the rest: 10, 25, 50 or 75% of each test row hidden at random, and everybody asked for 50 joint draws.
+"""Any subset given the rest: 10, 25, 50 or 75% of each test row hidden at random, and everybody asked for 30 joint draws.
 
     python benchmarks/tables/queries.py --data DIR [--anchors ANCHORS/bin/python] [--report]
 
-At most 300 test rows of a table, each four times; 6,000 training rows of Adult, 70% of the rows of the others, with 10% of
+At most 200 test rows of a table, each four times; 6,000 training rows of Adult, 70% of the rows of the others, with 10% of
 their entries hidden for all alike (miceforest needs some). Per hidden entry: Brier and log score of categories, with the
-probability of a category (its count + its share in training) / (draws + 1), so that 50 draws cannot say "never"; CRPS of
+probability of a category (its count + its share in training) / (draws + 1), so that 30 draws cannot say "never"; CRPS of
 numbers in standard deviations, and their 90% coverage, ties split by chance. `energy`: the energy score of all that is
 hidden in a row as one block, numbers in standard deviations, categories as 0 or 0.5 per level. Seconds hold fitting, but
 for JointEBM, which is fitted beforehand ("fit"), and are a quarter of those for all four shares.
@@ -29,7 +29,7 @@ from tables_data import numbers, train_and_test, with_holes
 
 from jointebm.estimators import JointEBM
 
-NUM_DRAWS, SIZES = 50, (6_000, 300)
+NUM_DRAWS, SIZES = 30, (6_000, 200)
 PERCENTS = (10, 25, 50, 75)
 TABLES = ("german_credit", "credit_scoring", "adult")
 COMPONENTS = (4, 16, 64)  # that the mixture chooses from
