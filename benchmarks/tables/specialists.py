@@ -4,7 +4,7 @@ import numpy as np
 from sklearn.ensemble import HistGradientBoostingClassifier
 
 LEAVES = (31, 8)  # of a tree
-MANY = 20  # classes, from which on steps are larger, since each iteration is as many trees
+MANY = 20  # classes, from which on only small trees and larger steps are tried, since each iteration is as many trees
 FLOOR = 1e-6  # of a probability: a specialist is not punished without bound for a code it has never seen
 
 
@@ -18,11 +18,12 @@ def boosted_trees(train: np.ndarray, test: np.ndarray, ordered: np.ndarray, colu
     x[x < 0] = np.nan
     held_out = np.random.default_rng(0).random(len(y)) < 0.1
     held_out &= np.isin(y, y[~held_out])
+    is_many = len(np.unique(y)) >= MANY
     fits = []
-    for leaves in LEAVES:
+    for leaves in LEAVES[is_many:]:
         trees = HistGradientBoostingClassifier(
             max_leaf_nodes=leaves,
-            learning_rate=0.06 if len(np.unique(y)) < MANY else 0.12,
+            learning_rate=0.12 if is_many else 0.06,
             max_iter=400,
             early_stopping=True,
             n_iter_no_change=10,
