@@ -19,7 +19,6 @@ from jointebm.plots.style import MODEL, STYLE, Figure, rc_context, save_figure
 
 FIGURES = Path(__file__).parents[2] / "docs" / "figures"
 COLOURS = (MODEL, "#c64600", "#2e8b57")
-NUM_DRAWS = 100  # that a probability is averaged over; more than by default, so that curves are not ragged
 Labels = Mapping[str, str]
 
 
@@ -70,7 +69,7 @@ def conditional_figure(penguins: JointEBM, birds: pd.DataFrame, census: JointEBM
     _draw_masses(left, penguins, birds)
 
     lengths = np.arange(34.0, 56.0, 0.5)
-    probs = _answering(penguins).predict_proba(pd.DataFrame({"bill_length_mm": lengths}), "species")
+    probs = penguins.predict_proba(pd.DataFrame({"bill_length_mm": lengths}), "species")
     groups = 2 * (birds.bill_length_mm // 2) + 1
     for number, (level, colour) in enumerate(zip(penguins.classes("species"), COLOURS, strict=True)):
         middle.plot(lengths[2::4], probs[:, number].reshape(-1, 4).mean(axis=1), color=colour, label=level)
@@ -81,7 +80,7 @@ def conditional_figure(penguins: JointEBM, birds: pd.DataFrame, census: JointEBM
     ages = np.arange(18, 75)
     for education, colour in zip(("HS-grad", "Bachelors", "Masters"), COLOURS, strict=True):
         asked = pd.DataFrame({"age": ages, "education": education})
-        rich = _answering(census).predict_proba(asked, "income")[:, list(census.classes("income")).index(">50K")]
+        rich = census.predict_proba(asked, "income")[:, list(census.classes("income")).index(">50K")]
         right.plot(ages[1::3], rich.reshape(-1, 3).mean(axis=1), color=colour, label=education)
         rows = people[people.education == education]
         _draw_shares(right, rows.income == ">50K", 3 * ((rows.age - 18) // 3) + 19, at_least=40, colour=colour)
@@ -96,7 +95,7 @@ def _draw_masses(ax: object, penguins: JointEBM, birds: pd.DataFrame) -> None:
     edges = np.arange(2600, 6500, 150)
     for row, species in enumerate(sorted(set(birds.species))):
         for place, sex in enumerate(("female", "male")):
-            drawn = penguins.sample(2000, given={"species": species, "sex": sex}).body_mass_g
+            drawn = penguins.sample(1000, given={"species": species, "sex": sex}).body_mass_g
             seen = birds[(birds.species == species) & (birds.sex == sex)].body_mass_g.dropna()
             foot = 2 * row + place
             heights = [4 * np.histogram(each, edges)[0] / len(each) for each in (seen, drawn)]
@@ -113,10 +112,6 @@ def _draw_shares(ax: object, is_so: pd.Series, groups: pd.Series, *, at_least: i
     found = is_so.groupby(groups).agg(["mean", "size"])
     found = found[found["size"] >= at_least]
     ax.scatter(found.index, found["mean"], s=10, color=colour, alpha=0.6, linewidths=0)
-
-
-def _answering(model: JointEBM) -> JointEBM:
-    return model.set_params(num_draws=NUM_DRAWS)
 
 
 def _spread(column: pd.Series, reference: pd.Series, seed: int) -> np.ndarray:
