@@ -42,7 +42,7 @@ def bars(out: Path) -> str:
         return float(scores[0].mean() / scores[1].mean() - 1)
 
     def kept(share: int) -> float:
-        return holes.value(f"holes: {share}% missing", OURS, "c2st") / holes.value("holes: 0% missing", OURS, "c2st")
+        return holes.value(f"holes: {share}% missing", OURS, "c2st") / adult.value("generation", OURS, "c2st")
 
     def covered() -> str:
         found = coverage.values("coverage", OURS, "randomised")

@@ -1,6 +1,6 @@
 """Trained with 20% and 50% of all entries missing: the share of its complete-data C2ST that a generator keeps.
 
-    python benchmarks/tables/holes.py --data DIR [--report]      (after adult.py, whose models of the whole rows it takes)
+    python benchmarks/tables/holes.py --data DIR [--report]      (adult.py measures the complete rows)
 
 Adult's training rows, entries hidden at random; judged against 10,000 complete test rows as in adult.py.
 """
@@ -30,11 +30,10 @@ def of_mixture(model: JointEBM, train: pd.DataFrame) -> pd.DataFrame:
 def measure(arguments: Namespace, parts: Parts) -> None:
     train, test = adult(arguments.data)
     real = test.sample(NUM_SAMPLES, random_state=0)
-    for percent in (0, 50, 20):
-        holed = with_holes(train, percent / 100, seed=9) if percent else train
-        folder = arguments.out / (f"adult-model-{percent}-missing" if percent else "adult-model")
-        if percent:
-            run_fit(parts, f"fit: {percent}% missing", holed, folder)
+    for percent in (50, 20):
+        holed = with_holes(train, percent / 100, seed=9)
+        folder = arguments.out / f"adult-model-{percent}-missing"
+        run_fit(parts, f"fit: {percent}% missing", holed, folder)
         methods: dict[str, Callable[[JointEBM], pd.DataFrame]] = {
             "JointEBM": lambda model: model.sample(NUM_SAMPLES, seed=1),
             "mixture": lambda model, holed=holed: of_mixture(model, holed),
