@@ -92,7 +92,12 @@ def test_parts_are_done_once_and_share_their_seconds(tmp_path: object, monkeypat
 
     parts.run_together(["c: 1", "c: 2"], "ours", work)
     parts.run_together(["c: 1", "c: 2"], "ours", work)
+    parts.run_together(["c: 1", "c: 2"], "c of theirs", lambda: {"c: 1": {"score": 0.5}, "c: 2": {"score": 0.25}})
     parts.run("left out", "ours", lambda: {"score": 1.0})
     assert len(asked) == 1
-    assert parts.table().part.tolist() == ["c: 1", "c: 2"]
-    assert parts.report().splitlines()[4:7] == ["| 1 | 0.250 |", "| 2 | 0.750 |", "| mean | 0.500 |"]
+    assert parts.table().part.tolist() == ["c: 1", "c: 2"] * 2
+    assert parts.report().splitlines()[4:7] == [
+        "| 1 | 0.250 | 0.500 |",
+        "| 2 | 0.750 | 0.250 |",
+        "| mean | 0.500 | 0.375 |",
+    ]

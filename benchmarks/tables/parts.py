@@ -64,8 +64,8 @@ class Parts:
     def report(self) -> str:
         """A Markdown table for each group of parts: those whose names start alike, up to a colon.
 
-        A line per part and method and a column per metric; if all parts of a group have one metric, a line per part and a
-        column per method, with the mean of that metric.
+        A line per part and method and a column per metric; if several methods have one metric in all parts, a line per part
+        and a column per method, with the mean of that metric.
         """
         done = self.table()
         groups = done.part.str.split(": ").str[0]
@@ -83,7 +83,7 @@ def cpu_seconds() -> float:
 def _of_group(rows: pd.DataFrame) -> pd.DataFrame:
     """One group of parts as it is shown."""
     rows = rows.assign(part=rows.part.str.split(": ").str[1:].str.join(": "))
-    if rows.metric.nunique() == 1 and rows.part.nunique() > 1:
+    if rows.metric.nunique() == 1 and rows.part.nunique() > 1 and rows.method.nunique() > 1:
         wide = rows.pivot_table(index="part", columns="method", values="value", sort=False)
         wide.loc["mean"] = wide.mean(skipna=False)
         return pd.concat([wide, rows.groupby("method", sort=False)[SECONDS].sum().T])
