@@ -109,6 +109,10 @@ def test_coverage_and_then_queries_of_the_same_models(tables: Path, monkeypatch:
     answered = lines[lines.metric.isin(["crps", "coverage"])]
     assert answered.value.notna().all()
     assert (lines[lines.metric == "crps"].value > 0).all()
+    of_categories = lines[lines.metric.isin(["brier", "log_score", "energy"])]
+    assert (
+        of_categories.value.isna() == (of_categories.method == "IterativeImputer")
+    ).all()  # who answers numbers only
 
 
 def test_nltcs(tables: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:

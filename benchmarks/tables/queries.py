@@ -53,6 +53,12 @@ def judged(train: pd.DataFrame, test: pd.DataFrame, holes: pd.DataFrame, draws: 
             continue
         shares = train[name].value_counts(normalize=True)
         levels = shares.index.to_numpy()
+        if pd.isna(drawn[:, hidden]).any():
+            briers.append([np.nan])
+            logs.append([np.nan])
+            drawns.append(np.full((*drawn.shape, 1), np.nan))
+            truths.append(np.zeros((len(test), 1)))
+            continue
         is_true = (test[name].to_numpy()[:, None] == levels)[hidden]  # (n, K)
         is_drawn = drawn[..., None] == levels  # (D, N, K)
         probs = (is_drawn[:, hidden].sum(axis=0) + shares.to_numpy()) / (len(draws) + 1)
@@ -89,7 +95,7 @@ def iterative(train: pd.DataFrame, holes: pd.DataFrame) -> Draws:
         for draw in range(NUM_DRAWS):
             imputer.random_state_ = np.random.RandomState(draw)
             filled = pd.DataFrame(imputer.transform(tables[1]), columns=list(train))
-            draws.append(filled.assign(**dict.fromkeys(texts, "")))
+            draws.append(filled.assign(**dict.fromkeys(texts)))
     return draws
 
 
