@@ -1,14 +1,15 @@
 """Adult: log score of one hidden column, two-sample test of samples, rows whose entries do not belong together, fit time.
 
-    python benchmarks/tables/adult.py --data DIR [--anchors ANCHORS/bin/python] [--only "log score"]
+    python benchmarks/tables/adult.py --data DIR [--anchors ANCHORS/bin/python] [--only "log score"] [--report]
 
-"log score COLUMN": mean log p(code | all other columns) over the 15,060 complete test rows, nats; everybody is asked about
+"log score: COLUMN": mean log p(code | all other columns) over the 15,060 complete test rows, nats; everybody is asked about
 the codes of our codec, and specialists are fitted for that one column. "generation": 10,000 complete test rows against as
 many samples. "anomalies": 4,000 test rows against the same rows with 7 of 15 columns, chosen anew for each row, taken from
-others, each column on its own.
+others, each column on its own. Ends with the bars of all table benchmarks, as far as they are measured.
 """
 
-from collections.abc import Callable
+from argparse import Namespace
+from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 
@@ -16,15 +17,16 @@ import numpy as np
 import pandas as pd
 import torch
 from anchors_run import log_scores_of, samples_of
-from judges import auroc, c2st, pair_trends
+from bars import bars
+from command_line import run_benchmark
+from detectors import Scorer, isolation_forest, neighbours
+from gaussian_copula import sample_copula
+from judges import auroc, judge_samples
 from mixture_of_products import MixtureOfProducts
-from ours import codes_of, fit_and_keep, frame_of_codes
+from ours import codes_of, frame_of_codes, run_fit
 from parts import Parts
-from sklearn.ensemble import IsolationForest
-from sklearn.neighbors import NearestNeighbors
-from sklearn.preprocessing import OneHotEncoder, StandardScaler
 from specialists import boosted_trees
-from tables_data import adult, arguments_of, numbers
+from tables_data import adult
 
 from jointebm.estimators import JointEBM, JointEBMOutlierDetector
 
@@ -37,11 +39,11 @@ class Adult:
 
     def __init__(self, data: Path, out: Path) -> None:
         self.train, self.test = adult(data)
-        self.out = out
+        self.model_folder, self.mixture_file = out / "adult-model", out / "adult-mixture.npz"
 
     @cached_property
     def ours(self) -> JointEBM:
-        return JointEBM.load(self.out / "adult-model")
+        return JointEBM.load(self.model_folder)
 
     @cached_property
     def codes(self) -> tuple[np.ndarray, np.ndarray]:
@@ -50,11 +52,11 @@ class Adult:
 
     @cached_property
     def mixture(self) -> MixtureOfProducts:
-        return MixtureOfProducts.load(self.out / "adult-mixture.npz")
+        return MixtureOfProducts.load(self.mixture_file)
 
     def fit_mixture(self) -> dict[str, float]:
         mixture = MixtureOfProducts.fit_best(self.codes[0], self.ours.codec_.num_codes, SIZES)
-        mixture.save(self.out / "adult-mixture.npz")
+        mixture.save(self.mixture_file)
         return {"components": len(mixture.log_weights)}
 
     @cached_property
@@ -71,121 +73,92 @@ def log_scores(bench: Adult, parts: Parts, anchors: Path | None, threads: int) -
     """One part per column and method."""
     codec = bench.ours.codec_
     ordered = np.array(codec.is_ordered)
+    truth = bench.codes[1]
 
     def ours(j: int) -> np.ndarray:
-        codes = torch.from_numpy(bench.codes[1])
-        return bench.ours.model_.conditional(codes, j).numpy()[np.arange(len(codes)), codes[:, j]]
+        return bench.ours.model_.conditional(torch.from_numpy(truth), j).numpy()[np.arange(len(truth)), truth[:, j]]
 
     def mixture(j: int) -> np.ndarray:
-        return bench.mixture.conditional(bench.codes[1], j)[np.arange(len(bench.codes[1])), bench.codes[1][:, j]]
+        return bench.mixture.conditional(truth, j)[np.arange(len(truth)), truth[:, j]]
 
     methods: dict[str, Callable[[int], np.ndarray]] = {
         "JointEBM": ours,
         "mixture": mixture,
         "specialist, scikit-learn": lambda j: boosted_trees(*bench.codes, ordered, j),
     }
+    files = {"train": bench.codes[0], "test": truth, "ordered": ordered}
     if anchors is not None:
-        files = {"train": bench.codes[0], "test": bench.codes[1], "ordered": ordered}
         methods["specialist, LightGBM"] = lambda j: log_scores_of(
             anchors, "lightgbm", files | {"column": np.array(j)}, threads=threads
         )
     for method, score in methods.items():
         for j in np.argsort(codec.num_codes, kind="stable").tolist():  # quick ones first
             name = codec.names[j]
-            parts.run(f"log score {name}", method, lambda j=j, score=score: {"log_score": score(j).mean()})
+            parts.run(f"log score: {name}", method, lambda j=j, score=score: {"log_score": score(j).mean()})
     if anchors is not None:
 
-        def nrgboost() -> dict[str, float]:
+        def nrgboost() -> Mapping[str, Mapping[str, float]]:
             scores = log_scores_of(anchors, "nrgboost_codes", files, threads=threads).mean(axis=0)
-            return dict(zip(map(str, codec.names), scores, strict=True)) | {"mean": scores.mean()}
+            return {f"log score: {name}": {"log_score": each} for name, each in zip(codec.names, scores, strict=True)}
 
-        parts.run("all log scores", "nrgboost", nrgboost)
+        parts.run_together([f"log score: {name}" for name in codec.names], "nrgboost", nrgboost)
 
 
 def generation(bench: Adult, parts: Parts, anchors: Path | None, threads: int) -> None:
     """One part per generator."""
     real = bench.test.sample(NUM_SAMPLES, random_state=0)
-
-    def judged(samples: pd.DataFrame) -> dict[str, float]:
-        return {"c2st": c2st(real, samples), "pair_trends": pair_trends(real, samples)}
-
     rows = bench.train.dropna()
     marginals = {name: rows[name].sample(NUM_SAMPLES, random_state=j).to_numpy() for j, name in enumerate(rows)}
     generators: dict[str, Callable[[], pd.DataFrame]] = {
-        "real rows": lambda: rows.sample(NUM_SAMPLES, random_state=0),
+        "real training rows": lambda: rows.sample(NUM_SAMPLES, random_state=0),
         "independent columns": lambda: pd.DataFrame(marginals),
         "JointEBM": lambda: bench.ours.sample(NUM_SAMPLES, seed=1),
-        "JointEBM, 40 sweeps": lambda: frame_of_codes(
-            bench.ours, bench.ours.model_.sample(NUM_SAMPLES, num_sweeps=40, seed=1).numpy()
-        ),
         "mixture": lambda: frame_of_codes(bench.ours, bench.mixture.sample(NUM_SAMPLES)),
+        "Gaussian copula": lambda: sample_copula(bench.train, NUM_SAMPLES),
     }
     if anchors is not None:
         for name in ("nrgboost", "arf"):
             generators[name] = lambda name=name: samples_of(anchors, name, bench.train, NUM_SAMPLES, threads=threads)
     for method, draw in generators.items():
-        parts.run("generation", method, lambda draw=draw: judged(draw()))
+        parts.run("generation", method, lambda draw=draw: judge_samples(real, draw()))
 
 
 def anomalies(bench: Adult, parts: Parts) -> None:
     """One part per score."""
-    codes = lambda rows: torch.from_numpy(codes_of(bench.ours, rows))  # noqa: E731
-    detector = lambda: JointEBMOutlierDetector.of(bench.ours, bench.test.tail(200))  # noqa: E731
-    encode = ColumnsAsNumbers(bench.train.dropna())
-    scores: dict[str, Callable[[], Callable[[pd.DataFrame], np.ndarray]]] = {
-        "detector's default": lambda: detector().score_samples,
-        "score_samples": lambda: bench.ours.score_samples,
-        "f of codes": lambda: lambda rows: bench.ours.model_.log_density(codes(rows)).numpy(),
-        "conditional": lambda: lambda rows: bench.ours.model_.conditional_log_score(codes(rows)).numpy(),
-        "dependence": lambda: lambda rows: bench.ours.model_.dependence(codes(rows)).numpy(),
-        "mixture": lambda: lambda rows: bench.mixture.log_prob(codes(rows).numpy()),
-        "mixture, dependence": lambda: lambda rows: bench.mixture.dependence(codes(rows).numpy()),
-        "IsolationForest": lambda: encode.scored_by(
-            IsolationForest(n_estimators=200, random_state=0).fit(encode.train).score_samples
-        ),
-        "5-NN": lambda: encode.scored_by(NearestNeighbors(n_neighbors=5).fit(encode.train).kneighbors, sign=-1),
+
+    def default() -> Scorer:
+        return JointEBMOutlierDetector.of(bench.ours, bench.test.tail(200)).score_samples
+
+    scores: dict[str, Callable[[], Scorer]] = {
+        "JointEBMOutlierDetector": default,
+        "JointEBM.conditional_surprise": lambda: bench.ours.conditional_surprise,
+        "JointEBM.score_samples": lambda: bench.ours.score_samples,
+        "mixture, log p": lambda: lambda rows: bench.mixture.log_prob(codes_of(bench.ours, rows)),
+        "mixture, dependence": lambda: lambda rows: bench.mixture.dependence(codes_of(bench.ours, rows)),
+        "IsolationForest": lambda: isolation_forest(bench.train.dropna()),
+        "5-NN": lambda: neighbours(bench.train.dropna()),
     }
     for method, make in scores.items():
 
-        def measure(make: Callable = make) -> dict[str, float]:
+        def measure(make: Callable[[], Scorer] = make) -> dict[str, float]:
             score = make()
             return {"auroc": auroc(*(score(rows) for rows in bench.strange))}
 
         parts.run("anomalies", method, measure)
 
 
-class ColumnsAsNumbers:
-    """Standardised numbers and one-hot categories, for detectors that need them."""
-
-    def __init__(self, train: pd.DataFrame) -> None:
-        self.numbers, self.texts = numbers(train), [name for name in train if name not in numbers(train)]
-        self.scaler = StandardScaler().fit(train[self.numbers])
-        self.one_hot = OneHotEncoder(handle_unknown="ignore", sparse_output=False).fit(train[self.texts])
-        self.train = self(train)
-
-    def __call__(self, rows: pd.DataFrame) -> np.ndarray:
-        return np.hstack([self.scaler.transform(rows[self.numbers]), self.one_hot.transform(rows[self.texts])])
-
-    def scored_by(self, score: Callable, *, sign: int = 1) -> Callable[[pd.DataFrame], np.ndarray]:
-        """Scores of rows; distances to neighbours are averaged."""
-
-        def of_rows(rows: pd.DataFrame) -> np.ndarray:
-            found = score(self(rows))
-            return sign * (found[0].mean(axis=1) if isinstance(found, tuple) else found)
-
-        return of_rows
-
-
-def main() -> None:
-    arguments = arguments_of(__doc__).parse_args()
-    torch.set_num_threads(arguments.threads)
-    bench, parts = Adult(arguments.data, arguments.out), Parts(arguments.out / "adult.csv", arguments.only)
-    parts.run("fit", "JointEBM", lambda: fit_and_keep(bench.train, arguments.out / "adult-model"))
+def measure(arguments: Namespace, parts: Parts) -> None:
+    bench = Adult(arguments.data, arguments.out)
+    run_fit(parts, "fit", bench.train, bench.model_folder)
     parts.run("fit", "mixture", bench.fit_mixture)
     anomalies(bench, parts)
     generation(bench, parts, arguments.anchors, arguments.threads)
     log_scores(bench, parts, arguments.anchors, arguments.threads)
-    parts.print_table(beside="log score ")
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    arguments = run_benchmark(__doc__, "adult", measure, argv)
+    print(f"\n**bars**\n\n{bars(arguments.out)}")
 
 
 if __name__ == "__main__":

@@ -28,6 +28,11 @@ def c2st(real: pd.DataFrame, samples: pd.DataFrame, *, seed: int = 0) -> float:
     return float(min(1.0, 2 * (1 - np.mean(areas))))
 
 
+def judge_samples(real: pd.DataFrame, samples: pd.DataFrame) -> dict[str, float]:
+    """Both judges of a generator."""
+    return {"c2st": c2st(real, samples), "pair_trends": pair_trends(real, samples)}
+
+
 def auroc(normal: np.ndarray, strange: np.ndarray) -> float:
     """Share of pairs in which the normal row has the higher score; ties count half."""
     return float(roc_auc_score(np.r_[np.ones(len(normal)), np.zeros(len(strange))], np.r_[normal, strange]))

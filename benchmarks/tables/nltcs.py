@@ -1,21 +1,24 @@
 """NLTCS: exact test log-likelihood of 16 binary variables, by enumeration of all 65,536 states.
 
-    python benchmarks/tables/nltcs.py --data DIR
+    python benchmarks/tables/nltcs.py --data DIR [--report]
 
 Fitted on the training rows alone; those of validation choose the size of the mixture, and nothing of ours. Nats per row.
 """
 
+from argparse import Namespace
+from collections.abc import Sequence
 from itertools import combinations, product
 
 import numpy as np
 import pandas as pd
 import torch
+from command_line import run_benchmark
 from mixture_of_products import MixtureOfProducts
 from ours import codes_of
 from parts import Parts
 from scipy.sparse import csr_array
 from scipy.sparse.csgraph import breadth_first_order, minimum_spanning_tree
-from tables_data import arguments_of, read_table
+from tables_data import read_table
 
 from jointebm.estimators import JointEBM
 
@@ -66,18 +69,18 @@ def _number(rows: np.ndarray) -> np.ndarray:
     return rows @ (1 << np.arange(15, -1, -1))
 
 
-def main() -> None:
-    arguments = arguments_of(__doc__).parse_args()
-    torch.set_num_threads(arguments.threads)
+def measure(arguments: Namespace, parts: Parts) -> None:
     rows = {part: read_table(arguments.data, f"nltcs_{part}").to_numpy() for part in ("train", "valid", "test")}
     train = rows["train"]
-    parts = Parts(arguments.out / "nltcs.csv", arguments.only)
     parts.run("log-likelihood", "independent", lambda: mixture(train, rows, (1,)))
     parts.run("log-likelihood", "Chow-Liu", lambda: chow_liu(train, rows))
     parts.run("log-likelihood", "mixture", lambda: mixture(train, rows, (32, 100)))
     parts.run("log-likelihood", "JointEBM", lambda: ours(train, rows))
     parts.run("log-likelihood", "JointEBM, base of a mixture", lambda: ours(train, rows, base="mixture"))
-    parts.print_table()
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    run_benchmark(__doc__, "nltcs", measure, argv)
 
 
 if __name__ == "__main__":

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+from parts import Parts
 
 from jointebm.estimators import JointEBM
 from jointebm.tables.codec import Unseen
@@ -11,12 +12,17 @@ from jointebm.tables.frames import read_frame
 from jointebm.tables.restore import write_frame
 
 
-def fit_and_keep(train: pd.DataFrame, folder: Path) -> dict[str, float]:
-    """Fits with all defaults; the looks at held-out rows go along, and the last one's log score is reported."""
-    scores: list[float] = []
-    model = JointEBM().fit(train, on_progress=lambda progress: scores.append(progress.log_score))
-    model.save(folder)
-    return {"looks": len(scores), "held_out_log_score": max(scores, default=float("nan"))}
+def run_fit(parts: Parts, part: str, train: pd.DataFrame, folder: Path, *, unseen: Unseen = "error") -> None:
+    """Fits with all defaults and keeps the model, unless it is kept already; reports the log score of held-out rows."""
+
+    def fit() -> dict[str, float]:
+        scores: list[float] = []
+        model = JointEBM(unseen=unseen).fit(train, on_progress=lambda progress: scores.append(progress.log_score))
+        model.save(folder)
+        return {"held_out_log_score": max(scores, default=float("nan"))}
+
+    if not folder.exists():
+        parts.run(part, "JointEBM", fit)
 
 
 def frame_of_codes(model: JointEBM, codes: np.ndarray, *, seed: int = 0) -> pd.DataFrame:

@@ -5,91 +5,119 @@
 writes tables-pairs.png, tables-adult-pairs.png and tables-conditional.png into docs/figures.
 """
 
+from collections.abc import Mapping, Sequence
 from importlib.resources import files
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
-import torch
-from ours import codes_of
-from tables_data import adult, arguments_of
+from command_line import arguments_of
+from tables_data import adult
 
 from jointebm.estimators import JointEBM
-from jointebm.plots.style import DATA, MODEL, STYLE, Figure, rc_context, save_figure
+from jointebm.plots.style import MODEL, STYLE, Figure, rc_context, save_figure
 
 FIGURES = Path(__file__).parents[2] / "docs" / "figures"
-COLOURS = (MODEL, "#c64600", "#2e8b57", "#8e44ad")
-Labels = dict[str, str]
+COLOURS = (MODEL, "#c64600", "#2e8b57")
+Labels = Mapping[str, str]
 
 
-def pair_figure(data: pd.DataFrame, samples: pd.DataFrame, labels: Labels, by: str | None, title: str) -> Figure:
-    """Data below the diagonal, samples above it, both on it; colours are the categories of one column."""
-    names = list(labels)
-    figure = Figure(figsize=(1.55 * len(names) + 0.3, 1.55 * len(names) + 0.5), layout="compressed")
-    axes = figure.subplots(len(names), len(names))
-    generator = np.random.default_rng(0)
-    for i, below in enumerate(names):
-        for j, across in enumerate(names):
-            ax, frame = axes[i, j], data if i > j else samples
-            if i == j:
-                edges = np.linspace(data[below].min(), data[below].max(), 25)
-                ax.hist(data[below].dropna(), edges, density=True, color=DATA, alpha=0.45)
-                ax.hist(samples[below], edges, density=True, histtype="step", color=MODEL)
-                ax.set_yticks([])
-            else:
-                rows = frame[[across, below]].dropna()
-                jitter = [generator.uniform(-0.4, 0.4, len(rows)) * _step(data[name]) for name in (across, below)]
-                colours = DATA if i > j else MODEL
-                if by is not None:
-                    codes = frame.loc[rows.index, by].map({each: k for k, each in enumerate(sorted(set(data[by])))})
-                    colours = [COLOURS[code] for code in codes]
-                ax.scatter(rows[across] + jitter[0], rows[below] + jitter[1], s=3, c=colours, alpha=0.5, linewidths=0)
-                ax.locator_params(nbins=4, integer=True, axis="y")
-                ax.set(xlim=_limits(data[across]), ylim=_limits(data[below]))
-            ax.locator_params(nbins=4, integer=True, axis="x")
-            ax.set_xlabel(labels[across] if i == len(names) - 1 else "")
-            ax.set_ylabel(labels[below] if j == 0 else "")
-            ax.tick_params(labelbottom=i == len(names) - 1, labelleft=j == 0 and i != j)
-    figure.suptitle(title)
+def pair_figure(data: pd.DataFrame, samples: pd.DataFrame, labels: Labels, by: str, titles: tuple[str, str]) -> Figure:
+    """All pairs of some columns, data on the left and samples on the right; colours are the categories of `by`."""
+    size = len(labels)
+    figure = Figure(figsize=(2.4 * size + 0.8, 1.2 * size + 0.5), layout="constrained")
+    halves = figure.subfigures(1, 2, wspace=0.04)
+    for half, frame, title in zip(halves, (data, samples), titles, strict=True):
+        half.suptitle(title)
+        axes = half.subplots(size, size, squeeze=False)
+        for i, below in enumerate(labels):
+            for j, across in enumerate(labels):
+                ax = axes[i, j]
+                if j > i:
+                    ax.set_axis_off()
+                    continue
+                for colour, level in zip(COLOURS, sorted(set(data[by])), strict=False):
+                    rows = frame.loc[frame[by] == level, [across, below]].dropna()
+                    if i == j:
+                        edges = np.linspace(*_limits(data[across]), 28)
+                        ax.hist(rows.iloc[:, 0], edges, histtype="stepfilled", color=colour, alpha=0.5, label=level)
+                    else:
+                        x, y = (_spread(rows[name], data[name], seed) for seed, name in enumerate((across, below)))
+                        ax.scatter(x, y, s=4, color=colour, alpha=0.5, linewidths=0)
+                        ax.set_ylim(_limits(data[below]))
+                ax.set_xlim(_limits(data[across]))
+                ax.locator_params(nbins=3)
+                ax.tick_params(labelbottom=i == size - 1, labelleft=j == 0 and i > 0, left=i != j, labelsize=7)
+                ax.set_xlabel(labels[across] if i == size - 1 else "", fontsize=8)
+                ax.set_ylabel(labels[below] if j == 0 and i > 0 else "", fontsize=8)
+                if i == j:
+                    ax.set_yticks([])
+        half.align_ylabels(axes[1:, 0])
+        half.legend(
+            *axes[0, 0].get_legend_handles_labels(), loc="upper right", frameon=False, bbox_to_anchor=(0.95, 0.85)
+        )
     return figure
 
 
-def conditional_figure(penguins: JointEBM, data: pd.DataFrame, census: JointEBM, train: pd.DataFrame) -> Figure:
-    """Left: body mass of penguins given species and sex. Right: p(income > 50K) given age and education."""
-    figure = Figure(figsize=(7.2, 2.9), layout="compressed")
-    left, right = figure.subplots(1, 2)
-    edges = np.arange(2600, 6500, 150)
-    kinds = [("Adelie", "female"), ("Adelie", "male"), ("Gentoo", "female"), ("Gentoo", "male")]
-    for colour, (species, sex) in zip(COLOURS, kinds, strict=True):
-        rows = data.query("species == @species and sex == @sex").body_mass_g.dropna()
-        drawn = penguins.sample(2000, given={"species": species, "sex": sex}).body_mass_g
-        left.hist(rows, edges, density=True, color=colour, alpha=0.25)
-        left.hist(drawn, edges, density=True, histtype="step", color=colour, label=f"{species}, {sex}")
-    left.set(xlabel="body mass, g", yticks=[], title="body mass given species and sex")
-    left.legend(frameon=False, fontsize=6, ncols=2, loc="upper left")
-    left.set_ylim(top=1.25 * left.get_ylim()[1])
-    ages = np.arange(18, 76, 3)
-    for colour, education in zip(COLOURS, ("HS-grad", "Bachelors", "Masters"), strict=False):
+def conditional_figure(penguins: JointEBM, birds: pd.DataFrame, census: JointEBM, people: pd.DataFrame) -> Figure:
+    """Body mass of penguins given species and sex; species given bill length; income given age and education.
+
+    Probabilities are means over groups of 2 mm and of 3 years, as the shares in the data are.
+    """
+    figure = Figure(figsize=(11.4, 3.6), layout="constrained")
+    left, middle, right = figure.subplots(1, 3)
+    _draw_masses(left, penguins, birds)
+
+    lengths = np.arange(34.0, 56.0, 0.5)
+    probs = penguins.predict_proba(pd.DataFrame({"bill_length_mm": lengths}), "species")
+    groups = 2 * (birds.bill_length_mm // 2) + 1
+    for number, (level, colour) in enumerate(zip(penguins.classes("species"), COLOURS, strict=True)):
+        middle.plot(lengths[2::4], probs[:, number].reshape(-1, 4).mean(axis=1), color=colour, label=level)
+        _draw_shares(middle, birds.species == level, groups, at_least=8, colour=colour)
+    middle.set(xlabel="bill length, mm", title="p(species | bill length)", ylim=(-0.03, 1.25), yticks=[0, 0.5, 1])
+    middle.legend(frameon=False, fontsize=7, ncols=3, loc="upper center")
+
+    ages = np.arange(18, 75)
+    for education, colour in zip(("HS-grad", "Bachelors", "Masters"), COLOURS, strict=True):
         asked = pd.DataFrame({"age": ages, "education": education})
-        codes, place = torch.from_numpy(codes_of(census, asked)), census.codec_.index("income")
-        rich = census.model_.predictive(codes, place, num_draws=300, seed=0).exp()[
-            :, 1
-        ]  # more draws than a default answer
-        right.plot(ages, rich, color=colour, label=education)
-        rows = train[train.education == education]
-        groups = (rows.income == ">50K").groupby((rows.age - 17) // 3 * 3 + 18).agg(["mean", "size"])
-        groups = groups[(groups["size"] >= 30) & (groups.index <= ages[-1])]
-        right.scatter(groups.index, groups["mean"], s=6, color=colour, alpha=0.6, linewidths=0)
-    right.set(xlabel="age, years", ylabel="p(income > 50K)", title="income given age and education", ylim=(0, 1))
-    right.legend(frameon=False, fontsize=6, loc="upper left")
-    figure.suptitle("Filled bars and points: data; lines: the model, with all other columns summed out")
+        rich = census.predict_proba(asked, "income")[:, list(census.classes("income")).index(">50K")]
+        right.plot(ages[1::3], rich.reshape(-1, 3).mean(axis=1), color=colour, label=education)
+        rows = people[people.education == education]
+        _draw_shares(right, rows.income == ">50K", 3 * ((rows.age - 18) // 3) + 19, at_least=40, colour=colour)
+    right.set(xlabel="age, years", title="p(income > 50K | age, education)", ylim=(-0.03, 1.25), yticks=[0, 0.5, 1])
+    right.legend(frameon=False, fontsize=7, ncols=3, loc="upper center")
+    figure.suptitle("Given some columns, the others summed out: data (filled, points) and the model (lines)")
     return figure
 
 
-def _step(column: pd.Series) -> float:
-    """Distance of neighbouring values: points of a grid are spread over it."""
-    values = np.unique(column.dropna())
-    return float(np.diff(values).min())
+def _draw_masses(ax: object, penguins: JointEBM, birds: pd.DataFrame) -> None:
+    """A ridge per species and sex."""
+    edges = np.arange(2600, 6500, 150)
+    for row, species in enumerate(sorted(set(birds.species))):
+        for place, sex in enumerate(("female", "male")):
+            drawn = penguins.sample(1000, given={"species": species, "sex": sex}).body_mass_g
+            seen = birds[(birds.species == species) & (birds.sex == sex)].body_mass_g.dropna()
+            foot = 2 * row + place
+            heights = [4 * np.histogram(each, edges)[0] / len(each) for each in (seen, drawn)]
+            ax.stairs(foot + heights[0], edges, baseline=foot, fill=True, color=COLOURS[row], alpha=0.35)
+            ax.stairs(foot + heights[1], edges, baseline=foot, color=COLOURS[row])
+    labels = [f"{species}, {sex}" for species in sorted(set(birds.species)) for sex in ("female", "male")]
+    ax.set_yticks(np.arange(len(labels)) + 0.3, labels)
+    ax.tick_params(left=False)
+    ax.set(xlabel="body mass, g", title="p(body mass | species, sex)", xlim=(edges[0], edges[-1]))
+
+
+def _draw_shares(ax: object, is_so: pd.Series, groups: pd.Series, *, at_least: int, colour: str) -> None:
+    """The share of rows in each group with enough of them."""
+    found = is_so.groupby(groups).agg(["mean", "size"])
+    found = found[found["size"] >= at_least]
+    ax.scatter(found.index, found["mean"], s=10, color=colour, alpha=0.6, linewidths=0)
+
+
+def _spread(column: pd.Series, reference: pd.Series, seed: int) -> np.ndarray:
+    """Points of a grid, spread over it, so that equal ones do not hide one another."""
+    step = np.diff(np.unique(reference.dropna())).min()
+    return column.to_numpy() + np.random.default_rng(seed).uniform(-0.4, 0.4, len(column)) * step
 
 
 def _limits(column: pd.Series) -> tuple[float, float]:
@@ -97,26 +125,23 @@ def _limits(column: pd.Series) -> tuple[float, float]:
     return column.min() - margin, column.max() + margin
 
 
-def main() -> None:
-    arguments = arguments_of(__doc__).parse_args()
-    torch.set_num_threads(arguments.threads)
-    data = pd.read_csv(files("jointebm.data") / "penguins.csv.gz", compression="gzip")
-    penguins = JointEBM().fit(data)
-    train, _ = adult(arguments.data)
+def main(argv: Sequence[str] | None = None) -> None:
+    arguments = arguments_of(__doc__, argv)
+    birds = pd.read_csv(files("jointebm.data") / "penguins.csv.gz", compression="gzip")
+    penguins = JointEBM().fit(birds)
+    people, _ = adult(arguments.data)
     census = JointEBM.load(arguments.out / "adult-model")
     lengths = {"bill_length_mm": "bill length, mm", "bill_depth_mm": "bill depth, mm"}
     lengths |= {"flipper_length_mm": "flipper, mm", "body_mass_g": "body mass, g"}
-    numbers = {"age": "age", "education_num": "education, years", "hours_per_week": "hours per week"}
-    some = train.sample(1000, random_state=0)
+    numbers = {"age": "age, years", "education_num": "education, years", "hours_per_week": "hours per week"}
+    some = people.sample(1500, random_state=0)
+    titles = f"{len(birds)} penguins: data", f"{len(birds)} samples of the model"
+    census_titles = f"Adult: {len(some)} rows of data", f"{len(some)} samples of the model"
     with rc_context(STYLE):
         figures = {
-            "tables-pairs": pair_figure(
-                data, penguins.sample(len(data), seed=1), lengths, "species", "Penguins: data below, samples above"
-            ),
-            "tables-adult-pairs": pair_figure(
-                some, census.sample(1000, seed=1), numbers, "income", "Adult: data below, samples above; by income"
-            ),
-            "tables-conditional": conditional_figure(penguins, data, census, train),
+            "tables-pairs": pair_figure(birds, penguins.sample(len(birds), seed=1), lengths, "species", titles),
+            "tables-adult-pairs": pair_figure(some, census.sample(len(some), seed=1), numbers, "income", census_titles),
+            "tables-conditional": conditional_figure(penguins, birds, census, people),
         }
     for name, figure in figures.items():
         with (FIGURES / f"{name}.png").open("wb") as file:

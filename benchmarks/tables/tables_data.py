@@ -1,7 +1,5 @@
 """The tables of the benchmarks as frames: numbers as numbers, everything else as text, empty entries missing."""
 
-import argparse
-import os
 from pathlib import Path
 
 import numpy as np
@@ -27,6 +25,15 @@ def split(frame: pd.DataFrame, *, test_share: float, seed: int) -> tuple[pd.Data
     return parts[0].reset_index(drop=True), parts[1].reset_index(drop=True)
 
 
+def train_and_test(folder: Path, name: str, *, num_adult: tuple[int, int]) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Adult's own split, some rows of each part; of other tables 30% of the rows are test rows."""
+    if name != "adult":
+        return split(read_table(folder, name), test_share=0.3, seed=0)
+    parts = zip(adult(folder), num_adult, strict=True)
+    train, test = (frame.sample(size, random_state=0).reset_index(drop=True) for frame, size in parts)
+    return train, test
+
+
 def with_holes(frame: pd.DataFrame, share: float, *, seed: int) -> pd.DataFrame:
     """Hides a share of all entries at random; whole numbers become floats, as in any frame with holes."""
     hidden = np.random.default_rng(seed).random(frame.shape) < share
@@ -36,19 +43,3 @@ def with_holes(frame: pd.DataFrame, share: float, *, seed: int) -> pd.DataFrame:
 def numbers(frame: pd.DataFrame) -> list[str]:
     """Names of the columns of numbers."""
     return [name for name in frame if pd.api.types.is_numeric_dtype(frame[name])]
-
-
-def arguments_of(doc: str) -> argparse.ArgumentParser:
-    """The options that all benchmarks share."""
-    parser = argparse.ArgumentParser(description=doc.split("\n")[0])
-    data = Path(os.environ.get("JOINTEBM_DATA", "../shared/data")) / "tables"
-    parser.add_argument("--data", type=Path, default=data, help="folder with the .csv.gz tables")
-    parser.add_argument(
-        "--out", type=Path, default=Path("runs/tables"), help="where finished parts and models are kept"
-    )
-    parser.add_argument(
-        "--anchors", type=Path, default=None, help="python of the anchors' environment; without, none run"
-    )
-    parser.add_argument("--only", default=None, help="parts whose name contains this text")
-    parser.add_argument("--threads", type=int, default=1)
-    return parser
