@@ -22,10 +22,11 @@ from jointebm.plots import STYLE, Figure, rc_context, save_figure
 from jointebm.runs import initial_model, recipe_of
 
 COLUMNS = ("iteration", "seconds", "evaluations_of_f", "evaluations_of_encoder", "accuracy")
+COUNTED = 20  # iterations
 
 
 def rows_per_iteration(trainer: Trainer) -> tuple[int, int]:
-    """Rows of the head (every f) and of the encoder in one iteration, counted in the network itself."""
+    """Rows of the head (every f) and of the encoder in an iteration, counted in the network: a mean, as y may rest."""
     counts = {"f": 0, "encoder": 0}
     hooks = [
         trainer.log_density.net[-1].register_forward_hook(lambda *a: counts.__setitem__("f", counts["f"] + len(a[2])))
@@ -36,10 +37,11 @@ def rows_per_iteration(trainer: Trainer) -> tuple[int, int]:
                 lambda *a: counts.__setitem__("encoder", counts["encoder"] + len(a[2]))
             )
         )
-    trainer.step()
+    for _ in range(COUNTED):
+        trainer.step()
     for hook in hooks:
         hook.remove()
-    return counts["f"], counts["encoder"]
+    return counts["f"] // COUNTED, counts["encoder"] // COUNTED
 
 
 def draw(lines: list[tuple[float, ...]], title: str, path: Path) -> None:
@@ -65,6 +67,9 @@ def main() -> int:
     parser.add_argument("--threads", type=int, default=1)
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
+    for path in (arguments.out.with_suffix(".csv"), arguments.out.with_suffix(".png")):
+        if path.exists():
+            parser.error(f"{path} exists; choose another --out or remove it")
     recipe = recipe_of(arguments.run)
     dataset = open_dataset(recipe.data, arguments.data)
     values = {name: value[: arguments.rows] for name, value in dataset.test().items()}

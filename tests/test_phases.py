@@ -32,7 +32,7 @@ from jointebm.kernels import (
     evaluate,
 )
 from jointebm.objectives import Phases, conditional_likelihood, maximum_likelihood, summed_maximum_likelihood
-from jointebm.phases import complete
+from jointebm.phases import Positive, both_phases, complete
 from jointebm.spaces import Mask, Position
 from test_objectives import IMAGES, LABELS, MIXED, PICTURES, Case, gradient, make, probs
 from test_resume import CONFIG, KERNELS, NUM, SPACE, Diverging, Sound, assert_same, stepwise, through_disk
@@ -545,6 +545,20 @@ def test_rows_with_labels_are_drawn_for_the_conditional_term_only_if_they_are_as
         Trainer(Sound(), SPACE, numbered, kernel=KERNELS["gibbs + mala"], config=config, seed=0)
     with pytest.raises(ValueError, match="draws rows for the term that conditional_weight weighs, but that is 0"):
         TrainConfig(**(CONFIG.model_dump() | {"labelled_batch_size": 3}))
+
+
+def test_the_share_of_the_chains_labels_comes_from_the_configuration() -> None:
+    generator = torch.Generator().manual_seed(0)
+    noise = Noise.uniform(SPACE)
+    data, chains = noise.draw(6, generator=generator), noise.draw(5, generator=generator)
+    network = Sound()
+
+    def loss(share: float) -> float:
+        config = CONFIG.model_copy(update={"objective": "summed", "sampled_share": share})
+        return float(both_phases(network, SPACE, config, Positive(data), chains, None).loss.detach())
+
+    assert abs(loss(1.0) - loss(0.0)) > 1e-3
+    assert loss(0.5) == pytest.approx((loss(0.0) + loss(1.0)) / 2, abs=1e-6)
 
 
 def test_a_share_of_the_chains_labels_needs_a_summed_phase() -> None:

@@ -261,7 +261,7 @@ def test_unconditional_images_carry_the_labels_that_the_model_predicts_for_them(
     figures = image_figures(stripes_model(), real_stripes(), generator(), num_columns=4, num_rows=2)
     data, samples = figures["unconditional"].axes
     assert titles(figures["unconditional"]) == ["data, true labels", "samples, predicted labels"]
-    assert [text.get_text() for text in data.texts] == ["0,0", "0,1", "0,0", "0,1", "0,0", "1,1", "1,0", "1,1"]
+    assert [text.get_text() for text in data.texts] == ["0,0", "0,0", "0,0", "1,0", "1,1", "2,1", "2,1", "3,0"]
     assert len(samples.texts) == 8
     places = [text.get_position() for text in data.texts]
     assert [(int(x), int(y)) for x, y in places] == [(column, row) for row in range(2) for column in range(4)]
@@ -347,7 +347,13 @@ def test_without_matplotlib_the_error_names_the_extra(monkeypatch: pytest.Monkey
 
 @pytest.mark.parametrize(
     ("bounds", "expected"),
-    [((-0.4, 1.4), (0.0, 1.0)), ((0.0, 1.0), (0.0, 1.0)), ((-3.0, 3.0), (-3.0, 3.0)), ((0.2, 1.1), (0.2, 1.1))],
+    [
+        ((-0.4, 1.4), (0.0, 1.0)),
+        ((0.0, 1.0), (0.0, 1.0)),
+        ((-0.53, 0.92), (0.0, 1.0)),
+        ((-3.0, 3.0), (-3.0, 3.0)),
+        ((0.2, 1.1), (0.2, 1.1)),
+    ],
 )
 def test_grey_levels_are_drawn_from_0_to_1_whatever_noise_their_data_have(
     bounds: tuple[float, float], expected: tuple[float, float]

@@ -667,3 +667,13 @@ def test_the_conditional_term_is_added_with_its_weight(objective: Literal["maxim
     term = torch.cat([p.grad.flatten() for p in model.parameters() if p.grad is not None])
     assert len(term) == len(gradients[0]) and float(term.norm()) > 1e-2
     torch.testing.assert_close(gradients[1] - gradients[0], 0.7 * term, rtol=0, atol=1e-12)
+
+
+def test_the_noise_is_fitted_as_the_configuration_says() -> None:
+    ranges, moments = (
+        make(config=CONFIG.model_copy(update={"noise_reals": reals})).noise.parameters for reals in ("range", "moments")
+    )
+    for name in SPACE.continuous:
+        assert not torch.equal(ranges[name], moments[name])
+        batch = random_batch(CONFIG.batch_size, generator=torch.Generator().manual_seed(0))[name]
+        torch.testing.assert_close(moments[name].mean(dim=0), batch.mean(dim=0))

@@ -45,12 +45,12 @@ def label_scale(log_density: LogDensity, space: Space, position: Position) -> fl
         >>> round(label_scale(f, Space(y=Binary()), rows) * 0.1, 4) == round(math.log(3), 4)
         True
     """
-    log_probs = torch.cat([_table(log_density, space, rows) for rows in _in_pieces(position)])  # (N, S)
+    f = torch.cat([_table(log_density, space, rows) for rows in _in_pieces(position)])  # (N, S)
     true = space.configuration_index(position)[:, None]
 
     def derivative(c: float) -> float:
-        expected = ((c * log_probs).softmax(dim=1) * log_probs).sum(dim=1, keepdim=True)
-        return float((expected - log_probs.gather(1, true)).mean())
+        expected = ((c * f).softmax(dim=1) * f).sum(dim=1, keepdim=True)
+        return float((expected - f.gather(1, true)).mean())
 
     low, high = -math.log(MAX_FACTOR), math.log(MAX_FACTOR)
     for _ in range(50):

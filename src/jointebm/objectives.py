@@ -82,9 +82,10 @@ def summed_maximum_likelihood(
     the wrong labels are worth. Costs one evaluation of the head per configuration of y and chain, so it is for small
     label spaces. Missing labels of the data are summed out likewise (Eq. 8).
 
-    With w = `sampled_share` above 0 the negative phase is w f(x', y') + (1 - w) log sum_y exp f(x', y), which again has the
-    same expected gradient. Summed out alone, a chain of x that goes astray from the label it keeps teaches nothing about
-    that label; with its own label it does, and samples asked for by label come out better.
+    With w = `sampled_share` above 0 the negative phase is w f(x', y') + (1 - w) log sum_y exp f(x', y), which has the same
+    expected gradient where the chains are draws from the joint density. Chains whose y rests, or whose x moves at another
+    temperature, are not, and then what is learned depends on w: summed out alone, an x that goes astray from the label it
+    keeps teaches nothing about that label; with its own label it does, and samples asked for by label come out better.
 
     Args:
         log_density: f with parameters, shape (N,).

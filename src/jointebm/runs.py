@@ -250,7 +250,7 @@ def _calibrated(model: Model, dataset: Dataset, num_rows: int) -> tuple[Model, f
     position = dataset.batch(num_rows, generator=torch.Generator().manual_seed(0))
     whole = torch.stack([value.reshape(num_rows, -1).isfinite().all(dim=1) for value in position.values()]).all(dim=0)
     if not bool(whole.any()):
-        return model, 1.0
+        raise ValueError(f"calibration_rows {num_rows}: none of these rows is without a gap; set it to 0")
     factor = label_scale(model.energy, model.space, {name: value[whole] for name, value in position.items()})
     config = rescaled(model.config, factor)
     energy = config.energy.build(model.space)

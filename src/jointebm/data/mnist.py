@@ -83,7 +83,10 @@ def read_original(path: Path, folder: str, digest: str) -> npt.NDArray[np.uint8]
     digester.update(array.data)  # without a copy
     found = digester.hexdigest()
     if found != digest:
-        raise ValueError(f"{path}: not the original {folder} file: its content has SHA-256 {found}, expected {digest}")
+        raise ValueError(
+            f"{path}: not the original {folder} file: its content has SHA-256 {found}, expected {digest}. "
+            "Remove it and download it anew"
+        )
     return array
 
 
@@ -93,8 +96,13 @@ def find_file(data_dir: Path | None, folder: str, name: str) -> Path:
         raise FileNotFoundError(
             f"{folder}: no data directory; pass --data DIR or set JOINTEBM_DATA to the folder that holds {folder}/{name}.gz"
         )
-    candidates = [parent / f"{name}{ending}" for parent in (data_dir / folder, data_dir) for ending in (".gz", "")]
+    # Fashion-MNIST's files are called as MNIST's are, so only a folder of its own name holds it directly.
+    parents = [data_dir / folder, *([data_dir] if folder == "mnist" or data_dir.name == folder else [])]
+    candidates = [parent / f"{name}{ending}" for parent in parents for ending in (".gz", "")]
     for path in candidates:
         if path.is_file():
             return path
-    raise FileNotFoundError(f"{candidates[0]}: no such file (nor unpacked, nor directly in {data_dir})")
+    raise FileNotFoundError(
+        f"{candidates[0]}: no such file (nor unpacked{f', nor directly in {data_dir}' * (len(parents) > 1)}); get it with: "
+        f"jointebm data --download {folder} --data {data_dir}"
+    )

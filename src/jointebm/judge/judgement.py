@@ -46,7 +46,7 @@ def judge_for(dataset: Dataset, *, seed: int) -> Judge:
     """
     if isinstance(dataset, Toy):
         return NearestMode()
-    if dataset.name.startswith("dsprites"):
+    if {"horizontal", "vertical"} <= set(dataset.space.discrete):
         return SpriteCentre()
     return ImageClassifier.train(dataset, seed=seed)
 
@@ -133,8 +133,8 @@ def judge_samples(model: Model, dataset: Dataset, judge: Judge, *, num: int, gen
     conditions = single_values(space)
     if _num_variables(space) > 1 and space.num_configurations <= MAX_CONDITIONS:
         conditions += configurations(space)
-    samples = sample_each(model, conditions, num, generator=generator)
     real_labels = judge.label(real)
+    samples = sample_each(model, conditions, num, generator=generator)
     per_condition: dict[str, float] = {}
     per_condition_data: dict[str, float | None] = {}
     num_modes: dict[str, int] = {}

@@ -67,7 +67,11 @@ def image_figures(
     (free,) = sample_each(model, [Condition("", {})], num_rows * num_columns, generator=generator)
     drawn = {condition.text: values[image] for condition, values in zip(conditions, sampled, strict=True)}
     rows = [
-        (condition, _padded(real[image][condition.holds(real)], num_columns), drawn[condition.text][:num_columns])
+        (
+            condition,
+            _padded(spread(real[image][condition.holds(real)], num_columns), num_columns),
+            drawn[condition.text][:num_columns],
+        )
         for condition in conditions
     ]
     names = [variable for name in space.discrete for variable in variable_names(space, name)]
@@ -87,7 +91,7 @@ def image_figures(
             images = [torch.stack([x[:num_columns] for x in of_name[name].values()]) for name in names[:2]]
             figures["fixed"] = _fixed_figure(names[:2], images, limits)
         predicted = _predicted(model, image, free[image], generator)
-        shown = {name: value[: num_rows * num_columns] for name, value in real.items()}
+        shown = {name: spread(value, num_rows * num_columns) for name, value in real.items()}
         figures["unconditional"] = _labelled_figure(
             {
                 "data, true labels": (shown[image], _captions(space, shown)),
@@ -100,7 +104,7 @@ def image_figures(
 
 
 def display_range(model: Model, name: str) -> tuple[float, float]:
-    """The range of a continuous block's noise, which was fitted to data, in the user's units."""
+    """The range of a continuous block's noise in the user's units; it was fitted to data, but need not reach as far."""
     bounds = model.space[name].decode(model.noise.parameters[name])
     return float(bounds.min()), float(bounds.max())
 
@@ -108,7 +112,17 @@ def display_range(model: Model, name: str) -> tuple[float, float]:
 def grey_range(model: Model, name: str) -> tuple[float, float]:
     """The values that are drawn black and white: [0, 1] for grey levels, even where the data's own noise widens them."""
     low, high = display_range(model, name)
-    return (0.0, 1.0) if -MAX_NOISE < low <= 0 and 1 <= high < 1 + MAX_NOISE else (low, high)
+    return (0.0, 1.0) if -MAX_NOISE < low <= 0 and 0.5 < high < 1 + MAX_NOISE else (low, high)
+
+
+def spread(rows: Tensor, num: int) -> Tensor:
+    """At most `num` of the rows, evenly spaced: data may lie in order of what they show.
+
+    Example:
+        >>> spread(torch.arange(7), 3)
+        tensor([0, 3, 6])
+    """
+    return rows[torch.linspace(0, len(rows) - 1, min(num, len(rows))).long()]
 
 
 def mosaic(images: Tensor, num_columns: int) -> Tensor:

@@ -11,7 +11,7 @@ from torch import Tensor
 from jointebm.draws import Generator
 from jointebm.models import Model
 from jointebm.partly_given import HALVES, NOTHING, WHOLE, accuracy_given, inpaint, masked
-from jointebm.plots.images import _tiles, grey_range
+from jointebm.plots.images import _tiles, grey_range, spread
 from jointebm.plots.style import STYLE, Figure, rc_context
 
 __all__ = ["inpainting_figures"]
@@ -34,7 +34,7 @@ def inpainting_figures(
 
     Args:
         model: a model with one continuous block, of images.
-        real: real rows, by block, of which the first are shown.
+        real: real rows, by block, of which some are shown, evenly spaced.
         image: name of that block.
         generator: source of all draws.
         num_images: images in a row of tiles.
@@ -47,8 +47,8 @@ def inpainting_figures(
         and given the labels too. "labels-from-part": accuracy of the labels from parts of the image, and where there are
         several blocks of labels, with the others given as well.
     """
-    shown = {name: value[:num_images] for name, value in real.items()}
-    judged = {name: value[:num_rows] for name, value in real.items()}
+    shown = {name: spread(value, num_images) for name, value in real.items()}
+    judged = {name: spread(value, num_rows) for name, value in real.items()}
     limits = grey_range(model, image)
     with rc_context(STYLE):
         figures = {}

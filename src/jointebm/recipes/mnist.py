@@ -1,4 +1,4 @@
-"""MNIST with its labels: the paper's schedule."""
+"""MNIST with its labels: the paper's schedule, ours, and two variants."""
 
 from jointebm.energies import ConcatSpec, ConvSpec, JEMSpec, MLPSpec
 from jointebm.kernels import KernelSpec
@@ -70,13 +70,17 @@ def mnist() -> Recipe:
     )
 
 
-def _summed_out(recipe: Recipe, **changes: float) -> TrainConfig:
+def _summed_out(recipe: Recipe, *, conditional_weight: float = 0.0) -> TrainConfig:
     """The schedule of a recipe with y summed out alone and the paper's noise, as the variants were compared."""
-    return recipe.train.model_copy(update={"sampled_share": 0.0, "noise_reals": "range", **changes})
+    changes = {"sampled_share": 0.0, "noise_reals": "range", "conditional_weight": conditional_weight}
+    return recipe.train.model_copy(update=changes)
 
 
 def mnist_composite() -> Recipe:
-    """`mnist` with the enumerated classifier term -log p(y | x) added to the joint likelihood."""
+    """`mnist` with the enumerated classifier term -log p(y | x) added to the joint likelihood.
+
+    y is summed out alone, and the noise is the paper's.
+    """
     recipe = mnist()
     return recipe.model_copy(
         update={
@@ -91,7 +95,7 @@ def mnist_jem() -> Recipe:
     """The baseline that the paper contrasts (App. A.2): `mnist` with a classifier's logits as the energy.
 
     JEM maximises log p(y | x) + log p(x). With one categorical y that is the objective "summed": its loss is
-    log sum_y exp f(x', y) - f(x, y), and f(x, y) = log p(y | x) + log sum_y exp f(x, y).
+    log sum_y exp f(x', y) - f(x, y), and f(x, y) = log p(y | x) + log sum_y exp f(x, y). The noise is the paper's.
     """
     recipe = mnist()
     assert isinstance(recipe.energy, ConcatSpec)
