@@ -129,6 +129,7 @@ def test_a_time_that_the_column_cannot_hold_is_refused(said: object, message: st
         ({"job": "pilot"}, "given column 'job': category 'pilot' was not there in training; known are 'cook', 'nurse'"),
         ({"job": ("cook", "nurse")}, "without an order have no intervals"),
         ({"age": 31.5}, "given column 'age': got 31.5; values lie on a grid, near by are 32"),
+        ({"age": 10**30}, "given column 'age': got 1000000000000000000000000000000; values lie on a grid"),
         ({"age": "31"}, "given column 'age': got '31', expected a number"),
         ({"age": (100, None)}, "given column 'age': nothing in training agrees"),
         ({"age": (1, 2, 3)}, "a tuple is an interval"),

@@ -74,7 +74,8 @@ def _value(said: object, coded: CodedColumn, is_duration: bool, place: _Place) -
         number, kind = int(plain) if isinstance(plain, bool) else plain, None
     grid = coded.codec.grid if isinstance(coded.codec, NumberCodec) else None
     if place == "value" and grid is not None:
-        nearest = grid.value(grid.index(np.array([number])))
+        is_long = isinstance(number, int) and abs(number) >= 2**63  # numpy has no such whole numbers
+        nearest = grid.value(grid.index(np.array([float(number) if is_long else number])))
         if nearest[0] != number:
             shown = nearest[0] if kind is None else nearest.astype(kind)[0]
             raise ValueError(
@@ -96,12 +97,13 @@ def _time(said: object, unit: str, is_duration: bool, place: _Place) -> int:
 
 def _nanoseconds(said: object, is_duration: bool) -> int:
     """Of a length of time, or since 1970."""
-    if isinstance(said, datetime.datetime) and said.tzinfo is not None:
-        said = said.astimezone(datetime.UTC).replace(tzinfo=None)
-    if isinstance(said, datetime.datetime | datetime.timedelta) and hasattr(said, "to_numpy"):
-        said = said.to_numpy()  # pandas' own, whose nanoseconds numpy would drop
+    plain = said
+    if isinstance(plain, datetime.datetime) and plain.tzinfo is not None:
+        plain = plain.astimezone(datetime.UTC).replace(tzinfo=None)
+    if isinstance(plain, datetime.datetime | datetime.timedelta) and hasattr(plain, "to_numpy"):
+        plain = plain.to_numpy()  # pandas' own, whose nanoseconds numpy would drop
     try:
-        read = np.timedelta64(said) if is_duration else np.datetime64(said)  # type: ignore[call-overload]
+        read = np.timedelta64(plain) if is_duration else np.datetime64(plain)  # type: ignore[call-overload]
         unit, count = np.datetime_data(read.dtype)
         if unit in ("Y", "M"):
             read, unit, count = read.astype("datetime64[D]"), "D", 1
