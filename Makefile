@@ -1,14 +1,16 @@
 # make demo   trains and evaluates both recipes on embedded data and draws their figures (about 6 minutes on 2 cores)
 # make test   lint, types, tests, doctests and the README's own code (about 10 minutes on 2 cores)
 # make soak   the long tests: thousands of kills, fuzzing, 200 seeds without a false alarm (about 40 minutes on 2 cores)
+# make compat tests of tables with the oldest scikit-learn and pandas that are supported, in an environment of their own
 
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 DEMO := demo/$(shell date +%Y%m%d-%H%M%S)
 PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
+COMPAT := .venv-compat
 
-.PHONY: demo test soak lint types clean
+.PHONY: demo test soak compat lint types clean
 
 $(VENV)/.installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
@@ -17,6 +19,13 @@ $(VENV)/.installed: pyproject.toml constraints.txt
 
 $(VENV)/.installed-dev: $(VENV)/.installed
 	$(PIP_INSTALL) --editable '.[dev]'
+	touch $@
+
+$(COMPAT)/.installed: pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(COMPAT)
+	grep -vE '^(scikit-learn|pandas)==' constraints.txt > $(COMPAT)/constraints.txt
+	$(COMPAT)/bin/python -m pip install --quiet --disable-pip-version-check --constraint $(COMPAT)/constraints.txt \
+		'scikit-learn==1.6.*' 'pandas==2.2.*' --editable '.[dev]'
 	touch $@
 
 demo: $(VENV)/.installed
@@ -41,5 +50,8 @@ test: lint types
 soak: $(VENV)/.installed-dev
 	$(BIN)/python -m pytest -m soak tests
 
+compat: $(COMPAT)/.installed
+	$(COMPAT)/bin/python -m pytest tests/test_estimator.py tests/test_frames.py
+
 clean:
-	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache
+	rm -rf $(VENV) $(COMPAT) .pytest_cache .mypy_cache .ruff_cache

@@ -301,11 +301,17 @@ def test_odd_csv_is_read_as_it_is_meant(tmp_path: Path) -> None:
     """A byte order mark, line breaks in quotes, blank lines, carriage returns, spaces around numbers, own missing text."""
     body = "".join(f'"{"ab"[i % 2]}\n, ""q""", {i % 7}.5 ,{"?" if i % 3 == 0 else i % 2}\r\n\r\n' for i in range(40))
     (tmp_path / "t.csv").write_bytes(b"\xef\xbb\xbf" + f"text,x,y\r\n{body}".encode())
-    fitted = run("fit", tmp_path / "t.csv", "--out", tmp_path / "m", *QUICK, "--missing", "?", "--json")
+    fitted = run("fit", tmp_path / "t.csv", "--out", tmp_path / "m", *QUICK, "--missing", " ?", "--json")
     assert [column["holds"] for column in fitted.json["columns"]] == ["label", "real", "whole"]
-    filled = run("impute", tmp_path / "m", tmp_path / "t.csv", "--missing", "?").out
+    filled = run("impute", tmp_path / "m", tmp_path / "t.csv", "--missing", "? ").out
     rows = list(csv.reader(io.StringIO(filled)))
     assert rows[0] == ["text", "x", "y"] and rows[1][:2] == ['a\n, "q"', " 0.5 "] and rows[1][2] in ("0", "1")
+
+
+def test_a_blank_line_is_a_missing_cell_where_there_is_one_column(folder: Path, tmp_path: Path) -> None:
+    (tmp_path / "one.csv").write_text("size\n10.1\n\n12.5\n")
+    filled = run("impute", folder / "model", tmp_path / "one.csv").out.splitlines()
+    assert (len(filled), filled[:2], filled[3]) == (4, ["size", "10.1"], "12.5") and float(filled[2])
 
 
 def test_kinds_and_fields_of_a_fit_are_as_asked(folder: Path, tmp_path: Path) -> None:
@@ -407,6 +413,7 @@ def test_a_malformed_file_to_fit_to_is_named(tmp_path: Path) -> None:
     numbers = "".join(f"{number}\n" for number in range(60))
     cases = {
         f"x\n{numbers}tall\n": "column 'x', line 62: got 'tall', and 60 of the column's 61 cells are numbers",
+        f"x\n1\n{'9' * 5000}\n": f"{tmp_path / 't.csv'}, line 3, column 'x': got '999",
         "x,x\n1,2\n": "column 'x' stands there twice",
         "x,y\n1\n": "line 2, column 'y': missing from the row",
     }

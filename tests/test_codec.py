@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from jointebm.tables.codec import TableCodec
+from jointebm.tables.columns import Column
 from jointebm.tables.evidence import Choice, Interval
 from jointebm.tables.frames import read_frame
 from jointebm.tables.given import read_given
@@ -88,6 +89,39 @@ def test_evidence_is_read_in_the_columns_own_terms() -> None:
     assert [None if each is None else np.isfinite(each).sum() for each in weights] == [1, 2, 1, 1, None, None]
 
 
+WEEKS = pd.DataFrame({"week": [dt.date(2024, 1, 1) + dt.timedelta(weeks=number) for number in range(8)] * 5})
+WEEKLY = TableCodec.fit(read_frame(WEEKS).table)
+LENGTHS = pd.DataFrame({"length": pd.to_timedelta([1, 2, 3, 4] * 10, unit="s").astype("timedelta64[s]")})
+
+
+def test_ends_between_the_values_of_a_column_of_times_lie_inside_the_interval() -> None:
+    first = 19_723  # days from 1970 to 2024-01-01
+    noon = (dt.datetime(2024, 1, 1, 12), dt.datetime(2024, 1, 3, 12))
+    assert read_given({"week": noon}, WEEKLY)["week"] == Interval(first + 1, first + 2)
+    assert read_given({"week": ("1969-12-30T12", "1969-12-31T12")}, WEEKLY)["week"] == Interval(-1, -1)
+    lengths = TableCodec.fit(read_frame(LENGTHS).table)
+    ends = (pd.Timedelta("1.000000001s"), dt.timedelta(seconds=3.5))
+    assert read_given({"length": ends}, lengths, durations=frozenset({"length"}))["length"] == Interval(2, 3)
+    with pytest.raises(ValueError, match="lies between the values of the column; those are whole seconds"):
+        read_given({"length": ends[1]}, lengths, durations=frozenset({"length"}))
+
+
+@pytest.mark.parametrize(
+    ("said", "message"),
+    [
+        ("2024-01-03", r"got '2024-01-03'; values lie on a grid, near by are 2024-01-01 and intervals such as"),
+        (dt.datetime(2024, 1, 1, 12), "which lies between the values of the column; those are whole days"),
+        (pd.NaT, "expected a date or time"),
+        ({None}, "expected a date or time"),
+        (3, "expected a date or time"),
+    ],
+)
+def test_a_time_that_the_column_cannot_hold_is_refused(said: object, message: str) -> None:
+    assert read_given({"week": {"2024-01-08", dt.datetime(2024, 1, 15)}}, WEEKLY)
+    with pytest.raises(ValueError, match=f"given column 'week': .*{message}"):
+        read_given({"week": said}, WEEKLY)
+
+
 @pytest.mark.parametrize(
     ("said", "message"),
     [
@@ -95,6 +129,7 @@ def test_evidence_is_read_in_the_columns_own_terms() -> None:
         ({"job": "pilot"}, "given column 'job': category 'pilot' was not there in training; known are 'cook', 'nurse'"),
         ({"job": ("cook", "nurse")}, "without an order have no intervals"),
         ({"age": 31.5}, "given column 'age': got 31.5; values lie on a grid, near by are 32"),
+        ({"age": 10**30}, "given column 'age': got 1000000000000000000000000000000; values lie on a grid"),
         ({"age": "31"}, "given column 'age': got '31', expected a number"),
         ({"age": (100, None)}, "given column 'age': nothing in training agrees"),
         ({"age": (1, 2, 3)}, "a tuple is an interval"),
@@ -120,3 +155,14 @@ def test_keys_tell_rows_apart_by_content_alone() -> None:
     assert (keys(TABLE[["job", "age"]].iloc[::-1]) == whole.flip(0)).all()
     assert (keys(pl.from_pandas(TABLE).slice(3, 5)) == whole[3:8]).all()
     assert (keys(TABLE.astype({"age": float, "job": "category"})) == whole).all()
+
+
+def test_keys_tell_whole_numbers_apart_that_floats_do_not() -> None:
+    ids = pd.DataFrame({"id": [2**60, 2**60 + 1, -(2**60) - 1, 2**63 - 1, 2**63 - 2, 7]})
+    keys = content_keys(read_frame(ids).table, ["id"], num_rows=6)
+    assert len(set(keys.tolist())) == 6
+    labels = Column("label", np.array([2**60, 2**60 + 1, 7], dtype=object), np.zeros(3, dtype=bool))
+    floats = Column("real", np.array([2.0**60, 2.0**60, 7.0]), np.zeros(3, dtype=bool))
+    of_labels, of_floats = (content_keys({"id": each}, ["id"], num_rows=3) for each in (labels, floats))
+    assert of_labels.tolist() == keys[[0, 1, 5]].tolist()
+    assert of_floats[[0, 2]].tolist() == keys[[0, 5]].tolist()

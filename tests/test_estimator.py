@@ -137,6 +137,11 @@ def test_samples_agree_with_what_is_given() -> None:
     assert set(MODEL.sample(5, given={"size": 31.4})["size"]) == {31.4}
 
 
+def test_a_seed_below_zero_is_refused() -> None:
+    with pytest.raises(ValueError, match="seed: got -1, expected a whole number from 0"):
+        MODEL.sample(5, seed=-1)
+
+
 # Answers
 
 
@@ -188,6 +193,9 @@ def test_missing_entries_have_no_conditional_score() -> None:
     scores = MODEL.conditional_log_score(TABLE)
     assert np.array_equal(np.isnan(scores[:, :4]), TABLE.iloc[:, :4].isna())
     assert MODEL.conditional_log_score(TABLE, ["kind", "size"]).shape == (300, 2)
+    assert np.array_equal(
+        MODEL.conditional_log_score(TABLE, "size")[:, 0], scores[:, list(TABLE).index("size")], equal_nan=True
+    )
 
 
 def test_values_outside_the_training_range_score_low_but_finite() -> None:

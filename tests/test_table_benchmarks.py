@@ -97,6 +97,14 @@ def test_coverage_and_then_queries_of_the_same_models(tables: Path, monkeypatch:
     names = ("adult", "credit_scoring", "german_credit", "penguins")
     assert parts_of(lines) == {(f"{part}: {name}", OURS) for part in ("fit", "coverage") for name in names}
     shares = lines[lines.metric.isin(["coverage", "randomised"])].value
+    bars = load("bars", monkeypatch).bars(tables / "out")
+    for what, metric in (
+        ("coverage of 90% intervals, plain", "coverage"),
+        ("the same, ties split by chance", "randomised"),
+    ):
+        found = lines[lines.metric == metric].set_index("part").value
+        measured = ", ".join(f"{name} {found[f'coverage: {name}']:.3f}" for name in names)
+        assert f"| {what} | .87-.93 | .89-.91 | {measured} |" in bars
     assert shares.between(0, 1).all()
 
     lines = run("queries", tables, monkeypatch)

@@ -69,6 +69,20 @@ def test_too_few_rows_to_hold_any_out_give_the_base_alone(num_rows: int) -> None
     assert torch.equal(enumerated(made), made.base(ALL))
 
 
+def test_a_fit_by_pcd_is_never_its_warm_start_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Chains that always push the parameters one way or the other: what comes back must tell which."""
+    codes, config = rows_of(energy(), 2000), SMALL.model_copy(update={"objective": "pcd"})
+    made = []
+    for sign in (1, -1):
+
+        def pushed(model: TableEnergy, *_: Tensor, sign: int = sign) -> Tensor:
+            return sign * sum(each.sum() for each in model.residual.parameters())  # type: ignore[return-value]
+
+        monkeypatch.setattr("jointebm.tables.fitting.contrastive", pushed)
+        made.append(fitted(codes, config))
+    assert not torch.equal(enumerated(made[0]), enumerated(made[1]))
+
+
 def test_columns_of_one_class_and_columns_never_seen_are_legal() -> None:
     rows = torch.cat([rows_of(energy(), 300), torch.zeros(300, 1, dtype=torch.int64), torch.full((300, 1), -1)], dim=1)
     made = fit_energy(rows, (*CLASSES, 1, 5), ordered=(False,) * 5, config=SMALL, seed=0)

@@ -35,20 +35,13 @@ def test_the_columns_own_code_is_not_looked_at() -> None:
     assert torch.equal(model().conditional(codes, 1), model().conditional(ALL, 1))
 
 
-def test_the_conditional_log_score_is_the_mean_over_columns() -> None:
-    scores = [exact_predictive(ALL, column).gather(1, ALL[:, [column]]) for column in range(3)]
-    assert (model().conditional_log_score(ALL) - torch.cat(scores, dim=1).mean(dim=1)).abs().max() < 1e-12
-
-
-def test_log_density_is_f_and_dependence_is_what_exceeds_independent_columns() -> None:
+def test_log_density_is_f_and_marginals_are_those_of_the_base() -> None:
     made = model()
     assert (made.log_density(ALL) - enumerated(made.energy)).abs().max() < 1e-12
     base = made.energy.base(ALL).exp()
-    marginals = [
-        torch.stack([base[ALL[:, column] == code].sum() for code in range(count)]).log()[ALL[:, column]]
-        for column, count in enumerate(CLASSES)
-    ]
-    assert (made.dependence(ALL) - (enumerated(made.energy) - sum(marginals))).abs().max() < 1e-12
+    for column, (count, found) in enumerate(zip(CLASSES, made.log_marginals(), strict=True)):
+        expected = torch.stack([base[ALL[:, column] == code].sum() for code in range(count)]).log()
+        assert (found - expected).abs().max() < 1e-12
 
 
 @pytest.mark.parametrize("with_evidence", [False, True])
@@ -101,14 +94,13 @@ def wide_model() -> tuple[TableModel, Tensor]:
     return TableModel(TableEnergy(base, residual)).eval(), rows
 
 
-@pytest.mark.parametrize("ask", ["log_density", "conditional", "conditional_log_score", "complete", "predictive"])
+@pytest.mark.parametrize("ask", ["log_density", "conditional", "complete", "predictive"])
 def test_a_rows_answer_does_not_depend_on_its_batch_or_place_or_the_threads(ask: str) -> None:
     made, holed = wide_model()
     whole = made.complete(holed, seed=1, num_sweeps=1)[0]
     questions = {
         "log_density": lambda rows: made.log_density(whole[rows]),
         "conditional": lambda rows: made.conditional(whole[rows], 4),
-        "conditional_log_score": lambda rows: made.conditional_log_score(whole[rows]),
         "complete": lambda rows: made.complete(holed[rows], num_draws=2, num_sweeps=2, seed=3).transpose(0, 1),
         "predictive": lambda rows: made.predictive(holed[rows], 0, num_draws=2, num_sweeps=1, seed=3),
     }
@@ -156,13 +148,11 @@ def test_draws_differ_and_equal_rows_are_told_apart_by_keys_only() -> None:
     assert len(alike[:, 0].unique(dim=0)) > 5
     apart = made.complete(codes, seed=0, keys=torch.arange(40))[0]
     assert len(apart.unique(dim=0)) > 5
-    assert not torch.equal(made.sample(40, seed=0), made.sample(40, seed=1))
+    assert not torch.equal(alike, made.complete(codes, num_draws=30, seed=1))
 
 
-def test_a_sampled_row_is_the_same_whatever_their_number() -> None:
+def test_questions_about_no_rows_have_answers_without_rows() -> None:
     made = model()
-    assert torch.equal(made.sample(200, seed=0)[:7], made.sample(7, seed=0))
-    assert made.sample(0, seed=0).shape == (0, 3)
     assert made.complete(ALL[:0], num_draws=2, seed=0).shape == (2, 0, 3)
     assert made.predictive(ALL[:0], 1, seed=0).shape == (0, 3)
     assert made.log_density(ALL[:0]).shape == (0,)
@@ -180,7 +170,9 @@ def test_a_model_comes_back_from_its_spec_and_state() -> None:
     again = TableModel.from_spec(made.spec())
     again.load_state_dict(made.state_dict())
     assert torch.equal(again.log_density(ALL), made.log_density(ALL))
-    assert torch.equal(again.sample(20, seed=0), made.sample(20, seed=0))
+    holes = torch.full((1, 3), -1)
+    drawn = [each.complete(holes, num_draws=20, seed=0) for each in (again, made)]
+    assert torch.equal(*drawn)
 
 
 @pytest.mark.parametrize(

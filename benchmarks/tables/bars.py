@@ -44,10 +44,10 @@ def bars(out: Path) -> str:
     def kept(share: int) -> float:
         return holes.value(f"holes: {share}% missing", OURS, "c2st") / adult.value("generation", OURS, "c2st")
 
-    def covered() -> str:
-        found = coverage.values("coverage", OURS, "randomised")
+    def covered(metric: str) -> str:
+        found = coverage.values("coverage", OURS, metric)
         if not len(found):
-            raise KeyError("coverage")
+            raise KeyError(metric)
         return ", ".join(f"{part.split(': ')[1]} {value:.3f}" for part, value in found.items())
 
     lines: list[tuple[str, str, str, Callable[[], str]]] = [
@@ -55,7 +55,8 @@ def bars(out: Path) -> str:
         ("log score, within of LightGBM's trees", "8%", "1%", lambda: f"{shortfall('specialist, LightGBM'):+.2%}"),
         ("C2ST of Adult samples", ".80", ".92", lambda: f"{adult.value('generation', OURS, 'c2st'):.3f}"),
         ("anomalies, AUROC", ".93", ".985", lambda: f"{adult.value('anomalies', 'JointEBMOutlierDetector', 'auroc'):.3f}"),
-        ("coverage of 90% intervals", ".87-.93", ".89-.91", covered),
+        ("coverage of 90% intervals, plain", ".87-.93", ".89-.91", lambda: covered("coverage")),
+        ("the same, ties split by chance", ".87-.93", ".89-.91", lambda: covered("randomised")),
         ("NLTCS, test log-likelihood", "-6.2", "-6.02", lambda: f"{nltcs.value('log-likelihood', OURS, 'test'):.3f}"),
         ("fit on Adult, CPU / wall", "10 min", "3 min", lambda: " / ".join(
             f"{adult.value('fit', OURS, 'held_out_log_score', of=clock):.0f} s" for clock in ("cpu_seconds", "wall_seconds")

@@ -46,6 +46,7 @@ def fit(
 
     docs/tables.md says how each kind of column is treated.
     """
+    from jointebm.cli.tables.cells import missing_words
     from jointebm.cli.tables.fit_file import fit_table, parsed_fields
 
     kinds: dict[str, Any] = {}
@@ -59,7 +60,7 @@ def fit(
         out,
         kinds=kinds,
         fields=parsed_fields(assignments or []),
-        missing=frozenset(missing or ()),
+        missing=missing_words(missing),
         unseen=unseen,
         random_state=seed,
         as_json=as_json,

@@ -30,6 +30,7 @@ def impute(
     A draw, not a best guess. Observed cells stay as they are, to the letter. Rows go in parts through memory.
     """
     from jointebm.cli.tables.asking import Asked, impute_table
+    from jointebm.cli.tables.cells import missing_words
 
     asked = Asked.open(model, workers=workers, as_json=as_json, unseen=unseen, num_sweeps=num_sweeps, random_state=seed)
-    impute_table(asked, file, out, num=num, missing=frozenset(missing or ()))
+    impute_table(asked, file, out, num=num, missing=missing_words(missing))

@@ -88,6 +88,7 @@ def predict(
     if holds_table(model):
         refuse_options(context, ("method",), f"{model} is of a table")
         from jointebm.cli.tables.asking import Asked, predict_table
+        from jointebm.cli.tables.cells import missing_words
 
         asked = Asked.open(
             model,
@@ -98,7 +99,7 @@ def predict(
             num_sweeps=num_sweeps,
             random_state=seed if given_on_the_line(context, ["seed"]) else None,
         )
-        texts = frozenset(missing or ())
+        texts = missing_words(missing)
         predict_table(asked, file, out, target=target, statistic=statistic, missing=texts)
         return
     refuse_options(context, OF_TABLES, f"{model} is no table's model")

@@ -33,6 +33,7 @@ def score(
     Both in nats, up to one constant for all rows.
     """
     from jointebm.cli.tables.asking import Asked, score_table
+    from jointebm.cli.tables.cells import missing_words
 
     asked = Asked.open(
         model,
@@ -43,4 +44,4 @@ def score(
         num_sweeps=num_sweeps,
         random_state=seed,
     )
-    score_table(asked, file, out, conditional=conditional, missing=frozenset(missing or ()))
+    score_table(asked, file, out, conditional=conditional, missing=missing_words(missing))

@@ -42,7 +42,7 @@ NumDraws = Annotated[
 ]
 NumSweeps = Annotated[
     int | None,
-    number_option("--num-sweeps", 1, 1_000_000, "Gibbs sweeps for each draw; default is the model's own."),
+    number_option("--num-sweeps", 1, 1_000_000, "Sweeps for each draw; default is the model's own."),
 ]
 OtherSeed = Annotated[
     int | None, number_option("--seed", 0, MAX_SEED, "Seed of all draws; default is that of the model.")

@@ -140,7 +140,8 @@ class Answers(BaseEstimator, ABC):  # type: ignore[misc]  # scikit-learn has no 
             A frame like the one the model was fitted on, with ids missing.
 
         Raises:
-            ValueError: an unknown column or category, a value off the grid, or an interval without training values.
+            ValueError: a negative seed, an unknown column or category, a value off the grid, or an interval without
+                training values.
         """
         if n < 1:
             raise ValueError(f"n: got {n}, expected 1 or more rows")
@@ -162,6 +163,8 @@ class Answers(BaseEstimator, ABC):  # type: ignore[misc]  # scikit-learn has no 
         Returns:
             Per column of the model, its values; ids and columns without training values are missing throughout.
         """
+        if seed is not None and not 0 <= seed < 2**63:
+            raise ValueError(f"seed: got {seed}, expected a whole number from 0 to 2^63 - 1")
         durations = frozenset(each.name for each in self.frame_schema_.columns if each.is_duration)
         evidence = read_given(given, self.codec_, durations=durations)
         return self.fitted.sample(n, evidence=evidence, seed=seed, first=first)
@@ -174,17 +177,21 @@ class Answers(BaseEstimator, ABC):  # type: ignore[misc]  # scikit-learn has no 
         """
         return self.fitted.log_density(self._rows(X))
 
-    def conditional_log_score(self, X: Any, columns: Sequence[Name] | None = None) -> np.ndarray:  # noqa: N803
+    def conditional_log_score(
+        self,
+        X: Any,  # noqa: N803
+        columns: Name | Sequence[Name] | None = None,
+    ) -> np.ndarray:
         """log p(entry | the other observed entries of its row), nats, in the units of each column.
 
         Args:
             X: table.
-            columns: names; None is all columns of the model.
+            columns: one name or several; None is all columns of the model.
 
         Returns:
             Shape (N, number of columns); NaN where the entry is missing.
         """
-        names = self.codec_.names if columns is None else columns
+        names = self.codec_.names if columns is None else _listed(columns)
         return self.fitted.conditional_log_score(self._rows(X), names)
 
     def dependence(self, X: Any) -> np.ndarray:  # noqa: N803
@@ -256,10 +263,15 @@ class Answers(BaseEstimator, ABC):  # type: ignore[misc]  # scikit-learn has no 
         if target is None and self.target_ is None:
             raise ValueError(f"target: name the columns to predict, of {', '.join(map(repr, self.codec_.names))}")
         named = self.target_ if target is None else target
-        names = list(named) if isinstance(named, Sequence) and not isinstance(named, str) else [named]
+        names = _listed(named)  # type: ignore[arg-type]
         for name in names:
             self.codec_.index(name)  # raises if it is none
-        return names  # type: ignore[return-value]
+        return names
+
+
+def _listed(named: Name | Sequence[Name]) -> list[Name]:
+    """One name, or several."""
+    return list(named) if isinstance(named, Sequence) and not isinstance(named, str) else [named]
 
 
 def set_features(estimator: BaseEstimator, names: Sequence[Name]) -> None:

@@ -51,7 +51,7 @@ class JointEBM(Answers):
         max_levels: codes for a column of categories, from 2; with more levels, the rarest share the last one.
         unseen: what a category that was not there in training is: an "error", or "missing".
         num_draws: completions that a prediction is averaged over where other entries are missing, from 1.
-        num_sweeps: Gibbs sweeps per completion and per sample, from 1.
+        num_sweeps: sweeps per completion and per sample, from 1.
         random_state: seed of all draws, those of training and of answers; None takes a new one at each fit.
 
     Attributes:

@@ -64,9 +64,16 @@ class JointEBMOutlierDetector(OutlierMixin, Facade):  # type: ignore[misc]  # sc
         return self
 
     @classmethod
-    def of(cls, core: JointEBM, X: Any, **choices: Any) -> Self:  # noqa: N803
+    def of(
+        cls,
+        core: JointEBM,
+        X: Any,  # noqa: N803
+        *,
+        criterion: Criterion = "dependence",
+        contamination: float = 0.1,
+    ) -> Self:
         """A detector on a fitted core, with the offset that marks the asked share of X."""
-        detector = cls._of(core, None).set_params(**choices)
+        detector = cls._of(core, None).set_params(criterion=criterion, contamination=contamination)
         detector._check()
         detector.offset_ = float(np.percentile(detector.score_samples(X), 100 * detector.contamination))
         return detector

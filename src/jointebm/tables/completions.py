@@ -134,7 +134,7 @@ def sweep(
 class Completions:
     """A completion of every training row, which goes on from visit to visit (Eq. 8 with persistent chains).
 
-    Started from the guide's exact draw given what is observed. Memory is two bytes per entry.
+    Started from the guide's exact draw given what is observed. Memory is three bytes per entry.
 
     Args:
         codes: training rows, shape (N, V), -1 is missing.

@@ -27,7 +27,7 @@ __all__ = ["FittedTable", "Rows"]
 
 BLOCK = 4096  # rows at a time; memory does not grow with the table beyond its own size
 MISSING = -1
-_VALUES = 2**40  # counter of the stream that values inside codes are drawn from; Gibbs sweeps count from 0
+_VALUES = 2**40  # counter of the stream that values inside codes are drawn from; sweeps count from 0
 
 
 class Rows(NamedTuple):
@@ -109,7 +109,7 @@ class FittedTable:
         """Unnormalised log-density of what is observed in each row, shape (N,), nats, float64.
 
         A complete row is exact. In an incomplete one the missing entries m are summed out by Chib's identity,
-        log p(observed) = log p(observed, m) - log p(m | observed) for any m, with m drawn by Gibbs and the last term a
+        log p(observed) = log p(observed, m) - log p(m | observed) for any m, with m drawn by sweeps and the last term a
         product of estimated conditionals; exact if a single entry is missing.
         """
         return self._log_codes(rows) + self.codec.log_prob(rows.table, rows.codes.numpy()).sum(axis=1)

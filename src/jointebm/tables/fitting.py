@@ -68,7 +68,7 @@ class TableConfig(Config):
     )
     max_iterations: int = Field(5000, ge=1, description="parameter updates, at most")
     warm_start: float = Field(
-        0.5, ge=0, le=1, description="share of the iterations of pcd that are pseudo-likelihood's, to begin with"
+        0.5, ge=0, lt=1, description="share of the iterations of pcd that are pseudo-likelihood's, to begin with"
     )
     validation_fraction: float = Field(0.1, gt=0, lt=1, description="share of the rows held out for early stopping")
     max_validation: int = Field(1000, ge=1, description="rows held out, at most")
@@ -145,6 +145,8 @@ def fit_energy(
         score = validation.score(trainer.average)
         if on_progress is not None:
             on_progress(Progress(iteration / trainer.num_iterations, score, time.perf_counter() - started))
+        if iteration <= trainer.num_warm:
+            continue  # pcd has trained nothing yet, and its warm start, which is judged by what it follows, could win
         if score > best_score:
             best, best_score, num_worse = deepcopy(trainer.average.residual), score, 0
         else:
@@ -173,6 +175,7 @@ class _Trainer:
         self.batch_size = min(config.batch_size, max(MIN_BATCH, len(completions) // 20), len(completions))
         per_visit = max(MIN_ITERATIONS, len(completions) / self.batch_size)
         self.num_iterations = min(config.max_iterations, math.ceil(config.num_visits * per_visit))
+        self.num_warm = int(config.warm_start * self.num_iterations) if config.objective == "pcd" else 0
         beyond = [each for name, each in energy.residual.named_parameters() if name != "embedding"]
         self._optimizer = torch.optim.AdamW(
             [curves.vectors, *beyond], lr=config.learning_rate, betas=(0.9, 0.99), weight_decay=config.weight_decay
@@ -183,11 +186,11 @@ class _Trainer:
     def run(self) -> Iterator[int]:
         """Trains, yielding the number of updates done."""
         batches = self._batches()
-        num_warm = self.num_iterations * (self.config.warm_start if self.config.objective == "pcd" else 1.0)
         for iteration in range(self.num_iterations):
             rows = next(batches)
             codes = self.completions.move(self.energy, rows, generator=self.generator)
-            loss = self._composite(codes, rows) if iteration < num_warm else self._contrastive(codes)
+            is_contrastive = self.config.objective == "pcd" and iteration >= self.num_warm
+            loss = self._contrastive(codes) if is_contrastive else self._composite(codes, rows)
             if not bool(loss.isfinite()):
                 raise Diverged("loss", f"loss: {float(loss.detach())} in iteration {iteration + 1} of fitting a table")
             self._optimizer.param_groups[0]["lr"] = self._learning_rate(iteration)
@@ -200,7 +203,7 @@ class _Trainer:
             yield iteration + 1
 
     def _composite(self, codes: Tensor, rows: Tensor) -> Tensor:
-        """Mean over observed entries of -log p(c_j | others); the batch is dealt out to some columns."""
+        """Sum of -log p(c_j | others) over observed entries, per row of the batch, which is dealt out to some columns."""
         missing = self.completions.missing(rows)
         chosen = _shuffled(len(self.columns), self.generator)[: min(COLUMNS_AT_ONCE, len(codes))].tolist()
         hands = torch.arange(len(codes)).tensor_split(len(chosen))

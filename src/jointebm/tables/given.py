@@ -1,16 +1,32 @@
 """What a user says about columns as evidence: {"age": 30, "job": {"nurse", "cook"}, "born": ("1980-01-01", None)}."""
 
 import datetime
+import math
 from collections.abc import Mapping
+from fractions import Fraction
 from numbers import Real
+from typing import Literal
 
 import numpy as np
 
 from jointebm.tables.codec import CodedColumn, Name, TableCodec
-from jointebm.tables.evidence import Choice, Evidence, as_evidence
+from jointebm.tables.evidence import Choice, Evidence, Interval, as_evidence
 from jointebm.tables.numbers import NumberCodec
 
 __all__ = ["read_given"]
+
+_Place = Literal["value", "low", "high"]  # one of the values, or an end of an interval
+_UNITS = {"D": "days", "s": "seconds", "ms": "milliseconds", "us": "microseconds", "ns": "nanoseconds"}
+_NANOSECONDS = {
+    "W": 7 * 86_400 * 10**9,
+    "D": 86_400 * 10**9,
+    "h": 3_600 * 10**9,
+    "m": 60 * 10**9,
+    "s": 10**9,
+    "ms": 10**6,
+    "us": 10**3,
+    "ns": 1,
+}
 
 
 def read_given(
@@ -32,46 +48,68 @@ def read_given(
         coded = codec.columns[codec.index(name)]
         try:
             known = as_evidence(said)
+            is_duration = name in durations
             if isinstance(known, Choice):
-                evidence[name] = Choice(
-                    tuple(_value(each, coded, name in durations, exact=True) for each in known.values)
-                )
+                evidence[name] = Choice(tuple(_value(each, coded, is_duration, "value") for each in known.values))
             else:
-                ends = (None if each is None else _value(each, coded, name in durations, exact=False) for each in known)
-                evidence[name] = type(known)(*ends)
+                low = None if known.low is None else _value(known.low, coded, is_duration, "low")
+                high = None if known.high is None else _value(known.high, coded, is_duration, "high")
+                evidence[name] = Interval(low, high)
         except ValueError as error:
             raise ValueError(f"given column {name!r}: {error}") from None
     return evidence
 
 
-def _value(said: object, coded: CodedColumn, is_duration: bool, *, exact: bool) -> object:
+def _value(said: object, coded: CodedColumn, is_duration: bool, place: _Place) -> object:
     if coded.role == "time":
-        return _time(said, str(coded.unit), is_duration)
-    plain = said.item() if isinstance(said, np.generic) else said
-    if not isinstance(coded.codec, NumberCodec):
-        return plain
-    if not isinstance(plain, Real) or plain != plain:
-        raise ValueError(f"got {said!r}, expected a number")
-    number = int(plain) if isinstance(plain, bool) else plain
-    grid = coded.codec.grid
-    if exact and grid is not None:
-        (nearest,) = grid.value(grid.index(np.array([number])))
-        if nearest != number:
+        unit = str(coded.unit)
+        number: Real = _time(said, unit, is_duration, place)  # type: ignore[assignment]
+        kind = f"timedelta64[{unit}]" if is_duration else f"datetime64[{unit}]"
+    else:
+        plain = said.item() if isinstance(said, np.generic) else said
+        if not isinstance(coded.codec, NumberCodec):
+            return plain
+        if not isinstance(plain, Real) or plain != plain:
+            raise ValueError(f"got {said!r}, expected a number")
+        number, kind = int(plain) if isinstance(plain, bool) else plain, None
+    grid = coded.codec.grid if isinstance(coded.codec, NumberCodec) else None
+    if place == "value" and grid is not None:
+        is_long = isinstance(number, int) and abs(number) >= 2**63  # numpy has no such whole numbers
+        nearest = grid.value(grid.index(np.array([float(number) if is_long else number])))
+        if nearest[0] != number:
+            shown = nearest[0] if kind is None else nearest.astype(kind)[0]
             raise ValueError(
-                f"got {said!r}; values lie on a grid, near by are {nearest} and intervals such as ({number}, None)"
+                f"got {said!r}; values lie on a grid, near by are {shown} and intervals such as ({said!r}, None)"
             )
     return number
 
 
-def _time(said: object, unit: str, is_duration: bool) -> int:
-    if is_duration:
-        try:
-            return int(np.timedelta64(said).astype(f"timedelta64[{unit}]").astype(np.int64))  # type: ignore[call-overload]
-        except (TypeError, ValueError):
-            raise ValueError(f"got {said!r}, expected a timedelta") from None
-    if isinstance(said, datetime.datetime) and said.tzinfo is not None:
-        said = said.astimezone(datetime.UTC).replace(tzinfo=None)
+def _time(said: object, unit: str, is_duration: bool, place: _Place) -> int:
+    """A time in whole units of its column: the next one for a lower end, the one before for an upper end."""
+    exact = Fraction(_nanoseconds(said, is_duration), _NANOSECONDS[unit])
+    whole = math.ceil(exact) if place == "low" else math.floor(exact)
+    if place == "value" and whole != exact:
+        raise ValueError(f"got {said!r}, which lies between the values of the column; those are whole {_UNITS[unit]}")
+    if place == "value" and abs(whole) >= 2**63:
+        raise ValueError(f"got {said!r}, which is too far from 1970 for a column of {_UNITS[unit]}")
+    return whole
+
+
+def _nanoseconds(said: object, is_duration: bool) -> int:
+    """Of a length of time, or since 1970."""
+    plain = said
+    if isinstance(plain, datetime.datetime) and plain.tzinfo is not None:
+        plain = plain.astimezone(datetime.UTC).replace(tzinfo=None)
+    if isinstance(plain, datetime.datetime | datetime.timedelta) and hasattr(plain, "to_numpy"):
+        plain = plain.to_numpy()  # pandas' own, whose nanoseconds numpy would drop
     try:
-        return int(np.datetime64(said).astype(f"datetime64[{unit}]").astype(np.int64))  # type: ignore[call-overload]
+        read = np.timedelta64(plain) if is_duration else np.datetime64(plain)  # type: ignore[call-overload]
+        unit, count = np.datetime_data(read.dtype)
+        if unit in ("Y", "M"):
+            read, unit, count = read.astype("datetime64[D]"), "D", 1
+        if np.isnat(read) or unit not in _NANOSECONDS:
+            raise ValueError
     except (TypeError, ValueError):
-        raise ValueError(f"got {said!r}, expected a date or time, or ISO text such as '2024-02-29'") from None
+        expected = "a timedelta" if is_duration else "a date or time, or ISO text such as '2024-02-29'"
+        raise ValueError(f"got {said!r}, expected {expected}") from None
+    return int(read.astype(np.int64)) * count * _NANOSECONDS[unit]

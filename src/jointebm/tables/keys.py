@@ -40,7 +40,7 @@ def content_keys(table: Mapping[Name, Column], names: Sequence[Name], *, num_row
 
 def _hashes(column: Column) -> np.ndarray:
     if column.role != "label":
-        return (column.values.astype(np.float64) + 0.0).view(np.int64)  # plus zero: -0.0 is 0.0
+        return _of_numbers(column.values)
     seen: dict[object, int] = {}
     for value in column.values[~column.is_missing].tolist():
         if value not in seen:
@@ -52,4 +52,11 @@ def _hash(value: object) -> int:
     if isinstance(value, str):
         digest = hashlib.blake2b(value.encode("utf-8", "surrogatepass"), digest_size=8).digest()
         return int.from_bytes(digest, "little", signed=True)
-    return int(np.float64(value).view(np.int64))  # type: ignore[arg-type]
+    return int(_of_numbers(np.array([value]))[0])
+
+
+def _of_numbers(values: np.ndarray) -> np.ndarray:
+    """The bits of the float; of whole numbers that floats do not tell apart, their own."""
+    floats = values.astype(np.float64) + 0.0  # plus zero: -0.0 is 0.0
+    is_large = (np.abs(floats) >= 2**53) & ((np.abs(floats) < 2**63) | (values.dtype.kind == "i"))
+    return np.where(is_large, np.where(is_large, values, 0).astype(np.int64), floats.view(np.int64))

@@ -41,8 +41,8 @@ class TableModel(nn.Module):
         >>> model = TableModel.fit(codes, (2, 2, 2), seed=0)
         >>> model.predictive(torch.tensor([[-1, 0, -1]]), 0, seed=0).argmax().item()
         0
-        >>> model.sample(3, seed=0).shape
-        torch.Size([3, 3])
+        >>> model.complete(torch.tensor([[-1, 1, -1]]), num_draws=3, seed=0).shape
+        torch.Size([3, 1, 3])
     """
 
     def __init__(self, energy: TableEnergy) -> None:
@@ -107,26 +107,6 @@ class TableModel(nn.Module):
         codes = _checked(codes, self.num_classes, column).clone()
         codes[:, column] = 0
         return self._of_classes(_complete(codes), column).log_softmax(dim=1)
-
-    @torch.no_grad()
-    def conditional_log_score(self, codes: Tensor) -> Tensor:
-        """Mean over columns of log p(c_j | all other columns), shape (N,), nats per column; of complete rows."""
-        codes = _complete(_checked(codes, self.num_classes))
-        scores = [
-            self._of_classes(codes, column).log_softmax(dim=1).gather(1, codes[:, [column]])
-            for column in range(codes.shape[1])
-        ]
-        return torch.cat(scores, dim=1).mean(dim=1)
-
-    @torch.no_grad()
-    def dependence(self, codes: Tensor) -> Tensor:
-        """f less the log-probability of independent columns with the base's marginals, shape (N,), nats.
-
-        What the columns say about one another beyond how rare each is by itself: low for a row whose entries do not belong
-        together, however common they are. Of complete rows.
-        """
-        codes = _complete(_checked(codes, self.num_classes))
-        return self.log_density(codes) - sum(each[codes[:, j]] for j, each in enumerate(self.log_marginals()))
 
     def log_marginals(self) -> list[Tensor]:
         """log p(c_j = k) under the base, shape (K_j,) each, nats."""
@@ -204,12 +184,6 @@ class TableModel(nn.Module):
         of_draws = self.conditional(drawn.flatten(0, 1), column).reshape(num_draws, -1, log_probs.shape[1])
         log_probs[holes] = _log_mean(of_draws).log_softmax(dim=1)
         return log_probs
-
-    def sample(self, num: int, *, num_sweeps: int = 20, seed: int, log_weights: Evidence | None = None) -> Tensor:
-        """Draws whole rows, shape (num, V); row i is the same whatever `num` is."""
-        nothing = torch.full((num, len(self.num_classes)), -1)
-        keys = torch.arange(num)
-        return self.complete(nothing, num_sweeps=num_sweeps, seed=seed, log_weights=log_weights, keys=keys)[0]
 
     def spec(self) -> dict[str, Any]:
         """What `from_spec` needs to make a model that `load_state_dict` fills, as JSON data."""

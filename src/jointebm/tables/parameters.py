@@ -30,7 +30,7 @@ class Parameters(Config):
     max_levels: int = Field(64, ge=2, le=MAX_COUNT, description="codes for a column of categories")
     unseen: Unseen = Field("error", description="what becomes of a category that was not there in training")
     num_draws: int = Field(20, ge=1, le=MAX_COUNT, description="completions that a prediction is averaged over")
-    num_sweeps: int = Field(10, ge=1, le=MAX_COUNT, description="Gibbs sweeps per completion or sample")
+    num_sweeps: int = Field(10, ge=1, le=MAX_COUNT, description="sweeps per completion or sample")
     seed: int = Field(0, ge=0, lt=2**63, description="of all draws")
 
     @classmethod

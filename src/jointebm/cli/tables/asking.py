@@ -1,5 +1,6 @@
 """What the commands ask a model about every row of a file, or of rows to be drawn: read in parts, answered, written."""
 
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import ExitStack, closing
 from dataclasses import dataclass
@@ -7,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from jointebm.cli.console import print_json, say
 from jointebm.cli.tables.given import parse_table_given
@@ -17,7 +17,7 @@ from jointebm.cli.tables.sources import Part
 from jointebm.cli.tables.work import answered, watched
 from jointebm.cli.tables.written import check_out, collected, written
 from jointebm.estimators import JointEBM
-from jointebm.tables.codec import Name
+from jointebm.tables.codec import Name, Unseen
 from jointebm.tables.columns import IgnoredCodec
 from jointebm.tables.predictions import Statistic
 
@@ -45,9 +45,25 @@ class Asked:
     as_json: bool
 
     @classmethod
-    def open(cls, name: str, *, workers: int, as_json: bool, **changes: Any) -> "Asked":
-        """Opens a table's model."""
+    def open(
+        cls,
+        name: str,
+        *,
+        workers: int,
+        as_json: bool,
+        unseen: Unseen | None = None,
+        num_draws: int | None = None,
+        num_sweeps: int | None = None,
+        random_state: int | None = None,
+    ) -> "Asked":
+        """Opens a table's model; parameters of its answers that are None stay as they are."""
         folder, model = open_table(name)
+        changes = {
+            "unseen": unseen,
+            "num_draws": num_draws,
+            "num_sweeps": num_sweeps,
+            "random_state": random_state,
+        }
         return cls(folder, with_answers(model, changes), changes, workers, as_json)
 
 
@@ -147,7 +163,7 @@ def _answer(
     """
     schemas = job.schemas(asked.model, empty)
     columns: dict[str, list[Any]] = {}
-    num_filled = 0
+    counts = Counter(job.counts(empty, schemas[0].empty_table()))
     with ExitStack() as stack:
         add = stack.enter_context(watched(what, num_rows))
         writers = [
@@ -158,26 +174,21 @@ def _answer(
         for part, answers in stack.enter_context(closing(found)):
             for write, answer, schema in zip(writers, answers, schemas, strict=True):
                 write(answer, job.texts(part, answer, schema))
-            num_filled += _num_missing(part.table) - _num_missing(answers[0])
+            counts.update(job.counts(part.table, answers[0]))
             add(len(answers[0]))
     files = [str(out) for out in outs if out is not None]
-    is_imputed = isinstance(job, Imputing)
     if asked.as_json:
-        filled = {"filled": num_filled} if is_imputed else {}
         print_json(
             {
                 "model": str(asked.folder),
                 "rows": num_rows,
-                **filled,
+                **counts,
                 **({"out": files} if files else {"columns": columns}),
             }
         )
     elif files:
-        say(f"wrote {', '.join(files)}: {num_rows} rows{f', {num_filled} entries filled' if is_imputed else ''}")
-
-
-def _num_missing(table: pa.Table) -> int:
-    return sum(pc.sum(pc.is_null(column, nan_is_null=True)).as_py() or 0 for column in table.columns)
+        counted = "".join(f", {count} entries {done}" for done, count in counts.items())
+        say(f"wrote {', '.join(files)}: {num_rows} rows{counted}")
 
 
 def _numbered(out: Path, draw: int) -> Path:

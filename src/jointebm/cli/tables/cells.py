@@ -4,12 +4,13 @@ import datetime
 import math
 import re
 from collections import Counter
+from collections.abc import Iterable
 from functools import lru_cache
 from typing import Literal, NamedTuple
 
 from jointebm.untrusted import quoted
 
-__all__ = ["MISSING", "NAMES", "CellKind", "Tally", "is_missing", "parse"]
+__all__ = ["MISSING", "NAMES", "CellKind", "Tally", "is_missing", "missing_words", "parse"]
 
 CellKind = Literal["whole", "real", "boolean", "date", "time", "zoned", "text"]
 MISSING = frozenset(
@@ -36,6 +37,16 @@ _DATE = re.compile(r"\d{4}-\d\d-\d\d", re.ASCII)
 _TIME = re.compile(r"\d{4}-\d\d-\d\d[T ]\d\d:\d\d(:\d\d(\.\d{1,6})?)?", re.ASCII)
 _ZONED = re.compile(_TIME.pattern + r"(Z|[+-]\d\d:?\d\d)", re.ASCII)
 _MAX_WHOLE = 2**63
+
+
+def missing_words(said: Iterable[str] | None) -> frozenset[str]:
+    """What else a user says stands for a missing value, as `is_missing` takes it; None is nothing.
+
+    Example:
+        >>> missing_words([" ?"])
+        frozenset({'?'})
+    """
+    return frozenset(text.strip() for text in said or ())
 
 
 def is_missing(text: str, more: frozenset[str]) -> bool:
@@ -81,12 +92,17 @@ def parse(text: str, kind: CellKind) -> object:
 
 
 def _number(plain: str) -> int | float:
-    if _WHOLE.fullmatch(plain) and abs(int(plain)) < _MAX_WHOLE:
+    if _WHOLE.fullmatch(plain) and not _is_huge(plain):
         return int(plain)
     number = float(plain)
     if not math.isfinite(number):
         raise ValueError
     return number
+
+
+def _is_huge(plain: str) -> bool:
+    """Whether a whole number has more than 64 bits; Python refuses to read thousands of digits."""
+    return len(plain.lstrip("+-0")) > 19 or abs(int(plain)) >= _MAX_WHOLE
 
 
 @lru_cache(maxsize=1 << 16)
@@ -95,7 +111,7 @@ def _kinds(text: str) -> frozenset[str]:
     plain = text.strip()
     if _PADDED.fullmatch(plain):
         return frozenset({"padded"})
-    if _WHOLE.fullmatch(plain) and abs(int(plain)) >= _MAX_WHOLE:
+    if _WHOLE.fullmatch(plain) and _is_huge(plain):
         return frozenset({"real"})
     found: set[str] = set()
     for kind in KINDS:

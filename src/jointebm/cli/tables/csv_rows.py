@@ -94,11 +94,13 @@ def _opened(path: Path) -> Iterator[io.TextIOBase]:
 
 
 def _rows(file: io.TextIOBase, path: Path) -> Iterator[tuple[int, list[str]]]:
-    """Each row that is not blank, with the line it begins at."""
+    """Each row with the line it begins at; blank lines are skipped but in a table of one column."""
     reader = csv.reader(file, strict=True)
     line, header = 1, list[str]()
     try:
         for row in reader:
+            if not row and len(header) == 1:
+                row = [""]  # how a missing cell looks in a table of one column
             if row:
                 _check_text(row, path, line, header)
                 header = header or row

@@ -11,7 +11,7 @@ from jointebm.cli.files import check_new
 from jointebm.cli.progress import StepProgress
 from jointebm.cli.tables.sources import read_whole
 from jointebm.estimators import JointEBM
-from jointebm.tables.codec import Name
+from jointebm.tables.codec import Name, Unseen
 from jointebm.tables.columns import Kind
 from jointebm.tables.fitting import Progress
 
@@ -27,8 +27,9 @@ def fit_table(
     kinds: Mapping[str, Kind],
     fields: Mapping[str, Any],
     missing: frozenset[str],
+    unseen: Unseen,
+    random_state: int,
     as_json: bool,
-    **parameters: Any,
 ) -> None:
     """Fits a model to a file and writes its folder.
 
@@ -38,8 +39,9 @@ def fit_table(
         kinds: overrules what some columns hold.
         fields: of `JointEBM`, or of its `training`.
         missing: texts for a missing value.
+        unseen: what the model makes of a category that is not in the file.
+        random_state: seed of all draws.
         as_json: whether to print JSON.
-        **parameters: of `JointEBM`, such as `unseen` and `random_state`.
     """
     check_new(out)
     started = time.monotonic()
@@ -48,7 +50,7 @@ def fit_table(
     training = {name: value for name, value in fields.items() if name not in own}
     chosen = {name: value for name, value in fields.items() if name in own}
     known: dict[Name, Kind] = dict(kinds.items())
-    model = JointEBM(training=training or None, kinds=known or None, **chosen, **parameters)
+    model = JointEBM(training=training or None, kinds=known or None, unseen=unseen, random_state=random_state, **chosen)
     looks: list[float] = []
     with StepProgress(f"fitting {file.name}", NUM_STEPS) as bar:
 

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from jointebm.cli.tables.cells import is_missing
 from jointebm.cli.tables.sources import Part
@@ -43,6 +44,10 @@ class Job(ABC):
         """What stands for some columns of an answer in CSV; all others are written as their values."""
         return {}
 
+    def counts(self, part: pa.Table, answer: pa.Table) -> Mapping[str, int]:  # noqa: ARG002
+        """What is summed over all parts and said at the end: what was done, and to how many entries."""
+        return {}
+
 
 @dataclass(frozen=True)
 class Imputing(Job):
@@ -74,6 +79,10 @@ class Imputing(Job):
                 for text, value in zip(column, values, strict=True)
             ]
         return texts
+
+    def counts(self, part: pa.Table, answer: pa.Table) -> Mapping[str, int]:
+        """How many entries were missing and no longer are."""
+        return {"filled": _num_missing(part) - _num_missing(answer)}
 
 
 @dataclass(frozen=True)
@@ -137,6 +146,10 @@ class Sampling(Job):
         table = model.draw(len(part), given=self.given, first=first)
         schema = model.frame_schema_
         return [write_frame(table, schema.select(schema.names, "pyarrow"))]
+
+
+def _num_missing(table: pa.Table) -> int:
+    return sum(pc.sum(pc.is_null(column, nan_is_null=True)).as_py() or 0 for column in table.columns)
 
 
 def _arrow(model: JointEBM, name: Name, column: Column) -> Any:
