@@ -20,6 +20,7 @@ parser = argparse.ArgumentParser()
 parser.add_argument("--iterations", type=int, default=20)
 parser.add_argument("--out", type=Path, help="where to draw the figure")
 args, generator = parser.parse_args(), torch.Generator().manual_seed(0)
+torch.set_num_threads(1)
 thing = Space(thing=Continuous(2))  # its place (left is negative) and its size (large is positive)
 SHARES = torch.tensor([0.3, 0.1, 0.3, 0.3])  # of left small, left large, right small, right large
 SPREAD = 0.35
@@ -53,7 +54,7 @@ def learn(label: str, which: int, seed: int) -> tuple[ConcatEnergy, Space]:
 started, _ = time.process_time(), torch.manual_seed(0)
 side, side_space = learn("right", 1, 0)
 size, size_space = learn("large", 2, 1)
-print(f"trained two models, {time.process_time() - started:.0f} s of this thread")
+print(f"trained two models, {time.process_time() - started:.0f} CPU seconds, one thread")
 left, large = Given(side, side_space, {"right": 0}), Given(size, size_space, {"large": 1})
 everything = Given(side, side_space, summed_out=("right",))
 compositions = {

@@ -154,3 +154,13 @@ def test_what_cannot_be_given_is_refused() -> None:
         Given(table, mixed, {"x": [0.0, math.nan]})
     with pytest.raises(ValueError, match="block 'a'"):
         Given(table, SPACE, {"a": 2})
+
+
+@pytest.mark.parametrize("block", ["a", "b"])
+def test_a_block_that_is_given_or_summed_out_is_refused_in_the_position(block: str) -> None:
+    energy = Given(Table(DEPENDENT), SPACE, {"a": 0}, summed_out=("b",))
+    rows = SPACE.configurations(dtype=torch.float64)
+    with pytest.raises(
+        ValueError, match=f"block {block!r} of the position is given or summed out already; leave it out"
+    ):
+        energy({name: rows[name] for name in ("x", block)})

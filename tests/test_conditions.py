@@ -88,3 +88,10 @@ def test_sample_each_passes_an_interrupt_on_instead_of_returning_half_sampled_ro
 def test_sample_each_refuses_fewer_than_one_sample(num: int) -> None:
     with pytest.raises(ValueError, match=f"num, the samples per condition, is a whole number >= 1, got {num}"):
         sample_each(toy_model(TrueEnergy()), [Condition("", {})], num, generator=torch.Generator())
+
+
+@pytest.mark.parametrize("block", ["point", "lfet"])
+def test_sample_each_refuses_a_condition_on_what_is_no_discrete_block(block: str) -> None:
+    conditions = [Condition("", {}), Condition("", {block: torch.tensor([0.0, 0.0])})]
+    with pytest.raises(ValueError, match=f"no discrete block {block!r}; this space has"):
+        sample_each(toy_model(TrueEnergy()), conditions, 2, generator=torch.Generator())

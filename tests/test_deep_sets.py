@@ -56,6 +56,14 @@ def test_kernels_leave_a_density_over_subsets_invariant() -> None:
     assert stationarity_residual(moved, target_probs(f, positions)) < 1e-12
 
 
+def test_differences_of_f_are_not_rounded_to_bfloat16_under_autocast() -> None:
+    f, rows = energy().float(), {name: value.float() for name, value in position().items()}
+    with torch.autocast("cpu", torch.bfloat16):
+        found, summed = f(rows), f.phi(torch.cat([rows["points"], rows["kinds"], rows["members"][..., None]], dim=2))
+    assert found.dtype == torch.float32 and summed.dtype == torch.bfloat16  # phi alone is coarse
+    torch.testing.assert_close(found, f.rho(summed.float().sum(dim=1)).squeeze(1), rtol=0, atol=1e-7)
+
+
 def test_a_classifier_of_items_permutes_with_them() -> None:
     torch.manual_seed(0)
     net, order = PerItem(MLP(2, (8,), 4), MLP(6, (8,))).double(), torch.tensor([3, 0, 4, 1, 2])

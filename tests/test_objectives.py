@@ -13,7 +13,13 @@ from torch import Tensor, nn
 
 from jointebm import Binary, Categorical, Continuous, Space
 from jointebm.energies import MLP, BilinearEnergy, ConcatEnergy, ConvEncoder, JEMEnergy
-from jointebm.objectives import Phases, conditional_likelihood, maximum_likelihood, summed_maximum_likelihood
+from jointebm.objectives import (
+    Phases,
+    conditional_likelihood,
+    maximum_likelihood,
+    observed_log_density,
+    summed_maximum_likelihood,
+)
 from jointebm.spaces import Position
 
 
@@ -249,3 +255,19 @@ def test_jems_objective_is_the_summed_one() -> None:
     jem = conditional_likelihood(case.model, case.space, case.data) - (log_marginal[0] - log_marginal[1])
     torch.testing.assert_close(phases.loss, jem, rtol=0, atol=1e-12)
     torch.testing.assert_close(gradient(phases.loss, case), gradient(jem, case), rtol=0, atol=1e-12)
+
+
+def test_sums_over_configurations_are_not_rounded_to_bfloat16() -> None:
+    """An f of 8 bits is summed in float32: what is lost is lost in f alone."""
+    space = Space(x=Continuous(), y=Categorical(3))
+    coarse = torch.tensor([0.0, 1.0, 2.5]).bfloat16()  # each of them exactly
+    rows = {"x": torch.zeros(2), "y": torch.eye(3)[:2]}
+
+    def f(position: Position) -> Tensor:
+        return position["y"].bfloat16() @ coarse
+
+    log_z = coarse.double().logsumexp(dim=0).float()
+    nothing = {"y": torch.ones(2, dtype=torch.bool)}
+    torch.testing.assert_close(summed_maximum_likelihood(f, space, rows, rows).negative, log_z.expand(2))
+    torch.testing.assert_close(observed_log_density(f, space, rows, nothing), log_z.expand(2))
+    torch.testing.assert_close(conditional_likelihood(f, space, rows), log_z - 0.5)

@@ -37,6 +37,10 @@ def test_a_part_is_its_rectangle(part: Part, rows: slice, columns: slice) -> Non
     assert torch.equal(seen[:, expected], images[:, expected])
 
 
+def test_the_middle_row_of_an_odd_height_belongs_to_the_bottom_half() -> None:
+    assert [part.mask((5, 1)).flatten().int().tolist() for part in (TOP, BOTTOM)] == [[1, 1, 0, 0, 0], [0, 0, 1, 1, 1]]
+
+
 def assert_stripe(images: Tensor, row: int) -> None:
     """Pixels have a standard deviation of 1 / sqrt 2000; five of them."""
     torch.testing.assert_close(images, stripes(len(images), row), rtol=0, atol=6 / 2000**0.5)
@@ -75,6 +79,13 @@ def test_labels_are_right_where_the_part_shows_them_and_never_where_it_rules_the
         others = {name: value[~seen] for name, value in real.items()}
         wrong = {**others, "row": torch.full((len(others["row"]),), shown[0])}
         assert accuracy_given(model, wrong, "image", part, generator=seeded())["row"] == 0.0
+
+
+def test_the_whole_image_is_enumerated_whatever_it_is_called() -> None:
+    generator = seeded()
+    before = generator.get_state()
+    accuracy_given(stripes_model(), real_stripes(), "image", Part("all of it"), num_steps=1, generator=generator)
+    assert torch.equal(generator.get_state(), before)  # nothing was drawn
 
 
 def test_other_labels_are_given_only_if_they_are_asked_for() -> None:

@@ -184,3 +184,8 @@ def test_the_grid_of_all_equal_labels_is_the_likeliest_of_an_attractive_model() 
     f = pairs(space.configurations()["mask"])
     assert set(f.topk(2).indices.tolist()) == {0, 2**12 - 1}
     assert math.isfinite(float(exact.log_partition(lambda position: pairs(position["mask"]), space)))
+
+
+def test_a_classifier_of_pixels_without_layers_is_refused() -> None:
+    with pytest.raises(ValueError, match="PerPixel: num_layers must be at least 1, got 0"):
+        PerPixel(3, num_layers=0)

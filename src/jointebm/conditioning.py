@@ -76,8 +76,11 @@ def predict(
         `Prediction`.
 
     Raises:
-        ValueError: the target is not discrete, there are too many configurations to enumerate, or a continuous entry is
-            missing for "exact".
+        TypeError: `model` is no `Model`.
+        ValueError: the target is not discrete, the method is none of the three, "gibbs" or "sample" has no generator, there
+            are no rows, chains or steps, there are too many configurations to enumerate, or a continuous entry is missing
+            for "exact".
+        FloatingPointError: the log-density is not finite.
 
     References:
         Kelly & Grathwohl 2021, Sec. 5, Eq. 7.

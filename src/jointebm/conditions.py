@@ -112,7 +112,7 @@ def sample_each(
         Per condition, values by block, shape (N, *variable_shape).
 
     Raises:
-        ValueError: `num` is less than one.
+        ValueError: `num` is less than one, or a condition names a block that the space has not or that is not discrete.
         KeyboardInterrupt: Ctrl-C; what was sampled so far is lost.
 
     Example:
@@ -127,6 +127,8 @@ def sample_each(
     """
     if num < 1:
         raise ValueError(f"sample_each: num, the samples per condition, is a whole number >= 1, got {num}")
+    for condition in conditions:
+        model.space.require(condition.given, discrete=True)
     if num > max_chains:
         sizes = [min(max_chains, num - start) for start in range(0, num, max_chains)]
         pieces = [

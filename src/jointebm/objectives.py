@@ -106,9 +106,7 @@ def summed_maximum_likelihood(
         >>> summed_maximum_likelihood(lambda position: position["y"], space, rows, rows).negative.exp()
         tensor([3.7183, 3.7183])
     """
-    like = next(iter(negative.values()))
-    configurations = space.configurations(dtype=like.dtype, device=like.device)
-    f = evaluate_configurations(log_density, negative, configurations)  # (N, S)
+    f, _ = _enumerated(log_density, space, negative)
     f_negative = f.logsumexp(dim=1)
     f_positive = (
         log_density(positive) if missing is None else observed_log_density(log_density, space, positive, missing)
@@ -157,14 +155,22 @@ def observed_log_density(log_density: LogDensity, space: Space, position: Positi
     return summed.new_empty(len(incomplete)).index_copy(0, rows, summed).index_copy(0, others, known.to(summed.dtype))
 
 
+def _enumerated(log_density: LogDensity, space: Space, position: Position) -> tuple[Tensor, Position]:
+    """f at every row combined with every configuration of y, (N, S), and the configurations.
+
+    A bfloat16 f comes back as float32: a sum over configurations would be rounded to 8 bits once more.
+    """
+    like = next(iter(position.values()))
+    configurations = space.configurations(dtype=like.dtype, device=like.device)
+    f = evaluate_configurations(log_density, position, configurations)
+    return (f.float() if f.dtype == torch.bfloat16 else f), configurations
+
+
 def _all_configurations(
     log_density: LogDensity, space: Space, position: Position, missing: Mask
 ) -> tuple[Tensor, Tensor]:
     """f at every configuration of y, (N, S), and which of them agree with the labels that are not missing, (N, S)."""
-    like = next(iter(position.values()))
-    configurations = space.configurations(dtype=like.dtype, device=like.device)
-    f = evaluate_configurations(log_density, position, configurations)
-    f = f.float() if f.dtype == torch.bfloat16 else f
+    f, configurations = _enumerated(log_density, space, position)
     agrees = torch.ones_like(f, dtype=torch.bool)
     for name in space.discrete:
         labels, unknown = _flat(space[name].decode(position[name])), _flat(missing[name])  # (N, V)
@@ -216,11 +222,9 @@ def conditional_likelihood(
             log_density, space, part, {name: missing[name][rows] for name in space.discrete}
         )
         return (f.logsumexp(dim=1) - f.masked_fill(~agrees, -torch.inf).logsumexp(dim=1)).sum() / num_rows
-    like = next(iter(positive.values()))
-    configurations = space.configurations(dtype=like.dtype, device=like.device)
-    f = evaluate_configurations(log_density, positive, configurations)  # (N, S)
+    f, _ = _enumerated(log_density, space, positive)
     y = space.configuration_index({name: positive[name] for name in space.discrete})
-    return torch.nn.functional.cross_entropy(f.float() if f.dtype == torch.bfloat16 else f, y)
+    return torch.nn.functional.cross_entropy(f, y)
 
 
 def _flat(per_row: Tensor) -> Tensor:

@@ -41,7 +41,8 @@ class Part(NamedTuple):
     right: float = 1.0
 
     def mask(self, shape: tuple[int, ...]) -> Tensor:
-        """Which pixels are given, (H, W), bool; half a row of pixels counts as none."""
+        """Which pixels are given, (H, W), bool. Borders are rounded down: the middle row of an odd height belongs to
+        the bottom half."""
         height, width = shape
         mask = torch.zeros(height, width, dtype=torch.bool)
         mask[int(self.top * height) : int(self.bottom * height), int(self.left * width) : int(self.right * width)] = (
@@ -153,6 +154,21 @@ def accuracy_given(
 
     Returns:
         Share of right labels per discrete block, over rows and variables.
+
+    Raises:
+        ValueError: no rows; the space has other reals than the image; or the whole image is given and the labels asked for
+            have too many configurations to enumerate.
+        FloatingPointError: the log-density is not finite.
+
+    Example:
+        >>> from jointebm import Binary, Continuous, KernelSpec, ModelConfig, Space
+        >>> from jointebm.energies import ConcatSpec, MLPSpec
+        >>> space = Space(image=Continuous((4, 4)), y=Binary())
+        >>> model = Model(ModelConfig(name="example", data="none", space=space.config,
+        ...                           energy=ConcatSpec(net=MLPSpec(hidden=(8,))), kernel=KernelSpec(step_size=0.1)))
+        >>> rows = {"image": torch.zeros(2, 4, 4), "y": torch.tensor([0, 1])}  # alike, so one of the two is right
+        >>> accuracy_given(model, rows, "image", WHOLE, generator=torch.Generator())
+        {'y': 0.5}
     """
     found = {}
     for name in model.space.discrete:
@@ -162,7 +178,7 @@ def accuracy_given(
             model,
             given,
             name,
-            method="exact" if part == WHOLE else "gibbs",
+            method="exact" if part[1:] == WHOLE[1:] else "gibbs",
             num_chains=num_chains,
             num_steps=model.config.num_steps if num_steps is None else num_steps,
             generator=generator,

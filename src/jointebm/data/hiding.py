@@ -55,8 +55,8 @@ def hide(dataset: Dataset, hiding: Hiding) -> Dataset:
         The data set itself if nothing is hidden.
 
     Raises:
-        ValueError: the data are drawn afresh in every batch; some class has too few rows; or `labels_per_class` is asked of
-            data with several labels.
+        ValueError: the data are drawn afresh in every batch; entries are hidden already; some class has too few rows; or
+            `labels_per_class` is asked of data with several labels.
 
     Example:
         >>> from jointebm.data import digits

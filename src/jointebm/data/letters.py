@@ -37,7 +37,7 @@ def letters(data_dir: Path | None, *, fold: int = 0, dropout: float = 0.5) -> Ar
             neighbouring letters to correct.
 
     Returns:
-        Blocks `image` (14, 16, 8), 0 or 1, and `letters` (14,), 27 classes.
+        Blocks `image` (14, 16, 8), 0 or 1 (in training 0 or 1 / (1 - dropout)), and `letters` (14,), 27 classes.
 
     Raises:
         FileNotFoundError: the file is missing, with where it was looked for.

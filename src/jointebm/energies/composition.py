@@ -77,7 +77,7 @@ class Given(nn.Module):
 
     Raises:
         ValueError: no such block, a block that is both given and summed out, a block to sum out that is not discrete, or
-            a given value that is missing in part.
+            a given value that is missing in part. When called: the position has a block that is given or summed out.
 
     References:
         Du, Li & Mordatch 2020, Compositional visual generation, Sec. 3.
@@ -115,6 +115,11 @@ class Given(nn.Module):
 
     def forward(self, position: Position) -> Tensor:
         """f at each row of a position of the blocks that are left, shape (N,), nats."""
+        twice = position.keys() & (self._fixed.keys() | (self._summed.keys() if self._summed else set()))
+        if twice:
+            raise ValueError(
+                f"Given: block {min(twice)!r} of the position is given or summed out already; leave it out of the position"
+            )
         like = next(iter(position.values()))
         rows = dict(position)
         for name, value in self._fixed.items():

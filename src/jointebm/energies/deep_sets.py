@@ -17,6 +17,9 @@ class DeepSetEnergy(nn.Module):
     A permutation of the items, in all blocks alike, leaves f as it is (up to rounding), and permutes the score. With a
     binary block y is a subset of the items, and f a density over subsets.
 
+    The sum and rho run in the parameters' own precision under autocast too, because differences of f decide what is
+    accepted.
+
     Args:
         space: blocks whose variables all have the same first axis, the M items.
         phi: module from (rows, columns of one item) to (rows, H); the columns are the blocks in order, flattened.
@@ -54,7 +57,10 @@ class DeepSetEnergy(nn.Module):
         items = torch.cat(
             [position[name].reshape(-1, num_items, _width(position[name])) for name in self.blocks], dim=2
         )
-        return self.rho(self.phi(items).sum(dim=1)).squeeze(1)
+        features = self.phi(items)  # (N, M, H), bfloat16 under autocast
+        with torch.autocast(features.device.type, enabled=False):
+            summed = features.to(next(self.rho.parameters(), features).dtype).sum(dim=1)
+            return self.rho(summed).squeeze(1)
 
 
 class PerItem(nn.Module):

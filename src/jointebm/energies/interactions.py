@@ -66,7 +66,8 @@ class GridPairs(nn.Module):
 
     def __init__(self, *, width: int) -> None:
         super().__init__()
-        _check_odd("GridPairs", width, least=3)
+        if width < 3 or width % 2 == 0:
+            raise ValueError(f"GridPairs: width must be odd and at least 3, got {width}")
         self.reach = width // 2
         # Half of the neighbours, those that come after the pixel in reading order; the others mirror them.
         everywhere = range(-self.reach, self.reach + 1)
@@ -84,8 +85,3 @@ class GridPairs(nn.Module):
             top, left = reach + down, reach + right
             field = field + weight * padded[:, top : top + rows, left : left + columns]
         return (spins * field).sum(dim=(1, 2))
-
-
-def _check_odd(name: str, width: int, *, least: int = 1) -> None:
-    if width < least or width % 2 == 0:
-        raise ValueError(f"{name}: width must be odd and at least {least}, got {width}")

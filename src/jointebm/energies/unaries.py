@@ -17,6 +17,9 @@ class PerPixel(nn.Module):
         channels: of the hidden layers, SiLU.
         num_layers: convolutions, at least 1.
 
+    Raises:
+        ValueError: there are no layers.
+
     Example:
         >>> import torch
         >>> PerPixel(8, num_layers=2)(torch.zeros(3, 16, 16)).shape
@@ -25,6 +28,8 @@ class PerPixel(nn.Module):
 
     def __init__(self, channels: int, *, num_layers: int) -> None:
         super().__init__()
+        if num_layers < 1:
+            raise ValueError(f"PerPixel: num_layers must be at least 1, got {num_layers}")
         layers: list[nn.Module] = []
         for index in range(num_layers):
             is_last = index == num_layers - 1

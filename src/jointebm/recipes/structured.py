@@ -17,7 +17,11 @@ __all__ = ["ising", "segmentation", "sets", "words"]
 
 
 def words() -> Recipe:
-    """Letters of handwritten words, of which each image says little and the others much."""
+    """Letters of handwritten words, of which each image says little and the others much.
+
+    The data drop half of the pixels anew at every visit of a row, so its chain comes from p(y) given another x and has
+    `num_steps` moves to forget it: the gradient is biased.
+    """
     return Recipe(
         name="words",
         summary="handwritten words: letters given their images, with transitions between them",
