@@ -186,7 +186,11 @@ def figure_of(lines: list[dict[str, str]]) -> Figure:
         names = [f"{data}\n{seen.replace('_', ' ').replace('=', ' ')}" for data, seen in found]
         ax.set_xticks(range(len(names)), names, fontsize=6)
         ax.set(ylabel="error on test rows, %", yscale="log")
-        ax.legend(loc="upper right", fontsize=7)
+        ax.minorticks_off()
+        lowest = min(value for of_method in found.values() for values in of_method.values() for value in values)
+        ticks = [tick for tick in (1, 2, 5, 10, 20, 50, 100) if lowest < 2 * tick]
+        ax.set_yticks(ticks, [str(tick) for tick in ticks])
+        figure.legend(*ax.get_legend_handles_labels(), loc="outside upper center", ncols=len(METHODS), fontsize=7)
     return figure
 
 
