@@ -22,8 +22,7 @@ parser.add_argument("--out", type=Path, help="where to draw the figure")
 args, generator = parser.parse_args(), torch.Generator().manual_seed(0)
 torch.set_num_threads(1)
 thing = Space(thing=Continuous(2))  # its place (left is negative) and its size (large is positive)
-SHARES = torch.tensor([0.3, 0.1, 0.3, 0.3])  # of left small, left large, right small, right large
-SPREAD = 0.35
+SHARES, SPREAD = torch.tensor([0.3, 0.1, 0.3, 0.3]), 0.35  # of left small, left large, right small, right large
 
 
 def draw(num: int, generator: torch.Generator) -> tuple[Tensor, Tensor, Tensor]:

@@ -1,6 +1,6 @@
 """A set as label: which of six points belong together, in any order, against a classifier of single points.
 
-python examples/sets.py --iterations 600 --out docs/figures/sets.png
+python examples/sets.py --iterations 6000 --out docs/figures/sets.png
 
 Six points are two clusters of three, and the label is one of the two, each as often as the other. Whatever a classifier
 of single points knows of the others, it can only say 1/2 of each; a density over points and sets can name one cluster whole.

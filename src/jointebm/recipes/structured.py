@@ -77,7 +77,7 @@ def sets() -> Recipe:
         energy=DeepSetSpec(phi=(64,), num_features=64, rho=(64, 32)),
         kernel=KernelSpec(discrete="gibbs", discrete_moves=6, continuous="mala", step_size=0.25),
         train=TrainConfig(
-            num_iterations=600,
+            num_iterations=6000,  # after 600 it does not even know how many points a set has
             batch_size=32,
             num_steps=5,
             learning_rate=2e-3,
