@@ -58,7 +58,7 @@ def dsprites() -> Recipe:
             temperature=8e-3,
         ),
         train=TrainConfig(
-            num_iterations=6_000,
+            num_iterations=4_000,
             batch_size=64,
             num_steps=10,
             learning_rate=4.5e-4,
@@ -70,7 +70,7 @@ def dsprites() -> Recipe:
             noise_labels="uniform",
             noise_reals="moments",  # bright noise hides where a sprite is asked for
             objective="summed",
-            sampled_share=0.15,  # a sprite that forms elsewhere than asked for teaches that it should not
+            sampled_share=0.25,  # a sprite that forms elsewhere than asked for teaches that it should not
             precision="bfloat16",
         ),
         calibration_rows=2_000,
