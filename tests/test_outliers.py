@@ -77,7 +77,11 @@ def test_a_missing_or_foreign_file_is_refused_by_name(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match="fashion-mnist/t10k-images-idx3-ubyte"):
         outlier_images(strokes(), tmp_path, generator=generator())
     header = bytes([0, 0, 8, 3, 0, 0, 0, 1, 0, 0, 0, 28, 0, 0, 0, 28])
-    (tmp_path / "t10k-images-idx3-ubyte.gz").write_bytes(gzip.compress(header + bytes(784)))
+    (tmp_path / "t10k-images-idx3-ubyte.gz").write_bytes(gzip.compress(header + bytes(784)))  # as MNIST's is called
+    with pytest.raises(FileNotFoundError, match="jointebm data --download fashion-mnist"):
+        outlier_images(strokes(), tmp_path, generator=generator())
+    (tmp_path / "fashion-mnist").mkdir()
+    (tmp_path / "t10k-images-idx3-ubyte.gz").rename(tmp_path / "fashion-mnist" / "t10k-images-idx3-ubyte.gz")
     with pytest.raises(ValueError, match="not the original fashion-mnist file"):
         outlier_images(strokes(), tmp_path, generator=generator())
 
