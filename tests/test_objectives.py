@@ -16,6 +16,7 @@ from jointebm.energies import MLP, BilinearEnergy, ConcatEnergy, ConvEncoder, JE
 from jointebm.objectives import (
     Phases,
     conditional_likelihood,
+    label_information,
     maximum_likelihood,
     observed_log_density,
     summed_maximum_likelihood,
@@ -271,3 +272,60 @@ def test_sums_over_configurations_are_not_rounded_to_bfloat16() -> None:
     torch.testing.assert_close(summed_maximum_likelihood(f, space, rows, rows).negative, log_z.expand(2))
     torch.testing.assert_close(observed_log_density(f, space, rows, nothing), log_z.expand(2))
     torch.testing.assert_close(conditional_likelihood(f, space, rows), log_z - 0.5)
+
+
+# The information of labels.
+
+
+def information_by_definition(
+    case: Case, share_of: Callable[[Tensor], Tensor] = lambda joint: joint.sum(dim=0)
+) -> Tensor:
+    """sum p(n, y_v) log p(n, y_v) / (p(n) p(y_v)) over rows, labels and classes, from one table for each label."""
+    size, num_rows = case.space.num_configurations, len(next(iter(case.data.values())))
+    configurations = case.space.configurations(dtype=torch.float64)
+    total = torch.zeros((), dtype=torch.float64)
+    for name in case.space.discrete:
+        classes = case.space[name].decode(configurations[name]).reshape(size, -1)
+        for label in classes.T:
+            joint = []
+            for row in range(num_rows):
+                x = {n: v[[row]].expand(size, *v.shape[1:]) for n, v in case.data.items() if n in case.space.continuous}
+                probs = case.model(x | configurations).softmax(dim=0) / num_rows
+                joint.append(torch.stack([probs[label == k].sum() for k in label.unique()]))
+            table = torch.stack(joint)  # (N, K)
+            total = total + (table * (table * num_rows / share_of(table)).log()).sum()
+    return total
+
+
+@every_case
+def test_the_information_of_labels_and_its_gradient_are_those_of_the_definition(case: Case) -> None:
+    information, expected = label_information(case.model, case.space, case.data), information_by_definition(case)
+    if case.space.continuous:
+        assert float(expected.detach()) > 1e-5  # there is something to find
+    torch.testing.assert_close(information, expected, rtol=0, atol=1e-12)
+    torch.testing.assert_close(gradient(information, case), gradient(expected, case), rtol=0, atol=1e-12)
+
+
+def test_the_check_finds_a_wrong_share_of_classes() -> None:
+    wrong = information_by_definition(CASES[1], lambda joint: joint.mean(dim=0))
+    assert float((label_information(CASES[1].model, CASES[1].space, CASES[1].data) - wrong).detach().abs()) > 1e-1
+
+
+def test_the_information_of_labels_has_a_gradient_where_every_row_is_sure() -> None:
+    """Probabilities that underflow to 0 give 0, not NaN."""
+    x = torch.tensor([-300.0, 300.0], requires_grad=True)
+    space = Space(x=Continuous(), y=Binary())
+    information = label_information(
+        lambda position: position["x"] * position["y"], space, {"x": x, "y": torch.zeros(2)}
+    )
+    information.backward()
+    torch.testing.assert_close(information.detach(), torch.tensor(2.0).log())
+    assert x.grad is not None and x.grad.tolist() == [0.0, 0.0]
+
+
+def test_the_information_of_labels_is_kept_from_being_rounded_to_bfloat16() -> None:
+    space = Space(x=Continuous(), y=Binary())
+    rows = {"x": torch.tensor([-1.0, 1.0]), "y": torch.zeros(2)}
+    information = label_information(lambda position: (position["x"] * position["y"]).bfloat16(), space, rows)
+    exact = label_information(lambda position: position["x"] * position["y"], space, rows)
+    torch.testing.assert_close(information, exact, rtol=1e-6, atol=0)

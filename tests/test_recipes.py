@@ -88,6 +88,7 @@ EVERYWHERE: dict[str, Any] = {
     "train.objective": "maximum-likelihood",
     "train.conditional_weight": 0.0,
     "train.labelled_batch_size": 0,
+    "train.information_weight": 0.0,
     "train.completion_steps": None,
     "train.hide.labels_per_class": None,
     "train.hide.observe_labels": 1.0,

@@ -18,7 +18,7 @@ from jointebm.draws import Generator
 from jointebm.energies import MLP, ConcatEnergy
 from jointebm.exact import evaluate_configurations
 from jointebm.kernels import MALA, Chain, Cycle, Gibbs, GibbsWithGradients, Info, Kernel, Langevin, LogDensity, evaluate
-from jointebm.objectives import conditional_likelihood
+from jointebm.objectives import conditional_likelihood, label_information
 from jointebm.spaces import Mask, Position
 
 SPACE = Space(x=Continuous(2), y=Categorical(3))
@@ -667,6 +667,30 @@ def test_the_conditional_term_is_added_with_its_weight(objective: Literal["maxim
     term = torch.cat([p.grad.flatten() for p in model.parameters() if p.grad is not None])
     assert len(term) == len(gradients[0]) and float(term.norm()) > 1e-2
     torch.testing.assert_close(gradients[1] - gradients[0], 0.7 * term, rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize("objective", ["maximum-likelihood", "summed"])
+def test_the_information_of_labels_is_added_with_its_weight(objective: Literal["maximum-likelihood", "summed"]) -> None:
+    """As above: what Adam descends is less by the weighted gradient of the information."""
+
+    def batch(num: int, *, generator: torch.Generator) -> dict[str, Tensor]:  # noqa: ARG001
+        return {
+            "x": torch.linspace(-2, 2, 2 * num, dtype=torch.float64).reshape(num, 2),
+            "y": torch.eye(3).double()[[0] * num],
+        }
+
+    gradients: list[Tensor] = []
+    for weight in (0.0, 0.7):
+        model = network().double()
+        placed = {name: value.double() for name, value in random_batch(8, generator=torch.Generator()).items()}
+        config = CONFIG.model_copy(update={"objective": objective, "information_weight": weight})
+        make(model, batch=batch, kernel=Places(placed), config=config).step()
+        gradients.append(torch.cat([p.grad.flatten() for p in model.parameters() if p.grad is not None]))
+    model = network().double()
+    label_information(model, SPACE, batch(8, generator=torch.Generator())).backward()
+    term = torch.cat([p.grad.flatten() for p in model.parameters() if p.grad is not None])
+    assert len(term) == len(gradients[0]) and float(term.norm()) > 1e-4
+    torch.testing.assert_close(gradients[0] - gradients[1], 0.7 * term, rtol=0, atol=1e-12)
 
 
 def test_the_noise_is_fitted_as_the_configuration_says() -> None:

@@ -15,7 +15,13 @@ from jointebm.divergence import Moved, Watch
 from jointebm.draws import Generator
 from jointebm.kernels import Kernel, LogDensity, evaluate
 from jointebm.noise import Noise
-from jointebm.objectives import Phases, conditional_likelihood, maximum_likelihood, summed_maximum_likelihood
+from jointebm.objectives import (
+    Phases,
+    conditional_likelihood,
+    label_information,
+    maximum_likelihood,
+    summed_maximum_likelihood,
+)
 from jointebm.sampling import run_chain
 from jointebm.spaces import Mask, Position, Space
 from jointebm.train_config import TrainConfig
@@ -130,7 +136,7 @@ def both_phases(
     Args:
         log_density: f with parameters.
         space: the blocks.
-        config: says which objective, and how much of the conditional likelihood is added.
+        config: says which objective, and how much of the conditional likelihood and of the information is added.
         positive: data.
         negative: chains.
         labelled: rows that the conditional likelihood is of, NaN is missing; None takes those of `positive`.
@@ -146,6 +152,9 @@ def both_phases(
         )
     else:
         phases = maximum_likelihood(log_density, positive.position, negative)
+    if config.information_weight:
+        information = label_information(log_density, space, positive.position)
+        phases = phases._replace(loss=phases.loss - config.information_weight * information)
     if not config.conditional_weight:
         return phases
     rows, missing = (

@@ -60,6 +60,12 @@ class TrainConfig(Config):
     labelled_batch_size: int = Field(
         0, ge=0, description="rows with labels per iteration for that term, drawn apart; 0 takes those of the batch"
     )
+    information_weight: float = Field(
+        0.0,
+        ge=0,
+        description="weight of an added mutual information of x and each label over the batch, by enumeration of y: for "
+        "few labels in clear classes; 0 leaves it out",
+    )
     precision: Literal["float32", "bfloat16"] = Field(
         "float32", description="of network evaluations; the state is float32"
     )
