@@ -6,9 +6,11 @@
 
 | method | what is maximised |
 |---|---|
-| joint | log p(x) of all rows + log p(y given x) of the labelled ones, f = net(concat(h(x), y)) |
-| jem | the same, f = a classifier's logits (App. A.2, with the unlabelled term) |
+| joint | log p(x) of all rows + log p(y given x) of the labelled ones, f = net(concat(h(x), y)), + the information of labels of all rows |
+| joint-plain | the same without the information |
+| jem | log p(x) and log p(y given x) as in joint-plain, f = a classifier's logits (App. A.2, with the unlabelled term) |
 | labelled | log p(y given x) of the labelled rows alone, the network of `joint` |
+| labelled-information | the same, and the information of labels of all rows: `joint` without log p(x) |
 
 Every finished run is one line of OUT/results.csv. The command can be stopped at any time and given again: what is in that
 file is not done again, and a run that was interrupted goes on from its checkpoint. When all is done it prints the table,
@@ -36,13 +38,13 @@ from jointebm.data.hiding import hide
 from jointebm.energies import ConcatSpec, JEMSpec
 from jointebm.evaluation import evaluate_model
 from jointebm.noise import Noise
-from jointebm.objectives import conditional_likelihood
+from jointebm.objectives import conditional_likelihood, label_information
 from jointebm.plots import STYLE, Figure, rc_context, save_figure
 from jointebm.recipes import Recipe, find, override
 from jointebm.runs import initial_model, resume, train
 
 COLUMNS = ("data", "seen", "seed", "method", "error", "exact_match_error", "seconds")
-METHODS = ("joint", "jem", "labelled")
+METHODS = ("joint", "joint-plain", "jem", "labelled", "labelled-information")
 # Data, what is seen of the labels, and how many seeds.
 GRID = [
     *(("digits", f"labels_per_class={num}", 3) for num in (1, 5, 20)),
@@ -84,6 +86,8 @@ def cells(only: str | None) -> Iterator[Cell]:
 def recipe_of(cell: Cell, assignments: list[str]) -> Recipe:
     """The recipe of the data with labels hidden; that of JEM with a classifier in the place of the network."""
     fields = [*CHANGES[cell.data], cell.seen, f"hiding_seed={cell.seed}", *EVERYWHERE, *assignments]
+    if cell.method in ("joint-plain", "jem", "labelled"):
+        fields.append("information_weight=0.0")
     recipe = override(find(cell.data), fields)
     assert isinstance(recipe.energy, ConcatSpec)
     if cell.method != "jem":
@@ -106,7 +110,10 @@ def trained(recipe: Recipe, folder: Path, seed: int, data_dir: Path | None) -> t
 
 
 def trained_on_labels(recipe: Recipe, data: ArrayDataset, seed: int) -> tuple[Model, float]:
-    """The network with -mean log p(y | x) of the labelled rows descended, by the same Adam, schedule and average."""
+    """The network with -mean log p(y | x) of the labelled rows descended, less the information of labels if it has a weight.
+
+    By the same Adam, schedule and average as in a run.
+    """
     started = time.perf_counter()
     config, generator = recipe.train, torch.Generator().manual_seed(seed)
     model = initial_model(recipe, data, seed=seed)
@@ -117,7 +124,11 @@ def trained_on_labels(recipe: Recipe, data: ArrayDataset, seed: int) -> tuple[Mo
     average = AveragedModel(model.energy, multi_avg_fn=get_ema_multi_avg_fn(config.ema_decay))
     for _ in range(config.num_iterations):
         rows = seen.labelled(config.labelled_batch_size, generator=generator).position
-        loss = conditional_likelihood(model.energy, seen.space, rows, missing=missing_entries(seen.space, rows))
+        conditional = conditional_likelihood(model.energy, seen.space, rows, missing=missing_entries(seen.space, rows))
+        loss = config.conditional_weight * conditional
+        if config.information_weight:
+            all_rows = data.batch(config.batch_size, generator=generator)
+            loss = loss - config.information_weight * label_information(model.energy, data.space, all_rows)
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
@@ -132,7 +143,7 @@ def run_cell(cell: Cell, out: Path, data_dir: Path | None, assignments: list[str
     recipe = recipe_of(cell, assignments)
     data = open_dataset(recipe.data, data_dir)
     assert isinstance(data, ArrayDataset)
-    if cell.method == "labelled":
+    if cell.method.startswith("labelled"):
         model, seconds = trained_on_labels(recipe, data, cell.seed)
     else:
         model, seconds = trained(recipe, out / cell.name, cell.seed, data_dir)
