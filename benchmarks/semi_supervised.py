@@ -69,11 +69,8 @@ CHANGES = {
     "mnist": (*FEW_LABELS, "num_iterations=1200", "temperature=0.05", "output_scale=5.0"),
     "dsprites": (*FEW_LABELS, "num_iterations=1000", "learning_rate=0.00045"),
 }
-JEM: dict[str, tuple[str, ...]] = {
-    "digits": (),
-    "mnist": (),
-    "dsprites": (),
-}  # in place of those, for a classifier's logits
+# In place of those, for a classifier's logits, which have no output_scale.
+JEM: dict[str, tuple[str, ...]] = {"digits": ("temperature=0.02",), "mnist": (), "dsprites": ()}
 EVERYWHERE = ("calibration_rows=0", "checkpoint_every=250")  # a factor on f changes no error
 
 
