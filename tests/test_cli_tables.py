@@ -217,14 +217,25 @@ def test_no_answer_depends_on_the_order_of_rows_and_columns(folder: Path, tmp_pa
         assert len(back) == 50 and back == straight
 
 
+@pytest.mark.parametrize(
+    "ask",
+    [
+        ("impute", "TABLE", "--seed", 4),
+        ("predict", "TABLE", "--target", "city"),
+        ("score", "TABLE"),
+        ("sample", "--num", 90, "--seed", 4, "--given", "city=city 0"),
+    ],
+    ids=lambda ask: ask[0],
+)
 def test_the_result_is_the_same_for_any_number_of_workers(
-    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ask: tuple[object, ...], folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(sources, "ROWS_AT_ONCE", 40)
+    monkeypatch.setattr(asking, "ROWS_AT_ONCE", 40)
+    words = [folder / "table.csv" if word == "TABLE" else word for word in ask[1:]]
     for workers in (1, 2):
-        out = tmp_path / f"{workers}.parquet"
-        ask = ("impute", folder / "model", folder / "table.csv", "--out", out, "--seed", 4, "--workers", workers)
-        assert run(*ask).code == 0
+        result = run(ask[0], folder / "model", *words, "--out", tmp_path / f"{workers}.parquet", "--workers", workers)
+        assert result.code == 0, result.err
     assert (tmp_path / "1.parquet").read_bytes() == (tmp_path / "2.parquet").read_bytes()
 
 
