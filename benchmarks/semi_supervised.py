@@ -197,9 +197,9 @@ def figure_of(lines: list[dict[str, str]]) -> Figure:
         ax = figure.subplots()
         for number, method in enumerate(METHODS):
             for place, of_method in enumerate(found.values()):
-                values, at = of_method.get(method, []), place + 0.27 * (number - 1)
+                values, at = of_method.get(method, []), place + 0.16 * (number - 2)
                 if values:
-                    ax.bar(at, mean(values), 0.25, color=f"C{number}", alpha=0.5, label=method if place == 0 else None)
+                    ax.bar(at, mean(values), 0.15, color=f"C{number}", alpha=0.5, label=method if place == 0 else None)
                     ax.plot([at] * len(values), values, ".", color=f"C{number}", markersize=4)
         names = [f"{data}\n{seen.replace('_', ' ').replace('=', ' ')}" for data, seen in found]
         ax.set_xticks(range(len(names)), names, fontsize=6)
