@@ -6,11 +6,20 @@
 
 | method | what is maximised |
 |---|---|
-| joint-plain | log p(x) of all rows + log p(y given x) of the labelled ones, f = net(concat(h(x), y)) |
-| joint | the same + the information of labels of all rows (`objectives.label_information`) |
-| jem | log p(x) + log p(y given x) as in joint-plain, f = a classifier's logits (App. A.2, with the unlabelled term) |
+| joint | log p(x) of all rows + log p(y given x) of the labelled ones + both terms, f = net(concat(h(x), y)) |
+| jem | log p(x) + log p(y given x), f = a classifier's logits (App. A.2, with the unlabelled term) |
 | labelled | log p(y given x) of the labelled rows alone, the network of `joint` |
-| labelled-information | the same + the information of labels of all rows: `joint` without log p(x) |
+
+Both terms: all rows are to be sure of their labels, and to keep them where x moves a little (`jointebm.unlabelled`). These
+methods are compared over all seeds. What each part is worth is taken apart on the first seed of `TAKEN_APART_ON`:
+
+| method | what is maximised |
+|---|---|
+| joint-plain | `joint` without both terms |
+| joint-information | `joint` without the second one |
+| labelled-information | the same without log p(x) |
+| labelled-both | `joint` without log p(x) |
+| jem-both | `jem` with both terms |
 
 Every finished run is one line of OUT/results.csv. The command can be stopped at any time and given again: what is in that
 file is not done again, and a run that was interrupted goes on from its checkpoint. When all is done it prints the table,
@@ -38,17 +47,23 @@ from jointebm.data.hiding import hide
 from jointebm.energies import ConcatSpec, JEMSpec
 from jointebm.evaluation import evaluate_model
 from jointebm.noise import Noise
-from jointebm.objectives import conditional_likelihood, label_information
+from jointebm.objectives import conditional_likelihood
 from jointebm.plots import STYLE, Figure, rc_context, save_figure
 from jointebm.recipes import Recipe, find, override
 from jointebm.runs import initial_model, resume, train
+from jointebm.unlabelled import label_information, label_roughness
 
 COLUMNS = ("data", "seen", "seed", "method", "error", "exact_match_error", "seconds")
-METHODS = ("joint", "joint-plain", "jem", "labelled", "labelled-information")
+COMPARED = ("joint", "jem", "labelled")
+TAKEN_APART = ("joint-plain", "joint-information", "labelled-information", "labelled-both", "jem-both")
+TAKEN_APART_ON = (("mnist", "labels_per_class=10"), ("digits", "labels_per_class=5"))
+METHODS = (*COMPARED, *TAKEN_APART)
+INFORMED = ("joint", "joint-information", "labelled-information", "labelled-both", "jem-both")
+SMOOTH = ("joint", "labelled-both", "jem-both")
 # Data, what is seen of the labels, and how many seeds.
 GRID = [
-    *(("digits", f"labels_per_class={num}", 3) for num in (1, 5, 20)),
     ("mnist", "labels_per_class=10", 3),
+    *(("digits", f"labels_per_class={num}", 3) for num in (1, 5, 20)),
     ("mnist", "labels_per_class=100", 1),
     *(("dsprites", f"observe_labels={rate}", 1) for rate in (0.01, 0.1)),
 ]
@@ -61,12 +76,13 @@ FEW_LABELS = (
     "objective=summed",
     "sampled_share=0.0",
     "information_weight=5.0",
+    "roughness_weight=5.0",
     "learning_rate=0.001",
     "ema_decay=0.99",
 )
 CHANGES = {
-    "digits": (*FEW_LABELS, "num_iterations=800", "temperature=0.1", "output_scale=5.0"),
-    "mnist": (*FEW_LABELS, "num_iterations=1200", "temperature=0.05", "output_scale=5.0"),
+    "digits": (*FEW_LABELS, "roughness_radius=0.5", "num_iterations=800", "temperature=0.1", "output_scale=5.0"),
+    "mnist": (*FEW_LABELS, "roughness_radius=2.0", "num_iterations=1200", "temperature=0.05", "output_scale=5.0"),
     "dsprites": (*FEW_LABELS, "num_iterations=1000", "learning_rate=0.00045"),
 }
 # In place of those, for a classifier's logits, which have no output_scale.
@@ -88,21 +104,26 @@ class Cell(NamedTuple):
 
 
 def cells(only: str | None) -> Iterator[Cell]:
-    """The runs of the grid, all methods of a seed together."""
-    for data, seen, num_seeds in GRID:
-        for seed in range(num_seeds) if only in (None, data) else ():
-            for method in METHODS:
-                yield Cell(data, seen, seed, method)
+    """The runs of the grid: what is compared, all methods of a seed together, and then what it is taken apart into."""
+    settings = [setting for setting in GRID if only in (None, setting[0])]
+    for data, seen, num_seeds in settings:
+        for seed in range(num_seeds):
+            yield from (Cell(data, seen, seed, method) for method in COMPARED)
+    for data, seen, _ in settings:
+        if (data, seen) in TAKEN_APART_ON:
+            yield from (Cell(data, seen, 0, method) for method in TAKEN_APART)
 
 
 def recipe_of(cell: Cell, assignments: list[str]) -> Recipe:
     """The recipe of the data with labels hidden; that of JEM with a classifier in the place of the network."""
     fields = [*CHANGES[cell.data], cell.seen, f"hiding_seed={cell.seed}", *EVERYWHERE, *assignments]
-    if cell.method in ("joint-plain", "jem", "labelled"):
+    if cell.method not in INFORMED:
         fields.append("information_weight=0.0")
+    if cell.method not in SMOOTH:
+        fields.append("roughness_weight=0.0")
     recipe = override(find(cell.data), fields)
     assert isinstance(recipe.energy, ConcatSpec)
-    if cell.method != "jem":
+    if not cell.method.startswith("jem"):
         return recipe
     scale = {name: value for name, value in recipe.energy.scale.items() if name == "image"}
     energy = JEMSpec(net=recipe.energy.net, encoder=recipe.energy.encoder, scale=scale)
@@ -117,7 +138,7 @@ def trained(recipe: Recipe, folder: Path, seed: int, data_dir: Path | None) -> t
 
 
 def trained_on_labels(recipe: Recipe, data: ArrayDataset, seed: int) -> tuple[Model, float]:
-    """The network with -mean log p(y | x) of the labelled rows descended, less the information of labels if it has a weight.
+    """The network with -mean log p(y | x) of the labelled rows descended, and with the terms for all rows that have a weight.
 
     By the same Adam, schedule and average as in a run.
     """
@@ -133,9 +154,13 @@ def trained_on_labels(recipe: Recipe, data: ArrayDataset, seed: int) -> tuple[Mo
         rows = seen.labelled(config.labelled_batch_size, generator=generator).position
         conditional = conditional_likelihood(model.energy, seen.space, rows, missing=missing_entries(seen.space, rows))
         loss = config.conditional_weight * conditional
-        if config.information_weight:
+        if config.information_weight or config.roughness_weight:
             all_rows = data.batch(config.batch_size, generator=generator)
             loss = loss - config.information_weight * label_information(model.energy, data.space, all_rows)
+            if config.roughness_weight:
+                loss = loss + config.roughness_weight * label_roughness(
+                    model.energy, data.space, all_rows, radius=config.roughness_radius, generator=generator
+                )
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
@@ -177,11 +202,15 @@ def errors(lines: list[dict[str, str]]) -> dict[tuple[str, str], dict[str, list[
 
 
 def table(lines: list[dict[str, str]]) -> str:
-    """Mean and standard deviation over seeds, in Markdown."""
-    rows = [f"| data | seen | {' | '.join(METHODS)} | seeds |", f"|---|---|{'---|' * (len(METHODS) + 1)}"]
+    """What is compared, mean and standard deviation over seeds, and what it is taken apart into, in Markdown."""
+    rows = ["| data | seen | joint | JEM | labelled rows alone | seeds |", "|---|---|---|---|---|---|"]
     for (data, seen), of_method in errors(lines).items():
-        cells = [_written(of_method.get(method, [])) for method in METHODS]
+        cells = [_written(of_method.get(method, [])) for method in COMPARED]
         rows.append(f"| {data} | {seen} | {' | '.join(cells)} | {max(map(len, of_method.values()))} |")
+    rows += ["", "| data | seen | method | seed 0 |", "|---|---|---|---|"]
+    for line in lines:
+        if line["seed"] == "0" and (line["data"], line["seen"]) in TAKEN_APART_ON:
+            rows.append(f"| {line['data']} | {line['seen']} | {line['method']} | {100 * float(line['error']):.2f} |")
     return "\n".join(rows)
 
 
@@ -190,16 +219,16 @@ def _written(values: list[float]) -> str:
 
 
 def figure_of(lines: list[dict[str, str]]) -> Figure:
-    """One group of bars per setting, one bar per method, a dot per seed."""
+    """One group of bars per setting, one bar per method that is compared, a dot per seed."""
     found = errors(lines)
     with rc_context(STYLE):
         figure = Figure(figsize=(7, 2.8), layout="constrained")
         ax = figure.subplots()
-        for number, method in enumerate(METHODS):
+        for number, method in enumerate(COMPARED):
             for place, of_method in enumerate(found.values()):
-                values, at = of_method.get(method, []), place + 0.16 * (number - 2)
+                values, at = of_method.get(method, []), place + 0.27 * (number - 1)
                 if values:
-                    ax.bar(at, mean(values), 0.15, color=f"C{number}", alpha=0.5, label=method if place == 0 else None)
+                    ax.bar(at, mean(values), 0.25, color=f"C{number}", alpha=0.5, label=method if place == 0 else None)
                     ax.plot([at] * len(values), values, ".", color=f"C{number}", markersize=4)
         names = [f"{data}\n{seen.replace('_', ' ').replace('=', ' ')}" for data, seen in found]
         ax.set_xticks(range(len(names)), names, fontsize=6)
@@ -208,7 +237,7 @@ def figure_of(lines: list[dict[str, str]]) -> Figure:
         lowest = min(value for of_method in found.values() for values in of_method.values() for value in values)
         ticks = [tick for tick in (1, 2, 5, 10, 20, 50, 100) if lowest < 2 * tick]
         ax.set_yticks(ticks, [str(tick) for tick in ticks])
-        figure.legend(*ax.get_legend_handles_labels(), loc="outside upper center", ncols=len(METHODS), fontsize=7)
+        figure.legend(*ax.get_legend_handles_labels(), loc="outside upper center", ncols=len(COMPARED), fontsize=7)
     return figure
 
 

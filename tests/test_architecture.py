@@ -46,7 +46,7 @@ LAYERS: list[list[set[str]]] = [
             "tables",
         }
     ],  # work
-    [{"sampling", "buffer", "completions", "objectives", "exact", "testing"}],  # chains
+    [{"sampling", "buffer", "completions", "objectives", "unlabelled", "exact", "testing"}],  # chains
     [{"kernels"}, {"energies"}, {"data"}],  # parts
     [
         {

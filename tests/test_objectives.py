@@ -5,69 +5,23 @@ gradient with one negative chain at outcome s, times the probability of s. Nothi
 """
 
 from collections.abc import Callable
-from typing import NamedTuple
 
 import pytest
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from jointebm import Binary, Categorical, Continuous, Space
-from jointebm.energies import MLP, BilinearEnergy, ConcatEnergy, ConvEncoder, JEMEnergy
+from jointebm import Categorical, Continuous, Space
+from jointebm.energies import MLP, ConcatEnergy
 from jointebm.objectives import (
     Phases,
     conditional_likelihood,
-    label_information,
     maximum_likelihood,
     observed_log_density,
     summed_maximum_likelihood,
 )
 from jointebm.spaces import Position
+from tiny_models import CASES, MIXED, Case, every_case, gradient, probs
 
-
-class Case(NamedTuple):
-    """A model with a finite set of outcomes: its configurations, at every point of a grid if it has reals."""
-
-    name: str
-    space: Space
-    model: nn.Module
-    outcomes: dict[str, Tensor]
-    data: dict[str, Tensor]
-
-
-def make(name: str, space: Space, model: nn.Module, grid: dict[str, Tensor] | None = None) -> Case:
-    generator = torch.Generator().manual_seed(0)
-    model = model.double()
-    with torch.no_grad():
-        for parameter in model.parameters():
-            parameter.copy_(0.4 * torch.randn(parameter.shape, generator=generator, dtype=torch.float64))
-    outcomes = space.configurations(dtype=torch.float64)
-    if grid is not None:
-        num_points, num = len(next(iter(grid.values()))), space.num_configurations
-        outcomes = {key: value.repeat(num_points, *[1] * (value.ndim - 1)) for key, value in outcomes.items()}
-        outcomes |= {key: points.repeat_interleave(num, dim=0) for key, points in grid.items()}
-    total = len(next(iter(outcomes.values())))
-    rows = torch.randint(total, (7,), generator=generator)  # the data lie on the grid too
-    return Case(name, space, model, outcomes, {key: value[rows] for key, value in outcomes.items()})
-
-
-LABELS = Space(bits=Binary(2), y=Categorical(3), group=Categorical((2, 2)))
-MIXED = Space(y=Categorical(3), x=Continuous(2), bit=Binary())
-IMAGES = Space(image=Continuous((4, 4)), y=Categorical(3))
-POINTS = torch.randn(5, 2, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
-PICTURES = torch.randn(4, 4, 4, generator=torch.Generator().manual_seed(2), dtype=torch.float64)
-CASES = [
-    make("labels only", LABELS, ConcatEnergy(LABELS, MLP(9, (6, 5)))),
-    make("mixed", MIXED, ConcatEnergy(MIXED, MLP(6, (6, 5)), scale={"x": 0.5, "y": 2.0}), {"x": POINTS}),
-    make("bilinear", MIXED, BilinearEnergy(MIXED, MLP(2, (6,), 3), MLP(4, (6,), 3)), {"x": POINTS}),
-    make("jem", MIXED, JEMEnergy(MIXED, MLP(2, (6,), 4)), {"x": POINTS}),
-    make(
-        "encoder",
-        IMAGES,
-        ConcatEnergy(IMAGES, MLP(8 + 3, (6,)), encoder=ConvEncoder((2, 3), 2)),
-        {"image": PICTURES},
-    ),
-]
-every_case = pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
 Objective = Callable[[Case, Position], Phases]
 
 
@@ -83,20 +37,10 @@ def shared(case: Case, negative: Position) -> Phases:
     return summed_maximum_likelihood(case.model, case.space, case.data, negative, sampled_share=0.25)
 
 
-def gradient(loss: Tensor, case: Case) -> Tensor:
-    """All parameters' gradients side by side."""
-    return torch.cat([part.flatten() for part in torch.autograd.grad(loss, list(case.model.parameters()))])
-
-
 def likelihood_gradient(case: Case) -> Tensor:
     """Gradient of the negative mean log-likelihood of the data, log Z by enumeration."""
     log_z = case.model(case.outcomes).logsumexp(dim=0)
     return gradient(log_z - case.model(case.data).mean(), case)
-
-
-def probs(case: Case) -> Tensor:
-    with torch.no_grad():
-        return case.model(case.outcomes).softmax(dim=0)
 
 
 def gradients_of_single_chains(case: Case, objective: Objective) -> Tensor:
@@ -272,60 +216,3 @@ def test_sums_over_configurations_are_not_rounded_to_bfloat16() -> None:
     torch.testing.assert_close(summed_maximum_likelihood(f, space, rows, rows).negative, log_z.expand(2))
     torch.testing.assert_close(observed_log_density(f, space, rows, nothing), log_z.expand(2))
     torch.testing.assert_close(conditional_likelihood(f, space, rows), log_z - 0.5)
-
-
-# The information of labels.
-
-
-def information_by_definition(
-    case: Case, share_of: Callable[[Tensor], Tensor] = lambda joint: joint.sum(dim=0)
-) -> Tensor:
-    """sum p(n, y_v) log p(n, y_v) / (p(n) p(y_v)) over rows, labels and classes, from one table for each label."""
-    size, num_rows = case.space.num_configurations, len(next(iter(case.data.values())))
-    configurations = case.space.configurations(dtype=torch.float64)
-    total = torch.zeros((), dtype=torch.float64)
-    for name in case.space.discrete:
-        classes = case.space[name].decode(configurations[name]).reshape(size, -1)
-        for label in classes.T:
-            joint = []
-            for row in range(num_rows):
-                x = {n: v[[row]].expand(size, *v.shape[1:]) for n, v in case.data.items() if n in case.space.continuous}
-                probs = case.model(x | configurations).softmax(dim=0) / num_rows
-                joint.append(torch.stack([probs[label == k].sum() for k in label.unique()]))
-            table = torch.stack(joint)  # (N, K)
-            total = total + (table * (table * num_rows / share_of(table)).log()).sum()
-    return total
-
-
-@every_case
-def test_the_information_of_labels_and_its_gradient_are_those_of_the_definition(case: Case) -> None:
-    information, expected = label_information(case.model, case.space, case.data), information_by_definition(case)
-    if case.space.continuous:
-        assert float(expected.detach()) > 1e-5  # there is something to find
-    torch.testing.assert_close(information, expected, rtol=0, atol=1e-12)
-    torch.testing.assert_close(gradient(information, case), gradient(expected, case), rtol=0, atol=1e-12)
-
-
-def test_the_check_finds_a_wrong_share_of_classes() -> None:
-    wrong = information_by_definition(CASES[1], lambda joint: joint.mean(dim=0))
-    assert float((label_information(CASES[1].model, CASES[1].space, CASES[1].data) - wrong).detach().abs()) > 1e-1
-
-
-def test_the_information_of_labels_has_a_gradient_where_every_row_is_sure() -> None:
-    """Probabilities that underflow to 0 give 0, not NaN."""
-    x = torch.tensor([-300.0, 300.0], requires_grad=True)
-    space = Space(x=Continuous(), y=Binary())
-    information = label_information(
-        lambda position: position["x"] * position["y"], space, {"x": x, "y": torch.zeros(2)}
-    )
-    information.backward()
-    torch.testing.assert_close(information.detach(), torch.tensor(2.0).log())
-    assert x.grad is not None and x.grad.tolist() == [0.0, 0.0]
-
-
-def test_the_information_of_labels_is_kept_from_being_rounded_to_bfloat16() -> None:
-    space = Space(x=Continuous(), y=Binary())
-    rows = {"x": torch.tensor([-1.0, 1.0]), "y": torch.zeros(2)}
-    information = label_information(lambda position: (position["x"] * position["y"]).bfloat16(), space, rows)
-    exact = label_information(lambda position: position["x"] * position["y"], space, rows)
-    torch.testing.assert_close(information, exact, rtol=1e-6, atol=0)

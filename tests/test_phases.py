@@ -34,10 +34,10 @@ from jointebm.kernels import (
 from jointebm.objectives import Phases, conditional_likelihood, maximum_likelihood, summed_maximum_likelihood
 from jointebm.phases import Positive, both_phases, complete
 from jointebm.spaces import Mask, Position
-from test_objectives import IMAGES, LABELS, MIXED, PICTURES, Case, gradient, make, probs
 from test_resume import CONFIG, KERNELS, NUM, SPACE, Diverging, Sound, assert_same, stepwise, through_disk
 from test_training import Table
 from test_training import state as training_state
+from tiny_models import IMAGES, LABELS, MIXED, PICTURES, Case, gradient, make, probs
 
 GRID = torch.cartesian_prod(*[torch.tensor([-0.7, 0.2, 1.1], dtype=torch.float64)] * 2)
 CASES = [

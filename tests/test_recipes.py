@@ -89,6 +89,8 @@ EVERYWHERE: dict[str, Any] = {
     "train.conditional_weight": 0.0,
     "train.labelled_batch_size": 0,
     "train.information_weight": 0.0,
+    "train.roughness_weight": 0.0,
+    "train.roughness_radius": 1.0,
     "train.completion_steps": None,
     "train.hide.labels_per_class": None,
     "train.hide.observe_labels": 1.0,

@@ -18,8 +18,9 @@ from jointebm.draws import Generator
 from jointebm.energies import MLP, ConcatEnergy
 from jointebm.exact import evaluate_configurations
 from jointebm.kernels import MALA, Chain, Cycle, Gibbs, GibbsWithGradients, Info, Kernel, Langevin, LogDensity, evaluate
-from jointebm.objectives import conditional_likelihood, label_information
+from jointebm.objectives import conditional_likelihood
 from jointebm.spaces import Mask, Position
+from jointebm.unlabelled import label_information, label_roughness
 
 SPACE = Space(x=Continuous(2), y=Categorical(3))
 KERNEL = Cycle((GibbsWithGradients(SPACE), Langevin(block="x", step_size=0.1)))
@@ -691,6 +692,37 @@ def test_the_information_of_labels_is_added_with_its_weight(objective: Literal["
     term = torch.cat([p.grad.flatten() for p in model.parameters() if p.grad is not None])
     assert len(term) == len(gradients[0]) and float(term.norm()) > 1e-4
     torch.testing.assert_close(gradients[0] - gradients[1], 0.7 * term, rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize("objective", ["maximum-likelihood", "summed"])
+def test_the_roughness_of_labels_is_added_with_its_weight(objective: Literal["maximum-likelihood", "summed"]) -> None:
+    """As above. All x are 0 and y has two classes in a linear f, so the roughness is the same for every draw."""
+    space = Space(x=Continuous(2), y=Categorical(2))
+
+    class Linear(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.w = nn.Parameter(torch.tensor([[0.5, -1.0], [2.0, 0.3]], dtype=torch.float64))
+
+        def forward(self, position: Position) -> Tensor:
+            return (position["x"] @ self.w * position["y"]).sum(dim=1)
+
+    def batch(num: int, *, generator: torch.Generator) -> dict[str, Tensor]:  # noqa: ARG001
+        return {"x": torch.zeros(num, 2, dtype=torch.float64), "y": torch.eye(2, dtype=torch.float64)[[0] * num]}
+
+    gradients = []
+    for weight in (0.0, 0.7):
+        model = Linear()
+        placed = {"x": torch.ones(8, 2, dtype=torch.float64), "y": torch.eye(2, dtype=torch.float64)[[1] * 8]}
+        config = CONFIG.model_copy(update={"objective": objective, "roughness_weight": weight, "roughness_radius": 0.4})
+        make(model, space=space, batch=batch, kernel=Places(placed), config=config).step()
+        assert model.w.grad is not None
+        gradients.append(model.w.grad)
+    model = Linear()
+    rows = batch(8, generator=torch.Generator())
+    label_roughness(model, space, rows, radius=0.4, generator=torch.Generator().manual_seed(1)).backward()
+    assert model.w.grad is not None and float(model.w.grad.norm()) > 1e-2
+    torch.testing.assert_close(gradients[1] - gradients[0], 0.7 * model.w.grad, rtol=0, atol=1e-12)
 
 
 def test_the_noise_is_fitted_as_the_configuration_says() -> None:

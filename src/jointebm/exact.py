@@ -13,7 +13,15 @@ from jointebm.kernels import LogDensity, evaluate, evaluate_candidates
 from jointebm.kernels.columns import columns_of
 from jointebm.spaces import Position, Space
 
-__all__ = ["Marginal", "Tabulated", "enumerate_log_density", "evaluate_configurations", "log_partition", "marginalize"]
+__all__ = [
+    "Marginal",
+    "Tabulated",
+    "enumerate_log_density",
+    "evaluate_all_configurations",
+    "evaluate_configurations",
+    "log_partition",
+    "marginalize",
+]
 
 
 def evaluate_configurations(log_density: LogDensity, position: Position, configurations: Position) -> Tensor:
@@ -36,6 +44,36 @@ def evaluate_configurations(log_density: LogDensity, position: Position, configu
     num_rows = len(next(iter(position.values())))
     candidates = {name: value.expand(num_rows, *value.shape) for name, value in configurations.items()}
     return evaluate_candidates(log_density, position, candidates)
+
+
+def evaluate_all_configurations(
+    log_density: LogDensity, space: Space, position: Position
+) -> tuple[Tensor, dict[str, Tensor]]:
+    """Evaluates f at every row combined with every configuration of the discrete blocks of a space, at once.
+
+    Gradients flow to parameters if they are enabled. A bfloat16 f comes back as float32: a sum over configurations would
+    be rounded to 8 bits once more.
+
+    Args:
+        log_density: f, shape (N,).
+        space: names the discrete blocks that are enumerated.
+        position: N rows with all other blocks of the log-density; discrete blocks of the space are ignored.
+
+    Returns:
+        f, shape (N, S), nats, and the configurations, per block (S, *position_shape).
+
+    Example:
+        >>> from jointebm import Binary, Space
+        >>> f, configurations = evaluate_all_configurations(lambda position: position["x"] * position["y"],
+        ...                                                 Space(y=Binary()), {"x": torch.tensor([1.0, 2.0])})
+        >>> f
+        tensor([[0., 1.],
+                [0., 2.]])
+    """
+    like = next(iter(position.values()))
+    configurations = space.configurations(dtype=like.dtype, device=like.device)
+    f = evaluate_configurations(log_density, position, configurations)
+    return (f.float() if f.dtype == torch.bfloat16 else f), configurations
 
 
 def enumerate_log_density(

@@ -8,14 +8,13 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from jointebm.exact import evaluate_configurations
+from jointebm.exact import evaluate_all_configurations
 from jointebm.kernels import LogDensity
 from jointebm.spaces import Mask, Position, Space
 
 __all__ = [
     "Phases",
     "conditional_likelihood",
-    "label_information",
     "maximum_likelihood",
     "observed_log_density",
     "summed_maximum_likelihood",
@@ -107,7 +106,7 @@ def summed_maximum_likelihood(
         >>> summed_maximum_likelihood(lambda position: position["y"], space, rows, rows).negative.exp()
         tensor([3.7183, 3.7183])
     """
-    f, _ = _enumerated(log_density, space, negative)
+    f, _ = evaluate_all_configurations(log_density, space, negative)
     f_negative = f.logsumexp(dim=1)
     f_positive = (
         log_density(positive) if missing is None else observed_log_density(log_density, space, positive, missing)
@@ -156,22 +155,11 @@ def observed_log_density(log_density: LogDensity, space: Space, position: Positi
     return summed.new_empty(len(incomplete)).index_copy(0, rows, summed).index_copy(0, others, known.to(summed.dtype))
 
 
-def _enumerated(log_density: LogDensity, space: Space, position: Position) -> tuple[Tensor, Position]:
-    """f at every row combined with every configuration of y, (N, S), and the configurations.
-
-    A bfloat16 f comes back as float32: a sum over configurations would be rounded to 8 bits once more.
-    """
-    like = next(iter(position.values()))
-    configurations = space.configurations(dtype=like.dtype, device=like.device)
-    f = evaluate_configurations(log_density, position, configurations)
-    return (f.float() if f.dtype == torch.bfloat16 else f), configurations
-
-
 def _all_configurations(
     log_density: LogDensity, space: Space, position: Position, missing: Mask
 ) -> tuple[Tensor, Tensor]:
     """f at every configuration of y, (N, S), and which of them agree with the labels that are not missing, (N, S)."""
-    f, configurations = _enumerated(log_density, space, position)
+    f, configurations = evaluate_all_configurations(log_density, space, position)
     agrees = torch.ones_like(f, dtype=torch.bool)
     for name in space.discrete:
         labels, unknown = _flat(space[name].decode(position[name])), _flat(missing[name])  # (N, V)
@@ -223,53 +211,9 @@ def conditional_likelihood(
             log_density, space, part, {name: missing[name][rows] for name in space.discrete}
         )
         return (f.logsumexp(dim=1) - f.masked_fill(~agrees, -torch.inf).logsumexp(dim=1)).sum() / num_rows
-    f, _ = _enumerated(log_density, space, positive)
+    f, _ = evaluate_all_configurations(log_density, space, positive)
     y = space.configuration_index({name: positive[name] for name in space.discrete})
     return torch.nn.functional.cross_entropy(f, y)
-
-
-def label_information(log_density: LogDensity, space: Space, position: Position) -> Tensor:
-    """What x says of each label, by the model's own account: their mutual information over these rows.
-
-    sum_v H(mean_n p(y_v | x_n)) - mean_n H(p(y_v | x_n))
-
-    It is large where every row is sure of its labels and all labels are in use. Maximised beside a likelihood, it moves the
-    borders between labels to where there are few rows, for which no label need be known. The first entropy is that of
-    a mean over N rows: with few rows to each class it is too small. It favours labels that are about equally frequent, and
-    says nothing about which label is which.
-
-    Args:
-        log_density: f with parameters, shape (N,).
-        space: the blocks; all configurations of its discrete blocks are evaluated.
-        position: N rows; their labels do not matter.
-
-    Returns:
-        A scalar, nats, between 0 and the sum over labels of log num_classes.
-
-    References:
-        Krause, Perona & Gomes 2010 (regularized information maximization). Bridle, Heading & MacKay 1991.
-
-    Example:
-        >>> from jointebm import Binary, Continuous, Space
-        >>> space = Space(x=Continuous(), y=Binary())
-        >>> rows = {"x": torch.tensor([-50.0, 50.0]), "y": torch.zeros(2)}
-        >>> label_information(lambda position: position["x"] * position["y"], space, rows).exp()  # two clear classes
-        tensor(2.)
-    """
-    f, configurations = _enumerated(log_density, space, position)
-    probs = f.softmax(dim=1)  # (N, S)
-    information = probs.new_zeros(())
-    for name in space.discrete:
-        for labels in _flat(space[name].decode(configurations[name])).T:  # (S,), of one variable
-            of_class = torch.nn.functional.one_hot(labels.long()).to(probs.dtype)  # (S, K)
-            marginals = probs @ of_class  # (N, K)
-            information = information + _entropy(marginals.mean(dim=0)) - _entropy(marginals).mean()
-    return information
-
-
-def _entropy(probs: Tensor) -> Tensor:
-    """Of distributions over the last axis, nats; its gradient is finite where a probability is 0."""
-    return -(probs * probs.clamp_min(torch.finfo(probs.dtype).tiny).log()).sum(dim=-1)
 
 
 def _flat(per_row: Tensor) -> Tensor:

@@ -18,13 +18,13 @@ from jointebm.noise import Noise
 from jointebm.objectives import (
     Phases,
     conditional_likelihood,
-    label_information,
     maximum_likelihood,
     summed_maximum_likelihood,
 )
 from jointebm.sampling import run_chain
 from jointebm.spaces import Mask, Position, Space
 from jointebm.train_config import TrainConfig
+from jointebm.unlabelled import label_information, label_roughness
 
 __all__ = ["Positive", "both_phases", "complete", "move", "without_nan"]
 
@@ -130,16 +130,18 @@ def both_phases(
     positive: Positive,
     negative: Position,
     labelled: Position | None,
+    generator: Generator,
 ) -> Phases:
     """The loss that the configuration asks for.
 
     Args:
         log_density: f with parameters.
         space: the blocks.
-        config: says which objective, and how much of the conditional likelihood and of the information is added.
+        config: says which objective, and which terms are added to it with which weight.
         positive: data.
         negative: chains.
         labelled: rows that the conditional likelihood is of, NaN is missing; None takes those of `positive`.
+        generator: source of the directions in which labels may not change; nothing is drawn if that has no weight.
     """
     if config.objective == "summed":
         phases = summed_maximum_likelihood(
@@ -152,16 +154,20 @@ def both_phases(
         )
     else:
         phases = maximum_likelihood(log_density, positive.position, negative)
+    loss = phases.loss
+    if config.conditional_weight:
+        rows, missing = (
+            (positive.position, positive.missing) if labelled is None else (labelled, missing_entries(space, labelled))
+        )
+        loss = loss + config.conditional_weight * conditional_likelihood(log_density, space, rows, missing=missing)
     if config.information_weight:
-        information = label_information(log_density, space, positive.position)
-        phases = phases._replace(loss=phases.loss - config.information_weight * information)
-    if not config.conditional_weight:
-        return phases
-    rows, missing = (
-        (positive.position, positive.missing) if labelled is None else (labelled, missing_entries(space, labelled))
-    )
-    conditional = conditional_likelihood(log_density, space, rows, missing=missing)
-    return phases._replace(loss=phases.loss + config.conditional_weight * conditional)
+        loss = loss - config.information_weight * label_information(log_density, space, positive.position)
+    if config.roughness_weight:
+        roughness = label_roughness(
+            log_density, space, positive.position, radius=config.roughness_radius, generator=generator
+        )
+        loss = loss + config.roughness_weight * roughness
+    return phases._replace(loss=loss)
 
 
 def _labels(space: Space, missing: Mask | None) -> Mask | None:

@@ -66,6 +66,13 @@ class TrainConfig(Config):
         description="weight of an added mutual information of x and each label over the batch, by enumeration of y: for "
         "few labels in clear classes; 0 leaves it out",
     )
+    roughness_weight: float = Field(
+        0.0,
+        ge=0,
+        description="weight of an added change of p(y | x) where x moves by roughness_radius in the worst direction, by "
+        "enumeration of y: for few labels in clear classes; 0 leaves it out",
+    )
+    roughness_radius: float = Field(1.0, gt=0, description="of that move of all reals of a row, in units of positions")
     precision: Literal["float32", "bfloat16"] = Field(
         "float32", description="of network evaluations; the state is float32"
     )

@@ -283,7 +283,15 @@ class Trainer:
             positive = self._positive_phase(batch, where)
             moved = self._negative_phase(start, positive.position, where)
             labelled = self._labelled_rows(where)
-            phases = both_phases(self.log_density, self.space, self.config, positive, moved.chain.position, labelled)
+            phases = both_phases(
+                self.log_density,
+                self.space,
+                self.config,
+                positive,
+                moved.chain.position,
+                labelled,
+                generator=self.generator,
+            )
         f_positive, f_negative = float(phases.positive.detach().mean()), float(moved.chain.f.mean())
         self._watch.check_phases(positive.position, phases, f_positive - f_negative, where)
         phases.loss.backward()
