@@ -138,7 +138,7 @@ def trained(recipe: Recipe, folder: Path, seed: int, data_dir: Path | None) -> t
 
 
 def trained_on_labels(recipe: Recipe, data: ArrayDataset, seed: int) -> tuple[Model, float]:
-    """The network with -mean log p(y | x) of the labelled rows descended, and with the terms for all rows that have a weight.
+    """The network with -mean log p(y | x) of the labelled rows descended, and the terms for all rows that have a weight.
 
     By the same Adam, schedule and average as in a run.
     """
