@@ -36,7 +36,7 @@ def test_a_row_draws_the_same_alone_in_any_order_and_at_any_counter(method: str)
     def draw(rows: Tensor, stream: RowStream) -> Tensor:
         argument = inputs[rows, 0] if method == "accept" else inputs[rows]
         if method == "choose several":
-            return draws.choose(torch.stack([argument, argument - 1], dim=1).flip(2), stream)
+            return draws.choose(torch.stack([argument, argument.flip(1)], dim=2), stream)
         return getattr(draws, method)(argument, stream)
 
     everyone, stream = torch.arange(100), RowStream(keys, seed=3)

@@ -49,7 +49,7 @@ def choose(log_weights: Tensor, generator: Generator) -> Tensor:
     distribution; its index is meaningless and the caller must not use it.
 
     Args:
-        log_weights: log of unnormalised probabilities, shape (N, M), nats; or (N, V, M), for V independent choices in
+        log_weights: log of unnormalised probabilities, shape (N, M), nats; or (N, M, V), for V independent choices in
             each row.
         generator: source of the one uniform per choice.
 
@@ -63,12 +63,12 @@ def choose(log_weights: Tensor, generator: Generator) -> Tensor:
     """
     if not isinstance(generator, torch.Generator):
         return generator.choose(log_weights)
-    cumulative = torch.softmax(log_weights, dim=-1).cumsum(dim=-1)  # (N, M) or (N, V, M)
-    total = cumulative[..., -1:]
+    cumulative = torch.softmax(log_weights, dim=1).cumsum(dim=1)  # (N, M) or (N, M, V)
+    total = cumulative[:, -1:]
     # u * total may round up to total; the largest number below it keeps the last candidate of positive weight.
     threshold = torch.minimum(uniform(total, generator) * total, torch.nextafter(total, torch.zeros_like(total)))
     # A row of NaN has no count of its own; clamping keeps its index legal until the caller sees the NaN.
-    return (cumulative <= threshold).sum(dim=-1).clamp_(max=log_weights.shape[-1] - 1)
+    return (cumulative <= threshold).sum(dim=1).clamp_(max=log_weights.shape[1] - 1)
 
 
 def accept(log_ratio: Tensor, generator: Generator) -> Tensor:

@@ -133,11 +133,11 @@ class Variables(NamedTuple):
         return Variables(number, column, place, columns.class_of_column[column], is_binary)
 
     def log_probs(self, score: Tensor, num_classes: int) -> Tensor:
-        """What the score (N, M) says of each class of each variable, (N, V, K); -inf for classes that a variable has not."""
-        table = score.new_full((len(score), len(self.number), num_classes), -torch.inf)
-        table[:, self.is_binary, 0] = 0  # a bit has one column, what it gains by being 1
-        table[:, self.place, self.label] = score[:, self.column]
-        return table.log_softmax(dim=2)
+        """What the score (N, M) says of each class of each variable, (N, K, V); -inf for classes that a variable has not."""
+        table = score.new_full((len(score), num_classes, len(self.number)), -torch.inf)
+        table[:, 0, self.is_binary] = 0  # a bit has one column, what it gains by being 1
+        table[:, self.label, self.place] = score[:, self.column]
+        return table.log_softmax(dim=1)
 
     def labels(self, y: Tensor) -> Tensor:
         """The labels that columns (N, M) stand for, (N, V), int64."""
@@ -156,7 +156,7 @@ def _draw(
     assert chain.score is not None
     y = columns.join(chain.position)  # (N, M)
     before = some.labels(y)
-    log_q = some.log_probs(columns.join(chain.score), columns.max_classes)  # (N, V, K)
+    log_q = some.log_probs(columns.join(chain.score), columns.max_classes)  # (N, K, V)
     after = torch.where(movable, choose(log_q, generator), before)
     moved = columns.split(some.write(y, after))
     proposal = evaluate(log_density, {**chain.position, **moved}, previous=chain)
@@ -172,4 +172,4 @@ def _draw(
 
 
 def _pick(values: Tensor, labels: Tensor) -> Tensor:
-    return values.gather(2, labels[:, :, None]).squeeze(2)
+    return values.gather(1, labels[:, None]).squeeze(1)
