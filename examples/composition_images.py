@@ -1,6 +1,6 @@
 """Composition on images: a dSprites "left AND large", by two models of which neither was ever shown a large one on the left.
 
-python examples/composition_images.py --iterations 1500 --num 400 --steps 200 --out docs/figures/composition-dsprites.png
+python examples/composition_images.py --iterations 1000 --num 400 --steps 200 --out docs/figures/composition-dsprites.png
 
 One model learns small sprites anywhere, with their side; the other those of both sizes, on the right, with their size.
 """

@@ -1,6 +1,6 @@
 """The Ising model (Sec. 2.2), held against enumeration on 4 x 4 and against Onsager, Yang and Kaufman on 32 x 32.
 
-python examples/ising.py --sweeps 12000 --chains 16 --out docs/figures/ising.png
+python examples/ising.py --sweeps 8000 --chains 8 --out docs/figures/ising.png
 """
 
 import argparse
