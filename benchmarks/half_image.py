@@ -1,9 +1,10 @@
 """Accuracy of the label from a part of the image, by one joint model that was never trained for it.
 
-    python benchmarks/half_image.py pretrained:mnist --data DIR [--rows 1000] [--chains 4] [--steps 200]
+    python benchmarks/half_image.py pretrained:mnist --data DIR [--rows 1000] [--chains 4] [--steps 200] [--figures NEW_DIR]
 
 From the whole image labels are predicted by enumeration; from a part by chains that draw the missing part and the label
-together (the Rao-Blackwellised decoder). With several labels, each is predicted with the others given and without.
+together (the Rao-Blackwellised decoder). With several labels, each is predicted with the others given and without. With
+--figures, in-painting is drawn too, as `jointebm figures` does.
 """
 
 import argparse
@@ -12,19 +13,22 @@ from pathlib import Path
 
 import torch
 
-from jointebm.cli.files import open_data_of, open_model
+from jointebm.cli.files import check_new, open_data_of, open_model
 from jointebm.judge import image_block
 from jointebm.partly_given import HALVES, NOTHING, WHOLE, accuracy_given
+from jointebm.plots import inpainting_figures, save_figures
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("model", help="a model folder, a run folder, or pretrained:NAME")
     parser.add_argument("--data", type=Path, default=None)
-    parser.add_argument("--rows", type=int, default=1000, help="the first test rows")
+    parser.add_argument("--rows", type=int, default=1000, help="so many test rows, the first ones")
+    parser.add_argument("--every", type=int, default=1, help="one row in so many; those of dSprites are sorted by size")
     parser.add_argument("--chains", type=int, default=4, help="per row")
     parser.add_argument("--steps", type=int, default=None, help="sweeps; default is the model's number of steps")
     parser.add_argument("--parts", nargs="*", default=None, help="such as 'top half'; default is all")
+    parser.add_argument("--figures", type=Path, default=None, help="new folder for figures of in-painting")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--threads", type=int, default=1)
     arguments = parser.parse_args()
@@ -33,8 +37,13 @@ def main() -> None:
     image = image_block(model.space)
     if image is None:
         parser.error(f"{arguments.model}: has no image: {model.space}")
-    values = {name: value[: arguments.rows] for name, value in open_data_of(model, arguments.data).test().items()}
+    test = open_data_of(model, arguments.data).test()
+    values = {name: value[:: arguments.every][: arguments.rows] for name, value in test.items()}
     names, generator = model.space.discrete, torch.Generator().manual_seed(arguments.seed)
+    if arguments.figures is not None:
+        check_new(arguments.figures)
+        drawn = inpainting_figures(model, test, image, torch.Generator().manual_seed(arguments.seed))
+        print(*save_figures(drawn, arguments.figures), sep="\n")
     print(f"{arguments.model}: labels predicted right, % of {len(values[image])} test rows")
     print(f"{'given':<28}" + "".join(f"{name:>12}" for name in names) + f"{'seconds':>10}")
     for part in (NOTHING, *HALVES, WHOLE):

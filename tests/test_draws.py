@@ -142,3 +142,10 @@ def test_a_stream_answers_every_draw_in_place_of_a_generator() -> None:
     assert draws.uniform(zeros, Stream()).tolist() == [2, 2]
     assert draws.choose(torch.eye(2), Stream()).tolist() == [0, 1]
     assert draws.accept(zeros, Stream()).tolist() == [False, False]
+
+
+def test_choices_of_several_variables_are_those_of_as_many_rows() -> None:
+    log_weights = torch.randn(6, 4, 5, generator=torch.Generator().manual_seed(0))
+    together = draws.choose(log_weights, torch.Generator().manual_seed(1))
+    apart = draws.choose(log_weights.movedim(1, 2).flatten(0, 1), torch.Generator().manual_seed(1))
+    assert torch.equal(together, apart.reshape(6, 5))

@@ -83,3 +83,12 @@ def test_the_deep_set_names_one_cluster_whole_and_the_classifier_of_points_does_
     found = run("sets", "--iterations", "6000")
     mass = {n: float((probs * found["either"]).sum(dim=1).mean()) for n, probs in found["probs"].items()}
     assert mass["sets"] > 0.95 and mass["single points"] < 0.1
+
+
+@pytest.mark.soak
+def test_two_models_draw_sprites_that_neither_was_shown(capsys: pytest.CaptureFixture[str]) -> None:
+    """Large ones on the left; .00 of what the left one draws by itself are, .3 of the other's."""
+    run("composition_images", "--iterations", "1000", "--num", "100", "--steps", "200")
+    shares = dict(re.findall(r"^(.*): left .* both ([.\d]+) ;", capsys.readouterr().out, re.MULTILINE))
+    assert float(shares["left"]) < 0.1 and float(shares["large"]) < 0.5
+    assert float(shares["left x large / all"]) > 0.8

@@ -28,13 +28,15 @@ def test_the_hash_is_splitmix64_in_unbounded_integers() -> None:
         assert stream.uniform(torch.empty(1, dtype=torch.float64)).item() == expected
 
 
-@pytest.mark.parametrize("method", ["uniform", "normal", "choose", "accept"])
+@pytest.mark.parametrize("method", ["uniform", "normal", "choose", "choose several", "accept"])
 def test_a_row_draws_the_same_alone_in_any_order_and_at_any_counter(method: str) -> None:
     keys = torch.arange(100) * 17 - 500
     inputs = torch.linspace(-2, 0, 300, dtype=torch.float64).reshape(100, 3)
 
     def draw(rows: Tensor, stream: RowStream) -> Tensor:
         argument = inputs[rows, 0] if method == "accept" else inputs[rows]
+        if method == "choose several":
+            return draws.choose(torch.stack([argument, argument.flip(1)], dim=2), stream)
         return getattr(draws, method)(argument, stream)
 
     everyone, stream = torch.arange(100), RowStream(keys, seed=3)

@@ -5,7 +5,7 @@ either a `torch.Generator` or any object with these four methods (a `Stream`). T
 pass a stream that walks through every outcome of a step and its probability (`jointebm.testing`), and streams keyed by
 row, so that a row's result does not depend on the batch it is computed in.
 
-Legend: N chains (rows), M moves (candidates).
+Legend: N chains (rows), V variables of a row, M moves (candidates).
 """
 
 from typing import Protocol
@@ -49,11 +49,12 @@ def choose(log_weights: Tensor, generator: Generator) -> Tensor:
     distribution; its index is meaningless and the caller must not use it.
 
     Args:
-        log_weights: log of unnormalised probabilities, shape (N, M), nats.
-        generator: source of the one uniform per row.
+        log_weights: log of unnormalised probabilities, shape (N, M), nats; or (N, M, V), for V independent choices in
+            each row.
+        generator: source of the one uniform per choice.
 
     Returns:
-        Indices, shape (N,), int64.
+        Indices, shape (N,) or (N, V), int64.
 
     Example:
         >>> weights = torch.tensor([[0.0, -torch.inf], [-torch.inf, 0.0]])
@@ -62,7 +63,7 @@ def choose(log_weights: Tensor, generator: Generator) -> Tensor:
     """
     if not isinstance(generator, torch.Generator):
         return generator.choose(log_weights)
-    cumulative = torch.softmax(log_weights, dim=1).cumsum(dim=1)  # (N, M)
+    cumulative = torch.softmax(log_weights, dim=1).cumsum(dim=1)  # (N, M) or (N, M, V)
     total = cumulative[:, -1:]
     # u * total may round up to total; the largest number below it keeps the last candidate of positive weight.
     threshold = torch.minimum(uniform(total, generator) * total, torch.nextafter(total, torch.zeros_like(total)))

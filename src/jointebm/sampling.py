@@ -14,6 +14,7 @@ from jointebm.draws import Generator
 from jointebm.kernels import (
     MALA,
     Chain,
+    ChromaticGibbs,
     Cycle,
     Gibbs,
     GibbsWithGradients,
@@ -283,7 +284,7 @@ def check_kernel(kernel: Kernel, space: Space) -> None:
         check_kernel(kernel.kernel, space)
     elif isinstance(kernel, Langevin | MALA):
         space.require((kernel.block,), discrete=False)
-    elif isinstance(kernel, Gibbs | GibbsWithGradients):
+    elif isinstance(kernel, Gibbs | GibbsWithGradients | ChromaticGibbs):
         assert kernel.blocks is not None
         space.require(kernel.blocks, discrete=True)
         for name in kernel.blocks:

@@ -87,13 +87,13 @@ class RowStream:
         return (radius * torch.cos(2 * math.pi * self.uniform(wide))).to(like.dtype)
 
     def choose(self, log_weights: Tensor) -> Tensor:
-        """One index per row of (N, M) with probability softmax(log_weights); see `draws.choose`."""
-        cumulative = torch.softmax(log_weights.to(torch.float64), dim=1).cumsum(dim=1)  # (N, M)
+        """One index per row of (N, M), or V of (N, M, V), with probability softmax(log_weights); see `draws.choose`."""
+        cumulative = torch.softmax(log_weights.to(torch.float64), dim=1).cumsum(dim=1)
         total = cumulative[:, -1:]
         # As in `draws.choose`: below the total, so that a candidate of weight zero at the end is never chosen.
         threshold = torch.minimum(self.uniform(total) * total, torch.nextafter(total, torch.zeros_like(total)))
-        chosen = torch.searchsorted(cumulative, threshold, right=True).squeeze(1)
-        return chosen.clamp_(max=log_weights.shape[1] - 1)
+        last = (each.movedim(1, -1).contiguous() for each in (cumulative, threshold))  # where it is searched
+        return torch.searchsorted(*last, right=True).squeeze(-1).clamp_(max=log_weights.shape[1] - 1)
 
     def accept(self, log_ratio: Tensor) -> Tensor:
         """Accepts each row with probability min(1, exp(log_ratio)); see `draws.accept`."""

@@ -12,6 +12,7 @@ from jointebm.kernels.chain import (
     scored,
     settle,
 )
+from jointebm.kernels.chromatic_gibbs import ChromaticGibbs
 from jointebm.kernels.cycle import Cycle
 from jointebm.kernels.gibbs import Gibbs
 from jointebm.kernels.gibbs_with_gradients import GibbsWithGradients
@@ -23,6 +24,7 @@ from jointebm.kernels.spec import KernelSpec
 __all__ = [
     "MALA",
     "Chain",
+    "ChromaticGibbs",
     "Cycle",
     "EncodedLogDensity",
     "Gibbs",

@@ -3,7 +3,13 @@
 from jointebm.testing.conditional import Redraw, Transition, conditional_path
 from jointebm.testing.geweke import geweke_test
 from jointebm.testing.invariance import Invariance, invariance_test
-from jointebm.testing.ising import CRITICAL_COUPLING, ising_interaction, ising_log_partition, ising_magnetization
+from jointebm.testing.ising import (
+    CRITICAL_COUPLING,
+    ising_critical_square,
+    ising_interaction,
+    ising_log_partition,
+    ising_magnetization,
+)
 from jointebm.testing.ranks import rank_test
 from jointebm.testing.sequential import Verdict, sequential_test
 from jointebm.testing.transitions import (
@@ -25,6 +31,7 @@ __all__ = [
     "detailed_balance_residual",
     "geweke_test",
     "invariance_test",
+    "ising_critical_square",
     "ising_interaction",
     "ising_log_partition",
     "ising_magnetization",

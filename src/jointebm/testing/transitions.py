@@ -177,6 +177,8 @@ class _Path:
 
     def choose(self, log_weights: Tensor) -> Tensor:
         self._check_rows("choose", log_weights)
+        if log_weights.ndim == 3:  # choices of a row that are independent of one another, one after the other
+            return torch.stack([self.choose(each) for each in log_weights.unbind(dim=2)], dim=1)
         # A row of weights that are all zero may be anything, as nobody uses it; so it is uniform, and sums to one.
         nothing = (log_weights == -torch.inf).all(dim=1, keepdim=True)
         probs = log_weights.double().masked_fill(nothing, 0).softmax(dim=1)
