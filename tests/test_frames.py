@@ -147,6 +147,11 @@ def test_holes_are_filled_and_what_was_seen_stands() -> None:
         (pl.DataFrame({"t": [dt.time(1)]}), TypeError, "column 't': holds Time"),
         (pl.DataFrame({"a": [1]}).lazy(), TypeError, "collect"),
         (pd.DataFrame({"x": [1.0, np.inf]}), ValueError, "column 'x': row 1 holds infinity"),
+        (
+            pd.DataFrame({"x": [1.0, -1.7e308]}),
+            ValueError,
+            "column 'x': row 1 holds -1.7e\\+308; expected finite numbers, up",
+        ),
         (np.zeros(3), ValueError, "Expected 2D array, got 1D array"),
         (np.zeros((2, 2), dtype=complex), TypeError, "complex128"),
     ],

@@ -24,8 +24,9 @@ try:
 except ImportError as error:
     raise ImportError("tables need scikit-learn, narwhals and pandas: pip install 'jointebm[tables]'") from error
 
-__all__ = ["Frame", "is_frame", "read_frame", "target_name", "with_column"]
+__all__ = ["LARGEST", "Frame", "is_frame", "read_frame", "target_name", "with_column"]
 
+LARGEST = 4e307  # of a number, so that the distance of any two is a float
 _UNITS: dict[str, Unit] = {"Y": "D", "M": "D", "W": "D", "D": "D", "s": "s", "ms": "ms", "us": "us", "ns": "ns"}
 
 
@@ -260,9 +261,14 @@ def _read_vector(vector: np.ndarray, schema: ColumnSchema) -> tuple[ColumnSchema
 
 
 def _real(present: np.ndarray, is_missing: np.ndarray, name: Name) -> Column:
-    if np.isinf(present).any():
-        row = np.flatnonzero(~is_missing)[np.isinf(present)][0]
-        raise ValueError(f"column {name!r}: row {row} holds infinity; expected finite numbers, or NaN for missing ones")
+    too_large = np.abs(present) > LARGEST
+    if too_large.any():
+        row, number = np.flatnonzero(~is_missing)[too_large][0], present[too_large][0]
+        what = "infinity" if np.isinf(number) else str(number)
+        raise ValueError(
+            f"column {name!r}: row {row} holds {what}; expected finite numbers, up to {LARGEST:.0e} in size, or NaN for "
+            "missing ones"
+        )
     return Column("real", _spread(present, is_missing), is_missing)
 
 
