@@ -4,6 +4,7 @@ import json
 import re
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -135,6 +136,37 @@ def test_samples_agree_with_what_is_given() -> None:
     assert drawn["size"].between(28, 33).all() and (drawn["born"] <= "2023-01-01").all()
     assert set(MODEL.sample(100, given={"grade": ("good", None)})["grade"]) == {"good", "best"}
     assert set(MODEL.sample(5, given={"size": 31.4})["size"]) == {31.4}
+
+
+@pytest.mark.parametrize(
+    ("ask", "message"),
+    [
+        (lambda: MODEL.sample(2.5), "n: got 2.5, expected 1 or more rows"),
+        (lambda: MODEL.sample("3"), "n: got '3', expected 1 or more rows"),
+        (lambda: MODEL.sample(0), "n: got 0, expected 1 or more rows"),
+        (lambda: MODEL.sample(2, first=0.5), "first: got 0.5, expected the number of a row, 0 or more"),
+        (lambda: MODEL.sample(2, seed=1.5), "seed: got 1.5, expected a whole number from 0 to 2\\^63 - 1"),
+        (lambda: MODEL.impute(TABLE.head(2), n=2.0), "n: got 2.0, expected 1 or more draws"),
+    ],
+)
+def test_numbers_of_rows_draws_and_seeds_are_whole(ask: Callable[[], object], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        ask()
+
+
+def test_numpys_own_numbers_and_names_are_as_good_as_pythons() -> None:
+    some, names = TABLE.head(4), np.array(["kind", "size"])
+    assert MODEL.sample(np.int64(3), seed=np.int64(5), first=np.int64(1)).equals(MODEL.sample(3, seed=5, first=1))
+    assert MODEL.predict(some, names[0]).equals(MODEL.predict(some, "kind"))
+    assert MODEL.predict(some, names).equals(MODEL.predict(some, ["kind", "size"]))
+    assert MODEL.predict(some, TABLE.columns[:2]).equals(MODEL.predict(some, TABLE.columns[:2].tolist()))
+    scores = [MODEL.conditional_log_score(some, each) for each in (names, list(names))]
+    assert np.array_equal(*scores, equal_nan=True)
+    assert MODEL.with_target(names[0]).predict(some).equals(MODEL.predict(some, "kind"))
+    objects = pd.DataFrame(np.ones((4, 1)), columns=np.array([np.int64(3)], dtype=object))
+    assert JointEBM(training=FAST).fit(objects).codec_.names == (3,)
+    with pytest.raises(ValueError, match="is no column of this model; columns are 'size'"):
+        MODEL.predict(some, {"kind", "size"})  # a set has no order
 
 
 def test_a_seed_below_zero_is_refused() -> None:

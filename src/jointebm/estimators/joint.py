@@ -185,7 +185,7 @@ class JointEBM(Answers):
 
     def with_target(self, target: Name) -> Self:
         """The same fitted density with another column as the default target; no model is copied."""
-        self.codec_.index(target)  # raises if it is none
+        target = self.codec_.names[self.codec_.index(target)]
         other = clone(self)
         other._set_fitted(self._folder.model_copy(update={"target": target}), self.model_)
         return other

@@ -107,8 +107,9 @@ class TableCodec(Config):
         Raises:
             ValueError: there is none of this name.
         """
+        plain = name.item() if isinstance(name, np.generic) else name
         for place, known in enumerate(self.names):
-            if known == name and type(known) is type(name):
+            if type(known) is type(plain) and known == plain:
                 return place
         raise ValueError(f"{name!r} is no column of this model; columns are {_listed(self.names)}")
 

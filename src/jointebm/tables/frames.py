@@ -112,7 +112,8 @@ def is_frame(frame: object) -> bool:
 def _read_native(native: Any) -> Frame:
     backend: Backend = _backend(native)
     seen = [
-        str(name) if isinstance(name, np.str_) else name for name in getattr(native, "column_names", native.columns)
+        name.item() if isinstance(name, np.generic) else name
+        for name in getattr(native, "column_names", native.columns)
     ]
     for name in seen:
         if not isinstance(name, str | int) or isinstance(name, bool):

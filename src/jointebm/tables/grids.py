@@ -57,8 +57,9 @@ class Grid(Config):
 
     def _steps(self, number: float) -> Fraction:
         """Steps from k = 0 to a number, taking decimals as they are written."""
-        written = number if isinstance(number, int) else Fraction(repr(float(number)))
-        clipped = max(min(written * 10**self.decimals, MAX_INTEGER), -MAX_INTEGER)  # infinity has no fraction
+        near = max(min(number, MAX_INTEGER), -MAX_INTEGER)  # infinity has no fraction
+        written = near if isinstance(near, int) else Fraction(repr(float(near)))
+        clipped = max(min(written * 10**self.decimals, MAX_INTEGER), -MAX_INTEGER)
         return Fraction(clipped - self.offset) / self.step
 
     def _units(self, values: np.ndarray) -> np.ndarray:
