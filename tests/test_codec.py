@@ -57,6 +57,8 @@ def test_an_unseen_category_is_an_error_or_missing() -> None:
     with pytest.raises(ValueError, match=r"column 'job': row 0 holds 'pilot', which was not there in training"):
         codes_of(strange)
     assert (codes_of(strange, unseen="missing")[:, 2] == -1).sum() == 20
+    with pytest.raises(ValueError, match=r"column 'job': row 0 holds 3, which was not there in training"):
+        codes_of(pd.DataFrame({"job": [3]}))
 
 
 @pytest.mark.parametrize(

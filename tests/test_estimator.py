@@ -6,6 +6,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -305,10 +306,18 @@ def test_an_unseen_category_is_an_error_or_missing_as_asked() -> None:
     [
         ({"objective": "gan"}, "training.objective: got 'gan'"),
         ({"training": {"num_visits": -1}}, "training.num_visits: got -1"),
-        ({"training": {"epochs": 3}}, "training.epochs"),
+        (
+            {"training": {"epochs": 3}},
+            "training.epochs: got 3: no such field; there are objective, base, max_components",
+        ),
+        (
+            {"training": [("width", 3)]},
+            r"training: got \[\('width', 3\)\], expected a mapping, such as {'num_visits': 10}",
+        ),
         ({"max_bins": 1}, "max_bins: got 1"),
         ({"unseen": "ignore"}, "unseen: got 'ignore'"),
-        ({"kinds": {"kind": "text"}}, "kinds"),
+        ({"kinds": {"kind": "text"}}, "kinds: column 'kind': got 'text', expected 'numeric', 'categorical' or 'id'"),
+        ({"kinds": ["kind"]}, r"kinds: got \['kind'\], expected a mapping, such as {'code': 'categorical'}"),
         ({"kinds": {"sort": "id"}}, "kinds: 'sort' is no column"),
         ({"num_draws": 0}, "num_draws: got 0"),
     ],
@@ -377,6 +386,22 @@ def test_the_detector_finds_rows_whose_entries_do_not_belong_together() -> None:
         detector = JointEBMOutlierDetector.of(MODEL, TABLE.head(10), criterion=criterion)
         pairs = detector.score_samples(strange)[:, None] < detector.score_samples(TABLE.head(150))
         assert pairs.mean() > 0.9  # the area under the ROC curve
+
+
+@pytest.mark.parametrize("gap", [None, np.nan, pd.NA])
+@pytest.mark.parametrize("estimator", [JointEBMClassifier(), JointEBMRegressor()])
+def test_a_target_with_gaps_is_refused_by_row(estimator: JointEBMClassifier | JointEBMRegressor, gap: object) -> None:
+    labels = np.array([1, 2, gap, 1], dtype=object)
+    with pytest.raises(
+        ValueError, match="y: row 2 is missing; leave such rows out, or fit a JointEBM, whose y may have"
+    ):
+        estimator.fit(TABLE.head(4), labels)
+
+
+@pytest.mark.parametrize("share", [0.9, 0, "auto", None])
+def test_a_contamination_that_is_no_share_is_refused(share: Any) -> None:
+    with pytest.raises(ValueError, match=f"contamination: got {share!r}, expected a share in"):
+        JointEBMOutlierDetector(contamination=share).fit(TABLE.head(4))
 
 
 def test_labels_of_any_type_come_back() -> None:

@@ -194,7 +194,7 @@ def _encode(coded: CodedColumn, column: Column, unseen: Unseen) -> np.ndarray:
     codes[rows] = coded.codec.encode(values)
     strange = rows[codes[rows] == MISSING]
     if len(strange) and unseen == "error":
-        value = column.values[strange[0]]
+        value = column.values[strange[:1]].tolist()[0]
         raise ValueError(
             f"column {coded.name!r}: row {strange[0]} holds {quoted(repr(value))}, which was not there in training; map it "
             "to a known category, or set unseen='missing' to treat it as missing"

@@ -249,10 +249,8 @@ def _read_objects(objects: list[object], schema: ColumnSchema) -> tuple[ColumnSc
             values = _spread(np.array(present, dtype=f"datetime64[{unit}]").astype(np.int64), gaps)
             return schema.model_copy(update={"role": "time", "unit": unit}), Column("time", values, gaps, unit)
         if all(issubclass(each, numbers.Real | decimal.Decimal) and not issubclass(each, bool) for each in types):
-            if (
-                all(issubclass(each, numbers.Integral) for each in types)
-                and max(abs(int(each)) for each in present) < 2**63
-            ):
+            is_whole = all(issubclass(each, numbers.Integral) for each in types)
+            if is_whole and all(abs(int(each)) < 2**63 for each in present):  # type: ignore[call-overload]
                 values = _spread(np.array(present, dtype=np.int64), gaps)
                 return schema.model_copy(update={"role": "whole"}), Column("whole", values, gaps)
             reals = _real(np.array(present, dtype=np.float64), gaps, schema.name)
