@@ -373,6 +373,7 @@ MALFORMED: dict[str, tuple[bytes, str]] = {
     "too many cells": (f"{GOOD}1,2,<=50K,True,2020-02-03,9\n".encode(), "line 3, column 6: the row has 6 cells"),
     "no number": (f"{GOOD}tall,,,,\n".encode(), "line 3, column 'size': got 'tall', expected a number"),
     "infinity": (f"{GOOD}inf,,,,\n".encode(), "line 3, column 'size': got 'inf', expected a number"),
+    "more than is reckoned with": (f"{GOOD}1.7e308,,,,\n".encode(), "line 3, column 'size': got '1.7e308', expected a"),
     "more than a float": (f"{GOOD}1e999,,,,\n".encode(), "line 3, column 'size': got '1e999', expected a number"),
     "no boolean": (f"{GOOD},,,perhaps,\n".encode(), "line 3, column 'indoors': got 'perhaps', expected True or False"),
     "no date": (f"{GOOD},,,,2023-02-30\n".encode(), "line 3, column 'born': got '2023-02-30', expected a date such as"),
@@ -460,7 +461,8 @@ def test_a_damaged_parquet_file_is_named(
 def test_parquet_values_that_do_not_fit_are_named_by_row_and_column(folder: Path, tmp_path: Path) -> None:
     path = tmp_path / "t.parquet"
     tables: list[tuple[dict[str, Any], str]] = [
-        ({"size": [1.0, np.inf]}, "row 2, column 'size': holds infinity"),
+        ({"size": [1.0, np.inf]}, "row 2, column 'size': holds inf; expected a finite number"),
+        ({"size": [None, -1.7e308]}, "row 2, column 'size': holds -1.7e+308; expected a finite number, up to 4e+307"),
         ({"income": [">50K", "rich"]}, "row 2, column 'income': 'rich' was not there in training"),
         ({"size": ["tall"]}, "column 'size': holds text, and in training it held numbers"),
         ({"size": [[1.0]]}, "column 'size': holds List"),

@@ -1,6 +1,7 @@
 """Whole tables as codes, and what is known about them."""
 
 import datetime as dt
+from decimal import Decimal
 
 import numpy as np
 import pandas as pd
@@ -56,6 +57,8 @@ def test_an_unseen_category_is_an_error_or_missing() -> None:
     with pytest.raises(ValueError, match=r"column 'job': row 0 holds 'pilot', which was not there in training"):
         codes_of(strange)
     assert (codes_of(strange, unseen="missing")[:, 2] == -1).sum() == 20
+    with pytest.raises(ValueError, match=r"column 'job': row 0 holds 3, which was not there in training"):
+        codes_of(pd.DataFrame({"job": [3]}))
 
 
 @pytest.mark.parametrize(
@@ -134,6 +137,11 @@ def test_a_time_that_the_column_cannot_hold_is_refused(said: object, message: st
         ({"age": (100, None)}, "given column 'age': nothing in training agrees"),
         ({"age": (1, 2, 3)}, "a tuple is an interval"),
         ({"age": set()}, "an empty choice"),
+        ({"age": np.array([31, 45])}, "got ndarray array.*, which is several values; use a set or list for choices"),
+        ({"job": pd.Index(["cook"])}, "got Index.*, which is several values; use a set or list for choices"),
+        ({"age": (45, 31)}, "got \\(45, 31\\), whose low end lies above its high end; an interval is \\(low, high\\)"),
+        ({"age": np.inf}, "given column 'age': got inf, expected a number"),
+        ({"age": (np.inf, None)}, "given column 'age': nothing in training agrees"),
         ({"since": "yesterday"}, "expected a date or time"),
         ({"name": "person 3"}, "the model does not know this column \\(id\\)"),
     ],
@@ -141,6 +149,17 @@ def test_a_time_that_the_column_cannot_hold_is_refused(said: object, message: st
 def test_evidence_that_cannot_be_is_refused_by_column(said: dict[str, object], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         CODEC.log_weights(read_given(said, CODEC))
+
+
+def test_ends_may_be_infinite_and_names_and_values_numpys_own() -> None:
+    everything = CODEC.log_weights(read_given({"age": (-np.inf, np.inf), "pay": (None, np.inf)}, CODEC))
+    assert all((everything[column] == 0).all() for column in (0, 1))  # type: ignore[union-attr]
+    names = np.array(["age", "job"])
+    said = {names[0]: np.int8(31), names[1]: np.str_("cook")}
+    assert read_given(said, CODEC) == {"age": Choice((31,)), "job": Choice(("cook",))}
+    assert read_given({"pay": Decimal("12.5")}, CODEC) == {"pay": Choice((12.5,))}
+    with pytest.raises(TypeError, match=r"given: got \[\('age', 31\)\], expected columns with what is known of them"):
+        read_given([("age", 31)], CODEC)  # type: ignore[arg-type]
 
 
 def test_keys_tell_rows_apart_by_content_alone() -> None:

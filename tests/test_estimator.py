@@ -4,7 +4,9 @@ import json
 import re
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -135,6 +137,37 @@ def test_samples_agree_with_what_is_given() -> None:
     assert drawn["size"].between(28, 33).all() and (drawn["born"] <= "2023-01-01").all()
     assert set(MODEL.sample(100, given={"grade": ("good", None)})["grade"]) == {"good", "best"}
     assert set(MODEL.sample(5, given={"size": 31.4})["size"]) == {31.4}
+
+
+@pytest.mark.parametrize(
+    ("ask", "message"),
+    [
+        (lambda: MODEL.sample(2.5), "n: got 2.5, expected 1 or more rows"),
+        (lambda: MODEL.sample("3"), "n: got '3', expected 1 or more rows"),
+        (lambda: MODEL.sample(0), "n: got 0, expected 1 or more rows"),
+        (lambda: MODEL.sample(2, first=0.5), "first: got 0.5, expected the number of a row, 0 or more"),
+        (lambda: MODEL.sample(2, seed=1.5), "seed: got 1.5, expected a whole number from 0 to 2\\^63 - 1"),
+        (lambda: MODEL.impute(TABLE.head(2), n=2.0), "n: got 2.0, expected 1 or more draws"),
+    ],
+)
+def test_numbers_of_rows_draws_and_seeds_are_whole(ask: Callable[[], object], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        ask()
+
+
+def test_numpys_own_numbers_and_names_are_as_good_as_pythons() -> None:
+    some, names = TABLE.head(4), np.array(["kind", "size"])
+    assert MODEL.sample(np.int64(3), seed=np.int64(5), first=np.int64(1)).equals(MODEL.sample(3, seed=5, first=1))
+    assert MODEL.predict(some, names[0]).equals(MODEL.predict(some, "kind"))
+    assert MODEL.predict(some, names).equals(MODEL.predict(some, ["kind", "size"]))
+    assert MODEL.predict(some, TABLE.columns[:2]).equals(MODEL.predict(some, TABLE.columns[:2].tolist()))
+    scores = [MODEL.conditional_log_score(some, each) for each in (names, list(names))]
+    assert np.array_equal(*scores, equal_nan=True)
+    assert MODEL.with_target(names[0]).predict(some).equals(MODEL.predict(some, "kind"))
+    objects = pd.DataFrame(np.ones((4, 1)), columns=np.array([np.int64(3)], dtype=object))
+    assert JointEBM(training=FAST).fit(objects).codec_.names == (3,)
+    with pytest.raises(ValueError, match="is no column of this model; columns are 'size'"):
+        MODEL.predict(some, {"kind", "size"})  # a set has no order
 
 
 def test_a_seed_below_zero_is_refused() -> None:
@@ -273,10 +306,18 @@ def test_an_unseen_category_is_an_error_or_missing_as_asked() -> None:
     [
         ({"objective": "gan"}, "training.objective: got 'gan'"),
         ({"training": {"num_visits": -1}}, "training.num_visits: got -1"),
-        ({"training": {"epochs": 3}}, "training.epochs"),
+        (
+            {"training": {"epochs": 3}},
+            "training.epochs: got 3: no such field; there are objective, base, max_components",
+        ),
+        (
+            {"training": [("width", 3)]},
+            r"training: got \[\('width', 3\)\], expected a mapping, such as {'num_visits': 10}",
+        ),
         ({"max_bins": 1}, "max_bins: got 1"),
         ({"unseen": "ignore"}, "unseen: got 'ignore'"),
-        ({"kinds": {"kind": "text"}}, "kinds"),
+        ({"kinds": {"kind": "text"}}, "kinds: column 'kind': got 'text', expected 'numeric', 'categorical' or 'id'"),
+        ({"kinds": ["kind"]}, r"kinds: got \['kind'\], expected a mapping, such as {'code': 'categorical'}"),
         ({"kinds": {"sort": "id"}}, "kinds: 'sort' is no column"),
         ({"num_draws": 0}, "num_draws: got 0"),
     ],
@@ -345,6 +386,22 @@ def test_the_detector_finds_rows_whose_entries_do_not_belong_together() -> None:
         detector = JointEBMOutlierDetector.of(MODEL, TABLE.head(10), criterion=criterion)
         pairs = detector.score_samples(strange)[:, None] < detector.score_samples(TABLE.head(150))
         assert pairs.mean() > 0.9  # the area under the ROC curve
+
+
+@pytest.mark.parametrize("gap", [None, np.nan, pd.NA])
+@pytest.mark.parametrize("estimator", [JointEBMClassifier(), JointEBMRegressor()])
+def test_a_target_with_gaps_is_refused_by_row(estimator: JointEBMClassifier | JointEBMRegressor, gap: object) -> None:
+    labels = np.array([1, 2, gap, 1], dtype=object)
+    with pytest.raises(
+        ValueError, match="y: row 2 is missing; leave such rows out, or fit a JointEBM, whose y may have"
+    ):
+        estimator.fit(TABLE.head(4), labels)
+
+
+@pytest.mark.parametrize("share", [0.9, 0, "auto", None])
+def test_a_contamination_that_is_no_share_is_refused(share: Any) -> None:
+    with pytest.raises(ValueError, match=f"contamination: got {share!r}, expected a share in"):
+        JointEBMOutlierDetector(contamination=share).fit(TABLE.head(4))
 
 
 def test_labels_of_any_type_come_back() -> None:

@@ -1,10 +1,12 @@
 """The border to frames: what is missing, what comes back, and what is refused."""
 
 import datetime as dt
+from decimal import Decimal
 
 import numpy as np
 import pandas as pd
 import polars as pl
+import pyarrow as pa
 import pytest
 from polars.testing import assert_frame_equal
 
@@ -97,8 +99,10 @@ def test_arrays_come_back_as_they_were(array: np.ndarray) -> None:
 
 
 def test_every_way_to_say_missing_is_missing() -> None:
-    objects = pd.DataFrame({"x": pd.Series([None, np.nan, pd.NaT, pd.NA, "seen"], dtype=object)})
-    assert read_frame(objects).table["x"].is_missing.tolist() == [True] * 4 + [False]
+    ways = [None, np.nan, pd.NaT, pd.NA, np.float32("nan"), np.datetime64("NaT"), Decimal("NaN")]
+    for seen in ("seen", 1.5, True, Decimal("1.5"), dt.date(2020, 1, 1)):
+        objects = pd.DataFrame({"x": pd.Series([*ways, seen], dtype=object)})
+        assert read_frame(objects).table["x"].is_missing.tolist() == [True] * len(ways) + [False]
     assert read_frame(pl.DataFrame({"x": [None, float("nan"), 1.0]})).table["x"].is_missing.tolist() == [
         True,
         True,
@@ -132,6 +136,58 @@ def test_holes_are_filled_and_what_was_seen_stands() -> None:
     assert filled["e"].tolist() == ["p", "q", "r"] and filled["s"].tolist() == ["a", "b", "z"]
 
 
+def test_what_is_seen_stands_in_every_type_that_a_frame_can_have() -> None:
+    seen = pa.table(
+        {
+            "large": pa.array(["a", "b", None], pa.large_string()),
+            "view": pa.array(["a", "b", "c"], pa.string_view()),
+            "category": pa.array(["a", "b", None]).dictionary_encode(),
+            "money": pa.array([Decimal("1.25"), Decimal("2.50"), None]),
+            "cents": pa.array([Decimal("1.25"), Decimal("2.50"), Decimal("3.75")]),
+            "half": pa.array(np.array([0.5, 1.5, 2.5], dtype=np.float16)),
+            "day": pa.array([dt.date(2020, 1, 1), dt.date(2020, 1, 2), None], pa.date64()),
+            "hole": pa.array([1, 2, None], pa.int16()),
+        }
+    )
+    filled = write_filled(
+        read_frame(seen), read_frame(pa.concat_tables([seen.slice(1, 1)] * 3)).table, read_frame(seen).schema
+    )
+    assert filled.schema == seen.schema
+    assert filled.slice(0, 2).equals(seen.slice(0, 2)) and filled["cents"].equals(seen["cents"])
+    assert filled.slice(2)["money"].to_pylist() == [Decimal("2.50")]
+    in_polars = pl.from_arrow(seen.drop_columns(["view", "half"]))
+    assert isinstance(in_polars, pl.DataFrame)
+    table = read_frame(in_polars)
+    assert write_filled(table, read_frame(in_polars[[1, 1, 1]]).table, table.schema).schema == in_polars.schema
+
+
+@pytest.mark.parametrize(
+    "column",
+    [
+        pd.Series([2**70, 3, None], dtype=object),
+        pd.Series([dt.datetime(2020, 1, 1, 12), dt.date(2020, 1, 1), None], dtype=object),
+        pd.Series([dt.datetime(2020, 1, 1), pd.Timestamp("2020-01-01 00:00:00.000000001"), None], dtype=object),
+        pd.Series([Decimal("1.25"), Decimal("0.1"), None], dtype=object),
+        pd.Series([True, np.True_, None], dtype=object),
+        pd.array(["a", "b", None], dtype=pd.ArrowDtype(pa.string())),
+        pd.array([dt.date(2020, 1, 1), dt.date(2020, 1, 2), None], dtype=pd.ArrowDtype(pa.date32())),
+        pd.array([Decimal("1.25"), Decimal("0.1"), None], dtype=pd.ArrowDtype(pa.decimal128(5, 2))),
+        pd.array(["a", "b", None], dtype=pd.ArrowDtype(pa.dictionary(pa.int32(), pa.string()))),
+        np.array([2**64 - 1, 2**63 + 1, 1], dtype=np.uint64),
+    ],
+)
+def test_what_is_seen_stands_in_columns_of_objects_and_of_types_that_pandas_borrows(column: object) -> None:
+    frame = pd.DataFrame({"x": column, "hole": [None, None, 1.5]})
+    filled = write_filled(read_frame(frame), read_frame(frame.iloc[[0, 0, 0]]).table, read_frame(frame).schema)
+    pd.testing.assert_frame_equal(filled[["x"]].iloc[:2], frame[["x"]].iloc[:2])
+    assert [type(each) for each in filled["x"][:2]] == [type(each) for each in frame["x"][:2]]
+    assert filled["x"].dtype == frame["x"].dtype
+    assert write_frame(read_frame(filled).table, read_frame(frame).schema)["x"].notna().all()  # as a sample is made
+    assert filled["x"][2] == filled["x"][0] or frame["x"].notna().all()
+    filled.loc[0, "x"] = filled["x"][1]
+    assert frame["x"][0] != frame["x"][1] or isinstance(frame["x"][0], bool)  # the frame is the caller's own
+
+
 @pytest.mark.parametrize(
     ("frame", "error", "message"),
     [
@@ -147,6 +203,40 @@ def test_holes_are_filled_and_what_was_seen_stands() -> None:
         (pl.DataFrame({"t": [dt.time(1)]}), TypeError, "column 't': holds Time"),
         (pl.DataFrame({"a": [1]}).lazy(), TypeError, "collect"),
         (pd.DataFrame({"x": [1.0, np.inf]}), ValueError, "column 'x': row 1 holds infinity"),
+        (
+            pd.DataFrame({"x": [1.0, -1.7e308]}),
+            ValueError,
+            "column 'x': row 1 holds -1.7e\\+308; expected finite numbers, up",
+        ),
+        (
+            pd.DataFrame({"x": pd.Categorical([1.0, np.inf])}),
+            ValueError,
+            "column 'x': a category is infinity; expected text, finite",
+        ),
+        (
+            pd.DataFrame({"x": pd.Series(["\ud800"], dtype=object)}),
+            ValueError,
+            r"column 'x': '\\ud800' is no Unicode text",
+        ),
+        (
+            pd.DataFrame({"x": pd.Series([dt.datetime(2020, 1, 1, tzinfo=dt.UTC)], dtype=object)}),
+            TypeError,
+            r"column 'x': holds objects of times with a zone; convert it: pd.to_datetime\(column, utc=True\)",
+        ),
+        (
+            pd.DataFrame({"x": pd.Series([dt.timedelta(1)], dtype=object)}),
+            TypeError,
+            r"column 'x': .*got timedelta; convert it: pd.to_timedelta\(column\)",
+        ),
+        (
+            pa.record_batch({"x": [1]}),
+            TypeError,
+            "got pyarrow.lib.RecordBatch, expected a pandas, polars or pyarrow table",
+        ),
+        (pd.Series([1, 2]), TypeError, "got pandas.*Series, expected a pandas.*; its to_frame"),
+        (np.ma.masked_array([[1.0]], mask=[[True]]), TypeError, r"got a masked array.*array.filled\(np.nan\)"),
+        ({"x": [1]}, TypeError, "got builtins.dict, expected a pandas, polars or pyarrow table"),
+        (None, TypeError, "got builtins.NoneType, expected a pandas, polars or pyarrow table"),
         (np.zeros(3), ValueError, "Expected 2D array, got 1D array"),
         (np.zeros((2, 2), dtype=complex), TypeError, "complex128"),
     ],

@@ -28,10 +28,28 @@ NUMBERS = {
     "hashes": RNG.integers(-(2**63), 2**63 - 1, 500),
     "neighbouring floats": 1 + np.spacing(1.0) * RNG.integers(0, 200, 1000),
     "huge": RNG.normal(size=100) * 1e300,
+    "as far apart as floats are": RNG.uniform(-1, 1, 200) * 4e307,
+    "both ends of floats": RNG.choice([-4e307, 4e307, 0.0], 200),
+    "smaller than floats have digits": RNG.normal(size=200) * 1e-310,
+    "both ends of 64 bits": RNG.choice([2**63 - 1, -(2**63)], 200),
+    "neighbours that floats do not tell apart": RNG.integers(2**62 - 5, 2**62 + 5, 200),
+    "a range beyond 2^62": RNG.integers(-(2**62) + 1, 2**62 - 1, 200),
     "five": RNG.normal(size=5),
     "two": np.array([3, 4]),
     "constant": np.array([3.3] * 10),
     "one row": np.array([7]),
+}
+TOO_FAR_TO_SUM = {
+    "nanoseconds",
+    "hashes",
+    "neighbouring floats",
+    "huge",
+    "as far apart as floats are",
+    "both ends of floats",
+    "smaller than floats have digits",
+    "both ends of 64 bits",
+    "neighbours that floats do not tell apart",
+    "a range beyond 2^62",
 }
 
 
@@ -82,9 +100,7 @@ def test_draws_fall_into_their_code_and_respect_grid_and_bounds(name: str) -> No
         assert (codec.grid.value(index) == drawn).all()
 
 
-@pytest.mark.parametrize(
-    "name", [n for n in NUMBERS if n not in ("nanoseconds", "hashes", "neighbouring floats", "huge")]
-)
+@pytest.mark.parametrize("name", [n for n in NUMBERS if n not in TOO_FAR_TO_SUM])
 def test_each_code_has_total_mass_one_over_the_whole_line(name: str) -> None:
     codec = as_numbers(NUMBERS[name])
     if codec.grid is not None and max(codec.high) - min(codec.low) > 10**6:
@@ -182,6 +198,18 @@ def test_quantiles_within_a_code_are_those_of_its_draws(dtype: type) -> None:
         for level in np.linspace(0.05, 0.95, 19):
             found = codec.quantile(np.eye(codec.num_codes)[[code]], level)
             assert (drawn < found).sum() <= level * num + 3 and (drawn <= found).sum() >= level * num - 3
+
+
+@pytest.mark.parametrize("name", NUMBERS)
+def test_means_and_the_densities_of_what_was_not_seen_are_finite(name: str) -> None:
+    values = NUMBERS[name]
+    codec = as_numbers(values)
+    assert np.isfinite(codec.means).all()
+    assert (codec.means >= float(values.min())).all() and (codec.means <= float(values.max())).all()
+    strange = np.array([-4e307, -1e300, 0.0, 5e-324, 1e300, 4e307])
+    strange = np.array([-(2**63), 0, 2**63 - 1]) if values.dtype.kind == "i" else strange
+    assert np.isfinite(codec.log_prob(strange, codec.encode(strange))).all()
+    assert np.isfinite(codec.log_surprise(strange)).all()
 
 
 def test_means_are_those_of_draws() -> None:

@@ -19,6 +19,17 @@ def test_all_classes_of_a_column_are_those_of_whole_rows(column: int, dtype: tor
         assert (found[:, code] - made(rows)).abs().max() < tolerance
 
 
+@pytest.mark.parametrize("width", range(1, 20))
+def test_what_a_network_says_of_a_row_does_not_depend_on_its_place(width: int) -> None:
+    residual = Residual((3, 8), width=width, num_layers=2)
+    residual.initialise(generator())
+    rows = torch.stack([torch.randint(count, (512,), generator=generator(count)) for count in (3, 8)], dim=1)
+    shuffled = torch.randperm(512, generator=generator())
+    with torch.no_grad():
+        residual.readout.fill_(1.0)
+        assert torch.equal(residual(rows[shuffled]), residual(rows)[shuffled])
+
+
 def test_a_fresh_network_leaves_the_base_as_it_is() -> None:
     residual = Residual(CLASSES, width=8, num_layers=3)
     residual.initialise(generator())

@@ -3,8 +3,10 @@
 Legend: N rows, V columns, K classes.
 """
 
+import operator
 from abc import ABC
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from typing import Any, Literal, overload
 
 import numpy as np
@@ -77,7 +79,7 @@ class Answers(BaseEstimator, ABC):  # type: ignore[misc]  # scikit-learn has no 
             for name in names
         }
         predicted = write_frame(table, self._folder.frame.select(names, frame.schema.backend), index=frame.index)
-        return predicted if isinstance(target, Sequence) and not isinstance(target, str) else only_column(predicted)
+        return only_column(predicted) if target is None or _is_name(target) else predicted
 
     def predict_proba(self, X: Any, target: Name | None = None) -> np.ndarray:  # noqa: N803
         """p(value of the target | what else is observed), for each of `classes(target)`.
@@ -117,8 +119,7 @@ class Answers(BaseEstimator, ABC):  # type: ignore[misc]  # scikit-learn has no 
         Returns:
             A frame like X for n = 1, else a list of n. An id or an entry of a column without training values stays missing.
         """
-        if n < 1:
-            raise ValueError(f"n: got {n}, expected 1 or more draws")
+        n = _whole(n, "n", least=1, expected="1 or more draws")
         frame = self._read(X)
         rows = self.fitted.rows(frame.table, frame.num_rows)
         filled = [write_filled(frame, drawn, self._folder.frame) for drawn in self.fitted.impute(rows, num_draws=n)]
@@ -143,10 +144,7 @@ class Answers(BaseEstimator, ABC):  # type: ignore[misc]  # scikit-learn has no 
             ValueError: a negative seed, an unknown column or category, a value off the grid, or an interval without
                 training values.
         """
-        if n < 1:
-            raise ValueError(f"n: got {n}, expected 1 or more rows")
-        if first < 0:
-            raise ValueError(f"first: got {first}, expected the number of a row, 0 or more")
+        n = _whole(n, "n", least=1, expected="1 or more rows")
         return write_frame(self.draw(n, given=given or {}, seed=seed, first=first), self.frame_schema_)
 
     def draw(
@@ -163,8 +161,9 @@ class Answers(BaseEstimator, ABC):  # type: ignore[misc]  # scikit-learn has no 
         Returns:
             Per column of the model, its values; ids and columns without training values are missing throughout.
         """
-        if seed is not None and not 0 <= seed < 2**63:
-            raise ValueError(f"seed: got {seed}, expected a whole number from 0 to 2^63 - 1")
+        first = _whole(first, "first", least=0, expected="the number of a row, 0 or more")
+        if seed is not None:
+            seed = _whole(seed, "seed", least=0, expected="a whole number from 0 to 2^63 - 1")
         durations = frozenset(each.name for each in self.frame_schema_.columns if each.is_duration)
         evidence = read_given(given, self.codec_, durations=durations)
         return self.fitted.sample(n, evidence=evidence, seed=seed, first=first)
@@ -263,15 +262,29 @@ class Answers(BaseEstimator, ABC):  # type: ignore[misc]  # scikit-learn has no 
         if target is None and self.target_ is None:
             raise ValueError(f"target: name the columns to predict, of {', '.join(map(repr, self.codec_.names))}")
         named = self.target_ if target is None else target
-        names = _listed(named)  # type: ignore[arg-type]
-        for name in names:
-            self.codec_.index(name)  # raises if it is none
-        return names
+        return [self.codec_.names[self.codec_.index(name)] for name in _listed(named)]
 
 
-def _listed(named: Name | Sequence[Name]) -> list[Name]:
+def _is_name(named: object) -> bool:
+    """Whether it is one name rather than several; a set has no order, so it is one, which no column has."""
+    return isinstance(named, str | np.generic | AbstractSet) or not isinstance(named, Iterable)
+
+
+def _listed(named: Any) -> list[Any]:
     """One name, or several."""
-    return list(named) if isinstance(named, Sequence) and not isinstance(named, str) else [named]
+    return [named] if _is_name(named) else list(named)
+
+
+def _whole(value: Any, name: str, *, least: int, expected: str) -> int:
+    """A whole number of Python or numpy, of at most 63 bits.
+
+    Raises:
+        ValueError: it is something else, or less than `least`.
+    """
+    number = operator.index(value) if hasattr(type(value), "__index__") else least - 1
+    if not least <= number < 2**63:
+        raise ValueError(f"{name}: got {value!r}, expected {expected}")
+    return number
 
 
 def set_features(estimator: BaseEstimator, names: Sequence[Name]) -> None:

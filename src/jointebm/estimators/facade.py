@@ -12,7 +12,7 @@ import numpy as np
 from jointebm.estimators.answers import set_features
 from jointebm.estimators.joint import JointEBM
 from jointebm.tables.codec import Name
-from jointebm.tables.frames import Frame, is_frame, read_frame, target_name, with_column
+from jointebm.tables.frames import Frame, is_frame, is_missing, read_frame, target_name, with_column
 
 try:
     from sklearn.base import BaseEstimator, clone
@@ -97,6 +97,12 @@ def checked_target(y: Any, estimator: str) -> np.ndarray:
     """
     if y is None:
         raise ValueError(f"{estimator} requires y to be passed, but the target y is None")
-    vector = column_or_1d(y, warn=True)
+    vector = np.asarray(column_or_1d(y, warn=True))
+    if vector.dtype == object:
+        for row, label in enumerate(vector.tolist()):
+            if is_missing(label):
+                raise ValueError(
+                    f"y: row {row} is missing; leave such rows out, or fit a JointEBM, whose y may have gaps"
+                )
     assert_all_finite(vector, input_name="y")
-    return np.asarray(vector)
+    return vector

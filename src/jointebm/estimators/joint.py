@@ -6,7 +6,7 @@ Legend: N rows, V columns, K classes.
 import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Any, Literal, Self, get_args
 
 import numpy as np
 import torch
@@ -185,7 +185,7 @@ class JointEBM(Answers):
 
     def with_target(self, target: Name) -> Self:
         """The same fitted density with another column as the default target; no model is copied."""
-        self.codec_.index(target)  # raises if it is none
+        target = self.codec_.names[self.codec_.index(target)]
         other = clone(self)
         other._set_fitted(self._folder.model_copy(update={"target": target}), self.model_)
         return other
@@ -195,10 +195,13 @@ class JointEBM(Answers):
         seed = self.random_state
         if not isinstance(seed, int | np.integer):
             seed = int(check_random_state(seed).random_sample() * 2**31)  # the seed of all draws, not a draw
-        given = self.get_params(deep=False) | {
-            "seed": seed,
-            "kinds": tuple((dict(self.kinds or {}) | dict(kinds)).items()),
-        }
+        _check_mapping("training", self.training, {"num_visits": 10})
+        _check_mapping("kinds", self.kinds, {"code": "categorical"})
+        kinds = dict(self.kinds or {}) | dict(kinds)
+        for name, kind in kinds.items():
+            if kind not in get_args(Kind):
+                raise ValueError(f"kinds: column {name!r}: got {kind!r}, expected 'numeric', 'categorical' or 'id'")
+        given = self.get_params(deep=False) | {"seed": seed, "kinds": tuple(kinds.items())}
         given["training"] = {"objective": self.objective, "base": self.base} | dict(self.training or {})
         plain = {name: each.item() if isinstance(each, np.generic) else each for name, each in given.items()}
         return Parameters.checked(**{name: plain[name] for name in Parameters.model_fields})
@@ -207,3 +210,9 @@ class JointEBM(Answers):
         self._folder = folder
         self.codec_, self.model_, self.target_ = folder.codec, model, folder.target
         set_features(self, self.features)
+
+
+def _check_mapping(name: str, given: object, example: Mapping[str, object]) -> None:
+    """Raises unless a parameter is a mapping or None."""
+    if given is not None and not isinstance(given, Mapping):
+        raise ValueError(f"{name}: got {given!r}, expected a mapping, such as {example}")

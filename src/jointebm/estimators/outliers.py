@@ -1,5 +1,6 @@
 """`JointEBMOutlierDetector`: rows whose entries do not belong together."""
 
+from numbers import Real
 from typing import Any, Literal, Self, get_args
 
 import numpy as np
@@ -104,5 +105,5 @@ class JointEBMOutlierDetector(OutlierMixin, Facade):  # type: ignore[misc]  # sc
         if self.criterion not in get_args(Criterion):
             expected = ", ".join(map(repr, get_args(Criterion)))
             raise ValueError(f"criterion: got {self.criterion!r}, expected one of {expected}")
-        if not 0 < self.contamination <= 0.5:
+        if not isinstance(self.contamination, Real) or not 0 < self.contamination <= 0.5:
             raise ValueError(f"contamination: got {self.contamination!r}, expected a share in (0, 0.5]")

@@ -45,6 +45,8 @@ def fit_numbers(values: np.ndarray, *, max_codes: int) -> NumberCodec:
     """
     distinct, counts = np.unique(values, return_counts=True)
     grid = find_grid(distinct)
+    if grid is None and values.dtype.kind == "i":  # floats do not tell all of them apart
+        distinct, counts = np.unique(values.astype(np.float64), return_counts=True)
     position = distinct.astype(np.float64) if grid is None else grid.index(distinct)
     budget = min(max_codes, max(4, round(2 * math.cbrt(len(values)))))
     few = len(distinct) <= max_codes and ROWS_PER_ATOM * len(distinct) <= len(values)
@@ -109,9 +111,10 @@ def _between(left: np.ndarray, right: np.ndarray, point: int) -> np.ndarray:
 
 def _frequent(counts: np.ndarray, bins: np.ndarray, length: np.ndarray) -> np.ndarray:
     """Which distinct values are more frequent than the density of their bins explains, shape (U,)."""
-    by_chance = np.bincount(bins, counts) / np.where(length > 0, length, np.inf)
-    on_grid = length.dtype.kind == "i"
-    frequent = counts >= MIN_POINT + (3 * by_chance[bins] if on_grid else 0.0)
+    frequent = counts >= MIN_POINT
+    if length.dtype.kind == "i":  # a grid
+        by_chance = np.bincount(bins, counts) / length
+        frequent = counts >= MIN_POINT + 3 * by_chance[bins]
     if frequent.sum() > MAX_POINTS:
         frequent &= counts > np.sort(counts[frequent])[-MAX_POINTS - 1]
     return frequent

@@ -107,8 +107,9 @@ class TableCodec(Config):
         Raises:
             ValueError: there is none of this name.
         """
+        plain = name.item() if isinstance(name, np.generic) else name
         for place, known in enumerate(self.names):
-            if known == name and type(known) is type(name):
+            if type(known) is type(plain) and known == plain:
                 return place
         raise ValueError(f"{name!r} is no column of this model; columns are {_listed(self.names)}")
 
@@ -193,7 +194,7 @@ def _encode(coded: CodedColumn, column: Column, unseen: Unseen) -> np.ndarray:
     codes[rows] = coded.codec.encode(values)
     strange = rows[codes[rows] == MISSING]
     if len(strange) and unseen == "error":
-        value = column.values[strange[0]]
+        value = column.values[strange[:1]].tolist()[0]
         raise ValueError(
             f"column {coded.name!r}: row {strange[0]} holds {quoted(repr(value))}, which was not there in training; map it "
             "to a known category, or set unseen='missing' to treat it as missing"

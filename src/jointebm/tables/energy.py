@@ -18,7 +18,7 @@ from torch.nn.functional import embedding_bag, linear, silu
 
 from jointebm import draws
 from jointebm.draws import Generator
-from jointebm.tables.mixture import Mixture, features
+from jointebm.tables.mixture import Mixture, aligned, features
 
 __all__ = ["Residual", "TableEnergy"]
 
@@ -72,7 +72,7 @@ class Residual(nn.Module):
         """g from the first layer, shape (..., H) to (...); hidden layers have its dtype, the last one the parameters'."""
         hidden = silu(summed)
         for weight, bias in zip(self.weights, self.biases, strict=True):
-            hidden = hidden + silu(linear(hidden, weight.to(hidden.dtype), bias.to(hidden.dtype)))
+            hidden = hidden + silu(linear(*aligned(hidden, weight.to(hidden.dtype)), bias.to(hidden.dtype)))
         return (hidden.to(self.readout.dtype) * self.readout).sum(dim=-1)
 
 

@@ -1,7 +1,10 @@
 """Evidence about one column: some values, one of which it has, or an interval that it lies in."""
 
+from collections.abc import Iterable
 from collections.abc import Set as AbstractSet
 from typing import Any, NamedTuple
+
+import numpy as np
 
 __all__ = ["Choice", "Evidence", "Interval", "as_evidence"]
 
@@ -26,7 +29,7 @@ def as_evidence(given: object) -> Evidence:
     """Reads what a user wrote: a tuple of two is an interval, a set or list are choices, all else is a single value.
 
     Raises:
-        ValueError: a tuple that is no pair, or an empty choice.
+        ValueError: a tuple that is no pair, an empty choice, or several values that are neither set nor list.
 
     Example:
         >>> as_evidence((30, None)), as_evidence("Private")
@@ -40,4 +43,8 @@ def as_evidence(given: object) -> Evidence:
         if not given:
             raise ValueError("an empty choice; name at least one value")
         return Choice(tuple(given))
+    if isinstance(given, Iterable) and not isinstance(given, str | bytes | np.generic):
+        raise ValueError(
+            f"got {type(given).__name__} {given!r}, which is several values; use a set or list for choices"
+        )
     return Choice((given,))

@@ -18,14 +18,17 @@ from jointebm.tables.categories import Label
 from jointebm.tables.codec import Name
 from jointebm.tables.columns import Column, Role, Unit
 from jointebm.tables.schemas import Backend, ColumnSchema, FrameSchema
+from jointebm.untrusted import quoted
 
 try:
     import narwhals as nw
 except ImportError as error:
     raise ImportError("tables need scikit-learn, narwhals and pandas: pip install 'jointebm[tables]'") from error
 
-__all__ = ["Frame", "is_frame", "read_frame", "target_name", "with_column"]
+__all__ = ["LARGEST", "Frame", "is_frame", "is_missing", "read_frame", "target_name", "with_column"]
 
+LARGEST = 4e307  # of a number, so that the distance of any two is a float
+_TABLES = "a pandas, polars or pyarrow table or a numpy array"
 _UNITS: dict[str, Unit] = {"Y": "D", "M": "D", "W": "D", "D": "D", "s": "s", "ms": "ms", "us": "us", "ns": "ns"}
 
 
@@ -36,6 +39,7 @@ class Frame(NamedTuple):
     table: dict[Name, Column]
     num_rows: int
     index: Any  # of a pandas frame, None for the others
+    native: Any  # the frame itself, or the array
 
 
 def read_frame(frame: object, *, names: Sequence[Name] | None = None) -> Frame:
@@ -49,7 +53,7 @@ def read_frame(frame: object, *, names: Sequence[Name] | None = None) -> Frame:
 
     Raises:
         TypeError: it is no table, or a column holds what no kind of column can: lists, bytes, structs, ...
-        ValueError: a column name stands there twice or is neither text nor a number, or a number is infinite.
+        ValueError: a column name stands there twice or is neither text nor a number, or a number is infinite or too large.
 
     Example:
         >>> frame = read_frame(np.array([[1.5, np.nan], [2.0, 3.0]]))
@@ -60,6 +64,7 @@ def read_frame(frame: object, *, names: Sequence[Name] | None = None) -> Frame:
         raise TypeError("got a polars.LazyFrame; collect() it first")
     if is_frame(frame):
         return _read_native(frame)
+    _check_array(frame)
     return _read_array(frame, names)
 
 
@@ -111,7 +116,8 @@ def is_frame(frame: object) -> bool:
 def _read_native(native: Any) -> Frame:
     backend: Backend = _backend(native)
     seen = [
-        str(name) if isinstance(name, np.str_) else name for name in getattr(native, "column_names", native.columns)
+        name.item() if isinstance(name, np.generic) else name
+        for name in getattr(native, "column_names", native.columns)
     ]
     for name in seen:
         if not isinstance(name, str | int) or isinstance(name, bool):
@@ -127,7 +133,7 @@ def _read_native(native: Any) -> Frame:
         schema, table[name] = _read_series(frame[:, place], schemas[-1])
         schemas[-1] = schema
     index = native.index if backend == "pandas" else None
-    return Frame(FrameSchema(backend=backend, columns=tuple(schemas)), table, len(frame), index)
+    return Frame(FrameSchema(backend=backend, columns=tuple(schemas)), table, len(frame), index, native)
 
 
 def _backend(native: Any) -> Backend:
@@ -135,9 +141,26 @@ def _backend(native: Any) -> Backend:
     for backend in ("pandas", "polars", "pyarrow"):
         if module == backend and type(native).__name__ != "LazyFrame":
             return backend
-    raise TypeError(
-        f"expected a pandas, polars or pyarrow table or a numpy array, got {module}.{type(native).__name__}"
-    )
+    raise TypeError(f"got {_type_name(native)}, expected {_TABLES}")
+
+
+def _type_name(each: object) -> str:
+    return f"{type(each).__module__}.{type(each).__name__}"
+
+
+def _check_array(array: object) -> None:
+    """Raises for what numpy would make an array of that has lost names, or masks, or is none.
+
+    Raises:
+        TypeError: it is something else than an array or nested lists.
+    """
+    if nw.dependencies.is_into_series(array):
+        raise TypeError(f"got {_type_name(array)}, expected {_TABLES}; its to_frame() is a table of one column")
+    if isinstance(array, np.ma.MaskedArray):
+        raise TypeError("got a masked array; array.filled(np.nan) has its missing entries as NaN")
+    is_other_table = any(hasattr(array, name) for name in ("__dataframe__", "__arrow_c_stream__", "__arrow_c_array__"))
+    if is_other_table or not (isinstance(array, Sequence) or hasattr(array, "__array__")) or isinstance(array, str):
+        raise TypeError(f"got {_type_name(array)}, expected {_TABLES}; convert it")
 
 
 def _describe(series: "nw.Series[Any]", name: Name, backend: Backend) -> ColumnSchema:
@@ -162,12 +185,23 @@ def _describe(series: "nw.Series[Any]", name: Name, backend: Backend) -> ColumnS
     return ColumnSchema(
         name=name,
         role=role,
-        dtype=str(series.to_native().dtype) if backend == "pandas" else type(dtype).__name__,
+        dtype=_pandas_name(series.to_native().dtype, role) if backend == "pandas" else type(dtype).__name__,
         unit=unit,
         time_zone=getattr(dtype, "time_zone", None),
         categories=categories,
         ordered=ordered,
     )
+
+
+def _pandas_name(dtype: Any, role: Role) -> str:
+    """What pandas makes the dtype of again; Arrow's decimals and dictionaries have no such name."""
+    import pandas as pd  # the caller's own
+
+    try:
+        pd.api.types.pandas_dtype(str(dtype))
+    except (NotImplementedError, TypeError):
+        return "double[pyarrow]" if role == "real" else "string[pyarrow]"
+    return str(dtype)
 
 
 def _categories(series: "nw.Series[Any]", name: Name, backend: Backend) -> tuple[tuple[Label, ...] | None, bool]:
@@ -182,7 +216,7 @@ def _categories(series: "nw.Series[Any]", name: Name, backend: Backend) -> tuple
 
 def _read_series(series: "nw.Series[Any]", schema: ColumnSchema) -> tuple[ColumnSchema, Column]:
     is_missing = series.is_null().to_numpy().astype(bool)
-    if schema.role == "label":
+    if schema.role == "label" or series.dtype in (nw.Int128, nw.UInt128):
         return _read_objects(series.to_list(), schema)
     present = series.filter(~series.is_null()).to_numpy()
     if schema.role == "real":
@@ -200,27 +234,31 @@ def _read_series(series: "nw.Series[Any]", schema: ColumnSchema) -> tuple[Column
 
 def _read_objects(objects: list[object], schema: ColumnSchema) -> tuple[ColumnSchema, Column]:
     """A column of Python objects: what they are decides its role."""
-    is_missing = np.array([_is_missing(each) for each in objects], dtype=bool)
-    present = [each for each, missing in zip(objects, is_missing, strict=True) if not missing]
+    gaps = np.array([is_missing(each) for each in objects], dtype=bool)
+    present = [each for each, missing in zip(objects, gaps, strict=True) if not missing]
     types = {type(each) for each in present}
     if schema.categories is None and types and str not in types:
         if all(issubclass(each, bool | np.bool_) for each in types):
-            values = _spread(np.array(present, dtype=bool), is_missing)
-            return schema.model_copy(update={"role": "boolean"}), Column("boolean", values, is_missing)
+            values = _spread(np.array(present, dtype=bool), gaps)
+            return schema.model_copy(update={"role": "boolean"}), Column("boolean", values, gaps)
         if all(issubclass(each, datetime.date | np.datetime64) for each in types):
+            if any(isinstance(each, datetime.datetime) and each.tzinfo is not None for each in present):
+                way_out = "pd.to_datetime(column, utc=True)"
+                raise TypeError(f"column {schema.name!r}: holds objects of times with a zone; convert it: {way_out}")
             unit: Unit = "D" if types == {datetime.date} else "us"
-            values = _spread(np.array(present, dtype=f"datetime64[{unit}]").astype(np.int64), is_missing)
-            return schema.model_copy(update={"role": "time", "unit": unit}), Column("time", values, is_missing, unit)
+            values = _spread(np.array(present, dtype=f"datetime64[{unit}]").astype(np.int64), gaps)
+            return schema.model_copy(update={"role": "time", "unit": unit}), Column("time", values, gaps, unit)
         if all(issubclass(each, numbers.Real | decimal.Decimal) and not issubclass(each, bool) for each in types):
-            if all(issubclass(each, numbers.Integral) for each in types) and max(map(abs, present)) < 2**63:  # type: ignore[arg-type]
-                values = _spread(np.array(present, dtype=np.int64), is_missing)
-                return schema.model_copy(update={"role": "whole"}), Column("whole", values, is_missing)
-            reals = _real(np.array(present, dtype=np.float64), is_missing, schema.name)
+            is_whole = all(issubclass(each, numbers.Integral) for each in types)
+            if is_whole and all(abs(int(each)) < 2**63 for each in present):  # type: ignore[call-overload]
+                values = _spread(np.array(present, dtype=np.int64), gaps)
+                return schema.model_copy(update={"role": "whole"}), Column("whole", values, gaps)
+            reals = _real(np.array(present, dtype=np.float64), gaps, schema.name)
             return schema.model_copy(update={"role": "real"}), reals
     labels = np.empty(len(present), dtype=object)
     labels[:] = [_label(each, schema.name) for each in present]
-    values = _spread(labels, is_missing)
-    return schema, Column("label", values, is_missing, declared=schema.categories, ordered=schema.ordered)
+    values = _spread(labels, gaps)
+    return schema, Column("label", values, gaps, declared=schema.categories, ordered=schema.ordered)
 
 
 def _read_array(array: object, names: Sequence[Name] | None) -> Frame:
@@ -239,7 +277,7 @@ def _read_array(array: object, names: Sequence[Name] | None) -> Frame:
     for name, column in zip(names, values.T, strict=True):
         schema, table[name] = _read_vector(column, ColumnSchema(name=name, role="label", dtype=str(values.dtype)))
         schemas.append(schema)
-    return Frame(FrameSchema(backend="numpy", columns=tuple(schemas)), table, len(values), None)
+    return Frame(FrameSchema(backend="numpy", columns=tuple(schemas)), table, len(values), None, values)
 
 
 def _read_vector(vector: np.ndarray, schema: ColumnSchema) -> tuple[ColumnSchema, Column]:
@@ -260,9 +298,14 @@ def _read_vector(vector: np.ndarray, schema: ColumnSchema) -> tuple[ColumnSchema
 
 
 def _real(present: np.ndarray, is_missing: np.ndarray, name: Name) -> Column:
-    if np.isinf(present).any():
-        row = np.flatnonzero(~is_missing)[np.isinf(present)][0]
-        raise ValueError(f"column {name!r}: row {row} holds infinity; expected finite numbers, or NaN for missing ones")
+    too_large = np.abs(present) > LARGEST
+    if too_large.any():
+        row, number = np.flatnonzero(~is_missing)[too_large][0], present[too_large][0]
+        what = "infinity" if np.isinf(number) else str(number)
+        raise ValueError(
+            f"column {name!r}: row {row} holds {what}; expected finite numbers, up to {LARGEST:.0e} in size, or NaN for "
+            "missing ones"
+        )
     return Column("real", _spread(present, is_missing), is_missing)
 
 
@@ -273,19 +316,28 @@ def _spread(present: np.ndarray, is_missing: np.ndarray) -> np.ndarray:
     return values
 
 
-def _is_missing(each: object) -> bool:
+def is_missing(each: object) -> bool:
     """Whether an object is None, NaN, NaT or pandas' NA."""
-    return (
-        each is None or type(each).__name__ in ("NAType", "NaTType") or bool(isinstance(each, float) and each != each)
-    )
+    if each is None or type(each).__name__ in ("NAType", "NaTType"):
+        return True
+    return isinstance(each, float | decimal.Decimal | np.generic) and bool(each != each)
 
 
 def _label(each: object, name: Name) -> Label:
     """A category as plain data."""
     plain = each.item() if isinstance(each, np.generic) else each
-    if isinstance(plain, bool | int | float | str):
-        return plain if isinstance(plain, bool | int | float) else str(plain)
+    if isinstance(plain, float) and abs(plain) == np.inf:
+        raise ValueError(f"column {name!r}: a category is infinity; expected text, finite numbers or booleans")
+    if isinstance(plain, bool | int | float):
+        return plain
+    if isinstance(plain, str):
+        try:
+            plain.encode()
+        except UnicodeEncodeError:
+            raise ValueError(f"column {name!r}: {quoted(ascii(plain))} is no Unicode text; correct it") from None
+        return str(plain)
+    way_out = "pd.to_timedelta(column)" if isinstance(plain, datetime.timedelta) else "column.astype(str)"
     raise TypeError(
         f"column {name!r}: argument must be a string or a real number (or a boolean or date), got {type(each).__name__}; "
-        "convert it to text"
+        f"convert it: {way_out}"
     )

@@ -3,6 +3,7 @@
 import datetime
 import math
 from collections.abc import Mapping
+from decimal import Decimal
 from fractions import Fraction
 from numbers import Real
 from typing import Literal
@@ -41,8 +42,13 @@ def read_given(
         durations: times that are lengths of time.
 
     Raises:
+        TypeError: it is no mapping.
         ValueError: an unknown column, or a value that the column cannot have.
     """
+    if not isinstance(given, Mapping):
+        raise TypeError(
+            f"given: got {given!r}, expected columns with what is known of them, such as {{'age': (30, None)}}"
+        )
     evidence: dict[Name, Evidence] = {}
     for name, said in given.items():
         coded = codec.columns[codec.index(name)]
@@ -54,6 +60,8 @@ def read_given(
             else:
                 low = None if known.low is None else _value(known.low, coded, is_duration, "low")
                 high = None if known.high is None else _value(known.high, coded, is_duration, "high")
+                if isinstance(low, Real) and isinstance(high, Real) and low > high and coded.role != "time":
+                    raise ValueError(f"got {said!r}, whose low end lies above its high end; an interval is (low, high)")
                 evidence[name] = Interval(low, high)
         except ValueError as error:
             raise ValueError(f"given column {name!r}: {error}") from None
@@ -69,7 +77,8 @@ def _value(said: object, coded: CodedColumn, is_duration: bool, place: _Place) -
         plain = said.item() if isinstance(said, np.generic) else said
         if not isinstance(coded.codec, NumberCodec):
             return plain
-        if not isinstance(plain, Real) or plain != plain:
+        plain = float(plain) if isinstance(plain, Decimal) else plain
+        if not isinstance(plain, Real) or plain != plain or (place == "value" and math.isinf(plain)):
             raise ValueError(f"got {said!r}, expected a number")
         number, kind = int(plain) if isinstance(plain, bool) else plain, None
     grid = coded.codec.grid if isinstance(coded.codec, NumberCodec) else None

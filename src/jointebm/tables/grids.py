@@ -39,7 +39,8 @@ class Grid(Config):
 
     def index(self, values: np.ndarray) -> np.ndarray:
         """k of the grid point nearest to each value, shape (N,), int64; values beyond 64 bits count as their ends."""
-        return (self._units(values) - self.offset + self.step // 2) // self.step
+        ahead = self._units(values) - self.offset
+        return (ahead.clip(max=2**63 - 1 - self.step // 2) + self.step // 2) // self.step
 
     def floor(self, number: float) -> int:
         """The largest k whose number is not above the given one."""
@@ -56,14 +57,17 @@ class Grid(Config):
 
     def _steps(self, number: float) -> Fraction:
         """Steps from k = 0 to a number, taking decimals as they are written."""
-        written = number if isinstance(number, int) else Fraction(repr(float(number)))
-        clipped = max(min(written * 10**self.decimals, MAX_INTEGER), -MAX_INTEGER)  # infinity has no fraction
+        near = max(min(number, MAX_INTEGER), -MAX_INTEGER)  # infinity has no fraction
+        written = near if isinstance(near, int) else Fraction(repr(float(near)))
+        clipped = max(min(written * 10**self.decimals, MAX_INTEGER), -MAX_INTEGER)
         return Fraction(clipped - self.offset) / self.step
 
     def _units(self, values: np.ndarray) -> np.ndarray:
         if values.dtype.kind == "i":
-            return values.clip(-MAX_INTEGER, MAX_INTEGER).astype(np.int64) * 10**self.decimals
-        return np.rint(values * 10.0**self.decimals).clip(-MAX_UNITS, MAX_UNITS).astype(np.int64)
+            largest = MAX_INTEGER // 10**self.decimals
+            return values.clip(-largest, largest).astype(np.int64) * 10**self.decimals
+        limit = MAX_UNITS / 10.0**self.decimals
+        return np.rint(values.clip(-limit, limit) * 10.0**self.decimals).astype(np.int64)
 
 
 def find_grid(distinct: np.ndarray) -> Grid | None:
@@ -84,8 +88,8 @@ def find_grid(distinct: np.ndarray) -> Grid | None:
         True
     """
     if distinct.dtype.kind == "i":
-        fits = bool((np.abs(distinct.astype(np.float64)) < MAX_INTEGER).all())
-        return _grid(distinct, 0) if fits else None
+        first, last = int(distinct[0]), int(distinct[-1])
+        return _grid(distinct, 0) if max(-first, last, last - first) < MAX_INTEGER else None
     for decimals in range(MAX_DECIMALS + 1):
         units = np.rint(distinct * 10.0**decimals)
         if not (np.abs(units) < MAX_UNITS).all():

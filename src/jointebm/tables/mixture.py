@@ -14,13 +14,14 @@ from itertools import accumulate
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import embedding_bag
+from torch.nn.functional import embedding_bag, linear, pad
 
 from jointebm import draws
 from jointebm.draws import Generator
 
 __all__ = ["Mixture", "em_step", "fit_mixture"]
 
+VECTOR = 16  # single floats of the longest vectors of a processor
 ENTRIES_AT_ONCE = 1 << 22  # of one-hot rows in an EM step: memory does not grow with the table
 
 
@@ -67,7 +68,7 @@ class Mixture(nn.Module):
             column: j.
         """
         peak = components.amax(dim=1, keepdim=True)
-        probs = (components - peak).exp() @ self.of_column(column).exp().T  # (N, K_j)
+        probs = linear(*aligned((components - peak).exp(), self.of_column(column).exp()))  # (N, K_j)
         return probs.log() + peak
 
     def of_column(self, column: int) -> Tensor:
@@ -99,6 +100,19 @@ class Mixture(nn.Module):
         chosen = draws.choose(components, generator)  # (N,)
         drawn = [draws.choose(table.T[chosen], generator) for table in tables]
         return torch.where(missing, torch.stack(drawn, dim=1), codes)
+
+
+def aligned(rows: Tensor, weights: Tensor) -> tuple[Tensor, Tensor]:
+    """Both with zeros behind their last axis up to whole vectors: then a row of `linear` rounds alike at every place.
+
+    On some processors the products of rows in the midst of a batch and at its end are summed in another order otherwise.
+
+    Example:
+        >>> [part.shape for part in aligned(torch.ones(2, 15), torch.ones(3, 15))]
+        [torch.Size([2, 16]), torch.Size([3, 16])]
+    """
+    num = -rows.shape[-1] % VECTOR
+    return (pad(rows, (0, num)), pad(weights, (0, num))) if num else (rows, weights)
 
 
 def features(codes: Tensor, offsets: Sequence[int]) -> Tensor:

@@ -198,9 +198,15 @@ class NumberCodec(Config):
 
     def _values(self, position: np.ndarray) -> np.ndarray:
         if self.grid is None:
-            return np.rint(position).astype(np.int64) if self.whole else position
+            return _whole(position) if self.whole else position
         values = self.grid.value(position)
         return values if self.whole else values.astype(np.float64)
+
+
+def _whole(reals: np.ndarray) -> np.ndarray:
+    """The nearest 64-bit numbers: the float beside the largest of them is 2^63, which is none."""
+    whole = np.rint(reals)
+    return np.where(whole < 2.0**63, whole.clip(max=2.0**63 - 1024).astype(np.int64), np.int64(2**63 - 1))
 
 
 @dataclass(frozen=True, eq=False)

@@ -46,4 +46,6 @@ class Parameters(Config):
             first = error.errors(include_url=False, include_context=False)[0]
             where = ".".join(map(str, first["loc"]))
             reason = first["msg"][:1].lower() + first["msg"][1:]
+            if first["type"] == "extra_forbidden":
+                reason = f"no such field; there are {', '.join(TableConfig.model_fields)}"
             raise ValueError(f"{where}: got {quoted(repr(first['input']))}: {reason}") from None

@@ -77,16 +77,17 @@ class Pieces:
     def log_prob(self, position: np.ndarray, codes: np.ndarray) -> np.ndarray:
         """log p(position | code), shape (N,), nats: of mass on a grid and at points, else per unit of position."""
         found = self._find(position)
-        prob = np.zeros(len(position))
+        log_prob = np.full(len(position), -np.inf)
         for number, is_point in ((found.interval, False), (found.point, True)):
             rows = np.flatnonzero(number >= 0)
             piece = number[rows]
-            length = (self.high - self.low)[piece]
             share = np.where(self.code[piece] == codes[rows], self._share[piece], 0.0)
-            around = prob[rows] if self.on_grid else 0.0  # a real has either a mass or a density
-            prob[rows] = around + share / np.where(is_point, 1, length)
-        with np.errstate(divide="ignore"):
-            return np.log(prob)
+            length = np.ones(len(piece)) if is_point else (self.high - self.low)[piece]
+            with np.errstate(divide="ignore"):
+                part = np.log(share) - np.log(length)
+            around = log_prob[rows] if self.on_grid else -np.inf  # a real has either a mass or a density
+            log_prob[rows] = np.logaddexp(around, part)
+        return log_prob
 
     def locate(self, position: np.ndarray) -> np.ndarray:
         """The code whose pieces hold each position, shape (N,), or -1."""

@@ -3,7 +3,7 @@
 Legend: N rows.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, Literal
 
 import narwhals as nw
@@ -12,7 +12,7 @@ import numpy as np
 from jointebm.tables.codec import Name
 from jointebm.tables.columns import Column
 from jointebm.tables.frames import Frame
-from jointebm.tables.schemas import ColumnSchema, FrameSchema
+from jointebm.tables.schemas import Backend, ColumnSchema, FrameSchema
 
 __all__ = ["only_column", "write_filled", "write_frame"]
 
@@ -60,18 +60,20 @@ def write_frame(table: Mapping[Name, Column], schema: FrameSchema, *, index: Any
 def write_filled(frame: Frame, drawn: Mapping[Name, Column], fitted: FrameSchema) -> Any:
     """The frame with its missing entries taken from other columns; what is missing there too stays missing.
 
+    A column in which nothing is filled is the caller's own, and so are seen objects; all else is new, in the dtype it had.
+
     Args:
         frame: that was asked about.
         drawn: values for all its columns.
         fitted: of the training frame; a column without any entry, whose dtype cannot hold the drawn values, gets its dtype.
     """
-    table: dict[Name, Column] = {}
-    schemas = []
-    for schema in frame.schema.columns:
-        trained = fitted.column(schema.name).in_backend(frame.schema.backend, fitted.backend)
-        table[schema.name], written = _fill(frame.table[schema.name], drawn[schema.name], schema, trained)
-        schemas.append(written)
-    return write_frame(table, FrameSchema(backend=frame.schema.backend, columns=tuple(schemas)), index=frame.index)
+    filled: dict[int, tuple[Column, ColumnSchema]] = {}
+    for place, schema in enumerate(frame.schema.columns):
+        column, values = frame.table[schema.name], drawn[schema.name]
+        if (column.is_missing & ~values.is_missing).any():
+            trained = fitted.column(schema.name).in_backend(frame.schema.backend, fitted.backend)
+            filled[place] = _fill(column, values, schema, trained)
+    return _FILL[frame.schema.backend](frame, filled)
 
 
 def only_column(frame: Any) -> Any:
@@ -84,8 +86,6 @@ def only_column(frame: Any) -> Any:
 def _fill(column: Column, drawn: Column, schema: ColumnSchema, trained: ColumnSchema) -> tuple[Column, ColumnSchema]:
     is_missing = column.is_missing & drawn.is_missing
     new = column.is_missing & ~drawn.is_missing
-    if not new.any():
-        return column, schema
     if column.is_missing.all() and (schema.role != drawn.role or schema.dtype == "Unknown"):
         return drawn._replace(is_missing=is_missing), trained
     fills = drawn.values
@@ -100,6 +100,66 @@ def _fill(column: Column, drawn: Column, schema: ColumnSchema, trained: ColumnSc
         schema = trained  # as the column held reals in training
     values = np.where(column.is_missing, fills, column.values)
     return column._replace(role=schema.role, values=values, is_missing=is_missing), schema
+
+
+def _fill_array(frame: Frame, filled: Mapping[int, tuple[Column, ColumnSchema]]) -> np.ndarray:
+    vectors = list(frame.native.T)
+    for place, (column, schema) in filled.items():
+        vector, stored = _vector(column, schema), vectors[place]
+        both = vector.dtype == stored.dtype == object
+        vectors[place] = np.where(frame.table[schema.name].is_missing, vector, stored) if both else vector
+    return _array(vectors)
+
+
+def _fill_pandas(frame: Frame, filled: Mapping[int, tuple[Column, ColumnSchema]]) -> Any:
+    import pandas as pd  # the caller's own
+
+    result = frame.native.copy()
+    for place, (column, schema) in filled.items():
+        stored = frame.native.iloc[:, place]
+        series = _pandas_series(column, schema, frame.index)
+        if series.dtype == object and stored.dtype == object:
+            series = stored.where(~frame.table[schema.name].is_missing, series)
+        elif isinstance(stored.dtype, pd.ArrowDtype) and schema == frame.schema.columns[place]:
+            series = series.astype(stored.dtype)  # which may have no name, or that of another dtype
+        result.isetitem(place, series)
+    return result
+
+
+def _fill_polars(frame: Frame, filled: Mapping[int, tuple[Column, ColumnSchema]]) -> Any:
+    columns = []
+    for place, (column, schema) in filled.items():
+        series, stored = _narwhals_series(column, schema, "polars").to_native(), frame.native.dtypes[place]
+        is_new_type = schema != frame.schema.columns[place] or schema.dtype == "Enum"  # which may have got new levels
+        columns.append(series if is_new_type else series.cast(stored))
+    return frame.native.with_columns(columns)
+
+
+def _fill_arrow(frame: Frame, filled: Mapping[int, tuple[Column, ColumnSchema]]) -> Any:
+    result = frame.native
+    for place, (column, schema) in filled.items():
+        array, field = _narwhals_series(column, schema, "pyarrow").to_native(), result.schema.field(place)
+        if schema == frame.schema.columns[place]:
+            array = _as_stored(array, field.type)
+        result = result.set_column(place, field.with_type(array.type), array)
+    return result
+
+
+def _as_stored(array: Any, arrow: Any) -> Any:
+    """An Arrow array in a type that holds the same."""
+    if array.type == arrow:
+        return array
+    if hasattr(arrow, "index_type"):  # a dictionary
+        array = array.cast(arrow.value_type).dictionary_encode()
+    return array.cast(arrow)
+
+
+_FILL: dict[Backend, Callable[[Frame, Mapping[int, tuple[Column, ColumnSchema]]], Any]] = {
+    "numpy": _fill_array,
+    "pandas": _fill_pandas,
+    "polars": _fill_polars,
+    "pyarrow": _fill_arrow,
+}
 
 
 def _objects(column: Column) -> np.ndarray:

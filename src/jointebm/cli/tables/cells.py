@@ -1,13 +1,13 @@
 """Cells of a text file: what kind of value a column of them holds, and what each of them is."""
 
 import datetime
-import math
 import re
 from collections import Counter
 from collections.abc import Iterable
 from functools import lru_cache
 from typing import Literal, NamedTuple
 
+from jointebm.tables.frames import LARGEST
 from jointebm.untrusted import quoted
 
 __all__ = ["MISSING", "NAMES", "CellKind", "Tally", "is_missing", "missing_words", "parse"]
@@ -95,7 +95,7 @@ def _number(plain: str) -> int | float:
     if _WHOLE.fullmatch(plain) and not _is_huge(plain):
         return int(plain)
     number = float(plain)
-    if not math.isfinite(number):
+    if abs(number) > LARGEST:
         raise ValueError
     return number
 

@@ -19,6 +19,7 @@ import pyarrow.parquet as pq
 from jointebm.cli.tables.cells import CellKind, Tally, is_missing, parse
 from jointebm.cli.tables.csv_rows import read_header, read_parts
 from jointebm.tables.columns import Kind
+from jointebm.tables.frames import LARGEST
 from jointebm.untrusted import quoted
 
 __all__ = ["ColumnType", "Part", "Source", "check_ending", "open_source", "read_whole"]
@@ -221,11 +222,12 @@ def _parquet_parts(path: Path) -> Iterator[Part]:
 def _check_finite(path: Path, table: pa.Table, first: int) -> None:
     for name, column in zip(table.column_names, table.columns, strict=True):
         if pa.types.is_floating(column.type):
-            infinite = np.isinf(column.to_numpy().astype(np.float64))
-            if infinite.any():
-                row = first + int(infinite.argmax()) + 1
+            too_large = np.abs(column.to_numpy().astype(np.float64)) > LARGEST
+            if too_large.any():
+                row = int(too_large.argmax())
                 raise ValueError(
-                    f"{path}, row {row}, column {name!r}: holds infinity; expected a finite number, or null"
+                    f"{path}, row {first + row + 1}, column {name!r}: holds {column[row]}; expected a finite number, up to "
+                    f"{LARGEST:.0e} in size, or null"
                 )
 
 
