@@ -105,8 +105,13 @@ def test_ends_between_the_values_of_a_column_of_times_lie_inside_the_interval() 
     lengths = TableCodec.fit(read_frame(LENGTHS).table)
     ends = (pd.Timedelta("1.000000001s"), dt.timedelta(seconds=3.5))
     assert read_given({"length": ends}, lengths, durations=frozenset({"length"}))["length"] == Interval(2, 3)
+    assert read_given({"length": ("1500ms", " 1m")}, lengths, durations=frozenset({"length"}))["length"] == Interval(
+        2, 60
+    )
     with pytest.raises(ValueError, match="lies between the values of the column; those are whole seconds"):
         read_given({"length": ends[1]}, lengths, durations=frozenset({"length"}))
+    with pytest.raises(ValueError, match="got '1 hour', expected a timedelta, or text such as '90m' or '3600s'"):
+        read_given({"length": "1 hour"}, lengths, durations=frozenset({"length"}))
 
 
 @pytest.mark.parametrize(

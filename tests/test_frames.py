@@ -136,6 +136,14 @@ def test_holes_are_filled_and_what_was_seen_stands() -> None:
     assert filled["e"].tolist() == ["p", "q", "r"] and filled["s"].tolist() == ["a", "b", "z"]
 
 
+@pytest.mark.parametrize("dtype", [pl.UInt64, pl.Int128])
+def test_whole_numbers_beyond_64_bits_are_reals_that_come_back_whole(dtype: type[pl.DataType]) -> None:
+    frame = pl.DataFrame({"x": pl.Series([2**63, 2**60, None], dtype=dtype)})
+    read = read_frame(frame)
+    assert read.table["x"].role == "real"
+    assert_frame_equal(write_frame(read.table, read.schema), frame)
+
+
 def test_what_is_seen_stands_in_every_type_that_a_frame_can_have() -> None:
     seen = pa.table(
         {
@@ -153,6 +161,8 @@ def test_what_is_seen_stands_in_every_type_that_a_frame_can_have() -> None:
         read_frame(seen), read_frame(pa.concat_tables([seen.slice(1, 1)] * 3)).table, read_frame(seen).schema
     )
     assert filled.schema == seen.schema
+    schema = FrameSchema.model_validate_json(read_frame(seen).schema.model_dump_json())
+    assert write_frame(read_frame(seen).table, schema).equals(seen)  # as a sample is made
     assert filled.slice(0, 2).equals(seen.slice(0, 2)) and filled["cents"].equals(seen["cents"])
     assert filled.slice(2)["money"].to_pylist() == [Decimal("2.50")]
     in_polars = pl.from_arrow(seen.drop_columns(["view", "half"]))

@@ -10,9 +10,10 @@ from typing import BinaryIO
 
 from jointebm.data import Dataset, open_dataset
 from jointebm.models import Model, load
-from jointebm.untrusted import quoted
+from jointebm.tables.store import MAX_CONFIG
+from jointebm.untrusted import quoted, read_json
 
-__all__ = ["check_new", "find_model", "new_file", "open_data_of", "open_model"]
+__all__ = ["check_new", "find_model", "holds_table", "new_file", "open_data_of", "open_model"]
 
 PRETRAINED = "pretrained:"
 
@@ -61,10 +62,31 @@ def _listed_pretrained() -> str:
     return ", ".join(_pretrained_names()) or "(none in this installation)"
 
 
+def holds_table(name: str) -> bool:
+    """Whether a model is of a table.
+
+    Args:
+        name: a model folder, a run folder, or pretrained:NAME.
+    """
+    config = read_json(find_model(name) / "config.json", "a model configuration", max_bytes=MAX_CONFIG)
+    return config.get("kind") == "table"
+
+
 def open_model(name: str) -> tuple[Path, Model]:
-    """Finds and loads a model."""
+    """Finds and loads a model of blocks.
+
+    Raises:
+        ValueError: it is a table's.
+    """
     path = find_model(name)
-    return path, load(path)
+    try:
+        return path, load(path)
+    except ValueError:
+        if holds_table(name):
+            raise ValueError(
+                f"{name}: is of a table, which 'jointebm impute', 'predict', 'sample' and 'score' ask"
+            ) from None
+        raise
 
 
 def open_data_of(model: Model, data_dir: Path | None) -> Dataset:

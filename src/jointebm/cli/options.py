@@ -18,6 +18,7 @@ __all__ = [
     "check_only_resumes",
     "given_on_the_line",
     "number_option",
+    "refuse_options",
     "whole_number",
 ]
 
@@ -68,6 +69,19 @@ def given_on_the_line(context: typer.Context, names: Sequence[str]) -> list[str]
     given = [name for name, source in sources.items() if source is not None and source.name == "COMMANDLINE"]
     written = {parameter.name: parameter.opts[0] for parameter in context.command.params}
     return [written[name] if written[name].startswith("-") else name.upper() for name in given]
+
+
+def refuse_options(context: typer.Context, names: Sequence[str], reason: str) -> None:
+    """Raises if options were given that mean nothing for this kind of model.
+
+    Args:
+        context: of the command.
+        names: of their parameters.
+        reason: why, such as "MODEL is of a table".
+    """
+    options = given_on_the_line(context, names)
+    if options:
+        raise ValueError(f"{reason}, for which {', '.join(options)} means nothing; leave it out")
 
 
 def _use_threads(num: int | None) -> int | None:

@@ -14,9 +14,8 @@ from torch import Tensor
 
 from jointebm.blocks import Binary
 from jointebm.cli.console import print_json, print_table, say
-from jointebm.cli.files import check_new, new_file, open_model
-from jointebm.cli.options import Json, ModelName, Seed, Threads, given_on_the_line
-from jointebm.cli.table_models import holds_table, refuse_options
+from jointebm.cli.files import check_new, holds_table, new_file, open_model
+from jointebm.cli.options import Json, ModelName, Seed, Threads, given_on_the_line, refuse_options
 from jointebm.cli.table_options import Missing, NumDraws, NumSweeps, Unseen, Workers
 from jointebm.conditioning import Prediction
 from jointebm.conditioning import predict as predict_rows

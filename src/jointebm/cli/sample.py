@@ -13,12 +13,19 @@ from jointebm.chains import SamplingConfig, read_chains, restore_chains, weights
 from jointebm.checkpoint import flush_folder, lock
 from jointebm.cli.beginnings import begun_with, going_on_from
 from jointebm.cli.console import Interrupted, print_json, say
-from jointebm.cli.files import check_new, open_model
+from jointebm.cli.files import check_new, holds_table, open_model
 from jointebm.cli.given import parse_given
-from jointebm.cli.options import Json, Seed, Threads, check_only_resumes, given_on_the_line, whole_number
+from jointebm.cli.options import (
+    Json,
+    Seed,
+    Threads,
+    check_only_resumes,
+    given_on_the_line,
+    refuse_options,
+    whole_number,
+)
 from jointebm.cli.progress import StepProgress
 from jointebm.cli.samples import print_summary, summary_of, write_samples
-from jointebm.cli.table_models import holds_table, refuse_options
 from jointebm.cli.table_options import NumSweeps, Workers
 from jointebm.interrupts import Pending, held_back
 from jointebm.models import Model

@@ -186,6 +186,7 @@ def _describe(series: "nw.Series[Any]", name: Name, backend: Backend) -> ColumnS
         name=name,
         role=role,
         dtype=_pandas_name(series.to_native().dtype, role) if backend == "pandas" else type(dtype).__name__,
+        arrow=str(series.to_native().type) if backend == "pyarrow" else None,
         unit=unit,
         time_zone=getattr(dtype, "time_zone", None),
         categories=categories,

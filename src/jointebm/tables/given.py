@@ -2,6 +2,7 @@
 
 import datetime
 import math
+import re
 from collections.abc import Mapping
 from decimal import Decimal
 from fractions import Fraction
@@ -37,7 +38,7 @@ def read_given(
 
     Args:
         given: per column a value, a set (or list) of values, or an interval (low, high), ends included, None for no
-            bound. Dates may be ISO text; without a time zone they are UTC.
+            bound. Dates may be ISO text; without a time zone they are UTC. Lengths of time may be text such as 90m.
         codec: of the table.
         durations: times that are lengths of time.
 
@@ -107,6 +108,11 @@ def _time(said: object, unit: str, is_duration: bool, place: _Place) -> int:
 def _nanoseconds(said: object, is_duration: bool) -> int:
     """Of a length of time, or since 1970."""
     plain = said
+    written = (
+        re.fullmatch(r"\s*(-?\d{1,18})(W|D|h|m|s|ms|us|ns)\s*", said) if isinstance(said, str) and is_duration else None
+    )
+    if written:
+        return int(written[1]) * _NANOSECONDS[written[2]]
     if isinstance(plain, datetime.datetime) and plain.tzinfo is not None:
         plain = plain.astimezone(datetime.UTC).replace(tzinfo=None)
     if isinstance(plain, datetime.datetime | datetime.timedelta) and hasattr(plain, "to_numpy"):
@@ -119,6 +125,10 @@ def _nanoseconds(said: object, is_duration: bool) -> int:
         if np.isnat(read) or unit not in _NANOSECONDS:
             raise ValueError
     except (TypeError, ValueError):
-        expected = "a timedelta" if is_duration else "a date or time, or ISO text such as '2024-02-29'"
+        expected = (
+            "a timedelta, or text such as '90m' or '3600s'"
+            if is_duration
+            else "a date or time, or ISO text such as '2024-02-29'"
+        )
         raise ValueError(f"got {said!r}, expected {expected}") from None
     return int(read.astype(np.int64)) * count * _NANOSECONDS[unit]

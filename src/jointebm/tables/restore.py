@@ -3,6 +3,7 @@
 Legend: N rows.
 """
 
+import re
 from collections.abc import Callable, Mapping
 from typing import Any, Literal
 
@@ -16,13 +17,8 @@ from jointebm.tables.schemas import Backend, ColumnSchema, FrameSchema
 
 __all__ = ["only_column", "write_filled", "write_frame"]
 
-_DTYPES = {
-    name: getattr(nw, name)
-    for name in [
-        *("Int8", "Int16", "Int32", "Int64", "Int128", "UInt8", "UInt16", "UInt32", "UInt64", "UInt128"),
-        *("Float32", "Float64", "Boolean", "String", "Categorical"),
-    ]
-}
+_WHOLE = ("Int8", "Int16", "Int32", "Int64", "Int128", "UInt8", "UInt16", "UInt32", "UInt64", "UInt128")
+_DTYPES = {name: getattr(nw, name) for name in [*_WHOLE, "Float32", "Float64", "Boolean", "String", "Categorical"]}
 
 
 def write_frame(table: Mapping[Name, Column], schema: FrameSchema, *, index: Any = None) -> Any:
@@ -52,8 +48,11 @@ def write_frame(table: Mapping[Name, Column], schema: FrameSchema, *, index: Any
         frame = pd.concat(series, axis=1) if series else pd.DataFrame(index=index)
         frame.columns = pd.Index(list(columns))
         return frame
-    backend: Literal["polars", "pyarrow"] = "polars" if schema.backend == "polars" else "pyarrow"
-    written = [_narwhals_series(*each, backend) for each in columns.values()]
+    if schema.backend == "pyarrow":
+        import pyarrow as pa  # the caller's own
+
+        return pa.table({str(name): _arrow_array(*each) for name, each in columns.items()})
+    written = [_narwhals_series(*each, "polars") for each in columns.values()]
     return nw.from_dict({str(each.name): each for each in written}).to_native()
 
 
@@ -145,6 +144,26 @@ def _fill_arrow(frame: Frame, filled: Mapping[int, tuple[Column, ColumnSchema]])
     return result
 
 
+def _arrow_array(column: Column, schema: ColumnSchema) -> Any:
+    array, stored = _narwhals_series(column, schema, "pyarrow").to_native(), _arrow_type(schema.arrow or "")
+    return array if stored is None else _as_stored(array, stored)
+
+
+def _arrow_type(name: str) -> Any:
+    """The type that `str` has written, or None: zoned times and the like are made without it."""
+    import pyarrow as pa  # the caller's own
+
+    if decimal := re.fullmatch(r"decimal(32|64|128|256)\((\d+), (-?\d+)\)", name):
+        return getattr(pa, f"decimal{decimal[1]}")(int(decimal[2]), int(decimal[3]))
+    if dictionary := re.fullmatch(r"dictionary<values=(\w+), indices=(\w+), ordered=([01])>", name):
+        values, indices = pa.type_for_alias(dictionary[1]), pa.type_for_alias(dictionary[2])
+        return pa.dictionary(indices, values, ordered=dictionary[3] == "1")
+    try:
+        return pa.type_for_alias(name)
+    except ValueError:
+        return None
+
+
 def _as_stored(array: Any, arrow: Any) -> Any:
     """An Arrow array in a type that holds the same."""
     if array.type == arrow:
@@ -228,6 +247,8 @@ def _pandas_series(column: Column, schema: ColumnSchema, index: Any) -> Any:
 def _narwhals_series(column: Column, schema: ColumnSchema, backend: Literal["polars", "pyarrow"]) -> Any:
     objects = _objects(column).tolist()
     name = str(schema.name)
+    if column.role == "real" and schema.dtype in _WHOLE:  # of more than 64 bits
+        objects = [None if each is None else int(each) for each in objects]
     if schema.role == "time":
         whole = nw.new_series(name, objects, nw.Int32 if schema.unit == "D" else nw.Int64, backend=backend)
         if schema.unit == "D":

@@ -24,6 +24,7 @@ class ColumnSchema(Config):
     name: Name = Field(description="of the column")
     role: Role = Field(description="what its values are")
     dtype: str = Field(pattern=r"^\P{C}*$", max_length=200, description="pandas' or narwhals' name of the dtype")
+    arrow: str | None = Field(None, pattern=r"^\P{C}*$", max_length=200, description="pyarrow's own name of its type")
     unit: Unit | None = Field(None, description="of a time")
     time_zone: str | None = Field(None, pattern=r"^\P{C}*$", max_length=200, description="of a time")
     categories: tuple[Label, ...] | None = Field(None, description="declared ones, in their order")

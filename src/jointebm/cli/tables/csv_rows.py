@@ -30,17 +30,22 @@ def read_header(path: Path) -> list[str]:
     """Names of the columns: the first line.
 
     Raises:
-        ValueError: there is none, or a name stands there twice or is empty.
+        ValueError: there is none, or a name stands there twice or is empty, or it is not separated by commas.
     """
     with _opened(path) as file:
         for _, header in _rows(file, path):
             for place, name in enumerate(header):
                 if not name.strip():
-                    raise ValueError(
-                        f"{path}, line 1: column {place + 1} has no name; the first line names the columns"
-                    )
+                    rows = "if it numbers the rows, leave it out: pandas' to_csv(..., index=False)"
+                    way_out = "the first line names the columns" if place else rows
+                    raise ValueError(f"{path}, line 1: column {place + 1} has no name; {way_out}")
                 if header.index(name) != place:
                     raise ValueError(f"{path}, line 1: column {name!r} stands there twice; rename one of them")
+            if len(header) == 1 and any(separator in header[0] for separator in ";\t|"):
+                raise ValueError(
+                    f"{path}, line 1: has one column, called {quoted(repr(header[0]))}; cells are separated by commas: "
+                    "convert the file, or rename its column"
+                )
             return header
     raise ValueError(f"{path}: is empty; the first line names the columns")
 

@@ -13,10 +13,12 @@ from jointebm.cli.tables.sources import read_whole
 from jointebm.estimators import JointEBM
 from jointebm.tables.codec import Name, Unseen
 from jointebm.tables.columns import Kind
-from jointebm.tables.fitting import Progress
+from jointebm.tables.fitting import Progress, TableConfig
+from jointebm.untrusted import quoted
 
 __all__ = ["fit_table", "parsed_fields"]
 
+OPTIONS = {"kinds": "--kind", "random_state": "--seed", "unseen": "--unseen"}
 NUM_STEPS = 100  # of the progress
 
 
@@ -44,9 +46,15 @@ def fit_table(
         as_json: whether to print JSON.
     """
     check_new(out)
+    own = JointEBM().get_params(deep=False).keys() - {"training", *OPTIONS}
+    for name in fields:
+        if name in OPTIONS:
+            raise ValueError(f"--set {name!r}: is an option of its own: {OPTIONS[name]}")
+        parameters = own | TableConfig.model_fields.keys()
+        if name not in parameters:
+            raise ValueError(f"--set {quoted(repr(name))}: is no parameter; there are {', '.join(sorted(parameters))}")
     started = time.monotonic()
     table = read_whole(file, kinds=kinds, missing=missing)
-    own = JointEBM().get_params(deep=False).keys() - {"training", "kinds", "random_state", "unseen"}
     training = {name: value for name, value in fields.items() if name not in own}
     chosen = {name: value for name, value in fields.items() if name in own}
     known: dict[Name, Kind] = dict(kinds.items())

@@ -7,8 +7,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import pyarrow as pa
 
-from jointebm.cli.files import find_model
-from jointebm.cli.table_models import holds_table
+from jointebm.cli.files import find_model, holds_table
 from jointebm.cli.tables.cells import CellKind
 from jointebm.cli.tables.sources import ColumnType, Part, open_source
 from jointebm.estimators import JointEBM
