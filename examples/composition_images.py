@@ -69,7 +69,7 @@ for name, energy in densities.items():
     images = strips[name] = sample(energy, alone, kernel, **chains).values["image"]
     bright = (images - 0.5).clamp(0, 0.5)
     is_left = bright.sum(dim=1) @ torch.arange(32.0) < 15.5 * bright.sum(dim=(1, 2))  # the centre
-    is_large = (images > 0.5).sum(dim=(1, 2)) > 40  # pixels; small sprites have 18 to 26, large ones 58 to 73
+    is_large = (images > 0.5).sum(dim=(1, 2)) > 40  # pixels; small sprites have 13 to 28, large ones 48 to 72
     nearest = torch.cdist(images.flatten(1), unseen.flatten(1)).amin(dim=1).median()
     shares = [each.float().mean() for each in (is_left, is_large, is_left & is_large)]
     print("{}: left {:.3f}, large {:.3f}, both {:.3f}".format(name, *shares), f"; {nearest:.2f} from those never shown")

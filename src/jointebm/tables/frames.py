@@ -200,7 +200,7 @@ def _pandas_name(dtype: Any, role: Role) -> str:
 
     try:
         pd.api.types.pandas_dtype(str(dtype))
-    except (NotImplementedError, TypeError):
+    except (NotImplementedError, TypeError, ValueError):
         return "double[pyarrow]" if role == "real" else "string[pyarrow]"
     return str(dtype)
 
