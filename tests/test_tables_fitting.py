@@ -69,18 +69,39 @@ def test_too_few_rows_to_hold_any_out_give_the_base_alone(num_rows: int) -> None
     assert torch.equal(enumerated(made), made.base(ALL))
 
 
-def test_a_fit_by_pcd_is_never_its_warm_start_alone(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Chains that always push the parameters one way or the other: what comes back must tell which."""
-    codes, config = rows_of(energy(), 2000), SMALL.model_copy(update={"objective": "pcd"})
-    made = []
-    for sign in (1, -1):
+def test_chains_that_go_astray_are_not_followed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Chains that always push the parameters one way or the other: the warm start stands, unless any loss is allowed."""
+    codes = rows_of(energy(), 2000)
 
-        def pushed(model: TableEnergy, *_: Tensor, sign: int = sign) -> Tensor:
+    def pushed(sign: int) -> Tensor:
+        def loss(model: TableEnergy, *_: Tensor) -> Tensor:
             return sign * sum(each.sum() for each in model.residual.parameters())  # type: ignore[return-value]
 
-        monkeypatch.setattr("jointebm.tables.fitting.contrastive", pushed)
-        made.append(fitted(codes, config))
-    assert not torch.equal(enumerated(made[0]), enumerated(made[1]))
+        monkeypatch.setattr("jointebm.tables.fitting.contrastive", loss)
+        return enumerated(fitted(codes, SMALL.model_copy(update={"learning_rate": 0.02})))
+
+    assert torch.equal(pushed(1), pushed(-1))
+    monkeypatch.setattr("jointebm.tables.fitting.MAX_LOSS", 1e9)
+    assert not torch.equal(pushed(1), pushed(-1))
+
+
+def test_chains_correct_how_often_kinds_of_rows_occur() -> None:
+    """Two kinds of rows with nothing in between, .8 and .2: what is far apart no conditional compares."""
+    kinds = torch.tensor([[0, 0, 0, 0, 0, 0], [1, 1, 1, 1, 1, 1]])
+    is_rare = torch.rand(4000, generator=generator(1)) < 0.2
+    flips = torch.rand(4000, 6, generator=generator(2)) < 0.02
+    codes = kinds[is_rare.to(torch.int64)] ^ flips.to(torch.int64)
+    states = torch.cartesian_prod(*[torch.arange(2)] * 6)
+    off = []
+    for objective in ("pseudo-likelihood", "pcd"):
+        config = SMALL.model_copy(update={"objective": objective})
+        made = fit_energy(codes, (2,) * 6, ordered=(False,) * 6, config=config, seed=0)
+        with torch.no_grad():
+            probs = made(states).softmax(dim=0)
+        truth = torch.bincount((codes * 2 ** torch.arange(5, -1, -1)).sum(dim=1), minlength=64) / 4000
+        off.append(float((probs - truth).abs().sum() / 2))
+    assert off[1] < 0.05
+    assert off[1] < off[0]
 
 
 def test_columns_of_one_class_and_columns_never_seen_are_legal() -> None:
