@@ -33,7 +33,7 @@ def divergence(truth: TableEnergy, model: TableEnergy) -> float:
         (0.3, {"objective": "pseudo-likelihood"}),
         (0.0, {"objective": "pseudo-likelihood", "num_candidates": 2}),
         (0.3, {}),
-        (0.0, {"warm_start": 0.0}),
+        (0.0, {"warm_start": 0.0, "chain_rate": 1.0}),
     ],
 )
 def test_it_learns_what_made_the_rows(share_missing: float, changes: dict[str, object]) -> None:
@@ -78,7 +78,7 @@ def test_chains_that_go_astray_are_not_followed(monkeypatch: pytest.MonkeyPatch)
             return sign * sum(each.sum() for each in model.residual.parameters())  # type: ignore[return-value]
 
         monkeypatch.setattr("jointebm.tables.fitting.contrastive", loss)
-        return enumerated(fitted(codes, SMALL.model_copy(update={"learning_rate": 0.02})))
+        return enumerated(fitted(codes, SMALL.model_copy(update={"chain_rate": 10.0})))
 
     assert torch.equal(pushed(1), pushed(-1))
     monkeypatch.setattr("jointebm.tables.fitting.MAX_LOSS", 1e9)

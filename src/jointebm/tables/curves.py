@@ -55,13 +55,6 @@ class Curves:
         self.give_vectors()
 
     @torch.no_grad()
-    def take_vectors(self) -> None:
-        """Sets V = S^-1 W, after the network was given other weights."""
-        self.vectors.copy_(self._embedding)
-        for column, root in self._roots:
-            self.vectors[column] = torch.linalg.solve(root, self._embedding[column].double()).to(self.vectors)
-
-    @torch.no_grad()
     def take_gradient(self) -> None:
         """Sets the gradient of V from that of W: S^T dW."""
         assert self._embedding.grad is not None  # every loss depends on it

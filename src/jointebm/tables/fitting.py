@@ -15,7 +15,7 @@ from typing import Literal, NamedTuple
 
 import torch
 from pydantic import Field
-from torch import Tensor
+from torch import Tensor, nn
 
 from jointebm import draws
 from jointebm.config import Config
@@ -73,15 +73,14 @@ class TableConfig(Config):
     weight_decay: float = Field(0.0, ge=0, description="of AdamW")
     warmup: float = Field(0.05, ge=0, le=1, description="share of the iterations over which the learning rate rises")
     num_visits: int = Field(
-        30, ge=0, description="times each row is in a batch, or more in a small table; 0 leaves the base as it is"
+        35, ge=0, description="times each row is in a batch, or more in a small table; 0 leaves the base as it is"
     )
     max_iterations: int = Field(5000, ge=1, description="parameter updates, at most")
     warm_start: float = Field(
-        0.75,
-        ge=0,
-        lt=1,
-        description="share of the iterations of pcd that are pseudo-likelihood's, to begin with; all of them with under "
-        "1,000 rows, unless this is 0",
+        6 / 7, ge=0, lt=1, description="share of the iterations of pcd that are pseudo-likelihood's, to begin with"
+    )
+    chain_rate: float = Field(
+        0.15, gt=0, description="learning rate of the iterations with chains, as a share of that of the others"
     )
     validation_fraction: float = Field(0.1, gt=0, lt=1, description="share of the rows held out for early stopping")
     max_validation: int = Field(1000, ge=1, description="rows held out, at most")
@@ -200,10 +199,14 @@ class _Trainer:
         self.batch_size = min(config.batch_size, max(MIN_BATCH, len(completions) // 20), len(completions))
         per_visit = max(MIN_ITERATIONS, len(completions) / self.batch_size)
         self.num_iterations = min(config.max_iterations, math.ceil(config.num_visits * per_visit))
-        follows = config.objective == "pcd" and (len(completions) >= MIN_FOLLOWED or config.warm_start == 0)
-        self.num_warm = int(config.warm_start * self.num_iterations) if follows else self.num_iterations
+        self.num_warm = self.num_iterations
+        if config.objective == "pcd":
+            self.num_warm = int(config.warm_start * self.num_iterations)
+            if self.num_warm and len(completions) < MIN_FOLLOWED:
+                self.num_iterations = self.num_warm
         self._chains: Tensor | None = None
-        self._optimizer = self._new_optimizer()
+        beyond = [each for name, each in energy.residual.named_parameters() if name != "embedding"]
+        self._optimizer = self._new_optimizer([curves.vectors, *beyond])
 
     def run(self, first: int, last: int) -> Iterator[int]:
         """Trains, yielding the number of updates done, from `first` on."""
@@ -217,31 +220,32 @@ class _Trainer:
             self._optimizer.param_groups[0]["lr"] = self._learning_rate(iteration)
             self._optimizer.zero_grad()
             loss.backward()
-            self._curves.take_gradient()
-            self._optimizer.step()
-            self._curves.give_vectors()
+            if self._chains is None:
+                self._curves.take_gradient()
+                self._optimizer.step()
+                self._curves.give_vectors()
+            else:
+                self._optimizer.step()
             self._update_average(iteration - first)
             yield iteration + 1
 
     @torch.no_grad()
     def follow_chains(self, residual: Residual) -> None:
-        """Goes on from this network by persistent chains, which are let come near its density first."""
+        """Goes on from this network by persistent chains, which are let come near its density first.
+
+        By its own weights, not by curves: these move many weights together, and with them would the noise of the chains.
+        """
         for parameter, given in zip(self.energy.residual.parameters(), residual.parameters(), strict=True):
             parameter.copy_(given)
-        self._curves.take_vectors()
-        self._optimizer = self._new_optimizer()
+        self._optimizer = self._new_optimizer(list(self.energy.residual.parameters()))
         nothing = torch.full((self.batch_size, len(self.energy.num_classes)), -1)
         self._chains = self.energy.guide.draw(nothing, self.generator)
         for _ in range(BURN_IN):
             self._chains = self._moved(self._chains)
 
-    def _new_optimizer(self) -> torch.optim.Optimizer:
-        beyond = [each for name, each in self.energy.residual.named_parameters() if name != "embedding"]
+    def _new_optimizer(self, parameters: list[nn.Parameter]) -> torch.optim.Optimizer:
         return torch.optim.AdamW(
-            [self._curves.vectors, *beyond],
-            lr=self.config.learning_rate,
-            betas=(0.9, 0.99),
-            weight_decay=self.config.weight_decay,
+            parameters, lr=self.config.learning_rate, betas=(0.9, 0.99), weight_decay=self.config.weight_decay
         )
 
     def _composite(self, codes: Tensor, rows: Tensor) -> Tensor:
@@ -279,8 +283,13 @@ class _Trainer:
             yield from (part for part in order.split(self.batch_size) if len(part) == self.batch_size)
 
     def _learning_rate(self, iteration: int) -> float:
-        rising = min(1.0, (iteration + 1) / (self.config.warmup * self.num_iterations + 1))
-        return self.config.learning_rate * rising * 0.5 * (1 + math.cos(math.pi * iteration / self.num_iterations))
+        """Rises over warmup and falls to zero, once for each of the two parts."""
+        is_warm = self._chains is None
+        first, last = (0, self.num_warm) if is_warm else (self.num_warm, self.num_iterations)
+        peak = self.config.learning_rate * (1.0 if is_warm else self.config.chain_rate)
+        done, num = iteration - first, last - first
+        rising = min(1.0, (done + 1) / (self.config.warmup * num + 1))
+        return peak * rising * 0.5 * (1 + math.cos(math.pi * done / num))
 
     @torch.no_grad()
     def _update_average(self, num_before: int) -> None:
