@@ -153,6 +153,8 @@ def fit_energy(
     best, best_score, num_worse = deepcopy(residual), validation.score(energy), 0
     base_score, look_every = best_score, math.ceil(trainer.num_iterations / config.num_looks)
 
+    follows = trainer.num_warm < trainer.num_iterations
+
     def look(iteration: int) -> float:
         score = validation.score(trainer.average)
         if on_progress is not None:
@@ -167,10 +169,11 @@ def fit_energy(
             best, best_score, num_worse = deepcopy(trainer.average.residual), score, 0
         else:
             num_worse += 1
-        if num_worse == config.patience:
+        if num_worse >= config.patience and not (validation.is_rough and follows):
             break
-    if trainer.num_warm < trainer.num_iterations:
-        trainer.follow_chains(best)
+    if follows:
+        # With what is missing summed out, a warm start may only seem to grow worse: chains put that right, or are given up.
+        trainer.follow_chains(trainer.average.residual if validation.is_rough else best)
         for iteration in trainer.run(trainer.num_warm, trainer.num_iterations):
             if iteration % look_every == 0 or iteration == trainer.num_iterations:
                 score = look(iteration)

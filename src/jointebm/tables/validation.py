@@ -66,6 +66,11 @@ class Validation:
         self._chains = guide.draw(known.repeat(NUM_CHAINS, 1), generator)
         self._generator, self._precision = generator, precision
 
+    @property
+    def is_rough(self) -> bool:
+        """Whether most of the score is of rows with holes, and so depends on chains."""
+        return self._num_in_holed > self._whole.numel()
+
     @torch.no_grad()
     def score(self, energy: TableEnergy) -> float:
         """Mean over observed entries, nats; moves the chains."""
