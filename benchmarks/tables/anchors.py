@@ -81,15 +81,13 @@ def nrgboost_codes(folder: Path) -> None:
 
 
 def arf(folder: Path) -> None:
-    """Adversarial random forest on the complete rows: samples, whole numbers rounded, which it leaves undone."""
+    """Adversarial random forest on the complete rows: samples as it draws them, whole numbers not rounded."""
     from arfpy.arf import arf as forest
 
     train = pd.read_parquet(folder / "train.parquet").dropna().reset_index(drop=True)
     fitted = forest(x=train, num_trees=20, min_node_size=5, random_state=0, verbose=False)
     fitted.forde()
-    samples = fitted.forge(n=_num_samples(folder))
-    whole = [name for name in train if pd.api.types.is_numeric_dtype(train[name]) and (train[name] % 1 == 0).all()]
-    samples.round(dict.fromkeys(whole, 0)).to_parquet(folder / "samples.parquet")
+    fitted.forge(n=_num_samples(folder)).to_parquet(folder / "samples.parquet")
 
 
 def utrees(folder: Path) -> None:
