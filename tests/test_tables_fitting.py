@@ -85,6 +85,23 @@ def test_chains_that_go_astray_are_not_followed(monkeypatch: pytest.MonkeyPatch)
     assert not torch.equal(pushed(1), pushed(-1))
 
 
+@pytest.mark.parametrize("has_holes", [False, True])
+def test_patience_ends_a_warm_start_unless_most_rows_have_holes(
+    has_holes: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Every look is worse than the one before."""
+    scores = iter(range(0, -1000, -1))
+    monkeypatch.setattr("jointebm.tables.fitting.Validation.score", lambda *_: float(next(scores)))
+    codes = rows_of(energy(), 1500)
+    codes[:, 0] = codes[:, 0].masked_fill(torch.tensor(has_holes), -1)
+    looks: list[Progress] = []
+    made = fitted(codes, SMALL.model_copy(update={"num_visits": 8}), on_progress=looks.append)
+    warm = [look for look in looks if look.fraction < SMALL.warm_start]
+    assert len(warm) == SMALL.patience or (has_holes and len(warm) > 2 * SMALL.patience)
+    assert looks[-1].fraction == 1  # chains follow
+    assert torch.equal(made(ALL), made.base(ALL))  # and are given up with all else
+
+
 def test_columns_of_one_class_and_columns_never_seen_are_legal() -> None:
     rows = torch.cat([rows_of(energy(), 300), torch.zeros(300, 1, dtype=torch.int64), torch.full((300, 1), -1)], dim=1)
     made = fit_energy(rows, (*CLASSES, 1, 5), ordered=(False,) * 5, config=SMALL, seed=0)

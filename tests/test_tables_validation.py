@@ -75,6 +75,14 @@ def test_only_some_entries_of_many_are_asked_for_and_weigh_as_all(monkeypatch: p
     assert exact(made, holed) != pytest.approx(exact(made, WHOLE), abs=0.1)  # or shares would not show
 
 
+def test_it_is_rough_if_hardly_a_row_is_whole() -> None:
+    rough = [
+        Validation(torch.cat([WHOLE, HOLED[:1].repeat(num, 1)]), energy().guide, generator(), torch.float32).is_rough
+        for num in (0, 27, 28)
+    ]
+    assert rough == [False, False, True]
+
+
 def test_rows_of_nothing_but_holes_have_no_score() -> None:
     assert looks(energy(), torch.full((4, 3), -1), 1).item() == 0.0
     assert len(ALL) == 24

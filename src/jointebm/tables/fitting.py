@@ -169,11 +169,13 @@ def fit_energy(
             best, best_score, num_worse = deepcopy(trainer.average.residual), score, 0
         else:
             num_worse += 1
+        # Where hardly a row is whole, the score has missing entries summed out, which a warm start does not learn.
         if num_worse >= config.patience and not (validation.is_rough and follows):
             break
+    if validation.is_rough and follows and score > base_score:
+        best = deepcopy(trainer.average.residual)
     if follows:
-        # With what is missing summed out, a warm start may only seem to grow worse: chains put that right, or are given up.
-        trainer.follow_chains(trainer.average.residual if validation.is_rough else best)
+        trainer.follow_chains(best)
         for iteration in trainer.run(trainer.num_warm, trainer.num_iterations):
             if iteration % look_every == 0 or iteration == trainer.num_iterations:
                 score = look(iteration)

@@ -29,6 +29,7 @@ MAX_ASKED = 1500  # P, at most: as much work as 1,000 rows without holes
 NUM_CHAINS = 4  # S
 ROWS_AT_ONCE = 128
 ASKED_AT_ONCE = 32
+ROUGH = 0.1  # share of whole rows
 
 
 class Validation:
@@ -60,7 +61,7 @@ class Validation:
         asked = observed[order[:MAX_ASKED]]
         asked = asked[asked[:, 1].argsort(stable=True)]  # (P, 2): row and column, by column
         known = holed[asked[:, 0]].scatter(1, asked[:, 1:], -1)
-        self._whole, self._num_in_holed = codes[is_whole], len(observed)
+        self._whole, self._num_rows, self._num_in_holed = codes[is_whole], len(codes), len(observed)
         self._columns, self._truth = asked[:, 1], holed[asked[:, 0], asked[:, 1]]  # (P,)
         self._free = (known < 0).repeat(NUM_CHAINS, 1)  # (S * P, V)
         self._chains = guide.draw(known.repeat(NUM_CHAINS, 1), generator)
@@ -68,8 +69,8 @@ class Validation:
 
     @property
     def is_rough(self) -> bool:
-        """Whether most of the score is of rows with holes, and so depends on chains."""
-        return self._num_in_holed > self._whole.numel()
+        """Whether hardly a row is whole, so that the score depends on chains almost alone."""
+        return len(self._whole) < ROUGH * self._num_rows
 
     @torch.no_grad()
     def score(self, energy: TableEnergy) -> float:
