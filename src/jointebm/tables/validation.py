@@ -6,7 +6,7 @@ with what is missing summed out by chains that see neither the missing entries n
     log p(c_j | observed others) ~ log 1/S sum_s p(c_j | observed others, m_s),   m_s ~ p(m | observed others)
 
 Completions that were drawn with the asked entry in view give it away: the best score is then that of the energy that has
-learned what its own completions, or those of its guide, say about observed entries, and training stops at once.
+learned what its own completions, or those of its guide, say about observed entries, and training stops too early.
 
 Legend: N held-out rows, V columns, P entries asked for, S chains of each, K_j classes of column j.
 """
