@@ -99,8 +99,9 @@ def test_coverage_and_then_queries_of_the_same_models(tables: Path, monkeypatch:
     shares = lines[lines.metric.isin(["coverage", "randomised"])].value
     bars = load("bars", monkeypatch).bars(tables / "out")
     for what, metric in (
-        ("coverage of 90% intervals, plain", "coverage"),
-        ("the same, ties split by chance", "randomised"),
+        ("coverage of central 90% intervals", "coverage"),
+        ("coverage of shortest 90% intervals", "shortest"),
+        ("coverage, central, ties split by chance", "randomised"),
     ):
         found = lines[lines.metric == metric].set_index("part").value
         measured = ", ".join(f"{name} {found[f'coverage: {name}']:.3f}" for name in names)

@@ -61,6 +61,35 @@ def test_coverage_of_the_true_distribution_is_nine_tenths_with_and_without_ties(
         assert found["randomised"] == pytest.approx(0.9, abs=4 * error)
 
 
+def test_the_shortest_interval_is_the_narrowest_window_of_sorted_draws(judges: ModuleType) -> None:
+    generator = np.random.default_rng(0)
+    for drawn in (generator.exponential(size=(50, 30)), generator.integers(6, size=(50, 30)).astype(float)):
+        low, high = judges.shortest_interval(drawn)
+        assert (((low <= drawn) & (drawn <= high)).sum(axis=0) >= 46).all()  # 90% of 51
+        for entry, values in enumerate(drawn.T):
+            pairs = [(a, b) for a in values for b in values if ((a <= values) & (values <= b)).sum() >= 46]
+            shortest = min(b - a for a, b in pairs)
+            assert high[entry] - low[entry] == shortest
+            fullest = max(((a <= values) & (values <= b)).sum() for a, b in pairs if b - a == shortest)
+            assert ((low[entry] <= values) & (values <= high[entry])).sum() == fullest
+
+
+def test_expected_coverage_is_that_of_the_true_distribution(judges: ModuleType) -> None:
+    """An atom of 92%: intervals that include their ends hold more than 90%, and the central one more than the shortest."""
+    generator = np.random.default_rng(0)
+
+    def values(*shape: int) -> np.ndarray:
+        return np.where(generator.random(shape) < 0.92, 0.0, generator.exponential(size=shape))
+
+    found = judges.coverage(values(NUM), values(100, NUM))
+    error = np.sqrt(2 * 0.08 * 0.92 / NUM)
+    assert found["coverage"] == pytest.approx(found["expected"], abs=4 * error)
+    assert found["shortest"] == pytest.approx(found["shortest_expected"], abs=4 * error)
+    assert found["coverage"] > found["shortest"] + 0.01 > 0.92
+    too_sure = judges.coverage(values(NUM) + 1, values(100, NUM))
+    assert too_sure["coverage"] < 0.5 < too_sure["expected"]  # expected is of the draws alone
+
+
 def test_pair_trends_is_one_less_the_total_variation(judges: ModuleType) -> None:
     real = pd.DataFrame({"a": ["x", "x", "y", "y"], "b": ["u", "u", "v", "v"]})
     crossed = pd.DataFrame({"a": ["x", "x", "y", "y"], "b": ["u", "v", "u", "v"]})

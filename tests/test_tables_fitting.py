@@ -29,11 +29,11 @@ def divergence(truth: TableEnergy, model: TableEnergy) -> float:
 @pytest.mark.parametrize(
     ("share_missing", "changes"),
     [
-        (0.0, {}),
+        (0.0, {"objective": "pseudo-likelihood"}),
+        (0.3, {"objective": "pseudo-likelihood"}),
+        (0.0, {"objective": "pseudo-likelihood", "num_candidates": 2}),
         (0.3, {}),
-        (0.0, {"num_candidates": 2}),
-        (0.3, {"objective": "pcd"}),
-        (0.0, {"objective": "pcd", "warm_start": 0.0}),
+        (0.0, {"warm_start": 0.0, "chain_rate": 1.0}),
     ],
 )
 def test_it_learns_what_made_the_rows(share_missing: float, changes: dict[str, object]) -> None:
@@ -69,18 +69,37 @@ def test_too_few_rows_to_hold_any_out_give_the_base_alone(num_rows: int) -> None
     assert torch.equal(enumerated(made), made.base(ALL))
 
 
-def test_a_fit_by_pcd_is_never_its_warm_start_alone(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Chains that always push the parameters one way or the other: what comes back must tell which."""
-    codes, config = rows_of(energy(), 2000), SMALL.model_copy(update={"objective": "pcd"})
-    made = []
-    for sign in (1, -1):
+def test_chains_that_go_astray_are_not_followed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Chains that always push the parameters one way or the other: the warm start stands, unless any loss is allowed."""
+    codes = rows_of(energy(), 2000)
 
-        def pushed(model: TableEnergy, *_: Tensor, sign: int = sign) -> Tensor:
+    def pushed(sign: int) -> Tensor:
+        def loss(model: TableEnergy, *_: Tensor) -> Tensor:
             return sign * sum(each.sum() for each in model.residual.parameters())  # type: ignore[return-value]
 
-        monkeypatch.setattr("jointebm.tables.fitting.contrastive", pushed)
-        made.append(fitted(codes, config))
-    assert not torch.equal(enumerated(made[0]), enumerated(made[1]))
+        monkeypatch.setattr("jointebm.tables.fitting.contrastive", loss)
+        return enumerated(fitted(codes, SMALL.model_copy(update={"chain_rate": 10.0})))
+
+    assert torch.equal(pushed(1), pushed(-1))
+    monkeypatch.setattr("jointebm.tables.fitting.MAX_LOSS", 1e9)
+    assert not torch.equal(pushed(1), pushed(-1))
+
+
+@pytest.mark.parametrize("has_holes", [False, True])
+def test_patience_ends_a_warm_start_unless_most_rows_have_holes(
+    has_holes: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Every look is worse than the one before."""
+    scores = iter(range(0, -1000, -1))
+    monkeypatch.setattr("jointebm.tables.fitting.Validation.score", lambda *_: float(next(scores)))
+    codes = rows_of(energy(), 1500)
+    codes[:, 0] = codes[:, 0].masked_fill(torch.tensor(has_holes), -1)
+    looks: list[Progress] = []
+    made = fitted(codes, SMALL.model_copy(update={"num_visits": 8}), on_progress=looks.append)
+    warm = [look for look in looks if look.fraction < SMALL.warm_start]
+    assert len(warm) == SMALL.patience or (has_holes and len(warm) > 2 * SMALL.patience)
+    assert looks[-1].fraction == 1  # chains follow
+    assert torch.equal(made(ALL), made.base(ALL))  # and are given up with all else
 
 
 def test_columns_of_one_class_and_columns_never_seen_are_legal() -> None:

@@ -16,6 +16,7 @@ import pandas as pd
 
 THREADS = int(os.environ.get("OMP_NUM_THREADS", "1"))
 NRGBOOST_ROWS = 5_000  # all 30,162 complete rows of Adult take it ten minutes of CPU
+UTREES_ORDERS, UTREES_ROUNDS = 10, 50  # its defaults are 50 and 100, ten times as long
 FLOOR = 1e-6  # of a probability: a specialist is not punished without bound for a code it has never seen
 
 
@@ -80,13 +81,32 @@ def nrgboost_codes(folder: Path) -> None:
 
 
 def arf(folder: Path) -> None:
-    """Adversarial random forest on the complete rows: samples."""
+    """Adversarial random forest on the complete rows: samples as it draws them, whole numbers not rounded."""
     from arfpy.arf import arf as forest
 
     train = pd.read_parquet(folder / "train.parquet").dropna().reset_index(drop=True)
     fitted = forest(x=train, num_trees=20, min_node_size=5, random_state=0, verbose=False)
     fitted.forde()
     fitted.forge(n=_num_samples(folder)).to_parquet(folder / "samples.parquet")
+
+
+def utrees(folder: Path) -> None:
+    """Unmasking trees: draws of the missing entries, numbers by balanced trees of boosted trees."""
+    from utrees import UnmaskingTrees
+
+    frames = [pd.read_parquet(folder / f"{name}.parquet") for name in ("train", "holes")]
+    levels = _levels(frames[0])
+    train, holes = (_as_codes(frame, levels).to_numpy(dtype=float) for frame in frames)
+    kinds = ["categorical" if name in levels else "continuous" for name in frames[0]]
+    model = UnmaskingTrees(
+        duplicate_K=UTREES_ORDERS, xgboost_kwargs={"n_jobs": THREADS, "n_estimators": UTREES_ROUNDS}, random_state=0
+    ).fit(train, quantize_cols=kinds)
+    num_draws = int((folder / "num_draws.txt").read_text())
+    for draw, filled in enumerate(model.impute(n_impute=num_draws, X=holes)):
+        frame = pd.DataFrame(filled, columns=list(frames[0]))
+        for name, dtype in levels.items():
+            frame[name] = pd.Categorical.from_codes(frame[name].astype(int), dtype=dtype).astype(str)
+        frame.to_parquet(folder / f"draw-{draw}.parquet")
 
 
 def miceforest(folder: Path) -> None:
@@ -115,12 +135,9 @@ def missforest(folder: Path) -> None:
     from missforest import MissForest
 
     frames = [pd.read_parquet(folder / f"{name}.parquet") for name in ("train", "holes")]
-    texts = [name for name in frames[0] if frames[0][name].dtype == object]
-    levels = {name: pd.CategoricalDtype(sorted(frames[0][name].dropna().unique())) for name in texts}
-    train, holes = (
-        frame.assign(**{name: frame[name].astype(levels[name]).cat.codes.replace(-1, np.nan) for name in texts})
-        for frame in frames
-    )
+    levels = _levels(frames[0])
+    texts = list(levels)
+    train, holes = (_as_codes(frame, levels) for frame in frames)
     imputer = MissForest(
         clf=lgb.LGBMClassifier(n_jobs=THREADS, verbosity=-1),
         rgr=lgb.LGBMRegressor(n_jobs=THREADS, verbosity=-1),
@@ -139,6 +156,18 @@ def _categories(frame: pd.DataFrame) -> pd.DataFrame:
     return frame.astype({name: "category" for name in frame if frame[name].dtype == object})
 
 
+def _levels(frame: pd.DataFrame) -> dict[str, pd.CategoricalDtype]:
+    """The levels of columns of text."""
+    texts = [name for name in frame if frame[name].dtype == object]
+    return {name: pd.CategoricalDtype(sorted(frame[name].dropna().unique())) for name in texts}
+
+
+def _as_codes(frame: pd.DataFrame, levels: dict[str, pd.CategoricalDtype]) -> pd.DataFrame:
+    """Text as numbers of its levels, NaN is missing."""
+    codes = {name: frame[name].astype(dtype).cat.codes.replace(-1, np.nan) for name, dtype in levels.items()}
+    return frame.assign(**codes)
+
+
 def _nrgboost(frame: pd.DataFrame) -> object:
     from nrgboost import Dataset, NRGBooster
 
@@ -150,5 +179,5 @@ def _num_samples(folder: Path) -> int:
 
 
 if __name__ == "__main__":
-    anchor = {each.__name__: each for each in (lightgbm, nrgboost, nrgboost_codes, arf, miceforest, missforest)}
+    anchor = {each.__name__: each for each in (lightgbm, nrgboost, nrgboost_codes, arf, miceforest, missforest, utrees)}
     anchor[sys.argv[1]](Path(sys.argv[2]))

@@ -1,5 +1,6 @@
 """What measures answers: a two-sample test by boosted trees, the area under a ROC curve, and proper scores of draws."""
 
+import math
 from collections.abc import Mapping
 
 import numpy as np
@@ -54,18 +55,50 @@ def energy_score(truth: np.ndarray, drawn: np.ndarray) -> np.ndarray:
 
 
 def coverage(truth: np.ndarray, drawn: np.ndarray, *, seed: int = 0) -> Mapping[str, float]:
-    """Central 90% intervals of draws (D, N): how often they hold the truth, ends included, and their width.
+    """Of 90% intervals of draws (D, N): how often they hold the truth, ends included.
 
-    `randomised` splits ties by chance: a column half of whose values are 0 can only be covered by 90% on average so.
+    `coverage`: the central interval, from the 5% to the 95% quantile. `shortest`: see `shortest_interval`. `randomised`:
+    the central one with ties split by chance, which alone is .9 for the true distribution if values are atoms. `expected`:
+    `coverage` of the first draw by the intervals of the others, which is what `coverage` would be if the draws were right.
     """
-    low, high = np.quantile(drawn, [0.05, 0.95], axis=0, method="closest_observation")
-    below, ties = (drawn < truth).sum(axis=0), (drawn == truth).sum(axis=0)
-    rank = (below + np.random.default_rng(seed).random(len(truth)) * (ties + 1)) / (len(drawn) + 1)
     return {
-        "coverage": float(((low <= truth) & (truth <= high)).mean()),
-        "randomised": float(((rank > 0.05) & (rank < 0.95)).mean()),
-        "width": float((high - low).mean()),
+        "coverage": _held(truth, central_interval(drawn)),
+        "expected": _held(drawn[0], central_interval(drawn[1:])),
+        "shortest": _held(truth, shortest_interval(drawn)),
+        "shortest_expected": _held(drawn[0], shortest_interval(drawn[1:])),
+        "randomised": _share_inside(truth, drawn, np.random.default_rng(seed)),
     }
+
+
+def central_interval(drawn: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """From the 5% to the 95% quantile of draws (D, N), both of them draws."""
+    low, high = np.quantile(drawn, [0.05, 0.95], axis=0, method="closest_observation")
+    return low, high
+
+
+def shortest_interval(drawn: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The shortest that holds 90% of D + 1 values, the draws (D, N) being D of them; of equally short ones the fullest.
+
+    An atom of 90% alone is an interval of length zero, where the central one would reach to the next atoms.
+    """
+    drawn = np.sort(drawn, axis=0)
+    num = min(len(drawn), math.ceil(0.9 * (len(drawn) + 1)))
+    low, high = drawn[: len(drawn) - num + 1], drawn[num - 1 :]
+    held = np.stack([((drawn >= first) & (drawn <= last)).sum(axis=0) for first, last in zip(low, high, strict=True)])
+    chosen = np.lexsort((-held, high - low), axis=0)[0]
+    return tuple(np.take_along_axis(ends, chosen[None], axis=0)[0] for ends in (low, high))
+
+
+def _held(truth: np.ndarray, interval: tuple[np.ndarray, np.ndarray]) -> float:
+    """Share of the truths inside, ends included."""
+    return float(((interval[0] <= truth) & (truth <= interval[1])).mean())
+
+
+def _share_inside(truth: np.ndarray, drawn: np.ndarray, generator: np.random.Generator) -> float:
+    """Share of the truths whose rank among their draws is in the central 90%, a random one among equals."""
+    below, ties = (drawn < truth).sum(axis=0), (drawn == truth).sum(axis=0)
+    rank = (below + generator.random(len(truth)) * (ties + 1)) / (len(drawn) + 1)
+    return float(((rank > 0.05) & (rank < 0.95)).mean())
 
 
 def pair_trends(real: pd.DataFrame, samples: pd.DataFrame) -> float:

@@ -41,8 +41,8 @@ class JointEBM(Answers):
     column is treated.
 
     Args:
-        objective: what training follows: "pseudo-likelihood" (exact conditionals of each column) or "pcd" (persistent
-            chains).
+        objective: what training follows: "pseudo-likelihood" (exact conditionals of each column), or "pcd" (the same to
+            begin with, then persistent chains if there are 1,000 rows or more).
         base: what the energy starts at: "independent" marginals, or a "mixture" of products of them.
         training: further fields of `jointebm.tables.fitting.TableConfig`, such as {"num_visits": 10}; None keeps them all.
         kinds: overrules what a column's content suggests: {column: "numeric", "categorical" or "id"}. None overrules
@@ -76,7 +76,7 @@ class JointEBM(Answers):
     def __init__(
         self,
         *,
-        objective: Literal["pseudo-likelihood", "pcd"] = "pseudo-likelihood",
+        objective: Literal["pcd", "pseudo-likelihood"] = "pcd",
         base: Literal["independent", "mixture"] = "independent",
         training: Mapping[str, object] | None = None,
         kinds: Mapping[Name, Kind] | None = None,

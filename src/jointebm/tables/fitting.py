@@ -1,4 +1,8 @@
-"""How a table's energy is fitted: a base by EM, then the network by stochastic gradients until held-out rows stop improving.
+"""How a table's energy is fitted: a base by EM, then the network by stochastic gradients, of two objectives in turn.
+
+The pseudo-likelihood comes first, until held-out rows stop improving. It learns fast what follows from what, but little
+about how often each kind of row occurs: its conditionals only compare a row with its neighbours. Then the likelihood
+itself, by persistent chains, which show where the model has rows that the data lack.
 
 Legend: N training rows, V columns, B rows of a batch.
 """
@@ -11,7 +15,7 @@ from typing import Literal, NamedTuple
 
 import torch
 from pydantic import Field
-from torch import Tensor
+from torch import Tensor, nn
 
 from jointebm import draws
 from jointebm.config import Config
@@ -23,12 +27,16 @@ from jointebm.tables.curves import Curves
 from jointebm.tables.energy import Residual, TableEnergy
 from jointebm.tables.mixture import fit_mixture
 from jointebm.tables.pseudolikelihood import pseudo_likelihood
+from jointebm.tables.validation import Validation
 
 __all__ = ["Progress", "TableConfig", "fit_energy"]
 
 COLUMNS_AT_ONCE = 16  # of a step; the batch is dealt out to so many columns
 MIN_BATCH = 32  # rows of an iteration, if there are as many
 MIN_ITERATIONS = 10  # per visit; a small table needs more visits than a large one
+BURN_IN = 20  # sweeps of the chains before anything is learned from them
+MIN_FOLLOWED = 1000  # training rows; with fewer a warm start is left as it is: chains would teach noise
+MAX_LOSS = 0.05  # of what the warm start gained in held-out log score; chains that lose more are not followed
 MIN_HELD_OUT = 5  # rows; with fewer nothing tells whether the network helps, and the base stands alone
 
 
@@ -40,8 +48,9 @@ class TableConfig(Config):
         'independent'
     """
 
-    objective: Literal["pseudo-likelihood", "pcd"] = Field(
-        "pseudo-likelihood", description="exact conditionals of each column, or persistent chains (Eq. 2)"
+    objective: Literal["pcd", "pseudo-likelihood"] = Field(
+        "pcd",
+        description="exact conditionals of each column, then persistent chains (Eq. 2) if rows are many; or the first alone",
     )
     base: Literal["independent", "mixture"] = Field(
         "independent",
@@ -64,11 +73,14 @@ class TableConfig(Config):
     weight_decay: float = Field(0.0, ge=0, description="of AdamW")
     warmup: float = Field(0.05, ge=0, le=1, description="share of the iterations over which the learning rate rises")
     num_visits: int = Field(
-        30, ge=0, description="times each row is in a batch, or more in a small table; 0 leaves the base as it is"
+        35, ge=0, description="times each row is in a batch, or more in a small table; 0 leaves the base as it is"
     )
     max_iterations: int = Field(5000, ge=1, description="parameter updates, at most")
     warm_start: float = Field(
-        0.5, ge=0, lt=1, description="share of the iterations of pcd that are pseudo-likelihood's, to begin with"
+        6 / 7, ge=0, lt=1, description="share of the iterations of pcd that are pseudo-likelihood's, to begin with"
+    )
+    chain_rate: float = Field(
+        0.15, gt=0, description="learning rate of the iterations with chains, as a share of that of the others"
     )
     validation_fraction: float = Field(0.1, gt=0, lt=1, description="share of the rows held out for early stopping")
     max_validation: int = Field(1000, ge=1, description="rows held out, at most")
@@ -115,7 +127,8 @@ def fit_energy(
     """
     started = time.perf_counter()
     # Hashed, because rows that somebody drew with torch and the same small seed must not decide their own order.
-    generator = torch.Generator().manual_seed(int(row_keys(torch.tensor([[seed]])).abs()))
+    seeds = row_keys(torch.tensor([[seed, 0], [seed, 1]])).abs().tolist()
+    generator, looking = (torch.Generator().manual_seed(each) for each in seeds)
     order = _shuffled(len(codes), generator)
     num_held_out = min(int(config.validation_fraction * len(codes)), config.max_validation)
     trains = num_held_out >= MIN_HELD_OUT and config.num_visits > 0 and max(num_classes) > 1
@@ -136,23 +149,39 @@ def fit_energy(
     residual.initialise(generator)
     completions = Completions(codes[training], guide, generator)
     trainer = _Trainer(energy, completions, Curves(residual, ordered), config, generator)
-    validation = _Validation(codes[held_out], guide.draw(codes[held_out], generator), trainer.precision)
+    validation = Validation(codes[held_out], guide, looking, trainer.precision)
     best, best_score, num_worse = deepcopy(residual), validation.score(energy), 0
-    look_every = math.ceil(trainer.num_iterations / config.num_looks)
-    for iteration in trainer.run():
-        if iteration % look_every and iteration < trainer.num_iterations:
-            continue
+    base_score, look_every = best_score, math.ceil(trainer.num_iterations / config.num_looks)
+
+    follows = trainer.num_warm < trainer.num_iterations
+
+    def look(iteration: int) -> float:
         score = validation.score(trainer.average)
         if on_progress is not None:
             on_progress(Progress(iteration / trainer.num_iterations, score, time.perf_counter() - started))
-        if iteration <= trainer.num_warm:
-            continue  # pcd has trained nothing yet, and its warm start, which is judged by what it follows, could win
+        return score
+
+    for iteration in trainer.run(0, trainer.num_warm):
+        if iteration % look_every and iteration < trainer.num_warm:
+            continue
+        score = look(iteration)
         if score > best_score:
             best, best_score, num_worse = deepcopy(trainer.average.residual), score, 0
         else:
             num_worse += 1
-        if num_worse == config.patience:
+        # Where hardly a row is whole, the score has missing entries summed out, which a warm start does not learn.
+        if num_worse >= config.patience and not (validation.is_rough and follows):
             break
+    if validation.is_rough and follows and score > base_score:
+        best = deepcopy(trainer.average.residual)
+    if follows:
+        trainer.follow_chains(best)
+        for iteration in trainer.run(trainer.num_warm, trainer.num_iterations):
+            if iteration % look_every == 0 or iteration == trainer.num_iterations:
+                score = look(iteration)
+        # The likelihood is not the log score of single entries, but chains that cost much of that have gone astray.
+        if score >= best_score - MAX_LOSS * (best_score - base_score):
+            best = trainer.average.residual
     return TableEnergy(base, best, guide)
 
 
@@ -175,32 +204,54 @@ class _Trainer:
         self.batch_size = min(config.batch_size, max(MIN_BATCH, len(completions) // 20), len(completions))
         per_visit = max(MIN_ITERATIONS, len(completions) / self.batch_size)
         self.num_iterations = min(config.max_iterations, math.ceil(config.num_visits * per_visit))
-        self.num_warm = int(config.warm_start * self.num_iterations) if config.objective == "pcd" else 0
+        self.num_warm = self.num_iterations
+        if config.objective == "pcd":
+            self.num_warm = int(config.warm_start * self.num_iterations)
+            if self.num_warm and len(completions) < MIN_FOLLOWED:
+                self.num_iterations = self.num_warm
+        self._chains: Tensor | None = None
         beyond = [each for name, each in energy.residual.named_parameters() if name != "embedding"]
-        self._optimizer = torch.optim.AdamW(
-            [curves.vectors, *beyond], lr=config.learning_rate, betas=(0.9, 0.99), weight_decay=config.weight_decay
-        )
-        nothing = torch.full((self.batch_size, len(energy.num_classes)), -1)
-        self._chains = energy.guide.draw(nothing, generator) if config.objective == "pcd" else nothing
+        self._optimizer = self._new_optimizer([curves.vectors, *beyond])
 
-    def run(self) -> Iterator[int]:
-        """Trains, yielding the number of updates done."""
+    def run(self, first: int, last: int) -> Iterator[int]:
+        """Trains, yielding the number of updates done, from `first` on."""
         batches = self._batches()
-        for iteration in range(self.num_iterations):
+        for iteration in range(first, last):
             rows = next(batches)
             codes = self.completions.move(self.energy, rows, generator=self.generator)
-            is_contrastive = self.config.objective == "pcd" and iteration >= self.num_warm
-            loss = self._contrastive(codes) if is_contrastive else self._composite(codes, rows)
+            loss = self._composite(codes, rows) if self._chains is None else self._contrastive(codes, self._chains)
             if not bool(loss.isfinite()):
                 raise Diverged("loss", f"loss: {float(loss.detach())} in iteration {iteration + 1} of fitting a table")
             self._optimizer.param_groups[0]["lr"] = self._learning_rate(iteration)
             self._optimizer.zero_grad()
             loss.backward()
-            self._curves.take_gradient()
-            self._optimizer.step()
-            self._curves.give_vectors()
-            self._update_average(iteration)
+            if self._chains is None:
+                self._curves.take_gradient()
+                self._optimizer.step()
+                self._curves.give_vectors()
+            else:
+                self._optimizer.step()
+            self._update_average(iteration - first)
             yield iteration + 1
+
+    @torch.no_grad()
+    def follow_chains(self, residual: Residual) -> None:
+        """Goes on from this network by persistent chains, which are let come near its density first.
+
+        By its own weights, not by curves: these move many weights together, and with them would the noise of the chains.
+        """
+        for parameter, given in zip(self.energy.residual.parameters(), residual.parameters(), strict=True):
+            parameter.copy_(given)
+        self._optimizer = self._new_optimizer(list(self.energy.residual.parameters()))
+        nothing = torch.full((self.batch_size, len(self.energy.num_classes)), -1)
+        self._chains = self.energy.guide.draw(nothing, self.generator)
+        for _ in range(BURN_IN):
+            self._chains = self._moved(self._chains)
+
+    def _new_optimizer(self, parameters: list[nn.Parameter]) -> torch.optim.Optimizer:
+        return torch.optim.AdamW(
+            parameters, lr=self.config.learning_rate, betas=(0.9, 0.99), weight_decay=self.config.weight_decay
+        )
 
     def _composite(self, codes: Tensor, rows: Tensor) -> Tensor:
         """Sum of -log p(c_j | others) over observed entries, per row of the batch, which is dealt out to some columns."""
@@ -218,13 +269,17 @@ class _Trainer:
         )
         return loss / len(codes)
 
-    def _contrastive(self, codes: Tensor) -> Tensor:
+    def _contrastive(self, codes: Tensor, chains: Tensor) -> Tensor:
         """The objective of Eqs. 2 and 8, with the chains moved by one sweep."""
-        free = torch.ones_like(self._chains, dtype=torch.bool)
-        with torch.no_grad():
-            state = start(self.energy, self._chains)
-            self._chains = sweep(self.energy, state, free=free, generators=lambda _: self.generator).codes
+        self._chains = self._moved(chains)
         return contrastive(self.energy, codes, self._chains)
+
+    @torch.no_grad()
+    def _moved(self, chains: Tensor) -> Tensor:
+        """Chains after one sweep."""
+        free = torch.ones_like(chains, dtype=torch.bool)
+        state = start(self.energy, chains)
+        return sweep(self.energy, state, free=free, generators=lambda _: self.generator).codes
 
     def _batches(self) -> Iterator[Tensor]:
         """Numbers of training rows, each row once per pass."""
@@ -233,32 +288,20 @@ class _Trainer:
             yield from (part for part in order.split(self.batch_size) if len(part) == self.batch_size)
 
     def _learning_rate(self, iteration: int) -> float:
-        rising = min(1.0, (iteration + 1) / (self.config.warmup * self.num_iterations + 1))
-        return self.config.learning_rate * rising * 0.5 * (1 + math.cos(math.pi * iteration / self.num_iterations))
+        """Rises over warmup and falls to zero, once for each of the two parts."""
+        is_warm = self._chains is None
+        first, last = (0, self.num_warm) if is_warm else (self.num_warm, self.num_iterations)
+        peak = self.config.learning_rate * (1.0 if is_warm else self.config.chain_rate)
+        done, num = iteration - first, last - first
+        rising = min(1.0, (done + 1) / (self.config.warmup * num + 1))
+        return peak * rising * 0.5 * (1 + math.cos(math.pi * done / num))
 
     @torch.no_grad()
-    def _update_average(self, iteration: int) -> None:
+    def _update_average(self, num_before: int) -> None:
         """Moving average over about the last fiftieth of training."""
-        weight = max(1 / (iteration + 1), min(1.0, 50 / self.num_iterations))
+        weight = max(1 / (num_before + 1), min(1.0, 50 / self.num_iterations))
         for mean, parameter in zip(self.average.residual.parameters(), self.energy.residual.parameters(), strict=True):
             mean.lerp_(parameter, weight)
-
-
-class _Validation:
-    """Held-out rows: how well their observed entries are told from all the others."""
-
-    def __init__(self, codes: Tensor, completed: Tensor, precision: torch.dtype) -> None:
-        self.observed, self.completed, self.precision = codes >= 0, completed, precision
-        self.num_observed = int(self.observed.sum())
-
-    @torch.no_grad()
-    def score(self, energy: TableEnergy) -> float:
-        """Mean of log p(c_j | others) over observed entries, nats."""
-        total = 0.0
-        for column in range(self.observed.shape[1]):
-            for rows in self.completed[self.observed[:, column]].split(128):
-                total -= float(pseudo_likelihood(energy, [(column, rows)], precision=self.precision))
-        return total / max(1, self.num_observed)
 
 
 def _shuffled(num: int, generator: torch.Generator) -> Tensor:
