@@ -202,24 +202,25 @@ def results(path: Path) -> list[dict[str, str]]:
 
 
 def errors(lines: list[dict[str, str]]) -> dict[tuple[str, str], dict[str, list[float]]]:
-    """Errors in per cent of every setting and method, over seeds."""
-    found: dict[tuple[str, str], dict[str, list[float]]] = {}
+    """Errors in per cent of every setting and method, over seeds, in the order of the grid."""
+    found: dict[tuple[str, str], dict[str, list[float]]] = {(data, seen): {} for data, seen, _ in GRID}
     for line in lines:
         of_setting = found.setdefault((line["data"], line["seen"]), {})
         of_setting.setdefault(line["method"], []).append(100 * float(line["error"]))
-    return found
+    return {setting: of_method for setting, of_method in found.items() if of_method}
 
 
 def table(lines: list[dict[str, str]]) -> str:
-    """What is compared, mean and standard deviation over seeds, and what it is taken apart into, in Markdown."""
+    """What is compared, mean and standard deviation over seeds, and what it is taken apart into on seed 0, in Markdown."""
     rows = ["| data | seen | joint | JEM | labelled rows alone | seeds |", "|---|---|---|---|---|---|"]
     for (data, seen), of_method in errors(lines).items():
         cells = [_written(of_method.get(method, [])) for method in COMPARED]
         rows.append(f"| {data} | {seen} | {' | '.join(cells)} | {max(map(len, of_method.values()))} |")
-    rows += ["", "| data | seen | method | seed 0 |", "|---|---|---|---|"]
-    for line in lines:
-        if line["seed"] == "0" and (line["data"], line["seen"]) in TAKEN_APART_ON:
-            rows.append(f"| {line['data']} | {line['seen']} | {line['method']} | {100 * float(line['error']):.2f} |")
+    rows += ["", f"| data | seen | {' | '.join(METHODS)} |", f"|---|---|{'---|' * len(METHODS)}"]
+    first = errors([line for line in lines if line["seed"] == "0"])
+    for data, seen in TAKEN_APART_ON:
+        cells = [_written(first.get((data, seen), {}).get(method, [])) for method in METHODS]
+        rows.append(f"| {data} | {seen} | {' | '.join(cells)} |")
     return "\n".join(rows)
 
 
@@ -244,8 +245,8 @@ def figure_of(lines: list[dict[str, str]]) -> Figure:
         ax.set(ylabel="error on test rows, %", yscale="log")
         ax.minorticks_off()
         lowest = min(value for of_method in found.values() for values in of_method.values() for value in values)
-        ticks = [tick for tick in (1, 2, 5, 10, 20, 50, 100) if lowest < 2 * tick]
-        ax.set_yticks(ticks, [str(tick) for tick in ticks])
+        ticks = [tick for tick in (0.5, 1, 2, 5, 10, 20, 50, 100) if lowest < 2 * tick]
+        ax.set_yticks(ticks, [f"{tick:g}" for tick in ticks])
         figure.legend(*ax.get_legend_handles_labels(), loc="outside upper center", ncols=len(COMPARED), fontsize=7)
     return figure
 
