@@ -45,7 +45,8 @@ types: $(VENV)/.installed-dev
 	$(BIN)/mypy
 
 test: lint types
-	$(BIN)/python -m pytest
+	@# tensors of tests are tiny: a second thread is of no use, and on a busy machine of great harm
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest
 
 soak: $(VENV)/.installed-dev
 	$(BIN)/python -m pytest -m soak tests
