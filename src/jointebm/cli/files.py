@@ -82,7 +82,10 @@ def open_model(name: str) -> tuple[Path, Model]:
     try:
         return path, load(path)
     except ValueError:
-        if holds_table(name):
+        is_table = False
+        with contextlib.suppress(ValueError):  # then what `load` says is what matters
+            is_table = holds_table(name)
+        if is_table:
             raise ValueError(
                 f"{name}: is of a table, which 'jointebm impute', 'predict', 'sample' and 'score' ask"
             ) from None

@@ -29,7 +29,7 @@ class JointEBMClassifier(ClassifierMixin, Facade):  # type: ignore[misc]  # scik
         classes_: labels, ascending.
 
     Example:
-        >>> quick = {"num_visits": 0, "rows_per_component": 20, "prior_strength": 0.1}
+        >>> quick = {"num_visits": 0, "rows_per_component": 10, "prior_strength": 0.1}
         >>> X = np.array([[0.0], [0.1], [np.nan], [1.0], [1.1], [1.2]] * 9)
         >>> y = ["low", "low", "low", "high", "high", "high"] * 9
         >>> JointEBMClassifier(JointEBM(base="mixture", training=quick)).fit(X, y).predict([[0.1], [1.1]])
