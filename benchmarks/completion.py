@@ -16,10 +16,10 @@ import torch
 from torch import Tensor
 
 from jointebm import Categorical, Continuous, Trainer, recipes
-from jointebm.data import open_dataset
 from jointebm.data.datasets import Batch
+from jointebm.data.registry import open_dataset
 from jointebm.recipes import Recipe
-from jointebm.spaces import Space
+from jointebm.spaces.space import Space
 
 PAPER = ("toy_paper", "mnist_paper", "dsprites_paper")
 GAPS = {"whole": (False, False), "labels": (True, False), "half of x": (False, True), "both": (True, True)}

@@ -19,11 +19,12 @@ import torch
 from torch import Tensor
 from torch.nn.functional import one_hot
 
-from jointebm.cli.files import check_new, open_data_of, open_model
+from jointebm.cli.files import open_data_of, open_model
 from jointebm.data import ArrayDataset
-from jointebm.judge import image_block
-from jointebm.partly_given import HALVES, NOTHING, WHOLE, Part, accuracy_given
+from jointebm.evaluation import image_block
+from jointebm.inference.inpainting import HALVES, NOTHING, WHOLE, Part, accuracy_given
 from jointebm.plots import inpainting_figures, save_figures
+from jointebm.storage.atomic import check_new
 
 
 def accuracy_of_training_images(

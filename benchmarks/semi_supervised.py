@@ -10,7 +10,7 @@
 | jem | log p(x) + log p(y given x), f = a classifier's logits (App. A.2, with the unlabelled term) |
 | labelled | log p(y given x) of the labelled rows alone, the network of `joint` |
 
-Both terms: all rows are to be sure of their labels, and to keep them where x moves a little (`jointebm.unlabelled`). These
+Both terms: all rows are to be sure of their labels, and to keep them where x moves a little (`unlabelled_objectives`). These
 methods are compared over all seeds. What each part is worth is taken apart on the first seed of `TAKEN_APART_ON`:
 
 | method | what is maximised |
@@ -40,18 +40,20 @@ import torch
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from jointebm import Model
-from jointebm.checkpoint import lock
-from jointebm.completions import missing_entries
-from jointebm.data import ArrayDataset, open_dataset
+from jointebm.data import ArrayDataset
 from jointebm.data.hiding import hide
+from jointebm.data.registry import open_dataset
 from jointebm.energies import ConcatSpec, JEMSpec
-from jointebm.evaluation import evaluate_model
-from jointebm.noise import Noise
-from jointebm.objectives import conditional_likelihood
+from jointebm.evaluation.accuracy import evaluate_model
 from jointebm.plots import STYLE, Figure, rc_context, save_figure
-from jointebm.recipes import Recipe, find, override
-from jointebm.runs import initial_model, resume, train
-from jointebm.unlabelled import label_information, label_roughness
+from jointebm.recipes import Recipe, override
+from jointebm.recipes.registry import find
+from jointebm.runs.training_run import initial_model, resume, train
+from jointebm.spaces.noise import Noise
+from jointebm.storage.atomic import lock
+from jointebm.training.objectives import conditional_likelihood
+from jointebm.training.row_completions import missing_entries
+from jointebm.training.unlabelled_objectives import label_information, label_roughness
 
 COLUMNS = ("data", "seen", "seed", "method", "error", "exact_match_error", "seconds")
 COMPARED = ("joint", "jem", "labelled")

@@ -15,11 +15,11 @@ from pathlib import Path
 import torch
 
 from jointebm import Model, Trainer
-from jointebm.checkpoint import read
-from jointebm.data import open_dataset
-from jointebm.evaluation import evaluate_model
+from jointebm.data.registry import open_dataset
+from jointebm.evaluation.accuracy import evaluate_model
 from jointebm.plots import STYLE, Figure, rc_context, save_figure
-from jointebm.runs import initial_model, recipe_of
+from jointebm.runs.training_run import initial_model, recipe_of
+from jointebm.storage.checkpoint import read
 
 COLUMNS = ("iteration", "seconds", "evaluations_of_f", "evaluations_of_encoder", "accuracy")
 COUNTED = 20  # iterations

@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 
 from jointebm import Binary, Categorical, Continuous, Space, kernels, sample
-from jointebm.spaces import Position
+from jointebm.spaces.space import Position
 
 # Ten spins on a ring that like to agree; no network, no training, only a log-density.
 ring = Space(spins=Binary(10))

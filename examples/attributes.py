@@ -48,7 +48,7 @@ for target, given in QUESTIONS:
     said = ", ".join(["horizontal coordinate", *(f"{name} = {label}" for name, label in given.items())])
     print(f"p({target} = 1 | {said}): off by {gap.mean():.3f} on average, {gap.max():.3f} at most")
 if args.out:
-    from jointebm.plots.structured import Panel, measured_figure
+    from jointebm.plots.panels import Panel, measured_figure
 
     fine, panels = torch.linspace(-3, 3, 121), []
     for (target, given), answer in zip(QUESTIONS, answers, strict=True):

@@ -74,6 +74,6 @@ for name, values in found.items():
         f"{name}: {len(inside) / len(values):.3f} are left and large; these spread {inside.std(dim=0).mean():.3f} per axis"
     )
 if args.out:
-    from jointebm.plots.structured import points_figure
+    from jointebm.plots.panels import points_figure
 
     points_figure(found, num_columns=5, size=2).savefig(args.out, dpi=150)

@@ -16,7 +16,7 @@ from jointebm import Categorical, ConcatEnergy, Continuous, Noise, Space, Traine
 from jointebm.data import ArrayDataset
 from jointebm.data.dsprites import chosen_latents, sprites
 from jointebm.energies import MLP, ConvEncoder, Given, WeightedSum
-from jointebm.transforms import Identity
+from jointebm.spaces.transforms import Identity
 
 parser = argparse.ArgumentParser()
 parser.add_argument("--iterations", type=int, default=2)
@@ -74,6 +74,6 @@ for name, energy in densities.items():
     shares = [each.float().mean() for each in (is_left, is_large, is_left & is_large)]
     print("{}: left {:.3f}, large {:.3f}, both {:.3f}".format(name, *shares), f"; {nearest:.2f} from those never shown")
 if args.out:
-    from jointebm.plots.structured import strips_figure
+    from jointebm.plots.panels import strips_figure
 
     strips_figure({n: images[:12].clamp(0, 1) for n, images in strips.items()}).savefig(args.out, dpi=150)

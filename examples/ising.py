@@ -68,7 +68,7 @@ for row, coupling in enumerate(many):
     report(f"32 x 32, {name}", coupling, mean[row], ising_magnetization(coupling))
 report("32 x 32, m^2 (torus)", CRITICAL_COUPLING, square[3], ising_critical_square(32))
 if args.out:
-    from jointebm.plots.structured import Panel, measured_figure
+    from jointebm.plots.panels import Panel, measured_figure
 
     x, t = torch.linspace(1.5, 4.1, 200).tolist(), 1 / torch.tensor(many)
     yang, kaufman = [ising_magnetization(1 / at) for at in x], [ising_interaction(1 / at, 32, 32) for at in x]

@@ -17,7 +17,7 @@ from jointebm import predict, recipes
 from jointebm.data import letters
 from jointebm.data.letters import BLANK, spell
 from jointebm.energies import StructuredSpec
-from jointebm.runs import train
+from jointebm.runs.training_run import train
 
 parser = argparse.ArgumentParser()
 parser.add_argument("--data", type=Path, default=os.environ.get("JOINTEBM_DATA"))
@@ -67,7 +67,7 @@ for name, asked in asked_for.items():
     found = predict(model, given, "letters", method="sample", generator=generator).labels["letters"]
     report(f"with transitions, {name}", found, asked, started)
 if args.out:
-    from jointebm.plots.structured import strips_figure
+    from jointebm.plots.panels import strips_figure
 
     shown = torch.arange(0, len(true), -(-len(true) // 18))
     one, both = (spell(torch.where(written, each, BLANK)[shown]) for each in (alone, found))

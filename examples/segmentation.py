@@ -17,7 +17,7 @@ from torch.nn.functional import binary_cross_entropy_with_logits
 from jointebm import predict, recipes
 from jointebm.data import segmentation
 from jointebm.energies import StructuredSpec
-from jointebm.runs import train
+from jointebm.runs.training_run import train
 
 parser = argparse.ArgumentParser()
 parser.add_argument("--data", type=Path, default=os.environ.get("JOINTEBM_DATA"), help="may hold the official dSprites")
@@ -61,7 +61,7 @@ together = predict(model, {"image": test["image"]}, "mask", method="sample", gen
 report("correlated pixels", together, started)
 print("couplings:", ", ".join(f"{weight:.2f}" for weight in model.energy.interaction.weight.tolist()))
 if args.out:
-    from jointebm.plots.structured import strips_figure
+    from jointebm.plots.panels import strips_figure
 
     strips = {"image": test["image"], "single pixels": alone > 0.5, "correlated pixels": together > 0.5}
     strips_figure({n: s[:10] for n, s in {**strips, "truth": test["mask"]}.items()}).savefig(args.out, dpi=150)

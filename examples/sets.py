@@ -17,9 +17,9 @@ from torch import Tensor, nn
 from jointebm import recipes, sample
 from jointebm.data import Sets
 from jointebm.energies import MLP, PerItem, StructuredEnergy
-from jointebm.exact import evaluate_configurations
-from jointebm.objectives import conditional_likelihood
-from jointebm.runs import train
+from jointebm.runs.training_run import train
+from jointebm.sampling.enumeration import evaluate_configurations
+from jointebm.training.objectives import conditional_likelihood
 
 parser = argparse.ArgumentParser()
 parser.add_argument("--iterations", type=int, default=5)
@@ -63,7 +63,7 @@ probs["sets"] = report("sets", model.energy, started)
 ask = {"given": {"members": [1, 1, 1, 0, 0, 0]}, "num_steps": 200, "init": model.noise, "generator": generator}
 drawn = sample(model, data.space, model.kernel, num_chains=5, **ask).values  # where are the points of a set?
 if args.out:
-    from jointebm.plots.structured import points_figure
+    from jointebm.plots.panels import points_figure
 
     panels, marked = {}, {}
     for name, each in probs.items():

@@ -142,8 +142,8 @@ def test_only_the_estimators_know_scikit_learn_and_only_the_border_knows_frames(
     below_the_shell = {module for module in MODULES if module != "jointebm" and place(module)[0] > 0}
     assert {module.split(".")[1] for module in knowing({"sklearn"}) & below_the_shell} <= {"estimators"}
     assert knowing({"narwhals", "pandas", "polars", "pyarrow"}) & below_the_shell <= {
-        "jointebm.tables.frames",
-        "jointebm.tables.restore",
+        "jointebm.tables.frames.reading",
+        "jointebm.tables.frames.writing",
     }
 
 
@@ -164,7 +164,7 @@ def test_no_exception_is_swallowed_by_its_base() -> None:
 
 def test_random_numbers_are_drawn_in_one_place() -> None:
     drawing = {module for module in MODULES for call in calls(module) if call.rpartition(".")[2] in DRAWS}
-    assert drawing == {"jointebm.draws"}
+    assert drawing == {"jointebm.randomness.draws"}
 
 
 def test_importing_the_package_imports_no_optional_library() -> None:

@@ -7,9 +7,9 @@ import pandas as pd
 from parts import Parts
 
 from jointebm.estimators import JointEBM
-from jointebm.tables.codec import Unseen
-from jointebm.tables.frames import read_frame
-from jointebm.tables.restore import write_frame
+from jointebm.tables.codes.codec import Unseen
+from jointebm.tables.frames.reading import read_frame
+from jointebm.tables.frames.writing import write_frame
 
 
 def run_fit(parts: Parts, part: str, train: pd.DataFrame, folder: Path, *, unseen: Unseen = "error") -> None:

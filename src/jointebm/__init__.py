@@ -6,17 +6,18 @@ log p(x, y) = f(x, y) - log Z, after Kelly & Grathwohl 2021, "No conditional mod
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
-from jointebm import energies, kernels, objectives, recipes, testing
-from jointebm.blocks import Binary, Categorical, Continuous
-from jointebm.buffer import ReplayBuffer
-from jointebm.conditioning import Prediction, predict
+from jointebm import energies, kernels, recipes, testing
 from jointebm.energies import BilinearEnergy, ConcatEnergy, JEMEnergy
+from jointebm.inference.model import Model, ModelConfig, load
+from jointebm.inference.predict import Prediction, predict
 from jointebm.kernels import KernelSpec
-from jointebm.models import Model, ModelConfig, load
-from jointebm.noise import Noise
-from jointebm.sampling import Samples, Trajectory, sample, sample_trajectory
-from jointebm.spaces import Space
-from jointebm.training import Metrics, TrainConfig, Trainer
+from jointebm.sampling.sample import Samples, Trajectory, sample, sample_trajectory
+from jointebm.spaces.blocks import Binary, Categorical, Continuous
+from jointebm.spaces.noise import Noise
+from jointebm.spaces.space import Space
+from jointebm.training import objectives
+from jointebm.training.replay_buffer import ReplayBuffer
+from jointebm.training.trainer import Metrics, TrainConfig, Trainer
 
 if TYPE_CHECKING:
     from jointebm.estimators import JointEBM as JointEBM

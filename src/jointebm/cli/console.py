@@ -9,8 +9,8 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from jointebm.interrupts import Terminated
 from jointebm.kernels import Cycle
+from jointebm.runs.interrupts import Terminated
 
 __all__ = ["Interrupted", "exit_code", "named_rates", "print_json", "print_table", "say", "write_rates"]
 

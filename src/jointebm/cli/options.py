@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import torch
 import typer
@@ -11,12 +11,22 @@ __all__ = [
     "MAX_SEED",
     "DataDir",
     "Json",
+    "Missing",
     "ModelName",
+    "NumDraws",
+    "NumSweeps",
+    "OtherSeed",
+    "OutTable",
     "Seed",
     "Set",
+    "TableFile",
     "Threads",
+    "Unseen",
+    "Workers",
+    "begun_with",
     "check_only_resumes",
     "given_on_the_line",
+    "going_on_from",
     "number_option",
     "refuse_options",
     "whole_number",
@@ -131,3 +141,77 @@ def check_only_resumes(context: typer.Context, defining: Sequence[str]) -> None:
     given = given_on_the_line(context, defining)
     if given:
         raise ValueError(f"--resume goes on with a run as it was begun; leave out {', '.join(given)}")
+
+
+def begun_with(metavar: str, help_text: str) -> Any:
+    """The argument that a run is begun with, and that --resume takes the place of.
+
+    Args:
+        metavar: its name.
+        help_text: what it is.
+    """
+    return typer.Argument(metavar=metavar, help=f"{help_text} Left out with --resume.", show_default=False)
+
+
+def going_on_from(metavar: str, place: str) -> Any:
+    """The option --resume.
+
+    Args:
+        metavar: what is resumed.
+        place: completes "Go on with an interrupted run, from".
+    """
+    return typer.Option("--resume", metavar=metavar, help=f"Go on with an interrupted run, from {place}.")
+
+
+TableFile = Annotated[
+    Path, typer.Argument(metavar="TABLE", help="A table: .csv, .csv.gz or .parquet.", show_default=False)
+]
+
+
+OutTable = Annotated[
+    Path | None,
+    typer.Option(
+        "--out", metavar="FILE", help="New .csv, .csv.gz or .parquet file; default is CSV on standard output."
+    ),
+]
+
+
+Missing = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--missing",
+        metavar="TEXT",
+        help="What stands for a missing value in CSV, beside nothing, NA, NaN, null and the like. Repeatable.",
+    ),
+]
+
+
+Unseen = Annotated[
+    Literal["error", "missing"] | None,
+    typer.Option("--unseen", help="What a category that was not there in training is; default is what the model says."),
+]
+
+
+Workers = Annotated[int, number_option("--workers", 1, 1024, "Processes; the result is the same for any number.")]
+
+
+NumDraws = Annotated[
+    int | None,
+    number_option(
+        "--num-draws",
+        1,
+        1_000_000,
+        "Completions that are averaged over where several entries of a row are missing; default is the model's own.",
+    ),
+]
+
+
+NumSweeps = Annotated[
+    int | None,
+    number_option("--num-sweeps", 1, 1_000_000, "Sweeps for each draw; default is the model's own."),
+]
+
+
+OtherSeed = Annotated[
+    int | None, number_option("--seed", 0, MAX_SEED, "Seed of all draws; default is that of the model.")
+]

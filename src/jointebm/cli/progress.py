@@ -1,14 +1,16 @@
 """How far a long command is, on standard error: a bar on a terminal, a line now and then elsewhere."""
 
 import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from types import TracebackType
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from jointebm.cli.console import say
+from jointebm.cli.console import Interrupted, say
 
-__all__ = ["StepProgress"]
+__all__ = ["StepProgress", "watched"]
 
 SECONDS_BETWEEN_LINES = 10.0
 
@@ -60,3 +62,25 @@ class StepProgress:
             self._shown = time.monotonic()
             left = (self._shown - self._started) / (num_done - self._num_before) * (self._num_steps - num_done)
             say(f"{self._name}: {num_done} of {self._num_steps}, {left:.0f} s left {figures}")
+
+
+@contextmanager
+def watched(name: str, num_rows: int) -> Iterator[Callable[[int], None]]:
+    """A progress bar to tell how many more rows are done; Ctrl-C says how far it came.
+
+    Args:
+        name: what is being done.
+        num_rows: of the table.
+    """
+    num_done = 0
+    with StepProgress(name, num_rows) as progress:
+
+        def add(num: int) -> None:
+            nonlocal num_done
+            num_done += num
+            progress.show(num_done)
+
+        try:
+            yield add
+        except KeyboardInterrupt as reason:
+            raise Interrupted(reason, f"interrupted after {num_done} of {num_rows} rows; no file is written") from None

@@ -9,9 +9,9 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from jointebm.draws import Generator, normal, uniform
-from jointebm.spaces import Space
-from jointebm.transforms import Logit
+from jointebm.randomness.draws import Generator, normal, uniform
+from jointebm.spaces.space import Space
+from jointebm.spaces.transforms import Logit
 
 __all__ = ["LOGIT", "ArrayDataset", "Batch", "Dataset"]
 

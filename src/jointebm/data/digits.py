@@ -4,9 +4,9 @@ from importlib.resources import files
 
 import numpy as np
 
-from jointebm.blocks import Categorical, Continuous
 from jointebm.data.datasets import ArrayDataset
-from jointebm.spaces import Space
+from jointebm.spaces.blocks import Categorical, Continuous
+from jointebm.spaces.space import Space
 
 __all__ = ["digits"]
 

@@ -12,7 +12,7 @@ from typing import NamedTuple, Protocol
 
 from jointebm.data.dsprites import OFFICIAL_FILE, check_official, find_official
 from jointebm.data.mnist import FASHION_FILES, MNIST_FILES, find_file, read_original
-from jointebm.untrusted import quoted
+from jointebm.storage.untrusted import quoted
 
 __all__ = ["DOWNLOADS", "DataFile", "Response", "download", "open_https"]
 

@@ -12,11 +12,11 @@ from typing import Literal
 import numpy as np
 import numpy.typing as npt
 
-from jointebm.blocks import Categorical, Continuous
 from jointebm.data.datasets import LOGIT, ArrayDataset
-from jointebm.npz import check_array, read_rows
-from jointebm.spaces import Space
-from jointebm.transforms import Transform
+from jointebm.spaces.blocks import Categorical, Continuous
+from jointebm.spaces.space import Space
+from jointebm.spaces.transforms import Transform
+from jointebm.storage.npz import check_array, read_rows
 
 __all__ = [
     *("OFFICIAL_FILE", "Split", "check_official", "chosen_latents", "dsprites", "find_official"),

@@ -9,9 +9,9 @@ import numpy as np
 import numpy.typing as npt
 from pydantic import Field
 
-from jointebm.config import Config
 from jointebm.data.datasets import ArrayDataset, Dataset
-from jointebm.spaces import Space
+from jointebm.spaces.space import Space
+from jointebm.storage.config import Config
 
 __all__ = ["Hiding", "hide"]
 

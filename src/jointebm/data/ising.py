@@ -9,9 +9,9 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
-from jointebm.blocks import Binary
-from jointebm.draws import Generator, uniform
-from jointebm.spaces import Position, Space
+from jointebm.randomness.draws import Generator, uniform
+from jointebm.spaces.blocks import Binary
+from jointebm.spaces.space import Position, Space
 
 __all__ = ["IsingGrids"]
 

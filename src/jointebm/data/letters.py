@@ -9,11 +9,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from jointebm.blocks import Categorical, Continuous
 from jointebm.data.datasets import ArrayDataset
-from jointebm.npz import read_arrays
-from jointebm.spaces import Space
-from jointebm.transforms import Identity
+from jointebm.spaces.blocks import Categorical, Continuous
+from jointebm.spaces.space import Space
+from jointebm.spaces.transforms import Identity
+from jointebm.storage.npz import read_arrays
 
 __all__ = ["BLANK", "LETTERS_FILE", "NUM_PLACES", "letters", "spell"]
 

@@ -6,11 +6,11 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from jointebm.blocks import Categorical, Continuous
 from jointebm.data.datasets import LOGIT, ArrayDataset
-from jointebm.data.idx import read_idx
-from jointebm.spaces import Space
-from jointebm.transforms import Transform
+from jointebm.spaces.blocks import Categorical, Continuous
+from jointebm.spaces.space import Space
+from jointebm.spaces.transforms import Transform
+from jointebm.storage.idx import read_idx
 
 __all__ = ["FASHION_FILES", "MNIST_FILES", "fashion_images", "find_file", "mnist", "read_original"]
 

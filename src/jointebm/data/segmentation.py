@@ -6,11 +6,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from jointebm.blocks import Binary, Continuous
 from jointebm.data.datasets import ArrayDataset
 from jointebm.data.dsprites import dsprites
-from jointebm.spaces import Space
-from jointebm.transforms import Identity
+from jointebm.spaces.blocks import Binary, Continuous
+from jointebm.spaces.space import Space
+from jointebm.spaces.transforms import Identity
 
 __all__ = ["segmentation"]
 

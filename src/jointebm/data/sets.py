@@ -8,9 +8,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from jointebm.blocks import Binary, Continuous
-from jointebm.draws import Generator, normal, uniform
-from jointebm.spaces import Space
+from jointebm.randomness.draws import Generator, normal, uniform
+from jointebm.spaces.blocks import Binary, Continuous
+from jointebm.spaces.space import Space
 
 __all__ = ["Sets"]
 

@@ -10,9 +10,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from jointebm.blocks import Categorical, Continuous
-from jointebm.draws import Generator, normal, uniform
-from jointebm.spaces import Position, Space
+from jointebm.randomness.draws import Generator, normal, uniform
+from jointebm.spaces.blocks import Categorical, Continuous
+from jointebm.spaces.space import Position, Space
 
 __all__ = ["Toy"]
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from jointebm.spaces import Position, Space, Values
+from jointebm.spaces.space import Position, Space, Values
 
 __all__ = ["Given", "WeightedSum"]
 

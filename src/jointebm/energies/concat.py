@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn.functional import linear
 
 from jointebm.energies.inputs import Inputs
-from jointebm.spaces import Position, Space
+from jointebm.spaces.space import Position, Space
 
 __all__ = ["ConcatEnergy"]
 

@@ -6,7 +6,7 @@ Legend: N chains, M items, H features.
 import torch
 from torch import Tensor, nn
 
-from jointebm.spaces import Position, Space
+from jointebm.spaces.space import Position, Space
 
 __all__ = ["DeepSetEnergy", "PerItem"]
 

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
-from jointebm.spaces import Position, Space
+from jointebm.spaces.space import Position, Space
 
 __all__ = ["Inputs"]
 

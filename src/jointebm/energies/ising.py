@@ -5,8 +5,8 @@ import math
 import torch
 from torch import Tensor, nn
 
-from jointebm.blocks import Binary
-from jointebm.spaces import Position, Space
+from jointebm.spaces.blocks import Binary
+from jointebm.spaces.space import Position, Space
 
 __all__ = ["IsingEnergy"]
 

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from torch import Tensor, nn
 
 from jointebm.energies.inputs import Inputs
-from jointebm.spaces import Position, Space
+from jointebm.spaces.space import Position, Space
 
 __all__ = ["JEMEnergy"]
 

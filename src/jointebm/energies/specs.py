@@ -5,14 +5,14 @@ from typing import Annotated, Literal, Self
 from pydantic import Field, model_validator
 from torch import nn
 
-from jointebm.config import Config
 from jointebm.energies.bilinear import BilinearEnergy
 from jointebm.energies.concat import ConcatEnergy
 from jointebm.energies.inputs import Inputs
 from jointebm.energies.jem import JEMEnergy
 from jointebm.energies.networks import MLP, Activation, ConvEncoder
 from jointebm.energies.structured_specs import DeepSetSpec, IsingSpec, StructuredSpec
-from jointebm.spaces import Space
+from jointebm.spaces.space import Space
+from jointebm.storage.config import Config
 
 __all__ = ["BilinearSpec", "ConcatSpec", "ConvSpec", "EnergySpec", "JEMSpec", "MLPSpec"]
 

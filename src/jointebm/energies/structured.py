@@ -5,7 +5,7 @@ Legend: N chains, M columns of y.
 
 from torch import Tensor, nn
 
-from jointebm.spaces import Position, Space
+from jointebm.spaces.space import Position, Space
 
 __all__ = ["StructuredEnergy"]
 

@@ -6,14 +6,14 @@ from typing import Annotated, Literal
 from pydantic import Field
 from torch import nn
 
-from jointebm.config import Config
 from jointebm.energies.deep_sets import DeepSetEnergy
 from jointebm.energies.interactions import GridPairs, Transitions
 from jointebm.energies.ising import IsingEnergy
 from jointebm.energies.networks import MLP, Activation
 from jointebm.energies.structured import StructuredEnergy
 from jointebm.energies.unaries import PerPixel, PerPlace
-from jointebm.spaces import Space
+from jointebm.spaces.space import Space
+from jointebm.storage.config import Config
 
 __all__ = [
     "DeepSetSpec",

@@ -2,8 +2,8 @@
 
 from jointebm.estimators.classifier import JointEBMClassifier
 from jointebm.estimators.imputer import JointEBMImputer
-from jointebm.estimators.joint import JointEBM
-from jointebm.estimators.outliers import JointEBMOutlierDetector
+from jointebm.estimators.joint_ebm import JointEBM
+from jointebm.estimators.outlier_detector import JointEBMOutlierDetector
 from jointebm.estimators.regressor import JointEBMRegressor
 
 __all__ = ["JointEBM", "JointEBMClassifier", "JointEBMImputer", "JointEBMOutlierDetector", "JointEBMRegressor"]

@@ -11,17 +11,17 @@ from typing import Any, Literal, overload
 
 import numpy as np
 
-from jointebm.tables.codec import CodedColumn, Name, TableCodec, Unseen
-from jointebm.tables.columns import Column
-from jointebm.tables.fitted import FittedTable, Rows
-from jointebm.tables.frames import Frame, is_frame, read_frame
-from jointebm.tables.given import read_given
-from jointebm.tables.model import TableModel
-from jointebm.tables.parameters import Parameters
-from jointebm.tables.predictions import Statistic, class_probs, classes, point_prediction
-from jointebm.tables.restore import only_column, write_filled, write_frame
-from jointebm.tables.schemas import FrameSchema
-from jointebm.tables.store import TableFolder
+from jointebm.tables.answers.fitted import FittedTable, Rows
+from jointebm.tables.answers.model import TableModel
+from jointebm.tables.answers.parameters import Parameters
+from jointebm.tables.answers.predictions import Statistic, class_probs, classes, point_prediction
+from jointebm.tables.answers.store import TableFolder
+from jointebm.tables.codes.codec import CodedColumn, Name, TableCodec, Unseen
+from jointebm.tables.codes.column import Column
+from jointebm.tables.codes.read_evidence import read_given
+from jointebm.tables.frames.reading import Frame, is_frame, read_frame
+from jointebm.tables.frames.schemas import FrameSchema
+from jointebm.tables.frames.writing import only_column, write_filled, write_frame
 
 try:
     from sklearn.base import BaseEstimator

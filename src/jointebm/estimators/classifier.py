@@ -5,9 +5,9 @@ from typing import Any, Self
 import numpy as np
 
 from jointebm.estimators.facade import Facade, checked_target
-from jointebm.estimators.joint import JointEBM
-from jointebm.tables.codec import Name
-from jointebm.tables.predictions import class_probs, classes
+from jointebm.estimators.joint_ebm import JointEBM
+from jointebm.tables.answers.predictions import class_probs, classes
+from jointebm.tables.codes.codec import Name
 
 try:
     from sklearn.base import ClassifierMixin

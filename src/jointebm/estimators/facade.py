@@ -10,9 +10,9 @@ from typing import Any, Self
 import numpy as np
 
 from jointebm.estimators.answers import set_features
-from jointebm.estimators.joint import JointEBM
-from jointebm.tables.codec import Name
-from jointebm.tables.frames import Frame, is_frame, is_missing, read_frame, target_name, with_column
+from jointebm.estimators.joint_ebm import JointEBM
+from jointebm.tables.codes.codec import Name
+from jointebm.tables.frames.reading import Frame, is_frame, is_missing, read_frame, target_name, with_column
 
 try:
     from sklearn.base import BaseEstimator, clone

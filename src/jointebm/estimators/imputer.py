@@ -3,8 +3,8 @@
 from typing import Any, Self
 
 from jointebm.estimators.facade import Facade
-from jointebm.estimators.joint import JointEBM
-from jointebm.tables.restore import write_filled
+from jointebm.estimators.joint_ebm import JointEBM
+from jointebm.tables.frames.writing import write_filled
 
 try:
     from sklearn.base import OneToOneFeatureMixin, TransformerMixin

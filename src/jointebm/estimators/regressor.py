@@ -5,10 +5,10 @@ from typing import Any, Self
 import numpy as np
 
 from jointebm.estimators.facade import Facade, checked_target
-from jointebm.estimators.joint import JointEBM
-from jointebm.tables.codec import Name
-from jointebm.tables.numbers import NumberCodec
-from jointebm.tables.predictions import posterior_mean
+from jointebm.estimators.joint_ebm import JointEBM
+from jointebm.tables.answers.predictions import posterior_mean
+from jointebm.tables.codes.codec import Name
+from jointebm.tables.codes.numbers import NumberCodec
 
 try:
     from sklearn.base import RegressorMixin

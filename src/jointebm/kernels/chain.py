@@ -17,8 +17,8 @@ from typing import Any, NamedTuple, Protocol
 import torch
 from torch import Tensor
 
-from jointebm.draws import Generator
-from jointebm.spaces import Mask, Position
+from jointebm.randomness.draws import Generator
+from jointebm.spaces.space import Mask, Position
 
 __all__ = [
     "Chain",

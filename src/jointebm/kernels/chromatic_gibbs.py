@@ -10,10 +10,10 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from jointebm.draws import Generator, accept, choose
 from jointebm.kernels.chain import Chain, Info, LogDensity, anything_free, evaluate, scored
 from jointebm.kernels.columns import Columns, chosen_blocks, columns_of
-from jointebm.spaces import Mask, Space
+from jointebm.randomness.draws import Generator, accept, choose
+from jointebm.spaces.space import Mask, Space
 
 __all__ = ["ChromaticGibbs"]
 

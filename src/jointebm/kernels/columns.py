@@ -14,8 +14,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from jointebm.blocks import Binary
-from jointebm.spaces import Space
+from jointebm.spaces.blocks import Binary
+from jointebm.spaces.space import Space
 
 __all__ = ["Columns", "chosen_blocks", "columns_of"]
 

@@ -3,9 +3,9 @@
 from dataclasses import dataclass
 from typing import Any
 
-from jointebm.draws import Generator
 from jointebm.kernels.chain import Chain, Info, Kernel, LogDensity
-from jointebm.spaces import Mask
+from jointebm.randomness.draws import Generator
+from jointebm.spaces.space import Mask
 
 __all__ = ["Cycle"]
 

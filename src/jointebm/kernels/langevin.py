@@ -5,9 +5,9 @@ from dataclasses import dataclass
 
 import torch
 
-from jointebm.draws import Generator, normal
 from jointebm.kernels.chain import Chain, Info, LogDensity, anything_free, evaluate, scored
-from jointebm.spaces import Mask
+from jointebm.randomness.draws import Generator, normal
+from jointebm.spaces.space import Mask
 
 __all__ = ["Langevin"]
 

@@ -6,10 +6,10 @@ from typing import Any
 
 import torch
 
-from jointebm.draws import Generator, accept
 from jointebm.kernels.chain import Chain, Kernel, LogDensity
 from jointebm.kernels.cycle import Cycle
-from jointebm.spaces import Mask
+from jointebm.randomness.draws import Generator, accept
+from jointebm.spaces.space import Mask
 
 __all__ = ["Lazy"]
 

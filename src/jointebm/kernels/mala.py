@@ -5,10 +5,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from jointebm.draws import Generator, accept, normal
 from jointebm.kernels.chain import Chain, Info, LogDensity, anything_free, evaluate, scored
 from jointebm.kernels.langevin import check_positive
-from jointebm.spaces import Mask
+from jointebm.randomness.draws import Generator, accept, normal
+from jointebm.spaces.space import Mask
 
 __all__ = ["MALA"]
 

@@ -4,7 +4,6 @@ from typing import Literal
 
 from pydantic import Field
 
-from jointebm.config import Config
 from jointebm.kernels.chain import Kernel
 from jointebm.kernels.cycle import Cycle
 from jointebm.kernels.gibbs import Gibbs
@@ -12,7 +11,8 @@ from jointebm.kernels.gibbs_with_gradients import GibbsWithGradients
 from jointebm.kernels.langevin import Langevin
 from jointebm.kernels.lazy import Lazy
 from jointebm.kernels.mala import MALA
-from jointebm.spaces import Space
+from jointebm.spaces.space import Space
+from jointebm.storage.config import Config
 
 __all__ = ["KernelSpec"]
 

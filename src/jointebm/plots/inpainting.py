@@ -8,11 +8,11 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
-from jointebm.draws import Generator
-from jointebm.models import Model
-from jointebm.partly_given import HALVES, NOTHING, WHOLE, accuracy_given, inpaint, masked
-from jointebm.plots.images import _tiles, grey_range, spread
+from jointebm.inference.inpainting import HALVES, NOTHING, WHOLE, accuracy_given, inpaint, masked
+from jointebm.inference.model import Model
+from jointebm.plots.image_grids import _tiles, grey_range, spread
 from jointebm.plots.style import STYLE, Figure, rc_context
+from jointebm.randomness.draws import Generator
 
 __all__ = ["inpainting_figures"]
 

@@ -11,15 +11,15 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from jointebm.conditions import Condition, configurations, sample_each, single_values
 from jointebm.data import Toy
 from jointebm.data.toy import STANDARD_DEVIATION, attributes_of, centers
-from jointebm.draws import Generator
-from jointebm.exact import enumerate_log_density
+from jointebm.inference.conditions import Condition, configurations, sample_each, single_values
+from jointebm.inference.model import Model
 from jointebm.kernels import LogDensity
-from jointebm.models import Model
 from jointebm.plots.style import DATA, DENSITY, GUIDE, MODEL, STYLE, Axes, Figure, rc_context
-from jointebm.spaces import Space
+from jointebm.randomness.draws import Generator
+from jointebm.sampling.enumeration import enumerate_log_density
+from jointebm.spaces.space import Space
 
 __all__ = ["Grid", "grid_densities", "plane_figure", "square_grid", "toy_figures"]
 

@@ -6,10 +6,10 @@ from typing import Any, NamedTuple, Self
 
 from pydantic import BaseModel, Field, ValidationError, model_validator
 
-from jointebm.config import Config
 from jointebm.energies import ConcatSpec, EnergySpec
 from jointebm.kernels import KernelSpec
-from jointebm.training import TrainConfig
+from jointebm.storage.config import Config
+from jointebm.training.trainer import TrainConfig
 
 __all__ = ["Recipe", "RecipeField", "override", "recipe_fields"]
 

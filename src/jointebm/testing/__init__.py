@@ -3,7 +3,7 @@
 from jointebm.testing.conditional import Redraw, Transition, conditional_path
 from jointebm.testing.geweke import geweke_test
 from jointebm.testing.invariance import Invariance, invariance_test
-from jointebm.testing.ising import (
+from jointebm.testing.ising_closed_forms import (
     CRITICAL_COUPLING,
     ising_critical_square,
     ising_interaction,

@@ -7,10 +7,10 @@ from collections.abc import Callable, Sequence
 
 import torch
 
-from jointebm.draws import Generator
 from jointebm.kernels import Kernel, LogDensity
-from jointebm.sampling import sample
-from jointebm.spaces import Mask, Position, Space
+from jointebm.randomness.draws import Generator
+from jointebm.sampling.sample import sample
+from jointebm.spaces.space import Mask, Position, Space
 
 __all__ = ["Redraw", "Transition", "check_held", "conditional_path", "tile"]
 

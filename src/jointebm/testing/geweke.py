@@ -9,9 +9,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from jointebm.draws import Generator
 from jointebm.kernels import Chain, Info, LogDensity, evaluate
-from jointebm.spaces import Mask, Position, Space
+from jointebm.randomness.draws import Generator
+from jointebm.spaces.space import Mask, Position, Space
 from jointebm.testing.conditional import Redraw, Transition, check_held, tile
 from jointebm.testing.invariance import invariance_test
 from jointebm.testing.sequential import Verdict, sequential_test
@@ -67,7 +67,7 @@ def geweke_test(
 
     Example:
         >>> from jointebm import Continuous, kernels
-        >>> from jointebm.draws import normal
+        >>> from jointebm.randomness.draws import normal
         >>> from jointebm.testing import conditional_path
         >>> space = Space(x=Continuous(), y=Continuous())
         >>> def log_density(position): return -0.5 * (position["x"].square() + (position["y"] - position["x"]).square())

@@ -11,9 +11,9 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from jointebm.draws import Generator, uniform
 from jointebm.kernels import Kernel, LogDensity, evaluate, settle
-from jointebm.spaces import Mask, Position, Space
+from jointebm.randomness.draws import Generator, uniform
+from jointebm.spaces.space import Mask, Position, Space
 
 __all__ = ["Invariance", "invariance_test"]
 

@@ -8,10 +8,10 @@ from collections.abc import Callable, Mapping, Sequence
 import torch
 from torch import Tensor
 
-from jointebm.draws import Generator, choose
 from jointebm.kernels import LogDensity
 from jointebm.kernels.chain import where_rows
-from jointebm.spaces import Mask, Position, Space
+from jointebm.randomness.draws import Generator, choose
+from jointebm.spaces.space import Mask, Position, Space
 from jointebm.testing.conditional import Transition, check_held, tile
 from jointebm.testing.invariance import default_statistics
 from jointebm.testing.sequential import Verdict, sequential_test
@@ -84,7 +84,7 @@ def rank_test(
 
     Example:
         >>> from jointebm import Continuous, kernels
-        >>> from jointebm.draws import normal
+        >>> from jointebm.randomness.draws import normal
         >>> from jointebm.testing import conditional_path
         >>> space = Space(x=Continuous())
         >>> def log_density(position): return -0.5 * position["x"].square()

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from jointebm.kernels import Chain, Kernel, LogDensity, evaluate
-from jointebm.spaces import Mask, Position, Space, Values
+from jointebm.spaces.space import Mask, Position, Space, Values
 
 __all__ = ["Transitions", "detailed_balance_residual", "stationarity_residual", "target_probs", "transition_matrix"]
 
@@ -223,8 +223,8 @@ class _Path:
 
 
 _WAY_OUT = (
-    "Infinitely many outcomes cannot be enumerated: draw discrete moves with `choose` and `accept` of jointebm.draws, "
-    "give the continuous blocks, or use `invariance_test`"
+    "Infinitely many outcomes cannot be enumerated: draw discrete moves with `choose` and `accept` of "
+    "jointebm.randomness.draws, give the continuous blocks, or use `invariance_test`"
 )
 
 

@@ -9,12 +9,12 @@ age=30..40  age=30..  age=..40    an interval, ends included
 import json
 from collections.abc import Callable, Iterator, Sequence
 
-from jointebm.cli.tables.cells import CellKind, parse
 from jointebm.estimators import JointEBM
-from jointebm.tables.categories import CategoryCodec
-from jointebm.tables.codec import CodedColumn, Name
-from jointebm.tables.numbers import NumberCodec
-from jointebm.untrusted import quoted
+from jointebm.storage.untrusted import quoted
+from jointebm.tables.codes.categories import CategoryCodec
+from jointebm.tables.codes.codec import CodedColumn, Name
+from jointebm.tables.codes.numbers import NumberCodec
+from jointebm.tables.files.cells import CellKind, parse
 
 __all__ = ["parse_table_given"]
 

@@ -12,17 +12,17 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from jointebm.cli.tables.cells import is_missing
-from jointebm.cli.tables.sources import Part
-from jointebm.cli.tables.written import cell_text
 from jointebm.estimators import JointEBM
-from jointebm.tables.categories import CategoryCodec
-from jointebm.tables.codec import Name
-from jointebm.tables.columns import Column
-from jointebm.tables.frames import read_frame
-from jointebm.tables.numbers import NumberCodec
-from jointebm.tables.predictions import Statistic, class_probs, classes, point_prediction
-from jointebm.tables.restore import write_frame
+from jointebm.tables.answers.predictions import Statistic, class_probs, classes, point_prediction
+from jointebm.tables.codes.categories import CategoryCodec
+from jointebm.tables.codes.codec import Name
+from jointebm.tables.codes.column import Column
+from jointebm.tables.codes.numbers import NumberCodec
+from jointebm.tables.files.cells import is_missing
+from jointebm.tables.files.reading import Part
+from jointebm.tables.files.writing import cell_text
+from jointebm.tables.frames.reading import read_frame
+from jointebm.tables.frames.writing import write_frame
 
 __all__ = ["Imputing", "Job", "Predicting", "Sampling", "Scoring"]
 

@@ -1,0 +1,3 @@
+"""Commands for models of blocks."""
+
+__all__: list[str] = []

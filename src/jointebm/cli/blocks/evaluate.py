@@ -1,0 +1,212 @@
+"""Runs `jointebm evaluate` and prints its report."""
+
+import math
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+import torch
+import typer
+from rich.console import Console
+
+from jointebm.cli.console import print_table, say
+from jointebm.data import Dataset
+from jointebm.evaluation import judge_for, judge_samples
+from jointebm.evaluation.accuracy import evaluate_model
+from jointebm.evaluation.out_of_distribution import SCORES, separation
+from jointebm.inference.model import Model
+from jointebm.inference.predict import MAX_CONFIGURATIONS
+
+__all__ = ["evaluation", "print_evaluation"]
+
+
+MAX_CLASSES = 100  # of all variables of y, for a decoder that evaluates them one by one to be a default
+
+
+MAX_VARIABLES_SHOWN = 32
+
+
+Method = Literal["sample", "gibbs", "exact"]
+
+
+# Calibration is that of the last one.
+METHODS: tuple[Method, ...] = get_args(Method)
+
+
+MEANING = {"sample": "sample-based", "gibbs": "Rao-Blackwellised", "exact": "energy-based"}
+
+
+def evaluation(
+    model: Model,
+    dataset: Dataset,
+    path: Path,
+    *,
+    seed: int,
+    methods: Sequence[Method] | None = None,
+    num_rows: int | None = None,
+    num_samples: int | None = None,
+    outliers: Mapping[str, torch.Tensor] | None = None,
+) -> dict[str, Any]:
+    """The report of a model, as `--json` prints it.
+
+    Args:
+        model: the model.
+        dataset: the data whose test rows are predicted.
+        path: where the model was found.
+        seed: of all draws.
+        methods: decoders; None is all that are possible.
+        num_rows: only the first test rows; None is all.
+        num_samples: samples per condition that are judged; None leaves them out.
+        outliers: per kind, images that are to be told from the test rows; None leaves that out.
+    """
+    started = time.perf_counter()
+    values = _first_rows(dataset, num_rows)
+    generator = torch.Generator().manual_seed(seed)
+    with Console(stderr=True).status(f"evaluating {model.config.name}"):
+        report: dict[str, Any] = {
+            "model": str(path),
+            "data": model.config.data,
+            "rows": len(next(iter(values.values()))),
+        }
+        if model.space.continuous or methods is not None:
+            accuracies, calibration = evaluate_model(
+                model, values, methods=_possible(model) if methods is None else methods, generator=generator
+            )
+            report["accuracy"] = {method: accuracy._asdict() for method, accuracy in accuracies.items()}
+            report["calibration"] = calibration._asdict()
+        if num_samples is not None:
+            judgement = judge_samples(
+                model, dataset, judge_for(dataset, seed=seed), num=num_samples, generator=generator
+            )
+            report["samples"] = asdict(judgement)
+        if outliers is not None:
+            report["ood_auroc"] = separation(model, values, outliers)
+    return {**report, "seconds": round(time.perf_counter() - started, 2)}
+
+
+def _possible(model: Model) -> tuple[Method, ...]:
+    num = model.space.num_configurations
+    if num <= MAX_CONFIGURATIONS:
+        return METHODS
+    count = str(num) if num < 10**9 else f"10^{math.log10(num):.0f}"
+    say(
+        f"leaves out the decoder 'exact': {count} configurations are too many to enumerate (at most {MAX_CONFIGURATIONS})"
+    )
+    classes = sum(sum(model.space.num_classes(name)) for name in model.space.discrete)
+    if classes <= MAX_CLASSES:
+        return ("sample", "gibbs")
+    say(
+        f"leaves out the decoder 'gibbs': a sweep evaluates all {classes} classes of y, one by one; ask with --methods gibbs"
+    )
+    return ("sample",)
+
+
+def _first_rows(dataset: Dataset, num: int | None) -> Mapping[str, torch.Tensor]:
+    values = dataset.test()
+    available = len(next(iter(values.values())))
+    if num is not None and num > available:
+        raise ValueError(
+            f"--rows {num}: the data {dataset.name!r} have {available} test rows; ask for at most that many"
+        )
+    return {name: value[:num] for name, value in values.items()}
+
+
+def print_evaluation(report: Mapping[str, Any], note: str = "") -> None:
+    """Prints a report as tables, with a last line of notes."""
+    if "accuracy" in report:
+        _print_accuracy(report)
+    if "samples" in report:
+        _print_samples(report["samples"])
+    if "ood_auroc" in report:
+        _print_separation(report["ood_auroc"])
+    if "calibration" in report:
+        calibration, last = report["calibration"], list(report["accuracy"])[-1]
+        typer.echo(f"calibration of {last}: ECE {calibration['ece']:.4f}, Brier score {calibration['brier']:.4f}")
+    if note:
+        typer.echo(note)
+    typer.echo(f"{'training' if 'run' in report else 'evaluation'}: {report['seconds']:.1f} s")
+
+
+def _print_accuracy(report: Mapping[str, Any]) -> None:
+    """The accuracy of each variable, if there are few, and the means."""
+    accuracies = report["accuracy"]
+    names = list(next(iter(accuracies.values()))["per_attribute"])
+    if len(names) > MAX_VARIABLES_SHOWN:
+        names = []
+    rows = [[name, *(_percent(a["per_attribute"][name]) for a in accuracies.values())] for name in names]
+    rows += [
+        [text, *(_percent(accuracy[key]) for accuracy in accuracies.values())]
+        for text, key in (("mean", "mean"), ("exact match", "exact_match"))
+    ]
+    print_table(
+        f"{report['model']}: accuracy on {report['rows']} test rows of {report['data']}",
+        ["", *(f"{MEANING[method]} ({method})" for method in accuracies)],
+        rows,
+    )
+
+
+def _print_samples(samples: Mapping[str, Any]) -> None:
+    has_modes = bool(samples["num_modes"])
+    rows = []
+    for text, share in samples["per_condition"].items():
+        modes = (
+            f"{samples['num_modes'][text]} of {samples['num_modes_data'][text]}" if text in samples["num_modes"] else ""
+        )
+        ratio, of_data = samples["variance_ratio"][text], samples["per_condition_data"][text]
+        ends = [modes] * has_modes + ["" if ratio is None else f"{ratio:.2f}"]
+        rows.append([text, _percent(share), "" if of_data is None else _percent(of_data), *ends])
+    means = ["mean", _percent(samples["agreement"]), _percent(samples["judge_accuracy"])]
+    print_table(
+        f"{samples['num_per_condition']} samples from noise given each condition",
+        ["given", "as asked", "of data", *["modes"] * has_modes, "variance"],
+        [*rows, [*means, *[""] * has_modes, ""]],
+        caption=f"judged by: {samples['judge']}, itself {_percent(samples['judge_accuracy'])} right on the test rows "
+        "(of data); variance: over that of data",
+    )
+    if samples["nearest"] is not None:
+        _print_nearest({**samples["nearest_per_condition"], "all": samples["nearest"]})
+    if samples["placement"] is not None:
+        _print_placement(samples["placement"], samples["placement_data"])
+    if samples["frechet"] is not None:
+        frechet = samples["frechet"]
+        typer.echo(
+            f"Frechet distance in {frechet['features']}: samples {frechet['samples']:.4g}, data {frechet['data']:.4g} "
+            f"({frechet['num_rows']} rows each)"
+        )
+
+
+def _print_nearest(nearest: Mapping[str, Mapping[str, float] | None]) -> None:
+    keys = ("training", "training_data", "other", "other_data")
+    print_table(
+        "median distance to the nearest training row of the condition, and to the nearest of one another",
+        ["given", "to training", "(test rows)", "to one another", "(test rows)"],
+        [[text, *("" if of is None else f"{of[key]:.3f}" for key in keys)] for text, of in nearest.items()],
+        caption="Euclidean, with the noise of the data; as many test rows as samples",
+    )
+
+
+def _print_placement(samples: Mapping[str, Any], data: Mapping[str, Any]) -> None:
+    print_table(
+        "samples given every variable: the bin of the centre, and the bin that was asked for",
+        ["", "as asked", "within one", "(test rows)", "(within one)"],
+        [
+            [name, *(_percent(of[key][name]) for of in (samples, data) for key in ("exact", "within_one"))]
+            for name in samples["exact"]
+        ],
+    )
+
+
+def _print_separation(areas: Mapping[str, Mapping[str, float]]) -> None:
+    kinds = list(next(iter(areas.values())))
+    print_table(
+        "AUROC of the test rows against other images",
+        ["score", *kinds],
+        [[SCORES[score], *(f"{of[kind]:.4f}" for kind in kinds)] for score, of in areas.items()],
+        caption="1: test rows always score higher; .5: the score says nothing; 0: test rows always score lower",
+    )
+
+
+def _percent(share: float) -> str:
+    return f"{100 * share:.2f}%"

@@ -1,0 +1,77 @@
+"""What `jointebm sample` makes of its samples: a file, a picture, and a summary."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import typer
+from torch import Tensor
+
+from jointebm.cli.console import named_rates, print_table, say, write_rates
+from jointebm.inference.conditions import variable_names
+from jointebm.inference.model import Model
+from jointebm.sampling.sample import Samples
+from jointebm.storage.atomic import new_file
+
+__all__ = ["print_summary", "summary_of", "write_samples"]
+
+
+def summary_of(model: Model, samples: Samples) -> dict[str, Any]:
+    """What `--json` prints."""
+    return {
+        "num": len(samples.chain.f),
+        "num_steps": samples.num_steps,
+        "interrupted": samples.interrupted,
+        "mean_f": float(samples.chain.f.double().mean()),
+        "accept_rate": named_rates(model.kernel, samples.accept_rate) if samples.accept_rate else {},
+        "counts": _counts(model, samples.values),
+    }
+
+
+def _counts(model: Model, values: Mapping[str, Tensor]) -> dict[str, list[int]]:
+    """How often each label of each discrete variable occurs."""
+    counts = {}
+    for name in model.space.discrete:
+        columns = values[name].reshape(-1, model.space[name].num_variables).T
+        for variable, column, num in zip(
+            variable_names(model.space, name), columns, model.space.num_classes(name), strict=True
+        ):
+            counts[variable] = column.bincount(minlength=num).tolist()
+    return counts
+
+
+def write_samples(model: Model, samples: Samples, kept: Mapping[str, Tensor], out: Path, title: str) -> str | None:
+    """Writes the arrays and, if the samples can be drawn, a picture; returns its name."""
+    with new_file(out) as file:
+        np.savez(file, **{name: value.cpu().numpy() for name, value in kept.items()})  # type: ignore[arg-type]
+    try:
+        from jointebm.plots import save_figure
+        from jointebm.plots.figures import sample_figure
+    except ImportError as error:
+        say(f"no picture: {error}")
+        return None
+    figure = sample_figure(model, samples.values, title or "unconditional")
+    if figure is None:
+        say("no picture: no block is an image, (height, width), or a point in the plane, (2,)")
+        return None
+    picture = out.with_suffix(".png")
+    with new_file(picture) as file:
+        save_figure(figure, file)
+    return str(picture)
+
+
+def print_summary(summary: Mapping[str, Any]) -> None:
+    """Prints what `--json` would print, as a table, and the names of the files."""
+    rates = write_rates(summary["accept_rate"]) or "none"
+    rows = [[variable, " ".join(map(str, counts))] for variable, counts in summary["counts"].items()]
+    print_table(
+        f"{summary['model']}: {summary['num']} samples after {summary['num_steps']} steps",
+        ["label", "how often each class occurs, from 0"],
+        rows,
+        num_text=2,
+        caption=f"mean f {summary['mean_f']:.3f} nats; acceptance: {rates}",
+    )
+    for key in ("out", "picture"):
+        if summary.get(key):
+            typer.echo(summary[key])

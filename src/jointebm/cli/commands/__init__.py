@@ -1,0 +1,3 @@
+"""The signature of each command."""
+
+__all__: list[str] = []

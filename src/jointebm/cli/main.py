@@ -1,0 +1,95 @@
+"""Puts the commands together, and turns every failure that a user can cause into one line and an exit code.
+
+0: done. 1: the numbers diverged, or memory ran out. 2: wrong input. 130: interrupted by Ctrl-C. 143: ended
+by SIGTERM.
+"""
+
+from collections.abc import Sequence
+from importlib.metadata import version
+from typing import Annotated
+
+import typer
+
+from jointebm.cli.commands.data import data
+from jointebm.cli.commands.evaluate import evaluate
+from jointebm.cli.commands.figures import figures
+from jointebm.cli.commands.fit import fit
+from jointebm.cli.commands.impute import impute
+from jointebm.cli.commands.predict import predict
+from jointebm.cli.commands.recipes import recipes
+from jointebm.cli.commands.sample import sample
+from jointebm.cli.commands.score import score
+from jointebm.cli.commands.train import train
+from jointebm.cli.console import Interrupted, exit_code, say
+from jointebm.runs.interrupts import raise_on_terminate
+
+__all__ = ["app", "main"]
+
+app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
+for command in (recipes, data, train, fit, evaluate, sample, predict, impute, score, figures):
+    app.command()(command)
+
+
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"jointebm {version('jointebm')}")
+        raise typer.Exit
+
+
+@app.callback(invoke_without_command=True)
+def _without_command(
+    context: typer.Context,
+    show_version: Annotated[
+        bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
+    """One energy-based model of the joint density of mixed continuous and discrete data."""
+    if context.invoked_subcommand is None and not show_version:
+        typer.echo(context.get_help())
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs one command.
+
+    Args:
+        arguments: the words after `jointebm`; None takes them from the process.
+
+    Returns:
+        The exit code; see above. Nothing is raised for what a user did wrong: it is one line on standard error.
+    """
+    try:
+        with raise_on_terminate() as pending:
+            code = app(arguments, prog_name="jointebm", standalone_mode=False)
+    except Interrupted as interrupted:
+        say(str(interrupted))
+        return interrupted.exit_code
+    except typer.TyperException as error:
+        context = getattr(error, "ctx", None)  # a usage error knows which command was meant
+        command = context.command_path if context else "jointebm"
+        return _refuse(f"{error.format_message().rstrip('.')}. See '{command} --help'.")
+    except (ValueError, TypeError, OSError, ImportError) as error:
+        return _refuse(_reason(error))
+    except FloatingPointError as error:
+        say(f"error: {error}")
+        return 1
+    except (MemoryError, RuntimeError) as error:
+        if isinstance(error, RuntimeError) and "allocate memory" not in str(error):
+            raise
+        say("error: there is not enough memory; ask for fewer samples, chains or rows at once")
+        return 1
+    if code == 130:  # Ctrl-C or SIGTERM where no command had anything to say about it
+        say("interrupted")
+        return exit_code(pending.reason or KeyboardInterrupt())
+    return int(code or 0)
+
+
+def _refuse(message: str) -> int:
+    say(f"error: {message}")
+    return 2
+
+
+def _reason(error: Exception) -> str:
+    """The message of an error; one that comes from the operating system names its file first."""
+    if isinstance(error, OSError) and error.filename is not None and error.strerror:
+        return f"{error.filename}: {error.strerror}"
+    return str(error) or type(error).__name__

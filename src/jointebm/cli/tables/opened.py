@@ -1,0 +1,133 @@
+"""Models of tables as the commands see them: opened, and asked about files."""
+
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import pyarrow as pa
+
+from jointebm.cli.files import holds_table
+from jointebm.estimators import JointEBM
+from jointebm.inference.pretrained import find_model
+from jointebm.storage.untrusted import quoted
+from jointebm.tables.codes.categories import CategoryCodec
+from jointebm.tables.codes.codec import CodedColumn
+from jointebm.tables.files.cells import CellKind
+from jointebm.tables.files.reading import ColumnType, Part, open_source
+from jointebm.tables.frames.reading import read_frame
+from jointebm.tables.frames.schemas import ColumnSchema
+
+__all__ = ["Questions", "open_questions", "open_table", "with_answers"]
+
+
+class Questions(NamedTuple):
+    """A file of rows that a model is asked about, looked through.
+
+    Args:
+        schema: of its columns.
+        parts: reads it from the beginning.
+        num_rows: how many there are.
+    """
+
+    schema: pa.Schema
+    parts: Callable[[], Iterator[Part]]
+    num_rows: int
+
+
+def open_table(name: str) -> tuple[Path, JointEBM]:
+    """Finds and loads a model of a table.
+
+    Raises:
+        ValueError: it is a model of something else.
+    """
+    if not holds_table(name):
+        raise ValueError(f"{name}: is no table's model; 'jointebm fit' writes those")
+    path = find_model(name)
+    return path, JointEBM.load(path)
+
+
+def with_answers(model: JointEBM, changes: Mapping[str, Any]) -> JointEBM:
+    """The model with some parameters of its answers changed; None leaves them.
+
+    Raises:
+        ValueError: one is out of its range.
+    """
+    model.set_params(**{name: value for name, value in changes.items() if value is not None})
+    assert model.fitted  # raises if it cannot be asked
+    return model
+
+
+def open_questions(path: Path, model: JointEBM, *, missing: frozenset[str]) -> Questions:
+    """A file to ask about, each of whose rows the model can read.
+
+    Raises:
+        ValueError: a row that it cannot, with file, line and column.
+    """
+    if not all(isinstance(name, str) for name in model.codec_.names):
+        raise ValueError(f"{path}: this model was fitted to an array, whose columns have no names; ask it in Python")
+    schemas = {str(schema.name): schema for schema in model.frame_schema_.columns}
+
+    def type_of(name: str) -> ColumnType:
+        schema = schemas[name]
+        if schema.is_duration:
+            raise ValueError(
+                f"{path}: column {name!r} holds lengths of time, which CSV does not tell from text; use Parquet"
+            )
+        return _type(schema.in_backend("pyarrow", model.frame_schema_.backend), model.coded(name))
+
+    source = open_source(path, list(schemas), type_of, missing=missing)
+    num_rows = 0
+    for part in source.parts():
+        _check(path, part, model)
+        num_rows += len(part.table)
+    return Questions(source.schema, source.parts, num_rows)
+
+
+def _check(path: Path, part: Part, model: JointEBM) -> None:
+    """Raises unless the model knows what the rows hold."""
+    try:
+        table = read_frame(part.table).table
+        converted = {name: model.codec_.converted(name, column) for name, column in table.items()}
+    except (TypeError, ValueError) as error:
+        raise type(error)(f"{path}: {error}") from None
+    for name, column in converted.items():
+        codec = model.coded(name).codec
+        if isinstance(codec, CategoryCodec) and model.unseen == "error":
+            seen = np.flatnonzero(~column.is_missing)
+            strange = seen[codec.encode(column.values[seen]) < 0]
+            if len(strange):
+                raise ValueError(
+                    f"{path}, {part.places(int(strange[0]))}, column {name!r}: "
+                    f"{quoted(repr(column.values[strange[0]]))} was not there in training; correct it, or take what is "
+                    "not known for missing: --unseen missing"
+                )
+
+
+def _type(schema: ColumnSchema, coded: CodedColumn) -> ColumnType:
+    """What the cells of a column hold in CSV, and Arrow's type for them."""
+    if schema.role == "time":
+        if schema.unit == "D":
+            return "date", pa.date32()
+        kind: CellKind = "time" if schema.time_zone is None else "zoned"
+        return kind, pa.timestamp(schema.unit, tz=schema.time_zone)
+    role: str = schema.role
+    if role == "label" and isinstance(coded.codec, CategoryCodec):
+        role = _role_of_levels(coded.codec)
+    types: dict[str, ColumnType] = {
+        "real": ("real", pa.float64()),
+        "whole": ("real", pa.int64()),  # fractions are read as well: there may just have been none in training
+        "boolean": ("boolean", pa.bool_()),
+        "label": ("text", pa.string()),
+    }
+    return types[role]
+
+
+def _role_of_levels(codec: CategoryCodec) -> str:
+    """Categories that are numbers or booleans are so in text too."""
+    types = {type(level) for level in codec.levels}
+    if types == {bool}:
+        return "boolean"
+    if types <= {int, float}:
+        return "whole" if types == {int} else "real"
+    return "label"

@@ -1,0 +1,88 @@
+"""Many parts of a table, answered in their order by one process or several; memory holds some parts at a time."""
+
+import multiprocessing
+import signal
+from collections import deque
+from collections.abc import Generator, Iterable, Iterator, Mapping
+from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import torch
+
+from jointebm.cli.tables.jobs import Job
+from jointebm.cli.tables.opened import with_answers
+from jointebm.estimators import JointEBM
+from jointebm.tables.files.reading import Part
+
+__all__ = ["answered"]
+
+WAITING = 2  # parts for each process: one that it works on, and one to go on with
+
+_MODEL: list[JointEBM] = []  # of a worker process
+
+
+def answered(
+    job: Job,
+    model: JointEBM,
+    folder: Path,
+    parts: Iterable[Part],
+    *,
+    workers: int,
+    changes: Mapping[str, Any],
+) -> Generator[tuple[Part, list[pa.Table]], None, None]:
+    """Each part with its answer, in order.
+
+    Args:
+        job: what is asked.
+        model: which is asked, by this process.
+        folder: where the other processes find it.
+        parts: of the table.
+        workers: number of processes; 1 is this one.
+        changes: of the parameters of answers.
+    """
+    if workers == 1:
+        for part in parts:
+            yield part, job(model, part.table)
+        return
+    threads = max(1, torch.get_num_threads() // workers)
+    with _pool(workers, (folder, dict(changes), threads)) as pool:
+        waiting: deque[tuple[Part, Future[list[pa.Table]]]] = deque()
+        for part in parts:
+            waiting.append((part, pool.submit(_answer, job, part.table)))
+            if len(waiting) == WAITING * workers:
+                first, future = waiting.popleft()
+                yield first, future.result()
+        for part, future in waiting:
+            yield part, future.result()
+
+
+@contextmanager
+def _pool(workers: int, arguments: tuple[Any, ...]) -> Iterator[ProcessPoolExecutor]:
+    """Processes that end with the block, at once if it ends by a signal or an error."""
+    before = set(multiprocessing.active_children())
+    context = multiprocessing.get_context("spawn")  # a forked copy of a process with threads may hang
+    pool = ProcessPoolExecutor(workers, mp_context=context, initializer=_begin, initargs=arguments)
+    try:
+        yield pool
+    except BaseException as error:
+        for process in set(multiprocessing.active_children()) - before:
+            process.terminate()
+        if isinstance(error, BrokenProcessPool):
+            raise MemoryError("a worker process ended; there may not be enough memory for so many") from None
+        raise
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def _begin(folder: Path, changes: Mapping[str, Any], threads: int) -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the process that asks decides what Ctrl-C means
+    torch.set_num_threads(threads)
+    _MODEL[:] = [with_answers(JointEBM.load(folder), changes)]
+
+
+def _answer(job: Job, part: pa.Table) -> list[pa.Table]:
+    return job(_MODEL[0], part)

@@ -1,0 +1,219 @@
+"""`JointEBM`: the joint density of a table, in the manner of scikit-learn.
+
+Legend: N rows, V columns, K classes.
+"""
+
+import os
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, Literal, Self, get_args
+
+import numpy as np
+import torch
+
+from jointebm.estimators.answers import Answers, set_features
+from jointebm.tables.answers.model import TableModel
+from jointebm.tables.answers.parameters import Parameters
+from jointebm.tables.answers.store import TableFolder, load_table, save_table
+from jointebm.tables.codes.codec import Name, TableCodec, Unseen
+from jointebm.tables.codes.column import Kind
+from jointebm.tables.frames.reading import Frame, read_frame, target_name, with_column
+from jointebm.tables.training.config import Progress
+
+try:
+    from sklearn.base import clone
+    from sklearn.utils import check_random_state
+    from sklearn.utils.validation import check_is_fitted
+except ImportError as error:
+    raise ImportError("JointEBM needs scikit-learn, narwhals and pandas: pip install 'jointebm[tables]'") from error
+
+__all__ = ["JointEBM"]
+
+
+class JointEBM(Answers):
+    """One energy-based model of all columns of a table, fitted to rows with holes; it answers any from any others.
+
+    log p(row) = f(codes) + sum_j log p(value_j | code_j) - log Z. A table is a frame of pandas, polars or pyarrow, or a
+    2-D array; answers come back as the same, with its column order, dtypes and categories. Missing entries (NaN, None,
+    NaT, NA, null) may be anywhere, in training and in questions, and a question may leave out columns. An answer about
+    a row depends on the row and `random_state` alone, bit for bit, and not on other rows or their order. So equal rows
+    get equal draws; an id column, which the model does not see, tells them apart. docs/tables.md says how each kind of
+    column is treated.
+
+    Args:
+        objective: what training follows: "pseudo-likelihood" (exact conditionals of each column), or "pcd" (the same to
+            begin with, then persistent chains if there are 1,000 rows or more).
+        base: what the energy starts at: "independent" marginals, or a "mixture" of products of them.
+        training: further fields of `jointebm.tables.training.config.TableConfig`, such as {"num_visits": 10};
+            None keeps them all.
+        kinds: overrules what a column's content suggests: {column: "numeric", "categorical" or "id"}. None overrules
+            nothing.
+        max_bins: codes for a column of numbers or dates, about at most, from 2.
+        max_levels: codes for a column of categories, from 2; with more levels, the rarest share the last one.
+        unseen: what a category that was not there in training is: an "error", or "missing".
+        num_draws: completions that a prediction is averaged over where other entries are missing, from 1.
+        num_sweeps: sweeps per completion and per sample, from 1.
+        random_state: seed of all draws, those of training and of answers; None takes a new one at each fit.
+
+    Attributes:
+        codec_: the columns and their codes.
+        model_: the energy over codes.
+        target_: the column that `fit` got as y, or None.
+        n_features_in_: number of columns of X.
+        feature_names_in_: their names, if all are text.
+
+    Example:
+        >>> quick = {"num_visits": 0, "rows_per_component": 20, "prior_strength": 0.1}
+        >>> import pandas as pd
+        >>> size, kind = [1.0, 1.2, None, 5.0, 5.2, 5.1], ["cat", "cat", "cat", "dog", "dog", None]
+        >>> table = pd.DataFrame({"size": size * 20, "kind": kind * 20})
+        >>> model = JointEBM(base="mixture", training=quick).fit(table)
+        >>> model.predict(pd.DataFrame({"size": [1.0, 5.2]}), target=["kind"])["kind"].tolist()
+        ['cat', 'dog']
+        >>> sorted(set(model.sample(50, given={"kind": "dog"})["size"]) - {1.0, 1.2})
+        [5.0, 5.1, 5.2]
+    """
+
+    def __init__(
+        self,
+        *,
+        objective: Literal["pcd", "pseudo-likelihood"] = "pcd",
+        base: Literal["independent", "mixture"] = "independent",
+        training: Mapping[str, object] | None = None,
+        kinds: Mapping[Name, Kind] | None = None,
+        max_bins: int = 48,
+        max_levels: int = 64,
+        unseen: Unseen = "error",
+        num_draws: int = 20,
+        num_sweeps: int = 10,
+        random_state: int | np.random.RandomState | None = 0,
+    ) -> None:
+        self.objective = objective
+        self.base = base
+        self.training = training
+        self.kinds = kinds
+        self.max_bins = max_bins
+        self.max_levels = max_levels
+        self.unseen = unseen
+        self.num_draws = num_draws
+        self.num_sweeps = num_sweeps
+        self.random_state = random_state
+
+    def fit(self, X: Any, y: Any = None, *, on_progress: Callable[[Progress], object] | None = None) -> Self:  # noqa: N803
+        """Fits the joint density of all columns of X, and of y if it is given.
+
+        Args:
+            X: table, N rows; entries may be missing.
+            y: one more column, such as a label, named by its own name or "target"; its entries may be missing too.
+            on_progress: is told how far it is, from time to time.
+
+        Raises:
+            TypeError: a column holds what no kind of column can.
+            ValueError: no rows or columns, an infinite number, or a parameter out of its range.
+        """
+        frame = read_frame(X)
+        target = None if y is None else target_name(y, frame.schema.names)
+        if target is not None:
+            frame = with_column(frame, target, y)
+        return self.fit_frame(frame, target=target, on_progress=on_progress)
+
+    def fit_frame(
+        self,
+        frame: Frame,
+        *,
+        target: Name | None = None,
+        kinds: Mapping[Name, Kind] | None = None,
+        on_progress: Callable[[Progress], object] | None = None,
+    ) -> Self:
+        """Fits to a frame that has been read; `kinds` overrules those of the estimator."""
+        parameters = self._parameters(kinds or {})
+        if frame.num_rows == 0 or not frame.table:
+            raise ValueError(
+                f"Found array with {frame.num_rows} sample(s) and {len(frame.table)} feature(s) while a minimum of 1 "
+                "is required"
+            )
+        codec = TableCodec.fit(
+            frame.table,
+            kinds=dict(parameters.kinds),
+            max_bins=parameters.max_bins,
+            max_levels=parameters.max_levels,
+        )
+        model = TableModel.fit(
+            torch.from_numpy(codec.encode(frame.table)),
+            codec.num_codes,
+            ordered=codec.is_ordered,
+            config=parameters.training,
+            seed=parameters.seed,
+            on_progress=on_progress,
+        )
+        self._set_fitted(TableFolder.of(frame.schema, codec, model, target=target, parameters=parameters), model)
+        return self
+
+    def save(self, path: str | os.PathLike[str]) -> Path:
+        """Writes a folder: `config.json`, `model.safetensors` and `README.md`, whole or not at all.
+
+        Raises:
+            FileExistsError: the folder exists.
+        """
+        check_is_fitted(self, "model_")
+        return save_table(path, self._folder.model_copy(update={"parameters": self._answering()}), self.model_)
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str]) -> Self:
+        """Reads a folder that `save` wrote; nothing in it is executed.
+
+        Raises:
+            FileNotFoundError: the folder or one of its files is missing.
+            ValueError: a file does not hold what it should, with the file and the reason.
+        """
+        folder, model = load_table(path)
+        parameters = folder.parameters
+        training = parameters.training.model_dump(exclude={"objective", "base"}, exclude_defaults=True)
+        estimator = cls(
+            objective=parameters.training.objective,
+            base=parameters.training.base,
+            training=training or None,
+            kinds=dict(parameters.kinds) or None,
+            max_bins=parameters.max_bins,
+            max_levels=parameters.max_levels,
+            unseen=parameters.unseen,
+            num_draws=parameters.num_draws,
+            num_sweeps=parameters.num_sweeps,
+            random_state=parameters.seed,
+        )
+        estimator._set_fitted(folder, model)
+        return estimator
+
+    def with_target(self, target: Name) -> Self:
+        """The same fitted density with another column as the default target; no model is copied."""
+        target = self.codec_.names[self.codec_.index(target)]
+        other = clone(self)
+        other._set_fitted(self._folder.model_copy(update={"target": target}), self.model_)
+        return other
+
+    def _parameters(self, kinds: Mapping[Name, Kind]) -> Parameters:
+        """The checked parameters."""
+        seed = self.random_state
+        if not isinstance(seed, int | np.integer):
+            seed = int(check_random_state(seed).random_sample() * 2**31)  # the seed of all draws, not a draw
+        _check_mapping("training", self.training, {"num_visits": 10})
+        _check_mapping("kinds", self.kinds, {"code": "categorical"})
+        kinds = dict(self.kinds or {}) | dict(kinds)
+        for name, kind in kinds.items():
+            if kind not in get_args(Kind):
+                raise ValueError(f"kinds: column {name!r}: got {kind!r}, expected 'numeric', 'categorical' or 'id'")
+        given = self.get_params(deep=False) | {"seed": seed, "kinds": tuple(kinds.items())}
+        given["training"] = {"objective": self.objective, "base": self.base} | dict(self.training or {})
+        plain = {name: each.item() if isinstance(each, np.generic) else each for name, each in given.items()}
+        return Parameters.checked(**{name: plain[name] for name in Parameters.model_fields})
+
+    def _set_fitted(self, folder: TableFolder, model: TableModel) -> None:
+        self._folder = folder
+        self.codec_, self.model_, self.target_ = folder.codec, model, folder.target
+        set_features(self, self.features)
+
+
+def _check_mapping(name: str, given: object, example: Mapping[str, object]) -> None:
+    """Raises unless a parameter is a mapping or None."""
+    if given is not None and not isinstance(given, Mapping):
+        raise ValueError(f"{name}: got {given!r}, expected a mapping, such as {example}")

@@ -1,0 +1,109 @@
+"""`JointEBMOutlierDetector`: rows whose entries do not belong together."""
+
+from numbers import Real
+from typing import Any, Literal, Self, get_args
+
+import numpy as np
+
+from jointebm.estimators.facade import Facade
+from jointebm.estimators.joint_ebm import JointEBM
+from jointebm.tables.frames.reading import Frame
+
+try:
+    from sklearn.base import OutlierMixin
+except ImportError as error:
+    raise ImportError("JointEBM needs scikit-learn, narwhals and pandas: pip install 'jointebm[tables]'") from error
+
+__all__ = ["JointEBMOutlierDetector"]
+
+Criterion = Literal["dependence", "conditional", "density"]
+
+
+class JointEBMOutlierDetector(OutlierMixin, Facade):  # type: ignore[misc]  # scikit-learn has no types
+    """Scores rows by how well their entries go together under the joint density, and marks the lowest.
+
+    Args:
+        core: a `JointEBM` with the parameters to use, which is copied; None is one with all defaults.
+        criterion: what marks an outlier. "dependence": its entries do not belong together, however common each is by itself
+            (log p(codes) - sum_j log p(code_j)); "conditional": the mean over entries of log p(entry | the rest of its row)
+            is low; "density": the row is rare for whatever reason. The first two have no units.
+        contamination: share of the training rows that count as outliers, in (0, 0.5].
+
+    Attributes:
+        core_: the fitted joint density, for all other questions.
+        offset_: rows below this score are outliers.
+
+    Example:
+        >>> quick = {"num_visits": 0, "rows_per_component": 20, "prior_strength": 0.1}
+        >>> X = np.array([[0, 0], [1, 1]] * 50)
+        >>> detector = JointEBMOutlierDetector(JointEBM(base="mixture", training=quick), contamination=0.01).fit(X)
+        >>> detector.predict([[0, 0], [0, 1]])
+        array([ 1, -1])
+    """
+
+    def __init__(
+        self,
+        core: JointEBM | None = None,
+        *,
+        criterion: Criterion = "dependence",
+        contamination: float = 0.1,
+    ) -> None:
+        super().__init__(core)
+        self.criterion = criterion
+        self.contamination = contamination
+
+    def fit(self, X: Any, y: Any = None) -> Self:  # noqa: ARG002, N803
+        """Fits the joint density of X, and the offset; y is not looked at.
+
+        Raises:
+            ValueError: a parameter out of its range.
+        """
+        self._check()
+        frame = self._read(X, reset=True)
+        self.core_ = self._new_core().fit_frame(frame)
+        self.offset_ = float(np.percentile(self._scores(frame), 100 * self.contamination))
+        return self
+
+    @classmethod
+    def of(
+        cls,
+        core: JointEBM,
+        X: Any,  # noqa: N803
+        *,
+        criterion: Criterion = "dependence",
+        contamination: float = 0.1,
+    ) -> Self:
+        """A detector on a fitted core, with the offset that marks the asked share of X."""
+        detector = cls._of(core, None).set_params(criterion=criterion, contamination=contamination)
+        detector._check()
+        detector.offset_ = float(np.percentile(detector.score_samples(X), 100 * detector.contamination))
+        return detector
+
+    def score_samples(self, X: Any) -> np.ndarray:  # noqa: N803
+        """The score of each row, shape (N,), nats; the lower, the more of an outlier."""
+        return self._scores(self._read(X, reset=False))
+
+    def decision_function(self, X: Any) -> np.ndarray:  # noqa: N803
+        """Score above the offset, shape (N,): negative for outliers."""
+        return self.score_samples(X) - self.offset_
+
+    def predict(self, X: Any) -> np.ndarray:  # noqa: N803
+        """1 for rows that belong, -1 for outliers, shape (N,)."""
+        return np.where(self.decision_function(X) < 0, -1, 1)
+
+    def _scores(self, frame: Frame) -> np.ndarray:
+        fitted = self.core_.fitted
+        rows = fitted.rows(frame.table, frame.num_rows)
+        scores = {
+            "dependence": fitted.dependence,
+            "conditional": fitted.conditional_surprise,
+            "density": fitted.log_density,
+        }
+        return scores[self.criterion](rows)
+
+    def _check(self) -> None:
+        if self.criterion not in get_args(Criterion):
+            expected = ", ".join(map(repr, get_args(Criterion)))
+            raise ValueError(f"criterion: got {self.criterion!r}, expected one of {expected}")
+        if not isinstance(self.contamination, Real) or not 0 < self.contamination <= 0.5:
+            raise ValueError(f"contamination: got {self.contamination!r}, expected a share in (0, 0.5]")

@@ -1,0 +1,25 @@
+"""Judges: are samples what they were asked to be? Answered without the model that drew them."""
+
+from jointebm.evaluation.distances import Frechet, frechet_distance, nearest_distances, total_variance
+from jointebm.evaluation.geometry_judges import NearestMode, Placement, SpriteCentre, placement
+from jointebm.evaluation.image_judge import ImageClassifier
+from jointebm.evaluation.judgement import Judge, Judgement, Nearest, judge_for, judge_samples
+from jointebm.spaces.space import image_block
+
+__all__ = [
+    "Frechet",
+    "ImageClassifier",
+    "Judge",
+    "Judgement",
+    "Nearest",
+    "NearestMode",
+    "Placement",
+    "SpriteCentre",
+    "frechet_distance",
+    "image_block",
+    "judge_for",
+    "judge_samples",
+    "nearest_distances",
+    "placement",
+    "total_variance",
+]

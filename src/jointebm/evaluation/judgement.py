@@ -1,0 +1,281 @@
+"""How good class-conditional samples are: right labels, right spread, neither collapsed nor learned by heart.
+
+Legend: N rows, D entries of all continuous blocks.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from statistics import fmean
+from typing import NamedTuple, Protocol
+
+import torch
+from torch import Tensor
+
+from jointebm.data import ArrayDataset, Dataset, Toy
+from jointebm.evaluation.accuracy import accuracy
+from jointebm.evaluation.distances import Frechet, frechet_distance, nearest_distances, total_variance
+from jointebm.evaluation.geometry_judges import NUM_BINS, NearestMode, Placement, SpriteCentre, placement
+from jointebm.evaluation.image_judge import ImageClassifier
+from jointebm.inference.conditions import Condition, configurations, sample_each, single_values
+from jointebm.inference.model import Model
+from jointebm.randomness.draws import Generator
+from jointebm.spaces.space import Space
+
+__all__ = ["Judge", "Judgement", "Nearest", "judge_for", "judge_samples"]
+
+MAX_CONDITIONS = 64
+
+
+class Judge(Protocol):
+    """Says what a row is, from its continuous blocks alone."""
+
+    @property
+    def name(self) -> str: ...
+
+    def label(self, values: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Labels of every discrete block, (N, *variable_shape), from values of the continuous ones."""
+        ...
+
+
+def judge_for(dataset: Dataset, *, seed: int) -> Judge:
+    """The judge of a data set: geometry where it is known, else a classifier trained on the training rows.
+
+    Args:
+        dataset: the data.
+        seed: of the training.
+    """
+    if isinstance(dataset, Toy):
+        return NearestMode()
+    if {"horizontal", "vertical"} <= set(dataset.space.discrete):
+        return SpriteCentre()
+    return ImageClassifier.train(dataset, seed=seed)
+
+
+@dataclass(frozen=True)
+class Nearest:
+    """Medians of Euclidean distances to the nearest neighbour, of samples and of as many test rows.
+
+    Samples far nearer to training rows than test rows are were learned by heart; samples far nearer to one another than
+    test rows are have collapsed.
+
+    Args:
+        num_rows: samples, and test rows, whose distances were taken.
+        training: from a sample to the nearest training row that meets its condition.
+        training_data: from a test row that meets the condition to the same.
+        other: from a sample to the nearest other sample of its condition.
+        other_data: from a test row to the nearest other of as many.
+    """
+
+    num_rows: int
+    training: float
+    training_data: float
+    other: float
+    other_data: float
+
+
+@dataclass(frozen=True)
+class Judgement:
+    """How good class-conditional samples are, beside the same figures of real data.
+
+    Args:
+        judge: who said so.
+        judge_accuracy: its own accuracy on the test rows, mean over rows and variables: what to compare with.
+        num_per_condition: samples of each condition.
+        agreement: share of samples that the judge labels as they were asked to be, mean over conditions.
+        worst_agreement: that of the worst condition.
+        per_condition: that of each condition, by its text.
+        per_condition_data: the same of the test rows that meet the condition; None without any.
+        num_modes: per condition that leaves discrete variables free, in how many configurations of all of them samples
+            that agree were found.
+        num_modes_data: the same, among the test rows that meet the condition.
+        variance_ratio: per condition, variance of the samples over that of the training rows that meet it (of test rows
+            if training rows are drawn afresh), each summed over all continuous variables and with the noise of the
+            data; 1 is right, less is too little diversity. None without two of both.
+        nearest: distances between neighbours, over all conditions; None if training rows are drawn afresh.
+        nearest_per_condition: the same per condition; None without two rows of both.
+        placement: for labels that are positions, those of samples given every variable, all values equally often; None
+            for other labels.
+        placement_data: the same of the test rows.
+        frechet: distance in the features of the judge; None if it has none, or if there are too few rows.
+    """
+
+    judge: str
+    judge_accuracy: float
+    num_per_condition: int
+    agreement: float
+    worst_agreement: float
+    per_condition: dict[str, float]
+    per_condition_data: dict[str, float | None]
+    num_modes: dict[str, int]
+    num_modes_data: dict[str, int]
+    variance_ratio: dict[str, float | None]
+    nearest: Nearest | None
+    nearest_per_condition: dict[str, Nearest | None]
+    placement: Placement | None
+    placement_data: Placement | None
+    frechet: Frechet | None
+
+
+def judge_samples(model: Model, dataset: Dataset, judge: Judge, *, num: int, generator: Generator) -> Judgement:
+    """Samples from noise given every value of every discrete variable, and every configuration if there are at most 64.
+
+    Args:
+        model: the model; its kernel, noise and number of steps are used.
+        dataset: the data it was trained on; its test rows are the standard.
+        judge: labels the samples, from their continuous blocks alone.
+        num: samples per condition.
+        generator: source of all draws.
+
+    Returns:
+        `Judgement`.
+    """
+    space, real = model.space, dataset.test()
+    conditions = single_values(space)
+    if _num_variables(space) > 1 and space.num_configurations <= MAX_CONDITIONS:
+        conditions += configurations(space)
+    real_labels = judge.label(real)
+    samples = sample_each(model, conditions, num, generator=generator)
+    per_condition: dict[str, float] = {}
+    per_condition_data: dict[str, float | None] = {}
+    num_modes: dict[str, int] = {}
+    num_modes_data: dict[str, int] = {}
+    variance_ratio: dict[str, float | None] = {}
+    distances: dict[str, _Distances | None] = {}
+    for condition, values in zip(conditions, samples, strict=True):
+        text, judged, meets = condition.text, judge.label(values), condition.holds(real)
+        agrees = condition.holds(judged)
+        per_condition[text] = float(agrees.double().mean())
+        per_condition_data[text] = _share(condition.holds(real_labels)[meets])
+        if any(bool((condition.given.get(name, torch.tensor(-1)) < 0).any()) for name in space.discrete):
+            num_modes[text] = _num_modes(space, judged, agrees)
+            num_modes_data[text] = _num_modes(space, real, meets)
+        drawn, held_out = _joined(space, values), _joined(space, real)[meets]
+        training = _training_rows(dataset, condition, generator)
+        variance_ratio[text] = _variance_ratio(drawn, held_out if training is None else training)
+        distances[text] = None if training is None else _distances(drawn, held_out, training)
+    shares = list(per_condition.values())
+    placed = judge if isinstance(judge, SpriteCentre) else None
+    return Judgement(
+        judge=judge.name,
+        judge_accuracy=accuracy(space, real_labels, real).mean,
+        num_per_condition=num,
+        agreement=fmean(shares),
+        worst_agreement=min(shares),
+        per_condition=per_condition,
+        per_condition_data=per_condition_data,
+        num_modes=num_modes,
+        num_modes_data=num_modes_data,
+        variance_ratio=variance_ratio,
+        nearest=_nearest([each for each in distances.values() if each is not None]),
+        nearest_per_condition={text: None if each is None else _nearest([each]) for text, each in distances.items()},
+        placement=_placement(model, placed, num, generator) if placed else None,
+        placement_data=placement(space, real_labels, real) if placed else None,
+        frechet=_frechet(judge, conditions, samples, real) if isinstance(judge, ImageClassifier) else None,
+    )
+
+
+def _num_variables(space: Space) -> int:
+    return sum(space[name].num_variables for name in space.discrete)
+
+
+def _share(right: Tensor) -> float | None:
+    return float(right.double().mean()) if len(right) else None
+
+
+def _num_modes(space: Space, labels: Mapping[str, Tensor], rows: Tensor) -> int:
+    """Number of distinct configurations among some rows."""
+    joined = torch.cat([labels[name][rows].reshape(-1, space[name].num_variables) for name in space.discrete], dim=1)
+    return len(joined.unique(dim=0))
+
+
+def _joined(space: Space, values: Mapping[str, Tensor]) -> Tensor:
+    """All continuous blocks side by side, (N, D)."""
+    return torch.cat([values[name].reshape(-1, space[name].num_variables) for name in space.continuous], dim=1)
+
+
+def _training_rows(dataset: Dataset, condition: Condition, generator: Generator) -> Tensor | None:
+    """All training rows that meet a condition, (N, D), with fresh noise; None if training rows are drawn afresh."""
+    if not isinstance(dataset, ArrayDataset):
+        return None
+    labels = {name: torch.tensor(dataset.train[name]) for name in dataset.space.discrete}
+    meets = condition.holds(labels).numpy()
+    grey = {name: torch.tensor(dataset.train[name][meets]) for name in dataset.space.continuous}
+    return _joined(dataset.space, dataset.dequantise(grey, generator))
+
+
+def _variance_ratio(drawn: Tensor, real: Tensor) -> float | None:
+    if min(len(drawn), len(real)) < 2 or not (spread := total_variance(real)):
+        return None
+    return total_variance(drawn) / spread
+
+
+class _Distances(NamedTuple):
+    """Of N samples, and of N test rows, to the nearest training row and to the nearest of their own kind; (N,) each."""
+
+    training: Tensor
+    training_data: Tensor
+    other: Tensor
+    other_data: Tensor
+
+
+def _distances(drawn: Tensor, held_out: Tensor, training: Tensor) -> _Distances | None:
+    """With equally many of both: the more rows there are, the nearer is the nearest."""
+    num = min(len(drawn), len(held_out))
+    if num < 2 or not len(training):
+        return None
+    drawn, held_out = drawn[:num], held_out[:num]
+    return _Distances(
+        training=nearest_distances(drawn, training),
+        training_data=nearest_distances(held_out, training),
+        other=nearest_distances(drawn),
+        other_data=nearest_distances(held_out),
+    )
+
+
+def _nearest(distances: Sequence[_Distances]) -> Nearest | None:
+    """Medians over all rows of all conditions."""
+    if not distances:
+        return None
+    medians = [float(torch.cat(parts).quantile(0.5)) for parts in zip(*distances, strict=True)]
+    return Nearest(sum(len(each.training) for each in distances), *medians)
+
+
+def _placement(model: Model, judge: SpriteCentre, num: int, generator: Generator) -> Placement:
+    """Of `num` samples per column and per row, spread over the pairs: 256 in sequence name every pair once."""
+    conditions = [
+        Condition(
+            "", {"horizontal": torch.tensor(i % NUM_BINS), "vertical": torch.tensor((i + i // NUM_BINS) % NUM_BINS)}
+        )
+        for i in range(num * NUM_BINS)
+    ]
+    parts = sample_each(model, conditions, 1, generator=generator)
+    values = {name: torch.cat([part[name] for part in parts]) for name in model.space}  # labels are those asked for
+    return placement(model.space, judge.label(values), values)
+
+
+def _frechet(
+    judge: ImageClassifier,
+    conditions: Sequence[Condition],
+    samples: Sequence[Mapping[str, Tensor]],
+    real: Mapping[str, Tensor],
+) -> Frechet | None:
+    """Samples against a half of the test rows, and that half against the other, all with equally many of each condition."""
+    assert judge.image is not None
+    drawn, first, second = [], [], []
+    for condition, values in zip(conditions, samples, strict=True):
+        rows = condition.holds(real).nonzero().flatten()
+        num = min(len(values[judge.image]), len(rows) // 2)
+        drawn.append(values[judge.image][:num])
+        first.append(real[judge.image][rows[: 2 * num : 2]])
+        second.append(real[judge.image][rows[1 : 2 * num : 2]])
+    features = [judge.features({judge.image: torch.cat(images)}) for images in (drawn, first, second)]
+    num_rows, num_features = features[0].shape
+    if num_rows < 2:
+        return None
+    return Frechet(
+        features=f"{num_features} features of our own small classifier; this is not FID",
+        num_rows=num_rows,
+        num_features=num_features,
+        samples=frechet_distance(features[0], features[1]),
+        data=frechet_distance(features[2], features[1]),
+    )

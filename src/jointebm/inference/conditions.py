@@ -1,0 +1,171 @@
+"""Conditions: what samples are asked to be, many of them sampled in one batch.
+
+Legend: C conditions, N samples of each.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from jointebm.inference.model import Model
+from jointebm.randomness.draws import Generator
+from jointebm.sampling.sample import sample
+from jointebm.spaces.space import Space
+
+__all__ = ["Condition", "configurations", "sample_each", "single_values", "variable_names"]
+
+
+class Condition(NamedTuple):
+    """Labels to hold still.
+
+    Args:
+        text: how to write it, such as "digit = 3".
+        given: per discrete block, labels of its variable shape; -1 or an absent block is free.
+    """
+
+    text: str
+    given: dict[str, Tensor]
+
+    def holds(self, values: Mapping[str, Tensor]) -> Tensor:
+        """Which rows of `values` (N, *variable_shape per block) meet the condition, shape (N,), bool."""
+        first = next(iter(values.values()))
+        holds = torch.ones(len(first), dtype=torch.bool, device=first.device)
+        for name, labels in self.given.items():
+            holds &= ((values[name] == labels) | (labels < 0)).reshape(len(first), -1).all(dim=1)
+        return holds
+
+
+def variable_names(space: Space, name: str) -> list[str]:
+    """One name per variable of a block: that of the block, and its number if there are several.
+
+    Example:
+        >>> from jointebm import Binary
+        >>> space = Space(bit=Binary(), bits=Binary(2))
+        >>> variable_names(space, "bit"), variable_names(space, "bits")
+        (['bit'], ['bits[0]', 'bits[1]'])
+    """
+    block = space[name]
+    return [name] if block.variable_shape == () else [f"{name}[{v}]" for v in range(block.num_variables)]
+
+
+def single_values(space: Space) -> list[Condition]:
+    """Every value of every discrete variable, everything else free.
+
+    Example:
+        >>> from jointebm import Binary, Categorical
+        >>> [condition.text for condition in single_values(Space(digit=Categorical(3), bits=Binary(2)))]
+        ['digit = 0', 'digit = 1', 'digit = 2', 'bits[0] = 0', 'bits[0] = 1', 'bits[1] = 0', 'bits[1] = 1']
+    """
+    conditions = []
+    for name in space.discrete:
+        block = space[name]
+        names_and_counts = zip(variable_names(space, name), space.num_classes(name), strict=True)
+        for v, (variable, num_classes) in enumerate(names_and_counts):
+            for label in range(num_classes):
+                labels = torch.full((block.num_variables,), -1)
+                labels[v] = label
+                conditions.append(Condition(f"{variable} = {label}", {name: labels.reshape(block.variable_shape)}))
+    return conditions
+
+
+def configurations(space: Space) -> list[Condition]:
+    """Every configuration of all discrete variables together, the last counting fastest.
+
+    Example:
+        >>> from jointebm import Binary
+        >>> [condition.text for condition in configurations(Space(a=Binary(), b=Binary()))]
+        ['a = 0, b = 0', 'a = 0, b = 1', 'a = 1, b = 0', 'a = 1, b = 1']
+    """
+    names = [variable for name in space.discrete for variable in variable_names(space, name)]
+    labels = space.decode(space.configurations())
+    conditions = []
+    for index in range(space.num_configurations):
+        given = {name: labels[name][index] for name in space.discrete}
+        flat = torch.cat([given[name].flatten() for name in given]).tolist()
+        text = ", ".join(f"{name} = {label}" for name, label in zip(names, flat, strict=True))
+        conditions.append(Condition(text, given))
+    return conditions
+
+
+def sample_each(
+    model: Model,
+    conditions: Sequence[Condition],
+    num: int,
+    *,
+    num_steps: int | None = None,
+    generator: Generator,
+    max_chains: int = 4096,
+) -> list[dict[str, Tensor]]:
+    """Samples given each of several conditions, from noise, side by side in batches.
+
+    Args:
+        model: the model; its kernel and noise are used.
+        conditions: C conditions; one that gives nothing asks for unconditional samples.
+        num: samples N per condition.
+        num_steps: kernel steps; None is the model's.
+        generator: source of all draws.
+        max_chains: most chains in one batch; bounds memory.
+
+    Returns:
+        Per condition, values by block, shape (N, *variable_shape).
+
+    Raises:
+        ValueError: `num` is less than one, or a condition names a block that the space has not or that is not discrete.
+        KeyboardInterrupt: Ctrl-C; what was sampled so far is lost.
+
+    Example:
+        >>> from jointebm import Binary, Continuous, KernelSpec, ModelConfig
+        >>> from jointebm.energies import ConcatSpec, MLPSpec
+        >>> space = Space(x=Continuous(), y=Binary())
+        >>> model = Model(ModelConfig(name="example", data="none", space=space.config,
+        ...                           energy=ConcatSpec(net=MLPSpec(hidden=(8,))), kernel=KernelSpec(step_size=0.1)))
+        >>> parts = sample_each(model, single_values(space), 3, num_steps=2, generator=torch.Generator().manual_seed(0))
+        >>> [part["y"].tolist() for part in parts]
+        [[0, 0, 0], [1, 1, 1]]
+    """
+    if num < 1:
+        raise ValueError(f"sample_each: num, the samples per condition, is a whole number >= 1, got {num}")
+    for condition in conditions:
+        model.space.require(condition.given, discrete=True)
+    if num > max_chains:
+        sizes = [min(max_chains, num - start) for start in range(0, num, max_chains)]
+        pieces = [
+            sample_each(model, conditions, size, num_steps=num_steps, generator=generator, max_chains=max_chains)
+            for size in sizes
+        ]
+        return [
+            {name: torch.cat([part[name] for part in of_condition]) for name in model.space}
+            for of_condition in zip(*pieces, strict=True)
+        ]
+    at_once = max_chains // num
+    parts: list[dict[str, Tensor]] = []
+    for start in range(0, len(conditions), at_once):
+        batch = conditions[start : start + at_once]
+        samples = sample(
+            model,
+            model.space,
+            model.kernel,
+            num_chains=len(batch) * num,
+            num_steps=model.config.num_steps if num_steps is None else num_steps,
+            given=_stacked(model.space, batch, num),
+            init=model.noise,
+            generator=generator,
+        )
+        if samples.interrupted:
+            raise KeyboardInterrupt
+        for index in range(len(batch)):
+            rows = slice(index * num, (index + 1) * num)
+            parts.append({name: value[rows] for name, value in samples.values.items()})
+    return parts
+
+
+def _stacked(space: Space, conditions: Sequence[Condition], num: int) -> dict[str, Tensor]:
+    """The given labels of C * N chains, N in a row for each condition."""
+    stacked = {}
+    for name in space.discrete:
+        free = torch.full(space[name].variable_shape, -1)
+        labels = torch.stack([condition.given.get(name, free) for condition in conditions])
+        stacked[name] = labels.repeat_interleave(num, dim=0)
+    return stacked

@@ -1,0 +1,54 @@
+"""Selects the figures that fit a model and its data."""
+
+from collections.abc import Mapping
+
+from torch import Tensor
+
+from jointebm.data import Dataset, Toy
+from jointebm.evaluation import image_block
+from jointebm.inference.model import Model
+from jointebm.plots.image_grids import display_range, grey_range, image_figure, image_figures
+from jointebm.plots.inpainting import inpainting_figures
+from jointebm.plots.plane import plane_figure, toy_figures
+from jointebm.plots.style import MAX_TITLE, STYLE, Figure, rc_context
+from jointebm.randomness.draws import Generator
+
+__all__ = ["figures_of", "sample_figure"]
+
+
+def figures_of(model: Model, dataset: Dataset, generator: Generator) -> dict[str, Figure]:
+    """The figures for a model of these data.
+
+    Args:
+        model: the model.
+        dataset: the data it was trained on, which are drawn beside it.
+        generator: source of all draws.
+
+    Raises:
+        ValueError: there is no figure for such data.
+    """
+    if isinstance(dataset, Toy):
+        return toy_figures(model, generator)
+    real, image = dataset.test(), image_block(model.space)
+    figures = image_figures(model, real, generator)
+    assert image is not None  # `image_figures` refuses other data
+    return figures | inpainting_figures(model, real, image, generator)
+
+
+def sample_figure(model: Model, values: Mapping[str, Tensor], title: str) -> Figure | None:
+    """One picture of samples: a grid of the first images, a scatter of points in the plane, or None if neither fits.
+
+    Args:
+        model: what drew them.
+        values: per block, shape (N, *variable_shape).
+        title: what they are, such as "horizontal = 3".
+    """
+    space, image = model.space, image_block(model.space)
+    plane = next((name for name in space.continuous if space[name].variable_shape == (2,)), None)
+    title = title if len(title) <= MAX_TITLE else f"{title[:MAX_TITLE]}..."
+    with rc_context(STYLE):
+        if image is not None:
+            return image_figure(values[image], grey_range(model, image), title)
+        if plane is not None:
+            return plane_figure(values[plane], display_range(model, plane), plane, title)
+    return None

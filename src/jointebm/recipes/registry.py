@@ -1,0 +1,38 @@
+"""Recipes by name."""
+
+from collections.abc import Callable
+
+from jointebm.recipes.digits import digits
+from jointebm.recipes.dsprites import dsprites, dsprites_paper
+from jointebm.recipes.mnist import mnist, mnist_composite, mnist_jem, mnist_paper
+from jointebm.recipes.recipe import Recipe
+from jointebm.recipes.structured_labels import ising, segmentation, sets, words
+from jointebm.recipes.toy import toy, toy_paper
+
+__all__ = ["RECIPES", "find"]
+
+
+RECIPES: dict[str, Callable[[], Recipe]] = {
+    recipe.__name__: recipe
+    for recipe in (
+        *(toy, digits, mnist, dsprites),  # ours
+        *(words, segmentation, sets, ising),  # structured labels
+        *(mnist_composite, mnist_jem),  # variants, to compare with
+        *(toy_paper, mnist_paper, dsprites_paper),  # Tables 1-3
+    )
+}
+
+
+def find(name: str) -> Recipe:
+    """The recipe of that name.
+
+    Raises:
+        ValueError: there is none.
+
+    Example:
+        >>> find("toy_paper").train.num_iterations
+        5500
+    """
+    if name not in RECIPES:
+        raise ValueError(f"recipe {name!r}: there is none of that name; there are {', '.join(RECIPES)}")
+    return RECIPES[name]()

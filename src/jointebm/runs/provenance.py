@@ -1,0 +1,66 @@
+"""Where a result comes from: versions and hardware, and the card of a model that says so."""
+
+import platform
+from collections.abc import Mapping, Sequence
+from importlib.metadata import version
+from typing import Any
+
+import torch
+
+from jointebm.training.divergence import Intervention
+from jointebm.recipes.registry import RECIPES
+from jointebm.recipes import Recipe
+from jointebm.training.trainer import Metrics
+from jointebm.storage.untrusted import quoted
+
+__all__ = ["card", "environment"]
+
+
+def environment() -> dict[str, Any]:
+    """Versions and hardware that a result depends on."""
+    return {
+        "jointebm": version("jointebm"),
+        "torch": torch.__version__,
+        "python": platform.python_version(),
+        "machine": platform.machine(),
+        "threads": torch.get_num_threads(),
+    }
+
+
+def card(recipe: Recipe, facts: Mapping[str, Any], metrics: Metrics, interventions: Sequence[Intervention]) -> str:
+    """The card of a trained model, in Markdown.
+
+    Args:
+        recipe: what was trained.
+        facts: what run.json holds; a run of another version may lack all but the seed.
+        metrics: of the last iteration.
+        interventions: against divergence.
+    """
+    known = {name: quoted(facts.get(name, "unknown")) for name in ("threads", "machine", "jointebm", "torch", "python")}
+    command = f"jointebm train {recipe.name} --seed {facts['seed']}"
+    original = RECIPES[recipe.name]() if recipe.name in RECIPES else None
+    changed = (
+        "" if recipe == original else "\n\nFields of the recipe were changed; `recipe.json` of the run holds them."
+    )
+    scaled = (
+        f"\n| f scaled after training, to the labels of {recipe.calibration_rows} training rows | times "
+        f"{facts['label_scale']:.3f} |"
+        if recipe.calibration_rows
+        else ""
+    )
+    summary = recipe.summary[0].upper() + recipe.summary[1:]
+    return f"""# {recipe.name}
+
+{summary}. A joint energy-based model, log p(x, y) = f(x, y) - log Z, of the data `{recipe.data}`.
+
+| | |
+|---|---|
+| command | `{command}` |
+| iterations | {metrics.iteration} |
+| training time | {metrics.seconds:.0f} s on {known["threads"]} threads ({known["machine"]}) |
+| versions | jointebm {known["jointebm"]}, torch {known["torch"]}, Python {known["python"]} |
+| energy gap at the end | {metrics.energy_gap:.3f} nats |
+| interventions against divergence | {"<br>".join(map(str, interventions)) or "none"} |{scaled}{changed}
+
+Load it with `jointebm.load(folder)`. f is known up to a constant; its samples are those of a finite Markov chain.
+"""

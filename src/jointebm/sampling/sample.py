@@ -1,0 +1,268 @@
+"""Runs kernels: Algorithm 1 from noise or from given positions, with any values held still.
+
+Legend: N chains, T kept states.
+"""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from jointebm.kernels import (
+    Chain,
+    Info,
+    Kernel,
+    LogDensity,
+    evaluate,
+    settle,
+)
+from jointebm.randomness.draws import Generator
+from jointebm.sampling.checks import check_finite, check_kernel
+from jointebm.spaces.noise import Noise
+from jointebm.spaces.space import Mask, Position, Space, Values
+
+__all__ = ["Samples", "Sampling", "Trajectory", "run_chain", "sample", "sample_trajectory", "start"]
+
+
+class Samples(NamedTuple):
+    """Where N chains ended.
+
+    Args:
+        values: per block, shape (N, *variable_shape), in the user's units.
+        chain: the last positions with f and score.
+        accept_rate: mean accept_prob of each kernel of the cycle over steps and chains, in order; empty without steps.
+        num_steps: steps done; fewer than asked if `interrupted`.
+        interrupted: whether Ctrl-C ended the run early.
+    """
+
+    values: dict[str, Tensor]
+    chain: Chain
+    accept_rate: tuple[float, ...]
+    num_steps: int
+    interrupted: bool
+
+
+class Trajectory(NamedTuple):
+    """States of N chains along the way.
+
+    Args:
+        values: per block, shape (T, N, *variable_shape), in the user's units.
+        f: log-density of the kept states, shape (T, N), nats.
+        samples: where the chains ended.
+    """
+
+    values: dict[str, Tensor]
+    f: Tensor
+    samples: Samples
+
+
+def run_chain(
+    log_density: LogDensity, kernel: Kernel, chain: Chain, *, free: Mask, generator: Generator
+) -> Iterator[tuple[Chain, tuple[Info, ...]]]:
+    """Yields the chain and what each kernel did after every step, without end; nothing in the loop waits for the device."""
+    free = settle(free)
+    while True:
+        chain, info = kernel.step(log_density, chain, free=free, generator=generator)
+        yield chain, _flat(info)
+
+
+def sample(
+    log_density: LogDensity,
+    space: Space,
+    kernel: Kernel,
+    *,
+    num_chains: int,
+    num_steps: int,
+    given: Values | None = None,
+    init: Position | Noise | None = None,
+    generator: Generator,
+    progress: Callable[[int], object] | None = None,
+) -> Samples:
+    """Samples every free variable given the rest: Algorithm 1 with the given values clamped.
+
+    Chains start from noise as App. B says if `init` is a `Noise`, and are approximate samples after finitely many
+    steps; with an unadjusted kernel they stay approximate. A clamped entry is bit for bit the same after any number of
+    steps. Ctrl-C returns the chains as they are, with `interrupted=True`.
+
+    Args:
+        log_density: f, a model or any callable from a position to shape (N,).
+        space: the blocks.
+        kernel: what moves the chains.
+        num_chains: number of chains N >= 1.
+        num_steps: kernel steps >= 0.
+        given: per block, values that broadcast to (N, *variable_shape); NaN, -1 or an absent block is free.
+        init: where free entries start: positions (leading axis N), a `Noise`, or None for uniform noise.
+        generator: source of all draws.
+        progress: called with the number of steps done after each step.
+
+    Returns:
+        `Samples`.
+
+    Raises:
+        FloatingPointError: f is not finite at the start, or f or an acceptance probability is not at the end.
+
+    References:
+        Kelly & Grathwohl 2021, Algorithm 1, Sec. 5, App. B.
+
+    Example:
+        >>> from jointebm import Binary, Continuous, Space, kernels
+        >>> space = Space(x=Continuous(), y=Binary())
+        >>> def log_density(position): return -0.5 * (position["x"] - 4 * position["y"]).square()
+        >>> kernel = kernels.Cycle((kernels.Gibbs(space), kernels.MALA(block="x", step_size=1.0)))
+        >>> samples = sample(log_density, space, kernel, num_chains=500, num_steps=50, given={"y": 1},
+        ...                  generator=torch.Generator().manual_seed(0))
+        >>> bool(abs(samples.values["x"].mean() - 4) < 0.2)
+        True
+    """
+    _check_counts(num_chains, num_steps)
+    sampling = start(log_density, space, kernel, num_chains=num_chains, given=given, init=init, generator=generator)
+    return sampling.samples(sampling.run(num_steps, progress))
+
+
+def sample_trajectory(
+    log_density: LogDensity,
+    space: Space,
+    kernel: Kernel,
+    *,
+    num_chains: int,
+    num_steps: int,
+    thin: int = 1,
+    given: Values | None = None,
+    init: Position | Noise | None = None,
+    generator: Generator,
+    progress: Callable[[int], object] | None = None,
+) -> Trajectory:
+    """Samples as `sample` does and keeps every `thin`-th state on the way.
+
+    Args:
+        log_density: as for `sample`, and so the other arguments.
+        thin: keep the state after every `thin`-th step, >= 1. T = num_steps // thin, fewer if interrupted.
+
+    Returns:
+        `Trajectory`.
+
+    Example:
+        >>> from jointebm import Binary, Space, kernels
+        >>> space = Space(y=Binary())
+        >>> trajectory = sample_trajectory(lambda position: position["y"], space, kernels.Gibbs(space), num_chains=3,
+        ...                                num_steps=10, thin=2, generator=torch.Generator())
+        >>> trajectory.values["y"].shape
+        torch.Size([5, 3])
+    """
+    if thin < 1:
+        raise ValueError(f"sample_trajectory: thin must be >= 1, got {thin}")
+    _check_counts(num_chains, num_steps)
+    sampling = start(
+        log_density, space, kernel, num_chains=num_chains, given=given, init=init, generator=generator, thin=thin
+    )
+    return sampling.trajectory(sampling.run(num_steps, progress))
+
+
+def start(
+    log_density: LogDensity,
+    space: Space,
+    kernel: Kernel,
+    *,
+    num_chains: int,
+    given: Values | None,
+    init: Position | Noise | None,
+    generator: Generator,
+    thin: int | None = None,
+) -> "Sampling":
+    """Chains at their start, with the given values clamped; the arguments are those of `sample_trajectory`."""
+    if isinstance(init, Noise):
+        init = init.draw(num_chains, generator=generator)
+    check_kernel(kernel, space)
+    like = next(log_density.parameters(), None) if isinstance(log_density, nn.Module) else None
+    position, free = space.clamp(
+        given,
+        num_chains=num_chains,
+        generator=generator,
+        init=init,
+        dtype=None if like is None else like.dtype,
+        device=None if like is None else like.device,
+    )
+    chain = evaluate(log_density, position, with_score=kernel.uses_score)
+    check_finite(chain, space, "at the start of the chains")
+    return Sampling(log_density, space, kernel, chain, free, generator, thin)
+
+
+@dataclass
+class Sampling:
+    """Chains on their way: with the state of the generator, all that decides what happens next, and what came so far.
+
+    Args:
+        log_density: f.
+        space: the blocks.
+        kernel: what moves the chains.
+        chain: where they are.
+        free: what may move.
+        generator: source of all draws.
+        thin: keep the state after every `thin`-th step; None keeps none.
+        kept: those states, without score.
+        accept_probs: of each step done, the mean accept_prob of each kernel of the cycle.
+    """
+
+    log_density: LogDensity
+    space: Space
+    kernel: Kernel
+    chain: Chain
+    free: Mask
+    generator: Generator
+    thin: int | None
+    kept: list[Chain] = field(default_factory=list)
+    accept_probs: list[Tensor] = field(default_factory=list)
+
+    def run(self, num_steps: int, progress: Callable[[int], object] | None = None) -> bool:
+        """Goes on until so many steps are done in all, and says whether Ctrl-C came before.
+
+        Args:
+            num_steps: steps in all.
+            progress: called with the number of steps done after each step.
+        """
+        steps = run_chain(self.log_density, self.kernel, self.chain, free=self.free, generator=self.generator)
+        try:
+            for step in range(len(self.accept_probs) + 1, num_steps + 1):
+                self.chain, infos = next(steps)
+                self.accept_probs.append(torch.stack([info.accept_prob.mean() for info in infos]))
+                if self.thin is not None and step % self.thin == 0:
+                    self.kept.append(self.chain._replace(score=None, encoding=None))
+                if progress is not None:
+                    progress(step)
+        except KeyboardInterrupt:
+            return True
+        return False
+
+    def samples(self, interrupted: bool) -> Samples:
+        """Where the chains are; raises FloatingPointError if they or their acceptance are not finite."""
+        num_steps = len(self.accept_probs)
+        check_finite(self.chain, self.space, f"after {num_steps} steps")
+        accept_rate = torch.stack(self.accept_probs).mean(dim=0) if self.accept_probs else torch.empty(0)
+        if not bool(accept_rate.isfinite().all()):
+            raise FloatingPointError(
+                f"log-density: was not a number at some proposal within {num_steps} steps. Try a smaller step size, "
+                "or check the log-density for overflow"
+            )
+        values = self.space.decode(self.chain.position)
+        return Samples(values, self.chain, tuple(accept_rate.tolist()), num_steps, interrupted)
+
+    def trajectory(self, interrupted: bool) -> Trajectory:
+        """What was kept of the way, and where the chains are."""
+        samples = self.samples(interrupted)
+        if not self.kept:
+            empty = {name: value[None][:0] for name, value in samples.values.items()}
+            return Trajectory(empty, samples.chain.f[None][:0], samples)
+        decoded = [self.space.decode(chain.position) for chain in self.kept]
+        values = {name: torch.stack([value[name] for value in decoded]) for name in self.space}
+        return Trajectory(values, torch.stack([chain.f for chain in self.kept]), samples)
+
+
+def _check_counts(num_chains: int, num_steps: int) -> None:
+    if num_chains < 1 or num_steps < 0:
+        raise ValueError(f"sample: needs num_chains >= 1 and num_steps >= 0, got {num_chains} and {num_steps}")
+
+
+def _flat(info: Any) -> tuple[Info, ...]:
+    return (info,) if isinstance(info, Info) else tuple(single for part in info for single in _flat(part))

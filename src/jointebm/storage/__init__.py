@@ -1,0 +1,3 @@
+"""Files on disk: whole, verified, never executed."""
+
+__all__: list[str] = []

@@ -1,0 +1,3 @@
+"""Values of table columns and their codes."""
+
+__all__: list[str] = []

@@ -1,0 +1,155 @@
+"""Categories as codes: one code per level, and one for all rare levels together if there are too many.
+
+Legend: N entries, K codes, L levels.
+"""
+
+from collections import Counter
+from collections.abc import Sequence
+from functools import cached_property
+from typing import Literal, Self
+
+import numpy as np
+from pydantic import Field, model_validator
+
+from jointebm.storage.config import Config
+from jointebm.tables.codes.evidence import Choice, Evidence
+
+__all__ = ["CategoryCodec", "Label", "fit_categories"]
+
+Label = bool | int | float | str
+UNSEEN = -1
+
+
+class CategoryCodec(Config):
+    """Levels <-> codes, and log p(level | code), by the levels in `config.json`.
+
+    Example:
+        >>> codec = fit_categories(np.array(["b", "a", "a"], dtype=object), max_codes=64)
+        >>> codec.encode(np.array(["a", "b", "c"], dtype=object))
+        array([ 0,  1, -1])
+        >>> codec.decode(np.array([1]), np.array([0.5]))
+        array(['b'], dtype=object)
+    """
+
+    kind: Literal["category"] = "category"
+    levels: tuple[Label, ...] = Field(min_length=1, description="in the order of their codes")
+    code: tuple[int, ...] = Field(min_length=1, description="code of each level, ascending")
+    weight: tuple[float, ...] = Field(min_length=1, description="probability of each level within its code")
+    ordered: bool = Field(description="whether the order of the levels means something")
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if not len(self.levels) == len(self.code) == len(self.weight) == len(set(self.levels)):
+            raise ValueError("levels, code and weight differ in length, or a level stands there twice")
+        steps = {after - before for before, after in zip((-1, *self.code), self.code, strict=False)}
+        if not steps <= {0, 1} or self.code[0] != 0 or min(self.weight) <= 0:
+            raise ValueError("code must ascend from 0 in steps of 1, and weights must be positive")
+        return self
+
+    @property
+    def num_codes(self) -> int:
+        """Number of codes."""
+        return self.code[-1] + 1
+
+    @property
+    def is_ordered(self) -> bool:
+        """Whether the order of the codes means something."""
+        return self.ordered
+
+    def encode(self, values: np.ndarray) -> np.ndarray:
+        """The code of each level, shape (N,); -1 for one that was not there in training."""
+        return np.append(self.code, UNSEEN)[self._numbers(values)]
+
+    def decode(self, codes: np.ndarray, uniforms: np.ndarray, *, evidence: Evidence | None = None) -> np.ndarray:
+        """Draws a level of each code, given the evidence, shape (N,); codes that contradict it must not be asked for."""
+        weight = self._given(evidence)
+        mass = np.bincount(self.code, weight)
+        before = np.cumsum(weight) - weight
+        first = np.searchsorted(self.code, np.arange(self.num_codes))
+        # Invert the distribution function of all levels side by side, from where that of the code begins.
+        target = (before[first] + np.zeros_like(mass))[codes] + uniforms * mass[codes]
+        chosen = np.searchsorted(np.cumsum(weight), target, "right")
+        possible = np.flatnonzero(weight)
+        low = possible[np.searchsorted(np.array(self.code)[possible], codes, "left")]
+        high = possible[np.searchsorted(np.array(self.code)[possible], codes, "right") - 1]
+        return self.values[chosen.clip(low, high)]
+
+    def log_prob(self, values: np.ndarray, codes: np.ndarray) -> np.ndarray:
+        """log p(level | code), shape (N,), nats; -inf for a level that is not of the code."""
+        numbers = self._numbers(values)
+        with np.errstate(divide="ignore"):
+            return np.where(
+                np.append(self.code, UNSEEN)[numbers] == codes, np.log(np.append(self.weight, 0))[numbers], -np.inf
+            )
+
+    def log_weights(self, evidence: Evidence) -> np.ndarray:
+        """log p(evidence | code), shape (K,); -inf for codes that contradict it."""
+        with np.errstate(divide="ignore"):
+            return np.minimum(np.log(np.bincount(self.code, self._given(evidence))), 0.0)
+
+    @cached_property
+    def values(self) -> np.ndarray:
+        """The levels as an array, shape (L,), of their own type if all share one of bool, int and float."""
+        types = {type(level) for level in self.levels}
+        return np.array(self.levels, dtype=types.pop() if len(types) == 1 and str not in types else object)
+
+    @cached_property
+    def _places(self) -> dict[Label, int]:
+        return {level: number for number, level in enumerate(self.levels)}
+
+    def _numbers(self, values: np.ndarray) -> np.ndarray:
+        """The number of each level, -1 for an unseen one."""
+        places = self._places
+        return np.array([places.get(value, UNSEEN) for value in values.tolist()], dtype=np.int64)
+
+    def _given(self, evidence: Evidence | None) -> np.ndarray:
+        """Weight of each level, zero if it contradicts the evidence."""
+        weight = np.array(self.weight)
+        if evidence is None:
+            return weight
+        if isinstance(evidence, Choice):
+            return np.where(
+                np.isin(np.arange(len(weight)), [self._place(level) for level in evidence.values]), weight, 0.0
+            )
+        if not self.ordered:
+            raise ValueError("categories without an order have no intervals; give a set of categories")
+        low = 0 if evidence.low is None else self._place(evidence.low)
+        high = len(weight) - 1 if evidence.high is None else self._place(evidence.high)
+        return np.where((np.arange(len(weight)) >= low) & (np.arange(len(weight)) <= high), weight, 0.0)
+
+    def _place(self, level: object) -> int:
+        place = self._places.get(level, UNSEEN)  # type: ignore[call-overload]  # any object may be asked for
+        if place == UNSEEN:
+            known = ", ".join(map(repr, self.levels[:8])) + (", ..." if len(self.levels) > 8 else "")
+            raise ValueError(f"category {level!r} was not there in training; known are {known}")
+        return int(place)
+
+
+def fit_categories(
+    values: np.ndarray, *, max_codes: int, declared: Sequence[Label] | None = None, ordered: bool = False
+) -> CategoryCodec:
+    """Gives each level that occurs a code; if they are too many, all but the `max_codes` - 1 most frequent share one.
+
+    Args:
+        values: levels, at least one, shape (N,).
+        max_codes: budget, at least 2. An ordered column has no rare levels, as they would lie in the midst.
+        declared: levels in their order, which decides that of the codes; None sorts them.
+        ordered: whether the order means something.
+
+    Example:
+        >>> fit_categories(np.array(["a"] * 5 + ["b", "c", "d", "d"], dtype=object), max_codes=3).code
+        (0, 1, 2, 2)
+    """
+    counts: Counter[Label] = Counter(values.tolist())
+    if declared is None:
+        order = sorted(counts, key=lambda level: (isinstance(level, str), level))
+    else:
+        order = [level for level in declared if level in counts]
+    if len(order) > max_codes and not ordered:
+        frequent = set(sorted(order, key=lambda level: -counts[level])[: max_codes - 1])
+        order = [level for level in order if level in frequent] + [level for level in order if level not in frequent]
+    last_code = len(order) - 1 if ordered else max_codes - 1
+    code = np.minimum(np.arange(len(order)), last_code)
+    weight = np.array([counts[level] for level in order], dtype=np.float64)
+    weight /= np.bincount(code, weight)[code]
+    return CategoryCodec(levels=tuple(order), code=tuple(code.tolist()), weight=tuple(weight.tolist()), ordered=ordered)

@@ -1,0 +1,279 @@
+"""Numbers as codes: atoms and bins along the line, with the exact density of a value inside its code.
+
+A code is either an atom (one value, such as 0 or 40, that many rows share) or a bin. A bin has a density of its own: a
+histogram of a few cells, on the rounding grid of the column if it has one, and on top of it the single values that are more
+frequent than their neighbours. Atoms, bins, cells and grid are found by `jointebm.tables.codes.binning`.
+
+**Surprises.** No training value lies between two neighbouring atoms, or beyond the smallest and the largest value, but a
+later value may. A code that borders on such a gap keeps the share 1 / (its count + 2) for it: spread evenly over the half of
+the gap next to it, or, beyond the ends, falling with distance x as (s / (s + x)), where s is the range of the data. So every
+number has a finite log-density and the density of each code integrates to one. Draws never are surprises: they keep to grid,
+bounds and atoms, and are from the density given that there is none.
+
+Legend: N entries, K codes, P pieces, G gaps.
+"""
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Literal, Self
+
+import numpy as np
+from pydantic import Field, model_validator
+
+from jointebm.storage.config import Config
+from jointebm.tables.codes.evidence import Choice, Evidence
+from jointebm.tables.codes.grids import MAX_INTEGER, Grid
+from jointebm.tables.codes.pieces import Pieces
+
+__all__ = ["NumberCodec"]
+
+MAX_SCALE = 1e300  # of a range, so that sums with it stay finite
+
+
+class NumberCodec(Config):
+    """Numbers <-> codes, and log p(value | code), by the numbers in `config.json`.
+
+    Values are float64, or int64 if `whole`; whole numbers that are too large for a grid (beyond 2^62) are rounded reals.
+
+    Example:
+        >>> codec = NumberCodec(grid=Grid(offset=0, step=1), whole=True, low=(0, 1), high=(1, 11), weight=(1.0, 1.0),
+        ...                     code=(0, 1), counts=(60, 40))  # an atom at 0, and a bin of 1 to 10
+        >>> codec.encode(np.array([0, 7]))
+        array([0, 1])
+        >>> codec.decode(np.array([0, 1]), np.array([0.5, 0.5]))
+        array([0, 6])
+        >>> np.exp(codec.log_prob(np.array([0, 7]), np.array([0, 1]))).round(3)  # 1/62 and 1/42 are left for surprises
+        array([0.984, 0.098])
+    """
+
+    kind: Literal["number"] = "number"
+    grid: Grid | None = Field(description="rounding grid, None for reals")
+    whole: bool = Field(description="whether values are whole numbers (int64)")
+    low: tuple[int, ...] | tuple[float, ...] = Field(min_length=1, description="first position of each piece")
+    high: tuple[int, ...] | tuple[float, ...] = Field(min_length=1, description="end of each piece")
+    weight: tuple[float, ...] = Field(min_length=1, description="probability of each piece within its code")
+    code: tuple[int, ...] = Field(min_length=1, description="code of each piece, ascending")
+    counts: tuple[int, ...] = Field(min_length=1, description="training rows of each code")
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if not len(self.low) == len(self.high) == len(self.weight) == len(self.code):
+            raise ValueError("low, high, weight and code differ in length")
+        steps = {after - before for before, after in zip((-1, *self.code), self.code, strict=False)}
+        if not steps <= {0, 1} or self.code[0] != 0 or self.code[-1] != len(self.counts) - 1:
+            raise ValueError("code must ascend from 0 to the number of counts - 1")
+        if not all(isinstance(end, int if self.grid else float) for end in self.low + self.high):
+            raise ValueError("low and high must be whole with a grid, and reals without")
+        shortest = 1 if self.grid else 0
+        for low, high in zip(self.low, self.high, strict=True):
+            if not (low + shortest <= high and (not self.grid or max(abs(low), abs(high)) <= MAX_INTEGER)):
+                raise ValueError(f"a piece from {low} to {high}; it must not be empty, nor longer than 2^62")
+        if min(self.weight) <= 0 or min(self.counts) < 0:
+            raise ValueError("weights must be positive, and counts not negative")
+        return self
+
+    @property
+    def num_codes(self) -> int:
+        """Number of codes."""
+        return len(self.counts)
+
+    @property
+    def is_ordered(self) -> bool:
+        """Numbers are."""
+        return True
+
+    @property
+    def is_discrete(self) -> bool:
+        """Whether every code is an atom."""
+        length = 1 if self.grid else 0
+        return all(high - low == length for low, high in zip(self.low, self.high, strict=True))
+
+    @property
+    def smallest(self) -> float:
+        """Lower bound of all draws."""
+        return self._values(self.pieces.low[:1])[0]
+
+    @property
+    def largest(self) -> float:
+        """Upper bound of all draws."""
+        return self._values(self.pieces.high.max(keepdims=True) - (1 if self.grid else 0))[0]
+
+    @cached_property
+    def pieces(self) -> Pieces:
+        """Where training values were, and how dense."""
+        dtype = np.int64 if self.grid else np.float64
+        low, high = np.array(self.low, dtype=dtype), np.array(self.high, dtype=dtype)
+        return Pieces(low, high, np.array(self.weight), np.array(self.code))
+
+    def encode(self, values: np.ndarray) -> np.ndarray:
+        """The code of each number, shape (N,); off the grid counts as its nearest point, a surprise as its neighbour."""
+        position = self._positions(values)
+        located = self.pieces.locate(position)
+        return np.where(located >= 0, located, self._gaps.code[self._gaps.find(position)])
+
+    def decode(self, codes: np.ndarray, uniforms: np.ndarray, *, evidence: Evidence | None = None) -> np.ndarray:
+        """Draws a value inside each code, given the evidence, shape (N,); codes that contradict it must not be asked for."""
+        return self._values(self._given(evidence).draw(codes, uniforms))
+
+    def log_prob(self, values: np.ndarray, codes: np.ndarray) -> np.ndarray:
+        """log p(value | code), shape (N,), nats: a log-mass for atoms and on a grid, else per unit of value."""
+        position = self._positions(values)
+        inside = self.pieces.log_prob(position, codes) + np.log1p(-self._gaps.share)[codes]
+        surprise = np.where(self._gaps.code[self._gaps.find(position)] == codes, self._gaps.log_prob(position), -np.inf)
+        return np.where(self.pieces.locate(position) >= 0, inside, surprise)
+
+    def log_surprise(self, values: np.ndarray) -> np.ndarray:
+        """log-probability that a value of its code is such a surprise, or a greater one, shape (N,); 0 if it is none.
+
+        Unlike a density it has no unit, so columns can be compared.
+        """
+        position = self._positions(values)
+        return np.where(self.pieces.locate(position) >= 0, 0.0, self._gaps.log_survival(position))
+
+    def log_weights(self, evidence: Evidence) -> np.ndarray:
+        """log p(evidence | code), shape (K,); -inf for codes that contradict it.
+
+        For single values this is their log-mass or log-density, whichever the column has.
+        """
+        with np.errstate(divide="ignore"):
+            fraction = np.log(self._given(evidence).mass(self.num_codes))
+        if isinstance(evidence, Choice):  # the greatest was taken out, which says nothing about the others
+            return fraction
+        return np.minimum(fraction, 0.0)
+
+    def quantile(self, probs: np.ndarray, level: float) -> np.ndarray:
+        """The value below which lies the share `level` of a distribution over codes, shape (N,).
+
+        Args:
+            probs: of the codes, shape (N, K).
+            level: in [0, 1).
+        """
+        cumulative = np.cumsum(probs, axis=1)
+        target = level * cumulative[:, -1:]
+        codes = (cumulative <= target).sum(axis=1).clip(max=self.num_codes - 1)
+        rows = np.arange(len(codes))
+        inside = (target[:, 0] - cumulative[rows, codes] + probs[rows, codes]) / probs[rows, codes].clip(min=1e-300)
+        return self._values(self._ascending.draw(codes, inside.clip(0.0, 1.0 - 2**-53)))
+
+    @cached_property
+    def _ascending(self) -> Pieces:
+        return self.pieces.ascending()
+
+    @cached_property
+    def means(self) -> np.ndarray:
+        """Mean of the values of each code, shape (K,), float64."""
+        last = self.pieces.high - (1 if self.grid else 0)
+        middle = (self._values(self.pieces.low) + self._values(last).astype(np.float64)) / 2
+        return np.bincount(self.pieces.code, middle * self.pieces.weight) / self.pieces.mass(self.num_codes)
+
+    def nearest(self, values: np.ndarray) -> np.ndarray:
+        """The numbers nearest to given reals that respect grid and bounds, shape (N,)."""
+        return self._values(self._positions(values)).clip(self.smallest, self.largest)
+
+    @cached_property
+    def _gaps(self) -> "_Gaps":
+        return _Gaps.between(self.pieces, np.array(self.counts))
+
+    def _given(self, evidence: Evidence | None) -> Pieces:
+        if evidence is None:
+            return self.pieces
+        if isinstance(evidence, Choice):
+            return self._points(np.unique(np.array(evidence.values, dtype=np.int64 if self.whole else np.float64)))
+        low, high = evidence.low, evidence.high
+        if self.grid is None:
+            return self.pieces.within(-np.inf if low is None else low, np.inf if high is None else high)
+        first = self.pieces.low[0] if low is None else self.grid.ceil(low)
+        last = self.pieces.high[-1] if high is None else self.grid.floor(high)
+        return self.pieces.within(first, last)
+
+    def _points(self, values: np.ndarray) -> Pieces:
+        """All mass at some values, in proportion to their densities."""
+        position, codes = self._positions(values), self.encode(values)
+        log_prob = self.log_prob(values, codes)
+        weight = np.exp(log_prob - log_prob.max())
+        return Pieces(position, position + (1 if self.grid else 0), weight, codes)
+
+    def _positions(self, values: np.ndarray) -> np.ndarray:
+        return values.astype(np.float64) if self.grid is None else self.grid.index(values)
+
+    def _values(self, position: np.ndarray) -> np.ndarray:
+        if self.grid is None:
+            return _whole(position) if self.whole else position
+        values = self.grid.value(position)
+        return values if self.whole else values.astype(np.float64)
+
+
+def _whole(reals: np.ndarray) -> np.ndarray:
+    """The nearest 64-bit numbers: the float beside the largest of them is 2^63, which is none."""
+    whole = np.rint(reals)
+    return np.where(whole < 2.0**63, whole.clip(max=2.0**63 - 1024).astype(np.int64), np.int64(2**63 - 1))
+
+
+@dataclass(frozen=True, eq=False)
+class _Gaps:
+    """Where no training value was: halves of the gaps between atoms, and the two tails, sorted along the line.
+
+    The first and the last gap are the tails, of unlimited length.
+    """
+
+    low: np.ndarray  # (G,) first position; of no meaning for the left tail
+    length: np.ndarray  # (G,) float64; 1 for the tails
+    code: np.ndarray  # (G,) which code reaches into it
+    share: np.ndarray  # (K,) what each code keeps for its gaps
+    log_weight: np.ndarray  # (G,) share of a code over the number of its gaps
+    ends: tuple[float, float]  # where the left tail ends, and the right one begins
+    scale: float  # of the tails
+    on_grid: bool
+
+    @classmethod
+    def between(cls, pieces: Pieces, counts: np.ndarray) -> "_Gaps":
+        """The gaps around pieces whose codes have these counts."""
+        order = np.lexsort((-pieces.high, pieces.low))
+        low, high, code = pieces.low[order], np.maximum.accumulate(pieces.high[order]), pieces.code[order]
+        before = np.flatnonzero(low[1:] > high[:-1])  # gaps lie behind these
+        start, end = high[before], low[before + 1]
+        middle = start + (end - start) // 2 if pieces.on_grid else start + (end - start) / 2
+        halves = np.stack([start, middle, middle, end], axis=1).reshape(-1, 2)
+        owner = np.stack([code[before], code[before + 1]], axis=1).reshape(-1)
+        halves, owner = halves[halves[:, 0] < halves[:, 1]], owner[halves[:, 0] < halves[:, 1]]
+        owner = np.concatenate([[0], owner, [len(counts) - 1]])
+        num_gaps = np.bincount(owner, minlength=len(counts))
+        share = np.where(num_gaps > 0, 1 / (counts + 2), 0.0)
+        extent = float(high[-1]) - float(low[0]) - (1 if pieces.on_grid else 0)
+        return cls(
+            low=np.concatenate([low[:1], halves[:, 0], high[-1:]]),
+            length=np.concatenate([[1.0], halves[:, 1] - halves[:, 0], [1.0]]),
+            code=owner,
+            share=share,
+            log_weight=np.log(share[owner]) - np.log(num_gaps[owner]),
+            ends=(float(low[0]), float(high[-1])),
+            scale=min(extent, MAX_SCALE) or (1.0 if pieces.on_grid else max(abs(float(low[0])), 1.0)),
+            on_grid=pieces.on_grid,
+        )
+
+    def find(self, position: np.ndarray) -> np.ndarray:
+        """The number of the gap that holds each position, shape (N,); meaningless for one in no gap."""
+        return (np.searchsorted(self.low, position, "right") - 1).clip(min=0)
+
+    def log_prob(self, position: np.ndarray) -> np.ndarray:
+        """log p(position | code of its gap), shape (N,), nats; meaningless for a position in no gap."""
+        gap = self.find(position)
+        distance, is_beyond = self._distance(position)
+        if self.on_grid:  # S(x) - S(x + 1) with S(x) = s / (s + x); x = 0 is the first point outside
+            tail = np.log(self.scale) - np.log(self.scale + distance) - np.log(self.scale + distance + 1)
+        else:
+            tail = np.log(self.scale) - 2 * np.log(self.scale + distance)
+        return self.log_weight[gap] + np.where(is_beyond, tail, -np.log(self.length[gap]))
+
+    def log_survival(self, position: np.ndarray) -> np.ndarray:
+        """log of the share of its code that lies in the gap, and at least as far out, shape (N,)."""
+        return (
+            self.log_weight[self.find(position)] + np.log(self.scale) - np.log(self.scale + self._distance(position)[0])
+        )
+
+    def _distance(self, position: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """How far each position lies beyond the ends, and whether it does, shape (N,) each."""
+        gap = self.find(position)
+        is_left, is_right = gap == 0, gap == len(self.low) - 1
+        distance = np.select([is_left, is_right], [self.ends[0] - position, position - self.ends[1]], 0.0)
+        return (distance - (is_left if self.on_grid else 0)).clip(min=0), is_left | is_right

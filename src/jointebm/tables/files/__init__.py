@@ -1,0 +1,3 @@
+"""CSV and Parquet files, read and written in parts."""
+
+__all__: list[str] = []

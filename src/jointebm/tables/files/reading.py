@@ -1,0 +1,242 @@
+"""Tables in files: the whole of one to fit to, or a part at a time to be asked about.
+
+CSV (.csv, .csv.gz) and Parquet (.parquet) become Arrow tables. Nothing is asked before the whole file has been looked
+through, so that a malformed row is found before any work is done; at no time is more of it in memory than one part.
+
+Legend: N rows of a part.
+"""
+
+from collections.abc import Callable, Collection, Iterator, Mapping
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from jointebm.storage.untrusted import quoted
+from jointebm.tables.codes.column import Kind
+from jointebm.tables.files.cells import CellKind, Tally, is_missing, parse
+from jointebm.tables.files.csv_rows import read_header, read_parts
+from jointebm.tables.frames.reading import LARGEST
+
+__all__ = ["ColumnType", "Part", "Source", "check_ending", "open_source", "read_whole"]
+
+ROWS_AT_ONCE = 1024  # of a part: some seconds of work, and so many more rows of memory for each worker
+ROWS_AT_A_LOOK = 16384
+ENDINGS = (".csv", ".csv.gz", ".parquet")
+
+
+class Part(NamedTuple):
+    """Some rows.
+
+    Args:
+        table: their values.
+        cells: of a CSV file, the text of each cell by column.
+        places: where in the file each row is, for messages.
+    """
+
+    table: pa.Table
+    cells: Mapping[str, list[str]] | None
+    places: Callable[[int], str]
+
+
+class Source(NamedTuple):
+    """A table in a file that can be read again and again.
+
+    Args:
+        schema: of its columns, in Arrow's types.
+        parts: reads it from the beginning.
+    """
+
+    schema: pa.Schema
+    parts: Callable[[], Iterator[Part]]
+
+
+ColumnType = tuple[CellKind, pa.DataType]  # what the cells of a column hold in CSV, and Arrow's type for them
+
+
+def check_ending(path: Path) -> None:
+    """Raises unless a file's name says what is in it."""
+    if not path.name.endswith(ENDINGS):
+        raise ValueError(f"{path}: ends in {path.suffix or 'nothing'!r}, expected {', '.join(ENDINGS)}")
+
+
+def open_source(
+    path: Path, known: Collection[str], type_of: Callable[[str], ColumnType], *, missing: frozenset[str]
+) -> Source:
+    """A table whose columns are known.
+
+    Args:
+        path: of the file.
+        known: names of the columns that there may be.
+        type_of: of a column in CSV.
+        missing: texts that stand for a missing value in CSV, beside the usual ones.
+
+    Raises:
+        ValueError: it cannot be read, or has a column that is not known.
+    """
+    _check_file(path)
+    is_parquet = path.suffix == ".parquet"
+    names = _parquet_schema(path).names if is_parquet else read_header(path)
+    unknown = [name for name in names if name not in known]
+    if unknown:
+        raise ValueError(
+            f"{path}: column {quoted(repr(unknown[0]))} is not one of this model's, which are "
+            f"{quoted(', '.join(map(repr, known)))}; leave it out"
+        )
+    if is_parquet:
+        return Source(_parquet_schema(path), lambda: _parquet_parts(path))
+    columns = {name: type_of(name) for name in names}
+    return Source(_schema(columns), lambda: _csv_parts(path, columns, missing, ROWS_AT_ONCE))
+
+
+def read_whole(path: Path, *, kinds: Mapping[str, Kind], missing: frozenset[str]) -> pa.Table:
+    """All rows, to fit to; the columns of a CSV file hold what all their cells are.
+
+    Args:
+        path: of the file.
+        kinds: what is known of some columns: "categorical" and "id" take text as it is.
+        missing: texts that stand for a missing value in CSV, beside the usual ones.
+
+    Raises:
+        ValueError: it cannot be read, or a cell is malformed, with file, line and column.
+    """
+    _check_file(path)
+    if path.suffix == ".parquet":
+        _parquet_schema(path)
+        with _naming(path):
+            return pq.read_table(path, partitioning=None)
+    columns = _found_in(path, kinds, missing)
+    parts = [part.table for part in _csv_parts(path, columns, missing, ROWS_AT_A_LOOK)]
+    return pa.concat_tables([_schema(columns).empty_table(), *parts])
+
+
+def _check_file(path: Path) -> None:
+    """Raises unless there is a file that can be read more than once."""
+    check_ending(path)
+    path.open("rb").close()
+    if not path.is_file():
+        raise ValueError(f"{path}: is no regular file, and a table is read more than once; write it to a file first")
+
+
+def _schema(columns: Mapping[str, ColumnType]) -> pa.Schema:
+    return pa.schema([(name, arrow) for name, (_, arrow) in columns.items()])
+
+
+def _parquet_schema(path: Path) -> pa.Schema:
+    with _naming(path), pq.ParquetFile(path) as file:
+        schema = file.schema_arrow
+    for place, name in enumerate(schema.names):
+        if schema.names.index(name) != place:
+            raise ValueError(f"{path}: column {name!r} stands there twice; rename one of them")
+    if not schema.names:
+        raise ValueError(f"{path}: has no columns")
+    return schema
+
+
+_ARROW: dict[CellKind, pa.DataType] = {
+    "whole": pa.int64(),
+    "real": pa.float64(),
+    "boolean": pa.bool_(),
+    "date": pa.date32(),
+    "time": pa.timestamp("us"),
+    "zoned": pa.timestamp("us", tz="UTC"),
+    "text": pa.string(),
+}
+
+
+def _found_in(path: Path, kinds: Mapping[str, Kind], missing: frozenset[str]) -> dict[str, ColumnType]:
+    """What the columns of a CSV file hold."""
+    names = read_header(path)
+    tallies = [Tally() for _ in names]
+    for part in read_parts(path, size=ROWS_AT_A_LOOK):
+        for name, tally, cells in zip(names, tallies, part.columns, strict=True):
+            if kinds.get(name) not in ("categorical", "id"):
+                for line, text in zip(part.lines, cells, strict=True):
+                    if not is_missing(text, missing):
+                        tally.add(text, line)
+    found: dict[str, ColumnType] = {}
+    for name, tally in zip(names, tallies, strict=True):
+        if kinds.get(name) in ("categorical", "id"):
+            found[name] = ("text", pa.string())
+            continue
+        kind = tally.kind(f"{path}, column {name!r}")
+        if kinds.get(name) == "numeric" and kind == "text":
+            kind = "real"
+        found[name] = ("text", pa.null()) if kind is None else (kind, _ARROW[kind])
+    return found
+
+
+def _csv_parts(path: Path, columns: Mapping[str, ColumnType], missing: frozenset[str], size: int) -> Iterator[Part]:
+    for part in read_parts(path, size=size):
+        cells = dict(zip(columns, part.columns, strict=True))
+        arrays = {
+            name: _array(cells[name], part.lines, partial(_place, path, name), *columns[name], missing)
+            for name in columns
+        }
+        yield Part(pa.table(arrays), cells, lambda row, lines=part.lines: f"line {lines[row]}")  # type: ignore[misc]
+
+
+def _place(path: Path, name: str, line: int) -> str:
+    return f"{path}, line {line}, column {name!r}"
+
+
+def _array(
+    cells: list[str],
+    lines: list[int],
+    place: Callable[[int], str],
+    kind: CellKind,
+    arrow: pa.DataType,
+    missing: frozenset[str],
+) -> pa.Array:
+    """The values of a column."""
+    values: list[Any] = []
+    for line, text in zip(lines, cells, strict=True):
+        try:
+            values.append(None if is_missing(text, missing) else parse(text, kind))
+        except ValueError as error:
+            raise ValueError(f"{place(line)}: {error}") from None
+    if pa.types.is_integer(arrow) and any(isinstance(each, float) for each in values):
+        arrow = pa.float64()  # a part may hold fractions where there were none in training
+    if pa.types.is_floating(arrow):
+        values = [None if each is None else float(each) for each in values]
+    try:
+        return pa.array(values, type=arrow)
+    except (pa.ArrowInvalid, OverflowError) as error:  # a time that does not fit its unit
+        raise ValueError(f"{place(lines[0])}, or in a row up to line {lines[-1]}: {quoted(error)}") from None
+
+
+def _parquet_parts(path: Path) -> Iterator[Part]:
+    first = 0
+    with _naming(path), pq.ParquetFile(path) as file:
+        for batch in file.iter_batches(batch_size=ROWS_AT_ONCE):
+            table = pa.Table.from_batches([batch])
+            _check_finite(path, table, first)
+            yield Part(table, None, lambda row, first=first: f"row {first + row + 1}")  # type: ignore[misc]
+            first += len(table)
+
+
+def _check_finite(path: Path, table: pa.Table, first: int) -> None:
+    for name, column in zip(table.column_names, table.columns, strict=True):
+        if pa.types.is_floating(column.type):
+            too_large = np.abs(column.to_numpy().astype(np.float64)) > LARGEST
+            if too_large.any():
+                row = int(too_large.argmax())
+                raise ValueError(
+                    f"{path}, row {first + row + 1}, column {name!r}: holds {column[row]}; expected a finite number, up to "
+                    f"{LARGEST:.0e} in size, or null"
+                )
+
+
+@contextmanager
+def _naming(path: Path) -> Iterator[None]:
+    """Says which file Arrow could not read."""
+    try:
+        yield
+    except (pa.ArrowException, OSError) as error:
+        if isinstance(error, OSError) and error.errno is not None:
+            raise
+        raise ValueError(f"{path}: not a Parquet file that can be read: {quoted(error)}") from None

@@ -1,0 +1,3 @@
+"""The border to data frames."""
+
+__all__: list[str] = []

@@ -1,0 +1,3 @@
+"""Training of the energy of a table."""
+
+__all__: list[str] = []

@@ -1,0 +1,125 @@
+"""The pseudo-likelihood: what each column's exact conditional says of it, without any sampling of the model.
+
+    log p(c_j | others) = f(c) - log sum_k exp f(c_j = k, others)
+
+A sum of such terms is a composite likelihood: its maximum is that of the likelihood if the model holds the truth, and no
+log Z is needed. f stays one joint energy: all conditionals are its own. Of a column with many classes, the code is told
+from some candidates only, drawn from the base's conditional (see `pseudo_likelihood`): a fraction of the cost for almost the
+same knowledge, with the same maximum.
+
+Legend: N rows, V columns, K_j classes of column j, C candidates of a row, H hidden units.
+"""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+from torch.nn.functional import cross_entropy, embedding
+
+from jointebm.randomness import draws
+from jointebm.randomness.draws import Generator
+from jointebm.tables.density.energy import TableEnergy
+
+__all__ = ["contrastive", "pseudo_likelihood"]
+
+
+def pseudo_likelihood(
+    energy: TableEnergy,
+    parts: Sequence[tuple[int, Tensor]],
+    *,
+    num_candidates: int | None = None,
+    generator: Generator | None = None,
+    precision: torch.dtype | None = None,
+) -> Tensor:
+    """Sum of -log p(c_j | others) over rows, each with one column of its own.
+
+    With candidates, a column of more classes is ranked instead: c_j (number 0) against k_1 .. k_{C-1} ~ p_base(. | others),
+
+        -log p(number 0 is the true one) = -g(c_j) + log(exp g(c_j) + sum_i exp g(k_i)),   g = f - log p_base
+
+    by Bayes' rule if the data are exp f. All classes or candidates of all parts go through the network in one batch.
+
+    Args:
+        energy: f; its base takes no part in the gradient.
+        parts: pairs of a column j and the complete rows it is asked of, shape (N_j, V).
+        num_candidates: C, the true code included; None is all classes of every column.
+        generator: draws the candidates.
+        precision: dtype of the hidden layers; None is that of the parameters.
+
+    Returns:
+        A scalar, nats.
+
+    References:
+        Besag 1975; Lindsay 1988 (composite likelihood). Ma & Collins 2018 (ranking).
+
+    Example:
+        >>> from jointebm.tables.density.energy import Residual
+        >>> from jointebm.tables.density.mixture import Mixture
+        >>> energy = TableEnergy(Mixture((2, 4)), Residual((2, 4), width=4, num_layers=1))
+        >>> rows = torch.zeros(3, 2, dtype=torch.int64)
+        >>> pseudo_likelihood(energy, [(0, rows), (1, rows)]).exp()  # 2^3 * 4^3
+        tensor(512., grad_fn=<ExpBackward0>)
+    """
+    precision = precision or energy.residual.readout.dtype
+    counts = [len(rows) for _, rows in parts]
+    others = torch.cat([_without(rows, column) for column, rows in parts])
+    summed = energy.residual.summed(others).split(counts)
+    with torch.no_grad():
+        components = energy.base.components(others).split(counts)
+        base = [energy.base.of_classes(seen, column) for seen, (column, _) in zip(components, parts, strict=True)]
+    known, hidden, truth = [], [], []
+    for log_probs, sums, (column, rows) in zip(base, summed, parts, strict=True):
+        vectors, codes = energy.residual.of_column(column), rows[:, column]
+        if num_candidates is None or num_candidates >= len(vectors):
+            known.append(log_probs)
+            hidden.append((sums[:, None] + vectors).flatten(0, 1).to(precision))  # (N_j * K_j, H)
+            truth.append(codes)
+        else:
+            candidates = torch.cat([codes[:, None], _drawn(log_probs, num_candidates - 1, generator)], dim=1)
+            known.append(torch.zeros_like(candidates, dtype=log_probs.dtype))
+            hidden.append((sums[:, None] + embedding(candidates, vectors)).flatten(0, 1).to(precision))  # (N_j * C, H)
+            truth.append(torch.zeros_like(codes))
+    residual = energy.residual.head(torch.cat(hidden)).split([part.numel() for part in known])
+    losses = [
+        cross_entropy(part + new.view_as(part), number, reduction="sum")
+        for part, new, number in zip(known, residual, truth, strict=True)
+    ]
+    return torch.stack(losses).sum()
+
+
+def _without(rows: Tensor, column: int) -> Tensor:
+    rows = rows.clone()
+    rows[:, column] = -1
+    return rows
+
+
+def _drawn(log_weights: Tensor, num: int, generator: Generator | None) -> Tensor:
+    """Independent draws from each row of (N, K), shape (N, num)."""
+    if generator is None:
+        raise ValueError("pseudo_likelihood: num_candidates needs a generator that draws them")
+    repeated = log_weights.repeat_interleave(num, dim=0)
+    return draws.choose(repeated, generator).reshape(-1, num)
+
+
+def contrastive(energy: TableEnergy, completed: Tensor, chains: Tensor) -> Tensor:
+    """Mean f of the chains less mean f of the data: its gradient is an estimate of that of -log p(observed) per row.
+
+        -d log p(observed) = E[df] - E[df | observed]
+
+    Exact if chains are draws of exp f, and completions are draws of exp f given what is observed (Eq. 8). The value itself
+    is no loss: it goes to zero as the model comes to be like the data.
+
+    Args:
+        energy: f; its base takes no part, as it is not trained.
+        completed: rows of data with their missing entries filled, shape (N, V).
+        chains: rows of the model, shape (C, V).
+
+    Example:
+        >>> from jointebm.tables.density.energy import Residual
+        >>> from jointebm.tables.density.mixture import Mixture
+        >>> energy = TableEnergy(Mixture((2, 2)), Residual((2, 2), width=4, num_layers=1))
+        >>> contrastive(energy, torch.tensor([[0, 0]]), torch.tensor([[0, 1], [1, 0]]))
+        tensor(0., grad_fn=<SubBackward0>)
+    """
+    residual = energy.residual(torch.cat([completed, chains]))
+    return residual[len(completed) :].mean() - residual[: len(completed)].mean()

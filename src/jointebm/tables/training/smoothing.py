@@ -1,0 +1,89 @@
+"""Neighbouring classes of an ordered column are alike: what is learned of one is learned, in part, of those near it.
+
+Each column's vectors W (K, H) are trained as W = S V with S the square root of
+
+    C(k, l) = exp(-(x_k - x_l)^2 / 2 s^2) + n [k = l],   x_k = k / K
+
+so that a fresh V of independent normals makes a smooth random curve along the column, and a step in V moves neighbours
+together. S is invertible: with enough rows any W is reached. Without it, every class of a column of numbers is learned by
+itself, and in a table of some hundred rows only noise is. For columns without order, S is the identity.
+
+Legend: K classes of a column, F classes of all columns, H hidden units.
+"""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from jointebm.tables.density.energy import Residual
+
+__all__ = ["Curves"]
+
+SCALE = 0.3  # s: how far along a column's range two classes are still alike
+NOISE = 0.03  # n: variance of what is each class's own
+
+
+class Curves:
+    """V, in the place of a network's first layer while it is trained.
+
+    Args:
+        residual: the network; what its `embedding` holds becomes V, and S V takes its place.
+        ordered: per column, whether neighbouring classes are alike.
+
+    Example:
+        >>> residual = Residual((40,), width=2, num_layers=1)
+        >>> curves = Curves(residual, (True,))
+        >>> residual.embedding.grad = torch.zeros(40, 2)
+        >>> residual.embedding.grad[20] = 1.0  # of one class
+        >>> curves.take_gradient()
+        >>> curves.vectors.data -= curves.vectors.grad
+        >>> curves.give_vectors()
+        >>> bool((residual.embedding[19] < -0.9).all())  # its neighbour has moved as well
+        True
+    """
+
+    def __init__(self, residual: Residual, ordered: Sequence[bool]) -> None:
+        self._embedding = residual.embedding
+        starts = residual.offsets
+        self._roots = [
+            (slice(starts[column], starts[column + 1]), smoothing(starts[column + 1] - starts[column]))
+            for column, is_ordered in enumerate(ordered)
+            if is_ordered
+        ]
+        self.vectors = nn.Parameter(residual.embedding.detach().clone())  # (F, H)
+        self.give_vectors()
+
+    @torch.no_grad()
+    def take_gradient(self) -> None:
+        """Sets the gradient of V from that of W: S^T dW."""
+        assert self._embedding.grad is not None  # every loss depends on it
+        self.vectors.grad = self._smoothed(self._embedding.grad)
+        self._embedding.grad = None
+
+    @torch.no_grad()
+    def give_vectors(self) -> None:
+        """Sets W = S V."""
+        self._embedding.copy_(self._smoothed(self.vectors))
+
+    def _smoothed(self, rows: Tensor) -> Tensor:
+        """S times these rows, shape (F, H); S is symmetric."""
+        smoothed = rows.clone()
+        for column, root in self._roots:
+            smoothed[column] = root.to(rows) @ rows[column]
+        return smoothed
+
+
+def smoothing(num_classes: int) -> Tensor:
+    """S: the symmetric square root of C, shape (K, K), float64.
+
+    Example:
+        >>> smoothing(2) @ smoothing(2)
+        tensor([[1.0300, 0.2494],
+                [0.2494, 1.0300]], dtype=torch.float64)
+    """
+    place = torch.arange(num_classes, dtype=torch.float64) / num_classes
+    distance = (place[:, None] - place) / SCALE
+    covariance = torch.exp(-0.5 * distance.square()) + NOISE * torch.eye(num_classes, dtype=torch.float64)
+    values, vectors = torch.linalg.eigh(covariance)
+    return vectors * values.sqrt() @ vectors.T

@@ -1,0 +1,131 @@
+"""The benchmarks of tables, each run whole on tiny tables: what they measure, print, keep, and do not do twice."""
+
+from importlib.resources import files
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from support.benchmark_scripts import load
+
+COLUMNS = ["species", "sex", "bill_length_mm", "body_mass_g"]  # of penguins, who stand in for every table
+OURS = "JointEBM"
+
+
+@pytest.fixture
+def tables(tmp_path: Path) -> Path:
+    """A folder with all tables, tiny."""
+    penguins = pd.read_csv(files("jointebm.data") / "penguins.csv.gz", compression="gzip")
+    penguins = penguins.sample(len(penguins), random_state=0, ignore_index=True)
+    nltcs = pd.DataFrame(np.random.default_rng(0).integers(2, size=(150, 16)))
+    frames = {
+        "adult_train": penguins[COLUMNS].head(150),
+        "adult_test": penguins[COLUMNS].tail(150),
+        "german_credit": penguins[["species", "bill_depth_mm", "flipper_length_mm"]].head(120),
+        "credit_scoring": penguins[["species", "bill_depth_mm", "flipper_length_mm"]].tail(120),
+        "penguins": penguins.head(120),
+        "nltcs_train": nltcs.head(90),
+        "nltcs_valid": nltcs[90:120],
+        "nltcs_test": nltcs.tail(30),
+    }
+    folder = tmp_path / "tables"
+    folder.mkdir()
+    for name, frame in frames.items():
+        frame.to_csv(folder / f"{name}.csv.gz", index=False)
+    return folder
+
+
+def run(name: str, tables: Path, monkeypatch: pytest.MonkeyPatch) -> pd.DataFrame:
+    """Runs a benchmark and returns its finished lines."""
+    load(name, monkeypatch).main(["--data", str(tables), "--out", str(tables / "out")])
+    return pd.read_csv(tables / "out" / f"{name}.csv")
+
+
+def parts_of(lines: pd.DataFrame) -> set[tuple[str, str]]:
+    return set(lines[["part", "method"]].itertuples(index=False, name=None))
+
+
+def test_adult_and_then_holes(
+    tables: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    lines = run("adult", tables, monkeypatch)
+    generators = {"real training rows", "independent columns", OURS, "mixture", "Gaussian copula"}
+    scores = {"JointEBMOutlierDetector", "JointEBM.conditional_surprise", "JointEBM.score_samples"}
+    scores |= {"mixture, log p", "mixture, dependence", "IsolationForest", "5-NN"}
+    methods = {OURS, "mixture", "specialist, scikit-learn"}
+    assert parts_of(lines) == (
+        {("fit", OURS), ("fit", "mixture")}
+        | {("generation", method) for method in generators}
+        | {("anomalies", method) for method in scores}
+        | {(f"log score: {column}", method) for column in COLUMNS for method in methods}
+    )
+    assert lines.value.notna().all()
+    log_scores = lines[lines.metric == "log_score"]
+    assert (log_scores.value < 0).all()
+    c2st = lines[(lines.method == OURS) & (lines.metric == "c2st")].value.item()
+    assert f"| C2ST of Adult samples | .80 | .92 | {c2st:.3f} |" in capsys.readouterr().out
+    pd.testing.assert_frame_equal(run("adult", tables, monkeypatch), lines)  # nothing was measured again
+
+    kept = run("holes", tables, monkeypatch)
+    assert {part for part, _ in parts_of(kept) if part.startswith("holes")} == {
+        f"holes: {percent}% missing" for percent in (20, 50)
+    }
+    share = (
+        kept[(kept.part == "holes: 50% missing") & (kept.method == OURS) & (kept.metric == "c2st")].value.item() / c2st
+    )
+    assert f"| C2ST kept with 50% missing | 70% | 90% | {share:.1%} |" in load("bars", monkeypatch).bars(tables / "out")
+
+
+def test_coverage_and_then_queries_of_the_same_models(tables: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    lines = run("coverage", tables, monkeypatch)
+    names = ("adult", "credit_scoring", "german_credit", "penguins")
+    assert parts_of(lines) == {(f"{part}: {name}", OURS) for part in ("fit", "coverage") for name in names}
+    shares = lines[lines.metric.isin(["coverage", "randomised"])].value
+    bars = load("bars", monkeypatch).bars(tables / "out")
+    for what, metric in (
+        ("coverage of central 90% intervals", "coverage"),
+        ("coverage of shortest 90% intervals", "shortest"),
+        ("coverage, central, ties split by chance", "randomised"),
+    ):
+        found = lines[lines.metric == metric].set_index("part").value
+        measured = ", ".join(f"{name} {found[f'coverage: {name}']:.3f}" for name in names)
+        assert f"| {what} | .87-.93 | .89-.91 | {measured} |" in bars
+    assert shares.between(0, 1).all()
+
+    lines = run("queries", tables, monkeypatch)
+    assert parts_of(lines) == {
+        (f"{name}: {percent}% hidden", method)
+        for name in names[:3]
+        for percent in (10, 25, 50, 75)
+        for method in (OURS, "mixture", "IterativeImputer")
+    }
+    answered = lines[lines.metric.isin(["crps", "coverage"])]
+    assert answered.value.notna().all()
+    assert (lines[lines.metric == "crps"].value > 0).all()
+    of_categories = lines[lines.metric.isin(["brier", "log_score", "energy"])]
+    assert (
+        of_categories.value.isna() == (of_categories.method == "IterativeImputer")
+    ).all()  # who answers numbers only
+
+
+def test_nltcs(tables: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    lines = run("nltcs", tables, monkeypatch).set_index(["method", "metric"]).value
+    for method in (OURS, "independent", "Chow-Liu", "mixture"):
+        assert -16 < lines[method, "test"] < 0
+    fair_coins = 16 * np.log(0.5)
+    assert lines["independent", "test"] == pytest.approx(fair_coins, abs=0.4)
+    printed = capsys.readouterr().out
+    load("nltcs", monkeypatch).main(["--data", "nowhere", "--out", str(tables / "out"), "--report"])
+    assert capsys.readouterr().out in printed
+
+
+def test_specialist_recovers_a_known_conditional(monkeypatch: pytest.MonkeyPatch) -> None:
+    generator = np.random.default_rng(0)
+    x = generator.integers(2, size=(3000, 2))
+    y = np.where(generator.random(3000) < 0.8, x[:, 0], 1 - x[:, 0])
+    codes = np.column_stack([x, y])
+    specialists = load("specialists", monkeypatch)
+    scores = specialists.boosted_trees(codes[:2000], codes[2000:], np.array([True, False, False]), 2)
+    entropy = -(0.8 * np.log(0.8) + 0.2 * np.log(0.2))
+    assert scores.mean() == pytest.approx(-entropy, abs=4 * scores.std() / np.sqrt(1000))

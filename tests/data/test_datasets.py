@@ -1,0 +1,272 @@
+"""Specification of the data sets: the toy density is a density, and the bundled digits are the published ones."""
+
+import hashlib
+import math
+from dataclasses import replace
+from importlib.resources import files
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from sklearn.datasets import load_digits  # type: ignore[import-untyped]
+from torch import Tensor
+
+from jointebm import Categorical, Continuous, Space
+from jointebm.data import ArrayDataset, Toy, digits
+from jointebm.data.registry import DATASETS, open_dataset
+from jointebm.data.toy import attributes_of, centers, modes_of, nearest_mode
+from support.oracles import chi_square_p_value
+
+TOY = Toy()
+MODES = torch.arange(8)
+
+
+def seeded(seed: int = 0) -> torch.Generator:
+    return torch.Generator().manual_seed(seed)
+
+
+# The toy data.
+
+
+def grid(half_width: float = 6.0, num: int = 600) -> tuple[Tensor, float]:
+    """Midpoints of square cells, and the area of one."""
+    axis = (torch.arange(num, dtype=torch.float64) + 0.5) / num * 2 * half_width - half_width
+    return torch.cartesian_prod(axis, axis), (2 * half_width / num) ** 2
+
+
+def densities() -> tuple[Tensor, Tensor, float]:
+    """Grid points, the density at every point and mode (points, 8), and the area of a cell."""
+    points, area = grid()
+    columns = []
+    for mode in MODES:
+        labels = {name: value.expand(len(points)) for name, value in attributes_of(mode).items()}
+        position, _ = TOY.space.encode({"point": points, **labels}, dtype=torch.float64)
+        columns.append(TOY.log_density(position).exp())
+    return points, torch.stack(columns, dim=1), area
+
+
+def test_the_toy_density_integrates_to_one_eighth_in_every_configuration() -> None:
+    """The midpoint rule on a smooth density that vanishes at the border is exact to rounding."""
+    _, density, area = densities()
+    torch.testing.assert_close(
+        density.sum(dim=0) * area, torch.full((8,), 1 / 8, dtype=torch.float64), rtol=0, atol=1e-9
+    )
+
+
+def test_a_mode_is_a_gaussian_around_its_centre() -> None:
+    points, density, area = densities()
+    weights = density * area * 8  # (points, 8)
+    means = weights.T @ points
+    torch.testing.assert_close(means, centers().double(), rtol=0, atol=1e-6)
+    variances = weights.T @ points.square() - means.square()
+    torch.testing.assert_close(variances, torch.full((8, 2), 0.125, dtype=torch.float64), rtol=0, atol=1e-6)  # .5^2 / 2
+
+
+def test_the_modes_lie_every_45_degrees_at_radius_four_over_root_two() -> None:
+    torch.testing.assert_close(centers().norm(dim=1), torch.full((8,), 4 / math.sqrt(2)))
+    angles = torch.atan2(centers()[:, 1], centers()[:, 0]) % (2 * math.pi)
+    torch.testing.assert_close(angles, MODES * (math.pi / 4), rtol=0, atol=1e-5)
+
+
+def test_every_attribute_splits_the_modes_evenly_and_together_they_name_the_mode() -> None:
+    attributes = attributes_of(MODES)
+    assert list(attributes) == list(TOY.space.discrete) and len(attributes) == 3
+    assert all(labels.bincount().tolist() == [4, 4] for labels in attributes.values())
+    assert len(set(zip(*(labels.tolist() for labels in attributes.values()), strict=True))) == 8
+    assert torch.equal(modes_of(attributes), MODES)
+
+
+def test_neighbouring_modes_differ_in_exactly_one_attribute() -> None:
+    labels = torch.stack(list(attributes_of(MODES).values()), dim=1)
+    assert (labels != labels.roll(-1, dims=0)).sum(dim=1).tolist() == [1] * 8
+
+
+def test_the_bayes_classifier_is_the_nearest_mode_and_its_accuracy_is_as_stated() -> None:
+    points, density, area = densities()
+    nearest = nearest_mode(points)
+    best = density.argmax(dim=1)
+    clear = density.sum(dim=1) > 1e-12
+    ties = (density.topk(2, dim=1).values * torch.tensor([1.0, -1.0])).sum(dim=1) < 1e-9 * density.amax(dim=1)
+    assert torch.equal(nearest[clear & ~ties], best[clear & ~ties])
+    predicted, true = attributes_of(nearest), attributes_of(MODES)
+    for name, labels in predicted.items():
+        right = labels[:, None] == true[name]  # (points, 8)
+        accuracy = float((density * right).sum() * area)
+        assert 0.9975 <= accuracy <= 0.9999, name  # facts.md: about 99.8 to 99.95%
+
+
+def test_toy_draws_follow_the_true_density() -> None:
+    """20,000 draws: modes by chi-square at 1e-6; means and variances around the centre within 6 standard errors."""
+    num = 20_000
+    values = TOY.draw(num, generator=seeded())
+    modes = modes_of(values)
+    counts = modes.bincount(minlength=8).double()
+    assert chi_square_p_value(float(((counts - num / 8).square() / (num / 8)).sum()), 7) > 1e-6
+    residual = (values["point"] - centers()[modes]) / math.sqrt(0.125)
+    assert float(residual.mean(dim=0).abs().max()) < 6 / math.sqrt(num)
+    assert float((residual.square().mean(dim=0) - 1).abs().max()) < 6 * math.sqrt(2 / num)
+    assert abs(float((residual[:, 0] * residual[:, 1]).mean())) < 6 / math.sqrt(num)
+
+
+def test_toy_batches_are_fresh_and_follow_the_generator_and_the_test_rows_stay() -> None:
+    generator = seeded()
+    one, two = TOY.batch(10, generator=generator), TOY.batch(10, generator=generator)
+    assert not torch.equal(one["point"], two["point"])
+    again = TOY.batch(10, generator=seeded())
+    assert all(torch.equal(one[name], again[name]) for name in TOY.space)
+    first, second = Toy().test(), Toy().test()
+    assert all(torch.equal(first[name], second[name]) for name in TOY.space)
+    assert len(first["point"]) == TOY.num_test and len(Toy(num_test=7).test()["point"]) == 7
+    assert TOY.space.encode(first)[1]["point"].all()
+
+
+# The digits.
+
+
+def published() -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]:
+    data = load_digits()
+    return data.images.astype(np.uint8), data.target.astype(np.uint8)
+
+
+def sha256(array: np.ndarray[Any, Any]) -> str:
+    return hashlib.sha256(np.ascontiguousarray(array).tobytes()).hexdigest()
+
+
+def test_the_bundled_digits_are_scikit_learns_copy_bit_for_bit() -> None:
+    images, labels = published()
+    assert np.array_equal(images, load_digits().images)  # nothing was lost in whole numbers
+    with files("jointebm.data").joinpath("digits.npz").open("rb") as file, np.load(file, allow_pickle=False) as bundled:
+        assert "CC BY 4.0" in str(bundled["source"])
+        assert bundled["images"].shape == (1797, 8, 8) and bundled["images"].dtype == np.uint8
+        assert sha256(bundled["images"]) == sha256(images)
+        assert sha256(bundled["labels"].astype(np.uint8)) == sha256(labels)
+
+
+def rows_of(part: Any) -> list[bytes]:
+    """Image and label of every row, as bytes."""
+    return [image.tobytes() + bytes([label]) for image, label in zip(part["image"], part["digit"], strict=True)]
+
+
+def test_the_split_is_of_all_rows_disjoint_and_the_same_each_time() -> None:
+    data, again = digits(), digits()
+    images, labels = published()
+    everything = sorted(rows_of({"image": images, "digit": labels}))
+    assert len(set(everything)) == 1797  # no two rows are alike, so membership can be told by content
+    train, held_out = rows_of(data.train), rows_of(data.held_out)
+    assert sorted(train + held_out) == everything and not set(train) & set(held_out)
+    assert rows_of(again.train) == train and rows_of(again.held_out) == held_out
+    assert rows_of(digits(seed=1).held_out) != held_out
+
+
+@pytest.mark.parametrize("test_rate", [0.1, 0.2, 0.5])
+def test_the_split_is_stratified(test_rate: float) -> None:
+    data, (_, labels) = digits(test_rate=test_rate), published()
+    held_out, total = np.bincount(data.held_out["digit"], minlength=10), np.bincount(labels)
+    assert len(data.held_out["digit"]) == round(1797 * test_rate)
+    assert np.abs(held_out - total * test_rate).max() < 1  # every class gives its share, up to one row
+
+
+def test_the_default_split_holds_out_a_fifth() -> None:
+    data = digits()
+    assert (len(data.train["digit"]), len(data.held_out["digit"])) == (1438, 359)
+
+
+# Dequantisation.
+
+
+class Halves:
+    """A stream whose uniforms are all the same number."""
+
+    def __init__(self, number: float) -> None:
+        self.number = number
+
+    def uniform(self, like: Tensor) -> Tensor:
+        return torch.full_like(like, self.number)
+
+
+def one_row(levels: list[int], *, white: int, noise_width: float) -> ArrayDataset:
+    rows = {"image": np.array([levels], dtype=np.uint8), "digit": np.array([1], dtype=np.uint8)}
+    space = Space(image=Continuous(len(levels)), digit=Categorical(2))
+    return ArrayDataset("row", space, rows, rows, white=white, noise_width=noise_width)
+
+
+@pytest.mark.parametrize("u", [0.0, 0.25, 0.75])
+def test_dequantisation_is_the_papers(u: float) -> None:
+    mnist = one_row([0, 1, 128, 255], white=255, noise_width=1 / 256).batch(1, generator=Halves(u))["image"]
+    torch.testing.assert_close(mnist, (torch.tensor([[0.0, 1, 128, 255]]) + u) / 256)  # App. B.2.1: (255 x + u) / 256
+    sprites = one_row([0, 1], white=1, noise_width=1 / 8).batch(1, generator=Halves(u))["image"]
+    torch.testing.assert_close(sprites, (torch.tensor([[0.0, 7.0]]) + u) / 8)  # App. B.3.1: (7 x + u) / 8
+
+
+def test_noise_of_one_level_is_undone_by_rounding_down() -> None:
+    """Float32 rounds u up to the next level in about 1 of 2e6 pixels; these 120,000 have none with this seed."""
+    data = replace(digits(), noise_width=1 / 17)
+    levels = (data.test()["image"] * 17).floor()
+    assert torch.equal(levels, torch.tensor(data.held_out["image"]).float())
+    batch = data.batch(500, generator=seeded())
+    known = set(rows_of(data.train))
+    levels = (batch["image"] * 17).floor().to(torch.uint8).numpy()
+    assert all(row in known for row in rows_of({"image": levels, "digit": batch["digit"].argmax(dim=1).tolist()}))
+
+
+def test_dequantised_digits_lie_within_the_noise_above_their_level() -> None:
+    data = digits()
+    values = data.test()
+    signal = torch.tensor(data.held_out["image"]) / data.white * (1 - data.noise_width)
+    noise = (values["image"] - signal) / data.noise_width
+    assert float(noise.min()) >= -1e-6 and float(noise.max()) <= 1 + 1e-6
+    assert float(values["image"].min()) >= 0 and float(values["image"].max()) <= 1
+    # 22,976 uniforms: their mean within 6 standard errors, a false alarm in fewer than 2e-9 of all seeds
+    assert abs(float(noise.mean()) - 0.5) < 6 * math.sqrt(1 / 12 / noise.numel())
+
+
+def test_test_rows_are_the_same_each_time_and_batches_are_fresh() -> None:
+    data = digits()
+    assert torch.equal(data.test()["image"], data.test()["image"])
+    assert torch.equal(data.test()["digit"], torch.tensor(data.held_out["digit"]))
+    generator = seeded()
+    one, two = data.batch(16, generator=generator), data.batch(16, generator=generator)
+    assert not torch.equal(one["image"], two["image"])
+    again = data.batch(16, generator=seeded())
+    assert all(torch.equal(one[name], again[name]) for name in data.space)
+
+
+def test_batches_draw_every_training_row_equally_often() -> None:
+    """Labels of 20,000 draws by chi-square against their share of the training rows, at 1e-6."""
+    data = digits()
+    labels = data.batch(20_000, generator=seeded())["digit"].argmax(dim=1)
+    expected = torch.tensor(np.bincount(data.train["digit"])) / len(data.train["digit"]) * 20_000
+    counts = labels.bincount(minlength=10)
+    assert chi_square_p_value(float(((counts - expected).square() / expected).sum()), 9) > 1e-6
+
+
+# By name.
+
+
+@pytest.mark.parametrize("name", ["toy", "digits"])
+def test_data_that_ship_are_opened_by_name_without_a_folder(name: str) -> None:
+    data = open_dataset(name)
+    assert data.name == name
+    batch = data.batch(5, generator=seeded())
+    data.space.require(batch)
+    assert {block: tuple(value.shape) for block, value in batch.items()} == {
+        block: (5, *kind.position_shape) for block, kind in data.space.items()
+    }
+
+
+def test_unknown_data_are_refused_with_the_names_there_are() -> None:
+    with pytest.raises(ValueError, match=f"data 'cifar': there is none of that name; there are {', '.join(DATASETS)}"):
+        open_dataset("cifar")
+
+
+def test_normal_noise_is_added_to_the_clean_signal_and_has_no_edges() -> None:
+    data = replace(digits(), noise_width=0.0, noise_sd=0.1)
+    batches = [data.batch(1438, generator=torch.Generator().manual_seed(seed))["image"] for seed in (0, 1)]
+    assert not torch.equal(*batches)
+    noise = data.test()["image"] - torch.tensor(data.held_out["image"]) / data.white  # 22,976 numbers
+    # Five standard errors: false alarms in one of a million.
+    assert abs(float(noise.mean())) < 5 * 0.1 / math.sqrt(noise.numel())
+    assert abs(float(noise.std()) - 0.1) < 5 * 0.1 / math.sqrt(2 * noise.numel())
+    assert float(data.test()["image"].min()) < -0.2
+    assert torch.equal(data.test()["image"], data.test()["image"])

@@ -1,0 +1,192 @@
+"""Specification of structured energies: each is its written-out formula, and a chain is what forward-backward says."""
+
+import itertools
+import math
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from jointebm import Binary, Categorical, Continuous, Space, kernels
+from jointebm.energies import GridPairs, PerPixel, PerPlace, StructuredEnergy, Transitions
+from jointebm.sampling import enumeration as exact
+from jointebm.testing import stationarity_residual, target_probs, transition_matrix
+
+WORD = Space(strokes=Continuous((4, 5)), letters=Categorical(3, (4,)))
+GRID = Space(image=Continuous((3, 4)), mask=Binary((3, 4)))
+
+
+def drawn(module: nn.Module, seed: int = 0) -> nn.Module:
+    """The module in double precision with normal weights."""
+    generator = torch.Generator().manual_seed(seed)
+    for parameter in module.double().parameters():
+        nn.init.normal_(parameter, generator=generator)
+    return module
+
+
+def normal(*shape: int, seed: int = 1) -> Tensor:
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+
+
+def word_energy(reach: int = 1) -> StructuredEnergy:
+    return StructuredEnergy(WORD, drawn(PerPlace(nn.Linear(5, 3))), drawn(Transitions(3, reach=reach)))
+
+
+# The formula.
+
+
+@pytest.mark.parametrize("reach", [1, 2, 3, 9])
+def test_f_of_a_sequence_is_its_letters_and_its_transitions_one_by_one(reach: int) -> None:
+    energy, strokes = word_energy(reach), normal(1, 4, 5)
+    logits = energy.unary(strokes)[0]
+    weight = energy.interaction.weight
+    states = Space(letters=WORD["letters"]).configurations(dtype=torch.float64)
+    f = energy({"strokes": strokes.expand(81, 4, 5), **states})
+    for value, word in zip(f, itertools.product(range(3), repeat=4), strict=True):
+        expected = sum(logits[place, letter] for place, letter in enumerate(word))
+        for first, second in itertools.combinations(range(4), 2):
+            if second - first <= reach:
+                expected = expected + weight[second - first - 1, word[first], word[second]]
+        torch.testing.assert_close(value, expected, rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize("width", [3, 5, 9])
+def test_pairs_on_a_grid_are_counted_once_and_mirror_one_another(width: int) -> None:
+    pairs = drawn(GridPairs(width=width))
+    y = (normal(5, 3, 4) > 0).double()
+    spins = 2 * y - 1
+    coupling = dict(zip(pairs.offsets, pairs.weight, strict=True))
+    expected = torch.zeros(5, dtype=torch.float64)
+    pixels = list(itertools.product(range(3), range(4)))
+    for (a, b), (c, d) in itertools.combinations(pixels, 2):  # in reading order: the second comes after the first
+        if max(abs(c - a), abs(d - b)) <= width // 2:
+            expected = expected + coupling[c - a, d - b] * spins[:, a, b] * spins[:, c, d]
+    torch.testing.assert_close(pairs(y), expected, rtol=0, atol=1e-12)
+    assert len(coupling) == width * width // 2
+
+
+def test_without_an_interaction_labels_are_independent_given_x() -> None:
+    """Of a binary label the probability is the sigmoid of its number: the classifier of single pixels."""
+    energy = StructuredEnergy(GRID, drawn(PerPixel(2, num_layers=2)))
+    images = normal(1, 3, 4)
+    mask = Space(mask=GRID["mask"]).configurations(dtype=torch.float64)["mask"]
+    probs = energy({"image": images.expand(len(mask), 3, 4), "mask": mask}).softmax(dim=0)
+    torch.testing.assert_close(
+        torch.tensordot(probs, mask, dims=1), energy.unary(images)[0].sigmoid(), rtol=0, atol=1e-12
+    )
+
+
+def test_a_step_that_moves_labels_runs_the_encoder_once() -> None:
+    energy, calls = word_energy(), []
+    energy.unary.register_forward_hook(lambda *_: calls.append(1))
+    position = {"strokes": normal(2, 4, 5), "letters": nn.functional.one_hot(torch.zeros(2, 4).long(), 3).double()}
+    chain, generator = kernels.evaluate(energy, position), torch.Generator().manual_seed(0)
+    kernel = kernels.Cycle((kernels.GibbsWithGradients(WORD), kernels.Gibbs(WORD)))
+    for _ in range(5):
+        chain, _ = kernel.step(energy, chain, free={"letters": torch.tensor(True)}, generator=generator)
+    assert len(calls) == 1
+    torch.testing.assert_close(chain.f, energy(chain.position), rtol=0, atol=1e-12)
+
+
+# A chain, exactly.
+
+
+def forward_backward(logits: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
+    """log Z and the marginals (T, C) of a chain with logits (T, C) and transitions (C, C)."""
+    forward, backward = [logits[0]], [torch.zeros_like(logits[0])]
+    for place in logits[1:]:
+        forward.append(place + (forward[-1][:, None] + weight).logsumexp(dim=0))
+    for place in reversed(logits[1:]):
+        backward.append((weight + place + backward[-1]).logsumexp(dim=1))
+    log_z = forward[-1].logsumexp(dim=0)
+    return log_z, (torch.stack(forward) + torch.stack(backward[::-1]) - log_z).exp()
+
+
+def test_enumeration_agrees_with_forward_backward() -> None:
+    energy, strokes = word_energy(), normal(1, 4, 5)
+    log_z, marginals = forward_backward(energy.unary(strokes)[0], energy.interaction.weight[0])
+    letters = Space(letters=WORD["letters"])
+    states = letters.configurations(dtype=torch.float64)
+    f = energy({"strokes": strokes.expand(81, 4, 5), **states})
+    torch.testing.assert_close(f.logsumexp(dim=0), log_z, rtol=0, atol=1e-12)
+    torch.testing.assert_close(
+        torch.tensordot(f.softmax(dim=0), states["letters"], dims=1), marginals, rtol=0, atol=1e-12
+    )
+
+
+@pytest.mark.parametrize("kind", [kernels.GibbsWithGradients, kernels.Gibbs])
+def test_kernels_leave_a_word_given_its_image_and_one_letter_invariant(kind: type) -> None:
+    given = {"strokes": normal(4, 5), "letters": [-1, 2, -1, -1]}
+    moved, positions = transition_matrix(kind(WORD), word_energy(2), WORD, given=given)
+    assert len(moved) == 27
+    assert stationarity_residual(moved, target_probs(word_energy(2), positions)) < 1e-12
+
+
+def test_chains_of_a_long_word_have_the_marginals_of_forward_backward() -> None:
+    """4,000 independent chains, 12 places of 4 letters: the largest of 48 z-scores of more than 5 in one of 36,000 seeds."""
+    space = Space(strokes=Continuous((12, 5)), letters=Categorical(4, (12,)))
+    energy = StructuredEnergy(space, drawn(PerPlace(nn.Linear(5, 4))), drawn(Transitions(4)))
+    strokes = normal(1, 12, 5) / 2
+    _, marginals = forward_backward(energy.unary(strokes)[0], energy.interaction.weight[0])
+    position, free = space.clamp(
+        {"strokes": strokes[0]}, num_chains=4000, generator=torch.Generator().manual_seed(0), dtype=torch.float64
+    )
+    chain, kernel, generator = (
+        kernels.evaluate(energy, position),
+        kernels.Gibbs(space, scan="systematic"),
+        torch.Generator(),
+    )
+    for _ in range(15):
+        chain, _ = kernel.step(energy, chain, free=free, generator=generator)
+    shares = chain.position["letters"].mean(dim=0)
+    z = (shares - marginals) / (marginals * (1 - marginals) / 4000).sqrt().clamp(min=1 / 4000)
+    assert z.abs().max() < 5
+
+
+# What the parts promise.
+
+
+@pytest.mark.parametrize("num_layers", [1, 2, 4])
+def test_a_pixel_depends_on_the_square_that_the_layers_reach(num_layers: int) -> None:
+    image = normal(1, 15, 15).requires_grad_()
+    drawn(PerPixel(3, num_layers=num_layers))(image)[0, 7, 7].backward()
+    reached = image.grad[0].nonzero()
+    assert reached.min() == 7 - num_layers and reached.max() == 7 + num_layers
+
+
+def test_every_place_has_the_same_network() -> None:
+    net = drawn(PerPlace(nn.Sequential(nn.Flatten(), nn.Linear(6, 3))))
+    sequences = normal(2, 4, 3, 2)
+    expected = torch.stack([net.net(sequences[:, place]) for place in range(4)], dim=1)
+    torch.testing.assert_close(net(sequences), expected, rtol=0, atol=1e-12)
+
+
+def test_interactions_start_at_zero() -> None:
+    assert Transitions(3)(torch.eye(3)[None]).item() == GridPairs(width=3)(torch.ones(1, 4, 4)).item() == 0
+
+
+def test_what_does_not_fit_is_refused() -> None:
+    with pytest.raises(ValueError, match="needs one continuous and one discrete block, got Space"):
+        StructuredEnergy(Space(x=Continuous(), a=Binary(), b=Binary()), nn.Identity())
+    energy = StructuredEnergy(WORD, PerPlace(nn.Linear(5, 2)))
+    with pytest.raises(ValueError, match="unary gives 8 numbers per row, but block 'letters' has 12 columns"):
+        energy({"strokes": torch.zeros(1, 4, 5), "letters": torch.zeros(1, 4, 3)})
+    with pytest.raises(ValueError, match="Transitions: reach must be at least 1, got 0"):
+        Transitions(3, reach=0)
+    for width in (4, 1):
+        with pytest.raises(ValueError, match=f"GridPairs: width must be odd and at least 3, got {width}"):
+            GridPairs(width=width)
+
+
+def test_the_grid_of_all_equal_labels_is_the_likeliest_of_an_attractive_model() -> None:
+    pairs = GridPairs(width=3)
+    nn.init.constant_(pairs.weight, 0.3)
+    space = Space(mask=GRID["mask"])
+    f = pairs(space.configurations()["mask"])
+    assert set(f.topk(2).indices.tolist()) == {0, 2**12 - 1}
+    assert math.isfinite(float(exact.log_partition(lambda position: pairs(position["mask"]), space)))
+
+
+def test_a_classifier_of_pixels_without_layers_is_refused() -> None:
+    with pytest.raises(ValueError, match="PerPixel: num_layers must be at least 1, got 0"):
+        PerPixel(3, num_layers=0)

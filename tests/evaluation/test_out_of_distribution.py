@@ -1,0 +1,129 @@
+"""Specification of out-of-distribution detection: outliers as they are named, scores by enumeration, areas by rank."""
+
+import gzip
+import math
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from jointebm import Categorical, Continuous, KernelSpec, Model, ModelConfig, Space
+from jointebm.data import ArrayDataset, Toy, digits
+from jointebm.energies import ConcatSpec, MLPSpec
+from jointebm.evaluation.out_of_distribution import SCORES, outlier_images, outlier_scores, separation
+from jointebm.spaces.space import Position
+
+SPACE = Space(image=Continuous((28, 28)), digit=Categorical(3))
+
+
+def generator(seed: int = 0) -> torch.Generator:
+    return torch.Generator().manual_seed(seed)
+
+
+def strokes(num: int = 20) -> ArrayDataset:
+    """Black images with one white row, whose place is the label."""
+    labels = np.arange(num, dtype=np.uint8) % 3
+    images = np.zeros((num, 28, 28), dtype=np.uint8)
+    images[np.arange(num), 9 * labels] = 255
+    rows = {"image": images, "digit": labels}
+    return ArrayDataset("strokes", SPACE, train=rows, held_out=rows, white=255, noise_width=0.0, noise_sd=0.01)
+
+
+@pytest.fixture
+def fashion(monkeypatch: pytest.MonkeyPatch) -> np.ndarray:
+    """Stands in for the file, whose reader has tests of its own."""
+    images = np.full((20, 28, 28), 51, dtype=np.uint8)
+    monkeypatch.setattr("jointebm.evaluation.out_of_distribution.fashion_images", lambda data_dir: images)  # noqa: ARG005
+    return images
+
+
+def test_outliers_are_what_they_are_called_with_the_noise_of_the_data(fashion: np.ndarray) -> None:
+    data = strokes()
+    outliers = outlier_images(data, None, generator=generator())
+    assert list(outliers) == ["fashion", "uniform", "shuffled"]
+    assert {tuple(images.shape) for images in outliers.values()} == {(20, 28, 28)}
+    noise = outliers["fashion"] - torch.from_numpy(fashion) / 255
+    # 15,680 normals of standard deviation .01: its standard error is .01 / sqrt(2 * 15,680) = 5.6e-5.
+    assert abs(float(noise.std()) - 0.01) < 5 * 5.6e-5 and float(noise.abs().max()) < 0.06
+    # Uniform on [0, 1], variance 1/12: the mean's standard error is .0023, and a histogram of ten bins has no gap.
+    assert abs(float(outliers["uniform"].mean()) - 0.5) < 5 * 0.0023
+    share = outliers["uniform"].histc(10, 0, 1) / outliers["uniform"].numel()
+    assert (
+        float((share - 0.1).abs().max()) < 5 * math.sqrt(0.09 / 15_680) + 0.002
+    )  # and what noise moves over the edges
+    white = (outliers["shuffled"] > 0.5).flatten(1)
+    assert white.sum(dim=1).tolist() == [28] * 20  # as many as before
+    assert len(white.unique(dim=0)) == 20  # each in an order of its own, though only three images are different
+    assert float(white.double().mean(dim=0).std()) < 0.1  # and spread over the image
+
+
+def test_outliers_are_the_same_for_the_same_seed(fashion: np.ndarray) -> None:  # noqa: ARG001
+    first, again, other = (outlier_images(strokes(), None, generator=generator(seed)) for seed in (0, 0, 1))
+    for kind in first:
+        assert torch.equal(first[kind], again[kind]) and not torch.equal(first[kind], other[kind])
+
+
+@pytest.mark.parametrize("dataset", [Toy(), digits()], ids=["points", "small images"])
+def test_data_that_are_no_images_of_that_shape_are_refused(dataset: ArrayDataset | Toy) -> None:
+    with pytest.raises(ValueError, match=r"data '(toy|digits)': out-of-distribution tests .* images of 28 x 28 pixels"):
+        outlier_images(dataset, None, generator=generator())
+
+
+def test_a_missing_or_foreign_file_is_refused_by_name(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError, match=r"fashion-mnist: no data directory; pass --data"):
+        outlier_images(strokes(), None, generator=generator())
+    with pytest.raises(FileNotFoundError, match="fashion-mnist/t10k-images-idx3-ubyte"):
+        outlier_images(strokes(), tmp_path, generator=generator())
+    header = bytes([0, 0, 8, 3, 0, 0, 0, 1, 0, 0, 0, 28, 0, 0, 0, 28])
+    (tmp_path / "t10k-images-idx3-ubyte.gz").write_bytes(gzip.compress(header + bytes(784)))  # as MNIST's is called
+    with pytest.raises(FileNotFoundError, match="jointebm data --download fashion-mnist"):
+        outlier_images(strokes(), tmp_path, generator=generator())
+    (tmp_path / "fashion-mnist").mkdir()
+    (tmp_path / "t10k-images-idx3-ubyte.gz").rename(tmp_path / "fashion-mnist" / "t10k-images-idx3-ubyte.gz")
+    with pytest.raises(ValueError, match="not the original fashion-mnist file"):
+        outlier_images(strokes(), tmp_path, generator=generator())
+
+
+class Strokes(torch.nn.Module):
+    """f(x, y) = 10 times the mean of row 9 y, less 10 times that of all: high where the data are."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.scale = torch.nn.Parameter(torch.tensor(10.0))
+
+    def forward(self, position: Position) -> Tensor:
+        rows = position["image"][:, ::9].mean(dim=2)[:, :3]  # (N, 3)
+        return self.scale * ((rows * position["digit"]).sum(dim=1) - position["image"].mean(dim=(1, 2)))
+
+
+def model() -> Model:
+    config = ModelConfig(
+        name="strokes",
+        data="strokes",
+        space=SPACE.config,
+        energy=ConcatSpec(net=MLPSpec(hidden=(1,))),  # not used
+        kernel=KernelSpec(discrete="gibbs", step_size=0.1),
+    )
+    return Model(config, energy=Strokes())
+
+
+def test_scores_are_sums_and_maxima_over_all_labels() -> None:
+    values = strokes().test()
+    rows = values["image"][:, ::9].mean(dim=2)[:, :3]
+    f = 10 * (rows - values["image"].mean(dim=(1, 2))[:, None])  # (N, 3)
+    scores = outlier_scores(model(), values)
+    assert scores.keys() == SCORES.keys()
+    torch.testing.assert_close(scores["log_marginal"], f.exp().sum(dim=1).log())
+    torch.testing.assert_close(scores["confidence"], f.softmax(dim=1).amax(dim=1))
+
+
+def test_a_model_that_knows_the_data_tells_them_from_all_others(fashion: np.ndarray) -> None:  # noqa: ARG001
+    data = strokes()
+    areas = separation(model(), data.test(), outlier_images(data, None, generator=generator()))
+    assert areas == {score: dict.fromkeys(("fashion", "uniform", "shuffled"), 1.0) for score in SCORES}
+    swapped = separation(model(), {"image": torch.full((5, 28, 28), 0.2)}, {"data": data.test()["image"]})
+    assert swapped == {score: {"data": 0.0} for score in SCORES}
+    same = separation(model(), data.test(), {"data": data.test()["image"]})
+    assert same == {score: {"data": 0.5} for score in SCORES}

@@ -1,0 +1,311 @@
+"""Specification of `Model` and of the model folder: whole or not at all, and the same bits when read back."""
+
+import json
+import pickle
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+import jointebm.inference.model
+from jointebm import Binary, Categorical, Continuous, KernelSpec, Model, ModelConfig, Noise, Space, load, predict
+from jointebm.energies import BilinearSpec, ConcatEnergy, ConcatSpec, ConvSpec, EnergySpec, JEMSpec, MLPSpec
+from jointebm.kernels import MALA, Cycle, Gibbs
+from jointebm.spaces.transforms import Logit
+
+SPACE = Space(image=Continuous((8, 8), Logit(0.01)), bit=Binary(2), y=Categorical(3), group=Categorical((2, 3)))
+ENERGIES: dict[str, EnergySpec] = {
+    "concat": ConcatSpec(net=MLPSpec(hidden=(8,)), scale={"y": 3.0}),
+    "encoder": ConcatSpec(net=MLPSpec(hidden=(8,)), encoder=ConvSpec(side=8, channels=(4, 8), out_channels=2)),
+    "bilinear": BilinearSpec(g=MLPSpec(hidden=(8,)), h=MLPSpec(hidden=(4,), activation="silu"), num_features=3),
+    "jem": JEMSpec(net=MLPSpec(hidden=(8,))),
+}
+KERNEL = KernelSpec(discrete="gibbs", discrete_moves=2, continuous="mala", step_size=0.3, temperature=0.7)
+
+
+def make(energy: str = "concat") -> Model:
+    config = ModelConfig(
+        name="test", data="none", space=SPACE.config, energy=ENERGIES[energy], kernel=KERNEL, num_chains=7, num_steps=9
+    )
+    batch, _ = SPACE.clamp(None, num_chains=20, generator=torch.Generator().manual_seed(0))
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        return Model(config, noise=Noise.from_batch(SPACE, batch, labels="frequency"))
+
+
+def positions(num: int = 5) -> dict[str, Tensor]:
+    return SPACE.clamp(None, num_chains=num, generator=torch.Generator().manual_seed(1))[0]
+
+
+# A model is a log-density.
+
+
+@pytest.mark.parametrize("energy", ENERGIES)
+def test_a_model_is_its_energy(energy: str) -> None:
+    model, position = make(energy), positions()
+    f = model.energy(position)
+    assert torch.equal(model(position), f)
+    assert model.encoded_blocks == ("image",)
+    labels = {name: position[name] for name in SPACE.discrete}
+    assert torch.equal(model.head(model.encode({"image": position["image"]}), labels), f)
+
+
+def test_the_kernel_is_that_of_the_configuration() -> None:
+    assert make().kernel == Cycle((Gibbs(SPACE), Gibbs(SPACE), MALA("image", 0.3, 0.7)))
+
+
+def test_without_a_noise_chains_start_uniformly() -> None:
+    model = Model(make().config)
+    assert all(torch.equal(model.noise.parameters[name], Noise.uniform(SPACE).parameters[name]) for name in SPACE)
+
+
+# Saved and loaded.
+
+
+@pytest.mark.parametrize("energy", ENERGIES)
+def test_loading_gives_back_every_bit(energy: str, tmp_path: Path) -> None:
+    model = make(energy)
+    assert model.save(tmp_path / "model") == tmp_path / "model"
+    loaded = load(tmp_path / "model")
+    saved = model.state_dict()
+    assert loaded.state_dict().keys() == saved.keys()
+    assert all(torch.equal(value, saved[name]) for name, value in loaded.state_dict().items())
+    assert loaded.config == model.config and loaded.space == model.space and not loaded.training
+    assert torch.equal(loaded(positions()), model(positions()))
+
+
+def test_noise_and_kernel_survive(tmp_path: Path) -> None:
+    model = make()
+    loaded = load(model.save(tmp_path / "model"))
+    assert loaded.kernel == model.kernel
+    one, two = (each.noise.draw(9, generator=torch.Generator().manual_seed(2)) for each in (model, loaded))
+    assert all(torch.equal(one[name], two[name]) for name in SPACE)
+    assert not torch.equal(loaded.noise.parameters["image"], Noise.uniform(SPACE).parameters["image"])
+
+
+def test_the_dtype_survives(tmp_path: Path) -> None:
+    model = make().double()
+    loaded = load(model.save(tmp_path / "model"))
+    assert {value.dtype for value in loaded.state_dict().values()} == {torch.float64}
+    assert all(torch.equal(value, model.state_dict()[name]) for name, value in loaded.state_dict().items())
+
+
+def test_a_loaded_model_can_be_trained_on_and_predicts_the_same(tmp_path: Path) -> None:
+    model = make()
+    loaded = load(str(model.save(str(tmp_path / "model"))))
+    assert all(parameter.requires_grad for parameter in loaded.parameters())
+    values = {"image": torch.rand(3, 8, 8, generator=torch.Generator().manual_seed(3))}
+    one, two = predict(model, values, "y"), predict(loaded, values, "y")
+    assert torch.equal(one.probs["y"], two.probs["y"])
+
+
+def test_loading_leaves_the_global_generator_alone(tmp_path: Path) -> None:
+    make().save(tmp_path / "model")
+    before = torch.get_rng_state()
+    load(tmp_path / "model")
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_the_folder_holds_a_configuration_tensors_and_a_card_and_nothing_else(tmp_path: Path) -> None:
+    model = make()
+    folder = model.save(tmp_path / "some" / "where", card="# A card\n")
+    assert sorted(file.name for file in folder.iterdir()) == ["README.md", "config.json", "model.safetensors"]
+    assert [file.name for file in (tmp_path / "some").iterdir()] == ["where"]
+    assert (folder / "README.md").read_text() == "# A card\n"
+    config = json.loads((folder / "config.json").read_text())
+    assert config["format"] == 1 and config["num_chains"] == 7 and Space.from_config(config["space"]) == SPACE
+    assert load_file(folder / "model.safetensors").keys() == model.state_dict().keys()
+    assert folder.stat().st_mode & 0o777 == 0o755  # others may read it
+
+
+def test_without_a_card_a_short_one_is_written(tmp_path: Path) -> None:
+    assert (make().save(tmp_path / "model") / "README.md").read_text().startswith("# test\n")
+
+
+# Whole or not at all.
+
+
+@pytest.mark.parametrize("kind", ["folder", "empty folder", "file"])
+def test_nothing_is_overwritten(kind: str, tmp_path: Path) -> None:
+    path = tmp_path / "model"
+    if kind == "file":
+        path.write_text("precious")
+    else:
+        path.mkdir()
+        if kind == "folder":
+            (path / "precious.txt").write_text("precious")
+    before = sorted(path.rglob("*"))
+    with pytest.raises(FileExistsError, match=r"model: exists; choose another folder or remove it"):
+        make().save(path)
+    assert sorted(path.rglob("*")) == before and list(tmp_path.iterdir()) == [path]
+
+
+@pytest.mark.parametrize("error", [OSError("no space left on device"), KeyboardInterrupt()])
+def test_a_save_that_fails_leaves_nothing_behind(
+    error: BaseException, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(tensors: dict[str, Tensor], path: Path) -> None:
+        save_file(tensors, path)  # the failure comes when there is something to clean up
+        raise error
+
+    monkeypatch.setattr(jointebm.inference.model, "save_file", fail)
+    with pytest.raises(type(error)):
+        make().save(tmp_path / "model")
+    assert list(tmp_path.iterdir()) == []
+    monkeypatch.undo()
+    make().save(tmp_path / "model")
+
+
+# What cannot be loaded is named.
+
+
+@pytest.mark.parametrize("name", ["config.json", "model.safetensors"])
+def test_a_missing_file_is_named(name: str, tmp_path: Path) -> None:
+    folder = make().save(tmp_path / "model")
+    (folder / name).unlink()
+    with pytest.raises(FileNotFoundError, match=rf"model/{name}: no such file; a model folder holds config.json and"):
+        load(folder)
+
+
+def test_a_missing_folder_is_named(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError, match=r"nowhere/config.json: no such file"):
+        load(tmp_path / "nowhere")
+
+
+class _ExecutedError(Exception):
+    """Raised if a file is unpickled."""
+
+
+class _Bomb:
+    def __reduce__(self) -> Any:
+        return (_explode, ())
+
+
+def _explode() -> None:
+    raise _ExecutedError
+
+
+@pytest.mark.parametrize(
+    "content", [b"", b"not tensors", b"\xff" * 100, b"\x10\0\0\0\0\0\0\0{}", pickle.dumps(_Bomb())], ids=range(5)
+)
+def test_tensors_that_are_corrupted_are_refused_and_nothing_is_executed(content: bytes, tmp_path: Path) -> None:
+    folder = make().save(tmp_path / "model")
+    (folder / "model.safetensors").write_bytes(content)
+    with pytest.raises(ValueError, match=r"model/model.safetensors: not a safetensors file"):
+        load(folder)
+
+
+def test_tensors_cut_short_are_refused(tmp_path: Path) -> None:
+    folder = make().save(tmp_path / "model")
+    content = (folder / "model.safetensors").read_bytes()
+    (folder / "model.safetensors").write_bytes(content[: len(content) // 2])
+    with pytest.raises(ValueError, match=r"model/model.safetensors: not a safetensors file"):
+        load(folder)
+
+
+def renamed(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    return {name.replace("energy.net.0.weight", "energy.net.0.kernel"): value for name, value in tensors.items()}
+
+
+def reshaped(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    return tensors | {"energy.net.0.weight": torch.zeros(8, 3)}
+
+
+def left_out(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    return {name: value for name, value in tensors.items() if name != "energy.net.0.weight"}
+
+
+def in_whole_numbers(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    return tensors | {"energy.net.0.weight": tensors["energy.net.0.weight"].long()}
+
+
+@pytest.mark.parametrize("change", [renamed, reshaped, left_out, in_whole_numbers])
+def test_tensors_of_another_model_are_refused_by_name(change: Any, tmp_path: Path) -> None:
+    folder = make().save(tmp_path / "model")
+    tensors = load_file(folder / "model.safetensors")
+    save_file(change(tensors), folder / "model.safetensors")
+    with pytest.raises(
+        ValueError, match=r"model/model.safetensors: tensor 'energy.net.0.(weight|kernel)' does not fit"
+    ):
+        load(folder)
+
+
+def test_tensors_that_nobody_asked_for_are_refused(tmp_path: Path) -> None:
+    folder = make().save(tmp_path / "model")
+    save_file(load_file(folder / "model.safetensors") | {"extra": torch.zeros(1)}, folder / "model.safetensors")
+    with pytest.raises(ValueError, match=r"model/model.safetensors: tensor 'extra' does not fit config.json"):
+        load(folder)
+
+
+@pytest.mark.parametrize("content", [b"", b"{", b"[]", b"null", b"\xff\xfe", b"{}"])
+def test_a_configuration_that_is_no_json_object_of_its_kind_is_refused(content: bytes, tmp_path: Path) -> None:
+    folder = make().save(tmp_path / "model")
+    (folder / "config.json").write_bytes(content)
+    with pytest.raises(ValueError, match=r"model/config.json: not a model configuration: ."):
+        load(folder)
+
+
+def one_block(**fields: Any) -> dict[str, Any]:
+    return {"space": {"x": fields}}
+
+
+def one_real(**transform: Any) -> dict[str, Any]:
+    return one_block(kind="continuous", shape=[2], transform=transform)
+
+
+ONE_BIT = one_block(kind="binary", shape=[])
+NO_WIDTH = {"kind": "concat", "net": {"hidden": [0]}}
+ENCODER = {"kind": "concat", "net": {"hidden": [4]}, "encoder": {"side": 8}}
+CHANGES: list[tuple[str, dict[str, Any]]] = [
+    ("energy.concat.net.hidden.0: Input should be greater than or equal to 1", {"energy": NO_WIDTH}),
+    ("energy: Input tag 'unknown' found", {"energy": {"kind": "unknown"}}),
+    ("kernel.step_size: Input should be greater than 0", {"kernel": {"step_size": -1.0}}),
+    ("depth: Extra inputs are not permitted", {"depth": 3}),
+    ("format 2; this version reads format 1", {"format": 2}),
+    ("Space: needs at least one block", {"space": {}}),
+    ("block of kind 'ordinal'", one_block(kind="ordinal")),
+    ("misses or does not know 'transform'", one_block(kind="continuous", shape=[2])),
+    ("misses or does not know 'exp'", one_real(name="exp")),
+    ("margin must lie in (0, 0.5), got 2", one_real(name="logit", margin=2)),
+    ("unexpected keyword argument 'base'", one_real(name="logit", base=2)),
+    ("whole numbers >= 1, got (0,)", one_block(kind="binary", shape=[0])),
+    ("does not describe a model", one_block(kind="categorical", num_classes=None, shape=[])),
+    ("an encoder needs exactly one continuous block", ONE_BIT | {"energy": ENCODER}),
+]
+
+
+@pytest.mark.parametrize(("reason", "change"), CHANGES, ids=[reason for reason, _ in CHANGES])
+def test_a_configuration_that_describes_no_model_is_refused_with_file_and_reason(
+    reason: str, change: dict[str, Any], tmp_path: Path
+) -> None:
+    folder = make().save(tmp_path / "model")
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps(config | change))
+    with pytest.raises(ValueError, match=r"model/config.json: ") as error:
+        load(folder)
+    assert reason in str(error.value) and "\n" not in str(error.value)
+
+
+def test_an_energy_of_another_kind_can_be_a_model_in_memory() -> None:
+    energy = ConcatEnergy(SPACE, ConcatSpec(net=MLPSpec(hidden=(4, 4))).build(SPACE).net)
+    model = Model(make().config, energy=energy)
+    assert model(positions()).shape == (5,)
+
+
+def test_an_energy_that_the_configuration_does_not_describe_is_not_saved(tmp_path: Path) -> None:
+    class Handmade(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.weight = torch.nn.Parameter(torch.ones(()))
+
+        def forward(self, position: dict[str, Tensor]) -> Tensor:
+            return self.weight * position["image"].flatten(1).sum(dim=1)
+
+    model = Model(make().config, energy=Handmade())
+    assert model(positions()).shape == (5,)
+    with pytest.raises(ValueError, match=r"model: the energy is not the one that config\.energy describes"):
+        model.save(tmp_path / "model")
+    assert list(tmp_path.iterdir()) == []

@@ -1,0 +1,53 @@
+"""The models that ship with the package: small, whole, documented, and as good as their cards say."""
+
+import os
+import re
+from importlib.resources import files
+from pathlib import Path
+
+import pytest
+import torch
+
+from jointebm import load
+from jointebm.cli.files import open_model
+from jointebm.data.registry import open_dataset
+from jointebm.evaluation.accuracy import evaluate_model
+
+DATA = os.environ.get("JOINTEBM_DATA")
+FOLDER = Path(str(files("jointebm"))) / "pretrained"
+MODELS = ("toy", "mnist", "dsprites")
+every_model = pytest.mark.parametrize("name", MODELS)
+
+
+def test_they_are_at_most_12_megabytes_together() -> None:
+    assert sorted(path.name for path in FOLDER.iterdir() if path.is_dir()) == sorted(MODELS)
+    assert sum(path.stat().st_size for path in FOLDER.rglob("*") if path.is_file()) <= 12e6
+
+
+@every_model
+def test_a_name_on_the_command_line_is_a_folder_with_a_card(name: str) -> None:
+    path, model = open_model(f"pretrained:{name}")
+    assert path == FOLDER / name and model.config.name == name
+    card = (path / "README.md").read_text()
+    assert f"`jointebm train {name}" in card
+    for words in ("iterations", "training time", "threads", "sample-based", "energy-based", "interventions"):
+        assert words in card, f"{name}: the card says nothing of {words}"
+    assert re.search(r"\d\d\.\d", card)
+
+
+@every_model
+def test_its_accuracy_is_that_of_its_card(name: str) -> None:
+    """On rows of the test set, drawn at random; the card's figure within five standard errors, a false alarm in 10^6."""
+    model = load(FOLDER / name)
+    if name == "mnist" and DATA is None:
+        pytest.skip("JOINTEBM_DATA is not set: the files of MNIST are not here")
+    dataset = open_dataset(model.config.data, None if DATA is None else Path(DATA))
+    test = dataset.test()
+    rows = torch.randperm(len(next(iter(test.values()))), generator=torch.Generator().manual_seed(0))[:500]
+    values = {block: value[rows] for block, value in test.items()}
+    accuracy, _ = evaluate_model(model, values, methods=("exact",), generator=torch.Generator().manual_seed(0))
+    card = (FOLDER / name / "README.md").read_text()
+    found = re.search(r"energy-based \| (\d\d\.\d+)", card)
+    assert found is not None
+    claimed = float(found[1]) / 100
+    assert abs(accuracy["exact"].mean - claimed) < 5 * (max(claimed * (1 - claimed), 0.002) / 500) ** 0.5

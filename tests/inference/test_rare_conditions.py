@@ -1,0 +1,85 @@
+"""What is rare is as easily asked for as what is common: there is no rejection, so its probability does not enter.
+
+On the toy space, with the true density tilted so that a condition has probability 1e-6.
+"""
+
+import math
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from jointebm import Model, predict, sample
+from jointebm.data import Toy
+from jointebm.data.toy import attributes_of, centers, nearest_mode
+from jointebm.sampling.sample import Samples
+from jointebm.spaces.space import Position
+from support.true_toy import TrueEnergy, toy_model
+
+RARE = 1e-6
+NUM = 400
+
+
+class Tilted(nn.Module):
+    """The true density with bottom = 1 made rare: p(bottom = 1) = 1e-6, all else given `bottom` as it was."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.true = TrueEnergy()
+        self.shift = math.log(RARE / (1 - RARE))
+
+    def forward(self, position: Position) -> Tensor:
+        return self.true(position) + self.shift * position["bottom"][:, 1]
+
+
+def drawn(model: Model, given: dict[str, int]) -> Samples:
+    generator = torch.Generator().manual_seed(0)
+    ask = {"num_chains": NUM, "num_steps": 200, "given": given, "init": model.noise, "generator": generator}
+    return sample(model, model.space, model.kernel, **ask)  # type: ignore[arg-type]
+
+
+def test_the_condition_is_as_rare_as_it_is_said_to_be() -> None:
+    """Integrated over a grid that holds all of p(x), at every configuration of the attributes."""
+    labels, grid = Toy().space.configurations(), torch.linspace(-6, 6, 121)
+    points = torch.cartesian_prod(grid, grid)
+    f = torch.stack(
+        [Tilted()({"point": points} | {n: v[[k]].expand(len(points), -1) for n, v in labels.items()}) for k in range(8)]
+    )
+    weights = f.double().flatten().softmax(dim=0).reshape(f.shape).sum(dim=1)
+    assert float(weights[labels["bottom"][:, 1] == 1].sum().detach()) == pytest.approx(RARE, rel=1e-3)
+
+
+@pytest.mark.parametrize("mode", range(8))
+def test_every_sample_meets_the_rare_condition_and_lies_where_it_should(mode: int) -> None:
+    given = {name: int(label) for name, label in attributes_of(torch.tensor(mode)).items()}
+    samples = drawn(toy_model(Tilted()), given)
+    assert all(bool((samples.values[name] == label).all()) for name, label in given.items())
+    assert bool((nearest_mode(samples.values["point"]) == mode).float().mean() > 0.99)
+    error = 0.354 / NUM**0.5  # standard error of the mean of independent chains
+    assert float((samples.values["point"].mean(dim=0) - centers()[mode]).abs().max()) < 6 * error
+
+
+@pytest.mark.parametrize("given", [{"bottom": 1}, {"bottom": 1, "left": 0}, {"bottom": 1, "diagonal": 1, "left": 1}])
+def test_the_same_seed_draws_the_same_samples_however_rare_the_condition_is(given: dict[str, int]) -> None:
+    """What is clamped adds a constant to f, and a kernel sees differences only: the same moves, the same acceptances."""
+    common, rare = drawn(toy_model(TrueEnergy()), given), drawn(toy_model(Tilted()), given)
+    for name in common.values:
+        torch.testing.assert_close(rare.values[name], common.values[name], rtol=0, atol=1e-3)
+    assert rare.accept_rate == pytest.approx(common.accept_rate, abs=1e-4)
+    assert rare.num_steps == common.num_steps == 200
+
+
+@pytest.mark.parametrize("mode", [4, 7])
+def test_labels_of_a_rare_point_are_predicted_given_the_rare_label(mode: int) -> None:
+    values = {"point": centers()[mode][None], "bottom": torch.tensor([1])}
+    expected = attributes_of(torch.tensor(mode))
+    for method in ("exact", "gibbs"):
+        found = predict(
+            toy_model(Tilted()),
+            values,
+            ("left", "diagonal"),
+            method=method,  # type: ignore[arg-type]
+            generator=torch.Generator().manual_seed(0),
+        )
+        assert {name: int(label) for name, label in found.labels.items()} == {n: int(expected[n]) for n in found.labels}
+        assert all(float(probs.max()) > 0.99 for probs in found.probs.values())

@@ -1,0 +1,354 @@
+"""Specification of `ChromaticGibbs`: exact for any f and any colours; a sweep of Gibbs sampling where the colours fit."""
+
+import math
+from dataclasses import dataclass
+
+import pytest
+import torch
+from torch import Tensor
+
+from jointebm import Binary, Categorical, Continuous, Space, sample
+from jointebm.energies import MLP, ConcatEnergy, ConvEncoder, GridPairs, IsingEnergy, Transitions
+from jointebm.kernels import Chain, ChromaticGibbs, Gibbs, Info, LogDensity, evaluate, scored
+from jointebm.randomness.draws import Generator, accept, choose
+from jointebm.spaces.space import Mask, Position
+from jointebm.testing import detailed_balance_residual, stationarity_residual, target_probs, transition_matrix
+from support.oracles import (
+    MIXED,
+    SMALL_SPACES,
+    AcceptAll,
+    Counted,
+    Passes,
+    RandomLogDensity,
+    SmallSpace,
+    clamp_patterns,
+    count_passes,
+    gibbs_matrices,
+    labels_of,
+    split_variables,
+    variables_of,
+)
+
+SOME = [small for small in SMALL_SPACES if small.name in ("bits", "ragged", "continuous-between")]
+TWO_KINDS = Space(bits=Binary(2), y=Categorical(3))
+
+
+def laid_out(space: Space, numbers: list[int]) -> dict[str, Tensor]:
+    """Colours of all discrete variables side by side, per block."""
+    return {name: part[0] for name, part in split_variables(space, torch.tensor([numbers])).items()}
+
+
+def alternating(space: Space, num_colours: int) -> dict[str, Tensor]:
+    count = sum(space[name].num_variables for name in space.discrete)
+    return laid_out(space, [number % num_colours for number in range(count)])
+
+
+class Pairwise:
+    """f(y) = sum of a_v(y_v) + sum over pairs of different colours of b_vw(y_v, y_w), at random: what the colours fit."""
+
+    def __init__(self, space: Space, colours: dict[str, Tensor], seed: int) -> None:
+        generator = torch.Generator().manual_seed(seed)
+        colour = torch.cat([colours[name].flatten() for name in space.discrete])
+        binary = isinstance
+        widths = [
+            1 if binary(space[name], Binary) else num for name in space.discrete for num in space.num_classes(name)
+        ]
+        of_column = colour.repeat_interleave(torch.tensor(widths))
+        self.names = space.discrete
+        self.linear = torch.randn(len(of_column), generator=generator, dtype=torch.float64)
+        pairs = torch.randn(len(of_column), len(of_column), generator=generator, dtype=torch.float64)
+        self.pairs = pairs * (of_column[:, None] != of_column)
+
+    def __call__(self, position: Position) -> Tensor:
+        y = torch.cat([position[name].reshape(len(position[name]), -1) for name in self.names], dim=1)
+        return y @ self.linear + torch.einsum("ni,ij,nj->n", y, self.pairs, y)
+
+
+def product_of_conditionals(
+    f: LogDensity, space: Space, position: Position, free: Mask, colours: dict[str, Tensor]
+) -> Tensor:
+    """The matrix of drawing one variable after the other from its exact conditional, by colours."""
+    matrices = gibbs_matrices(f, space, position, free)
+    colour = torch.cat([colours[name].flatten() for name in space.discrete])
+    expected = torch.eye(len(matrices[0]), dtype=torch.float64)
+    for variable in colour.argsort(stable=True).tolist():
+        expected = expected @ matrices[variable]
+    return expected
+
+
+@pytest.mark.parametrize("small", SOME, ids=str)
+@pytest.mark.parametrize("num_colours", [2, 3])
+def test_a_step_is_the_product_of_the_exact_conditionals_where_the_colours_fit(
+    small: SmallSpace, num_colours: int
+) -> None:
+    colours = alternating(small.space, num_colours)
+    f, kernel = Pairwise(small.space, colours, 0), ChromaticGibbs(small.space, colours)
+    _, position = transition_matrix(Gibbs(small.space), f, small.space, small.given)
+    for free in clamp_patterns(small.space, position).values():
+        matrix, _ = transition_matrix(kernel, f, small.space, small.given, free=free)
+        expected = product_of_conditionals(f, small.space, position, free, colours)
+        torch.testing.assert_close(matrix, expected, rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize("small", SOME, ids=str)
+@pytest.mark.parametrize("num_colours", [1, 2])
+def test_any_f_is_stationary_with_any_colours_whatever_is_clamped(small: SmallSpace, num_colours: int) -> None:
+    """f is not linear, and every variable meets every other."""
+    f, kernel = RandomLogDensity(small.space, 1), ChromaticGibbs(small.space, alternating(small.space, num_colours))
+    _, position = transition_matrix(Gibbs(small.space), f, small.space, small.given)
+    probs = target_probs(f, position)
+    for free in clamp_patterns(small.space, position).values():
+        matrix, _ = transition_matrix(kernel, f, small.space, small.given, free=free)
+        assert stationarity_residual(matrix, probs) <= 1e-12
+        if num_colours == 1:
+            assert detailed_balance_residual(matrix, probs) <= 1e-12
+
+
+def ising(rows: int, columns: int) -> tuple[IsingEnergy, Space]:
+    space = Space(spins=Binary((rows, columns)))
+    return IsingEnergy(space, coupling=0.4, field=0.2).double(), space
+
+
+def board(rows: int, columns: int) -> Tensor:
+    return (torch.arange(rows)[:, None] + torch.arange(columns)) % 2
+
+
+def test_a_chessboard_fits_the_ising_model_and_stripes_do_not() -> None:
+    """Right colours: the uncorrected sweep is stationary. Wrong ones: it is far off, and the correction sees it."""
+    energy, space = ising(2, 4)
+    start = evaluate(energy, space.configurations(dtype=torch.float64))
+    probs, found = target_probs(energy, start.position), {}
+    for name, colours in {"chessboard": board(2, 4), "stripes": torch.tensor([[0] * 4, [1] * 4])}.items():
+        kernel = ChromaticGibbs(space, {"spins": colours})
+        uncorrected, _ = transition_matrix(AcceptAll(kernel), energy, space)
+        free, generator = {"spins": torch.tensor(True)}, torch.Generator().manual_seed(0)
+        _, info = kernel.step(energy, start, free=free, generator=generator)
+        found[name] = (stationarity_residual(uncorrected, probs), float(info.accept_prob.min()))
+    assert found["chessboard"][0] < 1e-12 and found["chessboard"][1] > 1 - 1e-12
+    assert found["stripes"][0] > 1e-3 and found["stripes"][1] < 0.5
+
+
+def test_three_colours_fit_a_ring_of_three() -> None:
+    """On an odd torus two colours cannot do: a chessboard has neighbours of one colour where it closes on itself."""
+    energy, space = ising(2, 3)
+    probs = target_probs(energy, space.configurations(dtype=torch.float64))
+    right, wrong = torch.tensor([[0, 1, 2], [1, 2, 0]]), board(2, 3)
+    residuals = [
+        stationarity_residual(
+            transition_matrix(AcceptAll(ChromaticGibbs(space, {"spins": c})), energy, space)[0], probs
+        )
+        for c in (right, wrong)
+    ]
+    assert residuals[0] < 1e-12 < 1e-4 < residuals[1]
+
+
+@pytest.mark.parametrize("interaction", ["grid", "sequence"])
+def test_nine_colours_fit_pixels_two_apart_and_three_fit_letters_two_apart(interaction: str) -> None:
+    torch.manual_seed(0)
+    if interaction == "grid":
+        space, energy = Space(y=Binary((3, 4))), GridPairs(width=5).double()
+        colours = 3 * (torch.arange(3)[:, None] % 3) + torch.arange(4) % 3
+    else:
+        space, energy = Space(y=Categorical(3, (5,))), Transitions(3, reach=2).double()
+        colours = torch.arange(5) % 3
+    torch.nn.init.normal_(energy.weight)  # type: ignore[arg-type]
+    position, free = space.clamp(None, num_chains=50, generator=torch.Generator(), dtype=torch.float64)
+
+    def f(position: Position) -> Tensor:
+        return energy(position["y"])
+
+    chain = evaluate(f, position)
+    for _ in range(5):
+        chain, info = ChromaticGibbs(space, {"y": colours}).step(f, chain, free=free, generator=torch.Generator())
+        torch.testing.assert_close(info.accept_prob, torch.ones_like(info.accept_prob), rtol=0, atol=1e-10)
+
+
+@dataclass(frozen=True)
+class Faulty:
+    """The update of one colour, written a second time over labels, with a fault."""
+
+    space: Space
+    fault: str = ""
+
+    uses_score = True
+
+    @torch.no_grad()
+    def step(self, log_density: LogDensity, chain: Chain, *, free: Mask, generator: Generator) -> tuple[Chain, Info]:
+        chain, space = scored(log_density, chain), self.space
+        labels, may_move = labels_of(space, chain.position), variables_of(space, free, len(chain.f))
+        if self.fault == "clamp ignored":
+            may_move = torch.ones_like(may_move)
+        forth = self._log_q(chain)
+        drawn = torch.stack([choose(log_q, generator) for log_q in forth], dim=1)
+        drawn = torch.where(may_move, drawn, labels)
+        split = split_variables(space, drawn)
+        encoded, _ = space.encode(split, dtype=torch.float64)
+        proposal = evaluate(log_density, {**chain.position, **{name: encoded[name] for name in space.discrete}})
+        back = forth if self.fault == "stale score in the reverse" else self._log_q(proposal)
+        counted = torch.ones_like(may_move) if self.fault == "clamped variables in the proposal ratio" else may_move
+        ratio = proposal.f - chain.f
+        for v in range(labels.shape[1]):
+            rows = torch.arange(len(labels))
+            gained = {
+                "reverse proposal missing": -forth[v][rows, drawn[:, v]],
+                "proposal ratio missing": torch.zeros_like(ratio),
+                "proposal ratio inverted": forth[v][rows, drawn[:, v]] - back[v][rows, labels[:, v]],
+            }.get(self.fault, back[v][rows, labels[:, v]] - forth[v][rows, drawn[:, v]])
+            ratio = ratio + gained * counted[:, v]
+        if self.fault == "f ratio missing":
+            ratio = ratio - (proposal.f - chain.f)
+        accepted = accept(ratio, generator) & may_move.any(dim=1)
+        return proposal.where(accepted, chain), Info(ratio.clamp(max=0).exp(), accepted)
+
+    def _log_q(self, chain: Chain) -> list[Tensor]:
+        assert chain.score is not None
+        found = []
+        for name in self.space.discrete:
+            flat = chain.score[name].reshape(len(chain.f), -1)
+            if isinstance(self.space[name], Binary):
+                columns = [torch.stack([torch.zeros_like(each), each], dim=1) for each in flat.unbind(dim=1)]
+            else:
+                columns = list(flat.split(self.space.num_classes(name), dim=1))
+            if self.fault == "bit reads the wrong sign":
+                columns = [-c if isinstance(self.space[name], Binary) else c for c in columns]
+            found += [column.log_softmax(dim=1) for column in columns]
+        return found
+
+
+FAULTS = [
+    "clamp ignored",
+    "stale score in the reverse",
+    "clamped variables in the proposal ratio",
+    "reverse proposal missing",
+    "proposal ratio missing",
+    "proposal ratio inverted",
+    "f ratio missing",
+]
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_mutants_are_rejected(fault: str) -> None:
+    f, kernel = RandomLogDensity(TWO_KINDS, 1), Faulty(TWO_KINDS, fault)
+    position = TWO_KINDS.configurations(dtype=torch.float64)
+    residuals = []
+    for free in clamp_patterns(TWO_KINDS, position).values():
+        try:
+            matrix, _ = transition_matrix(kernel, f, TWO_KINDS, free=free)
+        except AssertionError:
+            return
+        residuals.append(stationarity_residual(matrix, target_probs(f, position)))
+    assert max(residuals) > 1e-6
+
+
+@pytest.mark.parametrize("small", SOME, ids=str)
+def test_the_copy_that_mutants_are_made_from_is_right(small: SmallSpace) -> None:
+    f, kernel = RandomLogDensity(small.space, 1), ChromaticGibbs(small.space, alternating(small.space, 1))
+    _, position = transition_matrix(Gibbs(small.space), f, small.space, small.given)
+    for free in clamp_patterns(small.space, position).values():
+        one, _ = transition_matrix(kernel, f, small.space, small.given, free=free)
+        two, _ = transition_matrix(Faulty(small.space), f, small.space, small.given, free=free)
+        torch.testing.assert_close(one, two, rtol=0, atol=1e-14)
+
+
+def test_a_score_that_is_wrong_costs_acceptance_and_nothing_else() -> None:
+    """Stationary by the correction: here the score of a bit has the wrong sign."""
+    f, position = RandomLogDensity(TWO_KINDS, 1), TWO_KINDS.configurations(dtype=torch.float64)
+    matrix, _ = transition_matrix(Faulty(TWO_KINDS, "bit reads the wrong sign"), f, TWO_KINDS)
+    assert stationarity_residual(matrix, target_probs(f, position)) < 1e-12
+
+
+def test_each_row_obeys_its_own_random_mask_and_clamped_entries_are_bit_identical() -> None:
+    space, generator = MIXED.space, torch.Generator().manual_seed(0)
+    start, _ = space.clamp(None, num_chains=200, generator=generator, dtype=torch.float64)
+    f, kernel = RandomLogDensity(space, 7), ChromaticGibbs(space, alternating(space, 2))
+    mask = torch.rand(200, 5, generator=generator) < 0.5
+    mask[:20] = False
+    free = split_variables(space, mask)
+    chain = evaluate(f, start)
+    for _ in range(30):
+        chain, info = kernel.step(f, chain, free=free, generator=generator)
+        assert not bool(info.accepted[:20].any()) and not bool(info.accept_prob[:20].any())
+    torch.testing.assert_close(chain.f, f(chain.position), rtol=1e-12, atol=1e-12)
+    for name in space:
+        held = ~space[name].expand(free[name]).expand_as(start[name])
+        assert torch.equal(chain.position[name][held], start[name][held])
+        assert not torch.equal(chain.position[name], start[name])
+
+
+def test_costs_one_evaluation_per_colour_that_may_move() -> None:
+    space, generator = MIXED.space, torch.Generator().manual_seed(0)
+    counted, kernel = Counted(RandomLogDensity(space, 0), Passes()), ChromaticGibbs(space, alternating(space, 3))
+    position, free = space.clamp(None, num_chains=6, generator=generator, dtype=torch.float64)
+    chain = evaluate(counted, position)
+    counted.passes.take()
+    chain, _ = kernel.step(counted, chain, free=free, generator=generator)
+    assert counted.passes.take() == (3, 3)
+    mask = torch.zeros(6, 5, dtype=torch.bool)
+    mask[:, 1] = True  # of the second colour
+    chain, _ = kernel.step(counted, chain, free=split_variables(space, mask), generator=generator)
+    assert counted.passes.take() == (1, 1)
+    same, info = kernel.step(counted, chain, free={}, generator=generator)
+    assert same is chain and not bool(info.accepted.any())
+    assert counted.passes.take() == (0, 0)
+
+
+def test_an_encoder_is_not_run_again() -> None:
+    torch.manual_seed(0)
+    space, generator = Space(x=Continuous((8, 8)), y=Categorical(3), bits=Binary(3)), torch.Generator().manual_seed(0)
+    energy = ConcatEnergy(space, MLP(8 + 6, (16,)), encoder=ConvEncoder((2, 2, 2), 2))
+    position, free = space.clamp(None, num_chains=6, generator=generator)
+    chain, passes = evaluate(energy, position), count_passes(energy.encoder)  # type: ignore[arg-type]
+    kernel = ChromaticGibbs(space, {"y": torch.tensor(0), "bits": torch.arange(3)})
+    chain, _ = kernel.step(energy, chain, free=free, generator=generator)
+    assert passes.take() == (0, 0)
+    torch.testing.assert_close(chain.f, energy(chain.position).detach(), rtol=1e-5, atol=1e-6)
+
+
+def test_a_large_grid_in_single_precision_accepts_next_to_everything() -> None:
+    """Rounding of f, some thousand nats, is all that the correction sees."""
+    space = Space(spins=Binary((32, 32)))
+    kernel = ChromaticGibbs(space, {"spins": board(32, 32)})
+    samples = sample(
+        IsingEnergy(space, coupling=0.6),
+        space,
+        kernel,
+        num_chains=4,
+        num_steps=20,
+        generator=torch.Generator().manual_seed(0),
+    )
+    assert samples.accept_rate[0] > 0.999
+
+
+def test_a_log_density_that_is_no_number_at_a_proposal_shows_in_accept_prob() -> None:
+    space = Space(bits=Binary(2))
+
+    def log_density(position: Position) -> Tensor:
+        return torch.where(position["bits"].sum(dim=1) > 0, math.nan, 0.0) + 50 * position["bits"].sum(dim=1)
+
+    chain = evaluate(log_density, {"bits": torch.zeros(1, 2)})
+    chain = chain._replace(score=evaluate(lambda p: 50 * p["bits"].sum(dim=1), chain.position).score)
+    kernel = ChromaticGibbs(space, {"bits": torch.tensor([0, 0])})
+    moved, info = kernel.step(log_density, chain, free={"bits": torch.tensor(True)}, generator=torch.Generator())
+    assert info.accept_prob.isnan().all() and not bool(info.accepted.any())
+    assert torch.equal(moved.position["bits"], chain.position["bits"])
+
+
+def test_refuses_colours_that_do_not_fit_the_space() -> None:
+    space = Space(bits=Binary(3), x=Continuous())
+    with pytest.raises(ValueError, match=r"colours of block 'bits': got torch.int64 of shape \(2,\), expected whole"):
+        ChromaticGibbs(space, {"bits": torch.tensor([0, 1])})
+    with pytest.raises(ValueError, match=r"got torch.float32 of shape \(3,\)"):
+        ChromaticGibbs(space, {"bits": torch.zeros(3)})
+    with pytest.raises(ValueError, match="ChromaticGibbs: there is no discrete block to move"):
+        ChromaticGibbs(space, {})
+    with pytest.raises(ValueError, match="'x'"):
+        ChromaticGibbs(space, {"x": torch.tensor(0)})
+    with pytest.raises(ValueError, match="ChromaticGibbs: was made for a block 'bits'"):
+        sample(
+            lambda position: position["bits"].sum(dim=1),
+            Space(bits=Binary(4)),
+            ChromaticGibbs(space, {"bits": torch.arange(3)}),
+            num_chains=1,
+            num_steps=1,
+            generator=torch.Generator(),
+        )

@@ -1,0 +1,232 @@
+"""Specification of `Cycle`: Algorithm 1, at 2 + 2 passes of a network and 1 + 1 of an encoder."""
+
+import pytest
+import torch
+
+from jointebm import Categorical, Continuous, Space, sample
+from jointebm.energies import MLP, ConcatEnergy, ConvEncoder
+from jointebm.kernels import MALA, Cycle, Gibbs, GibbsWithGradients, Info, Kernel, Langevin, evaluate
+from jointebm.testing import detailed_balance_residual, invariance_test, stationarity_residual, target_probs
+from jointebm.testing import transition_matrix as matrix_of
+from support.oracles import (
+    MIXED,
+    MUTANTS,
+    SMALL_SPACES,
+    Counted,
+    GaussianMixture,
+    Mutant,
+    Passes,
+    RandomLogDensity,
+    SmallSpace,
+    StateDependentCycle,
+    clamp_patterns,
+    count_passes,
+)
+
+every_space = pytest.mark.parametrize("small", SMALL_SPACES, ids=str)
+MIXTURE = GaussianMixture(
+    weights=torch.tensor([0.2, 0.5, 0.3], dtype=torch.float64),
+    means=torch.tensor([-1.5, 0.0, 2.0], dtype=torch.float64),
+    scale=0.8,
+)
+
+
+@every_space
+def test_is_the_product_of_its_kernels_and_stationary_whatever_is_clamped(small: SmallSpace) -> None:
+    space, f = small.space, RandomLogDensity(small.space, 0)
+    kernels = (GibbsWithGradients(space), Gibbs(space))
+    _, position = matrix_of(kernels[0], f, space, small.given)
+    patterns = clamp_patterns(space, position)
+    for name in ["by-first-variable" if "by-first-variable" in patterns else "all-free"]:
+        first, second = (matrix_of(kernel, f, space, small.given, free=patterns[name])[0] for kernel in kernels)
+        both, _ = matrix_of(Cycle(kernels), f, space, small.given, free=patterns[name])
+        torch.testing.assert_close(both, first @ second, rtol=0, atol=1e-12)
+        assert stationarity_residual(both, target_probs(f, position)) <= 1e-12
+
+
+def test_is_not_reversible() -> None:
+    space = Space(y=Categorical((2, 3, 4)))
+    f = RandomLogDensity(space, 1)
+    matrix, position = matrix_of(Cycle((GibbsWithGradients(space), Gibbs(space))), f, space)
+    assert detailed_balance_residual(matrix, target_probs(f, position)) > 1e-6
+
+
+def test_a_clamped_continuous_kernel_changes_nothing() -> None:
+    """Langevin draws no noise for a block that is clamped, so the cycle can be enumerated."""
+    small = SMALL_SPACES[-1]
+    f, moves = RandomLogDensity(small.space, 2), GibbsWithGradients(small.space)
+    alone, _ = matrix_of(moves, f, small.space, small.given)
+    cycle = Cycle((moves, Langevin("x", 0.5), MALA("z", 0.5)))
+    together, _ = matrix_of(cycle, f, small.space, small.given)
+    assert torch.equal(alone, together)
+
+
+@pytest.mark.parametrize("mutant", [m for m in MUTANTS if m.name.startswith("Cycle")], ids=str)
+def test_mutants_are_rejected(mutant: Mutant) -> None:
+    f = RandomLogDensity(MIXED.space, 1)
+    matrix, position = matrix_of(mutant.kernel(MIXED.space), f, MIXED.space)
+    assert stationarity_residual(matrix, target_probs(f, position)) > 1e-6
+
+
+@pytest.mark.parametrize("moves", [Gibbs, GibbsWithGradients])
+def test_leaves_a_mixture_of_gaussians_with_its_label_invariant(moves: type[Gibbs] | type[GibbsWithGradients]) -> None:
+    """Exact draws of the joint in, exact draws out; false-alarm rate 1e-4."""
+    space, generator = MIXTURE.space, torch.Generator().manual_seed(0)
+    kernel = Cycle((moves(space), MALA("x", 0.9)))
+    draws = MIXTURE.draws(8000, generator)
+    result = invariance_test(kernel, MIXTURE.log_density, space, draws, num_steps=10, generator=generator, alpha=1e-4)
+    assert not result.rejected, result
+
+
+@pytest.mark.parametrize(
+    "kernel",
+    [
+        Cycle((Gibbs(MIXTURE.space), Langevin("x", 0.9))),
+        Cycle((Gibbs(MIXTURE.space), MALA("x", 0.9, temperature=0.5))),
+        StateDependentCycle(Gibbs(MIXTURE.space), MALA("x", 0.9), threshold=-1.2),
+    ],
+    ids=["unadjusted", "two-temperatures", "order-depends-on-the-state"],
+)
+def test_a_cycle_without_one_joint_target_is_rejected(kernel: Kernel) -> None:
+    """The docstring of Langevin warns of the first two; the same test must see it (power)."""
+    generator = torch.Generator().manual_seed(0)
+    draws = MIXTURE.draws(8000, generator)
+    result = invariance_test(
+        kernel, MIXTURE.log_density, MIXTURE.space, draws, num_steps=10, generator=generator, alpha=1e-4
+    )
+    assert result.rejected, result
+
+
+def test_reaches_the_mixture_from_noise() -> None:
+    """Each label's frequency within 4 standard errors: false-alarm rate below 2e-4 for the three together."""
+    num = 4000
+    samples = sample(
+        lambda p: MIXTURE.log_density({name: value.double() for name, value in p.items()}),
+        MIXTURE.space,
+        Cycle((Gibbs(MIXTURE.space), MALA("x", 1.0))),
+        num_chains=num,
+        num_steps=60,
+        generator=torch.Generator().manual_seed(1),
+    )
+    rates = samples.values["y"].bincount(minlength=3) / num
+    errors = (MIXTURE.weights * (1 - MIXTURE.weights) / num).sqrt()
+    assert bool(((rates - MIXTURE.weights).abs() < 4 * errors).all())
+
+
+def test_a_joint_step_costs_two_forward_and_two_backward_passes() -> None:
+    space, generator = SMALL_SPACES[-1].space, torch.Generator().manual_seed(0)
+    counted = Counted(RandomLogDensity(space, 0), Passes())
+    position, free = space.clamp(None, num_chains=7, generator=generator, dtype=torch.float64)
+    kernel = Cycle((GibbsWithGradients(space), Langevin("x", 0.1)))
+    chain = evaluate(counted, position)
+    counted.passes.take()
+    for _ in range(5):
+        chain, _ = kernel.step(counted, chain, free=free, generator=generator)
+        assert counted.passes.take() == (2, 2)
+
+
+SPRITES = Space(image=Continuous((32, 32)), horizontal=Categorical(16), vertical=Categorical(16))
+
+
+def sprites() -> tuple[ConcatEnergy, Passes, Passes]:
+    """The dSprites energy of App. B.3.2, with the passes of its encoder and of its head."""
+    torch.manual_seed(0)
+    energy = ConcatEnergy(SPRITES, MLP(256 + 32, (64, 64), activation="silu"), encoder=ConvEncoder())
+    assert energy.encoder is not None
+    return energy, count_passes(energy.encoder), count_passes(energy.net[-1])
+
+
+JOINT = Cycle((GibbsWithGradients(SPRITES), Langevin("image", 3e-3)))
+
+
+def test_a_joint_step_costs_one_forward_and_one_backward_pass_of_the_encoder_and_two_of_the_head() -> None:
+    energy, encoder, head = sprites()
+    generator = torch.Generator().manual_seed(0)
+    position, free = SPRITES.clamp(None, num_chains=3, generator=generator)
+    chain = evaluate(energy, position)
+    assert (encoder.take(), head.take()) == ((1, 0), (1, 1))
+    for _ in range(4):
+        chain, _ = JOINT.step(energy, chain, free=free, generator=generator)
+        assert (encoder.take(), head.take()) == ((1, 1), (2, 2))
+
+
+@pytest.mark.parametrize("moves", [GibbsWithGradients(SPRITES), Gibbs(SPRITES), Gibbs(SPRITES, scan="systematic")])
+def test_while_x_is_clamped_the_encoder_never_runs_again(moves: Kernel) -> None:
+    energy, encoder, _ = sprites()
+    kernel, generator = Cycle((moves, Langevin("image", 3e-3))), torch.Generator().manual_seed(0)
+    position, free = SPRITES.clamp({"image": torch.zeros(32, 32)}, num_chains=3, generator=generator)
+    assert not bool(free["image"].any())
+    chain = evaluate(energy, position)
+    assert encoder.take() == (1, 0)
+    for _ in range(4):
+        chain, _ = kernel.step(energy, chain, free=free, generator=generator)
+    assert encoder.take() == (0, 0)
+    assert chain.position["image"] is position["image"]
+
+
+@pytest.mark.parametrize("moves", [GibbsWithGradients(SPRITES), Gibbs(SPRITES)])
+def test_sampling_with_x_given_runs_the_encoder_once(moves: Kernel) -> None:
+    energy, encoder, head = sprites()
+    sample(
+        energy,
+        SPRITES,
+        Cycle((moves, Langevin("image", 3e-3))),
+        num_chains=3,
+        num_steps=5,
+        given={"image": torch.zeros(32, 32)},
+        generator=torch.Generator().manual_seed(0),
+    )
+    assert encoder.take() == (1, 0)
+    assert head.forward == 6
+
+
+@pytest.mark.parametrize("moves", [GibbsWithGradients(SPRITES), Gibbs(SPRITES)])
+def test_with_mala_a_joint_step_costs_two_passes_of_the_encoder(moves: Kernel) -> None:
+    """One for the proposal, and one for the rows where a rejection brought the old x back."""
+    energy, encoder, _ = sprites()
+    kernel, generator = Cycle((moves, MALA("image", 3e-3))), torch.Generator().manual_seed(0)
+    position, free = SPRITES.clamp(None, num_chains=3, generator=generator)
+    chain, _ = kernel.step(energy, evaluate(energy, position), free=free, generator=generator)
+    encoder.take()
+    chain, _ = kernel.step(energy, chain, free=free, generator=generator)
+    assert encoder.take() == (2, 2)
+
+
+def test_clamped_entries_are_bit_identical_after_many_steps() -> None:
+    space, generator = SMALL_SPACES[-1].space, torch.Generator().manual_seed(0)
+    f = RandomLogDensity(space, 3)
+    bounded = lambda p: f(p) - 5 * p["x"].square().sum(dim=1) - 5 * p["z"].square()  # noqa: E731
+    kernel = Cycle((Gibbs(space), GibbsWithGradients(space), Langevin("x", 0.2), MALA("z", 0.5)))
+    position, _ = space.clamp(None, num_chains=100, generator=generator, dtype=torch.float64)
+    shapes = {name: (100, *block.variable_shape) for name, block in space.items()}
+    free = {name: torch.rand(shape, generator=generator) < 0.5 for name, shape in shapes.items()}
+    chain = evaluate(bounded, position)
+    for _ in range(100):
+        chain, _ = kernel.step(bounded, chain, free=free, generator=generator)
+    for name in space:
+        held = ~space[name].expand(free[name]).expand_as(position[name])
+        assert torch.equal(chain.position[name][held], position[name][held])
+        assert not torch.equal(chain.position[name], position[name])
+
+
+def test_the_info_has_one_entry_per_kernel_and_nests() -> None:
+    space = MIXTURE.space
+    kernel = Cycle((Gibbs(space), Cycle((MALA("x", 0.5), Langevin("x", 0.5)))))
+    position, free = space.clamp(None, num_chains=4, generator=torch.Generator(), dtype=torch.float64)
+    _, info = kernel.step(
+        MIXTURE.log_density, evaluate(MIXTURE.log_density, position), free=free, generator=torch.Generator()
+    )
+    assert isinstance(info[0], Info)
+    assert isinstance(info[1], tuple)
+    assert [type(part) for part in info[1]] == [Info, Info]
+
+
+def test_uses_the_score_if_any_of_its_kernels_does() -> None:
+    space = MIXTURE.space
+    assert not Cycle((Gibbs(space), Gibbs(space))).uses_score
+    assert Cycle((Gibbs(space), Cycle((Gibbs(space), Langevin("x", 1.0))))).uses_score
+
+
+def test_refuses_to_be_empty() -> None:
+    with pytest.raises(ValueError, match="at least one kernel"):
+        Cycle(())

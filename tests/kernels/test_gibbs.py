@@ -1,0 +1,218 @@
+"""Specification of `Gibbs`: the exact conditional of one discrete variable, without any backward pass."""
+
+import pytest
+import torch
+from torch import Tensor
+
+from jointebm import Binary, Categorical, Continuous, Space
+from jointebm.energies import MLP, ConcatEnergy, ConvEncoder
+from jointebm.kernels import Gibbs, GibbsWithGradients, evaluate
+from jointebm.spaces.space import Position
+from jointebm.testing import detailed_balance_residual, stationarity_residual, target_probs, transition_matrix
+from support.oracles import (
+    COPIES,
+    MIXED,
+    MUTANTS,
+    SMALL_SPACES,
+    Counted,
+    Mutant,
+    Passes,
+    RandomLogDensity,
+    SmallSpace,
+    clamp_patterns,
+    connected,
+    count_passes,
+    gibbs_matrices,
+    random_scan_matrix,
+    split_variables,
+)
+
+every_space = pytest.mark.parametrize("small", SMALL_SPACES, ids=str)
+
+
+@every_space
+@pytest.mark.parametrize("seed", [0, 1])
+def test_random_scan_satisfies_detailed_balance_whatever_is_clamped(small: SmallSpace, seed: int) -> None:
+    f, kernel = RandomLogDensity(small.space, seed), Gibbs(small.space)
+    _, position = transition_matrix(kernel, f, small.space, small.given)
+    probs = target_probs(f, position)
+    for free in clamp_patterns(small.space, position).values():
+        matrix, _ = transition_matrix(kernel, f, small.space, small.given, free=free)
+        assert detailed_balance_residual(matrix, probs) <= 1e-12
+        assert stationarity_residual(matrix, probs) <= 1e-12
+
+
+@every_space
+def test_random_scan_is_the_mean_of_the_exact_conditionals(small: SmallSpace) -> None:
+    f, kernel = RandomLogDensity(small.space, 2), Gibbs(small.space)
+    _, position = transition_matrix(kernel, f, small.space, small.given)
+    for free in clamp_patterns(small.space, position).values():
+        matrix, _ = transition_matrix(kernel, f, small.space, small.given, free=free)
+        torch.testing.assert_close(matrix, random_scan_matrix(f, small.space, position, free), rtol=0, atol=1e-12)
+
+
+@every_space
+def test_systematic_scan_is_stationary_and_the_product_of_the_exact_conditionals(small: SmallSpace) -> None:
+    f, kernel = RandomLogDensity(small.space, 3), Gibbs(small.space, scan="systematic")
+    _, position = transition_matrix(kernel, f, small.space, small.given)
+    for free in clamp_patterns(small.space, position).values():
+        matrix, _ = transition_matrix(kernel, f, small.space, small.given, free=free)
+        assert stationarity_residual(matrix, target_probs(f, position)) <= 1e-12
+        expected = torch.eye(len(matrix), dtype=torch.float64)
+        for one_variable in gibbs_matrices(f, small.space, position, free):
+            expected = expected @ one_variable
+        torch.testing.assert_close(matrix, expected, rtol=0, atol=1e-12)
+
+
+def test_systematic_scan_is_not_reversible() -> None:
+    f = RandomLogDensity(MIXED.space, 3)
+    matrix, position = transition_matrix(Gibbs(MIXED.space, scan="systematic"), f, MIXED.space)
+    assert detailed_balance_residual(matrix, target_probs(f, position)) > 1e-6
+
+
+@pytest.mark.parametrize("name", ["bits", "ragged", "one-class-in-a-group", "continuous-between"])
+def test_each_row_obeys_its_own_random_mask(name: str) -> None:
+    small = next(small for small in SMALL_SPACES if small.name == name)
+    f, kernel = RandomLogDensity(small.space, 4), Gibbs(small.space)
+    _, position = transition_matrix(kernel, f, small.space, small.given)
+    num_variables = sum(small.space[name].num_variables for name in small.space.discrete)
+    mask = torch.rand(len(f(position)), num_variables, generator=torch.Generator().manual_seed(0)) < 0.5
+    mask[0] = False
+    free = split_variables(small.space, mask)
+    matrix, _ = transition_matrix(kernel, f, small.space, small.given, free=free)
+    torch.testing.assert_close(matrix, random_scan_matrix(f, small.space, position, free), rtol=0, atol=1e-12)
+
+
+@every_space
+@pytest.mark.parametrize("scan", ["random", "systematic"])
+def test_reaches_every_configuration(small: SmallSpace, scan: str) -> None:
+    kernel = Gibbs(small.space, scan=scan)  # type: ignore[arg-type]
+    matrix, _ = transition_matrix(kernel, RandomLogDensity(small.space, 5), small.space, small.given)
+    assert bool(connected(matrix).all())
+
+
+@pytest.mark.parametrize("mutant", [m for m in MUTANTS if m.name.startswith("Gibbs")], ids=str)
+def test_mutants_are_rejected(mutant: Mutant) -> None:
+    f, kernel = RandomLogDensity(MIXED.space, 1), mutant.kernel(MIXED.space)
+    position = MIXED.space.configurations(dtype=torch.float64)
+    residuals = []
+    for free in clamp_patterns(MIXED.space, position).values():
+        try:
+            matrix, _ = transition_matrix(kernel, f, MIXED.space, free=free)
+        except AssertionError:
+            return
+        residuals.append(stationarity_residual(matrix, target_probs(f, position)))
+    assert max(residuals) > 1e-6
+
+
+@pytest.mark.parametrize("small", [MIXED, SMALL_SPACES[-1]], ids=str)
+def test_the_copy_that_mutants_are_made_from_is_right(small: SmallSpace) -> None:
+    copy, kernel = COPIES[1]
+    f = RandomLogDensity(small.space, 1)
+    _, position = transition_matrix(kernel(small.space), f, small.space, small.given)
+    for free in clamp_patterns(small.space, position).values():
+        one, _ = transition_matrix(copy(small.space), f, small.space, small.given, free=free)
+        two, _ = transition_matrix(kernel(small.space), f, small.space, small.given, free=free)
+        torch.testing.assert_close(one, two, rtol=0, atol=1e-14)
+
+
+def test_a_forbidden_class_is_never_drawn() -> None:
+    """f = -inf is a hard constraint; no class of probability zero is ever reached."""
+    space = Space(y=Categorical(3), bit=Binary())
+
+    def log_density(position: Position) -> Tensor:
+        forbidden = (position["y"][:, 2] > 0.5) & (position["bit"] > 0.5)
+        return torch.where(forbidden, -torch.inf, position["y"][:, 1])
+
+    matrix, position = transition_matrix(Gibbs(space), log_density, space)
+    probs = target_probs(log_density, position)
+    assert probs[-1] == 0
+    assert bool((matrix[:-1, -1] == 0).all())
+    assert detailed_balance_residual(matrix, probs) <= 1e-12
+
+
+def test_runs_no_backward_pass_and_one_batch_per_variable() -> None:
+    space, generator = MIXED.space, torch.Generator().manual_seed(0)
+    counted = Counted(RandomLogDensity(space, 0), Passes())
+    position, free = space.clamp(None, num_chains=6, generator=generator, dtype=torch.float64)
+    chain = evaluate(counted, position, with_score=False)
+    assert counted.passes.take() == (1, 0)
+    chain, _ = Gibbs(space).step(counted, chain, free=free, generator=generator)
+    assert counted.passes.take() == (1, 0)
+    chain, _ = Gibbs(space, scan="systematic").step(counted, chain, free=free, generator=generator)
+    assert counted.passes.take() == (5, 0)
+    assert not Gibbs(space).uses_score
+    same, info = Gibbs(space).step(counted, chain, free={}, generator=generator)
+    assert same is chain
+    assert not bool(info.accepted.any())
+    assert counted.passes.take() == (0, 0)
+
+
+@pytest.mark.parametrize("known", [True, False])
+def test_runs_an_encoder_at_most_once_and_never_backward(known: bool) -> None:
+    """Also when the chain comes without its encoding, as after a MALA move."""
+    torch.manual_seed(0)
+    space, generator = Space(x=Continuous((8, 8)), y=Categorical(3), bits=Binary(3)), torch.Generator().manual_seed(0)
+    energy = ConcatEnergy(space, MLP(8 + 6, (16,)), encoder=ConvEncoder((2, 2, 2), 2))
+    passes = count_passes(energy.encoder)  # type: ignore[arg-type]
+    position, free = space.clamp(None, num_chains=6, generator=generator)
+    chain = evaluate(energy, position, with_score=False)
+    if not known:
+        chain = chain._replace(encoding=None)
+    passes.take()
+    chain, _ = Gibbs(space, scan="systematic").step(energy, chain, free=free, generator=generator)
+    assert passes.take() == (0 if known else 1, 0)
+    chain, _ = Gibbs(space).step(energy, chain, free=free, generator=generator)
+    assert passes.take() == (0, 0)
+    torch.testing.assert_close(chain.f, energy(chain.position).detach(), rtol=1e-5, atol=1e-6)
+
+
+def test_drops_the_score_and_leaves_f_that_of_the_new_position() -> None:
+    space, generator = MIXED.space, torch.Generator().manual_seed(0)
+    f = RandomLogDensity(space, 6)
+    position, free = space.clamp(None, num_chains=50, generator=generator, dtype=torch.float64)
+    chain, _ = Gibbs(space, scan="systematic").step(f, evaluate(f, position), free=free, generator=generator)
+    assert chain.score is None
+    torch.testing.assert_close(chain.f, f(chain.position), rtol=1e-12, atol=1e-12)
+    chain, _ = GibbsWithGradients(space).step(f, chain, free=free, generator=generator)
+    torch.testing.assert_close(chain.f, f(chain.position), rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize("scan", ["random", "systematic"])
+def test_clamped_entries_and_rows_with_nothing_free_are_bit_identical_after_many_steps(scan: str) -> None:
+    space, generator = MIXED.space, torch.Generator().manual_seed(0)
+    start, _ = space.clamp(None, num_chains=200, generator=generator, dtype=torch.float64)
+    f, kernel = RandomLogDensity(space, 7), Gibbs(space, scan=scan)  # type: ignore[arg-type]
+    mask = torch.rand(200, 5, generator=generator) < 0.5
+    mask[:20] = False
+    free = split_variables(space, mask)
+    chain = evaluate(f, start)
+    for _ in range(50):
+        chain, info = kernel.step(f, chain, free=free, generator=generator)
+        assert torch.equal(info.accepted, mask.any(dim=1))
+        assert torch.equal(info.accept_prob, mask.any(dim=1).double())
+    for name in space:
+        held = ~space[name].expand(free[name]).expand_as(start[name])
+        assert torch.equal(chain.position[name][held], start[name][held])
+        assert not torch.equal(chain.position[name], start[name])
+
+
+def test_refuses_an_unknown_scan() -> None:
+    with pytest.raises(ValueError, match="scan must be 'random' or 'systematic', got 'both'"):
+        Gibbs(MIXED.space, scan="both")  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("scan", ["random", "systematic"])
+@pytest.mark.parametrize("bad", [torch.nan, torch.inf])
+def test_a_log_density_that_is_no_number_at_a_candidate_shows_in_accept_prob(scan: str, bad: float) -> None:
+    space = Space(y=Categorical(3))
+
+    def log_density(position: Position) -> Tensor:
+        return torch.where(position["y"][:, 2] > 0.5, bad, 0.0)
+
+    chain = evaluate(log_density, {"y": torch.eye(3)[[0, 1]]}, with_score=False)
+    free = {"y": torch.tensor([True, False])}
+    _, info = Gibbs(space, scan=scan).step(  # type: ignore[arg-type]
+        log_density, chain, free=free, generator=torch.Generator().manual_seed(0)
+    )
+    assert info.accept_prob.isnan().tolist() == [True, False]

@@ -1,0 +1,248 @@
+"""Specification of `GibbsWithGradients`: exact in every small space, whatever is clamped, and cheap."""
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from jointebm import Binary, Categorical, Continuous, Space
+from jointebm.energies import MLP, BilinearEnergy, ConcatEnergy, JEMEnergy
+from jointebm.kernels import GibbsWithGradients, evaluate
+from jointebm.spaces.space import Position
+from jointebm.testing import detailed_balance_residual, stationarity_residual, target_probs, transition_matrix
+from support.oracles import (
+    COPIES,
+    MIXED,
+    MUTANTS,
+    SMALL_SPACES,
+    AcceptAll,
+    Counted,
+    Mutant,
+    Passes,
+    RandomLogDensity,
+    Script,
+    SmallSpace,
+    clamp_patterns,
+    connected,
+    gwg_matrix,
+    gwg_proposal,
+    split_variables,
+    variables_of,
+)
+
+every_space = pytest.mark.parametrize("small", SMALL_SPACES, ids=str)
+
+
+def all_free(space: Space) -> dict[str, Tensor]:
+    return {name: torch.tensor(True) for name in space}
+
+
+@every_space
+@pytest.mark.parametrize("seed", [0, 1])
+def test_satisfies_detailed_balance_and_stationarity_whatever_is_clamped(small: SmallSpace, seed: int) -> None:
+    f, kernel = RandomLogDensity(small.space, seed), GibbsWithGradients(small.space)
+    _, position = transition_matrix(kernel, f, small.space, small.given)
+    probs = target_probs(f, position)
+    for free in clamp_patterns(small.space, position).values():
+        matrix, _ = transition_matrix(kernel, f, small.space, small.given, free=free)
+        assert detailed_balance_residual(matrix, probs) <= 1e-12
+        assert stationarity_residual(matrix, probs) <= 1e-12
+
+
+@every_space
+def test_equals_equations_4_and_5_written_as_loops(small: SmallSpace) -> None:
+    f, kernel = RandomLogDensity(small.space, 2), GibbsWithGradients(small.space)
+    _, position = transition_matrix(kernel, f, small.space, small.given)
+    for free in clamp_patterns(small.space, position).values():
+        matrix, _ = transition_matrix(kernel, f, small.space, small.given, free=free)
+        torch.testing.assert_close(matrix, gwg_matrix(f, small.space, position, free), rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize("name", ["bits", "ragged", "one-class-in-a-group", "continuous-between"])
+def test_each_row_obeys_its_own_random_mask(name: str) -> None:
+    small = next(small for small in SMALL_SPACES if small.name == name)
+    f, kernel = RandomLogDensity(small.space, 3), GibbsWithGradients(small.space)
+    _, position = transition_matrix(kernel, f, small.space, small.given)
+    num_rows = small.space.num_configurations
+    num_variables = sum(small.space[name].num_variables for name in small.space.discrete)
+    mask = torch.rand(num_rows, num_variables, generator=torch.Generator().manual_seed(0)) < 0.5
+    mask[0] = False
+    free = split_variables(small.space, mask)
+    matrix, _ = transition_matrix(kernel, f, small.space, small.given, free=free)
+    torch.testing.assert_close(matrix, gwg_matrix(f, small.space, position, free), rtol=0, atol=1e-12)
+
+
+@every_space
+def test_proposes_by_equations_4_and_5_and_never_the_current_class(small: SmallSpace) -> None:
+    f, kernel = RandomLogDensity(small.space, 4), AcceptAll(GibbsWithGradients(small.space))
+    _, position = transition_matrix(kernel, f, small.space, small.given)
+    for free in clamp_patterns(small.space, position).values():
+        proposal, _ = transition_matrix(kernel, f, small.space, small.given, free=free)
+        expected = torch.tensor(gwg_proposal(f, small.space, position, free), dtype=torch.float64)
+        stuck = expected.sum(dim=1) == 0  # no other class to go to
+        expected[stuck] = torch.eye(len(expected), dtype=torch.float64)[stuck]
+        torch.testing.assert_close(proposal, expected, rtol=0, atol=1e-12)
+        assert bool((proposal.diagonal()[~stuck] == 0).all())
+
+
+@every_space
+def test_reaches_every_configuration_of_the_free_variables_and_no_other(small: SmallSpace) -> None:
+    f, kernel = RandomLogDensity(small.space, 5), GibbsWithGradients(small.space)
+    _, position = transition_matrix(kernel, f, small.space, small.given)
+    labels = torch.cat([v.reshape(len(v), -1) for v in small.space.decode(position).values()], dim=1)
+    variables = [name for name in small.space for _ in range(small.space[name].num_variables)]
+    for free in clamp_patterns(small.space, position).values():
+        matrix, _ = transition_matrix(kernel, f, small.space, small.given, free=free)
+        held = torch.ones(len(labels), len(variables), dtype=torch.bool)
+        held[:, [small.space[name].discrete for name in variables]] = ~variables_of(small.space, free, len(labels))
+        agree = ((labels[:, None] == labels[None]) | ~held[:, None]).all(dim=2)
+        assert torch.equal(connected(matrix), agree)
+
+
+def test_a_binary_variable_moves_as_a_categorical_one_of_two_classes() -> None:
+    binary, categorical = Space(y=Binary(3)), Space(y=Categorical(2, 3))
+    f = RandomLogDensity(binary, 6)
+    one, _ = transition_matrix(GibbsWithGradients(binary), f, binary)
+    two, _ = transition_matrix(GibbsWithGradients(categorical), lambda p: f({"y": p["y"][..., 1]}), categorical)
+    torch.testing.assert_close(one, two, rtol=0, atol=1e-14)
+
+
+def test_naming_blocks_is_clamping_the_others() -> None:
+    space, f = MIXED.space, RandomLogDensity(MIXED.space, 7)
+    named, _ = transition_matrix(GibbsWithGradients(space, blocks=("group", "bits")), f, space)
+    free = {"bits": torch.tensor(True), "group": torch.tensor(True)}
+    clamped, _ = transition_matrix(GibbsWithGradients(space), f, space, free=free)
+    torch.testing.assert_close(named, clamped, rtol=0, atol=1e-14)
+
+
+@pytest.mark.parametrize("form", ["concat", "bilinear", "jem"])
+def test_is_exact_on_the_energies_of_the_paper_with_x_clamped(form: str) -> None:
+    torch.manual_seed(0)
+    space = Space(x=Continuous(2), y=Categorical(3), bits=Binary(2))
+    energies: dict[str, nn.Module] = {
+        "concat": ConcatEnergy(space, MLP(7, (16, 16))),
+        "bilinear": BilinearEnergy(space, MLP(2, (16,), 4), MLP(5, (16,), 4)),
+        "jem": JEMEnergy(space, MLP(2, (16,), 5)),
+    }
+    energy = energies[form].double()
+    matrix, position = transition_matrix(GibbsWithGradients(space), energy, space, {"x": [0.5, -1.0]})
+    probs = target_probs(energy, position)
+    assert detailed_balance_residual(matrix, probs) <= 1e-12
+    hidden, _ = transition_matrix(GibbsWithGradients(space), lambda p: energy(p), space, {"x": [0.5, -1.0]})
+    torch.testing.assert_close(matrix, hidden, rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize("mutant", [m for m in MUTANTS if m.name.startswith("GWG")], ids=str)
+def test_mutants_are_rejected(mutant: Mutant) -> None:
+    """The checks above on a kernel with one thing wrong; every one must fail somewhere."""
+    f, kernel = RandomLogDensity(MIXED.space, 1), mutant.kernel(MIXED.space)
+    position = MIXED.space.configurations(dtype=torch.float64)
+    residuals = []
+    for free in clamp_patterns(MIXED.space, position).values():
+        try:
+            matrix, _ = transition_matrix(kernel, f, MIXED.space, free=free)
+        except AssertionError:
+            return
+        residuals.append(stationarity_residual(matrix, target_probs(f, position)))
+    assert max(residuals) > 1e-6
+
+
+@pytest.mark.parametrize("small", [MIXED, SMALL_SPACES[-1]], ids=str)
+def test_the_copy_that_mutants_are_made_from_is_right(small: SmallSpace) -> None:
+    copy, kernel = COPIES[0]
+    f = RandomLogDensity(small.space, 1)
+    _, position = transition_matrix(kernel(small.space), f, small.space, small.given)
+    for free in clamp_patterns(small.space, position).values():
+        one, _ = transition_matrix(copy(small.space), f, small.space, small.given, free=free)
+        two, _ = transition_matrix(kernel(small.space), f, small.space, small.given, free=free)
+        torch.testing.assert_close(one, two, rtol=0, atol=1e-14)
+
+
+def test_reports_the_acceptance_probability_of_each_chain() -> None:
+    space, f = Space(bits=Binary(2)), RandomLogDensity(Space(bits=Binary(2)), 8)
+    position = space.configurations(dtype=torch.float64)
+    free = all_free(space)
+    script = Script(choices=[torch.zeros(4, dtype=torch.int64)], accepts=[False])
+    chain, info = GibbsWithGradients(space).step(f, evaluate(f, position), free=free, generator=script)
+    q, values = gwg_proposal(f, space, position, free), f(position).tolist()
+    flipped = [2, 3, 0, 1]  # the first bit
+    expected = [
+        min(1.0, float(torch.tensor(values[j] - values[i]).exp()) * q[j][i] / q[i][j]) for i, j in enumerate(flipped)
+    ]
+    assert info.accept_prob.tolist() == pytest.approx(expected, rel=1e-6)
+    assert not bool(info.accepted.any())
+    assert torch.equal(chain.position["bits"], position["bits"])
+
+
+def test_clamped_entries_and_rows_with_nothing_free_are_bit_identical_after_many_steps() -> None:
+    space, generator = MIXED.space, torch.Generator().manual_seed(0)
+    start, _ = space.clamp(None, num_chains=200, generator=generator)
+    in_double = RandomLogDensity(space, 9)
+
+    def log_density(position: Position) -> Tensor:
+        return in_double({name: value.double() for name, value in position.items()})
+
+    mask = torch.rand(200, 5, generator=generator) < 0.5
+    mask[:20] = False
+    free = split_variables(space, mask)
+    chain = evaluate(log_density, start)
+    kernel = GibbsWithGradients(space)
+    for _ in range(100):
+        chain, info = kernel.step(log_density, chain, free=free, generator=generator)
+        assert not bool(info.accepted[:20].any())
+        assert bool((info.accept_prob[:20] == 0).all())
+    for name in space:
+        held = ~space[name].expand(free[name]).expand_as(start[name])
+        assert torch.equal(chain.position[name][held], start[name][held])
+        assert not torch.equal(chain.position[name], start[name])
+
+
+def test_costs_one_evaluation_a_step_and_none_when_everything_is_clamped() -> None:
+    space, generator = Space(y=Categorical(3), bits=Binary(2)), torch.Generator().manual_seed(0)
+    counted = Counted(RandomLogDensity(space, 0), Passes())
+    position, _ = space.clamp(None, num_chains=5, generator=generator, dtype=torch.float64)
+    chain = evaluate(counted, position)
+    assert counted.passes.take() == (1, 1)
+    for _ in range(3):
+        chain, _ = GibbsWithGradients(space).step(counted, chain, free=all_free(space), generator=generator)
+    assert counted.passes.take() == (3, 3)
+    clamped = {"y": torch.zeros(5, dtype=torch.bool), "bits": torch.tensor(False)}
+    for free in (clamped, {}):
+        same, info = GibbsWithGradients(space).step(counted, chain, free=free, generator=generator)
+        assert same is chain
+        assert not bool(info.accepted.any())
+    assert counted.passes.take() == (0, 0)
+
+
+def test_a_chain_without_a_score_is_scored_first() -> None:
+    space, f = Space(y=Categorical(3)), RandomLogDensity(Space(y=Categorical(3)), 0)
+    position, free = space.clamp(None, num_chains=50, generator=torch.Generator(), dtype=torch.float64)
+    with_score, without = evaluate(f, position), evaluate(f, position, with_score=False)
+    one, two = (
+        GibbsWithGradients(space).step(f, chain, free=free, generator=torch.Generator().manual_seed(0))[0]
+        for chain in (with_score, without)
+    )
+    assert torch.equal(one.position["y"], two.position["y"])
+    assert torch.equal(one.f, two.f)
+
+
+def test_a_proposal_where_the_log_density_is_not_a_number_is_never_accepted() -> None:
+    space = Space(y=Categorical(3))
+
+    def log_density(position: Position) -> Tensor:
+        return torch.where(position["y"][:, 2] > 0.5, torch.nan, position["y"][:, 1])
+
+    chain = evaluate(log_density, {"y": torch.eye(3)[[0, 1] * 100]})
+    generator = torch.Generator().manual_seed(0)
+    for _ in range(20):
+        chain, _ = GibbsWithGradients(space).step(log_density, chain, free=all_free(space), generator=generator)
+    assert not bool(chain.position["y"][:, 2].any())
+
+
+def test_refuses_blocks_that_do_not_exist_or_are_not_discrete() -> None:
+    space = Space(x=Continuous(2), y=Categorical(3))
+    with pytest.raises(ValueError, match="no discrete block 'z'; this space has 'y'"):
+        GibbsWithGradients(space, blocks=("z",))
+    with pytest.raises(ValueError, match="no discrete block 'x'"):
+        GibbsWithGradients(space, blocks=("x",))
+    with pytest.raises(ValueError, match="there is no discrete block to move"):
+        GibbsWithGradients(Space(x=Continuous(2)))

@@ -1,0 +1,98 @@
+"""Specification of `Lazy`: (1 - rate) I + rate P, exactly, and what is not chosen keeps its bits."""
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from jointebm import Binary, Categorical, Continuous, KernelSpec, Model, ModelConfig, Space, kernels, predict
+from jointebm.energies import MLP, ConcatEnergy, ConcatSpec, MLPSpec
+from jointebm.kernels import MALA, Chain, Cycle, Gibbs, GibbsWithGradients, Kernel, Lazy, LogDensity
+from jointebm.randomness.draws import Generator
+from jointebm.spaces.space import Mask, Position
+from jointebm.testing import transition_matrix
+
+SPACE = Space(bits=Binary((2,)), group=Categorical((2, 3)))
+
+
+def log_density(position: Position) -> Tensor:
+    bits, group = position["bits"], position["group"]
+    return bits[:, 0] * (1 - 2 * bits[:, 1]) + group @ group.new_tensor([0.3, -0.2, 0.5, 0.1, -0.7]) * (1 + bits[:, 1])
+
+
+@pytest.mark.parametrize("kernel", [Gibbs(SPACE), Gibbs(SPACE, scan="systematic"), GibbsWithGradients(SPACE)], ids=str)
+@pytest.mark.parametrize("rate", [0.01, 0.3, 1.0])
+def test_its_transition_matrix_is_a_mixture_with_the_identity(kernel: Kernel, rate: float) -> None:
+    matrix, _ = transition_matrix(kernel, log_density, SPACE)
+    lazy, _ = transition_matrix(Lazy(kernel, rate), log_density, SPACE)
+    expected = (1 - rate) * torch.eye(len(matrix), dtype=matrix.dtype) + rate * matrix
+    torch.testing.assert_close(lazy, expected, rtol=0, atol=1e-14)
+
+
+@dataclass(frozen=True)
+class AlwaysMoves:
+    """The bug of a wrapper that forgets its coin."""
+
+    kernel: Kernel
+    uses_score = True
+
+    def step(self, log_density: LogDensity, chain: Chain, *, free: Mask, generator: Generator) -> tuple[Chain, Any]:
+        return self.kernel.step(log_density, chain, free=free, generator=generator)
+
+
+def test_the_check_finds_a_wrapper_that_forgets_its_coin() -> None:
+    wrong, _ = transition_matrix(AlwaysMoves(Gibbs(SPACE)), log_density, SPACE)
+    right, _ = transition_matrix(Lazy(Gibbs(SPACE), 0.3), log_density, SPACE)
+    assert float((wrong - right).abs().max()) > 0.1
+
+
+def test_chains_that_rest_keep_every_bit_and_masks_still_hold() -> None:
+    space = Space(x=Continuous(3))
+    start = {"x": torch.randn(1000, 3, generator=torch.Generator().manual_seed(0))}
+    chain = kernels.evaluate(lambda position: -position["x"].square().sum(dim=1), start)
+    free = {"x": torch.tensor([[True, False, True]])}
+    generator = torch.Generator().manual_seed(1)
+    moved, _ = Lazy(MALA("x", 0.1), 0.25).step(
+        lambda position: -position["x"].square().sum(dim=1), chain, free=free, generator=generator
+    )
+    changed = (moved.position["x"] != start["x"]).any(dim=1)
+    # MALA accepts nearly all at this step; five standard errors of a share of a quarter: one false alarm in a million.
+    assert abs(float(changed.double().mean()) - 0.25) < 5 * math.sqrt(0.25 * 0.75 / 1000)
+    assert torch.equal(moved.position["x"][:, 1], start["x"][:, 1]) and space.continuous == ("x",)
+
+
+@pytest.mark.parametrize("rate", [0.0, -0.1, 1.1, math.nan])
+def test_a_rate_outside_its_range_is_refused(rate: float) -> None:
+    with pytest.raises(ValueError, match=r"Lazy: rate must lie in \(0, 1\]"):
+        Lazy(Gibbs(SPACE), rate)
+
+
+def test_a_spec_makes_each_move_of_y_lazy_and_nothing_else() -> None:
+    space = Space(x=Continuous(2), y=Categorical(3))
+    spec = KernelSpec(discrete="gibbs", discrete_moves=2, continuous="mala", step_size=0.1)
+    assert spec.build(space) == Cycle((Gibbs(space), Gibbs(space), MALA("x", 0.1)))
+    lazy = spec.model_copy(update={"discrete_rate": 0.1})
+    assert lazy.build(space) == Cycle((Lazy(Gibbs(space), 0.1), Lazy(Gibbs(space), 0.1), MALA("x", 0.1)))
+    assert lazy.build_discrete(space) == (Gibbs(space), Gibbs(space))
+
+
+def test_prediction_does_not_rest() -> None:
+    space = Space(x=Continuous(2), y=Categorical(3))
+    awake = KernelSpec(discrete="gibbs", step_size=0.1)
+    config = ModelConfig(
+        name="m", data="d", space=space.config, energy=ConcatSpec(net=MLPSpec(hidden=(4,))), kernel=awake, num_steps=3
+    )
+    energy = ConcatEnergy(space, MLP(5, (4,)))
+    model = Model(config, energy=energy)
+    resting = Model(
+        config.model_copy(update={"kernel": awake.model_copy(update={"discrete_rate": 1e-9})}), energy=energy
+    )
+    values = {"x": torch.tensor([[0.0, 1.0], [1.0, 0.0]])}
+    first, second = (
+        predict(each, values, ["y"], method="sample", generator=torch.Generator().manual_seed(1))
+        for each in (model, resting)
+    )
+    assert torch.equal(first.probs["y"], second.probs["y"])

@@ -1,0 +1,225 @@
+"""Specification of the recipes: the paper's tables to the letter, and fields that are changed by name and type."""
+
+import json
+import re
+from typing import Any
+
+import pytest
+from pydantic import ValidationError
+
+from jointebm import recipes
+from jointebm.data.registry import DATASETS
+from jointebm.energies import ConcatSpec, ConvSpec, MLPSpec
+from jointebm.recipes import Recipe, override, recipe_fields
+from jointebm.recipes.registry import RECIPES, find
+
+every_recipe = pytest.mark.parametrize("name", RECIPES)
+
+# Tables 1-3, row by row; App. B for what the tables leave out.
+TABLES: dict[str, dict[str, Any]] = {
+    "toy_paper": {
+        "train.learning_rate": 1e-4,
+        "train.warmup": 1000,
+        "train.batch_size": 1000,
+        "train.num_iterations": 5500,
+        "kernel.step_size": 0.1,
+        "kernel.temperature": 0.5,
+        "train.num_steps": 20,
+        "train.buffer_size": 10_000,
+        "train.replacement_rate": 0.05,
+        "num_test_steps": 200,
+        "num_test_chains": 10,
+        "train.ema_decay": 0.99,
+        "energy.net.hidden": (256, 256, 256),  # B.1.1
+        "energy.net.activation": "elu",
+    },
+    "mnist_paper": {
+        "train.learning_rate": 1e-4,
+        "train.warmup": 10_000,
+        "train.batch_size": 100,
+        "train.num_iterations": 110_000,
+        "kernel.step_size": 3e-3,
+        "kernel.temperature": 1.5e-6,
+        "train.num_steps": 40,
+        "train.buffer_size": 10_000,
+        "train.replacement_rate": 0.05,
+        "num_test_steps": 200,
+        "num_test_chains": 10,
+        "train.ema_decay": 0.99,
+        "energy.net.hidden": (1000, 500, 500, 250, 250, 250),  # B.2.2
+        "energy.net.activation": "elu",
+    },
+    "dsprites_paper": {
+        "train.learning_rate": 1e-5,
+        "train.warmup": 10_000,
+        "train.batch_size": 100,
+        "train.num_iterations": 180_000,
+        "kernel.step_size": 3e-3,
+        "kernel.temperature": 4.5e-7,
+        "train.num_steps": 40,
+        "train.buffer_size": 10_000,
+        "train.replacement_rate": 0.05,
+        "num_test_steps": 200,
+        "num_test_chains": 10,
+        "train.ema_decay": 0.99,
+        "energy.encoder.side": 32,  # B.3.2
+        "energy.encoder.channels": (16, 32, 64, 128),
+        "energy.encoder.out_channels": 16,
+        "energy.encoder.activation": "silu",
+        "energy.encoder.halves_first": False,
+        "energy.net.hidden": (256, 256),
+        "energy.net.activation": "silu",
+    },
+}
+# What the paper does everywhere: Algorithm 1 with one move of y and one of x, Eq. 2, constant rate, float32.
+EVERYWHERE: dict[str, Any] = {
+    "energy.encoder": None,
+    "energy.scale": {},
+    "energy.output_scale": 1.0,
+    "calibration_rows": 0,
+    "kernel.discrete": "gibbs-with-gradients",
+    "kernel.discrete_moves": 1,
+    "kernel.discrete_rate": 1.0,
+    "kernel.continuous": "langevin",
+    "train.beta_1": 0.9,
+    "train.decay": "constant",
+    "train.noise_labels": "frequency",
+    "train.noise_reals": "range",
+    "train.sampled_share": 0.0,
+    "train.objective": "maximum-likelihood",
+    "train.conditional_weight": 0.0,
+    "train.labelled_batch_size": 0,
+    "train.information_weight": 0.0,
+    "train.roughness_weight": 0.0,
+    "train.roughness_radius": 1.0,
+    "train.completion_steps": None,
+    "train.hide.labels_per_class": None,
+    "train.hide.observe_labels": 1.0,
+    "train.hide.observe_reals": 1.0,
+    "train.hide.hiding_seed": 0,
+    "train.precision": "float32",
+}
+# These say nothing about a run that does not diverge.
+OURS = {"train.log_every", "train.max_rollbacks", "train.snapshot_every"}
+
+
+@pytest.mark.parametrize("name", TABLES)
+def test_a_recipe_of_the_paper_is_its_table_field_by_field(name: str) -> None:
+    actual = {field.path: field.value for field in recipe_fields(find(name)) if not ours(field.path)}
+    everywhere = {path: value for path, value in EVERYWHERE.items() if path in actual}  # there may be an encoder
+    assert actual == everywhere | TABLES[name]
+
+
+def ours(path: str) -> bool:
+    return path in OURS or "checkpoint" in path
+
+
+@every_recipe
+def test_a_recipe_is_found_by_its_name_and_names_data_that_exist(name: str) -> None:
+    recipe = find(name)
+    assert recipe.name == name and recipe == RECIPES[name]() and recipe.data in DATASETS and recipe.summary
+    assert getattr(recipes, name)() == recipe
+
+
+@every_recipe
+def test_a_recipe_survives_json(name: str) -> None:
+    recipe = find(name)
+    assert Recipe.model_validate_json(recipe.model_dump_json()) == recipe
+
+
+@every_recipe
+def test_every_field_has_a_meaning_and_can_be_set_to_what_it_is(name: str) -> None:
+    recipe = find(name)
+    for field in recipe_fields(recipe):
+        assert field.description, field.path
+        text = field.value if isinstance(field.value, str) else json.dumps(field.value)
+        assert override(recipe, [f"{field.path}={text}"]) == recipe
+
+
+def test_a_recipe_is_frozen_and_knows_its_fields() -> None:
+    recipe = find("toy")
+    with pytest.raises(ValidationError, match="frozen"):
+        recipe.train.num_iterations = 3  # type: ignore[misc]
+    with pytest.raises(ValidationError, match="Extra inputs are not permitted"):
+        Recipe.model_validate_json(json.dumps(json.loads(recipe.model_dump_json()) | {"epochs": 3}))
+
+
+def test_an_unknown_recipe_is_refused_with_the_names_there_are() -> None:
+    with pytest.raises(ValueError, match=f"recipe 'cifar': there is none of that name; there are {', '.join(RECIPES)}"):
+        find("cifar")
+
+
+# Overrides.
+
+
+def value_of(recipe: Recipe, path: str) -> Any:
+    return {field.path: field.value for field in recipe_fields(recipe)}[path]
+
+
+@pytest.mark.parametrize(
+    ("assignment", "path", "value"),
+    [
+        ("num_iterations=7", "train.num_iterations", 7),
+        ("train.num_iterations=7", "train.num_iterations", 7),
+        ("learning_rate=1", "train.learning_rate", 1.0),
+        ("learning_rate=3e-5", "train.learning_rate", 3e-5),
+        ("objective=summed", "train.objective", "summed"),
+        ('objective="summed"', "train.objective", "summed"),
+        ("hidden=[64,32]", "energy.net.hidden", (64, 32)),
+        ('scale={"point": 2}', "energy.scale", {"point": 2.0}),
+        ("continuous=mala", "kernel.continuous", "mala"),
+        ("num_test_steps=5", "num_test_steps", 5),
+    ],
+)
+def test_a_field_is_set_by_the_last_part_of_its_path_or_all_of_it(assignment: str, path: str, value: Any) -> None:
+    before, after = find("toy_paper"), override(find("toy_paper"), [assignment])
+    assert value_of(after, path) == value and type(value_of(after, path)) is type(value)
+    others = {field.path: field.value for field in recipe_fields(before) if field.path != path}
+    assert others == {field.path: field.value for field in recipe_fields(after) if field.path != path}
+
+
+def test_later_assignments_win_and_none_changes_nothing() -> None:
+    recipe = find("toy")
+    assert override(recipe, []) == recipe
+    assert override(recipe, ["batch_size=3", "num_steps=2", "batch_size=4"]).train.batch_size == 4
+
+
+@pytest.mark.parametrize(
+    ("assignment", "message"),
+    [
+        ("num_iterations=many", "--set num_iterations: got 'many'; Input should be a valid integer"),
+        ("num_iterations=1.5", "--set num_iterations: got '1.5'; Input should be a valid integer"),
+        ("num_iterations=true", "--set num_iterations: got 'true'; Input should be a valid integer"),
+        ("num_iterations=", "--set num_iterations: got ''; Input should be a valid integer"),
+        ("num_iterations=0", "--set num_iterations: got '0'; Input should be greater than or equal to 1"),
+        ("learning_rate=fast", "--set learning_rate: got 'fast'; Input should be a valid number"),
+        ("learning_rate=Infinity", "--set learning_rate: got 'Infinity'; Input should be a finite number"),
+        ("learning_rate=NaN", "--set learning_rate: got 'NaN'; Input should be a finite number"),
+        ("step_size=-1", "--set step_size: got '-1'; Input should be greater than 0"),
+        ("hidden=64", "--set hidden: got '64'; Input should be a valid array"),
+        (
+            "batch_size=20000",
+            "--set batch_size: got '20000'; batch_size 20000 is more than buffer_size 10000",
+        ),
+        ("hidden=[64,0]", "--set hidden: got '[64,0]'; Input should be greater than or equal to 1"),
+        ("decay=linear", "--set decay: got 'linear'; Input should be 'constant' or 'cosine'"),
+        ("epochs=3", "--set epochs: recipe 'toy_paper' has no such field; it has hidden, activation,"),
+        ("train.step_size=3", "--set train.step_size: recipe 'toy_paper' has no such field"),
+        ("name=mine", "--set name: recipe 'toy_paper' has no such field"),
+        ("kind=jem", "--set kind: recipe 'toy_paper' has no such field"),
+        ("num_iterations", "--set 'num_iterations': expected key=value, such as num_iterations=100"),
+    ],
+)
+def test_an_assignment_that_does_not_fit_is_refused_by_key_and_value(assignment: str, message: str) -> None:
+    with pytest.raises(ValueError, match=re.escape(message)):
+        override(find("toy_paper"), [assignment])
+
+
+def test_a_key_that_two_fields_have_is_refused_with_both() -> None:
+    energy = ConcatSpec(net=MLPSpec(hidden=(8,)), encoder=ConvSpec(side=8))
+    recipe = find("toy").model_copy(update={"energy": energy})
+    with pytest.raises(
+        ValueError, match=r"--set activation: could be energy.net.activation or energy.encoder.activation; "
+    ):
+        override(recipe, ["activation=elu"])
+    assert override(recipe, ["energy.encoder.activation=elu"]).energy.encoder.activation == "elu"  # type: ignore[union-attr]

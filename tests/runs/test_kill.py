@@ -1,0 +1,208 @@
+"""kill -9 at any moment of saving: the newest checkpoint is whole, and at least as new as the last one that was done.
+
+    python tests/test_kill.py FOLDER NUM SEED     kills a training run NUM times, and prints what the kills met
+
+A child resumes a run, which trains and saves in a tight loop, slowed down at random places so that most kills land inside a
+save. It is a fork of a warm process with one thread, which takes milliseconds where a new interpreter takes seconds.
+"""
+
+import hashlib
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pytest
+import torch
+from torch import Tensor
+
+from jointebm import Trainer
+from jointebm.storage import checkpoint
+from jointebm.runs import training_run as runs
+from jointebm.storage.checkpoint import Checkpoint
+from jointebm.data import Toy
+from jointebm.recipes.registry import find
+from jointebm.recipes import override
+
+RECIPE = override(
+    find("toy"),
+    [
+        *("num_iterations=1000000", "batch_size=4", "buffer_size=8", "hidden=[4]", "num_steps=1", "learning_rate=1e-5"),
+        *("checkpoint_every=1", "log_every=1", "keep_checkpoints=2", "snapshot_every=2"),
+    ],
+)
+SLOWED = ("fsync", "rename", "mkdir", "rmdir", "unlink")
+PAUSES = (0, 0, 0, 0, 0, 0.001, 0.004)
+LONGEST_WAIT = 0.08  # seconds from the start of a child's first save to the kill
+
+
+class Tally(NamedTuple):
+    """What the kills met.
+
+    Args:
+        num_kills: children that were killed.
+        num_inside: killed between the start and the return of `write`.
+        num_scratch: of those, left a folder half-written or half-removed.
+        num_newer: of those, the newest checkpoint was that of the `write` that did not return.
+        num_saves: saves that were done.
+        seconds: all of it took.
+    """
+
+    num_kills: int
+    num_inside: int
+    num_scratch: int
+    num_newer: int
+    num_saves: int
+    seconds: float
+
+
+def digest(tensors: Mapping[str, Tensor]) -> str:
+    """Of every bit and name."""
+    whole = hashlib.sha256()
+    for name in sorted(tensors):
+        whole.update(name.encode())
+        whole.update(tensors[name].detach().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
+    return whole.hexdigest()
+
+
+def resume_slowly(path: Path, report: int, seed: int) -> None:
+    """What a child does: tells the start, with what is saved, and the end of each save."""
+    pause = random.Random(seed)
+
+    def slowed(function: Callable[..., Any]) -> Callable[..., Any]:
+        def slow(*arguments: Any, **options: Any) -> Any:
+            time.sleep(pause.choice(PAUSES))
+            result = function(*arguments, **options)
+            time.sleep(pause.choice(PAUSES))
+            return result
+
+        return slow
+
+    def told(folder: Path, state: Checkpoint, *, keep: int) -> Path:
+        os.write(report, f"begun {state.iteration} {digest(state.tensors)}\n".encode())
+        for name, function in fast.items():
+            setattr(os, name, slowed(function))
+        written = checkpoint.write(folder, state, keep=keep)
+        for name, function in fast.items():
+            setattr(os, name, function)
+        assert all(name.isdigit() for name in os.listdir(folder)), "what an earlier kill left was not swept"
+        os.write(report, f"done {state.iteration} -\n".encode())
+        return written
+
+    fast = {name: getattr(os, name) for name in SLOWED}
+    vars(runs)["write"] = told
+    runs.resume(path)
+
+
+class Killed(NamedTuple):
+    """What a child told before it was killed: digests by iteration of the saves it began, and those that it ended."""
+
+    begun: dict[int, str]
+    done: list[int]
+
+
+def kill_one(path: Path, choose: random.Random) -> Killed:
+    """Forks a child, and kills it at a random time after its first save has begun."""
+    told, report = os.pipe()
+    child = os.fork()
+    if child == 0:
+        try:
+            resume_slowly(path, report, choose.getrandbits(32))
+        finally:
+            os._exit(1)  # not reached, unless it failed
+    os.close(report)
+    start = os.read(told, 1 << 16)
+    time.sleep(choose.uniform(0, LONGEST_WAIT))
+    os.kill(child, signal.SIGKILL)
+    _, status = os.waitpid(child, 0)
+    assert os.WIFSIGNALED(status), "the child ended by itself"
+    with os.fdopen(told, "rb") as file:
+        lines = [line.split() for line in (start + file.read()).decode().splitlines()]
+    begun = {int(iteration): text for kind, iteration, text in lines if kind == "begun"}
+    return Killed(begun, [int(iteration) for kind, iteration, _ in lines if kind == "done"])
+
+
+def kill_many(path: Path, num_kills: int, seed: int) -> Tally:
+    """Kills a run again and again, and after each time looks at what is left."""
+    torch.set_num_threads(1)
+    started, choose, data = time.perf_counter(), random.Random(seed), Toy()
+    model = runs.initial_model(RECIPE, data, seed=0)
+    trainer = Trainer(model.energy, data.space, data.batch, kernel=model.kernel, config=RECIPE.train, seed=0)
+    path.mkdir()
+    (path / "recipe.json").write_text(RECIPE.model_dump_json())
+    (path / "run.json").write_text('{"seed": 0}')
+    digests: dict[int, str] = {}
+    last_done, num_inside, num_scratch, num_newer, num_saves = 0, 0, 0, 0, 0
+    for _ in range(num_kills):
+        begun, done = kill_one(path, choose)
+        digests |= begun
+        num_saves += len(done)
+        if done:
+            last_done = done[-1]
+        scratch = [name for name in os.listdir(path / "checkpoints") if not name.isdigit()]
+        is_inside = len(begun) > len(done)
+        num_inside += is_inside
+        num_scratch += bool(scratch)
+        assert is_inside or not scratch
+
+        loaded = checkpoint.newest(path / "checkpoints")
+        if loaded.checkpoint is None:  # the very first save has never come to its end
+            assert last_done == 0 and loaded.damaged == ()
+            continue
+        newest = loaded.checkpoint
+        assert loaded.damaged == (), loaded.damaged
+        assert last_done <= newest.iteration <= max(digests), (last_done, newest.iteration)
+        assert digest(newest.tensors) == digests[newest.iteration]
+        num_newer += is_inside and newest.iteration == max(begun)
+        trainer.restore(newest)
+        assert digest(trainer.state().tensors) == digests[newest.iteration] and trainer.iteration == newest.iteration
+        metrics = (path / "metrics.jsonl").read_bytes()[: newest.plain["metrics_bytes"]]
+        parsed = [json.loads(line) for line in metrics.splitlines()]
+        lines = [line["iteration"] for line in parsed if "event" not in line]  # a chain may have been restarted
+        assert lines == list(range(1, newest.iteration + 1)) and metrics.endswith(b"\n")
+    return Tally(num_kills, num_inside, num_scratch, num_newer, num_saves, round(time.perf_counter() - started, 1))
+
+
+def check(num_kills: int, seed: int) -> None:
+    # Memory if there is room: what is flushed makes no difference to a process that is killed, but takes its time.
+    memory = Path("/dev/shm")
+    with tempfile.TemporaryDirectory(dir=memory if memory.is_dir() else None) as folder:
+        _check(Path(folder), num_kills, seed)
+
+
+def _check(folder: Path, num_kills: int, seed: int) -> None:
+    done = subprocess.run(
+        [sys.executable, "-W", "error", __file__, str(folder / "run"), str(num_kills), str(seed)],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=1800,
+        env=os.environ | {"OMP_NUM_THREADS": "1"},
+    )
+    assert done.returncode == 0, done.stderr
+    tally = Tally(*json.loads(done.stdout))
+    print(tally)  # noqa: T201  # shown with -s: how much the kills met
+    assert tally.num_kills == num_kills
+    assert tally.num_inside >= num_kills / 2, tally
+    assert tally.num_scratch >= num_kills / 4, tally
+    assert tally.num_newer >= num_kills / 50, tally  # some land between the rename and the return, too
+
+
+def test_200_kills_in_the_midst_of_saving_never_cost_more_than_the_save_they_hit() -> None:
+    check(200, seed=0)
+
+
+@pytest.mark.soak
+def test_1000_kills_in_the_midst_of_saving_never_cost_more_than_the_save_they_hit() -> None:
+    check(1000, seed=1)
+
+
+if __name__ == "__main__":
+    print(json.dumps(kill_many(Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3]))))  # noqa: T201  # read by `check`

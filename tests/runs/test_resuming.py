@@ -1,0 +1,265 @@
+"""Specification of resuming: what is interrupted and resumed comes out bit for bit as what never was.
+
+The contract: the same versions, device type and number of threads. Only the seconds differ.
+"""
+
+import json
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from jointebm import Categorical, Continuous, Space, TrainConfig, Trainer
+from jointebm.storage import checkpoint
+from jointebm.runs import training_run as runs
+from jointebm.storage.checkpoint import Checkpoint
+from jointebm.energies import MLP, ConcatEnergy
+from jointebm.kernels import MALA, Cycle, Gibbs, GibbsWithGradients, Kernel, Langevin
+from jointebm.recipes.registry import find
+from jointebm.recipes import override
+from jointebm.runs.training_run import resume, train
+from jointebm.spaces.space import Position
+from jointebm.training.trainer import Metrics
+from support.resumed_runs import CONFIG, DIVERGES, Diverging, KERNELS, NUM, SPACE, Sound, assert_same, copied, stepwise, through_disk
+
+
+
+def random_batch(num: int, *, generator: torch.Generator) -> dict[str, Tensor]:
+    labels = torch.randint(3, (num,), generator=generator)
+    return {"x": labels[:, None] + torch.randn(num, 2, generator=generator), "y": torch.eye(3)[labels]}
+
+
+
+
+
+
+
+
+def make(kernel: str, network: type[Sound]) -> Trainer:
+    log_density = network()
+    trainer = Trainer(log_density, SPACE, random_batch, kernel=KERNELS[kernel], config=CONFIG, seed=7)
+    if isinstance(log_density, Diverging):
+        object.__setattr__(log_density, "trainer", trainer)
+    return trainer
+
+
+
+
+
+
+
+
+
+
+def test_a_trainer_interrupted_after_every_step_and_resumed_comes_to_the_same_end(tmp_path: Path) -> None:
+    """Every step of a run with restarted chains and a rollback in its midst: resumed from disk and trained to the end."""
+    states = stepwise(make("gibbs + mala", Diverging))
+    actions = [intervention["action"] for intervention in states[-1].plain["interventions"]]
+    assert actions == ["restarted chains"] * 3 + ["rolled back"]
+    assert {state.iteration for state in states} == set(range(1, NUM + 1)) and len(states) == NUM + DIVERGES - 30
+    for index, state in enumerate(states):
+        resumed = make("gibbs + mala", Diverging)
+        resumed.restore(through_disk(state, tmp_path / "checkpoints"))
+        torch.rand(3)  # the global generator decides nothing
+        metrics = list(resumed.run())
+        assert_same(resumed.state(), states[-1])
+        assert len(metrics) == len(states) - index - 1
+
+
+@pytest.mark.parametrize("kernel", KERNELS)
+def test_a_trainer_that_is_interrupted_after_each_of_its_steps_comes_to_the_same_end(
+    kernel: str, tmp_path: Path
+) -> None:
+    """One run of as many sessions as steps, each with a fresh trainer; compared with the uninterrupted one after each."""
+    states = stepwise(make(kernel, Sound))
+    trainer = make(kernel, Sound)
+    for state in states:
+        trainer.step()
+        assert_same(trainer.state(), state)
+        left, trainer = trainer, make(kernel, Sound)
+        trainer.restore(through_disk(left.state(), tmp_path / "checkpoints"))
+    assert len(states) == NUM
+
+
+# Runs.
+
+TINY = override(
+    find("toy"),
+    [
+        *(f"num_iterations={NUM}", "batch_size=8", "buffer_size=16", "num_steps=1", "hidden=[4]", "warmup=5"),
+        *("decay=cosine", "replacement_rate=0.2", "discrete=gibbs", "continuous=mala", "log_every=1"),
+        *("snapshot_every=5", "checkpoint_every=30", "max_rollbacks=100"),
+    ],
+)
+
+
+@pytest.fixture
+def easily_alarmed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is usual is taken for a divergence now and then, so that runs roll back."""
+    monkeypatch.setattr("jointebm.training.divergence.SETTLED", 10)
+    monkeypatch.setattr("jointebm.training.divergence.MAX_GROWTH", 0.8)
+
+
+def stops_after(num: int) -> Callable[[Metrics], None]:
+    left = iter(range(num - 1, -1, -1))
+
+    def stop(_: Metrics) -> None:
+        if next(left) == 0:
+            raise KeyboardInterrupt
+
+    return stop
+
+
+def lines_of(path: Path) -> bytes:
+    """metrics.jsonl, byte for byte but for the seconds."""
+    return re.sub(rb'"seconds": [0-9.e-]+', b'"seconds": 0', (path / "metrics.jsonl").read_bytes())
+
+
+@pytest.mark.usefixtures("easily_alarmed")
+def test_a_run_interrupted_anywhere_and_resumed_leaves_the_same_files(tmp_path: Path) -> None:
+    num_calls: list[Metrics] = []
+    straight = train(TINY, tmp_path / "straight", seed=3, on_metrics=num_calls.append)
+    assert b"rolled back" in lines_of(straight.path) and len(num_calls) > NUM
+    for stop in (1, 2, 29, 30, 50, 99, 100, len(num_calls)):
+        path = tmp_path / f"{stop}"
+        with pytest.raises(KeyboardInterrupt):
+            train(TINY, path, seed=3, on_metrics=stops_after(stop))
+        assert not (path / "model").exists()
+        resumed = resume(path)
+        assert lines_of(path) == lines_of(straight.path), stop
+        for name in ("config.json", "model.safetensors"):
+            assert (path / "model" / name).read_bytes() == (straight.path / "model" / name).read_bytes()
+        assert resumed.metrics._replace(seconds=0) == straight.metrics._replace(seconds=0)
+        newest = checkpoint.newest(path / "checkpoints").checkpoint
+        assert newest is not None and newest.plain["recipe"] == json.loads(TINY.model_dump_json())
+
+
+@pytest.mark.usefixtures("easily_alarmed")
+@pytest.mark.parametrize("checkpoint_every", [0, 7])
+def test_a_run_whose_process_dies_goes_on_from_its_last_checkpoint(checkpoint_every: int, tmp_path: Path) -> None:
+    """Nothing is saved at the end, the last line of metrics is torn, and lines follow that no checkpoint knows of."""
+    recipe = override(TINY, [f"checkpoint_every={checkpoint_every}"])
+    straight = train(recipe, tmp_path / "straight", seed=3)
+
+    def die(metrics: Metrics) -> None:
+        if metrics.iteration == 40:
+            raise RuntimeError("killed")
+
+    with pytest.raises(RuntimeError, match="killed"):
+        train(recipe, tmp_path / "killed", seed=3, on_metrics=die)
+    with (tmp_path / "killed" / "metrics.jsonl").open("ab") as file:
+        file.write(b'{"iteration": 4')
+    resumed = resume(tmp_path / "killed")
+    assert lines_of(resumed.path) == lines_of(straight.path)
+    weights = [(run.path / "model" / "model.safetensors").read_bytes() for run in (straight, resumed)]
+    assert weights[0] == weights[1]
+
+
+# What must not be resumed.
+
+
+@pytest.fixture
+def interrupted(tmp_path: Path) -> Path:
+    with pytest.raises(KeyboardInterrupt):
+        train(TINY, tmp_path / "run", on_metrics=stops_after(3))
+    return tmp_path / "run"
+
+
+def rewrite(path: Path, change: Callable[[dict[str, Any]], object]) -> None:
+    """Changes the plain state of the newest checkpoint, checksums and all."""
+    found = checkpoint.newest(path / "checkpoints").checkpoint
+    assert found is not None
+    change(found.plain)
+    checkpoint.write(path / "checkpoints", found, keep=1)
+
+
+@pytest.mark.parametrize(
+    ("assignment", "field"),
+    [
+        ("learning_rate=0.5", "train.learning_rate"),
+        ("hidden=[5]", "energy.net.hidden"),
+        ("hidden=[1000000000000]", "energy.net.hidden"),
+        ("num_iterations=101", "train.num_iterations"),
+        ("buffer_size=17", "train.buffer_size"),
+        ("discrete=gwg", "kernel.discrete"),
+    ],
+)
+def test_a_recipe_that_is_not_the_checkpoints_is_refused_by_the_name_of_the_field(
+    assignment: str, field: str, interrupted: Path
+) -> None:
+    if assignment == "discrete=gwg":
+        assignment = f"discrete={other_discrete()}"
+    (interrupted / "recipe.json").write_text(override(TINY, [assignment]).model_dump_json())
+    with pytest.raises(
+        ValueError, match=rf"recipe.json: field '{field}' is .*, but the checkpoint of iteration 3 was"
+    ) as e:
+        resume(interrupted)
+    assert "\n" not in str(e.value) and "put that back, or train a new run" in str(e.value)
+
+
+def other_discrete() -> str:
+    return "gibbs-with-gradients" if TINY.kernel.discrete == "gibbs" else "gibbs"
+
+
+@pytest.mark.parametrize(
+    ("key", "words"),
+    [
+        ("recipe", "its recipe is not a recipe of this version"),
+        ("metrics_bytes", "does not say how far metrics.jsonl went"),
+        ("seed", "seed is 0, but the checkpoint of iteration 3 was written with None"),
+    ],
+)
+def test_a_checkpoint_that_lacks_what_a_run_writes_is_refused(interrupted: Path, key: str, words: str) -> None:
+    rewrite(interrupted, lambda plain: plain.pop(key))
+    with pytest.raises(ValueError, match=words):
+        resume(interrupted)
+
+
+def test_another_seed_in_run_json_is_refused_and_another_thread_count_is_said(interrupted: Path) -> None:
+    facts = json.loads((interrupted / "run.json").read_text())
+    (interrupted / "run.json").write_text(json.dumps({**facts, "seed": 77}))
+    with pytest.raises(ValueError, match=r"run.json: seed is 77, but the checkpoint of iteration 3 was written with 0"):
+        resume(interrupted)
+    (interrupted / "run.json").write_text(json.dumps({**facts, "threads": 99}))
+    told: list[str] = []
+    resume(interrupted, on_damage=told.append)
+    assert len(told) == 1 and "was begun with threads 99, now" in told[0] and "not be bit for bit" in told[0]
+
+
+def test_a_checkpoint_with_the_right_checksums_and_another_content_is_refused_in_a_line(interrupted: Path) -> None:
+    found = checkpoint.newest(interrupted / "checkpoints").checkpoint
+    assert found is not None
+    for key in ("schedule", "watch", "snapshots", "interventions", "metrics", "recipe"):
+        for wrong in (7, [7], {"a": 7}, "seven"):
+            checkpoint.write(interrupted / "checkpoints", found._replace(plain={**found.plain, key: wrong}), keep=1)
+            if (key, wrong) == ("watch", {"a": 7}):
+                continue
+            with pytest.raises((ValueError, TypeError), match="checkpoint") as caught:
+                resume(interrupted)
+            assert "\n" not in str(caught.value), key
+
+
+def test_a_run_folder_that_says_nothing_of_the_machine_is_resumed_and_its_card_says_so(interrupted: Path) -> None:
+    (interrupted / "run.json").write_text('{"seed": 0}')
+    run = resume(interrupted)
+    card = (run.path / "model" / "README.md").read_text()
+    assert "on unknown threads (unknown)" in card and "torch unknown" in card
+
+
+def test_a_second_trainer_of_the_same_run_is_refused(interrupted: Path) -> None:
+    with (
+        checkpoint.lock(interrupted / "lock"),
+        pytest.raises(BlockingIOError, match="run: another process is at work on this run"),
+    ):
+        resume(interrupted)
+
+
+def test_with_every_checkpoint_damaged_nothing_starts_over_by_itself(interrupted: Path) -> None:
+    (interrupted / "checkpoints" / "000000003" / "manifest.json").write_text("{}")
+    with pytest.raises(ValueError, match=r"manifest.json: damaged: .*none of the 1 checkpoints is intact.*remove"):
+        resume(interrupted)
+    assert runs.recipe_of(interrupted) == TINY and not (interrupted / "model").exists()

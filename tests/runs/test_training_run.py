@@ -1,0 +1,206 @@
+"""Specification of a run: a folder that says all about it, and the same bits from the same seed."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from jointebm import load
+from jointebm.data import Toy
+from jointebm.runs.temperature_scaling import label_scale, rescaled
+from jointebm.recipes import Recipe, override
+from jointebm.recipes.registry import find
+from jointebm.runs.training_run import initial_model, resume, train
+from jointebm.training.trainer import Metrics, Trainer
+
+TINY = override(
+    find("toy"),
+    ["num_iterations=7", "batch_size=16", "buffer_size=32", "num_steps=2", "hidden=[8]", "log_every=3", "warmup=2"],
+)
+
+
+def bits(folder: Path) -> bytes:
+    return (folder / "model" / "model.safetensors").read_bytes()
+
+
+def test_a_run_folder_says_all_about_the_run(tmp_path: Path) -> None:
+    run = train(TINY, tmp_path / "runs" / "one", seed=5)
+    assert run.path == tmp_path / "runs" / "one"
+    assert {"recipe.json", "run.json", "metrics.jsonl", "model"} <= {path.name for path in run.path.iterdir()}
+    assert Recipe.model_validate_json((run.path / "recipe.json").read_text()) == TINY
+    facts = json.loads((run.path / "run.json").read_text())
+    assert (facts["recipe"], facts["seed"]) == ("toy", 5) and facts["seconds"] >= 0
+    assert facts["torch"] == torch.__version__ and facts["threads"] == torch.get_num_threads()
+    assert {"jointebm", "python", "machine"} <= facts.keys()
+
+
+def test_the_metrics_are_one_line_per_interval_and_one_for_the_last_iteration(tmp_path: Path) -> None:
+    seen: list[Metrics] = []
+    run = train(TINY, tmp_path / "run", on_metrics=seen.append)
+    lines = [json.loads(line) for line in (run.path / "metrics.jsonl").read_text().splitlines()]
+    assert [line["iteration"] for line in lines] == [3, 6, 7]
+    assert [metrics.iteration for metrics in seen] == [1, 2, 3, 4, 5, 6, 7] and seen[-1] == run.metrics
+    for line in lines:
+        metrics = seen[line["iteration"] - 1]._asdict()
+        assert line.keys() == metrics.keys()
+        assert line == {**metrics, "accept_rate": list(metrics["accept_rate"])}
+        assert line["energy_gap"] == pytest.approx(line["f_positive"] - line["f_negative"])
+
+
+def test_the_model_in_the_folder_is_the_one_that_was_trained(tmp_path: Path) -> None:
+    run = train(TINY, tmp_path / "run")
+    loaded = load(run.path / "model")
+    assert loaded.config == run.model.config and not run.model.training
+    assert all(torch.equal(value, run.model.state_dict()[name]) for name, value in loaded.state_dict().items())
+    assert loaded.space == Toy().space and loaded.config.num_chains == TINY.num_test_chains
+    untrained = initial_model(TINY, Toy(), seed=0).state_dict()
+    changed = [name for name, value in loaded.state_dict().items() if not torch.equal(value, untrained[name])]
+    assert len(changed) >= 4  # every weight and the noise that was fitted to the data
+
+
+def test_a_run_trains_the_initial_model_and_keeps_the_averaged_parameters(tmp_path: Path) -> None:
+    run, model, data = train(TINY, tmp_path / "run", seed=3), initial_model(TINY, Toy(), seed=3), Toy()
+    trainer = Trainer(model.energy, data.space, data.batch, kernel=model.kernel, config=TINY.train, seed=3)
+    list(trainer.run())
+    for name, value in trainer.average.state_dict().items():
+        assert torch.equal(run.model.energy.state_dict()[name], value)
+    assert all(torch.equal(value, trainer.noise.parameters[name]) for name, value in run.model.noise.parameters.items())
+
+
+def test_a_calibrated_model_is_the_same_one_scaled_to_the_labels_of_its_training_rows(tmp_path: Path) -> None:
+    plain, run = train(TINY, tmp_path / "plain"), train(override(TINY, ["calibration_rows=300"]), tmp_path / "run")
+    rows = Toy().batch(300, generator=torch.Generator().manual_seed(0))
+    factor = label_scale(plain.model.energy, Toy().space, rows)
+    config = load(run.path / "model").config
+    assert config == rescaled(plain.model.config, factor) and config.energy != plain.model.config.energy
+    torch.testing.assert_close(run.model.energy(rows), factor * plain.model.energy(rows))
+    assert json.loads((run.path / "run.json").read_text())["label_scale"] == factor
+    assert f"times {factor:.3f}" in (run.path / "model" / "README.md").read_text()
+    with pytest.raises(
+        ValueError, match=r"calibration_rows: got '5'; calibration_rows 5 scales f by energy\.output_scale"
+    ):
+        override(find("mnist_jem"), ["calibration_rows=5"])
+
+
+def test_the_card_says_how_the_model_was_made(tmp_path: Path) -> None:
+    card = (train(TINY, tmp_path / "run", seed=5).path / "model" / "README.md").read_text()
+    assert card.startswith("# toy\n") and "jointebm train toy --seed 5" in card and "| iterations | 7 |" in card
+    assert "Fields of the recipe were changed" in card
+
+
+def test_the_same_seed_gives_the_same_model_and_metrics(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    one = train(TINY, tmp_path / "one", seed=3)
+    torch.manual_seed(1)
+    before = torch.get_rng_state()
+    two = train(TINY, tmp_path / "two", seed=3)
+    assert torch.equal(torch.get_rng_state(), before)
+    other = train(TINY, tmp_path / "other", seed=4)
+    assert bits(one.path) == bits(two.path) != bits(other.path)
+    assert one.metrics._replace(seconds=0) == two.metrics._replace(seconds=0)
+
+
+def test_initial_weights_follow_the_seed_alone() -> None:
+    torch.manual_seed(0)
+    one, two, other = (initial_model(TINY, Toy(), seed=seed).state_dict() for seed in (3, 3, 4))
+    assert all(torch.equal(one[name], two[name]) for name in one)
+    assert not torch.equal(one["energy.net.0.weight"], other["energy.net.0.weight"])
+
+
+def test_digits_train_too(tmp_path: Path) -> None:
+    recipe = override(
+        find("digits"), ["num_iterations=2", "batch_size=8", "buffer_size=8", "num_steps=1", "hidden=[8]"]
+    )
+    run = train(recipe, tmp_path / "run")
+    assert run.dataset.name == "digits" and list(load(run.path / "model").space) == ["image", "digit"]
+
+
+# Interrupted and resumed.
+
+
+def stops_after(iteration: int) -> Callable[[Metrics], None]:
+    def stop(metrics: Metrics) -> None:
+        if metrics.iteration == iteration:
+            raise KeyboardInterrupt
+
+    return stop
+
+
+def lines_of(folder: Path) -> list[dict[str, Any]]:
+    """The metrics without the time they took."""
+    lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    return [line | {"seconds": 0} for line in lines]
+
+
+@pytest.mark.parametrize("checkpoint_every", [0, 2, 3])
+@pytest.mark.parametrize("iteration", [1, 4, 6])
+def test_an_interrupted_run_that_is_resumed_is_the_run_that_was_not(
+    checkpoint_every: int, iteration: int, tmp_path: Path
+) -> None:
+    recipe = override(TINY, [f"checkpoint_every={checkpoint_every}", "log_every=1"])
+    straight = train(recipe, tmp_path / "straight", seed=3)
+    with pytest.raises(KeyboardInterrupt):
+        train(recipe, tmp_path / "resumed", seed=3, on_metrics=stops_after(iteration))
+    assert not (tmp_path / "resumed" / "model").exists()
+    resumed = resume(tmp_path / "resumed")
+    assert bits(resumed.path) == bits(straight.path)
+    assert lines_of(resumed.path) == lines_of(straight.path)
+
+
+@pytest.mark.parametrize("num_damaged", [1, 2])
+def test_damaged_checkpoints_are_passed_over_with_a_warning_and_then_replaced(num_damaged: int, tmp_path: Path) -> None:
+    recipe = override(TINY, ["checkpoint_every=1", "keep_checkpoints=3"])
+    straight = train(recipe, tmp_path / "straight", seed=3)
+    with pytest.raises(KeyboardInterrupt):
+        train(recipe, tmp_path / "resumed", seed=3, on_metrics=stops_after(5))
+    for folder in sorted((tmp_path / "resumed" / "checkpoints").iterdir())[-num_damaged:]:
+        content = bytearray((folder / "state.safetensors").read_bytes())
+        content[-1] ^= 1
+        (folder / "state.safetensors").write_bytes(content)
+    with pytest.warns(UserWarning, match=r"state.safetensors: damaged: .*; going on from the checkpoint before it"):
+        resumed = resume(tmp_path / "resumed")
+    assert bits(resumed.path) == bits(straight.path)
+    kept = [path.name for path in sorted((resumed.path / "checkpoints").iterdir())]
+    assert kept == ["000000004", "000000005", "000000006"]
+
+
+def test_only_a_run_that_is_not_finished_can_be_resumed(tmp_path: Path) -> None:
+    run = train(TINY, tmp_path / "run")
+    with pytest.raises(FileExistsError, match="run: is finished; its model is in"):
+        resume(run.path)
+    with pytest.raises(FileNotFoundError, match=r"nowhere/recipe.json: no such file"):
+        resume(tmp_path / "nowhere")
+
+
+# What is refused.
+
+
+@pytest.mark.parametrize("kind", ["folder", "file"])
+def test_a_path_that_exists_is_refused_and_left_alone(kind: str, tmp_path: Path) -> None:
+    path = tmp_path / "run"
+    if kind == "file":
+        path.write_text("precious")
+    else:
+        path.mkdir()
+    with pytest.raises(FileExistsError, match="run: exists; choose another folder or remove it"):
+        train(TINY, path)
+    assert path.read_text() == "precious" if kind == "file" else list(path.iterdir()) == []
+
+
+def test_a_run_that_diverges_keeps_its_metrics_and_leaves_no_model(tmp_path: Path) -> None:
+    reckless = override(TINY, ["learning_rate=1e30", "warmup=0", "log_every=1", "continuous=langevin", "step_size=3"])
+    with pytest.raises(FloatingPointError, match=r"iteration \d"):
+        train(reckless, tmp_path / "run")
+    assert not (tmp_path / "run" / "model").exists()
+    lines = (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()
+    assert len(lines) >= 1 and json.loads(lines[0])["iteration"] == 1
+    assert Recipe.model_validate_json((tmp_path / "run" / "recipe.json").read_text()) == reckless
+
+
+def test_data_that_do_not_exist_make_no_folder(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="data 'nothing': there is none"):
+        train(TINY.model_copy(update={"data": "nothing"}), tmp_path / "run")
+    assert list(tmp_path.iterdir()) == []

@@ -1,0 +1,60 @@
+"""A table so small that everything about it can be enumerated, and an energy over it that is not simple in any way."""
+
+import torch
+from torch import Tensor
+
+from jointebm.tables.density.energy import Residual, TableEnergy
+from jointebm.tables.density.mixture import Mixture
+
+CLASSES = (2, 3, 4)
+ALL = torch.cartesian_prod(*[torch.arange(count) for count in CLASSES])  # (24, 3)
+
+
+def generator(seed: int = 0) -> torch.Generator:
+    return torch.Generator().manual_seed(seed)
+
+
+def mixture(num_components: int = 3, *, seed: int = 0, dtype: torch.dtype = torch.float64) -> Mixture:
+    """A mixture with random weights and tables."""
+    drawn, made = generator(seed), Mixture(CLASSES, num_components).to(dtype)
+    made.log_weights.copy_(torch.randn(num_components, generator=drawn, dtype=torch.float64).log_softmax(dim=0))
+    tables = [
+        torch.randn(count, num_components, generator=drawn, dtype=torch.float64).log_softmax(dim=0) for count in CLASSES
+    ]
+    made.log_probs.copy_(torch.cat(tables))
+    return made
+
+
+def energy(*, num_components: int = 3, seed: int = 0, dtype: torch.dtype = torch.float64) -> TableEnergy:
+    """An energy with a random base, a random network that differs from it by nats, and a guide that is neither."""
+    residual = Residual(CLASSES, width=8, num_layers=2)
+    residual.initialise(generator(seed))
+    with torch.no_grad():
+        residual.readout.copy_(torch.randn(8, generator=generator(seed + 1)))
+    base, guide = mixture(num_components, seed=seed, dtype=dtype), mixture(4, seed=seed + 2, dtype=dtype)
+    return TableEnergy(base, residual.to(dtype), guide)
+
+
+def enumerated(made: TableEnergy) -> Tensor:
+    """f of all configurations, in the order of `ALL`, shape (24,)."""
+    with torch.no_grad():
+        return made(ALL)
+
+
+def mixture_by_loops(made: Mixture, row: list[int]) -> float:
+    """Probability of the observed entries of one row: a sum over components of a product over columns."""
+    total = 0.0
+    for component, log_weight in enumerate(made.log_weights.tolist()):
+        product = torch.tensor(log_weight, dtype=torch.float64).exp().item()
+        first = 0
+        for count, code in zip(CLASSES, row, strict=True):
+            if code >= 0:
+                product *= made.log_probs[first + code, component].exp().item()
+            first += count
+        total += product
+    return total
+
+
+def matches(codes: Tensor) -> Tensor:
+    """Which configurations agree with the observed entries of each row, bool (N, 24)."""
+    return ((codes[:, None] == ALL) | (codes[:, None] < 0)).all(dim=2)

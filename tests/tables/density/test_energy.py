@@ -1,0 +1,53 @@
+"""The energy: all classes of a column at once are whole rows, and a fresh network says nothing."""
+
+import pytest
+import torch
+
+from jointebm.tables.density.energy import Residual, TableEnergy
+from support.tiny_tables import ALL, CLASSES, energy, generator, mixture
+
+
+@pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float64, 1e-12), (torch.float32, 1e-5)])
+@pytest.mark.parametrize("column", range(3))
+def test_all_classes_of_a_column_are_those_of_whole_rows(column: int, dtype: torch.dtype, tolerance: float) -> None:
+    made = energy(dtype=dtype)
+    found = made.of_classes(ALL, column)
+    assert found.shape == (24, CLASSES[column])
+    for code in range(CLASSES[column]):
+        rows = ALL.clone()
+        rows[:, column] = code
+        assert (found[:, code] - made(rows)).abs().max() < tolerance
+
+
+@pytest.mark.parametrize("width", range(1, 20))
+def test_what_a_network_says_of_a_row_does_not_depend_on_its_place(width: int) -> None:
+    residual = Residual((3, 8), width=width, num_layers=2)
+    residual.initialise(generator())
+    rows = torch.stack([torch.randint(count, (512,), generator=generator(count)) for count in (3, 8)], dim=1)
+    shuffled = torch.randperm(512, generator=generator())
+    with torch.no_grad():
+        residual.readout.fill_(1.0)
+        assert torch.equal(residual(rows[shuffled]), residual(rows)[shuffled])
+
+
+def test_a_fresh_network_leaves_the_base_as_it_is() -> None:
+    residual = Residual(CLASSES, width=8, num_layers=3)
+    residual.initialise(generator())
+    made = TableEnergy(mixture(dtype=torch.float32), residual)
+    assert torch.equal(made(ALL), made.base(ALL))
+    assert made.residual.readout.requires_grad
+
+
+def test_its_first_layer_is_a_sum_over_columns_and_a_missing_code_adds_nothing() -> None:
+    residual = energy().residual
+    rows = torch.tensor([[1, 2, 3], [1, -1, 3]])
+    vectors = [residual.of_column(column) for column in range(3)]
+    expected = torch.stack([vectors[0][1] + vectors[1][2] + vectors[2][3], vectors[0][1] + vectors[2][3]])
+    assert (residual.summed(rows) - expected - residual.bias).abs().max() < 1e-14
+
+
+def test_no_tensor_is_in_the_state_twice() -> None:
+    base = mixture()
+    for made in (TableEnergy(base, energy().residual), TableEnergy(base, energy().residual, base)):
+        places = [tensor.data_ptr() for tensor in made.state_dict().values()]
+        assert len(set(places)) == len(places)

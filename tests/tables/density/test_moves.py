@@ -1,0 +1,144 @@
+"""The moves of missing entries: their transition matrices leave exp f invariant, and completions are kept row by row."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+from torch.nn.functional import one_hot
+
+from jointebm import Categorical, Space
+from jointebm.kernels import Chain, Info, evaluate
+from jointebm.tables.density.energy import Residual, TableEnergy
+from jointebm.tables.density.mixture import Mixture
+from jointebm.tables.density.moves import redraw, start, sweep
+from jointebm.tables.training.completions import Completions
+from jointebm.testing import detailed_balance_residual, stationarity_residual, target_probs, transition_matrix
+from support.tiny_tables import ALL, CLASSES, energy, enumerated, generator, matches
+
+SPACE = Space(row=Categorical(CLASSES))
+EVIDENCE = (None, torch.tensor([0.5, -1.0, 0.0]).double(), torch.tensor([0.0, 1.0, -2.0, 0.3]).double())
+
+
+@dataclass(frozen=True)
+class Move:
+    """The moves of a table as a kernel over one-hot rows, so that `transition_matrix` can walk through them."""
+
+    energy: TableEnergy
+    columns: tuple[int, ...]
+    evidence: Any = None
+    uses_score = False
+
+    def step(self, log_density: Any, chain: Chain, *, free: Any, generator: Any) -> tuple[Chain, Info]:
+        may_move = free["row"].expand(len(chain.f), 3) & torch.isin(torch.arange(3), torch.tensor(self.columns))
+        state = start(self.energy, SPACE.decode(chain.position)["row"])
+        state = sweep(self.energy, state, free=may_move, generators=lambda _: generator, evidence=self.evidence)
+        again = start(self.energy, state.codes)
+        for kept, fresh in zip(state, again, strict=True):
+            assert (kept - fresh).abs().max() < 1e-12  # what a state carries is never stale
+        parts = [one_hot(codes, count) for codes, count in zip(state.codes.T, CLASSES, strict=True)]
+        moved = evaluate(log_density, {"row": torch.cat(parts, dim=1).double()}, with_score=False)
+        return moved, Info(torch.ones_like(chain.f), torch.ones_like(chain.f, dtype=torch.bool))
+
+
+def target(made: TableEnergy, evidence: Any = None) -> Any:
+    """exp f times the evidence, as a function of one-hot rows."""
+
+    def log_density(position: dict[str, Tensor]) -> Tensor:
+        codes = SPACE.decode(position)["row"]
+        extra = [each[codes[:, column]] for column, each in enumerate(evidence or ()) if each is not None]
+        return made(codes).detach() + sum(extra)
+
+    return log_density
+
+
+@pytest.mark.parametrize("column", range(3))
+@pytest.mark.parametrize("evidence", [None, EVIDENCE])
+def test_a_move_satisfies_detailed_balance_on_every_pair_of_rows(column: int, evidence: Any) -> None:
+    made = energy()
+    matrix, position = transition_matrix(Move(made, (column,), evidence), target(made, evidence), SPACE)
+    assert detailed_balance_residual(matrix, target_probs(target(made, evidence), position)) < 1e-15
+    assert (matrix > 0).sum(dim=1).eq(CLASSES[column]).all()  # every class of the column can be reached, nothing else
+
+
+def test_a_sweep_over_missing_entries_leaves_their_conditional_invariant() -> None:
+    made = energy()
+    given = {"row": torch.tensor([-1, 1, -1])}
+    matrix, position = transition_matrix(Move(made, (0, 1, 2)), target(made), SPACE, given)
+    assert matrix.shape == (8, 8)
+    assert stationarity_residual(matrix, target_probs(target(made), position)) < 1e-14
+
+
+def test_a_move_that_forgets_the_network_is_noticed() -> None:
+    """The mutant accepts every proposal of the base."""
+    made = energy()
+    matrix, position = transition_matrix(Move(TableEnergy(made.base, _silent(made)), (2,)), target(made), SPACE)
+    assert stationarity_residual(matrix, target_probs(target(made), position)) > 1e-3
+
+
+def _silent(made: TableEnergy) -> Residual:
+    """A network that says nothing."""
+    return Residual(CLASSES, width=8, num_layers=2).to(made.base.log_probs.dtype)
+
+
+def test_a_move_that_proposes_from_the_marginal_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The mutant forgets to take the column out of the components before it asks for the column's classes."""
+    made = energy()
+    monkeypatch.setattr(
+        type(made.base),
+        "of_classes",
+        lambda base, components, column: base.of_column(column).logsumexp(dim=1).expand(len(components), -1),
+    )
+    matrix, position = transition_matrix(Move(made, (2,)), target(made), SPACE)
+    assert stationarity_residual(matrix, target_probs(target(made), position)) > 1e-3
+
+
+def test_with_a_guide_that_is_exp_f_every_proposal_is_accepted() -> None:
+    made = TableEnergy(energy().base, _silent(energy()))
+    matrix, _position = transition_matrix(Move(made, (2,)), target(made), SPACE)
+    exact = made.of_classes(ALL, 2).softmax(dim=1).detach()
+    for code in range(4):
+        rows = ALL.clone()
+        rows[:, 2] = code
+        numbers = (rows[:, None] == ALL).all(dim=2).double().argmax(dim=1)
+        assert (matrix[torch.arange(24), numbers] - exact[:, code]).abs().max() < 1e-12
+
+
+def test_rows_that_are_not_free_keep_their_bits() -> None:
+    made, free = energy(), torch.arange(24) % 2 == 0
+    before = start(made, ALL)
+    after = redraw(made, before, 2, free=free, generator=generator())
+    assert not torch.equal(after.codes, before.codes)
+    for kept, old in zip(after, before, strict=True):
+        assert torch.equal(kept[~free], old[~free])
+
+
+def test_completions_start_as_draws_of_the_base_and_keep_what_is_observed() -> None:
+    made = energy()
+    codes = torch.tensor([[0, -1, 2], [-1, -1, -1], [1, 2, 3]])
+    kept = Completions(codes, made.guide, generator())
+    expected = made.guide.draw(codes, generator())
+    assert torch.equal(kept.rows(torch.arange(3)), expected)
+    moved = kept.move(made, torch.tensor([0, 2]), generator=generator(1))
+    assert torch.equal(moved[codes[[0, 2]] >= 0], codes[[0, 2]][codes[[0, 2]] >= 0])
+    assert torch.equal(kept.rows(torch.tensor([0, 2])), moved)  # goes on from here at the next visit
+    assert torch.equal(kept.rows(torch.tensor([1])), expected[[1]])
+
+
+def test_persistent_completions_become_draws_of_the_model() -> None:
+    """20,000 rows with two holes, 40 visits; every share within 5.5 standard errors: false alarm below 1e-6 (fixed seed)."""
+    made, num = energy(), 20_000
+    codes = torch.tensor([[-1, 1, -1]]).expand(num, -1)
+    kept, drawn, rows = Completions(codes, made.guide, generator()), generator(1), torch.arange(num)
+    for _ in range(40):
+        moved = kept.move(made, rows, generator=drawn)
+    probs = enumerated(made).masked_fill(~matches(codes[:1])[0], -torch.inf).softmax(dim=0)
+    shares = (moved[:, None] == ALL).all(dim=2).double().mean(dim=0)
+    assert ((shares - probs).abs() <= 5.5 * (probs * (1 - probs) / num).sqrt() + 1e-12).all()
+
+
+def test_memory_is_two_bytes_per_entry_or_four_for_very_many_classes() -> None:
+    for classes, dtype in (((2, 3), torch.int16), ((2, 40_000), torch.int32)):
+        kept = Completions(torch.zeros(5, 2, dtype=torch.int64), Mixture(classes), generator())
+        assert kept.dtype == dtype

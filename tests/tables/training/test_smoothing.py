@@ -1,0 +1,58 @@
+"""Curves: what is learned of one class of an ordered column is learned, in part, of its neighbours."""
+
+import pytest
+import torch
+
+from jointebm.tables.density.energy import Residual
+from jointebm.tables.training.config import TableConfig
+from jointebm.tables.training.fit import fit_energy
+from jointebm.tables.training.smoothing import Curves, smoothing
+from support.tiny_tables import generator
+
+
+def fresh(num_classes: tuple[int, ...], ordered: tuple[bool, ...]) -> tuple[Residual, Curves]:
+    residual = Residual(num_classes, width=256, num_layers=1)
+    residual.initialise(generator())
+    return residual, Curves(residual, ordered)
+
+
+def test_neighbours_start_alike_in_ordered_columns_only() -> None:
+    residual, _ = fresh((40, 40), (True, False))
+    steps = [residual.of_column(column).detach().diff(dim=0).square().mean() for column in range(2)]
+    spreads = [residual.of_column(column).detach().square().mean() for column in range(2)]
+    assert steps[0] / spreads[0] < 0.2 and steps[1] / spreads[1] > 1.8
+    assert spreads[0] == pytest.approx(spreads[1].item(), rel=0.3)
+
+
+def test_the_gradient_of_v_is_that_of_the_vectors_through_s() -> None:
+    """Against automatic differentiation of the loss as a function of V."""
+    residual, curves = fresh((5, 3), (True, False))
+    weight = torch.randn(8, 256, generator=generator(3))
+    latent = curves.vectors.detach().clone().requires_grad_()
+    root = torch.block_diag(smoothing(5).float(), torch.eye(3))
+    assert torch.allclose(residual.embedding.detach(), root @ latent.detach(), atol=1e-6)
+    (((root @ latent) * weight).sum() ** 2).backward()
+    ((residual.embedding * weight).sum() ** 2).backward()
+    curves.take_gradient()
+    assert torch.allclose(curves.vectors.grad, latent.grad, rtol=1e-4, atol=1e-4)  # type: ignore[arg-type]
+    assert residual.embedding.grad is None
+
+
+def test_s_can_be_inverted_so_that_any_vectors_can_be_learned() -> None:
+    assert all(torch.linalg.eigvalsh(smoothing(count)).min() > 0.1 for count in (1, 2, 48, 300))
+
+
+def test_few_rows_show_how_two_numbers_depend_only_if_neighbours_are_alike() -> None:
+    """300 rows of two columns of 24 codes on a noisy diagonal, beside six columns of noise: 12 rows for each code."""
+    first = torch.randint(24, (300, 1), generator=generator(1))
+    second = (first + torch.randint(-3, 4, (300, 1), generator=generator(2))).clamp(0, 23)
+    codes = torch.cat([first, second, torch.randint(24, (300, 6), generator=generator(3))], dim=1)
+    config = TableConfig(width=64, num_visits=60, precision="float32")
+    rows = torch.full((24, 8), 12)
+    rows[:, 0] = torch.arange(24)
+    errors = []
+    for ordered in (True, False):
+        energy = fit_energy(codes, (24,) * 8, ordered=(ordered,) * 8, config=config, seed=0)
+        guess = energy.of_classes(rows, 1).detach().softmax(dim=1) @ torch.arange(24.0)
+        errors.append(float((guess - torch.arange(24)).square().mean()))
+    assert errors[0] < 12 and errors[1] > 30  # the variance of a uniform code is 48
