@@ -104,7 +104,8 @@ def test_paths_named_on_a_page_exist(page: Path) -> None:
     named = set(re.findall(r"(?<![\w/.-])((?:src|tests|benchmarks|examples|tools|docs)/[\w./*-]*[\w*/])", text))
     files = {path for path in re.findall(r"`([\w*-]+(?:/[\w*-]+)+\.py)`", text) if path not in named}
     roots = (ROOT, ROOT / "src" / "jointebm", ROOT / "tests")
-    missing = [path for path in named if not any(ROOT.glob(path.replace("NAME", "*")))]
+    patterns = {path: path.replace("NAME", "*") + "*" if "NAME" in path else path.rstrip("/") for path in named}
+    missing = [path for path, pattern in patterns.items() if not any(ROOT.glob(pattern))]
     missing += [path for path in files if not any(any(root.glob(path)) for root in roots)]
     assert sorted(missing) == []
 
