@@ -57,8 +57,9 @@ soak: $(VENV)/.installed-dev
 	$(BIN)/python -m pytest -m soak tests
 
 compat: $(COMPAT)/.installed
-	@# scikit-learn 1.6 hands pytest a generator of its checks, which pytest 9 warns of
-	$(COMPAT)/bin/python -m pytest -W ignore::pytest.PytestRemovedIn10Warning tests/test_estimator.py tests/test_frames.py
+	@# scikit-learn 1.6 passes a generator of its checks to pytest, and pytest 9 warns about that
+	$(COMPAT)/bin/python -m pytest -W ignore::pytest.PytestRemovedIn10Warning \
+		tests/estimators/test_estimators.py tests/tables/frames/test_frames.py
 
 clean:
 	rm -rf $(VENV) $(COMPAT) .pytest_cache .mypy_cache .ruff_cache
