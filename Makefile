@@ -1,5 +1,6 @@
 # make demo   trains and evaluates both recipes on embedded data and draws their figures (about 6 minutes on 2 cores)
-# make test   lint, types, tests, doctests and the README's own code (about 10 minutes on 2 cores)
+# make test   lint, types, tests, doctests and the code of all pages (about 10 minutes on 2 cores)
+# make check  the fast part of it: lint, types and the tests that are not marked slow
 # make soak   the long tests: thousands of kills, fuzzing, 200 seeds without a false alarm (about 40 minutes on 2 cores)
 # make compat tests of tables with the oldest scikit-learn and pandas that are supported, in an environment of their own
 
@@ -10,7 +11,7 @@ DEMO := demo/$(shell date +%Y%m%d-%H%M%S)
 PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 COMPAT := .venv-compat
 
-.PHONY: demo test soak compat lint types clean
+.PHONY: demo test check soak compat lint types clean
 
 $(VENV)/.installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
@@ -40,20 +41,25 @@ demo: $(VENV)/.installed
 lint: $(VENV)/.installed-dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/python tools/phrases.py
 
 types: $(VENV)/.installed-dev
 	$(BIN)/mypy
 
 test: lint types
-	@# tensors of tests are tiny: a second thread is of no use, and on a busy machine of great harm
+	@# tensors of tests are tiny: a second thread is of no use, and slows a busy machine many times
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest
+
+check: lint types
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m 'not slow and not soak'
 
 soak: $(VENV)/.installed-dev
 	$(BIN)/python -m pytest -m soak tests
 
 compat: $(COMPAT)/.installed
-	@# scikit-learn 1.6 hands pytest a generator of its checks, which pytest 9 warns of
-	$(COMPAT)/bin/python -m pytest -W ignore::pytest.PytestRemovedIn10Warning tests/test_estimator.py tests/test_frames.py
+	@# scikit-learn 1.6 passes a generator of its checks to pytest, and pytest 9 warns about that
+	$(COMPAT)/bin/python -m pytest -W ignore::pytest.PytestRemovedIn10Warning \
+		tests/estimators/test_estimators.py tests/tables/frames/test_frames.py
 
 clean:
 	rm -rf $(VENV) $(COMPAT) .pytest_cache .mypy_cache .ruff_cache

@@ -87,7 +87,15 @@ def test_a_calibrated_model_is_the_same_one_scaled_to_the_labels_of_its_training
 
 def test_the_card_says_how_the_model_was_made(tmp_path: Path) -> None:
     card = (train(TINY, tmp_path / "run", seed=5).path / "model" / "README.md").read_text()
-    assert card.startswith("# toy\n") and "jointebm train toy --seed 5" in card and "| iterations | 7 |" in card
+    front_matter, text = card.removeprefix("---\n").split("---\n", maxsplit=1)
+    assert front_matter.splitlines() == [
+        "license: unknown",
+        "library_name: jointebm",
+        "tags:",
+        "- energy-based-model",
+        '- "toy"',
+    ]
+    assert text.startswith("# toy\n") and "jointebm train toy --seed 5" in text and "| iterations | 7 |" in text
     assert "Fields of the recipe were changed" in card
 
 

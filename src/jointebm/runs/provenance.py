@@ -1,5 +1,6 @@
-"""Where a result comes from: versions and hardware, and the card of a model that says so."""
+"""Records where a result comes from: versions, hardware, and the card of a model."""
 
+import json
 import platform
 from collections.abc import Mapping, Sequence
 from importlib.metadata import version
@@ -28,7 +29,9 @@ def environment() -> dict[str, Any]:
 
 
 def card(recipe: Recipe, facts: Mapping[str, Any], metrics: Metrics, interventions: Sequence[Intervention]) -> str:
-    """The card of a trained model, in Markdown.
+    """The card of a trained model: Markdown under YAML front matter.
+
+    The license of a new model is `unknown` until its owner writes one.
 
     Args:
         recipe: what was trained.
@@ -49,7 +52,14 @@ def card(recipe: Recipe, facts: Mapping[str, Any], metrics: Metrics, interventio
         else ""
     )
     summary = recipe.summary[0].upper() + recipe.summary[1:]
-    return f"""# {recipe.name}
+    return f"""---
+license: unknown
+library_name: jointebm
+tags:
+- energy-based-model
+- {json.dumps(recipe.data)}
+---
+# {recipe.name}
 
 {summary}. A joint energy-based model, log p(x, y) = f(x, y) - log Z, of the data `{recipe.data}`.
 
