@@ -114,9 +114,9 @@ def test_evaluate_without_score_runs_no_backward_pass_and_scored_adds_it() -> No
     counted = Counted(RandomLogDensity(SPACE, 0), Passes())
     chain = evaluate(counted, draw(3), with_score=False)
     assert (chain.score, counted.passes.take()) == (None, (1, 0))
-    chain = scored(counted, chain)
+    chain = scored(counted, chain, "test")
     assert counted.passes.take() == (1, 1)
-    assert scored(counted, chain) is chain
+    assert scored(counted, chain, "test") is chain
     assert_true(counted, chain)
 
 

@@ -174,7 +174,7 @@ class Faulty:
 
     @torch.no_grad()
     def step(self, log_density: LogDensity, chain: Chain, *, free: Mask, generator: Generator) -> tuple[Chain, Info]:
-        chain, space = scored(log_density, chain), self.space
+        chain, space = scored(log_density, chain, self), self.space
         labels, may_move = labels_of(space, chain.position), variables_of(space, free, len(chain.f))
         if self.fault == "clamp ignored":
             may_move = torch.ones_like(may_move)

@@ -260,7 +260,7 @@ def test_a_kernel_fits_the_spaces_that_have_its_block(wrap: Callable[[Kernel], K
     space, other = Space(x=Continuous(), y=Binary()), Space(x=Binary(), y=Categorical(2), z=Continuous())
     for kernel in (Gibbs(space), GibbsWithGradients(space), MALA("x", 0.1), Langevin("x", 0.1)):
         wrap(kernel).require(space)
-        with pytest.raises(ValueError, match="was made for a block 'y'|no continuous block 'x'"):
+        with pytest.raises(ValueError, match=r"was made for a block 'y'|no continuous block 'x'"):
             wrap(kernel).require(other)
 
 

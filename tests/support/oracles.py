@@ -354,7 +354,7 @@ class FaultyGibbsWithGradients(Kernel):
 
     @torch.no_grad()
     def step(self, log_density: LogDensity, chain: Chain, *, free: Mask, generator: Generator) -> tuple[Chain, Info]:
-        fault, chain = self.fault, scored(log_density, chain)
+        fault, chain = self.fault, scored(log_density, chain, self)
         columns = columns_of(self.space, self.space.discrete, chain.f.device)
         y, score = columns.join(chain.position), columns.join(_score(chain))
         may_move = columns.join_free(free, len(y))[:, columns.variable]  # (N, M)
@@ -512,7 +512,7 @@ class StateDependentCycle(Kernel):
     def step(self, log_density: LogDensity, chain: Chain, *, free: Mask, generator: Generator) -> tuple[Chain, Any]:
         one, info = self.first.step(log_density, chain, free=free, generator=generator)
         two, _ = self.second.step(log_density, chain, free=free, generator=generator)
-        return scored(log_density, one).where(chain.f > self.threshold, scored(log_density, two)), info
+        return scored(log_density, one, self).where(chain.f > self.threshold, scored(log_density, two, self)), info
 
 
 @dataclass(frozen=True)
@@ -529,7 +529,7 @@ class FaultyMALA(Kernel):
 
     @torch.no_grad()
     def step(self, log_density: LogDensity, chain: Chain, *, free: Mask, generator: Generator) -> tuple[Chain, Info]:
-        fault, chain = self.fault, scored(log_density, chain)
+        fault, chain = self.fault, scored(log_density, chain, self)
         x = chain.position[self.block]
         mask, rate = free[self.block].expand_as(x), self.step_size**2 / (2 * self.temperature)
         drift, noise = rate * _score(chain)[self.block], self.step_size * normal(x, generator)
@@ -568,7 +568,7 @@ class FaultyLangevin(Kernel):
 
     @torch.no_grad()
     def step(self, log_density: LogDensity, chain: Chain, *, free: Mask, generator: Generator) -> tuple[Chain, Info]:
-        chain, fault = scored(log_density, chain), self.fault
+        chain, fault = scored(log_density, chain, self), self.fault
         x, score = chain.position[self.block], _score(chain)[self.block]
         rate = self.step_size**2 / (2 * self.temperature)
         rate = {

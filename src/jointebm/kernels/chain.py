@@ -59,20 +59,29 @@ class Score(Mapping[str, Tensor]):
     """Gradient of f with respect to each block of a position.
 
     Reading an encoded block runs the encoder's backward pass, once. Everything else was computed by `evaluate`.
+
+    Attributes:
+        constant: blocks that f does not depend on, as far as autograd knows; their score is zero. It is every block if f
+            requires no gradient.
     """
 
-    def __init__(self, blocks: Mapping[str, Tensor], features: Tensor | None = None, encoding: Encoding | None = None):
+    def __init__(
+        self,
+        blocks: Mapping[str, Tensor],
+        features: Tensor | None = None,
+        encoding: Encoding | None = None,
+        constant: Collection[str] = (),
+    ) -> None:
         self._blocks = dict(blocks)
         self._features = features
         self._encoding = encoding
+        self.constant = frozenset(constant)
 
     def __getitem__(self, name: str) -> Tensor:
         if name not in self._blocks and self._encoding is not None and name in self._encoding.leaves:
             leaves = self._encoding.leaves
-            pulled = torch.autograd.grad(
-                self._encoding.graph, tuple(leaves.values()), self._features, retain_graph=True
-            )
-            self._blocks.update(zip(leaves, pulled, strict=True))
+            pulled, _ = _gradients(self._encoding.graph, leaves, self._features, retain_graph=True)
+            self._blocks.update(pulled)
         return self._blocks[name]
 
     def __iter__(self) -> Iterator[str]:
@@ -101,8 +110,9 @@ class Score(Mapping[str, Tensor]):
                 for name in self._blocks
                 if name in other._blocks
             }
-            return Score(blocks, features, self._encoding)
-        return Score({name: where_rows(accepted, self[name], other[name]) for name in self})
+            return Score(blocks, features, self._encoding, self.constant)
+        mixed = {name: where_rows(accepted, self[name], other[name]) for name in self}
+        return Score(mixed, constant=self.constant & other.constant)
 
 
 class Chain(NamedTuple):
@@ -176,12 +186,38 @@ def evaluate(
     leaves = {name: value.detach().requires_grad_() for name, value in position.items()}
     with torch.enable_grad():
         f = _checked(log_density(leaves), num_chains)
-    return Chain(position, f.detach(), Score(_gradients(f, leaves)))
+    gradients, constant = _gradients(f, leaves, torch.ones_like(f))
+    return Chain(position, f.detach(), Score(gradients, constant=constant))
 
 
-def scored(log_density: LogDensity, chain: Chain) -> Chain:
-    """The chain with its score, evaluated now if no kernel has needed it since the chain last moved."""
-    return chain if chain.score is not None else evaluate(log_density, chain.position, previous=chain)
+def scored(log_density: LogDensity, chain: Chain, kernel: object, *, block: str | None = None) -> Chain:
+    """The chain with its score, evaluated now if no kernel has needed it since the chain last moved.
+
+    Args:
+        log_density: f.
+        chain: N chains.
+        kernel: names who asks, for the error.
+        block: a block on which f must depend; None is any of them.
+
+    Raises:
+        ValueError: f has no gradient with respect to this block, or to any: it requires none, or its graph does not
+            reach the block. A kernel that took this for a score of zero would diffuse without end.
+    """
+    chain = chain if chain.score is not None else evaluate(log_density, chain.position, previous=chain)
+    assert chain.score is not None
+    constant = chain.score.constant
+    if constant and (block in constant if block is not None else constant >= chain.position.keys()):
+        where = "any block" if block is None else f"block {block!r}"
+        raise ValueError(
+            f"{type(kernel).__name__}: needs the score, but f of {_name_of(log_density)} has no gradient with respect to "
+            f"{where}. Compute f from the position by torch functions, without detach, item, numpy or no_grad, or use a "
+            "kernel without score, such as kernels.Gibbs"
+        )
+    return chain
+
+
+def _name_of(log_density: LogDensity) -> str:
+    return getattr(log_density, "__name__", type(log_density).__name__)
 
 
 def _evaluate_encoded(
@@ -198,8 +234,10 @@ def _evaluate_encoded(
     features = encoding.features.detach().requires_grad_()
     with torch.enable_grad():
         f = _checked(log_density.head(features, leaves), num_chains)
-    gradients = _gradients(f, {"": features, **leaves})
-    return Chain(position, f.detach(), Score(gradients, gradients.pop(""), encoding), encoding)
+    gradients, constant = _gradients(f, {"": features, **leaves}, torch.ones_like(f))
+    if "" in constant or not encoding.graph.requires_grad:
+        constant |= encoding.blocks.keys()
+    return Chain(position, f.detach(), Score(gradients, gradients.pop(""), encoding, constant - {""}), encoding)
 
 
 def encoded(log_density: LogDensity, chain: Chain, *, moving: Collection[str]) -> Chain:
@@ -221,12 +259,18 @@ def _encoding_at(log_density: EncodedLogDensity, position: Position, known: Enco
     return Encoding(blocks, graph.detach(), leaves, graph)
 
 
-def _gradients(f: Tensor, leaves: dict[str, Tensor]) -> dict[str, Tensor]:
-    if not f.requires_grad:  # a log-density that depends on nothing
-        return {name: torch.zeros_like(leaf) for name, leaf in leaves.items()}
-    inputs = tuple(leaves.values())
-    gradients = torch.autograd.grad(f, inputs, torch.ones_like(f), allow_unused=True, materialize_grads=True)
-    return dict(zip(leaves, gradients, strict=True))
+def _gradients(
+    output: Tensor, leaves: dict[str, Tensor], weight: Tensor | None, *, retain_graph: bool = False
+) -> tuple[dict[str, Tensor], set[str]]:
+    """Gradient of a weighted output with respect to each leaf, and which leaves the output does not depend on."""
+    found: tuple[Tensor | None, ...] = (None,) * len(leaves)
+    if output.requires_grad:
+        found = torch.autograd.grad(
+            output, tuple(leaves.values()), weight, retain_graph=retain_graph, allow_unused=True
+        )
+    pairs = list(zip(leaves.items(), found, strict=True))
+    gradients = {name: torch.zeros_like(leaf) if each is None else each for (name, leaf), each in pairs}
+    return gradients, {name for (name, _), each in pairs if each is None}
 
 
 def _checked(f: Tensor, num_chains: int) -> Tensor:

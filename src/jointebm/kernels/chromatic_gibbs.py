@@ -100,7 +100,7 @@ class ChromaticGibbs(Kernel):
             columns = columns_of(self.space, blocks, chain.f.device)
             free_variables = columns.join_free(free, len(chain.f))  # of all colours
             colours = torch.cat([self.colours[name].flatten() for name in blocks]).to(chain.f.device)
-            chain = scored(log_density, chain)
+            chain = scored(log_density, chain, self)
             for colour in colours.unique():  # ascending
                 some = Variables.of(columns, colours == colour)
                 movable = free_variables[:, some.number]  # (N, V)

@@ -65,7 +65,7 @@ class GibbsWithGradients(Kernel):
         blocks = tuple(name for name in self.blocks or () if anything_free(chain, free, name))
         if not blocks:
             return chain, Info(torch.zeros_like(chain.f), torch.zeros_like(chain.f, dtype=torch.bool))
-        chain = scored(log_density, chain)
+        chain = scored(log_density, chain, self)
         assert chain.score is not None
         columns = columns_of(self.space, blocks, chain.f.device)
         y = columns.join(chain.position)  # (N, M)

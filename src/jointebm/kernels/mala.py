@@ -63,7 +63,7 @@ class MALA(Kernel):
         """Moves each chain at most once; costs one evaluation, or none if the whole block is clamped."""
         if not anything_free(chain, free, self.block):
             return chain, Info(torch.zeros_like(chain.f), torch.zeros_like(chain.f, dtype=torch.bool))
-        chain = scored(log_density, chain)
+        chain = scored(log_density, chain, self, block=self.block)
         mask, x = free[self.block], chain.position[self.block]
         moved = self._mean(chain) + self.step_size * normal(x, generator)
         moved = torch.where(mask, moved, x)

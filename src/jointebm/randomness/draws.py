@@ -13,7 +13,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-__all__ = ["Generator", "Stream", "accept", "choose", "normal", "uniform"]
+__all__ = ["Generator", "Stream", "accept", "choose", "normal", "require_generator", "uniform"]
 
 
 class Stream(Protocol):
@@ -26,6 +26,15 @@ class Stream(Protocol):
 
 
 Generator = torch.Generator | Stream
+
+
+def require_generator(generator: object) -> None:
+    """Raises TypeError unless the argument can be drawn from; for use where a generator enters the library."""
+    if not isinstance(generator, torch.Generator) and not hasattr(generator, "choose"):
+        raise TypeError(
+            f"generator: got {generator!r:.60}, expected a torch.Generator or a Stream; for a seed, pass "
+            "torch.Generator().manual_seed(seed)"
+        )
 
 
 def normal(like: Tensor, generator: Generator) -> Tensor:

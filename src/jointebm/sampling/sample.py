@@ -3,6 +3,7 @@
 Legend: N chains, T kept states.
 """
 
+import itertools
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
@@ -172,17 +173,12 @@ def start(
     thin: int | None = None,
 ) -> "Sampling":
     """Chains at their start, with the given values clamped; the arguments are those of `sample_trajectory`."""
-    if isinstance(init, Noise):
-        init = init.draw(num_chains, generator=generator)
     check_kernel(kernel, space)
-    like = next(log_density.parameters(), None) if isinstance(log_density, nn.Module) else None
+    dtype, device = _dtype_and_device(log_density)
+    if isinstance(init, Noise):
+        init = init.draw(num_chains, generator=generator, dtype=dtype, device=device)
     position, free = space.clamp(
-        given,
-        num_chains=num_chains,
-        generator=generator,
-        init=init,
-        dtype=None if like is None else like.dtype,
-        device=None if like is None else like.device,
+        given, num_chains=num_chains, generator=generator, init=init, dtype=dtype, device=device
     )
     chain = evaluate(log_density, position, with_score=kernel.uses_score)
     check_finite(chain, space, "at the start of the chains")
@@ -257,6 +253,15 @@ class Sampling:
         decoded = [self.space.decode(chain.position) for chain in self.kept]
         values = {name: torch.stack([value[name] for value in decoded]) for name in self.space}
         return Trajectory(values, torch.stack([chain.f for chain in self.kept]), samples)
+
+
+def _dtype_and_device(log_density: LogDensity) -> tuple[torch.dtype | None, torch.device | None]:
+    """Those of a module's first floating parameter or buffer; None for other callables, which follow their input."""
+    if isinstance(log_density, nn.Module):
+        for tensor in itertools.chain(log_density.parameters(), log_density.buffers()):
+            if tensor.is_floating_point():
+                return tensor.dtype, tensor.device
+    return None, None
 
 
 def _check_counts(num_chains: int, num_steps: int) -> None:

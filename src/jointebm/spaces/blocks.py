@@ -84,6 +84,7 @@ class Continuous:
     transform: Transform = Identity()
 
     discrete: ClassVar[bool] = False
+    kind: ClassVar[str] = "Continuous"
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "shape", _as_shape("Continuous", self.shape))
@@ -97,10 +98,6 @@ class Continuous:
     @property
     def num_variables(self) -> int:
         return math.prod(self.variable_shape)
-
-    @property
-    def kind(self) -> str:
-        return "Continuous"
 
     @property
     def config(self) -> dict[str, Any]:
@@ -130,14 +127,14 @@ class Continuous:
         """Bounds [-1, 1] of every variable, stacked (2, *shape): what to draw from before any data are seen."""
         return torch.stack([-torch.ones(self.variable_shape), torch.ones(self.variable_shape)])
 
-    def fit_noise(self, position: Tensor, reals: str = "range") -> Tensor:
+    def fit_noise(self, position: Tensor, how: str) -> Tensor:
         """Bounds of uniform noise for every variable, stacked (2, *shape), from the entries of a batch that are not NaN.
 
         They are the minimum and maximum ("range"), or those with the batch's mean and variance ("moments"). A variable
         without any entry gets the least and the largest bound of the others.
         """
         gaps = position.isnan()
-        if reals == "moments":
+        if how == "moments":
             mean = position.nanmean(dim=0)
             half_width = (3 * (position - mean).square().nanmean(dim=0)).sqrt()  # of a uniform density
             low, high = mean - half_width, mean + half_width
@@ -176,6 +173,7 @@ class Binary:
     shape: int | Shape = ()
 
     discrete: ClassVar[bool] = True
+    kind: ClassVar[str] = "Binary"
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "shape", _as_shape("Binary", self.shape))
@@ -195,10 +193,6 @@ class Binary:
         return (2,) * self.num_variables
 
     @property
-    def kind(self) -> str:
-        return "Binary"
-
-    @property
     def config(self) -> dict[str, Any]:
         return {"kind": "binary", "shape": list(self.variable_shape)}
 
@@ -214,9 +208,9 @@ class Binary:
         """Probability 1/2 of the value 1 for every variable."""
         return torch.full(self.variable_shape, 0.5)
 
-    def fit_noise(self, position: Tensor) -> Tensor:
-        """Frequency of the value 1 in a batch, per variable."""
-        return position.mean(dim=0)
+    def fit_noise(self, position: Tensor, how: str) -> Tensor:
+        """Probability of the value 1, per variable: its "frequency" in a batch, or "uniform"."""
+        return self.uniform_noise().to(position) if how == "uniform" else position.mean(dim=0)
 
     def draw(self, noise: Tensor, num: int, generator: Generator) -> Tensor:
         """Draws positions (num, *shape) with the probabilities in `noise`."""
@@ -316,9 +310,9 @@ class Categorical:
         counts = torch.tensor(self.num_classes_per_variable)
         return (1 / counts).repeat_interleave(counts).reshape(self.position_shape)
 
-    def fit_noise(self, position: Tensor) -> Tensor:
-        """Frequency of every class in a batch, shaped like one row of the position."""
-        return position.mean(dim=0)
+    def fit_noise(self, position: Tensor, how: str) -> Tensor:
+        """Probability of every class, shaped like one row of the position: its "frequency" in a batch, or "uniform"."""
+        return self.uniform_noise().to(position) if how == "uniform" else position.mean(dim=0)
 
     def draw(self, noise: Tensor, num: int, generator: Generator) -> Tensor:
         """Draws one-hot positions (num, *position_shape) with the class probabilities in `noise`."""

@@ -3,10 +3,10 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor
 
-from jointebm.randomness.draws import Generator
-from jointebm.spaces.blocks import Continuous
+from jointebm.randomness.draws import Generator, require_generator
 from jointebm.spaces.space import Position, Space
 
 __all__ = ["Noise"]
@@ -66,18 +66,27 @@ class Noise:
                 raise ValueError(
                     f"Noise: block {name!r}: needs a batch of at least one row, without missing or infinite entries"
                 )
-        return Noise(
-            space,
-            {
-                name: block.fit_noise(position[name], reals)
-                if isinstance(block, Continuous)
-                else block.uniform_noise()
-                if labels == "uniform"
-                else block.fit_noise(position[name])
-                for name, block in space.items()
-            },
-        )
+        how = {True: labels, False: reals}
+        return Noise(space, {n: block.fit_noise(position[n], how[block.discrete]) for n, block in space.items()})
 
-    def draw(self, num: int, *, generator: Generator) -> dict[str, Tensor]:
-        """Draws positions with leading axis `num`."""
-        return {name: block.draw(self.parameters[name], num, generator) for name, block in self.space.items()}
+    def draw(
+        self,
+        num: int,
+        *,
+        generator: Generator,
+        dtype: torch.dtype | None = None,
+        device: torch.device | str | None = None,
+    ) -> dict[str, Tensor]:
+        """Draws positions with leading axis `num`.
+
+        Args:
+            num: number of rows.
+            generator: source of all draws.
+            dtype: of the positions, such as a model's; None is that of `parameters`.
+            device: of the positions; None is that of `parameters`.
+        """
+        require_generator(generator)
+        return {
+            name: block.draw(self.parameters[name].to(device=device, dtype=dtype), num, generator)
+            for name, block in self.space.items()
+        }

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from jointebm.randomness.draws import Generator
+from jointebm.randomness.draws import Generator, require_generator
 from jointebm.spaces.blocks import Binary, Block, Categorical, Continuous, block_from_config
 
 __all__ = ["Mask", "Position", "Space", "Values", "image_block"]
@@ -178,8 +178,8 @@ class Space(Mapping[str, Block]):
             generator: source of the draws for what is free.
             init: positions that what is free starts from, leading axis N (as `Noise.draw` gives); None draws reals
                 uniformly on [-1, 1) and labels uniformly over their classes.
-            dtype: of drawn positions; None is torch's default dtype.
-            device: of drawn positions; None is the CPU.
+            dtype: of the positions; None is that of `init`, or torch's default dtype if nothing is given.
+            device: of the positions; None is that of `init`, or the CPU.
 
         Returns:
             (position, free): per block, a float tensor (N, *position_shape) and a bool tensor (N, *variable_shape).
@@ -189,6 +189,7 @@ class Space(Mapping[str, Block]):
         """
         if num_chains < 1:
             raise ValueError(f"clamp: num_chains is a whole number >= 1, got {num_chains}")
+        require_generator(generator)
         if init is None:
             dtype = dtype or torch.get_default_dtype()
             init = {
@@ -207,6 +208,7 @@ class Space(Mapping[str, Block]):
                     f"block {name!r} ({block.kind}): got initial positions of {init[name].dtype}; positions are floats, "
                     "such as `encode` and `Noise.draw` give"
                 )
+        init = {name: init[name].to(device=device, dtype=dtype) for name in self}
         like = next(iter(init.values()))
         values = {}
         self.require(given or {})
