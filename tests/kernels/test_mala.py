@@ -200,6 +200,11 @@ def test_costs_one_evaluation_a_step_and_none_when_its_block_is_clamped() -> Non
     assert counted.passes.take() == (0, 0)
 
 
+def test_refuses_a_step_size_per_variable() -> None:
+    with pytest.raises(TypeError, match=r"MALA: step_size must be one positive number .* got tensor\(\[0.1000, 1.0000"):
+        MALA("x", torch.tensor([0.1, 1.0]))  # type: ignore[arg-type]
+
+
 @pytest.mark.parametrize("value", [0.0, -1.0, float("nan"), float("inf")])
 def test_refuses_a_step_size_or_temperature_that_is_not_positive(value: float) -> None:
     with pytest.raises(ValueError, match="MALA: step_size must be a positive number"):
