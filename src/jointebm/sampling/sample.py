@@ -24,7 +24,7 @@ from jointebm.sampling.checks import check_finite, check_kernel
 from jointebm.spaces.noise import Noise
 from jointebm.spaces.space import Mask, Position, Space, Values
 
-__all__ = ["Samples", "Sampling", "Trajectory", "run_chain", "sample", "sample_trajectory", "start"]
+__all__ = ["Samples", "SamplingState", "Trajectory", "begin_sampling", "run_chain", "sample", "sample_trajectory"]
 
 
 class Samples(NamedTuple):
@@ -118,8 +118,10 @@ def sample(
         True
     """
     _check_counts(num_chains, num_steps)
-    sampling = start(log_density, space, kernel, num_chains=num_chains, given=given, init=init, generator=generator)
-    return sampling.samples(sampling.run(num_steps, progress))
+    state = begin_sampling(
+        log_density, space, kernel, num_chains=num_chains, given=given, init=init, generator=generator
+    )
+    return state.samples(state.run(num_steps, progress))
 
 
 def sample_trajectory(
@@ -155,13 +157,13 @@ def sample_trajectory(
     if thin < 1:
         raise ValueError(f"sample_trajectory: thin must be >= 1, got {thin}")
     _check_counts(num_chains, num_steps)
-    sampling = start(
+    state = begin_sampling(
         log_density, space, kernel, num_chains=num_chains, given=given, init=init, generator=generator, thin=thin
     )
-    return sampling.trajectory(sampling.run(num_steps, progress))
+    return state.trajectory(state.run(num_steps, progress))
 
 
-def start(
+def begin_sampling(
     log_density: LogDensity,
     space: Space,
     kernel: Kernel,
@@ -171,7 +173,7 @@ def start(
     init: Position | Noise | None,
     generator: Generator,
     thin: int | None = None,
-) -> "Sampling":
+) -> "SamplingState":
     """Chains at their start, with the given values clamped; the arguments are those of `sample_trajectory`."""
     check_kernel(kernel, space)
     dtype, device = _dtype_and_device(log_density)
@@ -182,11 +184,11 @@ def start(
     )
     chain = evaluate(log_density, position, with_score=kernel.uses_score)
     check_finite(chain, space, "at the start of the chains")
-    return Sampling(log_density, space, kernel, chain, free, generator, thin)
+    return SamplingState(log_density, space, kernel, chain, free, generator, thin)
 
 
 @dataclass
-class Sampling:
+class SamplingState:
     """Chains on their way: with the state of the generator, all that decides what happens next, and what came so far.
 
     Args:

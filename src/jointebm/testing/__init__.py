@@ -13,7 +13,7 @@ from jointebm.testing.ising_closed_forms import (
 from jointebm.testing.ranks import rank_test
 from jointebm.testing.sequential import Verdict, sequential_test
 from jointebm.testing.transitions import (
-    Transitions,
+    TransitionMatrix,
     detailed_balance_residual,
     stationarity_residual,
     target_probs,
@@ -25,7 +25,7 @@ __all__ = [
     "Invariance",
     "Redraw",
     "Transition",
-    "Transitions",
+    "TransitionMatrix",
     "Verdict",
     "conditional_path",
     "detailed_balance_residual",

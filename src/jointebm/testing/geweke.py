@@ -3,17 +3,16 @@
 Legend: N draws.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor
 
 from jointebm.kernels import Chain, Info, Kernel, LogDensity, evaluate
 from jointebm.randomness.draws import Generator
 from jointebm.spaces.space import Mask, Position, Space
 from jointebm.testing.conditional import Redraw, Transition, check_held, tile
-from jointebm.testing.invariance import invariance_test
+from jointebm.testing.invariance import Statistics, invariance_test
 from jointebm.testing.sequential import Verdict, sequential_test
 
 __all__ = ["geweke_test"]
@@ -28,7 +27,7 @@ def geweke_test(
     *,
     patterns: Sequence[Mask] | None = None,
     num_sweeps: int = 5,
-    statistics: Mapping[str, Callable[[Position], Tensor]] | None = None,
+    statistics: Statistics | None = None,
     num_draws: int = 2000,
     alpha: float = 1e-5,
     num_stages: int = 7,

@@ -15,9 +15,10 @@ from jointebm.kernels import Kernel, LogDensity, evaluate, settle
 from jointebm.randomness.draws import Generator, uniform
 from jointebm.spaces.space import Mask, Position, Space
 
-__all__ = ["Invariance", "invariance_test"]
+__all__ = ["Invariance", "Statistics", "default_statistics", "invariance_test"]
 
-Statistic = Callable[[Position], Tensor]
+Statistics = Mapping[str, Callable[[Position], Tensor]]
+"""Named functions from a position to one number per row, shape (N,)."""
 
 
 class Invariance(NamedTuple):
@@ -43,7 +44,7 @@ def invariance_test(
     exact_draws: Position,
     *,
     num_steps: int,
-    statistics: Mapping[str, Statistic] | None = None,
+    statistics: Statistics | None = None,
     generator: Generator,
     alpha: float = 1e-3,
     free: Mask | None = None,
@@ -130,9 +131,9 @@ def invariance_test(
     return Invariance(p_value, p_value <= alpha, worst, alpha)
 
 
-def default_statistics(log_density: LogDensity, space: Space) -> dict[str, Statistic]:
+def default_statistics(log_density: LogDensity, space: Space) -> Statistics:
     """f, every continuous entry and its square, and the indicator of every class."""
-    statistics: dict[str, Statistic] = {"f": log_density}
+    statistics: dict[str, Callable[[Position], Tensor]] = {"f": log_density}
     for name, block in space.items():
         for column in range(math.prod(block.position_shape)):
             statistics[f"{name}[{column}]"] = partial(_entry, name, column, 1)

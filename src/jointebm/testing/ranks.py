@@ -3,7 +3,7 @@
 Legend: N draws (replicates), L steps, L + 1 states and ranks.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
@@ -13,12 +13,10 @@ from jointebm.kernels.chain import where_rows
 from jointebm.randomness.draws import Generator, choose
 from jointebm.spaces.space import Mask, Position, Space
 from jointebm.testing.conditional import Transition, check_held, tile
-from jointebm.testing.invariance import default_statistics
+from jointebm.testing.invariance import Statistics, default_statistics
 from jointebm.testing.sequential import Verdict, sequential_test
 
 __all__ = ["rank_test"]
-
-Statistics = Mapping[str, Callable[[Position], Tensor]]
 
 
 def rank_test(

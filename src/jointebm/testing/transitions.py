@@ -15,10 +15,16 @@ from torch import Tensor
 from jointebm.kernels import Chain, Kernel, LogDensity, evaluate
 from jointebm.spaces.space import Mask, Position, Space, Values
 
-__all__ = ["Transitions", "detailed_balance_residual", "stationarity_residual", "target_probs", "transition_matrix"]
+__all__ = [
+    "TransitionMatrix",
+    "detailed_balance_residual",
+    "stationarity_residual",
+    "target_probs",
+    "transition_matrix",
+]
 
 
-class Transitions(NamedTuple):
+class TransitionMatrix(NamedTuple):
     """One step of a kernel, in full.
 
     Args:
@@ -33,7 +39,7 @@ class Transitions(NamedTuple):
 
 def transition_matrix(
     kernel: Kernel, log_density: LogDensity, space: Space, given: Values | None = None, *, free: Mask | None = None
-) -> Transitions:
+) -> TransitionMatrix:
     """Computes the transition matrix of one step, by running it along every outcome of its draws.
 
     P_ij = sum over the outcomes that lead from i to j of their probability
@@ -59,7 +65,7 @@ def transition_matrix(
             decomposes and leaves the target invariant; otherwise its rows are right, but belong to different chains.
 
     Returns:
-        `Transitions`: (matrix, position).
+        `TransitionMatrix`: (matrix, position).
 
     Raises:
         ValueError: a continuous block is not given in full, or the kernel draws normals or uniforms of its own.
@@ -99,7 +105,7 @@ def transition_matrix(
         matrix.index_put_((rows[possible], arrived[possible]), path.probs[possible], accumulate=True)
         pending += path.branches
     _check(kernel, (matrix.sum(dim=1) - 1).abs() > 1e-10, "the probabilities of all outcomes do not sum to one")
-    return Transitions(matrix, configurations.position)
+    return TransitionMatrix(matrix, configurations.position)
 
 
 def target_probs(log_density: LogDensity, position: Position) -> Tensor:
