@@ -10,12 +10,9 @@ from jointebm.kernels import Gibbs, GibbsWithGradients, evaluate
 from jointebm.spaces.space import Position
 from jointebm.testing import detailed_balance_residual, stationarity_residual, target_probs, transition_matrix
 from support.oracles import (
-    COPIES,
     MIXED,
-    MUTANTS,
     SMALL_SPACES,
     Counted,
-    Mutant,
     Passes,
     RandomLogDensity,
     SmallSpace,
@@ -89,31 +86,6 @@ def test_reaches_every_configuration(small: SmallSpace, scan: str) -> None:
     kernel = Gibbs(small.space, scan=scan)  # type: ignore[arg-type]
     matrix, _ = transition_matrix(kernel, RandomLogDensity(small.space, 5), small.space, small.given)
     assert bool(connected(matrix).all())
-
-
-@pytest.mark.parametrize("mutant", [m for m in MUTANTS if m.name.startswith("Gibbs")], ids=str)
-def test_mutants_are_rejected(mutant: Mutant) -> None:
-    f, kernel = RandomLogDensity(MIXED.space, 1), mutant.kernel(MIXED.space)
-    position = MIXED.space.configurations(dtype=torch.float64)
-    residuals = []
-    for free in clamp_patterns(MIXED.space, position).values():
-        try:
-            matrix, _ = transition_matrix(kernel, f, MIXED.space, free=free)
-        except AssertionError:
-            return
-        residuals.append(stationarity_residual(matrix, target_probs(f, position)))
-    assert max(residuals) > 1e-6
-
-
-@pytest.mark.parametrize("small", [MIXED, SMALL_SPACES[-1]], ids=str)
-def test_the_copy_that_mutants_are_made_from_is_right(small: SmallSpace) -> None:
-    copy, kernel = COPIES[1]
-    f = RandomLogDensity(small.space, 1)
-    _, position = transition_matrix(kernel(small.space), f, small.space, small.given)
-    for free in clamp_patterns(small.space, position).values():
-        one, _ = transition_matrix(copy(small.space), f, small.space, small.given, free=free)
-        two, _ = transition_matrix(kernel(small.space), f, small.space, small.given, free=free)
-        torch.testing.assert_close(one, two, rtol=0, atol=1e-14)
 
 
 def test_a_forbidden_class_is_never_drawn() -> None:

@@ -10,13 +10,10 @@ from jointebm.kernels import GibbsWithGradients, evaluate
 from jointebm.spaces.space import Position
 from jointebm.testing import detailed_balance_residual, stationarity_residual, target_probs, transition_matrix
 from support.oracles import (
-    COPIES,
     MIXED,
-    MUTANTS,
     SMALL_SPACES,
     AcceptAll,
     Counted,
-    Mutant,
     Passes,
     RandomLogDensity,
     Script,
@@ -129,32 +126,6 @@ def test_is_exact_on_the_energies_of_the_paper_with_x_clamped(form: str) -> None
     assert detailed_balance_residual(matrix, probs) <= 1e-12
     hidden, _ = transition_matrix(GibbsWithGradients(space), lambda p: energy(p), space, {"x": [0.5, -1.0]})
     torch.testing.assert_close(matrix, hidden, rtol=0, atol=1e-12)
-
-
-@pytest.mark.parametrize("mutant", [m for m in MUTANTS if m.name.startswith("GWG")], ids=str)
-def test_mutants_are_rejected(mutant: Mutant) -> None:
-    """The checks above on a kernel with one thing wrong; every one must fail somewhere."""
-    f, kernel = RandomLogDensity(MIXED.space, 1), mutant.kernel(MIXED.space)
-    position = MIXED.space.configurations(dtype=torch.float64)
-    residuals = []
-    for free in clamp_patterns(MIXED.space, position).values():
-        try:
-            matrix, _ = transition_matrix(kernel, f, MIXED.space, free=free)
-        except AssertionError:
-            return
-        residuals.append(stationarity_residual(matrix, target_probs(f, position)))
-    assert max(residuals) > 1e-6
-
-
-@pytest.mark.parametrize("small", [MIXED, SMALL_SPACES[-1]], ids=str)
-def test_the_copy_that_mutants_are_made_from_is_right(small: SmallSpace) -> None:
-    copy, kernel = COPIES[0]
-    f = RandomLogDensity(small.space, 1)
-    _, position = transition_matrix(kernel(small.space), f, small.space, small.given)
-    for free in clamp_patterns(small.space, position).values():
-        one, _ = transition_matrix(copy(small.space), f, small.space, small.given, free=free)
-        two, _ = transition_matrix(kernel(small.space), f, small.space, small.given, free=free)
-        torch.testing.assert_close(one, two, rtol=0, atol=1e-14)
 
 
 def test_reports_the_acceptance_probability_of_each_chain() -> None:
