@@ -10,6 +10,7 @@ from jointebm.testing.ising_closed_forms import (
     ising_log_partition,
     ising_magnetization,
 )
+from jointebm.testing.mixed_target import MixedTarget
 from jointebm.testing.ranks import rank_test
 from jointebm.testing.sequential import Verdict, sequential_test
 from jointebm.testing.transitions import (
@@ -23,6 +24,7 @@ from jointebm.testing.transitions import (
 __all__ = [
     "CRITICAL_COUPLING",
     "Invariance",
+    "MixedTarget",
     "Redraw",
     "Transition",
     "TransitionMatrix",

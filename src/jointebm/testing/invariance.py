@@ -15,7 +15,7 @@ from jointebm.kernels import Kernel, LogDensity, evaluate, settle
 from jointebm.randomness.draws import Generator, uniform
 from jointebm.spaces.space import Mask, Position, Space
 
-__all__ = ["Invariance", "Statistics", "default_statistics", "invariance_test"]
+__all__ = ["Invariance", "Statistics", "default_statistics", "entry", "invariance_test"]
 
 Statistics = Mapping[str, Callable[[Position], Tensor]]
 """Named functions from a position to one number per row, shape (N,)."""
@@ -136,13 +136,13 @@ def default_statistics(log_density: LogDensity, space: Space) -> Statistics:
     statistics: dict[str, Callable[[Position], Tensor]] = {"f": log_density}
     for name, block in space.items():
         for column in range(math.prod(block.position_shape)):
-            statistics[f"{name}[{column}]"] = partial(_entry, name, column, 1)
+            statistics[f"{name}[{column}]"] = partial(entry, name, column, 1)
             if not block.discrete:
-                statistics[f"{name}[{column}]^2"] = partial(_entry, name, column, 2)
+                statistics[f"{name}[{column}]^2"] = partial(entry, name, column, 2)
     return statistics
 
 
-def _entry(block: str, column: int, power: int, position: Position) -> Tensor:
+def entry(block: str, column: int, power: int, position: Position) -> Tensor:
     """One entry of a flattened block, raised to a power, shape (N,)."""
     value = position[block]
     return value.reshape(len(value), -1)[:, column] ** power
