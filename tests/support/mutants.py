@@ -4,8 +4,8 @@ A mutant is a kernel of this library whose own source has one thing changed befo
 """
 
 import sys
+from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -24,9 +24,9 @@ from jointebm.randomness.draws import Generator
 from jointebm.spaces.space import Mask
 
 _NO_OTHER_CLASS = """
-    same = torch.stack([(new == chain.position[name][:, None]).flatten(2).all(dim=2) for name, new in candidates.items()])
+    same = [(new == chain.position[n][:, None]).reshape(*new.shape[:2], -1).all(2) for n, new in candidates.items()]
     several = (columns.num_classes[variable] > 1)[:, None]
-    f = f.masked_fill(absent | (same.all(dim=0) & several), -torch.inf)"""
+    f = f.masked_fill(absent | (torch.stack(same).all(dim=0) & several), -torch.inf)"""
 _LABELS = (
     "torch.zeros(len(chain.f), columns.num_variables).double().index_add(1, columns.variable, "
     "columns.join(chain.position) * columns.class_of_column)"
@@ -129,17 +129,21 @@ FAULTS: dict[type[Kernel], dict[str, dict[str, str]]] = {
 }
 
 
-@cache
-def mutant(kernel: type[Kernel], fault: str) -> Any:
-    """The class of a kernel, compiled from its module with one fault in it."""
-    module = sys.modules[kernel.__module__]
+def altered(kind: type, changes: Mapping[str, str]) -> Any:
+    """A class, compiled from the source of its module with some pieces changed, each of which occurs once."""
+    module = sys.modules[kind.__module__]
     source = Path(str(module.__file__)).read_text()
-    for right, wrong in FAULTS[kernel][fault].items():
-        assert source.count(right) == 1, f"{kernel.__name__}: expected one {right!r}, found {source.count(right)}"
+    for right, wrong in changes.items():
+        assert source.count(right) == 1, f"{kind.__name__}: expected one {right!r}, found {source.count(right)}"
         source = source.replace(right, wrong)
     namespace: dict[str, Any] = {"__name__": module.__name__}
-    exec(compile(source, f"{module.__file__} with fault: {fault}", "exec"), namespace)  # noqa: S102
-    return namespace[kernel.__name__]
+    exec(compile(source, f"{module.__file__}, altered", "exec"), namespace)  # noqa: S102
+    return namespace[kind.__name__]
+
+
+def mutant(kernel: type[Kernel], fault: str) -> Any:
+    """The class of a kernel with a fault in it."""
+    return altered(kernel, FAULTS[kernel][fault])
 
 
 @dataclass(frozen=True)
