@@ -1,4 +1,4 @@
-"""Streams keyed by row: what a row draws is its own, and it is uniform."""
+"""Specification of `RowStream`: the draws of a row are its own, and random to the bit."""
 
 import math
 from collections.abc import Callable

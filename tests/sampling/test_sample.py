@@ -1,4 +1,4 @@
-"""Specification of `sample` and `sample_trajectory`: Algorithm 1 from noise, with any values held still."""
+"""Specification of `sample` and `sample_trajectory`: Algorithm 1 from noise, with any values clamped."""
 
 import math
 import re
@@ -338,7 +338,7 @@ def test_a_proposal_where_f_is_not_a_number_is_refused_though_it_was_never_accep
     def unknown(chain: Chain, info: Info) -> tuple[Chain, Info]:
         return chain, info._replace(accept_prob=torch.full_like(info.accept_prob, math.nan))
 
-    with pytest.raises(FloatingPointError, match="was not a number at some proposal within 20 steps"):
+    with pytest.raises(FloatingPointError, match="not a number at some proposal within 20 steps"):
         draw(Breaks(KERNELS["labels only"], 2, unknown, []))
 
 

@@ -1,4 +1,4 @@
-"""Specification of `Noise`: what chains start from (App. B, "Sampling Noise")."""
+"""Specification of `Noise`, from which chains start (App. B, "Sampling Noise")."""
 
 import pytest
 import torch
@@ -112,7 +112,7 @@ def test_labels_by_frequency_are_drawn_that_often_and_absent_classes_never() -> 
         assert bool((share[p == 0] == 0).all())
 
 
-def test_noise_that_knows_no_data_is_uniform() -> None:
+def test_noise_without_data_is_uniform() -> None:
     noise = Noise.uniform(SPACE)
     for name in SPACE.continuous:
         assert bool((noise.parameters[name][0] == -1).all() and (noise.parameters[name][1] == 1).all())
@@ -156,7 +156,7 @@ def test_a_seed_is_no_generator() -> None:
         SPACE.clamp(None, num_chains=2, generator=0)  # type: ignore[arg-type]
 
 
-def test_an_unknown_way_to_draw_labels_is_refused() -> None:
+def test_unknown_noise_of_labels_is_refused() -> None:
     with pytest.raises(ValueError, match="Noise: labels must be 'frequency' or 'uniform', got 'flat'"):
         Noise.from_batch(SPACE, BATCH, labels="flat")
 
@@ -180,6 +180,6 @@ def test_reals_by_moments_have_the_mean_and_variance_of_the_batch() -> None:
     torch.testing.assert_close((bounds[1] - bounds[0]).square() / 12, BATCH["x"].var(dim=0, correction=0))
 
 
-def test_another_word_for_reals_is_refused() -> None:
+def test_unknown_noise_of_reals_is_refused() -> None:
     with pytest.raises(ValueError, match="reals must be 'range' or 'moments', got 'normal'"):
         Noise.from_batch(SPACE, BATCH, labels="uniform", reals="normal")

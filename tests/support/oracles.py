@@ -1,7 +1,6 @@
-"""What the library is held against: enumerations, closed forms, and kernels with one thing wrong.
+"""Independent references for tests: enumerations, closed forms, streams and counters.
 
-Everything here is written a second time and the slow way, from the paper's equations, with Python loops where that is
-clearer. `MUTANTS` are the proof that the tests can fail: each is a right kernel with one term removed or bent.
+Everything here is written the slow way from the paper's equations, with Python loops where that is clearer.
 
 Legend: S configurations, N chains, V variables, M columns, K classes, D entries of all blocks side by side.
 """
@@ -157,7 +156,7 @@ def gwg_matrix(log_density: LogDensity, space: Space, position: Position, free: 
     masks = {name: mask.expand(len(f), *space[name].variable_shape) for name, mask in free.items()}
     forward = gwg_proposal(log_density, space, position, free)
     for i in range(len(f)):
-        # The chain that starts in row i keeps the mask of row i, on the way back too.
+        # The chain that starts in row i keeps the mask of row i, also in the reverse.
         own = {name: mask[i].expand(mask.shape) for name, mask in masks.items()}
         backward = forward if same_rows(masks) else gwg_proposal(log_density, space, position, own)
         row = [0.0] * len(f)

@@ -203,9 +203,9 @@ def test_a_transition_that_never_moves_passes() -> None:
     assert not geweke_test(nothing, half_square, LINE, normals, nothing, generator=generator).rejected
 
 
-def test_moving_what_is_held_is_an_error_that_names_the_row() -> None:
+def test_moving_a_clamped_entry_is_an_error_that_names_the_row() -> None:
     held: Any = [{"x": torch.tensor(True)}, {"x": torch.tensor(False)}]
-    with pytest.raises(AssertionError, match=r"moved a held entry of block 'x', in row 1 \(500 of 1000 rows\)"):
+    with pytest.raises(AssertionError, match=r"moved a clamped entry of block 'x', in row 1 \(500 of 1000 rows\)"):
         rank_test(upward, flat, LINE, normals, patterns=held, generator=torch.Generator())
 
 
@@ -219,7 +219,7 @@ def test_the_default_statistics_are_those_of_the_invariance_test() -> None:
 
 
 def test_the_stages_share_the_false_alarm_rate() -> None:
-    """A p-value that always goes on runs through all stages; each rejects with probability alpha / k at most."""
+    """A p-value that never settles runs through all stages; each rejects with probability alpha / k at most."""
     k, alpha = 5, 1e-3
     gamma = (alpha / k) ** (1 / k)
     verdict = sequential_test(

@@ -1,4 +1,4 @@
-"""Specification of `jointebm.testing`: exact where it says exact, and its false alarms are as rare as it says."""
+"""Specification of `jointebm.testing`: exact matrices, and false alarms at the stated rate."""
 
 import itertools
 import math
@@ -157,7 +157,7 @@ def test_a_space_without_discrete_blocks_is_sent_to_the_invariance_test() -> Non
 
 
 @pytest.mark.parametrize(("draw", "what"), [(normal, "normals"), (uniform, "uniforms")])
-def test_a_kernel_that_draws_reals_is_told_the_way_out(draw: Any, what: str) -> None:
+def test_a_kernel_that_draws_reals_is_refused_with_the_remedy(draw: Any, what: str) -> None:
     kernel = Written(lambda chain, generator: {"y": draw(chain.position["y"], generator)})
     with pytest.raises(ValueError, match=rf"draws {what} of shape \(3, 3\)\. .*`choose` and `accept`.*invariance_test"):
         transition_matrix(kernel, flat, THREE)

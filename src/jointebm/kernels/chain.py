@@ -1,12 +1,11 @@
-"""A chain: positions with the joint log-density and its score there, and the one place that evaluates them.
+"""Chains: positions with the joint log-density and its score, and the one function that evaluates them.
 
-The score is always that of the *joint* log-density, so it stays right when another block moves next: a
-Gibbs-with-Gradients move followed by a Langevin move costs two evaluations, not five.
+The score is that of the *joint* log-density, so it stays right when another block moves next: a Gibbs-with-Gradients move
+followed by a Langevin move costs two evaluations, not five.
 
-An energy of the form head(encode(x), y) may say so (`EncodedLogDensity`). Then a chain keeps the encoding of its x:
-the encoder is not run again while those tensors are the very same objects, and its backward pass waits until somebody
-asks for the score of x, so that a joint step costs one encoder pass each way. Positions are never changed in place;
-that is what makes object identity a safe test.
+An energy of the form head(encode(x), y) may declare it (`EncodedLogDensity`). A chain then keeps the encoding of its x: the
+encoder runs again only for other tensor objects, and its backward pass waits until the score of x is read, so a joint step
+costs one encoder pass in each direction. Positions are never changed in place, which makes object identity a safe test.
 
 Legend: N chains, K candidates per chain.
 """
@@ -47,7 +46,7 @@ class EncodedLogDensity(LogDensity, Protocol):
 
 
 class Encoding(NamedTuple):
-    """Features of the encoded blocks, with the graph that leads back to them if it is still there."""
+    """Features of the encoded blocks, with the graph that leads back to them."""
 
     blocks: dict[str, Tensor]
     features: Tensor
@@ -92,7 +91,7 @@ class Score(Mapping[str, Tensor]):
         return sum(1 for _ in self)
 
     def known(self) -> Mapping[str, Tensor]:
-        """The blocks that were computed so far; asking costs nothing."""
+        """The blocks computed so far; no backward pass is run."""
         return self._blocks
 
     def unread(self, encoding: Encoding | None) -> Tensor | None:
@@ -102,7 +101,7 @@ class Score(Mapping[str, Tensor]):
     def where(self, accepted: Tensor, other: "Score") -> "Score":
         """This score in the accepted rows, `other` in the rest."""
         if self._encoding is not None and self._encoding is other._encoding:
-            # The same x in both: what leads back to it is linear, so the rows can be mixed before the encoder.
+            # Both have the same x, and the backward pass of the encoder is linear: rows can be mixed before it.
             assert self._features is not None and other._features is not None
             features = where_rows(accepted, self._features, other._features)
             blocks = {
@@ -116,12 +115,12 @@ class Score(Mapping[str, Tensor]):
 
 
 class Chain(NamedTuple):
-    """N chains: where they are, and what the log-density is there.
+    """N chains: their positions, and the log-density and its score there.
 
     Args:
         position: per block, shape (N, *position_shape).
         f: joint log-density up to a constant, shape (N,), nats.
-        score: gradient of f with respect to `position`; None where no kernel has needed it yet.
+        score: gradient of f with respect to `position`; None while no kernel has needed it.
         encoding: features of the encoded blocks of `position`, if the log-density has an encoder.
     """
 
@@ -147,24 +146,25 @@ class Chain(NamedTuple):
 
 
 def where_rows(accepted: Tensor, new: Tensor, old: Tensor) -> Tensor:
-    """`new` in the accepted rows and `old` in the others, whatever the shape behind the leading axis."""
+    """`new` in the accepted rows and `old` in the others, for any shape behind the leading axis."""
     return torch.where(accepted.reshape(-1, *[1] * (new.ndim - 1)), new, old)
 
 
 def evaluate(
     log_density: LogDensity, position: Position, *, previous: Chain | None = None, with_score: bool = True
 ) -> Chain:
-    """Evaluates the log-density and its score at a position: the only place where a model is called for sampling.
+    """Evaluates the log-density and its score at a position; kernels call a model here only.
 
     Costs one forward and one backward pass (of an encoder too, its backward pass only when the score of an encoded
-    block is read). Nothing is checked for finiteness here, because that would wait for the device at each step:
-    `sample` and `Trainer` check where they must wait anyway.
+    block is read). Finiteness is not checked, because that would wait for the device at each step; `sample` and `Trainer`
+    check it where they must wait anyway. Where f does not depend on a block, the score is zero; kernels that need the score
+    of the block raise (`scored`).
 
     Args:
         log_density: f, shape (N,).
         position: per block, shape (N, *position_shape).
         previous: a chain of the same log-density; its encoding is reused if all encoded blocks are the same objects.
-        with_score: False leaves the score out and runs no backward pass.
+        with_score: False runs no backward pass.
 
     Returns:
         The chain at this position.
@@ -249,7 +249,7 @@ def encoded(log_density: LogDensity, chain: Chain, *, moving: Collection[str]) -
 
 
 def _encoding_at(log_density: EncodedLogDensity, position: Position, known: Encoding | None) -> Encoding:
-    """The encoding of a position: the known one if it is of these very tensors."""
+    """The encoding of a position: the known one if it was made from these tensor objects."""
     if known is not None and all(position[name] is block for name, block in known.blocks.items()):
         return known
     blocks = {name: position[name] for name in log_density.encoded_blocks}
@@ -284,7 +284,7 @@ def _checked(f: Tensor, num_chains: int) -> Tensor:
 def evaluate_candidates(
     log_density: LogDensity, position: Position, candidates: Position, *, features: Tensor | None = None
 ) -> Tensor:
-    """Evaluates f at K candidates per row in one batch, with everything else as it is in the row.
+    """Evaluates f at K candidates per row in one batch; blocks without candidates keep the row's value.
 
     Runs an encoder at most once per row, and not at all if its features are given, unless a candidate changes what it
     reads. Gradients flow to parameters if they are enabled.

@@ -37,6 +37,8 @@ class Langevin(Kernel):
     approximately. With temperature != 1, alternating it with a kernel that moves y at temperature 1 (as the paper does)
     has no single joint target: no density has both conditionals.
 
+    Raises ValueError at a step if f has no gradient with respect to the block, instead of diffusing without end.
+
     Args:
         block: name of a continuous block.
         step_size: eps > 0, in the block's position units.
@@ -68,7 +70,7 @@ class Langevin(Kernel):
         check_positive(self, "step_size", "temperature")
 
     def require(self, space: Space) -> None:
-        """Raises ValueError unless the space has a continuous block of that name."""
+        """Raises ValueError unless the space has this continuous block."""
         space.require((self.block,), discrete=False)
 
     @torch.no_grad()

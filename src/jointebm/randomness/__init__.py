@@ -1,3 +1,3 @@
-"""Random draws: the only module that draws, and streams keyed by row."""
+"""Random draws, from a generator or from streams keyed by row."""
 
 __all__: list[str] = []

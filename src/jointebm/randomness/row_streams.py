@@ -1,7 +1,7 @@
-"""Random streams keyed by row: what a row draws does not depend on its batch, its place in it, or who computes it.
+"""Random streams keyed by row: the draws of a row do not depend on its batch, its place there or the worker.
 
-A stream is counter-based: its numbers are a hash of (seed, key of the row, draw, counter), so there is no state to share
-and any number can be had without those before it. A row's key is usually a hash of its content (`row_keys`), or its number.
+A stream is counter-based: its numbers are a hash of (seed, key of the row, draw, counter), so no state is shared and any
+number can be computed without those before it. A row's key is usually a hash of its content (`row_keys`), or its number.
 
 All arithmetic is on int64, which wraps around; the hash is the finaliser of splitmix64 (Steele, Lea & Flood 2014).
 
@@ -60,8 +60,8 @@ def row_keys(codes: Tensor) -> Tensor:
 class RowStream:
     """A stream of draws for each of N rows, for use as the `generator` of `jointebm.randomness.draws`.
 
-    Every call draws at the stream's counter and moves it on by one, for all rows alike. `at` goes to a counter directly,
-    `select` keeps some rows; neither changes what a row draws.
+    Every call draws at the stream's counter and increments it, for all rows. `at` sets the counter, `select` keeps some
+    rows; neither changes the draws of a row at a counter.
 
     Args:
         keys: of the rows, shape (N,), int64.
@@ -134,7 +134,7 @@ class RowStream:
 
 
 def _shifted(state: Tensor, places: int) -> Tensor:
-    """Shifts to the right and fills with zeros; int64 by itself would fill with the sign."""
+    """Shifts to the right and fills with zeros; int64 alone would fill with the sign."""
     return (state >> places) & ((1 << (64 - places)) - 1)
 
 

@@ -1,4 +1,4 @@
-"""Kernels run (Algorithm 1), and exact sums where a run is unnecessary."""
+"""Sampling: runs of kernels (Algorithm 1), and exact sums where the labels are few."""
 
 from jointebm.sampling.sample import Samples, Trajectory, sample, sample_trajectory
 

@@ -1,4 +1,4 @@
-"""Named, typed blocks of variables and their encoding."""
+"""Spaces: named, typed blocks of variables and their encoding."""
 
 from jointebm.spaces.blocks import Binary, Block, Categorical, Continuous
 from jointebm.spaces.noise import Noise

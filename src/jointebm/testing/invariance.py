@@ -1,4 +1,4 @@
-"""Does a kernel leave its target as it is? A test with exact draws in, at a stated false-alarm rate.
+"""A test that a kernel leaves its target invariant, with exact draws, at a stated false-alarm rate.
 
 Legend: N draws.
 """
@@ -22,7 +22,7 @@ Statistics = Mapping[str, Callable[[Position], Tensor]]
 
 
 class Invariance(NamedTuple):
-    """What `invariance_test` found.
+    """Result of `invariance_test`.
 
     Args:
         p_value: of all statistics together, in [0, 1]: at most a share a of right kernels gets a p-value below a.
@@ -59,11 +59,11 @@ def invariance_test(
 
     and the smallest p-value times the number of statistics (Bonferroni) is compared with alpha. A right kernel is
     rejected with probability at most alpha, for any number of draws; less for discrete statistics, where ties make the
-    test conservative. A wrong one passes if no statistic sees the difference, so the test says nothing about mixing: a
-    kernel that never moves passes.
+    test conservative. A wrong one passes if no statistic sees the difference, and mixing is not tested: a kernel that never
+    moves passes.
 
     Args:
-        kernel: what is tested.
+        kernel: the kernel under test.
         log_density: f, shape (N,).
         space: the blocks.
         exact_draws: N independent draws of the target. Clamped entries are kept, so draws of the joint are right also
@@ -79,7 +79,7 @@ def invariance_test(
         `Invariance`.
 
     Raises:
-        ValueError: so few draws that the test could never reject.
+        ValueError: there are too few draws for the test to reject.
         FloatingPointError: a statistic is not a number.
 
     References:
