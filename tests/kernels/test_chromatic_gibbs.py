@@ -157,24 +157,6 @@ def test_nine_colours_fit_pixels_two_apart_and_three_fit_letters_two_apart(inter
         torch.testing.assert_close(info.accept_prob, torch.ones_like(info.accept_prob), rtol=0, atol=1e-10)
 
 
-def test_each_row_obeys_its_own_random_mask_and_clamped_entries_are_bit_identical() -> None:
-    space, generator = MIXED.space, torch.Generator().manual_seed(0)
-    start, _ = space.clamp(None, num_chains=200, generator=generator, dtype=torch.float64)
-    f, kernel = RandomLogDensity(space, 7), ChromaticGibbs(space, alternating(space, 2))
-    mask = torch.rand(200, 5, generator=generator) < 0.5
-    mask[:20] = False
-    free = split_variables(space, mask)
-    chain = evaluate(f, start)
-    for _ in range(30):
-        chain, info = kernel.step(f, chain, free=free, generator=generator)
-        assert not bool(info.accepted[:20].any()) and not bool(info.accept_prob[:20].any())
-    torch.testing.assert_close(chain.f, f(chain.position), rtol=1e-12, atol=1e-12)
-    for name in space:
-        held = ~space[name].expand(free[name]).expand_as(start[name])
-        assert torch.equal(chain.position[name][held], start[name][held])
-        assert not torch.equal(chain.position[name], start[name])
-
-
 def test_costs_one_evaluation_per_colour_that_may_move() -> None:
     space, generator = MIXED.space, torch.Generator().manual_seed(0)
     counted, kernel = Counted(RandomLogDensity(space, 0), Passes()), ChromaticGibbs(space, alternating(space, 3))

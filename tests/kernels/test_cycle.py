@@ -196,23 +196,6 @@ def test_with_mala_a_joint_step_costs_two_passes_of_the_encoder(moves: Kernel) -
     assert encoder.take() == (2, 2)
 
 
-def test_clamped_entries_are_bit_identical_after_many_steps() -> None:
-    space, generator = SMALL_SPACES[-1].space, torch.Generator().manual_seed(0)
-    f = RandomLogDensity(space, 3)
-    bounded = lambda p: f(p) - 5 * p["x"].square().sum(dim=1) - 5 * p["z"].square()  # noqa: E731
-    kernel = Cycle((Gibbs(space), GibbsWithGradients(space), Langevin("x", 0.2), MALA("z", 0.5)))
-    position, _ = space.clamp(None, num_chains=100, generator=generator, dtype=torch.float64)
-    shapes = {name: (100, *block.variable_shape) for name, block in space.items()}
-    free = {name: torch.rand(shape, generator=generator) < 0.5 for name, shape in shapes.items()}
-    chain = evaluate(bounded, position)
-    for _ in range(100):
-        chain, _ = kernel.step(bounded, chain, free=free, generator=generator)
-    for name in space:
-        held = ~space[name].expand(free[name]).expand_as(position[name])
-        assert torch.equal(chain.position[name][held], position[name][held])
-        assert not torch.equal(chain.position[name], position[name])
-
-
 def test_the_info_has_one_entry_per_kernel_and_nests() -> None:
     space = MIXTURE.space
     kernel = Cycle((Gibbs(space), Cycle((MALA("x", 0.5), Langevin("x", 0.5)))))

@@ -150,25 +150,6 @@ def test_drops_the_score_and_leaves_f_that_of_the_new_position() -> None:
     torch.testing.assert_close(chain.f, f(chain.position), rtol=1e-12, atol=1e-12)
 
 
-@pytest.mark.parametrize("scan", ["random", "systematic"])
-def test_clamped_entries_and_rows_with_nothing_free_are_bit_identical_after_many_steps(scan: str) -> None:
-    space, generator = MIXED.space, torch.Generator().manual_seed(0)
-    start, _ = space.clamp(None, num_chains=200, generator=generator, dtype=torch.float64)
-    f, kernel = RandomLogDensity(space, 7), Gibbs(space, scan=scan)  # type: ignore[arg-type]
-    mask = torch.rand(200, 5, generator=generator) < 0.5
-    mask[:20] = False
-    free = split_variables(space, mask)
-    chain = evaluate(f, start)
-    for _ in range(50):
-        chain, info = kernel.step(f, chain, free=free, generator=generator)
-        assert torch.equal(info.accepted, mask.any(dim=1))
-        assert torch.equal(info.accept_prob, mask.any(dim=1).double())
-    for name in space:
-        held = ~space[name].expand(free[name]).expand_as(start[name])
-        assert torch.equal(chain.position[name][held], start[name][held])
-        assert not torch.equal(chain.position[name], start[name])
-
-
 def test_refuses_an_unknown_scan() -> None:
     with pytest.raises(ValueError, match="scan must be 'random' or 'systematic', got 'both'"):
         Gibbs(MIXED.space, scan="both")  # type: ignore[arg-type]

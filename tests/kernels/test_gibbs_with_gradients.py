@@ -144,29 +144,6 @@ def test_reports_the_acceptance_probability_of_each_chain() -> None:
     assert torch.equal(chain.position["bits"], position["bits"])
 
 
-def test_clamped_entries_and_rows_with_nothing_free_are_bit_identical_after_many_steps() -> None:
-    space, generator = MIXED.space, torch.Generator().manual_seed(0)
-    start, _ = space.clamp(None, num_chains=200, generator=generator)
-    in_double = RandomLogDensity(space, 9)
-
-    def log_density(position: Position) -> Tensor:
-        return in_double({name: value.double() for name, value in position.items()})
-
-    mask = torch.rand(200, 5, generator=generator) < 0.5
-    mask[:20] = False
-    free = split_variables(space, mask)
-    chain = evaluate(log_density, start)
-    kernel = GibbsWithGradients(space)
-    for _ in range(100):
-        chain, info = kernel.step(log_density, chain, free=free, generator=generator)
-        assert not bool(info.accepted[:20].any())
-        assert bool((info.accept_prob[:20] == 0).all())
-    for name in space:
-        held = ~space[name].expand(free[name]).expand_as(start[name])
-        assert torch.equal(chain.position[name][held], start[name][held])
-        assert not torch.equal(chain.position[name], start[name])
-
-
 def test_costs_one_evaluation_a_step_and_none_when_everything_is_clamped() -> None:
     space, generator = Space(y=Categorical(3), bits=Binary(2)), torch.Generator().manual_seed(0)
     counted = Counted(RandomLogDensity(space, 0), Passes())

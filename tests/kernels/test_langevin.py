@@ -112,24 +112,6 @@ def test_is_biased_at_a_finite_step_size() -> None:
     assert result.rejected
 
 
-@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-def test_clamped_entries_are_bit_identical_after_many_steps(dtype: torch.dtype) -> None:
-    generator = torch.Generator().manual_seed(0)
-    start = torch.randn(50, 4, 3, generator=generator, dtype=dtype)
-    start[0] = -0.0
-    free = torch.rand(50, 4, 3, generator=generator) < 0.5
-    free[:10] = False
-    chain = evaluate(lambda p: -p["x"].square().sum(dim=(1, 2)), {"x": start.clone()})
-    for _ in range(200):
-        chain, _ = Langevin("x", 0.3).step(
-            lambda p: -p["x"].square().sum(dim=(1, 2)), chain, free={"x": free}, generator=generator
-        )
-    end = chain.position["x"]
-    assert torch.equal(end[~free], start[~free])
-    assert torch.equal(end[~free].signbit(), start[~free].signbit())
-    assert bool((end[free] != start[free]).all())
-
-
 def test_costs_one_evaluation_a_step_and_none_when_its_block_is_clamped() -> None:
     counted = Counted(gaussian, Passes())
     chain = evaluate(counted, {"x": torch.zeros(5)})

@@ -158,21 +158,6 @@ def test_a_proposal_where_the_log_density_is_not_a_number_is_never_accepted() ->
     assert bool(chain.f.isfinite().all())
 
 
-def test_clamped_entries_are_bit_identical_after_many_steps_and_rows_with_nothing_free_report_zero() -> None:
-    generator = torch.Generator().manual_seed(0)
-    start = torch.randn(60, 2, generator=generator, dtype=torch.float64)
-    free = torch.rand(60, 2, generator=generator) < 0.5
-    free[:10] = False
-    chain = evaluate(gaussian, {"x": start.clone()})
-    for _ in range(200):
-        chain, info = MALA("x", 0.8).step(gaussian, chain, free={"x": free}, generator=generator)
-        assert not bool(info.accepted[:10].any())
-        assert bool((info.accept_prob[:10] == 0).all())
-    end = chain.position["x"]
-    assert torch.equal(end[~free], start[~free])
-    assert bool((end[free] != start[free]).all())
-
-
 def test_costs_one_evaluation_a_step_and_none_when_its_block_is_clamped() -> None:
     counted = Counted(gaussian, Passes())
     chain = evaluate(counted, {"x": torch.zeros(5, 2, dtype=torch.float64)})

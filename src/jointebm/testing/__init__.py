@@ -2,7 +2,7 @@
 
 from jointebm.testing.conditional import Redraw, Transition, conditional_path
 from jointebm.testing.geweke import geweke_test
-from jointebm.testing.invariance import Invariance, invariance_test
+from jointebm.testing.invariance import Invariance, Statistics, invariance_test
 from jointebm.testing.ising_closed_forms import (
     CRITICAL_COUPLING,
     ising_critical_square,
@@ -26,6 +26,7 @@ __all__ = [
     "Invariance",
     "MixedTarget",
     "Redraw",
+    "Statistics",
     "Transition",
     "TransitionMatrix",
     "Verdict",
