@@ -1,23 +1,21 @@
-"""What the library is held against: enumerations, closed forms, and kernels with one thing wrong.
+"""Independent references for tests: enumerations, closed forms, streams and counters.
 
-Everything here is written a second time and the slow way, from the paper's equations, with Python loops where that is
-clearer. `MUTANTS` are the proof that the tests can fail: each is a right kernel with one term removed or bent.
+Everything here is written the slow way from the paper's equations, with Python loops where that is clearer.
 
 Legend: S configurations, N chains, V variables, M columns, K classes, D entries of all blocks side by side.
 """
 
 import math
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
 from jointebm import Binary, Categorical, Continuous, Space
-from jointebm.kernels import MALA, Chain, Gibbs, GibbsWithGradients, Info, Kernel, LogDensity, evaluate, scored
-from jointebm.kernels.columns import Columns, columns_of
-from jointebm.randomness.draws import Generator, accept, choose, normal
+from jointebm.kernels import Chain, Kernel, LogDensity
+from jointebm.randomness.draws import Generator, choose, normal
 from jointebm.spaces.space import Mask, Position, Values
 
 # Small spaces and targets.
@@ -158,7 +156,7 @@ def gwg_matrix(log_density: LogDensity, space: Space, position: Position, free: 
     masks = {name: mask.expand(len(f), *space[name].variable_shape) for name, mask in free.items()}
     forward = gwg_proposal(log_density, space, position, free)
     for i in range(len(f)):
-        # The chain that starts in row i keeps the mask of row i, on the way back too.
+        # The chain that starts in row i keeps the mask of row i, also in the reverse.
         own = {name: mask[i].expand(mask.shape) for name, mask in masks.items()}
         backward = forward if same_rows(masks) else gwg_proposal(log_density, space, position, own)
         row = [0.0] * len(f)
@@ -267,7 +265,7 @@ class Script:
 
 
 @dataclass(frozen=True)
-class AcceptAll:
+class AcceptAll(Kernel):
     """A kernel that accepts every proposal, so that its matrix is the proposal."""
 
     kernel: Kernel
@@ -275,6 +273,8 @@ class AcceptAll:
     @property
     def uses_score(self) -> bool:
         return self.kernel.uses_score
+
+    adjusted = False
 
     def step(self, log_density: LogDensity, chain: Chain, *, free: Mask, generator: Generator) -> Any:
         return self.kernel.step(log_density, chain, free=free, generator=_Accepting(generator))
@@ -335,340 +335,3 @@ class Counted(NamedTuple):
         f = self.log_density(position)
         self.passes(f)
         return f
-
-
-# Mutants: right kernels with one thing wrong. With fault "" each is the kernel it is a copy of.
-
-
-@dataclass(frozen=True)
-class FaultyGibbsWithGradients:
-    """Gibbs-with-Gradients, written a second time, with a fault."""
-
-    space: Space
-    fault: str = ""
-
-    uses_score = True
-
-    @torch.no_grad()
-    def step(self, log_density: LogDensity, chain: Chain, *, free: Mask, generator: Generator) -> tuple[Chain, Info]:
-        fault, chain = self.fault, scored(log_density, chain)
-        columns = columns_of(self.space, self.space.discrete, chain.f.device)
-        y, score = columns.join(chain.position), columns.join(_score(chain))
-        may_move = columns.join_free(free, len(y))[:, columns.variable]  # (N, M)
-        if fault == "clamp ignored":
-            may_move = torch.ones_like(may_move)
-        legal = may_move & (columns.is_binary | (y < 0.5))
-        if fault == "current class masked only in the reverse":
-            legal = may_move
-        if fault == "last class never proposed":
-            legal = legal & ~_last_class(columns)
-        movable = legal.any(dim=1)
-        log_q = _log_q(columns, y, score, legal | ~movable[:, None])
-        move = choose(log_q, generator)
-        position, back = self._apply(columns, y, move)
-        proposal = evaluate(log_density, {**chain.position, **columns.split(position)}, previous=chain)
-
-        legal = (torch.ones_like(legal) if fault == "clamp ignored in the reverse" else may_move) & (
-            columns.is_binary | (position < 0.5)
-        )
-        log_q_back = _log_q(
-            columns,
-            position,
-            score if fault == "stale score in the reverse" else columns.join(_score(proposal)),
-            legal | ~movable[:, None],
-            halving=1 if fault == "gradient halved only in the forward" else 2,
-            sign=-1 if fault == "binary gain has the wrong sign in the reverse" else 1,
-        )
-        log_ratio = self._log_ratio(
-            proposal.f.roll(1) if fault == "accepts with the f of another row" else proposal.f,
-            chain.f,
-            log_q_back.gather(1, back[:, None]).squeeze(1),
-            log_q.gather(1, move[:, None]).squeeze(1),
-        )
-        accepted = accept(log_ratio, generator) & movable
-        moved = proposal.where(accepted, chain)
-        if fault == "stale f":
-            moved = moved._replace(f=chain.f)
-        if fault == "stale score":
-            moved = moved._replace(score=chain.score)
-        return moved, Info(log_ratio.clamp(max=0).exp(), accepted)
-
-    def _log_ratio(self, f_new: Tensor, f_old: Tensor, back: Tensor, forth: Tensor) -> Tensor:
-        return {
-            "reverse proposal missing": f_new - f_old - forth,
-            "proposal ratio missing": f_new - f_old,
-            "proposal ratio inverted": f_new - f_old - back + forth,
-            "f ratio sign flipped": f_old - f_new + back - forth,
-            "f ratio missing": back - forth,
-            "temperature applied twice": (f_new - f_old) / 2 + back - forth,
-        }.get(self.fault, f_new - f_old + back - forth)
-
-    @staticmethod
-    def _apply(columns: Columns, y: Tensor, move: Tensor) -> tuple[Tensor, Tensor]:
-        position, back = y.clone(), move.clone()
-        for row, column in enumerate(move.tolist()):
-            of_variable = columns.variable == columns.variable[column]
-            if columns.is_binary[column]:
-                position[row, column] = 1 - y[row, column]
-            else:
-                back[row] = int((of_variable & (y[row] > 0.5)).nonzero()[0])
-                position[row, of_variable] = 0
-                position[row, column] = 1
-        return position, back
-
-
-def _score(chain: Chain) -> Mapping[str, Tensor]:
-    assert chain.score is not None
-    return chain.score
-
-
-def _log_q(columns: Columns, y: Tensor, score: Tensor, legal: Tensor, *, halving: float = 2, sign: int = 1) -> Tensor:
-    lost = torch.zeros_like(y)
-    for column in range(y.shape[1]):
-        of_variable = columns.variable == columns.variable[column]
-        lost[:, column] = (y * score)[:, of_variable].sum(dim=1)
-    gains = torch.where(columns.is_binary, sign * (1 - 2 * y) * score, score - lost)
-    return (gains / halving).masked_fill(~legal, -torch.inf).log_softmax(dim=1)
-
-
-def _last_class(columns: Columns) -> Tensor:
-    return (columns.class_of_column == columns.num_classes[columns.variable] - 1) & ~columns.is_binary
-
-
-@dataclass(frozen=True)
-class FaultyGibbs:
-    """Random-scan Gibbs, written a second time over labels, with a fault."""
-
-    space: Space
-    fault: str = ""
-
-    @property
-    def uses_score(self) -> bool:
-        return self.fault == "stale score"
-
-    @torch.no_grad()
-    def step(self, log_density: LogDensity, chain: Chain, *, free: Mask, generator: Generator) -> tuple[Chain, Info]:
-        columns = columns_of(self.space, self.space.discrete, chain.f.device)
-        labels, num_rows = labels_of(self.space, chain.position), len(chain.f)
-        may_move = columns.join_free(free, num_rows)
-        if self.fault == "clamp ignored":
-            may_move = torch.ones_like(may_move)
-        movable, rows = may_move.any(dim=1), torch.arange(num_rows)
-        log_weights = torch.zeros_like(labels, dtype=chain.f.dtype)
-        if self.fault == "scan depends on the state":
-            log_weights = labels.to(chain.f.dtype)
-        variable = choose(log_weights.masked_fill(~may_move & movable[:, None], -torch.inf), generator)
-        num_classes = columns.num_classes[variable]  # (N,)
-
-        candidates = [self._with_label(chain, labels, variable, k) for k in range(int(columns.num_classes.max()))]
-        f = torch.stack([log_density(candidate) for candidate in candidates], dim=1)  # (N, K)
-        classes, current = torch.arange(f.shape[1]), labels[rows, variable]
-        log_probs = f / 2 if self.fault == "softmax at temperature 2" else f
-        if self.fault == "last class never drawn":
-            num_classes = num_classes - (num_classes > 1).long()
-        log_probs = log_probs.masked_fill(classes >= num_classes[:, None], -torch.inf)
-        if self.fault == "current class excluded":
-            several = (num_classes > 1)[:, None]
-            log_probs = log_probs.masked_fill((classes == current[:, None]) & several, -torch.inf)
-        chosen = torch.where(movable, choose(log_probs, generator), current)
-        new = labels.clone()
-        new[rows, variable] = chosen
-        position = self._encoded(chain, new)
-        moved_f = torch.where(movable, f[rows, chosen], chain.f)
-        info = Info(movable.to(chain.f.dtype), movable)
-        score = chain.score if self.fault == "stale score" else None
-        return Chain(position, chain.f if self.fault == "stale f" else moved_f, score), info
-
-    def _with_label(self, chain: Chain, labels: Tensor, variable: Tensor, label: int) -> dict[str, Tensor]:
-        limit = columns_of(self.space, self.space.discrete, chain.f.device).num_classes[variable] - 1
-        new = labels.clone()
-        new[torch.arange(len(labels)), variable] = limit.clamp(max=label)
-        return self._encoded(chain, new)
-
-    def _encoded(self, chain: Chain, labels: Tensor) -> dict[str, Tensor]:
-        counts = [self.space[name].num_variables for name in self.space.discrete]
-        parts = zip(self.space.discrete, torch.split(labels, counts, dim=1), strict=True)
-        values = {name: part.reshape(-1, *self.space[name].variable_shape) for name, part in parts}
-        encoded, _ = self.space.encode(values, dtype=chain.f.dtype)
-        return {name: encoded[name] if name in values else chain.position[name] for name in self.space}
-
-
-@dataclass(frozen=True)
-class StateDependentCycle:
-    """Applies the first kernel where f is large and the second elsewhere: each is right, their mixture is not."""
-
-    first: Kernel
-    second: Kernel
-    threshold: float = 0.0
-
-    uses_score = True
-
-    def step(self, log_density: LogDensity, chain: Chain, *, free: Mask, generator: Generator) -> tuple[Chain, Any]:
-        one, info = self.first.step(log_density, chain, free=free, generator=generator)
-        two, _ = self.second.step(log_density, chain, free=free, generator=generator)
-        return scored(log_density, one).where(chain.f > self.threshold, scored(log_density, two)), info
-
-
-@dataclass(frozen=True)
-class FaultyMALA:
-    """MALA, written a second time, with a fault."""
-
-    block: str
-    step_size: float
-    temperature: float = 1.0
-    fault: str = ""
-
-    uses_score = True
-
-    @torch.no_grad()
-    def step(self, log_density: LogDensity, chain: Chain, *, free: Mask, generator: Generator) -> tuple[Chain, Info]:
-        fault, chain = self.fault, scored(log_density, chain)
-        x = chain.position[self.block]
-        mask, rate = free[self.block].expand_as(x), self.step_size**2 / (2 * self.temperature)
-        drift, noise = rate * _score(chain)[self.block], self.step_size * normal(x, generator)
-        moved = torch.where(mask, x + (2 * drift if fault == "drift doubled" else drift) + noise, x)
-        if fault == "clamp ignored":
-            moved = x + drift + noise
-        proposal = evaluate(log_density, {**chain.position, self.block: moved}, previous=chain)
-        drift_back = drift if fault == "stale score in the reverse" else rate * _score(proposal)[self.block]
-        counted = torch.ones_like(mask) if fault == "clamped entries in the proposal ratio" else mask
-        back, forth = (
-            -0.5 * (((residual / self.step_size) ** 2) * counted).reshape(len(x), -1).sum(dim=1)
-            for residual in (x - moved - drift_back, moved - x - drift)
-        )
-        difference = (proposal.f - chain.f) / self.temperature
-        log_ratio = {
-            "proposal ratio missing": difference,
-            "f ratio sign flipped": -difference + back - forth,
-            "temperature applied twice": difference / self.temperature + back - forth,
-            "temperature ignored in the f ratio": difference * self.temperature + back - forth,
-        }.get(fault, difference + back - forth)
-        accepted = accept(log_ratio, generator) & mask.reshape(len(x), -1).any(dim=1)
-        return proposal.where(accepted, chain), Info(log_ratio.clamp(max=0).exp(), accepted)
-
-
-@dataclass(frozen=True)
-class FaultyLangevin:
-    """Langevin dynamics, written a second time, with a fault."""
-
-    block: str
-    step_size: float
-    temperature: float = 1.0
-    fault: str = ""
-
-    uses_score = True
-
-    @torch.no_grad()
-    def step(self, log_density: LogDensity, chain: Chain, *, free: Mask, generator: Generator) -> tuple[Chain, Info]:
-        chain, fault = scored(log_density, chain), self.fault
-        x, score = chain.position[self.block], _score(chain)[self.block]
-        rate = self.step_size**2 / (2 * self.temperature)
-        rate = {
-            "drift not halved": 2 * rate,
-            "temperature ignored": self.step_size**2 / 2,
-            "temperature applied twice": rate / self.temperature,
-            "step size not squared": self.step_size / (2 * self.temperature),
-        }.get(fault, rate)
-        noise_scale = self.step_size**2 if fault == "noise scaled by the square" else self.step_size
-        moved = x + rate * score + noise_scale * normal(x, generator)
-        if fault != "clamp ignored":
-            moved = torch.where(free[self.block], moved, x)
-        info = Info(torch.ones_like(chain.f), torch.ones_like(chain.f, dtype=torch.bool))
-        return evaluate(log_density, {**chain.position, self.block: moved}), info
-
-
-class Mutant(NamedTuple):
-    """A wrong kernel, and which test must find it.
-
-    Args:
-        name: kernel and fault.
-        kernel: makes it for a space (discrete kernels) or for the block `x` (continuous ones).
-        found_by: "matrix" (discrete), "invariance" (exact draws) or "closed form" (unadjusted Langevin).
-    """
-
-    name: str
-    kernel: Callable[[Space], Kernel]
-    found_by: Literal["matrix", "invariance", "closed form"]
-
-    def __str__(self) -> str:
-        return self.name
-
-
-_GWG_FAULTS = [
-    "reverse proposal missing",
-    "proposal ratio missing",
-    "proposal ratio inverted",
-    "current class masked only in the reverse",
-    "last class never proposed",
-    "stale score in the reverse",
-    "gradient halved only in the forward",
-    "binary gain has the wrong sign in the reverse",
-    "clamp ignored",
-    "clamp ignored in the reverse",
-    "f ratio sign flipped",
-    "f ratio missing",
-    "temperature applied twice",
-    "accepts with the f of another row",
-    "stale f",
-    "stale score",
-]
-_GIBBS_FAULTS = [
-    "current class excluded",
-    "softmax at temperature 2",
-    "last class never drawn",
-    "scan depends on the state",
-    "clamp ignored",
-    "stale f",
-    "stale score",
-]
-_MALA_FAULTS = [
-    "proposal ratio missing",
-    "drift doubled",
-    "stale score in the reverse",
-    "f ratio sign flipped",
-    "temperature applied twice",
-    "temperature ignored in the f ratio",
-    "clamped entries in the proposal ratio",
-]
-_LANGEVIN_FAULTS = [
-    "drift not halved",
-    "temperature ignored",
-    "temperature applied twice",
-    "step size not squared",
-    "noise scaled by the square",
-    "clamp ignored",
-]
-
-
-def _gwg(fault: str) -> Mutant:
-    return Mutant(f"GWG: {fault}", lambda space: FaultyGibbsWithGradients(space, fault), "matrix")
-
-
-def _gibbs(fault: str) -> Mutant:
-    return Mutant(f"Gibbs: {fault}", lambda space: FaultyGibbs(space, fault), "matrix")
-
-
-def _mala(fault: str) -> Mutant:
-    return Mutant(f"MALA: {fault}", lambda _: FaultyMALA("x", 0.8, 0.6, fault), "invariance")
-
-
-def _langevin(fault: str) -> Mutant:
-    return Mutant(f"Langevin: {fault}", lambda _: FaultyLangevin("x", 0.4, 0.6, fault), "closed form")
-
-
-MUTANTS = [
-    *map(_gwg, _GWG_FAULTS),
-    *map(_gibbs, _GIBBS_FAULTS),
-    Mutant(
-        "Cycle: order depends on the state", lambda s: StateDependentCycle(GibbsWithGradients(s), Gibbs(s)), "matrix"
-    ),
-    *map(_mala, _MALA_FAULTS),
-    *map(_langevin, _LANGEVIN_FAULTS),
-]
-
-# The right kernels that the copies above are copies of, to show that only the fault makes the difference.
-COPIES: list[tuple[Callable[[Space], Kernel], Callable[[Space], Kernel]]] = [
-    (FaultyGibbsWithGradients, GibbsWithGradients),
-    (FaultyGibbs, Gibbs),
-]
-MALA_COPY = (FaultyMALA("x", 0.8, 0.6), MALA("x", 0.8, 0.6))

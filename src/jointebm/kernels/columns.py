@@ -14,21 +14,20 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from jointebm.spaces.blocks import Binary
 from jointebm.spaces.space import Space
 
-__all__ = ["Columns", "chosen_blocks", "columns_of"]
+__all__ = ["Columns", "chosen_blocks", "columns_of", "require_same"]
 
 
 class Columns(NamedTuple):
-    """Which variable each column belongs to.
+    """A matrix of columns: the variable and class of each.
 
     Args:
         space: the space.
         blocks: the discrete blocks, in the order of their columns.
         widths: number of columns of each block.
         variable: the variable of each column, shape (M,), int64.
-        is_binary: whether a column is a binary variable, shape (M,), bool.
+        is_binary: which columns are binary variables, shape (M,), bool.
         num_variables: number of variables V.
         num_classes: number of classes of each variable, shape (V,), int64.
         class_of_column: the class that a 1 in a column stands for, shape (M,), int64.
@@ -59,7 +58,7 @@ class Columns(NamedTuple):
         }
 
     def join_free(self, free: Mapping[str, Tensor], num_chains: int) -> Tensor:
-        """What may move, per variable, shape (N, V); blocks that `free` leaves out are clamped."""
+        """Mask of the variables that may move, shape (N, V); blocks that `free` leaves out are clamped."""
         masks = []
         for name in self.blocks:
             shape = (num_chains, *self.space[name].variable_shape)
@@ -75,13 +74,13 @@ def columns_of(space: Space, blocks: tuple[str, ...], device: torch.device) -> C
     """Builds the columns of some discrete blocks once per device."""
     widths: list[int] = []
     num_classes: list[int] = []
+    is_binary: list[bool] = []
     for name in blocks:
+        classes = space.num_classes(name)
         widths.append(math.prod(space[name].position_shape))
-        num_classes += space.num_classes(name)
-    counts = torch.tensor(num_classes)
-    binary = torch.tensor(
-        [isinstance(space[name], Binary) for name in blocks for _ in range(space[name].num_variables)]
-    )
+        num_classes += classes
+        is_binary += [widths[-1] < sum(classes)] * len(classes)  # one column for two classes
+    counts, binary = torch.tensor(num_classes), torch.tensor(is_binary)
     width = torch.where(binary, 1, counts)  # columns of each variable
     first = width.cumsum(0) - width
     variable = torch.arange(len(counts)).repeat_interleave(width)
@@ -100,10 +99,21 @@ def columns_of(space: Space, blocks: tuple[str, ...], device: torch.device) -> C
 
 
 def chosen_blocks(kernel: object, space: Space, blocks: tuple[str, ...] | None) -> tuple[str, ...]:
-    """The discrete blocks a kernel moves: those it names, or all; raises if there is nothing to move."""
+    """The discrete blocks a kernel moves: those it names, or all; raises ValueError if there are none."""
     if blocks is not None:
         space.require(blocks, discrete=True)
     chosen = space.discrete if blocks is None else tuple(blocks)
     if not chosen:
         raise ValueError(f"{type(kernel).__name__}: there is no discrete block to move in {space}")
     return chosen
+
+
+def require_same(kernel: object, made_for: Space, blocks: tuple[str, ...], space: Space) -> None:
+    """Raises ValueError unless a space has the same discrete blocks, by name and kind, as the space of a kernel."""
+    space.require(blocks, discrete=True)
+    for name in blocks:
+        if made_for[name] != space[name]:
+            raise ValueError(
+                f"{type(kernel).__name__}: was made for a block {name!r} that is {made_for[name]}, but here it is "
+                f"{space[name]}; make the kernel from this space"
+            )

@@ -10,8 +10,9 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from jointebm.kernels.chain import Chain, Info, LogDensity, anything_free, encoded, evaluate_candidates, where_rows
-from jointebm.kernels.columns import Columns, chosen_blocks, columns_of
+from jointebm.kernels.chain import Chain, LogDensity, encoded, evaluate_candidates, where_rows
+from jointebm.kernels.columns import Columns, chosen_blocks, columns_of, require_same
+from jointebm.kernels.kernel import Info, Kernel, anything_free
 from jointebm.randomness.draws import Generator, choose
 from jointebm.spaces.space import Mask, Space
 
@@ -19,7 +20,7 @@ __all__ = ["Gibbs", "draw_variable"]
 
 
 @dataclass(frozen=True)
-class Gibbs:
+class Gibbs(Kernel):
     """Draws a discrete variable from its exact conditional given all the others.
 
     y_v ~ p(y_v = k | everything else) = softmax over k of f(y_v = k, everything else)
@@ -31,7 +32,7 @@ class Gibbs:
     Args:
         space: the space whose discrete blocks move.
         blocks: names of the discrete blocks that move; None is all of them.
-        scan: "random" moves one free variable per chain and step, drawn anew for each chain; "systematic" moves every
+        scan: "random" moves one free variable per chain and step, drawn for each chain; "systematic" moves every
             variable in order and costs V batches of evaluations a step.
 
     References:
@@ -54,18 +55,23 @@ class Gibbs:
     scan: Literal["random", "systematic"] = "random"
 
     uses_score = False
+    adjusted = True
 
     def __post_init__(self) -> None:
         if self.scan not in ("random", "systematic"):
             raise ValueError(f"Gibbs: scan must be 'random' or 'systematic', got {self.scan!r}")
         object.__setattr__(self, "blocks", chosen_blocks(self, self.space, self.blocks))
 
+    def require(self, space: Space) -> None:
+        """Raises ValueError unless the space has the blocks that move, as the kernel was made for."""
+        require_same(self, self.space, self.blocks or (), space)
+
     @torch.no_grad()
     def step(self, log_density: LogDensity, chain: Chain, *, free: Mask, generator: Generator) -> tuple[Chain, Info]:
         """Draws one variable per chain (random scan) or every variable in turn (systematic scan)."""
         blocks = tuple(name for name in self.blocks or () if anything_free(chain, free, name))
         moved = torch.zeros_like(chain.f, dtype=torch.bool)
-        undefined = moved  # chains with a conditional that is no distribution
+        undefined = moved  # chains whose conditional has a NaN
         if blocks:
             columns = columns_of(self.space, blocks, chain.f.device)
             free_variables = columns.join_free(free, len(chain.f))  # (N, V)
@@ -100,7 +106,7 @@ def draw_variable(
 
     Returns:
         (chain, probs): the moved chains, and the probability of each class, shape (N, K), 0 for classes that a variable
-        does not have. Probabilities are NaN, and the draw means nothing, where f is NaN or +inf at some class.
+        does not have. Where f is NaN or +inf at some class, probabilities are NaN and the draw is arbitrary.
     """
     chain = encoded(log_density, chain, moving=columns.blocks)
     candidates = _candidates(columns, chain.position, variable)

@@ -1,4 +1,4 @@
-"""A kernel that rests now and then."""
+"""A lazy kernel: applied with a fixed probability."""
 
 import math
 from dataclasses import dataclass
@@ -6,24 +6,24 @@ from typing import Any
 
 import torch
 
-from jointebm.kernels.chain import Chain, Kernel, LogDensity
-from jointebm.kernels.cycle import Cycle
+from jointebm.kernels.chain import Chain, LogDensity
+from jointebm.kernels.kernel import Kernel, parts_of, without_laziness
 from jointebm.randomness.draws import Generator, accept
-from jointebm.spaces.space import Mask
+from jointebm.spaces.space import Mask, Space
 
 __all__ = ["Lazy"]
 
 
 @dataclass(frozen=True)
-class Lazy:
-    """Applies a kernel to each chain with a fixed probability, and else leaves the chain as it is.
+class Lazy(Kernel):
+    """Applies a kernel to each chain with a fixed probability, and otherwise skips the chain.
 
     P' = (1 - rate) I + rate P
 
-    Chains that rest report an acceptance probability of 0, as chains with nothing to move do.
+    Skipped chains report an acceptance probability of 0, as chains with nothing to move do.
 
-    What P leaves invariant, P' leaves invariant. It says how often one block moves relative to the others: an image that
-    forms from noise while its label hardly ever changes is one of that label.
+    P' leaves invariant what P does. The rate sets how often a block moves relative to the others: an image that forms from
+    noise while its label rarely changes becomes an image of that label.
 
     Args:
         kernel: the kernel P, any but a `Cycle`.
@@ -44,15 +44,36 @@ class Lazy:
     rate: float
 
     def __post_init__(self) -> None:
-        if isinstance(self.kernel, Cycle):
-            raise TypeError("Lazy: kernel is a Cycle; make its parts lazy, each at its own rate")
+        if parts_of(self.kernel) != (self.kernel,):
+            raise TypeError(
+                f"Lazy: got a {type(self.kernel).__name__}, expected a kernel that is not made of others; "
+                "make its parts lazy"
+            )
         if not 0 < self.rate <= 1:
             raise ValueError(f"Lazy: rate must lie in (0, 1], got {self.rate}")
 
     @property
     def uses_score(self) -> bool:
-        """Whether the kernel reads the score."""
+        """Whether the wrapped kernel reads the score."""
         return self.kernel.uses_score
+
+    @property
+    def adjusted(self) -> bool:
+        """Whether the wrapped kernel is adjusted."""
+        return self.kernel.adjusted
+
+    @property
+    def parts(self) -> tuple[Kernel, ...]:
+        """The lazy kernel itself: it reports once."""
+        return (self,)
+
+    def require(self, space: Space) -> None:
+        """Raises ValueError unless the wrapped kernel fits the space."""
+        self.kernel.require(space)
+
+    def without_laziness(self) -> Kernel:
+        """The wrapped kernel, applied at every step."""
+        return without_laziness(self.kernel)
 
     def step(self, log_density: LogDensity, chain: Chain, *, free: Mask, generator: Generator) -> tuple[Chain, Any]:
         """Moves the chosen chains once; to the kernel, everything in the others is clamped."""
