@@ -16,6 +16,7 @@ import pytest
 import torch
 
 from jointebm.storage import checkpoint
+from jointebm.storage.atomic import lock
 from jointebm.storage.checkpoint import Checkpoint
 
 
@@ -224,7 +225,7 @@ def test_a_disk_that_fills_up_is_named_with_the_file_and_leaves_the_last_checkpo
 import resource, signal, sys
 from pathlib import Path
 import torch
-from jointebm import checkpoint
+from jointebm.storage import checkpoint
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 for limit in (0, 1, 40, 300, 500):
     resource.setrlimit(resource.RLIMIT_FSIZE, (limit, resource.RLIM_INFINITY))
@@ -284,10 +285,10 @@ def test_what_a_killed_process_left_half_written_is_swept_and_never_read(tmp_pat
 
 def test_a_run_has_one_writer_at_a_time(tmp_path: Path) -> None:
     with (
-        checkpoint.lock(tmp_path / "lock"),
+        lock(tmp_path / "lock"),
         pytest.raises(BlockingIOError, match="another process is at work on this run"),
-        checkpoint.lock(tmp_path / "lock"),
+        lock(tmp_path / "lock"),
     ):
         pass
-    with checkpoint.lock(tmp_path / "lock"):
+    with lock(tmp_path / "lock"):
         assert (tmp_path / "lock").exists()
