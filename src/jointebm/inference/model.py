@@ -110,7 +110,9 @@ class Model(nn.Module):
         with torch.device("meta"):  # shapes without numbers
             described = self.config.energy.build(self.space).state_dict()
         found = self.energy.state_dict()
-        if {name: tensor.shape for name, tensor in described.items()} != {n: tensor.shape for n, tensor in found.items()}:
+        if {name: tensor.shape for name, tensor in described.items()} != {
+            n: tensor.shape for n, tensor in found.items()
+        }:
             raise ValueError(
                 f"{path}: the energy is not the one that config.energy describes, so it could not be loaded again; "
                 "describe it by a spec (see CONTRIBUTING), or save its state_dict yourself"
@@ -135,7 +137,7 @@ def load_model(path: str | os.PathLike[str]) -> Model:
         ValueError: the folder holds a table model, or a file does not hold what it should; names the file and the reason.
     """
     path = Path(path)
-    _, model = read_model(path, BLOCK, ModelConfig, check=_check_declared, build=Model)
+    _, model = read_model(path, BLOCK, ModelConfig, check=_check_declared, build=_unfilled)
     _check_noise(path / "model.safetensors", model.noise)
     return model
 
@@ -148,6 +150,16 @@ def _check_declared(config: ModelConfig, tensors: Mapping[str, Tensor]) -> None:
     for name, block in Space.from_config(config.space).items():
         check_room(f"block {name!r}", block.position_shape, tensors)
     check_sizes("energy", config.energy.model_dump(), tensors, at_most=len(tensors))
+
+
+def _unfilled(config: ModelConfig) -> Model:
+    """A model whose energy and noise have their shapes and no values yet."""
+    space = Space.from_config(config.space)
+    shapes = {
+        name: (2, *block.position_shape) if isinstance(block, Continuous) else block.position_shape
+        for name, block in space.items()
+    }
+    return Model(config, noise=Noise(space, {name: torch.empty(shape) for name, shape in shapes.items()}))
 
 
 def _check_noise(path: Path, noise: Noise) -> None:

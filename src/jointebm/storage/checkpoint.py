@@ -162,9 +162,7 @@ def read(path: Path) -> Checkpoint:
     text = _start(path / "manifest.json", MAX_MANIFEST + 1)
     if _start(path / "manifest.sha256", DIGEST_LENGTH + 1) != (_digest(text) + "\n").encode():
         raise ValueError(f"{path / 'manifest.json'}: damaged: it does not have the SHA-256 in manifest.sha256")
-    manifest = read_config(
-        path / "manifest.json", "the manifest of a checkpoint", _Manifest, max_bytes=MAX_MANIFEST
-    )
+    manifest = read_config(path / "manifest.json", "the manifest of a checkpoint", _Manifest, max_bytes=MAX_MANIFEST)
     if manifest.iteration != _iteration_of(path):
         raise ValueError(f"{path / 'manifest.json'}: damaged: belongs to iteration {manifest.iteration}")
     file, expected = path / "state.safetensors", manifest.files.state

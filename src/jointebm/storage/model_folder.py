@@ -110,7 +110,9 @@ def read_model(
     """
     found = folder_kind(path)
     if found != kind:
-        raise ValueError(f"{path}: holds a {found.name} model, expected a {kind.name} model; open it by {found.opened_by}")
+        raise ValueError(
+            f"{path}: holds a {found.name} model, expected a {kind.name} model; open it by {found.opened_by}"
+        )
     weights = _found(path, "model.safetensors")
     config = read_config(path / "config.json", kind.what, config_type, max_bytes=kind.max_config)
     tensors = read_weights(weights)
