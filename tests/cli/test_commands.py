@@ -669,10 +669,10 @@ def test_pretrained_names_a_model_that_comes_with_the_package(
     toy: Trained, here: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     load(toy.run / "model").save(here / "pretrained" / "small")
-    monkeypatch.setattr("jointebm.cli.files.files", lambda package: {"jointebm": here}[package])
+    monkeypatch.setattr("jointebm.inference.pretrained.files", lambda package: {"jointebm": here}[package])
     assert run("sample", "pretrained:small", "--num", 2, "--json").json["num"] == 2
-    assert_refused(run("sample", "pretrained:large"), "pretrained:large", "there are small")
-    assert_refused(run("sample", "pretrained:../small"), "pretrained:../small", "there are small")
+    assert_refused(run("sample", "pretrained:large"), "pretrained:large", "available: small")
+    assert_refused(run("sample", "pretrained:../small"), "pretrained:../small", "available: small")
     assert_refused(run("sample", "nothing"), "nothing: no such folder", "one of small")
 
 
