@@ -58,7 +58,9 @@ def test_a_spec_builds_the_module_that_one_would_write() -> None:
 
 @pytest.mark.parametrize("space", [Space(x=Continuous(), y=Categorical(3)), Space(y=Categorical(3, (4,)))], ids=str)
 def test_a_space_without_sequences_is_refused(space: Space) -> None:
-    with pytest.raises(ValueError, match="need one continuous and one categorical block of one number of places"):
+    with pytest.raises(
+        ValueError, match="need one continuous and one categorical block with the same number of places"
+    ):
         StructuredSpec(unary=PerPlaceSpec(hidden=(8,))).build(space)
 
 

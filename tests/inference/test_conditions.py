@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from jointebm import Binary, Categorical, Continuous, Space
+from jointebm import Binary, Categorical, Continuous, Model, Noise, Space
 from jointebm.data import Toy
 from jointebm.inference.conditions import Condition, configurations, sample_each, single_values
 from support.true_toy import TrueEnergy, toy_model
@@ -95,3 +95,20 @@ def test_sample_each_refuses_a_condition_on_what_is_no_discrete_block(block: str
     conditions = [Condition("", {}), Condition("", {block: torch.tensor([0.0, 0.0])})]
     with pytest.raises(ValueError, match=f"no discrete block {block!r}; this space has"):
         sample_each(toy_model(TrueEnergy()), conditions, 2, generator=torch.Generator())
+
+
+@pytest.mark.parametrize("max_chains", [3, 1000])
+def test_sample_each_starts_from_the_noise_of_the_model(max_chains: int) -> None:
+    """Without a step the samples are the noise: here reals in [5, 6] and every free label 1."""
+    model = toy_model(TrueEnergy())
+    certain = {name: torch.tensor([0.0, 1.0]) for name in model.space.discrete}
+    bounds = torch.tensor([[5.0, 5.0], [6.0, 6.0]])
+    noise = Noise(model.space, {"point": bounds, **certain})
+    model = Model(model.config, energy=model.energy, noise=noise)
+    conditions = [Condition("", {}), Condition("left = 0", {"left": torch.tensor(0)})]
+    drawn = sample_each(
+        model, conditions, 4, num_steps=0, generator=torch.Generator().manual_seed(0), max_chains=max_chains
+    )
+    for part, left in zip(drawn, (1, 0), strict=True):
+        assert bool(((part["point"] >= 5) & (part["point"] <= 6)).all())
+        assert part["left"].tolist() == [left] * 4 and part["bottom"].tolist() == [1] * 4

@@ -1,4 +1,4 @@
-"""A trained model and the questions it answers."""
+"""Models and the questions they answer: prediction, conditional samples, in-painting."""
 
 from jointebm.inference.model import Model, ModelConfig, load_model
 from jointebm.inference.predict import Prediction, predict

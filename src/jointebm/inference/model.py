@@ -40,14 +40,14 @@ class ModelConfig(Config):
 
 
 class Model(nn.Module):
-    """log p(x, y) = f(x, y) - log Z, ready to be sampled and conditioned.
+    """log p(x, y) = f(x, y) - log Z, with its space, noise and kernel.
 
-    A model is itself the log-density: call it on a position, or hand it to `sample`, `predict` and every kernel.
+    A model is itself the log-density: call it on a position, or pass it to `sample`, `predict` or a kernel.
 
     Args:
-        config: what it is made of.
+        config: its description.
         energy: the network with its weights; None builds it with fresh weights from torch's global generator.
-        noise: what chains start from; None is uniform noise that knows no data.
+        noise: where chains start; None is uniform noise.
 
     Example:
         >>> from jointebm import Categorical, Continuous, Space
@@ -69,7 +69,7 @@ class Model(nn.Module):
 
     @property
     def noise(self) -> Noise:
-        """What chains start from (App. B)."""
+        """The distribution that chains start from (App. B)."""
         return Noise(self.space, {name: self.get_buffer(f"noise_{name}") for name in self.space})
 
     @property
@@ -79,7 +79,7 @@ class Model(nn.Module):
 
     @property
     def encoded_blocks(self) -> tuple[str, ...]:
-        """Blocks that only the encoder reads; see `kernels.EncodedLogDensity`."""
+        """Blocks that only the encoder reads (see `kernels.EncodedLogDensity`)."""
         return getattr(self.energy, "encoded_blocks", ())
 
     def encode(self, position: Position) -> Tensor:

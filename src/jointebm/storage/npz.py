@@ -174,4 +174,6 @@ def _opened(path: Path) -> Iterator[_Members]:
         with _InPieces(path) as file, zipfile.ZipFile(file) as archive:
             yield _Members(archive, {member.filename.removesuffix(".npy"): member for member in archive.infolist()})
     except _DAMAGE as error:
-        raise ValueError(f"{path}: not an npz file of plain arrays, as numpy.savez writes them: {quoted(error)}") from None
+        raise ValueError(
+            f"{path}: not an npz file of plain arrays, as numpy.savez writes them: {quoted(error)}"
+        ) from None
