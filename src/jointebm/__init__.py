@@ -17,7 +17,7 @@ from jointebm.sampling.sample import Samples, Trajectory, sample, sample_traject
 from jointebm.spaces.blocks import Binary, Categorical, Continuous
 from jointebm.spaces.noise import Noise
 from jointebm.spaces.space import Space
-from jointebm.storage.model_folder import TABLE, folder_kind
+from jointebm.storage.model_folder import TABLE_MODEL, folder_kind
 from jointebm.training import objectives
 from jointebm.training.replay_buffer import ReplayBuffer
 from jointebm.training.trainer import Metrics, TrainConfig, Trainer
@@ -85,7 +85,7 @@ def load(name: str | os.PathLike[str]) -> "Model | JointEBM":
         ('left', 'bottom')
     """
     path = find_model(name)
-    if folder_kind(path) == TABLE:
+    if folder_kind(path) == TABLE_MODEL:
         from jointebm.estimators import JointEBM
 
         return JointEBM.load(path)

@@ -55,7 +55,7 @@ def test_a_weighted_sum_is_a_product_of_powers_of_the_densities(weights: tuple[f
     torch.testing.assert_close(found, product / product.sum(), rtol=0, atol=1e-14)
 
 
-def test_without_weights_each_is_one() -> None:
+def test_weights_default_to_one() -> None:
     terms = [ConditionalEnergy(Table(values), SPACE, {"a": 0, "b": 2}) for values in (DEPENDENT, INDEPENDENT)]
     torch.testing.assert_close(WeightedSum(terms)(STATES), WeightedSum(terms, (1, 1))(STATES), rtol=0, atol=0)
 
@@ -94,8 +94,8 @@ def test_conditions_given_apart_combine_to_the_conditional_given_both(a: int, b:
     torch.testing.assert_close(found, INDEPENDENT[:, a, b].softmax(dim=0), rtol=0, atol=1e-14)
 
 
-def test_where_labels_depend_on_one_another_given_x_they_do_not() -> None:
-    """What the docstring warns of; what comes out then is the formula, no more."""
+def test_conditions_on_dependent_labels_do_not_combine() -> None:
+    """As the docstring warns: the sum is then another density."""
     found, density = together(DEPENDENT, 1, 2)(STATES).softmax(dim=0), DEPENDENT.exp()
     formula = density[:, 1].sum(dim=1) * density[:, :, 2].sum(dim=1) / density.sum(dim=(1, 2))
     torch.testing.assert_close(found, formula / formula.sum(), rtol=0, atol=1e-14)
@@ -132,7 +132,7 @@ def test_kernels_sample_conditions_that_were_never_given_together(kind: type) ->
 # Errors.
 
 
-def test_what_makes_no_sum_is_refused() -> None:
+def test_an_invalid_sum_is_refused() -> None:
     term = ConditionalEnergy(Table(DEPENDENT), SPACE, {"a": 0, "b": 0})
     with pytest.raises(ValueError, match="got 0 terms and 0 weights; give at least one term"):
         WeightedSum(())
@@ -142,7 +142,7 @@ def test_what_makes_no_sum_is_refused() -> None:
         WeightedSum((term,), (math.nan,))
 
 
-def test_what_cannot_be_given_is_refused() -> None:
+def test_invalid_conditions_are_refused() -> None:
     table, mixed = Table(DEPENDENT), Space(x=Continuous(2), y=Binary())
     with pytest.raises(ValueError, match="no block 'c'"):
         ConditionalEnergy(table, SPACE, {"c": 0})

@@ -64,14 +64,14 @@ def test_given_the_label_the_rest_is_drawn_as_the_label_says_and_the_part_stays_
 
 
 @pytest.mark.parametrize("row", [0, 1])
-def test_what_a_part_says_of_the_label_shows_in_the_rest(row: int) -> None:
+def test_the_rest_agrees_with_the_label_that_the_region_shows(row: int) -> None:
     values = {"image": stripes(8, row), "row": torch.full((8,), 3), "sign": torch.zeros(8, dtype=torch.int64)}
     drawn = inpaint(stripes_model(), values, "image", TOP, generator=seeded())
     assert_stripe(drawn["image"], row)
     assert drawn["row"].tolist() == [row] * 8  # its own, not the one in `values`, which is not given
 
 
-def test_labels_are_right_where_the_part_shows_them_and_never_where_it_rules_them_out() -> None:
+def test_labels_are_right_where_shown_and_wrong_where_excluded() -> None:
     model, real = stripes_model(), real_stripes()
     assert accuracy_given(model, real, "image", WHOLE, generator=seeded())["row"] == 1.0
     assert accuracy_given(model, real, "image", LEFT, generator=seeded())["row"] == 1.0
@@ -91,7 +91,7 @@ def test_the_whole_image_is_enumerated_whatever_it_is_called() -> None:
     assert torch.equal(generator.get_state(), before)  # nothing was drawn
 
 
-def test_other_labels_are_given_only_if_they_are_asked_for() -> None:
+def test_other_labels_are_given_on_request_only() -> None:
     """`sign` is a fair coin that nothing depends on, so its accuracy stays where it was; `row` is read off `others`."""
     model, real = stripes_model(), real_stripes()
     given = accuracy_given(model, real, "image", NOTHING, others=True, num_steps=5, generator=seeded())

@@ -169,7 +169,7 @@ def _explode() -> None:
 @pytest.mark.parametrize(
     "content", [b"", b"not tensors", b"\xff" * 100, b"\x10\0\0\0\0\0\0\0{}", pickle.dumps(_Bomb())], ids=range(5)
 )
-def test_tensors_that_are_corrupted_are_refused_and_nothing_is_executed(content: bytes, tmp_path: Path) -> None:
+def test_corrupted_tensors_are_refused_and_nothing_is_executed(content: bytes, tmp_path: Path) -> None:
     folder = make().save(tmp_path / "model")
     (folder / "model.safetensors").write_bytes(content)
     with pytest.raises(ValueError, match=r"model/model.safetensors: not a safetensors file"):
@@ -211,7 +211,7 @@ def test_tensors_of_another_model_are_refused_by_name(change: Any, tmp_path: Pat
         load(folder)
 
 
-def test_tensors_that_nobody_asked_for_are_refused(tmp_path: Path) -> None:
+def test_extra_tensors_are_refused(tmp_path: Path) -> None:
     folder = make().save(tmp_path / "model")
     save_file(load_file(folder / "model.safetensors") | {"extra": torch.zeros(1)}, folder / "model.safetensors")
     with pytest.raises(ValueError, match=r"model/model.safetensors: tensor 'extra' does not fit config.json"):
@@ -219,7 +219,7 @@ def test_tensors_that_nobody_asked_for_are_refused(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("content", [b"", b"{", b"[]", b"null", b"\xff\xfe", b"{}"])
-def test_a_configuration_that_is_no_json_object_of_its_kind_is_refused(content: bytes, tmp_path: Path) -> None:
+def test_a_configuration_that_is_not_a_json_object_is_refused(content: bytes, tmp_path: Path) -> None:
     folder = make().save(tmp_path / "model")
     (folder / "config.json").write_bytes(content)
     with pytest.raises(ValueError, match=r"model/config.json: not a model configuration: ."):
@@ -256,7 +256,7 @@ CHANGES: list[tuple[str, dict[str, Any]]] = [
 
 
 @pytest.mark.parametrize(("reason", "change"), CHANGES, ids=[reason for reason, _ in CHANGES])
-def test_a_configuration_that_describes_no_model_is_refused_with_file_and_reason(
+def test_an_invalid_configuration_is_refused_with_file_and_reason(
     reason: str, change: dict[str, Any], tmp_path: Path
 ) -> None:
     folder = make().save(tmp_path / "model")
@@ -273,7 +273,7 @@ def test_an_energy_of_another_kind_can_be_a_model_in_memory() -> None:
     assert model(positions()).shape == (5,)
 
 
-def test_an_energy_that_the_configuration_does_not_describe_is_not_saved(tmp_path: Path) -> None:
+def test_an_energy_other_than_the_described_one_is_not_saved(tmp_path: Path) -> None:
     class Handmade(torch.nn.Module):
         def __init__(self) -> None:
             super().__init__()

@@ -122,7 +122,7 @@ def test_a_removed_folder_is_gone_and_a_half_removed_one_is_swept(
         patch.setattr(shutil, "rmtree", lambda path: (path / "a").unlink())  # killed in the middle
         atomic.remove_folder(tmp_path / "x")
     assert not (tmp_path / "x").exists() and content(tmp_path) != {}
-    atomic.sweep(tmp_path)
+    atomic.sweep_folder(tmp_path)
     assert content(tmp_path) == {}
 
 

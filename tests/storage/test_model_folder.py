@@ -112,7 +112,7 @@ def test_a_table_written_with_indents_is_still_a_table(table: JointEBM, tmp_path
 
 
 def test_a_configuration_too_long_to_be_read_is_not_written(tmp_path: Path) -> None:
-    small = model_folder.BLOCK._replace(max_config=10)
+    small = model_folder.BLOCK_MODEL._replace(max_config=10)
     with pytest.raises(ValueError, match=re.escape("of 11 bytes, and at most 10 are read again")):
         model_folder.write_model(tmp_path / "model", "x" * 11, {}, card="", kind=small)
     assert list(tmp_path.iterdir()) == []

@@ -6,7 +6,7 @@ from jointebm.data import Dataset
 from jointebm.data.registry import open_dataset
 from jointebm.inference.model import Model, load_model
 from jointebm.inference.pretrained import find_model
-from jointebm.storage.model_folder import TABLE, folder_kind
+from jointebm.storage.model_folder import TABLE_MODEL, folder_kind
 from jointebm.storage.untrusted import quoted
 
 __all__ = ["holds_table", "open_data_of", "open_model"]
@@ -18,7 +18,7 @@ def holds_table(name: str) -> bool:
     Args:
         name: a model folder, a run folder, or pretrained:NAME.
     """
-    return folder_kind(find_model(name)) == TABLE
+    return folder_kind(find_model(name)) == TABLE_MODEL
 
 
 def open_model(name: str) -> tuple[Path, Model]:

@@ -15,7 +15,7 @@ from jointebm.spaces.blocks import Binary, Continuous
 from jointebm.spaces.noise import Noise
 from jointebm.spaces.space import Position, Space
 from jointebm.storage.config import MAX_COUNT, Config
-from jointebm.storage.model_folder import BLOCK, check_room, check_sizes, read_model, write_model
+from jointebm.storage.model_folder import BLOCK_MODEL, check_room, check_sizes, read_model, write_model
 from jointebm.storage.untrusted import quoted
 
 __all__ = ["Model", "ModelConfig", "load_model"]
@@ -122,7 +122,7 @@ class Model(nn.Module):
             self.config.model_dump_json(indent=2) + "\n",
             self.state_dict(),
             card=card or f"# {self.config.name}\n\nA jointebm model.\n",
-            kind=BLOCK,
+            kind=BLOCK_MODEL,
         )
 
 
@@ -137,7 +137,7 @@ def load_model(path: str | os.PathLike[str]) -> Model:
         ValueError: the folder holds a table model, or a file does not hold what it should; names the file and the reason.
     """
     path = Path(path)
-    _, model = read_model(path, BLOCK, ModelConfig, check=_check_declared, build=_unfilled)
+    _, model = read_model(path, BLOCK_MODEL, ModelConfig, check=_check_declared, build=_unfilled)
     _check_noise(path / "model.safetensors", model.noise)
     return model
 

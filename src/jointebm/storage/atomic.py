@@ -16,7 +16,7 @@ from typing import BinaryIO
 
 __all__ = [
     *("SET_ASIDE", "append", "check_new", "flush", "flush_folder", "lock", "make_folder", "new_file", "new_folder"),
-    *("remove_folder", "replace_file", "replace_folder", "sweep", "write_file"),
+    *("remove_folder", "replace_file", "replace_folder", "sweep_folder", "write_file"),
 ]
 
 SCRATCH = ".writing-"
@@ -138,7 +138,7 @@ def replace_folder(path: Path) -> Iterator[Path]:
     """A scratch folder to write files into, which takes the place of the folder `path`, if there is one.
 
     The old folder is first set aside as NAME.old, and stays there: a reader finds it between the two renames, and the
-    caller removes it. `sweep` removes what a killed process left.
+    caller removes it. `sweep_folder` removes what a killed process left.
     """
     aside = path.with_name(f"{path.name}{SET_ASIDE}")
     scratch = path.with_name(f"{SCRATCH}{path.name}")
@@ -164,7 +164,7 @@ def remove_folder(path: Path) -> None:
     shutil.rmtree(scratch)
 
 
-def sweep(folder: Path) -> None:
+def sweep_folder(folder: Path) -> None:
     """Removes what killed processes left half-written, half-removed, or set aside."""
     for path in folder.glob(f"{SCRATCH}*"):
         shutil.rmtree(path)

@@ -20,7 +20,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load as load_tensors
 from torch import Tensor
 
-from jointebm.storage.atomic import SET_ASIDE, make_folder, remove_folder, replace_folder, sweep, write_file
+from jointebm.storage.atomic import SET_ASIDE, make_folder, remove_folder, replace_folder, sweep_folder, write_file
 from jointebm.storage.config import Config
 from jointebm.storage.untrusted import quoted, read_config
 from jointebm.storage.weights import packed
@@ -99,7 +99,7 @@ def write(folder: Path, checkpoint: Checkpoint, *, keep: int) -> Path:
     """
     if not folder.is_dir():
         make_folder(folder)
-    sweep(folder)
+    sweep_folder(folder)
     path = folder / f"{checkpoint.iteration:09d}"
     with replace_folder(path) as scratch:
         _fill(scratch, checkpoint)

@@ -16,10 +16,19 @@ from jointebm.storage.config import Config
 from jointebm.storage.untrusted import MAX_JSON, quoted, read_config
 from jointebm.storage.weights import check_tensors, packed, read_weights
 
-__all__ = ["BLOCK", "TABLE", "FolderKind", "check_room", "check_sizes", "folder_kind", "read_model", "write_model"]
+__all__ = [
+    "BLOCK_MODEL",
+    "TABLE_MODEL",
+    "FolderKind",
+    "check_room",
+    "check_sizes",
+    "folder_kind",
+    "read_model",
+    "write_model",
+]
 
-C = TypeVar("C", bound=Config)
-M = TypeVar("M", bound=nn.Module)
+_C = TypeVar("_C", bound=Config)
+_M = TypeVar("_M", bound=nn.Module)
 
 HEAD = re.compile(rb'\s*\{\s*"format"\s*:\s*\d+\s*,\s*"kind"\s*:\s*"table"')  # how a table's config.json begins
 MAX_DIMENSIONS = 64  # of a block; torch computes with no more
@@ -41,8 +50,8 @@ class FolderKind(NamedTuple):
     opened_by: str
 
 
-BLOCK = FolderKind("block", "a model configuration", MAX_JSON, "jointebm.load")
-TABLE = FolderKind(  # a thousand columns of numbers, or a hundred thousand categories
+BLOCK_MODEL = FolderKind("block", "a model configuration", MAX_JSON, "jointebm.load")
+TABLE_MODEL = FolderKind(  # a thousand columns of numbers, or a hundred thousand categories
     "table",
     "a table's configuration",
     1 << 23,
@@ -57,7 +66,7 @@ def folder_kind(path: Path) -> FolderKind:
         FileNotFoundError: the folder holds no `config.json`.
     """
     with _found(path, "config.json").open("rb") as file:
-        return TABLE if HEAD.match(file.read(200)) else BLOCK
+        return TABLE_MODEL if HEAD.match(file.read(200)) else BLOCK_MODEL
 
 
 def write_model(path: Path, config: str, tensors: Mapping[str, Tensor], *, card: str, kind: FolderKind) -> Path:
@@ -90,11 +99,11 @@ def write_model(path: Path, config: str, tensors: Mapping[str, Tensor], *, card:
 def read_model(
     path: Path,
     kind: FolderKind,
-    config_type: type[C],
+    config_type: type[_C],
     *,
-    check: Callable[[C, Mapping[str, Tensor]], object],
-    build: Callable[[C], M],
-) -> tuple[C, M]:
+    check: Callable[[_C, Mapping[str, Tensor]], object],
+    build: Callable[[_C], _M],
+) -> tuple[_C, _M]:
     """Reads a model folder.
 
     Args:

@@ -10,8 +10,8 @@ from jointebm.storage.config import Config
 
 __all__ = ["MAX_JSON", "quoted", "read_config", "read_json", "reason_of"]
 
-C = TypeVar("C", bound=Config)
-T = TypeVar("T")
+_C = TypeVar("_C", bound=Config)
+_T = TypeVar("_T")
 
 MAX_JSON = 1 << 17  # bytes; a description of a thousand blocks
 MAX_QUOTED = 300
@@ -50,7 +50,7 @@ def read_json(path: Path, what: str, *, max_bytes: int = MAX_JSON) -> dict[str, 
     return _parsed(path, what, TypeAdapter(dict[str, Any]).validate_json, max_bytes)
 
 
-def read_config(path: Path, what: str, kind: type[C], *, max_bytes: int = MAX_JSON) -> C:
+def read_config(path: Path, what: str, kind: type[_C], *, max_bytes: int = MAX_JSON) -> _C:
     """Reads a description from a JSON file.
 
     Args:
@@ -65,7 +65,7 @@ def read_config(path: Path, what: str, kind: type[C], *, max_bytes: int = MAX_JS
     return _parsed(path, what, kind.model_validate_json, max_bytes)
 
 
-def _parsed(path: Path, what: str, parse: Callable[[bytes], T], max_bytes: int) -> T:
+def _parsed(path: Path, what: str, parse: Callable[[bytes], _T], max_bytes: int) -> _T:
     with path.open("rb") as file:
         content = file.read(max_bytes + 1)
     if len(content) > max_bytes:

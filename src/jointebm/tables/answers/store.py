@@ -9,7 +9,7 @@ from pydantic import Field, model_validator
 from torch import Tensor
 
 from jointebm.storage.config import Config
-from jointebm.storage.model_folder import TABLE, check_sizes, read_model, write_model
+from jointebm.storage.model_folder import TABLE_MODEL, check_sizes, read_model, write_model
 from jointebm.storage.untrusted import quoted
 from jointebm.tables.answers.model import TableModel
 from jointebm.tables.answers.parameters import Parameters
@@ -54,7 +54,7 @@ def save_table(path: str | os.PathLike[str], config: TableFolder, model: TableMo
         ValueError: the description is longer than `load_table` would read.
     """
     text = config.model_dump_json(indent=None) + "\n"
-    return write_model(Path(path), text, model.state_dict(), card=_card(config), kind=TABLE)
+    return write_model(Path(path), text, model.state_dict(), card=_card(config), kind=TABLE_MODEL)
 
 
 def load_table(path: str | os.PathLike[str]) -> tuple[TableFolder, TableModel]:
@@ -64,7 +64,7 @@ def load_table(path: str | os.PathLike[str]) -> tuple[TableFolder, TableModel]:
         FileNotFoundError: the folder or one of its files is missing.
         ValueError: the folder holds a block model, or a file does not hold what it should; names the file and the reason.
     """
-    return read_model(Path(path), TABLE, TableFolder, check=_check_declared, build=_unfilled)
+    return read_model(Path(path), TABLE_MODEL, TableFolder, check=_check_declared, build=_unfilled)
 
 
 def _check_declared(config: TableFolder, tensors: Mapping[str, Tensor]) -> None:
