@@ -1,19 +1,15 @@
 """Atomic files and folders: whole or not at all at every failing call, nothing overwritten, and one module that renames."""
 
 import ast
-import errno
-import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 import jointebm
 from jointebm.storage import atomic
-
-CALLS = ("open", "fsync", "mkdir", "rename")
+from support.failing_disk import fails_after
 
 
 def file(path: Path) -> None:
@@ -76,30 +72,6 @@ def test_a_replaced_path_is_the_old_or_the_new_one_whichever_call_fails(
             assert b"new" in found.values() and num_passing > 1
             return
     pytest.fail("never got through")
-
-
-def fails_after(num_passing: int, act: Callable[[], None], monkeypatch: pytest.MonkeyPatch) -> bool:
-    """Acts on a disk that fails after so many calls; whether it came to that."""
-    num_left = num_passing
-
-    def wrap(function: Any) -> Any:
-        def call(*arguments: Any, **options: Any) -> Any:
-            nonlocal num_left
-            num_left -= 1
-            if num_left == -1:
-                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-            return function(*arguments, **options)
-
-        return call
-
-    with monkeypatch.context() as patch:
-        for name in CALLS:
-            patch.setattr(os, name, wrap(getattr(os, name)))
-        try:
-            act()
-        except OSError as error:
-            assert error.errno == errno.ENOSPC  # noqa: PT017  # it need not come
-    return num_left < 0
 
 
 @pytest.mark.parametrize("write", [file, folder])

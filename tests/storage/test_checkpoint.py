@@ -9,8 +9,8 @@ import random
 import shutil
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
@@ -18,6 +18,7 @@ import torch
 from jointebm.storage import checkpoint
 from jointebm.storage.atomic import lock
 from jointebm.storage.checkpoint import Checkpoint
+from support.failing_disk import fails_after
 
 
 def make(iteration: int) -> Checkpoint:
@@ -158,27 +159,7 @@ def test_tensors_that_share_memory_are_each_written_whole(tmp_path: Path) -> Non
     assert torch.equal(read.tensors["matrix"], x.reshape(2, 3).T)
 
 
-# Writes that fail: every call to the operating system on the way, one after the other.
-
-CALLS = ("open", "fsync", "mkdir", "rename")
-
-
-class Fails:
-    """Lets so many calls pass and fails the next, as a full disk, a read-only or a vanished folder would."""
-
-    def __init__(self, num_passing: int, number: int) -> None:
-        self.num_left, self.number = num_passing, number
-        self.has_failed = False
-
-    def wrap(self, function: Any) -> Any:
-        def call(*arguments: Any, **options: Any) -> Any:
-            self.num_left -= 1
-            if self.num_left == -1:
-                self.has_failed = True
-                raise OSError(self.number, os.strerror(self.number))
-            return function(*arguments, **options)
-
-        return call
+# Writes that fail: at every call to the operating system, one after the other.
 
 
 @pytest.mark.parametrize("number", [errno.ENOSPC, errno.EROFS, errno.EIO])
@@ -186,21 +167,15 @@ class Fails:
 def test_a_write_that_fails_at_any_call_leaves_the_last_checkpoint_to_be_read(
     again: bool, number: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """`again`: the one that fails would take the place of one of the same iteration."""
+    """`again`: the failing write replaces a checkpoint of the same iteration."""
     for num_passing in range(100):
         folder = tmp_path / f"{num_passing}"
         checkpoint.write(folder, small(1), keep=1)
-        fails = Fails(num_passing, number)
-        with monkeypatch.context() as patch:
-            for name in CALLS:
-                patch.setattr(os, name, fails.wrap(getattr(os, name)))
-            try:
-                checkpoint.write(folder, small(1 if again else 2)._replace(plain={"new": True}), keep=1)
-            except OSError as error:
-                assert error.errno == number  # noqa: PT017  # it need not come
+        new = small(1 if again else 2)._replace(plain={"new": True})
+        failed = fails_after(num_passing, partial(checkpoint.write, folder, new, keep=1), monkeypatch, number)
         loaded = checkpoint.newest(folder)
         assert loaded.checkpoint is not None and loaded.damaged == ()
-        if not fails.has_failed:
+        if not failed:
             assert loaded.checkpoint.plain == {"new": True} and num_passing > 8
             return
     pytest.fail("never got through")

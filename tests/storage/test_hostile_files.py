@@ -137,26 +137,11 @@ def test_no_source_can_execute_what_it_reads(path: Path) -> None:
 
 
 PLANTED = [
-    "import pickle",
-    "from pickle import loads",
-    "def f():\n    import marshal as m",
-    "import shelve, json",
-    "from joblib import load",
-    "import yaml",
-    "import importlib",
-    "from importlib import import_module",
-    "import importlib.util",
-    "value = eval(text)",
-    "exec(text)",
-    "run = compile",
-    "__import__(name)",
-    "torch.load(path)",
-    "read = torch.load",
-    "from torch import load",
-    "torch.load(path, weights_only=True)",
-    "np.load(path)",
-    "np.load(path, allow_pickle=True)",
-    "np.load(path, allow_pickle=trusted)",
+    *("import pickle", "from pickle import loads", "def f():\n    import marshal as m", "import shelve, json"),
+    *("from joblib import load", "import yaml", "import importlib", "from importlib import import_module"),
+    *("import importlib.util", "value = eval(text)", "exec(text)", "run = compile", "__import__(name)"),
+    *("torch.load(path)", "read = torch.load", "from torch import load", "torch.load(path, weights_only=True)"),
+    *("np.load(path)", "np.load(path, allow_pickle=True)", "np.load(path, allow_pickle=trusted)"),
     "from numpy import load",
 ]
 
@@ -258,9 +243,9 @@ def check_arrays(path: Path) -> None:
 
 
 def check_rows(path: Path) -> None:
-    """The reader of official files, which knows shape and type beforehand."""
-    first, *_ = read_rows(path, "point", np.array([0, 2]), shape=(3, 2), dtype=np.float32)
-    assert first.shape == (2, 2)
+    """The reader of official files, which knows shape and type beforehand; it gives the right numbers or none."""
+    (found,) = read_rows(path, "point", np.array([0, 2]), shape=(3, 2), dtype=np.float32)
+    assert found.shape == (2, 2) and found.tolist() in ([[0, 1], [4, 5]], [[0, 0], [0, 0]])
 
 
 def rows(method: int) -> bytes:
