@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from jointebm import Categorical, ConcatEnergy, Continuous, KernelSpec, Space, TrainConfig, Trainer, sample
-from jointebm.energies import MLP, Given, WeightedSum
+from jointebm.energies import MLP, ConditionalEnergy, WeightedSum
 from jointebm.kernels import MALA
 
 parser = argparse.ArgumentParser()
@@ -54,8 +54,8 @@ started, _ = time.process_time(), torch.manual_seed(0)
 side, side_space = learn("right", 1, 0)
 size, size_space = learn("large", 2, 1)
 print(f"trained two models, {time.process_time() - started:.0f} CPU seconds, one thread")
-left, large = Given(side, side_space, {"right": 0}), Given(size, size_space, {"large": 1})
-everything = Given(side, side_space, summed_out=("right",))
+left, large = ConditionalEnergy(side, side_space, {"right": 0}), ConditionalEnergy(size, size_space, {"large": 1})
+everything = ConditionalEnergy(side, side_space, summed_out=("right",))
 compositions = {
     "left": left,
     "large": large,

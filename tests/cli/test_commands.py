@@ -24,7 +24,7 @@ from jointebm.energies import ConcatSpec, MLPSpec
 from jointebm.evaluation import ImageClassifier
 from jointebm.evaluation.accuracy import evaluate_model
 from jointebm.storage import checkpoint
-from jointebm.storage.atomic import new_file
+from jointebm.storage.atomic import lock, new_file
 from jointebm.storage.checkpoint import Checkpoint
 from support.command_line import Result, run
 
@@ -515,7 +515,7 @@ def test_sample_resume_refuses_changed_weights_and_what_is_no_chains(
     assert_refused(run("sample", "--resume", "empty.chains"), "holds no chains of 'jointebm sample': ")
     assert_refused(run("sample", toy.run, "--out", "s.npz"), "s.chains: exists; go on with it", "--resume s.chains")
     assert_refused(run("sample"), "name a MODEL, or pass --resume FILE.chains")
-    with checkpoint.lock(chains / "lock"):
+    with lock(chains / "lock"):
         assert_refused(run("sample", "--resume", chains), "s.chains: another process is at work")
     (here / "s.npz").touch()
     assert_refused(run("sample", "--resume", chains), "s.npz: exists")
@@ -669,10 +669,10 @@ def test_pretrained_names_a_model_that_comes_with_the_package(
     toy: Trained, here: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     load(toy.run / "model").save(here / "pretrained" / "small")
-    monkeypatch.setattr("jointebm.cli.files.files", lambda package: {"jointebm": here}[package])
+    monkeypatch.setattr("jointebm.inference.pretrained.files", lambda package: {"jointebm": here}[package])
     assert run("sample", "pretrained:small", "--num", 2, "--json").json["num"] == 2
-    assert_refused(run("sample", "pretrained:large"), "pretrained:large", "there are small")
-    assert_refused(run("sample", "pretrained:../small"), "pretrained:../small", "there are small")
+    assert_refused(run("sample", "pretrained:large"), "pretrained:large", "available: small")
+    assert_refused(run("sample", "pretrained:../small"), "pretrained:../small", "available: small")
     assert_refused(run("sample", "nothing"), "nothing: no such folder", "one of small")
 
 
@@ -711,7 +711,7 @@ WRONG: dict[str, tuple[str, list[str]]] = {
     "folder without a model": ("evaluate .", [".: holds neither config.json nor model/config.json"]),
     "config.json that is none": ("evaluate bad_config", ["bad_config/config.json: not a model configuration"]),
     "weights that are none": ("evaluate bad_weights", ["bad_weights/model.safetensors: not a safetensors file"]),
-    "unknown pretrained model": ("sample pretrained:nope", ["pretrained:nope", "there are"]),
+    "unknown pretrained model": ("sample pretrained:nope", ["pretrained:nope", "available: "]),
     "unknown decoder": ("evaluate TOY --methods exact,best", ["'best'", "sample, gibbs, exact"]),
     "more rows than there are": ("evaluate TOY --rows 61", ["--rows 61", "60 test rows"]),
     "no images to compare with": ("evaluate TOY --ood", ["data 'toy'", "Fashion-MNIST", "28 x 28 pixels"]),
@@ -752,7 +752,7 @@ WRONG: dict[str, tuple[str, list[str]]] = {
     "torn npz": ("predict TOY torn.npz", ["torn.npz: not an npz file"]),
     "npz with a flipped bit": ("predict TOY flipped.npz", ["flipped.npz: not an npz file of plain arrays"]),
     "npz of objects": ("predict TOY objects.npz", ["objects.npz", "allow_pickle=False"]),
-    "npz of nothing": ("predict TOY empty.npz", ["empty.npz: holds no named arrays"]),
+    "npz of nothing": ("predict TOY empty.npz", ["empty.npz", "holds no named arrays"]),
     "npz of words": ("predict TOY words.npz", ["'point'", "cannot be read as numbers"]),
     "npz of no rows": ("predict TOY none.npz", ["at least one row"]),
     "rows of the wrong shape": ("predict TOY wide.npz", ["'point'", "(30, 3)", "(rows, 2)"]),

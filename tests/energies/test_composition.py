@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from jointebm import Binary, Categorical, Continuous, Space, kernels
-from jointebm.energies import Given, WeightedSum
+from jointebm.energies import ConditionalEnergy, WeightedSum
 from jointebm.spaces.space import Position
 from jointebm.testing import stationarity_residual, target_probs, transition_matrix
 
@@ -39,9 +39,9 @@ STATES = X.configurations(dtype=torch.float64)
 def together(values: Tensor, a: int, b: int) -> WeightedSum:
     """log p(x | a) + log p(x | b) - log p(x), up to a constant."""
     table = Table(values)
-    given_a = Given(table, SPACE, {"a": a}, summed_out=("b",))
-    given_b = Given(table, SPACE, {"b": b}, summed_out=("a",))
-    return WeightedSum((given_a, given_b, Given(table, SPACE, summed_out=("a", "b"))), (1.0, 1.0, -1.0))
+    given_a = ConditionalEnergy(table, SPACE, {"a": a}, summed_out=("b",))
+    given_b = ConditionalEnergy(table, SPACE, {"b": b}, summed_out=("a",))
+    return WeightedSum((given_a, given_b, ConditionalEnergy(table, SPACE, summed_out=("a", "b"))), (1.0, 1.0, -1.0))
 
 
 # Sums.
@@ -49,14 +49,14 @@ def together(values: Tensor, a: int, b: int) -> WeightedSum:
 
 @pytest.mark.parametrize("weights", [(1.0, 1.0), (0.5, 2.0), (1.0, -1.0), (0.0, 0.1)], ids=str)
 def test_a_weighted_sum_is_a_product_of_powers_of_the_densities(weights: tuple[float, float]) -> None:
-    one, two = (Given(Table(values), SPACE, {"a": 0, "b": 2}) for values in (DEPENDENT, INDEPENDENT))
+    one, two = (ConditionalEnergy(Table(values), SPACE, {"a": 0, "b": 2}) for values in (DEPENDENT, INDEPENDENT))
     product = one(STATES).softmax(dim=0) ** weights[0] * two(STATES).softmax(dim=0) ** weights[1]
     found = WeightedSum((one, two), weights)(STATES).softmax(dim=0)
     torch.testing.assert_close(found, product / product.sum(), rtol=0, atol=1e-14)
 
 
-def test_without_weights_each_is_one() -> None:
-    terms = [Given(Table(values), SPACE, {"a": 0, "b": 2}) for values in (DEPENDENT, INDEPENDENT)]
+def test_weights_default_to_one() -> None:
+    terms = [ConditionalEnergy(Table(values), SPACE, {"a": 0, "b": 2}) for values in (DEPENDENT, INDEPENDENT)]
     torch.testing.assert_close(WeightedSum(terms)(STATES), WeightedSum(terms, (1, 1))(STATES), rtol=0, atol=0)
 
 
@@ -82,9 +82,9 @@ def test_the_score_and_the_gradients_of_parameters_are_weighted_too() -> None:
 def test_given_and_summed_out_are_the_enumerated_conditional() -> None:
     density = DEPENDENT.exp()
     for a in range(2):
-        found = Given(Table(DEPENDENT), SPACE, {"a": a}, summed_out=("b",))(STATES).exp()
+        found = ConditionalEnergy(Table(DEPENDENT), SPACE, {"a": a}, summed_out=("b",))(STATES).exp()
         torch.testing.assert_close(found, density[:, a].sum(dim=1), rtol=1e-12, atol=0)
-    everything = Given(Table(DEPENDENT), SPACE, summed_out=("b", "a"))(STATES).exp()
+    everything = ConditionalEnergy(Table(DEPENDENT), SPACE, summed_out=("b", "a"))(STATES).exp()
     torch.testing.assert_close(everything, density.sum(dim=(1, 2)), rtol=1e-12, atol=0)
 
 
@@ -94,8 +94,8 @@ def test_conditions_given_apart_combine_to_the_conditional_given_both(a: int, b:
     torch.testing.assert_close(found, INDEPENDENT[:, a, b].softmax(dim=0), rtol=0, atol=1e-14)
 
 
-def test_where_labels_depend_on_one_another_given_x_they_do_not() -> None:
-    """What the docstring warns of; what comes out then is the formula, no more."""
+def test_conditions_on_dependent_labels_do_not_combine() -> None:
+    """As the docstring warns: the sum is then another density."""
     found, density = together(DEPENDENT, 1, 2)(STATES).softmax(dim=0), DEPENDENT.exp()
     formula = density[:, 1].sum(dim=1) * density[:, :, 2].sum(dim=1) / density.sum(dim=(1, 2))
     torch.testing.assert_close(found, formula / formula.sum(), rtol=0, atol=1e-14)
@@ -119,9 +119,9 @@ def test_kernels_sample_conditions_that_were_never_given_together(kind: type) ->
 
     table = Smooth(INDEPENDENT)
     terms = [
-        Given(table, SPACE, {"a": 1}, summed_out=("b",)),
-        Given(table, SPACE, {"b": 0}, summed_out=("a",)),
-        Given(table, SPACE, summed_out=("a", "b")),
+        ConditionalEnergy(table, SPACE, {"a": 1}, summed_out=("b",)),
+        ConditionalEnergy(table, SPACE, {"b": 0}, summed_out=("a",)),
+        ConditionalEnergy(table, SPACE, summed_out=("a", "b")),
     ]
     energy = WeightedSum(terms, (1.0, 1.0, -1.0))
     moved, positions = transition_matrix(kind(X), energy, X)
@@ -132,8 +132,8 @@ def test_kernels_sample_conditions_that_were_never_given_together(kind: type) ->
 # Errors.
 
 
-def test_what_makes_no_sum_is_refused() -> None:
-    term = Given(Table(DEPENDENT), SPACE, {"a": 0, "b": 0})
+def test_an_invalid_sum_is_refused() -> None:
+    term = ConditionalEnergy(Table(DEPENDENT), SPACE, {"a": 0, "b": 0})
     with pytest.raises(ValueError, match="got 0 terms and 0 weights; give at least one term"):
         WeightedSum(())
     with pytest.raises(ValueError, match="got 1 terms and 2 weights"):
@@ -142,25 +142,23 @@ def test_what_makes_no_sum_is_refused() -> None:
         WeightedSum((term,), (math.nan,))
 
 
-def test_what_cannot_be_given_is_refused() -> None:
+def test_invalid_conditions_are_refused() -> None:
     table, mixed = Table(DEPENDENT), Space(x=Continuous(2), y=Binary())
     with pytest.raises(ValueError, match="no block 'c'"):
-        Given(table, SPACE, {"c": 0})
+        ConditionalEnergy(table, SPACE, {"c": 0})
     with pytest.raises(ValueError, match="block 'a' is both given and summed out"):
-        Given(table, SPACE, {"a": 0}, summed_out=("a",))
+        ConditionalEnergy(table, SPACE, {"a": 0}, summed_out=("a",))
     with pytest.raises(ValueError, match="no discrete block 'x'"):
-        Given(table, mixed, summed_out=("x",))
+        ConditionalEnergy(table, mixed, summed_out=("x",))
     with pytest.raises(ValueError, match="block 'x' has missing entries; give all of it, or sum it out"):
-        Given(table, mixed, {"x": [0.0, math.nan]})
+        ConditionalEnergy(table, mixed, {"x": [0.0, math.nan]})
     with pytest.raises(ValueError, match="block 'a'"):
-        Given(table, SPACE, {"a": 2})
+        ConditionalEnergy(table, SPACE, {"a": 2})
 
 
 @pytest.mark.parametrize("block", ["a", "b"])
 def test_a_block_that_is_given_or_summed_out_is_refused_in_the_position(block: str) -> None:
-    energy = Given(Table(DEPENDENT), SPACE, {"a": 0}, summed_out=("b",))
+    energy = ConditionalEnergy(Table(DEPENDENT), SPACE, {"a": 0}, summed_out=("b",))
     rows = SPACE.configurations(dtype=torch.float64)
-    with pytest.raises(
-        ValueError, match=f"block {block!r} of the position is given or summed out already; leave it out"
-    ):
+    with pytest.raises(ValueError, match=f"block {block!r} is given or summed out already; leave it out"):
         energy({name: rows[name] for name in ("x", block)})

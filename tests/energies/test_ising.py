@@ -146,12 +146,12 @@ def test_the_recipe_learns_the_parameters_that_its_grids_were_drawn_with(tmp_pat
     ],
     ids=str,
 )
-def test_a_space_that_is_no_grid_of_spins_is_refused(space: Space) -> None:
+def test_a_space_other_than_a_grid_of_spins_is_refused(space: Space) -> None:
     with pytest.raises(ValueError, match="IsingEnergy: needs one binary block of shape"):
         IsingEnergy(space, coupling=1.0)
 
 
-def test_numbers_that_mean_nothing_are_refused() -> None:
+def test_nonfinite_parameters_are_refused() -> None:
     with pytest.raises(ValueError, match="coupling must be finite, got nan"):
         IsingEnergy(FOUR, coupling=math.nan)
     with pytest.raises(ValueError, match="field must be finite, got inf"):

@@ -165,7 +165,7 @@ def test_interactions_start_at_zero() -> None:
     assert Transitions(3)(torch.eye(3)[None]).item() == GridPairs(width=3)(torch.ones(1, 4, 4)).item() == 0
 
 
-def test_what_does_not_fit_is_refused() -> None:
+def test_mismatched_shapes_are_refused() -> None:
     with pytest.raises(ValueError, match="needs one continuous and one discrete block, got Space"):
         StructuredEnergy(Space(x=Continuous(), a=Binary(), b=Binary()), nn.Identity())
     energy = StructuredEnergy(WORD, PerPlace(nn.Linear(5, 2)))

@@ -46,7 +46,7 @@ def test_a_model_survives_its_folder(spec: EnergySpec, space: Space, tmp_path: P
     assert type(again.energy) is type(model.energy) and str(again.energy) == str(model.energy)
 
 
-def test_a_spec_builds_the_module_that_one_would_write() -> None:
+def test_a_spec_builds_the_module_written_by_hand() -> None:
     torch.manual_seed(0)
     built = CASES["masks"][0].build(GRID)
     torch.manual_seed(0)
@@ -58,7 +58,9 @@ def test_a_spec_builds_the_module_that_one_would_write() -> None:
 
 @pytest.mark.parametrize("space", [Space(x=Continuous(), y=Categorical(3)), Space(y=Categorical(3, (4,)))], ids=str)
 def test_a_space_without_sequences_is_refused(space: Space) -> None:
-    with pytest.raises(ValueError, match="need one continuous and one categorical block of one number of places"):
+    with pytest.raises(
+        ValueError, match="need one continuous and one categorical block with the same number of places"
+    ):
         StructuredSpec(unary=PerPlaceSpec(hidden=(8,))).build(space)
 
 
@@ -73,6 +75,6 @@ def test_a_space_without_sequences_is_refused(space: Space) -> None:
     ],
     ids=str,
 )
-def test_a_spec_that_means_nothing_is_refused(fields: dict[str, object]) -> None:
+def test_an_invalid_spec_is_refused(fields: dict[str, object]) -> None:
     with pytest.raises(ValidationError):
         TypeAdapter(EnergySpec).validate_python(fields)

@@ -308,7 +308,7 @@ def test_an_unseen_category_is_an_error_or_missing_as_asked() -> None:
         ({"training": {"num_visits": -1}}, "training.num_visits: got -1"),
         (
             {"training": {"epochs": 3}},
-            "training.epochs: got 3: no such field; there are objective, base, max_components",
+            "training.epochs: got 3: unknown field; available: objective, base, max_components",
         ),
         (
             {"training": [("width", 3)]},
@@ -441,7 +441,7 @@ def test_nothing_is_overwritten_or_half_written(tmp_path: Path, monkeypatch: pyt
     def full_disk(*_: object) -> None:
         raise OSError("No space left on device")
 
-    monkeypatch.setattr("jointebm.tables.answers.store.save_file", full_disk)
+    monkeypatch.setattr("jointebm.storage.model_folder.packed", full_disk)
     with pytest.raises(OSError, match="No space"):
         MODEL.save(tmp_path / "other")
     assert [path.name for path in tmp_path.iterdir()] == ["model"]
@@ -450,11 +450,11 @@ def test_nothing_is_overwritten_or_half_written(tmp_path: Path, monkeypatch: pyt
 @pytest.mark.parametrize(
     ("path", "value", "message"),
     [
-        (("format",), 2, "format 2; this version reads format 1"),
+        (("format",), 2, "format: Input should be 1"),
         (("seed",), 1, "seed: Extra inputs"),
-        (("model", "num_classes"), [3, 3], "does not describe a table's model"),
-        (("model", "width"), 10**12, "does not describe a table's model: sizes do not fit"),
-        (("model", "width"), "wide", "does not describe a table's model"),
+        (("model", "num_classes"), [3, 3], "does not describe a model"),
+        (("model", "width"), 10**12, "does not describe a model: model: .* do not fit model.safetensors"),
+        (("model", "width"), "wide", "does not describe a model"),
         (("codec", "columns", 0, "codec", "kind"), "pickle", "not a table's configuration"),
         (("codec", "columns", 0, "name"), "else", "name other columns"),
         (("codec", "columns", 0, "codec", "counts", 0), -1, "not negative"),

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from jointebm import Binary, Categorical, Continuous, Space
+from jointebm import Binary, Categorical, Continuous, Model, Noise, Space
 from jointebm.data import Toy
 from jointebm.inference.conditions import Condition, configurations, sample_each, single_values
 from support.true_toy import TrueEnergy, toy_model
@@ -11,7 +11,7 @@ from support.true_toy import TrueEnergy, toy_model
 MIXED = Space(x=Continuous(), bits=Binary((2,)), group=Categorical((2, 3)), digit=Categorical(4))
 
 
-def test_single_values_name_every_value_of_every_variable_once_and_leave_the_rest_free() -> None:
+def test_single_values_list_every_value_of_every_variable_once() -> None:
     conditions = single_values(MIXED)
     assert [c.text for c in conditions] == [
         *("bits[0] = 0", "bits[0] = 1", "bits[1] = 0", "bits[1] = 1"),
@@ -21,7 +21,7 @@ def test_single_values_name_every_value_of_every_variable_once_and_leave_the_res
     assert {name: labels.tolist() for name, labels in conditions[8].given.items()} == {"group": [-1, 2]}
 
 
-def test_a_condition_holds_in_exactly_the_rows_that_agree_with_all_it_gives() -> None:
+def test_a_condition_holds_in_exactly_the_rows_that_meet_it() -> None:
     values = {"bits": torch.tensor([[0, 1], [1, 1], [0, 0]]), "digit": torch.tensor([3, 3, 0])}
     condition = Condition("", {"bits": torch.tensor([-1, 1]), "digit": torch.tensor(3)})
     assert condition.holds(values).tolist() == [True, True, False]
@@ -69,7 +69,7 @@ def test_sample_each_never_evaluates_more_chains_at_once_than_allowed(max_chains
     assert energy.largest <= 2 * max_chains
 
 
-def test_sample_each_passes_an_interrupt_on_instead_of_returning_half_sampled_rows() -> None:
+def test_sample_each_raises_on_an_interrupt() -> None:
     class Interrupting(TrueEnergy):
         num_calls = 0
 
@@ -91,7 +91,24 @@ def test_sample_each_refuses_fewer_than_one_sample(num: int) -> None:
 
 
 @pytest.mark.parametrize("block", ["point", "lfet"])
-def test_sample_each_refuses_a_condition_on_what_is_no_discrete_block(block: str) -> None:
+def test_sample_each_refuses_a_condition_on_another_block(block: str) -> None:
     conditions = [Condition("", {}), Condition("", {block: torch.tensor([0.0, 0.0])})]
     with pytest.raises(ValueError, match=f"no discrete block {block!r}; this space has"):
         sample_each(toy_model(TrueEnergy()), conditions, 2, generator=torch.Generator())
+
+
+@pytest.mark.parametrize("max_chains", [3, 1000])
+def test_sample_each_starts_from_the_noise_of_the_model(max_chains: int) -> None:
+    """Without a step the samples are the noise: here reals in [5, 6] and every free label 1."""
+    model = toy_model(TrueEnergy())
+    certain = {name: torch.tensor([0.0, 1.0]) for name in model.space.discrete}
+    bounds = torch.tensor([[5.0, 5.0], [6.0, 6.0]])
+    noise = Noise(model.space, {"point": bounds, **certain})
+    model = Model(model.config, energy=model.energy, noise=noise)
+    conditions = [Condition("", {}), Condition("left = 0", {"left": torch.tensor(0)})]
+    drawn = sample_each(
+        model, conditions, 4, num_steps=0, generator=torch.Generator().manual_seed(0), max_chains=max_chains
+    )
+    for part, left in zip(drawn, (1, 0), strict=True):
+        assert bool(((part["point"] >= 5) & (part["point"] <= 6)).all())
+        assert part["left"].tolist() == [left] * 4 and part["bottom"].tolist() == [1] * 4

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from jointebm.inference.inpainting import HALVES, NOTHING, WHOLE, Part, accuracy_given, inpaint, masked
+from jointebm.inference.inpainting import HALVES, NOTHING, WHOLE, Region, accuracy_given, inpaint, masked
 from jointebm.plots import inpainting_figures
 from support.stripes import real_stripes, stripes, stripes_model
 
@@ -16,7 +16,7 @@ def seeded(seed: int = 0) -> torch.Generator:
 
 
 @pytest.mark.parametrize(
-    ("part", "rows", "columns"),
+    ("region", "rows", "columns"),
     [
         (TOP, slice(0, 2), slice(None)),
         (BOTTOM, slice(2, 4), slice(None)),
@@ -24,21 +24,24 @@ def seeded(seed: int = 0) -> torch.Generator:
         (RIGHT, slice(None), slice(3, 6)),
         (WHOLE, slice(None), slice(None)),
         (NOTHING, slice(0, 0), slice(None)),
-        (Part("a corner", bottom=0.26, right=0.34), slice(0, 1), slice(0, 2)),
+        (Region("a corner", bottom=0.26, right=0.34), slice(0, 1), slice(0, 2)),
     ],
 )
-def test_a_part_is_its_rectangle(part: Part, rows: slice, columns: slice) -> None:
+def test_a_region_is_its_rectangle(region: Region, rows: slice, columns: slice) -> None:
     expected = torch.zeros(4, 6, dtype=torch.bool)
     expected[rows, columns] = True
-    assert torch.equal(part.mask((4, 6)), expected)
+    assert torch.equal(region.mask((4, 6)), expected)
     images = torch.rand(3, 4, 6, generator=seeded())
-    seen = masked(images, part)
+    seen = masked(images, region)
     assert torch.equal(seen.isnan(), ~expected.expand(3, 4, 6))
     assert torch.equal(seen[:, expected], images[:, expected])
 
 
 def test_the_middle_row_of_an_odd_height_belongs_to_the_bottom_half() -> None:
-    assert [part.mask((5, 1)).flatten().int().tolist() for part in (TOP, BOTTOM)] == [[1, 1, 0, 0, 0], [0, 0, 1, 1, 1]]
+    assert [region.mask((5, 1)).flatten().int().tolist() for region in (TOP, BOTTOM)] == [
+        [1, 1, 0, 0, 0],
+        [0, 0, 1, 1, 1],
+    ]
 
 
 def assert_stripe(images: Tensor, row: int) -> None:
@@ -46,49 +49,49 @@ def assert_stripe(images: Tensor, row: int) -> None:
     torch.testing.assert_close(images, stripes(len(images), row), rtol=0, atol=6 / 2000**0.5)
 
 
-@pytest.mark.parametrize("part", [*HALVES, NOTHING], ids=lambda part: part.text)
+@pytest.mark.parametrize("region", [*HALVES, NOTHING], ids=lambda region: region.text)
 @pytest.mark.parametrize("row", [0, 1, 2, 3])
 def test_given_the_label_the_rest_is_drawn_as_the_label_says_and_the_part_stays_bit_for_bit(
-    part: Part, row: int
+    region: Region, row: int
 ) -> None:
     values = {"image": stripes(8, row), "row": torch.full((8,), row), "sign": torch.tensor([0, 1] * 4)}
-    drawn = inpaint(stripes_model(), values, "image", part, labels=True, generator=seeded())
+    drawn = inpaint(stripes_model(), values, "image", region, labels=True, generator=seeded())
     assert_stripe(drawn["image"], row)
-    mask = part.mask((4, 6))
+    mask = region.mask((4, 6))
     assert torch.equal(drawn["image"][:, mask], values["image"][:, mask])
     assert not bool((drawn["image"][:, ~mask] == values["image"][:, ~mask]).any())
     assert torch.equal(drawn["row"], values["row"]) and torch.equal(drawn["sign"], values["sign"])
 
 
 @pytest.mark.parametrize("row", [0, 1])
-def test_what_a_part_says_of_the_label_shows_in_the_rest(row: int) -> None:
+def test_the_rest_agrees_with_the_label_that_the_region_shows(row: int) -> None:
     values = {"image": stripes(8, row), "row": torch.full((8,), 3), "sign": torch.zeros(8, dtype=torch.int64)}
     drawn = inpaint(stripes_model(), values, "image", TOP, generator=seeded())
     assert_stripe(drawn["image"], row)
     assert drawn["row"].tolist() == [row] * 8  # its own, not the one in `values`, which is not given
 
 
-def test_labels_are_right_where_the_part_shows_them_and_never_where_it_rules_them_out() -> None:
+def test_labels_are_right_where_shown_and_wrong_where_excluded() -> None:
     model, real = stripes_model(), real_stripes()
     assert accuracy_given(model, real, "image", WHOLE, generator=seeded())["row"] == 1.0
     assert accuracy_given(model, real, "image", LEFT, generator=seeded())["row"] == 1.0
-    for part, shown in ((TOP, (0, 1)), (BOTTOM, (2, 3))):
+    for region, shown in ((TOP, (0, 1)), (BOTTOM, (2, 3))):
         seen = torch.isin(real["row"], torch.tensor(shown))
         rows = {name: value[seen] for name, value in real.items()}
-        assert accuracy_given(model, rows, "image", part, generator=seeded())["row"] == 1.0
+        assert accuracy_given(model, rows, "image", region, generator=seeded())["row"] == 1.0
         others = {name: value[~seen] for name, value in real.items()}
         wrong = {**others, "row": torch.full((len(others["row"]),), shown[0])}
-        assert accuracy_given(model, wrong, "image", part, generator=seeded())["row"] == 0.0
+        assert accuracy_given(model, wrong, "image", region, generator=seeded())["row"] == 0.0
 
 
 def test_the_whole_image_is_enumerated_whatever_it_is_called() -> None:
     generator = seeded()
     before = generator.get_state()
-    accuracy_given(stripes_model(), real_stripes(), "image", Part("all of it"), num_steps=1, generator=generator)
+    accuracy_given(stripes_model(), real_stripes(), "image", Region("all of it"), num_steps=1, generator=generator)
     assert torch.equal(generator.get_state(), before)  # nothing was drawn
 
 
-def test_other_labels_are_given_only_if_they_are_asked_for() -> None:
+def test_other_labels_are_given_on_request_only() -> None:
     """`sign` is a fair coin that nothing depends on, so its accuracy stays where it was; `row` is read off `others`."""
     model, real = stripes_model(), real_stripes()
     given = accuracy_given(model, real, "image", NOTHING, others=True, num_steps=5, generator=seeded())

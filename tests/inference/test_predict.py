@@ -121,7 +121,7 @@ def test_exact_is_the_argmax_and_the_marginals_of_all_completions(model: Model, 
 
 
 @every_model
-def test_missing_variables_that_nobody_asked_for_are_averaged_over(model: Model) -> None:
+def test_missing_variables_not_asked_for_are_averaged_over(model: Model) -> None:
     values = values_of(model, 8, missing_rate=0.5)
     prediction, expected = predict(model, values, "group"), brute_force(model, values)
     assert list(prediction.labels) == list(prediction.probs) == ["group"]
@@ -156,7 +156,7 @@ def test_memory_is_bounded_and_the_answer_is_the_same(model: Model, max_evaluati
 
 
 @pytest.mark.parametrize("method", ["exact", "gibbs", "sample"])
-def test_what_is_known_stays_and_is_certain(method: Literal["exact", "gibbs", "sample"]) -> None:
+def test_known_labels_stay_and_are_certain(method: Literal["exact", "gibbs", "sample"]) -> None:
     model = MODELS["concat"]
     values = values_of(model, 6, missing_rate=0.5)
     prediction = predict(model, values, model.space.discrete, method=method, num_steps=3, generator=seeded())
@@ -169,7 +169,7 @@ def test_what_is_known_stays_and_is_certain(method: Literal["exact", "gibbs", "s
 
 
 @pytest.mark.parametrize("method", ["exact", "gibbs", "sample"])
-def test_rows_that_miss_nothing_are_given_back(method: Literal["exact", "gibbs", "sample"]) -> None:
+def test_complete_rows_are_returned_unchanged(method: Literal["exact", "gibbs", "sample"]) -> None:
     model = MODELS["concat"]
     values = values_of(model, 6, missing_rate=0.0)
     values = {name: value[1:] for name, value in values.items()}
@@ -177,7 +177,7 @@ def test_rows_that_miss_nothing_are_given_back(method: Literal["exact", "gibbs",
     assert all(torch.equal(prediction.labels[name], values[name]) for name in model.space.discrete)
 
 
-def test_a_row_does_not_depend_on_the_rows_beside_it() -> None:
+def test_a_row_does_not_depend_on_other_rows() -> None:
     model = MODELS["concat"]
     values = values_of(model, 6, missing_rate=0.5)
     together = predict(model, values, model.space.discrete)
@@ -256,7 +256,7 @@ def test_gibbs_converges_to_the_exact_marginals_of_several_variables(case: Condi
         assert bool((p_values_of_replicates(estimates, exact.probs[name].flatten()) > 1e-6).all())
 
 
-def test_the_check_of_convergence_finds_conditionals_of_another_row() -> None:
+def test_the_convergence_check_finds_conditionals_of_another_row() -> None:
     """Planted: estimates for a neighbouring x."""
     model, space = MODELS["concat"], SPACE
     exact = predict(model, {"x": [[0.5, -1.0]]}, space.discrete)
@@ -332,7 +332,7 @@ def test_chains_of_the_vote_start_from_the_noise_of_the_model() -> None:
 
 
 @pytest.mark.parametrize("method", ["gibbs", "sample"])
-def test_the_generator_decides_and_nothing_else(method: Literal["gibbs", "sample"]) -> None:
+def test_equal_generators_give_equal_predictions(method: Literal["gibbs", "sample"]) -> None:
     model, values = MODELS["concat"], {"x": torch.randn(5, 2, generator=seeded())}
     torch.manual_seed(0)
     before = torch.get_rng_state()
@@ -446,7 +446,7 @@ def test_part_of_a_continuous_block_is_sampled_given_the_rest() -> None:
         ({"method": "sample", "generator": seeded(), "num_chains": 0}, "num_steps >= 1, got 2 rows, 0 and 200"),
     ],
 )
-def test_arguments_that_do_not_fit_are_refused(arguments: dict[str, Any], message: str) -> None:
+def test_invalid_arguments_are_refused(arguments: dict[str, Any], message: str) -> None:
     arguments = {"values": {"x": [[0.0, 1.0], [1.0, 0.0]]}, "target": "y"} | arguments
     with pytest.raises(ValueError, match=message):
         predict(MODELS["concat"], arguments.pop("values"), arguments.pop("target"), **arguments)
@@ -463,7 +463,7 @@ def test_more_configurations_than_can_be_enumerated_are_refused_unless_they_are_
     torch.testing.assert_close(prediction.probs["y"].sum(), torch.tensor(1.0, dtype=torch.float64))
 
 
-def test_known_rows_of_a_space_too_large_to_enumerate_are_given_back() -> None:
+def test_known_rows_of_a_space_too_large_to_enumerate_are_returned() -> None:
     space = Space(x=Continuous(), bits=Binary(24))
     assert predict(make(space), {"x": [0.0], "bits": torch.ones(1, 24)}, "bits").labels["bits"].tolist() == [[1] * 24]
 

@@ -1,4 +1,4 @@
-"""The models that ship with the package: small, whole, documented, and as good as their cards say."""
+"""Pretrained models: at most 12 MB, documented, and as accurate as their cards say."""
 
 import os
 import re

@@ -1,4 +1,4 @@
-"""What is rare is as easily asked for as what is common: there is no rejection, so its probability does not enter.
+"""Rare conditions cost no more than common ones: nothing is rejected, so their probability does not enter.
 
 On the toy space, with the true density tilted so that a condition has probability 1e-6.
 """
@@ -38,7 +38,7 @@ def drawn(model: Model, given: dict[str, int]) -> Samples:
     return sample(model, model.space, model.kernel, **ask)  # type: ignore[arg-type]
 
 
-def test_the_condition_is_as_rare_as_it_is_said_to_be() -> None:
+def test_the_condition_has_probability_one_in_a_million() -> None:
     """Integrated over a grid that holds all of p(x), at every configuration of the attributes."""
     labels, grid = Toy().space.configurations(), torch.linspace(-6, 6, 121)
     points = torch.cartesian_prod(grid, grid)
@@ -50,7 +50,7 @@ def test_the_condition_is_as_rare_as_it_is_said_to_be() -> None:
 
 
 @pytest.mark.parametrize("mode", range(8))
-def test_every_sample_meets_the_rare_condition_and_lies_where_it_should(mode: int) -> None:
+def test_every_sample_meets_the_rare_condition_at_its_mode(mode: int) -> None:
     given = {name: int(label) for name, label in attributes_of(torch.tensor(mode)).items()}
     samples = drawn(toy_model(Tilted()), given)
     assert all(bool((samples.values[name] == label).all()) for name, label in given.items())

@@ -141,14 +141,14 @@ sys.exit(main())
 
 def test_signals_while_the_model_is_written_wait_until_it_is_there(tmp_path: Path, whole: Path) -> None:
     script = """
-import os, signal, sys, jointebm.models as module
+import os, signal, sys, jointebm.storage.model_folder as module
 from jointebm.cli import main
-save = module.save_file
-def slow(*arguments):
+pack = module.packed
+def slow(tensors):
     for number in (signal.SIGINT, signal.SIGTERM):
         os.kill(os.getpid(), number)
-    save(*arguments)
-module.save_file = slow
+    return pack(tensors)
+module.packed = slow
 sys.exit(main())
 """
     process = begin(tmp_path, *TRAIN, "--out", "run", script=script)

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from jointebm import Categorical, Continuous, Space, TrainConfig, Trainer
 from jointebm.storage import checkpoint
+from jointebm.storage.atomic import lock
 from jointebm.runs import training_run as runs
 from jointebm.storage.checkpoint import Checkpoint
 from jointebm.energies import MLP, ConcatEnergy
@@ -252,7 +253,7 @@ def test_a_run_folder_that_says_nothing_of_the_machine_is_resumed_and_its_card_s
 
 def test_a_second_trainer_of_the_same_run_is_refused(interrupted: Path) -> None:
     with (
-        checkpoint.lock(interrupted / "lock"),
+        lock(interrupted / "lock"),
         pytest.raises(BlockingIOError, match="run: another process is at work on this run"),
     ):
         resume(interrupted)

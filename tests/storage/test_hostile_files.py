@@ -1,4 +1,4 @@
-"""Untrusted files: nothing in them is executed, and each that is malformed gives one line, soon and in little memory."""
+"""Untrusted files: nothing in them is executed, and each malformed one gives one line, soon and in little memory."""
 
 import ast
 import gzip
@@ -19,16 +19,17 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import jointebm
-from jointebm import Model, load
+from jointebm import Model
+from jointebm.inference.model import load_model
 from jointebm.storage.idx import read_idx
-from jointebm.storage.npz import read_array, read_arrays, read_rows
+from jointebm.storage.npz import read_arrays, read_rows
 from jointebm.storage.untrusted import MAX_QUOTED, quoted, read_json
-from support import malformed
-from support.malformed import Case, Outcome
+from support import forked, malformed
+from support.forked import Outcome
+from support.malformed import Case
 
 SECONDS, MEGABYTES = 5, 200
-# Readers that let these through when this was written; they turn into errors here as soon as they no longer do.
-NOT_YET: set[tuple[str, str]] = set()
+CASES = [pytest.param(case, id=f"{case.reader}: {case.name}") for case in malformed.cases()]
 
 
 # The corpus.
@@ -37,28 +38,21 @@ NOT_YET: set[tuple[str, str]] = set()
 @pytest.fixture(scope="module")
 def outcomes(tmp_path_factory: pytest.TempPathFactory) -> dict[tuple[str, str], Outcome]:
     """All cases, run one after the other in forks of one fresh process."""
+    paths = os.pathsep.join([str(Path(forked.__file__).parents[1]), os.environ.get("PYTHONPATH", "")])
     done = subprocess.run(
-        [sys.executable, "-W", "error", malformed.__file__, tmp_path_factory.mktemp("corpus"), "--run"],
+        [sys.executable, "-W", "error", forked.__file__, tmp_path_factory.mktemp("corpus")],
         capture_output=True,
         text=True,
         check=False,
         timeout=600,
-        env=os.environ | {"OMP_NUM_THREADS": "1"},
+        env=os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": paths},
     )
     assert done.returncode == 0, done.stderr
     lines = [json.loads(line) for line in done.stdout.splitlines()]
     return {(reader, name): Outcome(*outcome) for reader, name, outcome in lines}
 
 
-def marked(case: Case) -> object:
-    open_still = (case.reader, case.name) in NOT_YET
-    marks = (
-        pytest.mark.xfail(strict=False, reason="its reader does not refuse it in one line yet") if open_still else ()
-    )
-    return pytest.param(case, marks=marks, id=f"{case.reader}: {case.name}")
-
-
-@pytest.mark.parametrize("case", [marked(case) for case in malformed.cases()])
+@pytest.mark.parametrize("case", CASES)
 def test_a_malformed_file_gives_one_line_soon_and_in_little_memory(
     case: Case, outcomes: dict[tuple[str, str], Outcome]
 ) -> None:
@@ -70,15 +64,12 @@ def test_a_malformed_file_gives_one_line_soon_and_in_little_memory(
     assert outcome.seconds < SECONDS and outcome.megabytes < MEGABYTES, outcome
 
 
-def test_the_corpus_has_at_least_60_files_and_every_case_its_own_name() -> None:
+def test_the_corpus_has_at_least_60_cases_each_with_its_own_name() -> None:
     names = [(case.reader, case.name) for case in malformed.cases()]
-    assert len(set(names)) == len(names) >= 60 and set(names) >= NOT_YET
-    assert len({malformed.folder_of(Path(), case) for case in malformed.cases()}) == len(names)
+    assert len(set(names)) == len(names) >= 60
 
 
-def test_a_case_that_crashes_hangs_or_takes_memory_would_be_seen(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_case_that_crashes_or_takes_memory_is_seen(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def taking(_: object) -> int:
         assert len(bytearray(250 << 20)) > 0
         return 2
@@ -86,18 +77,16 @@ def test_a_case_that_crashes_hangs_or_takes_memory_would_be_seen(
     def raising(_: object) -> int:
         raise RecursionError("too deep")
 
-    monkeypatch.setattr(malformed, "main", taking)
-    assert malformed.run_forked(tmp_path, []).megabytes > MEGABYTES
-    monkeypatch.setattr(malformed, "main", raising)
-    assert malformed.run_forked(tmp_path, [])[:3] == (70, "", "RecursionError: too deep\n")
-    monkeypatch.setattr(malformed, "main", lambda _: os.kill(os.getpid(), 9))
-    assert malformed.run_forked(tmp_path, []).code == -9
+    monkeypatch.setattr(forked, "main", taking)
+    assert forked.run_forked(tmp_path, []).megabytes > MEGABYTES
+    monkeypatch.setattr(forked, "main", raising)
+    assert forked.run_forked(tmp_path, [])[:3] == (70, "", "RecursionError: too deep\n")
+    monkeypatch.setattr(forked, "main", lambda _: os.kill(os.getpid(), 9))
+    assert forked.run_forked(tmp_path, []).code == -9
 
 
-def test_an_object_in_an_array_would_end_the_process_if_it_were_unpickled(tmp_path: Path) -> None:
-    """What the corpus holds as "objects" is not harmless: unpickled, it exits with 77."""
-    case = next(case for case in malformed.cases() if case.name == "array: objects")
-    case.write(tmp_path)
+def test_the_objects_in_the_corpus_end_the_process_that_unpickles_them(tmp_path: Path) -> None:
+    next(case for case in malformed.cases() if case.name == "array: objects").put(tmp_path)
     code = "import numpy, sys; numpy.load(sys.argv[1], allow_pickle=True)['point']"
     assert subprocess.run([sys.executable, "-c", code, tmp_path / "rows.npz"], check=False).returncode == 77
 
@@ -105,32 +94,17 @@ def test_an_object_in_an_array_would_end_the_process_if_it_were_unpickled(tmp_pa
 # The source.
 
 UNSAFE_MODULES = {
-    "pickle",
-    "_pickle",
-    "cPickle",
-    "cloudpickle",
-    "dill",
-    "joblib",
-    "marshal",
-    "shelve",
-    "yaml",
-    "imp",
-    "runpy",
+    *("pickle", "_pickle", "cPickle", "cloudpickle", "dill", "joblib", "marshal", "shelve", "yaml", "imp", "runpy")
 }
 UNSAFE_NAMES = {"eval", "exec", "compile", "__import__"}
 UNSAFE_CALLS = {
-    "importlib.import_module",
-    "import_module",
-    "torch.load",
-    "torch.jit.load",
-    "torch.hub.load",
-    "os.system",
+    *("importlib.import_module", "import_module", "torch.load", "torch.jit.load", "torch.hub.load", "os.system")
 }
 SAFE_IMPORTLIB = {"importlib.metadata", "importlib.resources"}
 
 
 def violations(source: str) -> list[str]:
-    """What a source does that could execute what it reads."""
+    """Parts of a source that could execute what it reads."""
     found = []
     for node in ast.walk(ast.parse(source)):
         if isinstance(node, ast.Import | ast.ImportFrom):
@@ -163,37 +137,22 @@ def test_no_source_can_execute_what_it_reads(path: Path) -> None:
 
 
 PLANTED = [
-    "import pickle",
-    "from pickle import loads",
-    "def f():\n    import marshal as m",
-    "import shelve, json",
-    "from joblib import load",
-    "import yaml",
-    "import importlib",
-    "from importlib import import_module",
-    "import importlib.util",
-    "value = eval(text)",
-    "exec(text)",
-    "run = compile",
-    "__import__(name)",
-    "torch.load(path)",
-    "read = torch.load",
-    "from torch import load",
-    "torch.load(path, weights_only=True)",
-    "np.load(path)",
-    "np.load(path, allow_pickle=True)",
-    "np.load(path, allow_pickle=trusted)",
+    *("import pickle", "from pickle import loads", "def f():\n    import marshal as m", "import shelve, json"),
+    *("from joblib import load", "import yaml", "import importlib", "from importlib import import_module"),
+    *("import importlib.util", "value = eval(text)", "exec(text)", "run = compile", "__import__(name)"),
+    *("torch.load(path)", "read = torch.load", "from torch import load", "torch.load(path, weights_only=True)"),
+    *("np.load(path)", "np.load(path, allow_pickle=True)", "np.load(path, allow_pickle=trusted)"),
     "from numpy import load",
 ]
 
 
 @pytest.mark.parametrize("planted", PLANTED)
-def test_what_could_execute_is_found_wherever_it_is_planted(planted: str) -> None:
+def test_a_planted_call_that_executes_is_found(planted: str) -> None:
     source = SOURCES[len(planted) % len(SOURCES)].read_text()
     assert len(violations(f"{source}\n{planted}\n")) >= 1
 
 
-def test_what_is_safe_is_not_found() -> None:
+def test_safe_calls_are_not_found() -> None:
     safe = [
         "from importlib.metadata import version",
         "re.compile('a')",
@@ -208,16 +167,16 @@ def test_what_is_safe_is_not_found() -> None:
 
 @given(st.text(st.characters(codec=None), max_size=2 * MAX_QUOTED))
 @settings(max_examples=200, derandomize=True, deadline=None, database=None)
-def test_what_is_quoted_is_one_short_printable_line(text: str) -> None:
+def test_a_quote_is_one_short_printable_line(text: str) -> None:
     shown = quoted(text)
     assert shown.isprintable() and len(shown) <= MAX_QUOTED + 3
 
 
-def test_what_is_printable_and_short_is_quoted_as_it_is() -> None:
+def test_short_printable_text_is_quoted_unchanged() -> None:
     assert quoted("block 'größe': 1 of 2") == "block 'größe': 1 of 2"
 
 
-def test_json_is_read_as_every_parser_reads_it(tmp_path: Path) -> None:
+def test_json_is_read_exactly(tmp_path: Path) -> None:
     path = tmp_path / "a.json"
     path.write_text('{"a": [1, 2.5, "\\u00e9", null, {"b": true}], "b": {"a": 1}}')
     assert read_json(path, "anything") == {"a": [1, 2.5, "é", None, {"b": True}], "b": {"a": 1}}
@@ -271,7 +230,7 @@ def check_idx(path: Path) -> None:
 
 
 def check_model(path: Path) -> None:
-    model = load(path.parent)
+    model = load_model(path.parent)
     assert isinstance(model, Model) and all(bool(tensor.isfinite().all()) for tensor in model.state_dict().values())
     position = model.noise.draw(2, generator=torch.Generator().manual_seed(0))
     with torch.no_grad():
@@ -281,14 +240,12 @@ def check_model(path: Path) -> None:
 def check_arrays(path: Path) -> None:
     arrays = read_arrays(path)
     assert arrays and all(array.dtype.kind in "biuf" for array in arrays.values())
-    name = next(iter(arrays))
-    assert read_array(path, name).tobytes() == arrays[name].tobytes()
 
 
 def check_rows(path: Path) -> None:
-    """The reader of official files, which knows shape and type beforehand."""
-    first, *_ = read_rows(path, "point", np.array([0, 2]), shape=(3, 2), dtype=np.float32)
-    assert first.shape == (2, 2)
+    """The reader of official files, which knows shape and type beforehand; it gives the right numbers or none."""
+    (found,) = read_rows(path, "point", np.array([0, 2]), shape=(3, 2), dtype=np.float32)
+    assert found.shape == (2, 2) and found.tolist() in ([[0, 1], [4, 5]], [[0, 0], [0, 0]])
 
 
 def rows(method: int) -> bytes:
@@ -315,14 +272,14 @@ TARGETS: dict[str, tuple[str, bytes, Callable[[Path], None]]] = {
 @contextmanager
 def in_little_memory() -> Iterator[None]:
     """Fails if memory rises by more than the limit at any time within."""
-    Path("/proc/self/clear_refs").write_text("5")  # the peak starts anew
-    before = malformed.kilobytes("VmRSS")
+    Path("/proc/self/clear_refs").write_text("5")  # resets the peak
+    before = forked.kilobytes("VmRSS")
     yield
-    assert (malformed.kilobytes("VmHWM") - before) / 1000 < MEGABYTES
+    assert (forked.kilobytes("VmHWM") - before) / 1000 < MEGABYTES
 
 
 def read_or_refused(path: Path, check: Callable[[Path], None]) -> str:
-    """What became of a file: "read", or "refused" soon, in one line that names it, or else what was wrong with that."""
+    """ "read", or "refused" (soon, in one line that names the file), or else a fault of the refusal."""
     started, message = time.monotonic(), ""
     try:
         check(path)
@@ -336,7 +293,7 @@ def read_or_refused(path: Path, check: Callable[[Path], None]) -> str:
 
 
 def fuzz(target: str, folder: Path, profile: settings) -> Counter[str]:
-    """What became of mutated files, and how often."""
+    """Outcomes of mutated files, counted."""
     name, good, check = TARGETS[target]
     outcomes: Counter[str] = Counter()
     malformed.write_good(folder)
@@ -367,10 +324,9 @@ def test_a_file_with_a_few_bytes_changed_is_read_or_refused_by_name(target: str,
 @pytest.mark.parametrize(
     "case", [case for case in malformed.cases() if case.reader == "values"], ids=lambda case: case.name
 )
-def test_the_reader_of_official_files_refuses_by_name_too(case: Case, tmp_path: Path) -> None:
-    malformed.write_good(tmp_path)
-    case.write(tmp_path)
-    is_sound = case.name in ("a label out of range", "a bomb beside the rows")  # the array that is read is
+def test_the_reader_of_rows_refuses_them_by_name_too(case: Case, tmp_path: Path) -> None:
+    case.put(tmp_path)
+    is_sound = case.name in ("a label out of range", "a bomb")  # the array that is read is
     with in_little_memory():
         assert read_or_refused(tmp_path / "rows.npz", check_rows) == ("read" if is_sound else "refused")
 

@@ -1,7 +1,7 @@
-"""Joint log-densities f(x, y) as networks: the paper's forms."""
+"""Joint log-densities f(x, y) as networks, and the same as plain data."""
 
 from jointebm.energies.bilinear import BilinearEnergy
-from jointebm.energies.composition import Given, WeightedSum
+from jointebm.energies.composition import ConditionalEnergy, WeightedSum
 from jointebm.energies.concat import ConcatEnergy
 from jointebm.energies.deep_sets import DeepSetEnergy, PerItem
 from jointebm.energies.interactions import GridPairs, Transitions
@@ -27,12 +27,12 @@ __all__ = [
     "BilinearSpec",
     "ConcatEnergy",
     "ConcatSpec",
+    "ConditionalEnergy",
     "ConvEncoder",
     "ConvSpec",
     "DeepSetEnergy",
     "DeepSetSpec",
     "EnergySpec",
-    "Given",
     "GridPairs",
     "GridPairsSpec",
     "IsingEnergy",

@@ -1,4 +1,4 @@
-"""The paper's second form: an inner product of a network of x and a network of y (Sec. 3)."""
+"""Bilinear energy: an inner product of a network of x and a network of y (Sec. 3)."""
 
 from collections.abc import Mapping
 
@@ -13,13 +13,16 @@ __all__ = ["BilinearEnergy"]
 class BilinearEnergy(nn.Module):
     """f(x, y) = g(x) . h(y), with x all continuous and y all discrete blocks of the space.
 
-    Given x, all interaction with y is linear in h(y): two attributes are dependent given x only through h.
+    Given x, f is linear in h(y): labels depend on one another given x only through h.
 
     Args:
         space: the blocks, at least one continuous and one discrete.
         g: module from x, flattened (N, columns of x), to (N, D).
         h: module from y, flattened (N, columns of y), to (N, D).
-        scale: per block, the factor that its entries are multiplied by (see `Inputs`).
+        scale: per block, the factor on its entries (see `Inputs`).
+
+    Raises:
+        ValueError: the space lacks continuous or discrete blocks, or `scale` names an unknown block.
 
     References:
         Kelly & Grathwohl 2021, Sec. 3.
@@ -49,7 +52,7 @@ class BilinearEnergy(nn.Module):
         return self.g(self._x(position))
 
     def head(self, features: Tensor, position: Position) -> Tensor:
-        """The inner product with h(y): f, shape (N,)."""
+        """f from g(x) and y, shape (N,), nats."""
         y = self._y(position)
         return (features.to(y.dtype) * self.h(y).to(y.dtype)).sum(dim=1)
 

@@ -1,4 +1,4 @@
-"""The paper's main energy: a network of x and y side by side (Sec. 3 and 6).
+"""Concat energy, the paper's main one: a network of x and y side by side (Sec. 3 and 6).
 
 Legend: N chains, H features.
 """
@@ -22,12 +22,11 @@ class ConcatEnergy(nn.Module):
     """f(x, y) = s net(concat(h(x), y)), with x all continuous and y all discrete blocks of the space, s `output_scale`.
 
     The first layer of the network is linear, so part of it belongs to x alone: W [h(x), y] + b = (W_x h(x) + b) + W_y y.
-    `encode` is the first term and `head` everything after it. Kernels that move y never pay for x. (Fewer than 32 columns
-    of x cost less than keeping them apart would.)
+    `encode` is the first term and `head` everything after it, so kernels that move y never pay for x. (With fewer than 32
+    columns of x and no encoder, the first layer is not split: that is cheaper.)
 
-    The network's layers are called one by one and its own `forward` never is, so hooks on `net` do not fire; nor do hooks
-    on `net[0]` where the first layer is taken apart (an encoder, or at least 32 columns of x). Hook `encoder` or
-    `net[-1]`.
+    The layers of `net` are called one by one and its own `forward` is not, so hooks on `net` do not fire; nor do hooks on
+    `net[0]` where it is split. Hook `encoder` or `net[-1]`.
 
     The last layer runs in the parameters' own precision under autocast too, because differences of f decide what is
     accepted.
@@ -38,13 +37,13 @@ class ConcatEnergy(nn.Module):
             `nn.Linear` to one number.
         encoder: h, a module from the one continuous block (N, *shape) to features; None is the identity, flattened.
         scale: per block, the factor that the network's input is multiplied by (see `Inputs`).
-        output_scale: the factor on the network's output, > 0. f has to grow to tens of nats where few pixels tell labels
-            apart; with a scale, the weights need not.
+        output_scale: the factor on the network's output, > 0. f must span tens of nats where few pixels tell labels
+            apart; with a scale, the weights stay small.
 
     Raises:
         TypeError: the network does not start and end with a linear layer.
         ValueError: the network is a single layer, the first layer does not fit the width of h(x) and y, or the last
-            layer gives more than one number.
+            layer gives more than one number per row.
 
     References:
         Kelly & Grathwohl 2021, Sec. 3 and 6, App. B.
@@ -74,8 +73,8 @@ class ConcatEnergy(nn.Module):
         if not (layers and isinstance(layers[0], nn.Linear) and isinstance(layers[-1], nn.Linear)):
             raise TypeError(
                 "ConcatEnergy: net must be an nn.Sequential that starts and ends with nn.Linear, got "
-                f"{type(net).__name__}. Any other network is a target as it is: write a module whose forward takes a "
-                "position and returns f."
+                f"{type(net).__name__}. Any other network works as its own energy: write a module whose forward takes "
+                "a position and returns f."
             )
         if len(layers) < 2:
             raise ValueError(
@@ -102,7 +101,7 @@ class ConcatEnergy(nn.Module):
             )
 
     def encode(self, position: Position) -> Tensor:
-        """The part of the first layer that belongs to x, W_x h(x) + b, shape (N, H)."""
+        """W_x h(x) + b, the part of the first layer that belongs to x, shape (N, H)."""
         if self.encoder is None:
             h = self._x(position)
         else:
@@ -115,7 +114,7 @@ class ConcatEnergy(nn.Module):
         return linear(h, self._first.weight[:, : h.shape[1]], self._first.bias)
 
     def head(self, features: Tensor, position: Position) -> Tensor:
-        """Everything after `encode`: f, shape (N,)."""
+        """f from the features and y, shape (N,), nats."""
         if not self._y.names:
             return self._after_first(features)
         y_weight = self._first.weight[:, -self._y.width :]

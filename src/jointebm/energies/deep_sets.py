@@ -1,4 +1,4 @@
-"""An energy of a set: the order of its items does not matter.
+"""Energies of sets: invariant to the order of the items.
 
 Legend: N chains, M items, H features.
 """
@@ -12,10 +12,10 @@ __all__ = ["DeepSetEnergy", "PerItem"]
 
 
 class DeepSetEnergy(nn.Module):
-    """f(x, y) = rho(sum_i phi(x_i, y_i)), for items i that each have a part in every block.
+    """f(x, y) = rho(sum_i phi(x_i, y_i)) over items i, the first axis of every block.
 
-    A permutation of the items, in all blocks alike, leaves f as it is (up to rounding), and permutes the score. With a
-    binary block y is a subset of the items, and f a density over subsets.
+    Permuting the items of all blocks alike leaves f unchanged up to rounding, and permutes the score. With a binary block, y
+    is a subset of the items, and f a log-density over subsets.
 
     The sum and rho run in the parameters' own precision under autocast too, because differences of f decide what is
     accepted.
@@ -26,7 +26,7 @@ class DeepSetEnergy(nn.Module):
         rho: module from (N, H) to (N, 1).
 
     Raises:
-        ValueError: the blocks do not have one number of items.
+        ValueError: the blocks differ in their number of items.
 
     References:
         Zaheer et al. 2017, Deep Sets, Theorem 2. Kelly & Grathwohl 2021, Sec. 3.
@@ -64,9 +64,9 @@ class DeepSetEnergy(nn.Module):
 
 
 class PerItem(nn.Module):
-    """g_i(x) = rho(x_i, sum_j phi(x_j)): one number per item, which sees the others; permuting items permutes the numbers.
+    """g_i(x) = rho(x_i, sum_j phi(x_j)): one number per item given all items; permuting items permutes the numbers.
 
-    As the `unary` of a `StructuredEnergy` without interaction, it is the classifier of single items.
+    As the `unary` of a `StructuredEnergy` without interaction, it classifies single items.
 
     Args:
         phi: module from (rows, columns of one item) to (rows, H).

@@ -1,4 +1,4 @@
-"""What an energy's network sees of a position: chosen blocks, scaled, flattened and side by side."""
+"""Inputs of a network: chosen blocks of a position, scaled, flattened and side by side."""
 
 from collections.abc import Mapping
 
@@ -17,7 +17,7 @@ class Inputs:
         space: the blocks.
         names: which blocks, in the order of their columns.
         scale: per block, the factor its entries are multiplied by; 1 where absent. Networks learn fastest when every
-            block reaches them with a spread of about one, and labels are lost beside many unscaled pixels.
+            block has a spread of about one; unscaled labels are lost next to many pixels.
 
     Example:
         >>> from jointebm import Categorical, Continuous, Space

@@ -1,4 +1,4 @@
-"""How labels go together: the terms h(y) of a `StructuredEnergy`, for sequences and for grids.
+"""Interactions of labels: the terms h(y) of a `StructuredEnergy`, for sequences and for grids.
 
 Legend: N chains, T places of a sequence, C classes.
 """
@@ -11,13 +11,13 @@ __all__ = ["GridPairs", "Transitions"]
 
 
 class Transitions(nn.Module):
-    """h(y) = sum_k sum_t y_t^T W_k y_(t+k): what is learned of two labels k = 1 .. reach places apart.
+    """h(y) = sum_k sum_t y_t^T W_k y_(t+k): a learned matrix for labels k = 1 .. reach places apart.
 
-    With reach 1 this is a chain, of which everything can be computed exactly. Beyond, it is not, and needs sampling.
+    With reach 1 this is a chain, with exact marginals by forward-backward; with a larger reach, sample.
 
     Args:
         num_classes: C.
-        reach: the largest distance, at least 1; pairs further apart than the sequence is long do not occur.
+        reach: the largest distance, at least 1; it may exceed the length of the sequence.
 
     Raises:
         ValueError: the reach is less than 1.
@@ -47,9 +47,9 @@ class Transitions(nn.Module):
 
 
 class GridPairs(nn.Module):
-    """h(y) = sum over pairs of pixels of K_(q - p) s_p s_q, with s = 2 y - 1: an Ising model with a learned coupling.
+    """h(y) = sum over pairs of pixels p, q of K_(q - p) s_p s_q, with s = 2 y - 1: an Ising model with learned couplings.
 
-    Pixels interact up to width // 2 apart in each direction; a pair counts once; outside of the grid s is 0.
+    Pixels interact up to width // 2 apart in each direction; each pair counts once; outside the grid s is 0.
 
     Args:
         width: side of the neighbourhood, odd, at least 3.
@@ -60,7 +60,7 @@ class GridPairs(nn.Module):
     Example:
         >>> pairs = GridPairs(width=3)
         >>> _ = nn.init.ones_(pairs.weight)
-        >>> pairs(torch.ones(2, 4, 4)).tolist()  # 12 + 12 beside or above one another, 9 + 9 across
+        >>> pairs(torch.ones(2, 4, 4)).tolist()  # 12 + 12 next to or above one another, 9 + 9 across
         [42.0, 42.0]
     """
 
@@ -69,7 +69,7 @@ class GridPairs(nn.Module):
         if width < 3 or width % 2 == 0:
             raise ValueError(f"GridPairs: width must be odd and at least 3, got {width}")
         self.reach = width // 2
-        # Half of the neighbours, those that come after the pixel in reading order; the others mirror them.
+        # Half of the neighbours, those after the pixel in reading order; the others mirror them.
         everywhere = range(-self.reach, self.reach + 1)
         self.offsets = [(down, right) for down in everywhere for right in everywhere if (down, right) > (0, 0)]
         self.weight = nn.Parameter(torch.zeros(len(self.offsets)))

@@ -1,4 +1,4 @@
-"""The Ising model on a torus: the paper's own example of a discrete density that is a continuous function (Sec. 2.2)."""
+"""The Ising model on a torus (Sec. 2.2)."""
 
 import math
 
@@ -12,12 +12,11 @@ __all__ = ["IsingEnergy"]
 
 
 class IsingEnergy(nn.Module):
-    """f(y) = J sum over neighbours of s_i s_j + h sum_i s_i, with spins s = 2 y - 1 on a grid that closes on itself.
+    """f(y) = J sum over neighbours of s_i s_j + h sum_i s_i, with spins s = 2 y - 1 on a torus.
 
-    Every spin has four neighbours, and each pair is counted once; on a side of two, a pair that is joined in both
-    directions counts twice. At temperature T, in units of the interaction, J = 1 / T. The infinite grid is magnetised for
-    J above log(1 + sqrt 2) / 2 = 0.4407. J and h are parameters and can be trained; `jointebm.testing` has the closed
-    forms.
+    Every spin has four neighbours, and each pair counts once; on a side of two, the pair joined in both directions
+    counts twice. At temperature T, in units of the interaction, J = 1 / T. The infinite grid is magnetised for
+    J above log(1 + sqrt 2) / 2 = 0.4407. J and h are trainable parameters; `jointebm.testing` has the closed forms.
 
     Args:
         space: one binary block of shape (rows, columns), each at least 2, and no other block.
@@ -25,7 +24,7 @@ class IsingEnergy(nn.Module):
         field: h, nats per spin.
 
     Raises:
-        ValueError: the space is another, or J or h is not finite.
+        ValueError: the space has other blocks, or J or h is not finite.
 
     References:
         Kelly & Grathwohl 2021, Sec. 2.2: log p(y) = y^T W y + b^T y - log Z. Ising 1925. Onsager 1944.

@@ -1,4 +1,4 @@
-"""JEM: a classifier read as an energy (App. A.2), the baseline that the paper contrasts."""
+"""JEM: a classifier read as an energy (App. A.2), the baseline of the paper."""
 
 from collections.abc import Mapping
 
@@ -13,15 +13,19 @@ __all__ = ["JEMEnergy"]
 class JEMEnergy(nn.Module):
     """f(x, y) = sum over the discrete variables v of net(x)[y_v]: one logit per class (Eq. 11).
 
-    With one categorical variable this is JEM to the letter. With several, they are independent given x: that is what a
-    classifier with one softmax per attribute assumes, and why the paper prefers `ConcatEnergy`. A binary variable has
-    one logit, that of the value 1.
+    With one categorical variable this is exactly JEM. Several variables are independent given x, as in a classifier with
+    one softmax per attribute; the paper prefers `ConcatEnergy` for that reason. A binary variable has one logit, that of
+    the value 1.
 
     Args:
         space: the blocks, at least one continuous and one discrete.
         net: module from x, flattened (N, columns of x), or from `encoder`'s features, to (N, columns of y).
         encoder: module from the one continuous block (N, *shape) to features; None flattens x.
-        scale: per continuous block, the factor that its entries are multiplied by (see `Inputs`).
+        scale: per continuous block, the factor on its entries (see `Inputs`).
+
+    Raises:
+        ValueError: the space lacks continuous or discrete blocks, an encoder has not exactly one continuous block, or
+            `scale` names a block that is not continuous.
 
     References:
         Grathwohl et al. 2019. Kelly & Grathwohl 2021, App. A.2, Eqs. 10-13.
@@ -62,7 +66,7 @@ class JEMEnergy(nn.Module):
         return self.net(self.encoder(self._x.scaled(position, self._x.names[0])))
 
     def head(self, features: Tensor, position: Position) -> Tensor:
-        """The logits that y picks, summed: f, shape (N,)."""
+        """f, the sum of the logits that y selects, shape (N,), nats."""
         y = self._y(position)
         return (features.to(y.dtype) * y).sum(dim=1)
 

@@ -1,14 +1,16 @@
-"""The networks of the paper's energies (App. B)."""
+"""Networks of the paper's energies (App. B)."""
 
 from collections.abc import Sequence
 from itertools import pairwise
-from typing import Literal
+from typing import Annotated, Literal
 
+from pydantic import Field
 from torch import Tensor, nn
 
-__all__ = ["MLP", "Activation", "ConvEncoder"]
+__all__ = ["MLP", "Activation", "ConvEncoder", "Width"]
 
 Activation = Literal["elu", "silu"]
+Width = Annotated[int, Field(ge=1)]
 
 _ACTIVATIONS: dict[str, type[nn.Module]] = {"elu": nn.ELU, "silu": nn.SiLU}
 
@@ -20,7 +22,7 @@ def _activation(name: str) -> nn.Module:
 
 
 class MLP(nn.Sequential):
-    """Linear layers with an activation between them, as in App. B.1, B.2.2 and the second part of B.3.2.
+    """Linear layers with an activation between them (App. B.1, B.2.2 and the second part of B.3.2).
 
     Args:
         in_features: width of the input.
@@ -50,7 +52,7 @@ class ConvEncoder(nn.Sequential):
         channels: channels after the first 3x3 convolution and after each 4x4 convolution of stride 2.
         out_channels: channels after the last 1x1 convolution.
         activation: "elu" or "silu".
-        halves_first: whether the first convolution is 4x4 of stride 2 like the others, which costs a fraction.
+        halves_first: whether the first convolution, too, is 4x4 of stride 2; much cheaper.
 
     Example:
         >>> import torch

@@ -9,19 +9,18 @@ from jointebm.energies.bilinear import BilinearEnergy
 from jointebm.energies.concat import ConcatEnergy
 from jointebm.energies.inputs import Inputs
 from jointebm.energies.jem import JEMEnergy
-from jointebm.energies.networks import MLP, Activation, ConvEncoder
+from jointebm.energies.networks import MLP, Activation, ConvEncoder, Width
 from jointebm.energies.structured_specs import DeepSetSpec, IsingSpec, StructuredSpec
 from jointebm.spaces.space import Space
 from jointebm.storage.config import Config
 
 __all__ = ["BilinearSpec", "ConcatSpec", "ConvSpec", "EnergySpec", "JEMSpec", "MLPSpec"]
 
-Width = Annotated[int, Field(ge=1)]
-Scale = dict[str, float]
+_Scale = dict[str, float]
 
 
 class MLPSpec(Config):
-    """An `MLP`, but for the widths of its two ends, which follow from the space.
+    """An `MLP`, without the widths of its two ends, which follow from the space.
 
     Example:
         >>> MLPSpec(hidden=(256, 256, 256)).build(8, 1)[0]
@@ -45,7 +44,7 @@ class ConvSpec(Config):
     )
     out_channels: Width = Field(16, description="channels after the last, 1x1 convolution")
     activation: Activation = Field("silu", description="elu or silu")
-    halves_first: bool = Field(False, description="whether the first convolution halves the side, too")
+    halves_first: bool = Field(False, description="whether the first convolution halves the side too")
 
     @model_validator(mode="after")
     def _side_halves(self) -> Self:
@@ -78,7 +77,7 @@ class ConcatSpec(Config):
     kind: Literal["concat"] = "concat"
     net: MLPSpec = Field(description="network over concat(h(x), y)")
     encoder: ConvSpec | None = Field(None, description="h; null is the identity")
-    scale: Scale = Field(default_factory=dict, description="per block, factor on the network's input")
+    scale: _Scale = Field(default_factory=dict, description="per block, factor on the network's input")
     output_scale: float = Field(1.0, gt=0, description="factor on the network's output")
 
     def build(self, space: Space) -> ConcatEnergy:
@@ -96,7 +95,7 @@ class BilinearSpec(Config):
     g: MLPSpec = Field(description="network of x")
     h: MLPSpec = Field(description="network of y")
     num_features: Width = Field(description="length of the inner product")
-    scale: Scale = Field(default_factory=dict, description="per block, factor on the network's input")
+    scale: _Scale = Field(default_factory=dict, description="per block, factor on the network's input")
 
     def build(self, space: Space) -> BilinearEnergy:
         """Makes the energy, with freshly drawn weights."""
@@ -111,7 +110,7 @@ class JEMSpec(Config):
     kind: Literal["jem"] = "jem"
     net: MLPSpec = Field(description="network from h(x) to one logit per class")
     encoder: ConvSpec | None = Field(None, description="h; null is the identity")
-    scale: Scale = Field(default_factory=dict, description="per continuous block, factor on the network's input")
+    scale: _Scale = Field(default_factory=dict, description="per continuous block, factor on the network's input")
 
     def build(self, space: Space) -> JEMEnergy:
         """Makes the energy, with freshly drawn weights."""
@@ -131,14 +130,14 @@ def _width(space: Space, names: tuple[str, ...]) -> int:
 
 
 def _width_of_h(space: Space, encoder: ConvSpec | None) -> int:
-    """Width of h(x); raises if the encoder is made for images of another shape."""
+    """Width of h(x); raises if the encoder needs images of another shape."""
     if encoder is None:
         return _width(space, space.continuous)
     for name in space.continuous:
         shape = space[name].variable_shape
         if shape != (encoder.side, encoder.side):
             raise ValueError(
-                f"encoder: reads images of shape {(encoder.side, encoder.side)} (side {encoder.side}), but block {name!r} "
+                f"encoder: needs images of shape {(encoder.side, encoder.side)} (side {encoder.side}), but block {name!r} "
                 f"has shape {shape}"
             )
     return encoder.num_features

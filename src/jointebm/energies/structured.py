@@ -1,4 +1,4 @@
-"""Many correlated labels of one x: a term for each label given x, and a term for how labels go together (Sec. 3, 8).
+"""Structured energy for many correlated labels of one x: unary terms given x, and an interaction of labels (Sec. 3, 8).
 
 Legend: N chains, M columns of y.
 """
@@ -13,19 +13,17 @@ __all__ = ["StructuredEnergy"]
 class StructuredEnergy(nn.Module):
     """f(x, y) = <g(x), y> + h(y), with x the one continuous and y the one discrete block of the space.
 
-    The entries of g(x) are what x says of each label on its own; h, the interaction, is what the labels say of one
-    another. Without h, labels are independent given x: the classifier with one softmax (one sigmoid, if binary) per label
-    that a structured model has to beat. Kernels that move y evaluate g once.
+    g(x) has one number per class of each label; h is the interaction of the labels. Without h, labels are independent given
+    x: a classifier with one softmax (a sigmoid, if binary) per label. Kernels that move y evaluate g once.
 
     Args:
         space: one continuous and one discrete block.
-        unary: g, a module from x (N, *shape of x) to numbers of which there are as many as columns of y, such as
-            `PerPixel` and `PerPlace`.
+        unary: g, a module from x (N, *shape of x) to one number per column of y, such as `PerPixel` and `PerPlace`.
         interaction: h, a module from the position of y (N, *position shape of y) to (N,), `Transitions` or `GridPairs`;
             None is 0.
 
     Raises:
-        ValueError: the space has other blocks; when it is called, that g(x) does not have the shape of y.
+        ValueError: the space has other blocks. When called: g(x) has not one number per column of y.
 
     References:
         Kelly & Grathwohl 2021, Sec. 3. Lafferty et al. 2001 (conditional random fields: this f, of p(y | x) alone).
@@ -56,7 +54,7 @@ class StructuredEnergy(nn.Module):
         return self.unary(position[self.x]).flatten(1)
 
     def head(self, features: Tensor, position: Position) -> Tensor:
-        """f from g(x) and y, shape (N,)."""
+        """f from g(x) and y, shape (N,), nats."""
         y = position[self.y]
         flat = y.reshape(len(y), -1)
         if features.shape != flat.shape:

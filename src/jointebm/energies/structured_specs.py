@@ -1,4 +1,4 @@
-"""Structured energies, sets and the Ising model as plain data, so that model folders can rebuild them."""
+"""Structured energies, sets and the Ising model as plain data, from which model folders rebuild them."""
 
 import math
 from typing import Annotated, Literal
@@ -9,7 +9,7 @@ from torch import nn
 from jointebm.energies.deep_sets import DeepSetEnergy
 from jointebm.energies.interactions import GridPairs, Transitions
 from jointebm.energies.ising import IsingEnergy
-from jointebm.energies.networks import MLP, Activation
+from jointebm.energies.networks import MLP, Activation, Width
 from jointebm.energies.structured import StructuredEnergy
 from jointebm.energies.unaries import PerPixel, PerPlace
 from jointebm.spaces.space import Space
@@ -24,8 +24,6 @@ __all__ = [
     "StructuredSpec",
     "TransitionsSpec",
 ]
-
-Width = Annotated[int, Field(ge=1)]
 
 
 class PerPixelSpec(Config):
@@ -59,7 +57,7 @@ class TransitionsSpec(Config):
     """A `Transitions`."""
 
     kind: Literal["transitions"] = "transitions"
-    reach: int = Field(1, ge=1, le=64, description="the largest distance of two labels that interact")
+    reach: int = Field(1, ge=1, le=64, description="largest distance between labels that interact")
 
     def build(self, space: Space) -> nn.Module:
         """Makes the interaction; it starts at 0."""
@@ -97,7 +95,7 @@ class DeepSetSpec(Config):
 
     kind: Literal["deep-set"] = "deep-set"
     phi: tuple[Width, ...] = Field(description="widths of the hidden layers of phi")
-    num_features: Width = Field(description="what phi gives for an item, and what is summed")
+    num_features: Width = Field(description="width of the output of phi, which is summed")
     rho: tuple[Width, ...] = Field(description="widths of the hidden layers of rho")
     activation: Activation = Field("elu", description="elu or silu")
 
@@ -121,12 +119,12 @@ class IsingSpec(Config):
 
 
 def _sequences(space: Space) -> tuple[tuple[int, ...], tuple[int, ...]]:
-    """Shapes of y, (T, C), and of x, (T, *inputs); raises unless both are sequences of one length."""
+    """Shapes of y, (T, C), and of x, (T, *inputs); raises unless both are sequences of the same length."""
     y = [space[name].position_shape for name in space.discrete]
     x = [space[name].position_shape for name in space.continuous]
     if len(y) != 1 or len(x) != 1 or len(y[0]) != 2 or y[0][:1] != x[0][:1]:
         raise ValueError(
-            f"per-place, transitions: need one continuous and one categorical block of one number of places, got {space}; "
-            "write for example Space(image=Continuous((14, 16, 8)), letters=Categorical(27, (14,)))"
+            f"per-place, transitions: need one continuous and one categorical block with the same number of places, got "
+            f"{space}; write for example Space(image=Continuous((14, 16, 8)), letters=Categorical(27, (14,)))"
         )
     return y[0], x[0]

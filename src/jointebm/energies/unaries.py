@@ -1,4 +1,4 @@
-"""What x says of each label on its own: the terms g(x) of a `StructuredEnergy`.
+"""Unary terms g(x) of a `StructuredEnergy`: one number per class of each label, given x.
 
 Legend: N rows, T places.
 """
@@ -11,14 +11,14 @@ __all__ = ["PerPixel", "PerPlace"]
 class PerPixel(nn.Module):
     """3 x 3 convolutions from an image (N, height, width) to one number per pixel (N, height, width).
 
-    Every layer reaches one pixel further: the number at a pixel depends on a square of 2 num_layers + 1.
+    The number at a pixel depends on the square of side 2 num_layers + 1 around it.
 
     Args:
-        channels: of the hidden layers, SiLU.
+        channels: of the hidden layers; the activation is SiLU.
         num_layers: convolutions, at least 1.
 
     Raises:
-        ValueError: there are no layers.
+        ValueError: num_layers is less than 1.
 
     Example:
         >>> import torch

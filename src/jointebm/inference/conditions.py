@@ -1,4 +1,4 @@
-"""Conditions: what samples are asked to be, many of them sampled in one batch.
+"""Conditions on labels, and samples given many conditions in one batch.
 
 Legend: C conditions, N samples of each.
 """
@@ -18,10 +18,10 @@ __all__ = ["Condition", "configurations", "sample_each", "single_values", "varia
 
 
 class Condition(NamedTuple):
-    """Labels to hold still.
+    """Labels to clamp.
 
     Args:
-        text: how to write it, such as "digit = 3".
+        text: for titles, such as "digit = 3".
         given: per discrete block, labels of its variable shape; -1 or an absent block is free.
     """
 
@@ -29,7 +29,7 @@ class Condition(NamedTuple):
     given: dict[str, Tensor]
 
     def holds(self, values: Mapping[str, Tensor]) -> Tensor:
-        """Which rows of `values` (N, *variable_shape per block) meet the condition, shape (N,), bool."""
+        """Marks the rows of `values` (N, *variable_shape per block) that meet the condition, shape (N,), bool."""
         first = next(iter(values.values()))
         holds = torch.ones(len(first), dtype=torch.bool, device=first.device)
         for name, labels in self.given.items():
@@ -38,7 +38,7 @@ class Condition(NamedTuple):
 
 
 def variable_names(space: Space, name: str) -> list[str]:
-    """One name per variable of a block: that of the block, and its number if there are several.
+    """One name per variable of a block: the block's, with an index if it has several.
 
     Example:
         >>> from jointebm import Binary
@@ -51,7 +51,7 @@ def variable_names(space: Space, name: str) -> list[str]:
 
 
 def single_values(space: Space) -> list[Condition]:
-    """Every value of every discrete variable, everything else free.
+    """One condition per value of every discrete variable, all else free.
 
     Example:
         >>> from jointebm import Binary, Categorical
@@ -71,7 +71,7 @@ def single_values(space: Space) -> list[Condition]:
 
 
 def configurations(space: Space) -> list[Condition]:
-    """Every configuration of all discrete variables together, the last counting fastest.
+    """One condition per configuration of all discrete variables, the last varying fastest.
 
     Example:
         >>> from jointebm import Binary
@@ -98,22 +98,24 @@ def sample_each(
     generator: Generator,
     max_chains: int = 4096,
 ) -> list[dict[str, Tensor]]:
-    """Samples given each of several conditions, from noise, side by side in batches.
+    """Samples given each of several conditions, by chains from noise, in shared batches.
+
+    Finite chains: samples are approximate, as those of `sample`.
 
     Args:
         model: the model; its kernel and noise are used.
-        conditions: C conditions; one that gives nothing asks for unconditional samples.
+        conditions: C conditions; an empty one asks for unconditional samples.
         num: samples N per condition.
         num_steps: kernel steps; None is the model's.
         generator: source of all draws.
-        max_chains: most chains in one batch; bounds memory.
+        max_chains: limit of chains in one batch; bounds memory.
 
     Returns:
         Per condition, values by block, shape (N, *variable_shape).
 
     Raises:
-        ValueError: `num` is less than one, or a condition names a block that the space has not or that is not discrete.
-        KeyboardInterrupt: Ctrl-C; what was sampled so far is lost.
+        ValueError: `num` is less than one, or a condition names an unknown block or one that is not discrete.
+        KeyboardInterrupt: Ctrl-C; the samples so far are lost.
 
     Example:
         >>> from jointebm import Binary, Continuous, KernelSpec, ModelConfig

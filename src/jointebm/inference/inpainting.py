@@ -1,6 +1,6 @@
-"""Questions about images of which a part is given: in-painting, and labels from a part, with or without other labels.
+"""In-painting, and prediction of labels from a region of an image, with or without the other labels.
 
-Nothing here is a model of its own: every answer is the joint model's, with what is given clamped row by row.
+Every answer is the joint model's own, with the given pixels and labels clamped row by row.
 
 Legend: N rows, H x W pixels.
 """
@@ -16,18 +16,18 @@ from jointebm.inference.predict import predict
 from jointebm.randomness.draws import Generator
 from jointebm.sampling.sample import sample
 
-__all__ = ["HALVES", "NOTHING", "WHOLE", "Part", "accuracy_given", "inpaint", "masked"]
+__all__ = ["HALVES", "NOTHING", "WHOLE", "Region", "accuracy_given", "inpaint", "masked"]
 
 
-class Part(NamedTuple):
-    """The part of an image that is given: a rectangle, in shares of its height and width.
+class Region(NamedTuple):
+    """A rectangle of given pixels, in fractions of the height and width of an image.
 
     Args:
-        text: what to call it, such as "top half".
-        top: share of the rows above it.
-        bottom: share of the rows above its end.
-        left: share of the columns left of it.
-        right: share of the columns left of its end.
+        text: for titles, such as "top half".
+        top: its upper border, in [0, 1] from the top.
+        bottom: its lower border.
+        left: its left border, in [0, 1] from the left.
+        right: its right border.
 
     Example:
         >>> HALVES[0].mask((4, 2)).int().tolist()
@@ -41,8 +41,10 @@ class Part(NamedTuple):
     right: float = 1.0
 
     def mask(self, shape: tuple[int, ...]) -> Tensor:
-        """Which pixels are given, (H, W), bool. Borders are rounded down: the middle row of an odd height belongs to
-        the bottom half."""
+        """Marks the given pixels, (H, W), bool.
+
+        Borders are rounded down: the middle row of an odd height belongs to the bottom half.
+        """
         height, width = shape
         mask = torch.zeros(height, width, dtype=torch.bool)
         mask[int(self.top * height) : int(self.bottom * height), int(self.left * width) : int(self.right * width)] = (
@@ -51,16 +53,16 @@ class Part(NamedTuple):
         return mask
 
 
-WHOLE, NOTHING = Part("whole image"), Part("no image", bottom=0.0)
+WHOLE, NOTHING = Region("whole image"), Region("no image", bottom=0.0)
 HALVES = (
-    Part("top half", bottom=0.5),
-    Part("bottom half", top=0.5),
-    Part("left half", right=0.5),
-    Part("right half", left=0.5),
+    Region("top half", bottom=0.5),
+    Region("bottom half", top=0.5),
+    Region("left half", right=0.5),
+    Region("right half", left=0.5),
 )
 
 
-def masked(images: Tensor, part: Part) -> Tensor:
+def masked(images: Tensor, region: Region) -> Tensor:
     """The images (N, H, W) with NaN where a pixel is not given.
 
     Example:
@@ -68,27 +70,29 @@ def masked(images: Tensor, part: Part) -> Tensor:
         tensor([[[1., 1.],
                  [nan, nan]]])
     """
-    return images.masked_fill(~part.mask(tuple(images.shape[1:])).to(images.device), torch.nan)
+    return images.masked_fill(~region.mask(tuple(images.shape[1:])).to(images.device), torch.nan)
 
 
 def inpaint(
     model: Model,
     values: Mapping[str, Tensor],
     image: str,
-    part: Part,
+    region: Region,
     *,
     labels: bool = False,
     num_steps: int | None = None,
     generator: Generator,
 ) -> dict[str, Tensor]:
-    """Draws the rest of each image given a part of it, from noise; what is given is bit for bit the same afterwards.
+    """Draws the rest of each image given a region of it, by chains from noise; given pixels keep every bit.
+
+    Finite chains: samples are approximate, as those of `sample`.
 
     Args:
         model: the model; its kernel and noise are used.
         values: rows, per block (N, *variable_shape).
         image: name of the block of images.
-        part: what is given of each.
-        labels: whether all labels of the rows are given too; if not, they are drawn with the rest.
+        region: the given pixels.
+        labels: whether all labels of the rows are given too; otherwise they are drawn with the rest.
         num_steps: kernel steps; None is the model's.
         generator: source of all draws.
 
@@ -109,7 +113,7 @@ def inpaint(
         >>> bool((drawn["image"][:, :2] == 0).all()), bool((drawn["image"][:, 2:] != 0).all()), drawn["y"].tolist()
         (True, True, [0, 1, 1])
     """
-    given = {image: masked(values[image], part)}
+    given = {image: masked(values[image], region)}
     given |= {name: values[name] for name in model.space.discrete if labels}
     samples = sample(
         model,
@@ -123,7 +127,7 @@ def inpaint(
     )
     if samples.interrupted:
         raise KeyboardInterrupt
-    known = ~given[image].isnan()  # a transform there and back may round
+    known = ~given[image].isnan()  # encoding and decoding may round
     return {**samples.values, image: torch.where(known, values[image], samples.values[image])}
 
 
@@ -131,33 +135,33 @@ def accuracy_given(
     model: Model,
     values: Mapping[str, Tensor],
     image: str,
-    part: Part,
+    region: Region,
     *,
     others: bool = False,
     num_chains: int = 4,
     num_steps: int | None = None,
     generator: Generator,
 ) -> dict[str, float]:
-    """How often each block of labels is predicted right from a part of the image, with the other labels or without.
+    """Accuracy of each block of labels, predicted from a region of the image with or without the other labels.
 
-    By enumeration where the whole image is given, and else by Rao-Blackwellised chains, which average over the missing part.
+    By enumeration if the whole image is given, otherwise by Rao-Blackwellised chains, which average over the missing pixels.
 
     Args:
         model: the model.
         values: rows with their true labels, per block (N, *variable_shape).
         image: name of the block of images.
-        part: what is given of each.
+        region: the given pixels.
         others: whether the labels of all other blocks are given.
         num_chains: chains per row.
         num_steps: sweeps; None is the model's number of steps.
         generator: source of all draws.
 
     Returns:
-        Share of right labels per discrete block, over rows and variables.
+        Share of correct labels per discrete block, over rows and variables.
 
     Raises:
-        ValueError: no rows; the space has other reals than the image; or the whole image is given and the labels asked for
-            have too many configurations to enumerate.
+        ValueError: no rows; the space has continuous blocks other than the image; or the whole image is given and the
+            labels have too many configurations to enumerate.
         FloatingPointError: the log-density is not finite.
 
     Example:
@@ -172,13 +176,13 @@ def accuracy_given(
     """
     found = {}
     for name in model.space.discrete:
-        given = {image: masked(values[image], part)}
+        given = {image: masked(values[image], region)}
         given |= {other: values[other] for other in model.space.discrete if others and other != name}
         labels = predict(
             model,
             given,
             name,
-            method="exact" if part[1:] == WHOLE[1:] else "gibbs",
+            method="exact" if region[1:] == WHOLE[1:] else "gibbs",
             num_chains=num_chains,
             num_steps=model.config.num_steps if num_steps is None else num_steps,
             generator=generator,

@@ -1,4 +1,4 @@
-"""Prediction: any discrete variables given whatever is known of a row (Sec. 5).
+"""Prediction of any discrete variables given whatever is known of a row (Sec. 5).
 
 Legend: N rows, R chains per row, V discrete variables, M their columns, C configurations of a piece.
 """
@@ -27,7 +27,7 @@ MAX_CONFIGURATIONS = 1_000_000
 
 
 class Prediction(NamedTuple):
-    """Predicted labels and how probable every class is.
+    """Predicted labels and class probabilities.
 
     Args:
         labels: per target block, shape (N, *variable_shape), int64.
@@ -53,35 +53,36 @@ def predict(
 ) -> Prediction:
     """Predicts discrete blocks from whatever else is known of each row.
 
-    What is observed is clamped: values of a target that are given stay as they are, so leave out, or set to -1, what is
-    to be predicted. Everything missing is free, so variables that are neither known nor asked for are averaged over.
+    Observed entries are clamped, those of a target too: leave out, or set to -1, the labels to predict. Missing entries are
+    free; those that are not asked for are averaged over.
 
-    - "exact" (the paper's energy-based prediction): enumerates the configurations of all free discrete variables;
-      labels are the most probable configuration, probs its marginals. Needs every continuous entry observed.
-    - "gibbs" (Rao-Blackwellised): sweeps of exact Gibbs draws over the free discrete variables, between them moves of
-      free continuous entries by the model's kernel; probs average the exact conditional of each variable over the last
-      half of the sweeps, labels are their argmax, variable by variable.
-    - "sample" (the paper's sample-based prediction): chains from noise moved by the model's kernel; labels are the vote
-      of their last states, variable by variable, ties going to the lower label.
+    - "exact" (the paper's energy-based prediction): enumerates the configurations of all free discrete variables; labels
+      are the most probable configuration, probs the marginals. Needs every continuous entry observed.
+    - "gibbs" (Rao-Blackwellised): sweeps of exact Gibbs draws over the free discrete variables, with moves of the free
+      continuous entries by the model's kernel in between; probs average the exact conditional of each variable over the
+      last half of the sweeps, labels are their argmax, variable by variable.
+    - "sample" (the paper's sample-based prediction): chains from noise, moved by the model's kernel; labels are the
+      majority vote of their last states, variable by variable; ties go to the lower label.
+
+    "gibbs" and "sample" run finite chains and are approximate.
 
     Args:
         model: the model; its space, noise and kernel are used.
         values: per block, shape (N, *variable_shape); NaN, -1 or an absent block is missing.
         target: name or names of discrete blocks.
-        method: see above.
+        method: "exact", "gibbs" or "sample".
         num_chains: chains R per row; None is the model's (10 in the paper). Not used by "exact".
         num_steps: kernel steps, for "gibbs" sweeps; None is the model's (200 in the paper), for "gibbs" 10.
         generator: source of all draws; needed by "gibbs" and "sample".
-        max_evaluations: most rows in one evaluation of the network; bounds memory.
+        max_evaluations: limit of rows in one evaluation of the network; bounds memory.
 
     Returns:
         `Prediction`.
 
     Raises:
-        TypeError: `model` is no `Model`.
-        ValueError: the target is not discrete, the method is none of the three, "gibbs" or "sample" has no generator, there
-            are no rows, chains or steps, there are too many configurations to enumerate, or a continuous entry is missing
-            for "exact".
+        TypeError: `model` is not a `Model`.
+        ValueError: the target is not discrete, the method is unknown, "gibbs" or "sample" has no generator, there are no
+            rows, chains or steps, too many configurations to enumerate, or a continuous entry is missing for "exact".
         FloatingPointError: the log-density is not finite.
 
     References:
@@ -144,7 +145,7 @@ def predict(
 
 
 def _rows_for_exact(space: Space, observed: Position, max_evaluations: int) -> int:
-    """How many rows to enumerate at once; raises if enumeration is not possible."""
+    """Number of rows to enumerate at once; raises if enumeration is not possible."""
     for name in space.continuous:
         complete = observed[name].reshape(len(observed[name]), -1).all(dim=1)
         if not bool(complete.all()):
@@ -163,7 +164,7 @@ def _rows_for_exact(space: Space, observed: Position, max_evaluations: int) -> i
 
 
 def _exact(model: Model, position: Position, free: Position, max_evaluations: int, *, first_row: int) -> Prediction:
-    """Enumerates the blocks in which anything is free; keeps a running maximum and running marginals."""
+    """Enumerates the blocks with free entries; keeps a running maximum and running marginals."""
     labels = {name: model.space[name].decode(position[name]) for name in model.space.discrete}
     probs = {name: position[name] for name in model.space.discrete}
     blocks = {name: model.space[name] for name in model.space.discrete if bool(free[name].any())}
@@ -193,7 +194,7 @@ def _exact(model: Model, position: Position, free: Position, max_evaluations: in
         raise FloatingPointError(
             f"log-density: its maximum over all configurations is {float(best[row])} in row {first_row + row}"
         )
-    marginals = torch.where(observed > 0, known, weights[:, :-1] / weights[:, -1:])  # what is known is so to the bit
+    marginals = torch.where(observed > 0, known, weights[:, :-1] / weights[:, -1:])  # known entries keep every bit
     marginals = marginals.to(next(iter(position.values())).dtype)
     return Prediction(labels | space.decode(columns.split(best_columns)), probs | columns.split(marginals))
 
@@ -213,7 +214,7 @@ class _Start(NamedTuple):
 def _start(
     model: Model, position: Position, free: Position, num_chains: int, num_evaluations: int, generator: Generator
 ) -> _Start:
-    """Prepares chains that are to spend about so many evaluations of f each; more than a table costs, and there is one."""
+    """Prepares chains that take about so many evaluations of f each; tabulates f if a table costs less."""
     masks = {name: mask.repeat_interleave(num_chains, dim=0) for name, mask in free.items()}
     noise = model.noise.draw(len(next(iter(masks.values()))), generator=generator)
     start = {
@@ -235,9 +236,7 @@ def _sample(
     """Moves chains by the model's kernel; each class gets the share of chains that end in it."""
     log_density, space, start, masks = _start(model, position, free, num_chains, num_steps, generator)
     spec = model.config.kernel
-    kernel = Cycle(
-        (*spec.build_discrete(space), *spec.build_continuous(space))
-    )  # y is what is asked for; it never rests
+    kernel = Cycle((*spec.build_discrete(space), *spec.build_continuous(space)))  # without lazy steps: y is asked for
     chain = evaluate(log_density, start, with_score=kernel.uses_score)
     steps = run_chain(log_density, kernel, chain, free=masks, generator=generator)
     for chain, _ in itertools.islice(steps, num_steps):

@@ -17,7 +17,7 @@ from jointebm.inference.model import Model
 from jointebm.runs.interrupts import Pending
 from jointebm.runs.sampling_run import SamplingConfig, read_chains, restore_chains, weights_digest, write_chains
 from jointebm.sampling.sample import SamplingState, begin_sampling
-from jointebm.storage.atomic import check_new, flush_folder, lock
+from jointebm.storage.atomic import check_new, lock, make_folder
 
 __all__ = []
 
@@ -181,8 +181,7 @@ def _written(folder: Path, sampling: SamplingState, config: SamplingConfig) -> I
             if not is_mine:
                 _check_no_chains(folder)
                 folder.parent.mkdir(parents=True, exist_ok=True)
-                folder.mkdir()
-                flush_folder(folder.parent)
+                make_folder(folder)
                 stack.enter_context(lock(folder / "lock"))
                 is_mine = True
             write_chains(folder, sampling, config)
