@@ -17,7 +17,7 @@ from torch.profiler import ProfilerActivity, profile
 
 from jointebm import Trainer
 from jointebm.data.registry import open_dataset
-from jointebm.recipes.registry import find
+from jointebm.recipes.catalogue import find
 from jointebm.runs.training_run import initial_model
 
 # The first kind one of whose words is in the name of an operation; a longer list tells more than it explains.

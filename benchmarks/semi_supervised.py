@@ -47,7 +47,7 @@ from jointebm.energies import ConcatSpec, JEMSpec
 from jointebm.evaluation.accuracy import evaluate_model
 from jointebm.plots import STYLE, Figure, rc_context, save_figure
 from jointebm.recipes import Recipe, override
-from jointebm.recipes.registry import find
+from jointebm.recipes.catalogue import find
 from jointebm.runs.training_run import initial_model, resume, train
 from jointebm.spaces.noise import Noise
 from jointebm.storage.atomic import lock

@@ -12,7 +12,7 @@ from jointebm.cli import main
 from jointebm.data import ArrayDataset, Toy, digits
 from jointebm.data.hiding import Hiding, hide
 from jointebm.recipes import override
-from jointebm.recipes.registry import find
+from jointebm.recipes.catalogue import find
 from jointebm.runs.training_run import resume, train
 from jointebm.training.trainer import Metrics
 

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from jointebm import Binary, Categorical, Continuous, KernelSpec, Model, ModelConfig, Space
-from jointebm.data import ArrayDataset, Toy, digits
+from jointebm.data import ArrayDataset, GeneratedDataset, Toy, digits
 from jointebm.data.dsprites import chosen_latents, halved, render
 from jointebm.data.toy import attributes_of, centers
 from jointebm.energies import ConcatSpec, MLPSpec
@@ -20,7 +20,6 @@ from jointebm.evaluation import (
     NearestMode,
     SpriteCentre,
     frechet_distance,
-    image_block,
     judge_for,
     judge_samples,
     nearest_distances,
@@ -28,6 +27,7 @@ from jointebm.evaluation import (
     total_variance,
 )
 from jointebm.evaluation.accuracy import accuracy
+from jointebm.spaces.space import image_block
 from jointebm.spaces.transforms import Identity
 from support.true_toy import TrueEnergy, toy_model
 
@@ -70,10 +70,11 @@ def test_image_classifier_is_the_same_for_the_same_seed_and_another_for_another(
     assert torch.equal(first, again) and not torch.equal(first, other)
 
 
-class Corners:
+class Corners(GeneratedDataset):
     """5 x 4 images with one bright corner: a bit says which row, a group of two which column (and nothing)."""
 
     name = "corners"
+    num_test = 1100
     space = Space(image=Continuous((5, 4)), low=Binary(), group=Categorical((2, 3)))
 
     def draw(self, num: int, *, generator: torch.Generator) -> dict[str, torch.Tensor]:
@@ -81,12 +82,6 @@ class Corners:
         image = 0.1 * torch.randn(num, 5, 4, generator=generator)
         image[torch.arange(num), labels[:, 0] * 4, labels[:, 1] * 3] += 1
         return {"image": image, "low": labels[:, 0], "group": torch.stack([labels[:, 1], 2 * labels[:, 1]], dim=1)}
-
-    def batch(self, num: int, *, generator: torch.Generator) -> dict[str, torch.Tensor]:
-        return self.space.encode(self.draw(num, generator=generator))[0]
-
-    def test(self) -> dict[str, torch.Tensor]:
-        return self.draw(1100, generator=generator(1))
 
 
 def test_image_classifier_learns_binary_and_ragged_variables_of_images_of_any_shape() -> None:
@@ -157,7 +152,7 @@ def sprites(noise_sd: float = 0.1, every: int = 29) -> ArrayDataset:
         "vertical": (latents[:, 5] // 2).astype(np.uint8),
     }
     space = Space(image=Continuous((32, 32), Identity()), horizontal=Categorical(16), vertical=Categorical(16))
-    return ArrayDataset("dsprites-some", space, train=rows, held_out=rows, white=4, noise_width=0.0, noise_sd=noise_sd)
+    return ArrayDataset("dsprites-some", space, train=rows, held_out=rows, white=4, noise_width=0.0, noise_sd=noise_sd, judge="sprite centre")
 
 
 @pytest.mark.parametrize("scale", [0, 5])

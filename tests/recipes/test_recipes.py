@@ -11,7 +11,7 @@ from jointebm import recipes
 from jointebm.data.registry import DATASETS
 from jointebm.energies import ConcatSpec, ConvSpec, MLPSpec
 from jointebm.recipes import Recipe, override, recipe_fields
-from jointebm.recipes.registry import RECIPES, find
+from jointebm.recipes.catalogue import RECIPES, find
 
 every_recipe = pytest.mark.parametrize("name", RECIPES)
 

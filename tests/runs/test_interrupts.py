@@ -22,7 +22,7 @@ from jointebm.storage import checkpoint
 from jointebm.cli import main
 from jointebm.data import Toy
 from jointebm.runs.interrupts import Terminated, held_back
-from jointebm.recipes.registry import find
+from jointebm.recipes.catalogue import find
 from jointebm.recipes import override
 from jointebm.runs.training_run import initial_model, resume, train
 

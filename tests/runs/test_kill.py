@@ -28,7 +28,7 @@ from jointebm.storage import checkpoint
 from jointebm.runs import training_run as runs
 from jointebm.storage.checkpoint import Checkpoint
 from jointebm.data import Toy
-from jointebm.recipes.registry import find
+from jointebm.recipes.catalogue import find
 from jointebm.recipes import override
 
 RECIPE = override(

@@ -19,7 +19,7 @@ from jointebm.runs import training_run as runs
 from jointebm.storage.checkpoint import Checkpoint
 from jointebm.energies import MLP, ConcatEnergy
 from jointebm.kernels import MALA, Cycle, Gibbs, GibbsWithGradients, Kernel, Langevin
-from jointebm.recipes.registry import find
+from jointebm.recipes.catalogue import find
 from jointebm.recipes import override
 from jointebm.runs.training_run import resume, train
 from jointebm.spaces.space import Position

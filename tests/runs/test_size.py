@@ -9,7 +9,7 @@ import torch
 from jointebm.data import Toy
 from jointebm.energies import ConcatEnergy, ConcatSpec
 from jointebm.recipes import Recipe, override
-from jointebm.recipes.registry import find
+from jointebm.recipes.catalogue import find
 from jointebm.runs.size import check_size
 from jointebm.runs.training_run import train
 from jointebm.spaces.space import Space

@@ -10,9 +10,9 @@ import torch
 
 from jointebm import load
 from jointebm.data import Toy
-from jointebm.runs.temperature_scaling import label_scale, rescaled
+from jointebm.runs.temperature_scaling import fit_inverse_temperature, rescaled
 from jointebm.recipes import Recipe, override
-from jointebm.recipes.registry import find
+from jointebm.recipes.catalogue import find
 from jointebm.runs.training_run import initial_model, resume, train
 from jointebm.training.trainer import Metrics, Trainer
 
@@ -73,11 +73,11 @@ def test_a_run_trains_the_initial_model_and_keeps_the_averaged_parameters(tmp_pa
 def test_a_calibrated_model_is_the_same_one_scaled_to_the_labels_of_its_training_rows(tmp_path: Path) -> None:
     plain, run = train(TINY, tmp_path / "plain"), train(override(TINY, ["calibration_rows=300"]), tmp_path / "run")
     rows = Toy().batch(300, generator=torch.Generator().manual_seed(0))
-    factor = label_scale(plain.model.energy, Toy().space, rows)
+    factor = fit_inverse_temperature(plain.model.energy, Toy().space, rows)
     config = load(run.path / "model").config
     assert config == rescaled(plain.model.config, factor) and config.energy != plain.model.config.energy
     torch.testing.assert_close(run.model.energy(rows), factor * plain.model.energy(rows))
-    assert json.loads((run.path / "run.json").read_text())["label_scale"] == factor
+    assert json.loads((run.path / "run.json").read_text())["inverse_temperature"] == factor
     assert f"times {factor:.3f}" in (run.path / "model" / "README.md").read_text()
     with pytest.raises(
         ValueError, match=r"calibration_rows: got '5'; calibration_rows 5 scales f by energy\.output_scale"

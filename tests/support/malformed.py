@@ -35,7 +35,7 @@ from jointebm.cli import main
 from jointebm.data import Toy
 from jointebm.energies import ConcatSpec, MLPSpec
 from jointebm.recipes import override
-from jointebm.recipes.registry import find
+from jointebm.recipes.catalogue import find
 from jointebm.runs.provenance import environment
 from jointebm.spaces.transforms import Logit
 

@@ -6,7 +6,8 @@
 from jointebm.data.datasets import ArrayDataset, Dataset
 from jointebm.data.digits import digits
 from jointebm.data.dsprites import dsprites
-from jointebm.data.ising import IsingGrids
+from jointebm.data.generated_dataset import GeneratedDataset
+from jointebm.data.ising_grids import IsingGrids
 from jointebm.data.letters import letters
 from jointebm.data.mnist import mnist
 from jointebm.data.registry import DATASETS, open_dataset
@@ -18,6 +19,7 @@ __all__ = [
     "DATASETS",
     "ArrayDataset",
     "Dataset",
+    "GeneratedDataset",
     "IsingGrids",
     "Sets",
     "Toy",

@@ -16,7 +16,7 @@ from jointebm.storage.untrusted import quoted
 
 __all__ = ["DOWNLOADS", "DataFile", "Response", "download", "open_https"]
 
-PIECE = 2**16  # bytes received at once
+CHUNK_BYTES = 2**16  # bytes received at once
 TIMEOUT = 30  # seconds without any byte
 
 
@@ -111,7 +111,7 @@ def _received(file: DataFile, open_url: OpenUrl) -> Iterator[bytes]:
         with open_url(file.url) as response:
             if not response.geturl().startswith("https://"):
                 raise ValueError(f"{file.url}: leads to {quoted(response.geturl())}, which is not https")
-            while piece := response.read(PIECE):
+            while piece := response.read(CHUNK_BYTES):
                 num += len(piece)
                 if num > file.max_bytes:
                     raise ValueError(

@@ -31,7 +31,7 @@ OFFICIAL_FILE = "dsprites_ndarray_co1sh3sc6or40x32y32_64x64.npz"
 OFFICIAL_BLOB = "d98996d3f8ee1550e06b9d4ed78d0beb478910d5"
 # All combinations, row by row, the last latent fastest.
 LATENTS = {"color": 1, "shape": 3, "scale": 6, "orientation": 40, "posX": 32, "posY": 32}
-SIZE = 64
+ORIGINAL_SIDE = 64
 ELLIPSE = 1
 ORIENTATIONS = (0, 9, 10, 19, 20, 29, 30, 39)
 NUM_TEST = 2_500
@@ -90,6 +90,7 @@ def dsprites(
         white=4,
         noise_width=noise_width,
         noise_sd=noise_sd,
+        judge="sprite centre",
     )
 
 
@@ -144,7 +145,7 @@ def render(latents: npt.NDArray[np.integer]) -> Images:
     of_xx = (cos / major) ** 2 + (sin / minor) ** 2
     of_yy = (sin / major) ** 2 + (cos / minor) ** 2
     of_xy = 2 * cos * sin * (major**-2 - minor**-2)
-    dx, dy = (np.arange(SIZE) - (FIRST_CENTER + CENTER_SPACING * center)[:, None] for center in (pos_x, pos_y))
+    dx, dy = (np.arange(ORIGINAL_SIDE) - (FIRST_CENTER + CENTER_SPACING * center)[:, None] for center in (pos_x, pos_y))
     distance = (of_xy[:, None] * dy)[:, :, None] * dx[:, None, :]  # (N, 64, 64), rows y and columns x
     distance += (of_xx[:, None] * dx**2)[:, None, :]
     distance += (of_yy[:, None] * dy**2)[:, :, None]
@@ -181,7 +182,7 @@ def check_official(path: Path) -> None:
 
 
 def _official_shape() -> tuple[int, int, int]:
-    return math.prod(LATENTS.values()), SIZE, SIZE
+    return math.prod(LATENTS.values()), ORIGINAL_SIDE, ORIGINAL_SIDE
 
 
 def _read_official(path: Path) -> Images:

@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 from pydantic import Field
 
-from jointebm.data.datasets import ArrayDataset, Dataset
+from jointebm.data.datasets import Dataset
 from jointebm.spaces.space import Space
 from jointebm.storage.config import Config
 
@@ -66,23 +66,24 @@ def hide(dataset: Dataset, hiding: Hiding) -> Dataset:
     """
     if not hiding.hides:
         return dataset
-    if not isinstance(dataset, ArrayDataset):
+    stored = dataset.stored
+    if stored is None:
         raise ValueError(f"data {dataset.name!r}: are drawn afresh in every batch, so no entries of rows can be hidden")
-    if dataset.observed:
+    if stored.observed:
         raise ValueError(f"data {dataset.name!r}: have hidden entries already; hide once")
     generator = np.random.default_rng(hiding.hiding_seed)
     observed: dict[str, npt.NDArray[np.bool_]] = {}
     if hiding.labels_per_class is not None:
         name = _only_label(dataset.space)
-        observed[name] = _some_of_each(dataset.train[name], hiding.labels_per_class, name, generator)
+        observed[name] = _some_of_each(stored.train[name], hiding.labels_per_class, name, generator)
     for names, rate in (
         (dataset.space.discrete, hiding.observe_labels),
         (dataset.space.continuous, hiding.observe_reals),
     ):
         for name in names if rate < 1 else ():
-            seen = generator.random(dataset.train[name].shape) < rate
+            seen = generator.random(stored.train[name].shape) < rate
             observed[name] = observed.get(name, np.True_) & seen
-    return replace(dataset, observed=observed)
+    return replace(stored, observed=observed)
 
 
 def _only_label(space: Space) -> str:

@@ -71,6 +71,8 @@ def letters(data_dir: Path | None, *, fold: int = 0, dropout: float = 0.5) -> Ar
         white=1,
         noise_width=0.0,
         dropout=dropout,
+        judge=None,
+        figures=None,
     )
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from jointebm.data.datasets import Dataset
 from jointebm.data.digits import digits
 from jointebm.data.dsprites import dsprites
-from jointebm.data.ising import IsingGrids
+from jointebm.data.ising_grids import IsingGrids
 from jointebm.data.letters import letters
 from jointebm.data.mnist import mnist
 from jointebm.data.segmentation import segmentation

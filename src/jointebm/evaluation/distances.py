@@ -10,7 +10,7 @@ from torch import Tensor
 
 __all__ = ["Frechet", "frechet_distance", "nearest_distances", "total_variance"]
 
-ROWS_AT_ONCE = 256
+MEASURED_AT_ONCE = 256
 
 
 @dataclass(frozen=True)
@@ -66,8 +66,8 @@ def nearest_distances(rows: Tensor, others: Tensor | None = None) -> Tensor:
     left = rows.flatten(1).double()
     right = left if others is None else others.flatten(1).double()
     parts = []
-    for start in range(0, len(left), ROWS_AT_ONCE):
-        distances = torch.cdist(left[start : start + ROWS_AT_ONCE], right)  # (rows at once, M)
+    for start in range(0, len(left), MEASURED_AT_ONCE):
+        distances = torch.cdist(left[start : start + MEASURED_AT_ONCE], right)  # (rows at once, M)
         if others is None:
             distances.diagonal(offset=start).fill_(torch.inf)
         parts.append(distances.amin(dim=1))

@@ -17,9 +17,9 @@ from jointebm.spaces.space import Space
 __all__ = ["NearestMode", "Placement", "SpriteCentre", "placement"]
 
 BACKGROUND = 0.5  # grey level; what is not brighter is no sprite
-NUM_BINS = 16
+NUM_POSITION_BINS = 16
 POSITIONS_PER_BIN = 2
-MISSING = -NUM_BINS  # more than a bin away from every bin
+NO_SPRITE = -NUM_POSITION_BINS  # more than a bin away from every bin
 
 
 class NearestMode:
@@ -31,6 +31,8 @@ class NearestMode:
     """
 
     name = "nearest mode"
+    num_positions = None
+    features = None
 
     def label(self, values: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """The attributes of the nearest mode."""
@@ -52,6 +54,8 @@ class SpriteCentre:
     """
 
     name = "centre of the sprite"
+    num_positions = NUM_POSITION_BINS
+    features = None
 
     def label(self, values: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """The bins of the centres, (N,) each, from `image` (N, 32, 32)."""
@@ -65,8 +69,8 @@ def _bins(weights: Tensor) -> Tensor:
     mean = (weights @ pixels) / weights.sum(dim=1)  # NaN where there is no weight
     original = 2 * mean + 0.5  # in pixels of 64 x 64: pixel u is the mean of 2 u and 2 u + 1
     position = ((original - FIRST_CENTER) / CENTER_SPACING).round()  # number of the latent position
-    bins = (position / POSITIONS_PER_BIN).floor().clamp(0, NUM_BINS - 1)
-    return torch.where(bins.isnan(), MISSING, bins).long()
+    bins = (position / POSITIONS_PER_BIN).floor().clamp(0, NUM_POSITION_BINS - 1)
+    return torch.where(bins.isnan(), NO_SPRITE, bins).long()
 
 
 @dataclass(frozen=True)

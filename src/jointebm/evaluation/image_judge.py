@@ -15,7 +15,7 @@ from jointebm.spaces.space import Space, image_block
 
 __all__ = ["ImageClassifier"]
 
-ROWS_AT_ONCE = 1024
+CLASSIFIED_AT_ONCE = 1024
 NUM_FEATURES = 64
 
 
@@ -33,6 +33,7 @@ class ImageClassifier:
     """
 
     name = "image classifier"
+    num_positions = None
 
     def __init__(self, space: Space) -> None:
         self.space, self.image = space, image_block(space)
@@ -94,7 +95,7 @@ class ImageClassifier:
     def label(self, values: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """The most probable class of every discrete variable."""
         assert self.image is not None
-        pieces = [self._logits({self.image: rows}) for rows in values[self.image].split(ROWS_AT_ONCE)]
+        pieces = [self._logits({self.image: rows}) for rows in values[self.image].split(CLASSIFIED_AT_ONCE)]
         labels = {}
         for name, widths in self._widths.items():
             columns = [
@@ -107,7 +108,7 @@ class ImageClassifier:
     def features(self, values: Mapping[str, Tensor]) -> Tensor:
         """What the last layer reads, (N, D)."""
         assert self.image is not None
-        return torch.cat([self._encoder(rows.unsqueeze(1)) for rows in values[self.image].split(ROWS_AT_ONCE)])
+        return torch.cat([self._encoder(rows.unsqueeze(1)) for rows in values[self.image].split(CLASSIFIED_AT_ONCE)])
 
     def _logits(self, values: Mapping[str, Tensor]) -> dict[str, Sequence[Tensor]]:
         """Per block, one (N, K) per variable."""

@@ -3,52 +3,27 @@
 Legend: N rows, D entries of all continuous blocks.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import fmean
-from typing import NamedTuple, Protocol
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-from jointebm.data import ArrayDataset, Dataset, Toy
+from jointebm.data import Dataset
 from jointebm.evaluation.accuracy import accuracy
 from jointebm.evaluation.distances import Frechet, frechet_distance, nearest_distances, total_variance
-from jointebm.evaluation.geometry_judges import NUM_BINS, NearestMode, Placement, SpriteCentre, placement
-from jointebm.evaluation.image_judge import ImageClassifier
+from jointebm.evaluation.geometry_judges import Placement, placement
+from jointebm.evaluation.judges import Judge
 from jointebm.inference.conditions import Condition, configurations, sample_each, single_values
 from jointebm.inference.model import Model
 from jointebm.randomness.draws import Generator
 from jointebm.spaces.space import Space
 
-__all__ = ["Judge", "Judgement", "Nearest", "judge_for", "judge_samples"]
+__all__ = ["Judgement", "Nearest", "judge_samples"]
 
 MAX_CONDITIONS = 64
-
-
-class Judge(Protocol):
-    """Says what a row is, from its continuous blocks alone."""
-
-    @property
-    def name(self) -> str: ...
-
-    def label(self, values: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """Labels of every discrete block, (N, *variable_shape), from values of the continuous ones."""
-        ...
-
-
-def judge_for(dataset: Dataset, *, seed: int) -> Judge:
-    """The judge of a data set: geometry where it is known, else a classifier trained on the training rows.
-
-    Args:
-        dataset: the data.
-        seed: of the training.
-    """
-    if isinstance(dataset, Toy):
-        return NearestMode()
-    if {"horizontal", "vertical"} <= set(dataset.space.discrete):
-        return SpriteCentre()
-    return ImageClassifier.train(dataset, seed=seed)
 
 
 @dataclass(frozen=True)
@@ -154,7 +129,6 @@ def judge_samples(model: Model, dataset: Dataset, judge: Judge, *, num: int, gen
         variance_ratio[text] = _variance_ratio(drawn, held_out if training is None else training)
         distances[text] = None if training is None else _distances(drawn, held_out, training)
     shares = list(per_condition.values())
-    placed = judge if isinstance(judge, SpriteCentre) else None
     return Judgement(
         judge=judge.name,
         judge_accuracy=accuracy(space, real_labels, real).mean,
@@ -168,9 +142,9 @@ def judge_samples(model: Model, dataset: Dataset, judge: Judge, *, num: int, gen
         variance_ratio=variance_ratio,
         nearest=_nearest([each for each in distances.values() if each is not None]),
         nearest_per_condition={text: None if each is None else _nearest([each]) for text, each in distances.items()},
-        placement=_placement(model, placed, num, generator) if placed else None,
-        placement_data=placement(space, real_labels, real) if placed else None,
-        frechet=_frechet(judge, conditions, samples, real) if isinstance(judge, ImageClassifier) else None,
+        placement=_placement(model, judge, judge.num_positions, num, generator) if judge.num_positions else None,
+        placement_data=placement(space, real_labels, real) if judge.num_positions else None,
+        frechet=_frechet(judge.features, space, conditions, samples, real) if judge.features else None,
     )
 
 
@@ -195,12 +169,12 @@ def _joined(space: Space, values: Mapping[str, Tensor]) -> Tensor:
 
 def _training_rows(dataset: Dataset, condition: Condition, generator: Generator) -> Tensor | None:
     """All training rows that meet a condition, (N, D), with fresh noise; None if training rows are drawn afresh."""
-    if not isinstance(dataset, ArrayDataset):
+    if dataset.stored is None:
         return None
-    labels = {name: torch.tensor(dataset.train[name]) for name in dataset.space.discrete}
-    meets = condition.holds(labels).numpy()
-    grey = {name: torch.tensor(dataset.train[name][meets]) for name in dataset.space.continuous}
-    return _joined(dataset.space, dataset.dequantise(grey, generator))
+    rows, space = dataset.stored.train, dataset.space
+    meets = condition.holds({name: torch.tensor(rows[name]) for name in space.discrete}).numpy()
+    grey = {name: torch.tensor(rows[name][meets]) for name in space.continuous}
+    return _joined(space, dataset.stored.dequantise(grey, generator))
 
 
 def _variance_ratio(drawn: Tensor, real: Tensor) -> float | None:
@@ -240,13 +214,18 @@ def _nearest(distances: Sequence[_Distances]) -> Nearest | None:
     return Nearest(sum(len(each.training) for each in distances), *medians)
 
 
-def _placement(model: Model, judge: SpriteCentre, num: int, generator: Generator) -> Placement:
-    """Of `num` samples per column and per row, spread over the pairs: 256 in sequence name every pair once."""
+def _placement(model: Model, judge: Judge, num_positions: int, num: int, generator: Generator) -> Placement:
+    """`num` samples per column and per row, spread over the pairs: num_positions^2 in sequence name every pair once."""
+    first, second = model.space.discrete
     conditions = [
         Condition(
-            "", {"horizontal": torch.tensor(i % NUM_BINS), "vertical": torch.tensor((i + i // NUM_BINS) % NUM_BINS)}
+            "",
+            {
+                first: torch.tensor(i % num_positions),
+                second: torch.tensor((i + i // num_positions) % num_positions),
+            },
         )
-        for i in range(num * NUM_BINS)
+        for i in range(num * num_positions)
     ]
     parts = sample_each(model, conditions, 1, generator=generator)
     values = {name: torch.cat([part[name] for part in parts]) for name in model.space}  # labels are those asked for
@@ -254,21 +233,24 @@ def _placement(model: Model, judge: SpriteCentre, num: int, generator: Generator
 
 
 def _frechet(
-    judge: ImageClassifier,
+    features_of: Callable[[Mapping[str, Tensor]], Tensor],
+    space: Space,
     conditions: Sequence[Condition],
     samples: Sequence[Mapping[str, Tensor]],
     real: Mapping[str, Tensor],
 ) -> Frechet | None:
-    """Samples against a half of the test rows, and that half against the other, all with equally many of each condition."""
-    assert judge.image is not None
+    """Samples against one half of the test rows, and that half against the other; equally many rows of each condition."""
     drawn, first, second = [], [], []
     for condition, values in zip(conditions, samples, strict=True):
         rows = condition.holds(real).nonzero().flatten()
-        num = min(len(values[judge.image]), len(rows) // 2)
-        drawn.append(values[judge.image][:num])
-        first.append(real[judge.image][rows[: 2 * num : 2]])
-        second.append(real[judge.image][rows[1 : 2 * num : 2]])
-    features = [judge.features({judge.image: torch.cat(images)}) for images in (drawn, first, second)]
+        num = min(len(values[space.continuous[0]]), len(rows) // 2)
+        drawn.append({name: values[name][:num] for name in space.continuous})
+        first.append({name: real[name][rows[: 2 * num : 2]] for name in space.continuous})
+        second.append({name: real[name][rows[1 : 2 * num : 2]] for name in space.continuous})
+    features = [
+        features_of({name: torch.cat([part[name] for part in parts]) for name in space.continuous})
+        for parts in (drawn, first, second)
+    ]
     num_rows, num_features = features[0].shape
     if num_rows < 2:
         return None

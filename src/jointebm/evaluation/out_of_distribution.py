@@ -9,7 +9,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from jointebm.data import ArrayDataset, Dataset
+from jointebm.data import Dataset
 from jointebm.data.mnist import fashion_images
 from jointebm.evaluation.accuracy import auroc
 from jointebm.inference.model import Model
@@ -47,21 +47,22 @@ def outlier_images(dataset: Dataset, data_dir: Path | None, *, generator: Genera
         ValueError: the data are other than images of that shape.
     """
     shapes = [dataset.space[name].variable_shape for name in dataset.space.continuous]
-    if not isinstance(dataset, ArrayDataset) or shapes != [FASHION_SHAPE]:
+    stored = dataset.stored
+    if stored is None or shapes != [FASHION_SHAPE]:
         raise ValueError(
             f"data {dataset.name!r}: out-of-distribution tests compare with Fashion-MNIST, so they need images of 28 x 28 "
             f"pixels, such as mnist; these data have {dataset.space}"
         )
     (image,) = dataset.space.continuous
-    test = torch.tensor(dataset.held_out[image])
+    test = torch.tensor(stored.held_out[image])
     noise = uniform(torch.empty(test.shape), generator)
     order = uniform(torch.empty(test.shape), generator).flatten(1).argsort(dim=1)
     grey = {
         "fashion": torch.tensor(fashion_images(data_dir)),
-        "uniform": (noise * (dataset.white + 1)).to(test.dtype),
+        "uniform": (noise * (stored.white + 1)).to(test.dtype),
         "shuffled": test.flatten(1).gather(1, order).reshape(test.shape),
     }
-    return {kind: dataset.dequantise({image: images}, generator)[image] for kind, images in grey.items()}
+    return {kind: stored.dequantise({image: images}, generator)[image] for kind, images in grey.items()}
 
 
 def outlier_scores(model: Model, values: Values) -> dict[str, Tensor]:

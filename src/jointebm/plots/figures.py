@@ -1,19 +1,20 @@
 """Selects the figures that fit a model and its data."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 from torch import Tensor
 
-from jointebm.data import Dataset, Toy
-from jointebm.evaluation import image_block
+from jointebm.data import Dataset
+from jointebm.data.datasets import FigureKind
 from jointebm.inference.model import Model
 from jointebm.plots.image_grids import display_range, grey_range, image_figure, image_figures
-from jointebm.plots.inpainting import inpainting_figures
+from jointebm.plots.inpainting_figures import inpainting_figures
 from jointebm.plots.plane import plane_figure, toy_figures
 from jointebm.plots.style import MAX_TITLE, STYLE, Figure, rc_context
 from jointebm.randomness.draws import Generator
+from jointebm.spaces.space import image_block
 
-__all__ = ["figures_of", "sample_figure"]
+__all__ = ["FIGURES", "figures_of", "sample_figure"]
 
 
 def figures_of(model: Model, dataset: Dataset, generator: Generator) -> dict[str, Figure]:
@@ -21,18 +22,35 @@ def figures_of(model: Model, dataset: Dataset, generator: Generator) -> dict[str
 
     Args:
         model: the model.
-        dataset: the data it was trained on, which are drawn beside it.
+        dataset: the data it was trained on, which are drawn next to its samples.
         generator: source of all draws.
 
     Raises:
-        ValueError: there is no figure for such data.
+        ValueError: no figures fit the data.
     """
-    if isinstance(dataset, Toy):
-        return toy_figures(model, generator)
+    if dataset.figures is None:
+        raise ValueError(
+            f"figures: data {dataset.name!r} have none; they are drawn for one block of images, (height, width), or for the "
+            f"toy data; this is {dataset.space}"
+        )
+    return FIGURES[dataset.figures](model, dataset, generator)
+
+
+def _of_images(model: Model, dataset: Dataset, generator: Generator) -> dict[str, Figure]:
     real, image = dataset.test(), image_block(model.space)
     figures = image_figures(model, real, generator)
     assert image is not None  # `image_figures` refuses other data
     return figures | inpainting_figures(model, real, image, generator)
+
+
+def _of_toy(model: Model, dataset: Dataset, generator: Generator) -> dict[str, Figure]:  # noqa: ARG001  # one form for all
+    return toy_figures(model, generator)
+
+
+FIGURES: dict[FigureKind, Callable[[Model, Dataset, Generator], dict[str, Figure]]] = {
+    "toy": _of_toy,
+    "images": _of_images,
+}
 
 
 def sample_figure(model: Model, values: Mapping[str, Tensor], title: str) -> Figure | None:

@@ -11,15 +11,14 @@ import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
-from jointebm.evaluation import image_block
 from jointebm.inference.conditions import Condition, sample_each, single_values, variable_names
 from jointebm.inference.model import Model
 from jointebm.inference.predict import MAX_CONFIGURATIONS, predict
 from jointebm.plots.style import GUIDE, MODEL, STYLE, Axes, Figure, colormaps, rc_context
 from jointebm.randomness.draws import Generator
-from jointebm.spaces.space import Space
+from jointebm.spaces.space import Space, image_block
 
-__all__ = ["display_range", "grey_range", "image_figure", "image_figures", "mosaic"]
+__all__ = ["display_range", "draw_tiles", "grey_range", "image_figure", "image_figures", "mosaic"]
 
 MAX_TILES = 400
 MAX_GRIDS = 10
@@ -164,7 +163,7 @@ def image_figure(images: Tensor, limits: tuple[float, float], title: str) -> Fig
     height, width = tiles.shape[1:]
     side = min(0.6, 6 / num_columns)
     figure = Figure(figsize=(side * num_columns, side * num_rows * height / width + 0.3), layout="compressed")
-    _tiles(figure.subplots(), tiles, num_columns, limits).set_title(title)
+    draw_tiles(figure.subplots(), tiles, num_columns, limits).set_title(title)
     return figure
 
 
@@ -176,7 +175,7 @@ def _class_figure(name: str, rows: Sequence[tuple[Condition, Tensor, Tensor]], l
     axes = figure.subplots(1, 2)
     panels = {f"data given {name}": [row[1] for row in rows], f"samples given {name}": [row[2] for row in rows]}
     for ax, (title, images) in zip(axes, panels.items(), strict=True):
-        _tiles(ax, torch.cat(images), num_columns, limits).set_title(title)
+        draw_tiles(ax, torch.cat(images), num_columns, limits).set_title(title)
     labels = [condition.text.rpartition(" ")[2] for condition, _, _ in rows]
     axes[0].set_yticks([row + 0.5 for row in range(len(rows))], labels)
     return figure
@@ -192,7 +191,7 @@ def _grids_figure(images: Mapping[str, Tensor], limits: tuple[float, float]) -> 
     figure = Figure(figsize=(7, 7 / num_columns * num_rows * height / width + 0.3 * num_rows), layout="compressed")
     panels = figure.subplots(num_rows, num_columns, squeeze=False).reshape(-1)
     for ax, title in zip(panels, titles, strict=False):
-        _tiles(ax, images[title], math.isqrt(len(images[title])), limits).set_title(title)
+        draw_tiles(ax, images[title], math.isqrt(len(images[title])), limits).set_title(title)
     for ax in panels[len(titles) :]:
         ax.set_axis_off()
     return figure
@@ -206,9 +205,9 @@ def _fixed_figure(names: Sequence[str], images: Sequence[Tensor], limits: tuple[
     side = 7 / sum(columns)
     figure = Figure(figsize=(7, max(rows) * side * height / width + 0.5), layout="compressed")
     left, right = figure.subplots(1, 2, width_ratios=columns)
-    _tiles(left, images[0].flatten(0, 1), columns[0], limits).set_title(f"samples, each row one {names[0]}")
+    draw_tiles(left, images[0].flatten(0, 1), columns[0], limits).set_title(f"samples, each row one {names[0]}")
     left.set_yticks([row + 0.5 for row in range(rows[0])], map(str, range(rows[0])))
-    _tiles(right, images[1].movedim(1, 0).flatten(0, 1), columns[1], limits).set_title(
+    draw_tiles(right, images[1].movedim(1, 0).flatten(0, 1), columns[1], limits).set_title(
         f"samples, each column one {names[1]}"
     )
     right.set_xticks([column + 0.5 for column in range(columns[1])], map(str, range(columns[1])))
@@ -227,14 +226,14 @@ def _labelled_figure(
         figsize=(7, -(-len(first) // num_columns) * side * (height + strip) / width + 0.4), layout="compressed"
     )
     for ax, (title, (images, captions)) in zip(figure.subplots(1, len(panels)), panels.items(), strict=True):
-        _tiles(ax, pad(images, (0, 0, strip, 0), value=limits[0]), num_columns, limits).set_title(title)
+        draw_tiles(ax, pad(images, (0, 0, strip, 0), value=limits[0]), num_columns, limits).set_title(title)
         for index, caption in enumerate(captions):
             row, column = divmod(index, num_columns)
             ax.text(column + 0.12, row + 0.06, caption, va="top", fontsize=5.5, color=MODEL)
     return figure
 
 
-def _tiles(ax: Axes, images: Tensor, num_columns: int, limits: tuple[float, float]) -> Axes:
+def draw_tiles(ax: Axes, images: Tensor, num_columns: int, limits: tuple[float, float]) -> Axes:
     """Draws a mosaic in ink on paper; tile (row, column) covers the unit square that starts at (column, row)."""
     height, width = images.shape[1:]
     factor = -(-TILE // min(height, width))

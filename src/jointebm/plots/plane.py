@@ -21,7 +21,7 @@ from jointebm.randomness.draws import Generator
 from jointebm.sampling.enumeration import enumerate_log_density
 from jointebm.spaces.space import Space
 
-__all__ = ["Grid", "grid_densities", "plane_figure", "square_grid", "toy_figures"]
+__all__ = ["SquareGrid", "grid_densities", "plane_figure", "square_grid", "toy_figures"]
 
 LIMIT = 4.6  # half the side of the square in which the toy data are drawn
 
@@ -71,22 +71,22 @@ def toy_figures(
         }
 
 
-class Grid(NamedTuple):
+class SquareGrid(NamedTuple):
     """Centres of the cells of a square grid, shape (P, 2), the first coordinate counting fastest; and a cell's area."""
 
     points: Tensor
     area: float
 
 
-def square_grid(num_cells: int, *, like: Tensor) -> Grid:
+def square_grid(num_cells: int, *, like: Tensor) -> SquareGrid:
     """The grid of `num_cells` by `num_cells` cells over the toy data, with the dtype and device of `like`."""
     side = 2 * LIMIT / num_cells
     ticks = (torch.arange(num_cells, dtype=like.dtype, device=like.device) + 0.5) * side - LIMIT
     y, x = torch.meshgrid(ticks, ticks, indexing="ij")
-    return Grid(torch.stack([x.flatten(), y.flatten()], dim=1), side**2)
+    return SquareGrid(torch.stack([x.flatten(), y.flatten()], dim=1), side**2)
 
 
-def grid_densities(log_density: LogDensity, space: Space, grid: Grid, conditions: Sequence[Condition]) -> Tensor:
+def grid_densities(log_density: LogDensity, space: Space, grid: SquareGrid, conditions: Sequence[Condition]) -> Tensor:
     """Densities p(x | condition) on a grid: the sum over y of exp f(x, y), normalised over the grid.
 
     Args:
@@ -136,7 +136,9 @@ def _point_figure(
     return figure
 
 
-def _density_figure(title: str, conditions: Sequence[Condition], true: Tensor, ours: Tensor, grid: Grid) -> Figure:
+def _density_figure(
+    title: str, conditions: Sequence[Condition], true: Tensor, ours: Tensor, grid: SquareGrid
+) -> Figure:
     """Truth above, model below, one column per condition, all on one scale."""
     figure, axes = _panels(2, len(conditions), 1.3)
     figure.suptitle(title)
@@ -152,7 +154,9 @@ def _density_figure(title: str, conditions: Sequence[Condition], true: Tensor, o
     return figure
 
 
-def _unconditional_figure(real: Tensor, ours: Tensor, true_density: Tensor, our_density: Tensor, grid: Grid) -> Figure:
+def _unconditional_figure(
+    real: Tensor, ours: Tensor, true_density: Tensor, our_density: Tensor, grid: SquareGrid
+) -> Figure:
     figure, axes = _panels(1, 4, 1.9)
     for ax, title in zip(axes[0], ("data", "samples", "true density p(x)", "model density p(x)"), strict=True):
         ax.set_title(title)
@@ -185,7 +189,7 @@ def _density(ax: Axes, density: Tensor, top: float) -> None:
     ax.imshow(image, origin="lower", extent=extent, vmin=0, vmax=top, cmap=DENSITY, interpolation="bilinear")
 
 
-def _total_variation(true: Tensor, ours: Tensor, grid: Grid) -> list[float]:
+def _total_variation(true: Tensor, ours: Tensor, grid: SquareGrid) -> list[float]:
     distances: list[float] = ((true - ours).abs().sum(dim=1) * (grid.area / 2)).tolist()
     return distances
 

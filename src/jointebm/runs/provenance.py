@@ -8,7 +8,7 @@ from typing import Any
 import torch
 
 from jointebm.training.divergence import Intervention
-from jointebm.recipes.registry import RECIPES
+from jointebm.recipes.catalogue import RECIPES
 from jointebm.recipes import Recipe
 from jointebm.training.trainer import Metrics
 from jointebm.storage.untrusted import quoted
@@ -44,7 +44,7 @@ def card(recipe: Recipe, facts: Mapping[str, Any], metrics: Metrics, interventio
     )
     scaled = (
         f"\n| f scaled after training, to the labels of {recipe.calibration_rows} training rows | times "
-        f"{facts['label_scale']:.3f} |"
+        f"{facts['inverse_temperature']:.3f} |"
         if recipe.calibration_rows
         else ""
     )

@@ -19,7 +19,16 @@ from jointebm.inference.model import Model
 from jointebm.sampling.sample import Sampling
 from jointebm.storage.untrusted import quoted
 
-__all__ = ["Found", "SamplingConfig", "chain_from_tensors", "chain_tensors", "read_chains", "restore_chains", "weights_digest", "write_chains"]
+__all__ = [
+    "Found",
+    "SamplingConfig",
+    "chain_from_tensors",
+    "chain_tensors",
+    "read_chains",
+    "restore_chains",
+    "weights_digest",
+    "write_chains",
+]
 
 Count = Annotated[int, Field(ge=1)]
 

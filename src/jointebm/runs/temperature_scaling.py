@@ -16,13 +16,13 @@ from jointebm.kernels import LogDensity
 from jointebm.inference.model import ModelConfig
 from jointebm.spaces.space import Position, Space
 
-__all__ = ["MAX_FACTOR", "label_scale", "rescaled"]
+__all__ = ["MAX_FACTOR", "fit_inverse_temperature", "rescaled"]
 
 MAX_FACTOR = 100.0  # on few rows all labels may be right, and then no factor is large enough
-ROWS_AT_ONCE = 50
+TABULATED_AT_ONCE = 50
 
 
-def label_scale(log_density: LogDensity, space: Space, position: Position) -> float:
+def fit_inverse_temperature(log_density: LogDensity, space: Space, position: Position) -> float:
     """The c that minimises the mean of -log p_c(y | x), where p_c(y | x) is proportional to exp(c f(x, y)).
 
     The loss is convex in c, and its derivative, the mean of E_c[f(x, y')] - f(x, y), is bisected.
@@ -42,7 +42,7 @@ def label_scale(log_density: LogDensity, space: Space, position: Position) -> fl
         >>> from jointebm import Binary
         >>> rows = {"y": torch.tensor([1.0] * 3 + [0.0])}  # log odds 3 : 1, where f says 0.1
         >>> f = lambda position: 0.1 * position["y"]
-        >>> round(label_scale(f, Space(y=Binary()), rows) * 0.1, 4) == round(math.log(3), 4)
+        >>> round(fit_inverse_temperature(f, Space(y=Binary()), rows) * 0.1, 4) == round(math.log(3), 4)
         True
     """
     f = torch.cat([_table(log_density, space, rows) for rows in _in_pieces(position)])  # (N, S)
@@ -74,8 +74,8 @@ def rescaled(config: ModelConfig, factor: float) -> ModelConfig:
 
 def _in_pieces(position: Position) -> list[dict[str, Tensor]]:
     num_rows = len(next(iter(position.values())))
-    starts = range(0, num_rows, ROWS_AT_ONCE)
-    return [{name: value[start : start + ROWS_AT_ONCE] for name, value in position.items()} for start in starts]
+    starts = range(0, num_rows, TABULATED_AT_ONCE)
+    return [{name: value[start : start + TABULATED_AT_ONCE] for name, value in position.items()} for start in starts]
 
 
 def _table(log_density: LogDensity, space: Space, position: Position) -> Tensor:

@@ -22,12 +22,12 @@ from safetensors import SafetensorError
 
 from jointebm.storage.atomic import flush_folder, lock, naming
 from jointebm.storage.checkpoint import write
-from jointebm.data import ArrayDataset, Dataset
+from jointebm.data import Dataset
 from jointebm.data.registry import open_dataset
 from jointebm.data.hiding import hide
 from jointebm.training.divergence import Diverged, Intervention
 from jointebm.runs.interrupts import held_back
-from jointebm.runs.temperature_scaling import label_scale, rescaled
+from jointebm.runs.temperature_scaling import fit_inverse_temperature, rescaled
 from jointebm.inference.model import Model, ModelConfig
 from jointebm.runs.provenance import card, environment
 from jointebm.recipes import Recipe
@@ -175,9 +175,14 @@ def _prepare(recipe: Recipe, dataset: Dataset, *, seed: int) -> tuple[Model, Tra
     check_size(recipe, dataset.space)
     model = initial_model(recipe, dataset, seed=seed)
     seen = hide(dataset, recipe.train.hide)
-    batch, labelled = (seen.rows, seen.labelled) if isinstance(seen, ArrayDataset) else (seen.batch, None)
     trainer = Trainer(
-        model.energy, seen.space, batch, kernel=model.kernel, config=recipe.train, seed=seed, labelled=labelled
+        model.energy,
+        seen.space,
+        seen.rows,
+        kernel=model.kernel,
+        config=recipe.train,
+        seed=seed,
+        labelled=seen.labelled,
     )
     with torch.no_grad():  # a network that does not fit its data is found before anything is written
         model.energy(trainer.noise.draw(1, generator=torch.Generator()))
@@ -238,7 +243,7 @@ def _finish(
     trained = Model(model.config, energy=trainer.average, noise=trainer.noise).eval()
     if recipe.calibration_rows:
         trained, factor = _calibrated(trained, hide(dataset, recipe.train.hide), recipe.calibration_rows)
-        facts = {**facts, "label_scale": factor}
+        facts = {**facts, "inverse_temperature": factor}
         write_facts(path, {**facts, "seconds": round(trainer.seconds, 1)})
     try:
         trained.save(path / "model", card=card(recipe, facts, trainer.metrics, trainer.interventions))
@@ -253,7 +258,9 @@ def _calibrated(model: Model, dataset: Dataset, num_rows: int) -> tuple[Model, f
     whole = torch.stack([value.reshape(num_rows, -1).isfinite().all(dim=1) for value in position.values()]).all(dim=0)
     if not bool(whole.any()):
         raise ValueError(f"calibration_rows {num_rows}: none of these rows is without a gap; set it to 0")
-    factor = label_scale(model.energy, model.space, {name: value[whole] for name, value in position.items()})
+    factor = fit_inverse_temperature(
+        model.energy, model.space, {name: value[whole] for name, value in position.items()}
+    )
     config = rescaled(model.config, factor)
     energy = config.energy.build(model.space)
     energy.load_state_dict(model.energy.state_dict())

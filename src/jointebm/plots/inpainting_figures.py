@@ -10,7 +10,7 @@ from torch import Tensor
 
 from jointebm.inference.inpainting import HALVES, NOTHING, WHOLE, accuracy_given, inpaint, masked
 from jointebm.inference.model import Model
-from jointebm.plots.image_grids import _tiles, grey_range, spread
+from jointebm.plots.image_grids import draw_tiles, grey_range, spread
 from jointebm.plots.style import STYLE, Figure, rc_context
 from jointebm.randomness.draws import Generator
 
@@ -82,7 +82,7 @@ def _rows_figure(rows: list[Tensor], part: str, limits: tuple[float, float]) -> 
     num_columns, height, width = rows[0].shape
     side = 5.6 / num_columns
     figure = Figure(figsize=(7, len(rows) * side * height / width + 0.4), layout="compressed")
-    ax = _tiles(figure.subplots(), torch.cat(rows), num_columns, limits)
+    ax = draw_tiles(figure.subplots(), torch.cat(rows), num_columns, limits)
     ax.set_title(f"the rest of an image, given its {part}")
     names = ["data", "given", f"given {part}", f"given {part}\nand labels"]
     ax.set_yticks([row + 0.5 for row in range(len(rows))], names)
