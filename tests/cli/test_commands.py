@@ -243,7 +243,8 @@ def test_evaluate_places_the_samples_of_sprites(here: Path, monkeypatch: pytest.
     rows = {"image": halved(render(latents)), "horizontal": latents[:, 4] // 2, "vertical": latents[:, 5] // 2}
     rows = {name: value.astype(np.uint8) for name, value in rows.items()}
     space = Space(image=Continuous((32, 32)), horizontal=Categorical(16), vertical=Categorical(16))
-    data = ArrayDataset("dsprites-some", space, rows, rows, white=4, noise_width=0.0, noise_sd=0.1)
+    noise = {"noise_width": 0.0, "noise_sd": 0.1}
+    data = ArrayDataset("dsprites-some", space, rows, rows, white=4, judge="sprite centre", **noise)  # type: ignore[arg-type]
     monkeypatch.setitem(DATASETS, "dsprites-some", lambda data_dir: data)  # noqa: ARG005
     config = jointebm.ModelConfig(
         name="t",

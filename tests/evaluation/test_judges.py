@@ -152,7 +152,16 @@ def sprites(noise_sd: float = 0.1, every: int = 29) -> ArrayDataset:
         "vertical": (latents[:, 5] // 2).astype(np.uint8),
     }
     space = Space(image=Continuous((32, 32), Identity()), horizontal=Categorical(16), vertical=Categorical(16))
-    return ArrayDataset("dsprites-some", space, train=rows, held_out=rows, white=4, noise_width=0.0, noise_sd=noise_sd, judge="sprite centre")
+    return ArrayDataset(
+        "dsprites-some",
+        space,
+        train=rows,
+        held_out=rows,
+        white=4,
+        noise_width=0.0,
+        noise_sd=noise_sd,
+        judge="sprite centre",
+    )
 
 
 @pytest.mark.parametrize("scale", [0, 5])

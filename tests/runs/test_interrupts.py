@@ -124,7 +124,7 @@ def test_a_signal_in_training_finishes_the_step_and_saves_and_resume_gives_the_s
 
 def test_a_signal_in_the_evaluation_after_training_leaves_the_model_and_says_so(tmp_path: Path, whole: Path) -> None:
     script = """
-import sys, jointebm.cli.evaluate as module
+import sys, jointebm.cli.blocks.evaluate as module
 from jointebm.cli import main
 module.evaluate_model = lambda *_, **__: [print("evaluates", flush=True), __import__("time").sleep(60)]
 sys.exit(main())
@@ -141,14 +141,15 @@ sys.exit(main())
 
 def test_signals_while_the_model_is_written_wait_until_it_is_there(tmp_path: Path, whole: Path) -> None:
     script = """
-import os, signal, sys, jointebm.models as module
+import os, signal, sys
+from jointebm import Model
 from jointebm.cli import main
-save = module.save_file
-def slow(*arguments):
+save = Model.save
+def slow(*arguments, **options):
     for number in (signal.SIGINT, signal.SIGTERM):
         os.kill(os.getpid(), number)
-    save(*arguments)
-module.save_file = slow
+    save(*arguments, **options)
+Model.save = slow
 sys.exit(main())
 """
     process = begin(tmp_path, *TRAIN, "--out", "run", script=script)
@@ -161,7 +162,7 @@ sys.exit(main())
 
 def test_a_signal_before_anything_is_written_says_so(tmp_path: Path) -> None:
     script = """
-import os, signal, sys, jointebm.runs as module
+import os, signal, sys, jointebm.runs.training_run as module
 from jointebm.cli import main
 module.open_dataset = lambda *_: os.kill(os.getpid(), signal.SIGTERM)
 sys.exit(main())

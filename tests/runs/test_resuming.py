@@ -24,19 +24,24 @@ from jointebm.recipes import override
 from jointebm.runs.training_run import resume, train
 from jointebm.spaces.space import Position
 from jointebm.training.trainer import Metrics
-from support.resumed_runs import CONFIG, DIVERGES, Diverging, KERNELS, NUM, SPACE, Sound, assert_same, copied, stepwise, through_disk
-
+from support.resumed_runs import (
+    CONFIG,
+    DIVERGES,
+    Diverging,
+    KERNELS,
+    NUM,
+    SPACE,
+    Sound,
+    assert_same,
+    copied,
+    stepwise,
+    through_disk,
+)
 
 
 def random_batch(num: int, *, generator: torch.Generator) -> dict[str, Tensor]:
     labels = torch.randint(3, (num,), generator=generator)
     return {"x": labels[:, None] + torch.randn(num, 2, generator=generator), "y": torch.eye(3)[labels]}
-
-
-
-
-
-
 
 
 def make(kernel: str, network: type[Sound]) -> Trainer:
@@ -45,14 +50,6 @@ def make(kernel: str, network: type[Sound]) -> Trainer:
     if isinstance(log_density, Diverging):
         object.__setattr__(log_density, "trainer", trainer)
     return trainer
-
-
-
-
-
-
-
-
 
 
 def test_a_trainer_interrupted_after_every_step_and_resumed_comes_to_the_same_end(tmp_path: Path) -> None:

@@ -113,7 +113,6 @@ def sample_each(
 
     Raises:
         ValueError: `num` is less than one, or a condition names a block that the space has not or that is not discrete.
-        KeyboardInterrupt: Ctrl-C; what was sampled so far is lost.
 
     Example:
         >>> from jointebm import Binary, Continuous, KernelSpec, ModelConfig
@@ -153,8 +152,6 @@ def sample_each(
             init=model.noise,
             generator=generator,
         )
-        if samples.interrupted:
-            raise KeyboardInterrupt
         for index in range(len(batch)):
             rows = slice(index * num, (index + 1) * num)
             parts.append({name: value[rows] for name, value in samples.values.items()})

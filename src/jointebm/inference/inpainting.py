@@ -95,9 +95,6 @@ def inpaint(
     Returns:
         Values of all blocks, (N, *variable_shape).
 
-    Raises:
-        KeyboardInterrupt: Ctrl-C.
-
     Example:
         >>> from jointebm import Binary, Continuous, KernelSpec, ModelConfig, Space
         >>> from jointebm.energies import ConcatSpec, MLPSpec
@@ -121,8 +118,6 @@ def inpaint(
         init=model.noise,
         generator=generator,
     )
-    if samples.interrupted:
-        raise KeyboardInterrupt
     known = ~given[image].isnan()  # a transform there and back may round
     return {**samples.values, image: torch.where(known, values[image], samples.values[image])}
 

@@ -4,7 +4,7 @@ The layout is that of `jointebm.storage.checkpoint`, in a folder of its own: FIL
 """
 
 import hashlib
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from typing import Annotated, NamedTuple
 
@@ -16,6 +16,7 @@ from jointebm.storage.checkpoint import Checkpoint, newest, write
 from jointebm.storage.config import Config
 from jointebm.kernels.chain import Chain, LogDensity, Score, encoded
 from jointebm.inference.model import Model
+from jointebm.runs.interrupts import held_back
 from jointebm.sampling.sample import Sampling
 from jointebm.storage.untrusted import quoted
 
@@ -26,6 +27,7 @@ __all__ = [
     "chain_tensors",
     "read_chains",
     "restore_chains",
+    "run_chains",
     "weights_digest",
     "write_chains",
 ]
@@ -140,6 +142,44 @@ def restore_chains(found: Found, model: Model) -> Sampling:
         ],
         list(tensors["accept_probs"]) if found.checkpoint.iteration else [],
     )
+
+
+def run_chains(
+    sampling: Sampling,
+    num_steps: int,
+    *,
+    save: Callable[[], object] | None,
+    save_every: int,
+    on_step: Callable[[int], object],
+) -> None:
+    """Runs chains to their end; saves them on the way, and when it is interrupted.
+
+    Ctrl-C and SIGTERM let the step finish, so that the saved chains resume bit for bit.
+
+    Args:
+        sampling: the chains; they are as far as they came, whether this returns or raises.
+        num_steps: steps in all.
+        save: writes the chains; None if nothing is to be kept.
+        save_every: steps between two saves; 0 saves only when interrupted.
+        on_step: called with the number of steps done after each step.
+
+    Raises:
+        KeyboardInterrupt: after Ctrl-C, and `Terminated` after SIGTERM; the chains are saved.
+    """
+    with held_back() as pending:
+
+        def after(num_done: int) -> None:
+            if save is not None and save_every and num_done % save_every == 0 and num_done < num_steps:
+                save()
+            on_step(num_done)
+            pending.check()
+
+        try:
+            sampling.run(num_steps, after)
+        except KeyboardInterrupt:
+            if save is not None:
+                save()
+            raise
 
 
 def weights_digest(folder: Path) -> str:
