@@ -1,4 +1,4 @@
-"""Judges: are samples what they were asked to be? Answered without the model that drew them."""
+"""Evaluation: accuracy, calibration, out-of-distribution detection, and judges of samples."""
 
 from jointebm.evaluation.distances import Frechet, frechet_distance, nearest_distances, total_variance
 from jointebm.evaluation.geometry_judges import NearestMode, Placement, SpriteCentre, placement

@@ -26,7 +26,7 @@ class ImageClassifier:
         space: one continuous block of shape (height, width), and discrete blocks.
 
     Raises:
-        ValueError: the space has no image to look at, or nothing to say about it.
+        ValueError: the space is not one image block and some discrete ones.
 
     References:
         Kingma & Ba 2015 (Adam). Smith & Topin 2018 (one cycle of the learning rate).
@@ -38,7 +38,9 @@ class ImageClassifier:
     def __init__(self, space: Space) -> None:
         self.space, self.image = space, image_block(space)
         if self.image is None or space.continuous != (self.image,) or not space.discrete:
-            raise ValueError(f"ImageClassifier: needs one image block and a discrete one, got {space}")
+            raise ValueError(
+                f"ImageClassifier: got {space}; expected one image block, (height, width), and discrete blocks"
+            )
         height, width = space[self.image].variable_shape
         self._widths = {name: list(space.num_classes(name)) for name in space.discrete}
         self._encoder = nn.Sequential(
@@ -67,18 +69,18 @@ class ImageClassifier:
         batch_size: int = 64,
         learning_rate: float = 3e-3,
     ) -> "ImageClassifier":
-        """Trains on the training rows by Adam, the learning rate rising and falling once.
+        """Trains on the training rows by Adam, with one cycle of the learning rate.
 
         Args:
             dataset: where the rows come from.
-            seed: of the weights, the batches and the dropout; torch's global generator is put back as it was.
+            seed: of the weights, the batches and the dropout; torch's global generator is restored.
             num_iterations: parameter updates.
             batch_size: rows per update.
-            learning_rate: of Adam, at its highest.
+            learning_rate: of Adam, at its peak.
         """
         generator = torch.Generator().manual_seed(seed)
         with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(seed)  # torch.nn draws initial weights and dropout from the global generator only
+            torch.manual_seed(seed)  # torch.nn draws weights and dropout from the global generator only
             judge = cls(dataset.space)
             optimizer = torch.optim.Adam(judge._network.parameters(), lr=learning_rate)
             schedule = OneCycleLR(optimizer, learning_rate, total_steps=num_iterations)
@@ -106,7 +108,7 @@ class ImageClassifier:
 
     @torch.no_grad()
     def features(self, values: Mapping[str, Tensor]) -> Tensor:
-        """What the last layer reads, (N, D)."""
+        """Inputs of the last layer, (N, D)."""
         assert self.image is not None
         return torch.cat([self._encoder(rows.unsqueeze(1)) for rows in values[self.image].split(CLASSIFIED_AT_ONCE)])
 

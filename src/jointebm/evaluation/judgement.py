@@ -1,4 +1,4 @@
-"""How good class-conditional samples are: right labels, right spread, neither collapsed nor learned by heart.
+"""Quality of class-conditional samples: labels, spread, and distances that reveal collapse and memorisation.
 
 Legend: N rows, D entries of all continuous blocks.
 """
@@ -28,17 +28,17 @@ MAX_CONDITIONS = 64
 
 @dataclass(frozen=True)
 class Nearest:
-    """Medians of Euclidean distances to the nearest neighbour, of samples and of as many test rows.
+    """Median Euclidean distances to the nearest neighbour, of samples and of equally many test rows.
 
-    Samples far nearer to training rows than test rows are were learned by heart; samples far nearer to one another than
+    Samples much nearer to training rows than test rows are have been memorised; samples much nearer to one another than
     test rows are have collapsed.
 
     Args:
-        num_rows: samples, and test rows, whose distances were taken.
+        num_rows: number of samples, and of test rows.
         training: from a sample to the nearest training row that meets its condition.
-        training_data: from a test row that meets the condition to the same.
+        training_data: from a test row that meets the condition to the nearest such training row.
         other: from a sample to the nearest other sample of its condition.
-        other_data: from a test row to the nearest other of as many.
+        other_data: from a test row to the nearest other test row.
     """
 
     num_rows: int
@@ -50,28 +50,28 @@ class Nearest:
 
 @dataclass(frozen=True)
 class Judgement:
-    """How good class-conditional samples are, beside the same figures of real data.
+    """Figures of class-conditional samples, next to the same figures of real data.
 
     Args:
-        judge: who said so.
-        judge_accuracy: its own accuracy on the test rows, mean over rows and variables: what to compare with.
+        judge: name of the judge.
+        judge_accuracy: accuracy of the judge on the test rows, mean over rows and variables: the upper limit in practice.
         num_per_condition: samples of each condition.
-        agreement: share of samples that the judge labels as they were asked to be, mean over conditions.
-        worst_agreement: that of the worst condition.
-        per_condition: that of each condition, by its text.
-        per_condition_data: the same of the test rows that meet the condition; None without any.
-        num_modes: per condition that leaves discrete variables free, in how many configurations of all of them samples
-            that agree were found.
-        num_modes_data: the same, among the test rows that meet the condition.
+        agreement: share of samples whose label by the judge is the requested one, mean over conditions.
+        worst_agreement: agreement in the worst condition.
+        per_condition: agreement per condition, by its text.
+        per_condition_data: the same for the test rows that meet the condition; None without any.
+        num_modes: per condition that leaves discrete variables free, the number of configurations among samples that
+            agree.
+        num_modes_data: the same among the test rows that meet the condition.
         variance_ratio: per condition, variance of the samples over that of the training rows that meet it (of test rows
-            if training rows are drawn afresh), each summed over all continuous variables and with the noise of the
-            data; 1 is right, less is too little diversity. None without two of both.
-        nearest: distances between neighbours, over all conditions; None if training rows are drawn afresh.
-        nearest_per_condition: the same per condition; None without two rows of both.
-        placement: for labels that are positions, those of samples given every variable, all values equally often; None
-            for other labels.
-        placement_data: the same of the test rows.
-        frechet: distance in the features of the judge; None if it has none, or if there are too few rows.
+            if training rows are drawn afresh), each summed over all continuous variables, with the noise of the data; 1
+            is ideal, less is too little diversity. None with fewer than two of either.
+        nearest: distances to neighbours, over all conditions; None if training rows are drawn afresh.
+        nearest_per_condition: the same per condition; None with fewer than two rows of either.
+        placement: for labels that are positions, placement of samples given every variable, all values equally often;
+            None for other labels.
+        placement_data: the same for the test rows.
+        frechet: distance in the features of the judge; None without features, or with too few rows.
     """
 
     judge: str
@@ -92,12 +92,12 @@ class Judgement:
 
 
 def judge_samples(model: Model, dataset: Dataset, judge: Judge, *, num: int, generator: Generator) -> Judgement:
-    """Samples from noise given every value of every discrete variable, and every configuration if there are at most 64.
+    """Judges samples given every value of every discrete variable, and given every configuration if at most 64 exist.
 
     Args:
-        model: the model; its kernel, noise and number of steps are used.
-        dataset: the data it was trained on; its test rows are the standard.
-        judge: labels the samples, from their continuous blocks alone.
+        model: the model; it samples from noise with its own kernel and number of steps.
+        dataset: the data it was trained on; samples are compared with its test rows.
+        judge: labels the samples from their continuous blocks alone.
         num: samples per condition.
         generator: source of all draws.
 
@@ -163,7 +163,7 @@ def _num_modes(space: Space, labels: Mapping[str, Tensor], rows: Tensor) -> int:
 
 
 def _joined(space: Space, values: Mapping[str, Tensor]) -> Tensor:
-    """All continuous blocks side by side, (N, D)."""
+    """All continuous blocks, concatenated, (N, D)."""
     return torch.cat([values[name].reshape(-1, space[name].num_variables) for name in space.continuous], dim=1)
 
 
@@ -184,7 +184,7 @@ def _variance_ratio(drawn: Tensor, real: Tensor) -> float | None:
 
 
 class _Distances(NamedTuple):
-    """Of N samples, and of N test rows, to the nearest training row and to the nearest of their own kind; (N,) each."""
+    """Distances of N samples and of N test rows, (N,) each; fields as in `Nearest`."""
 
     training: Tensor
     training_data: Tensor
@@ -193,7 +193,7 @@ class _Distances(NamedTuple):
 
 
 def _distances(drawn: Tensor, held_out: Tensor, training: Tensor) -> _Distances | None:
-    """With equally many of both: the more rows there are, the nearer is the nearest."""
+    """Distances with equally many rows of both: nearest neighbours get nearer with more rows."""
     num = min(len(drawn), len(held_out))
     if num < 2 or not len(training):
         return None
