@@ -70,7 +70,7 @@ def test_data_other_than_images_of_28_x_28_pixels_are_refused(dataset: ArrayData
 
 
 def test_a_missing_file_and_another_file_are_refused_by_name(tmp_path: Path) -> None:
-    with pytest.raises(FileNotFoundError, match=r"fashion-mnist: no data directory; pass --data"):
+    with pytest.raises(FileNotFoundError, match=r"fashion-mnist: no data folder; pass --data"):
         outlier_images(strokes(), None, generator=generator())
     with pytest.raises(FileNotFoundError, match="fashion-mnist/t10k-images-idx3-ubyte"):
         outlier_images(strokes(), tmp_path, generator=generator())

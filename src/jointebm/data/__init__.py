@@ -1,7 +1,4 @@
-"""Data sets: the paper's toy data, the bundled digits, dSprites ellipses, and MNIST where a user has its files.
-
-`letters`, `segmentation`, `sets` and `ising` are for structured labels (docs/structured.md).
-"""
+"""Data sets: toy data, bundled digits, dSprites ellipses, MNIST; four have structured labels (docs/structured.md)."""
 
 from jointebm.data.datasets import ArrayDataset, Dataset
 from jointebm.data.digits import digits

@@ -1,4 +1,4 @@
-"""Eight Gaussians on a circle with three binary attributes (Sec. 6.1): the paper's toy data, with its true density.
+"""Eight Gaussians on a circle with three binary attributes (Sec. 6.1): the toy data of the paper, with the true density.
 
 Legend: N points, 8 modes.
 """
