@@ -21,9 +21,9 @@ from torch.nn.functional import one_hot
 
 from jointebm.cli.files import open_data_of, open_model
 from jointebm.data import ArrayDataset
-from jointebm.spaces.space import image_block
 from jointebm.inference.inpainting import HALVES, NOTHING, WHOLE, Part, accuracy_given
 from jointebm.plots import inpainting_figures, save_figures
+from jointebm.spaces.space import image_block
 from jointebm.storage.atomic import check_new
 
 

@@ -3,18 +3,21 @@
 log p(x, y) = f(x, y) - log Z, after Kelly & Grathwohl 2021, "No conditional models for me".
 """
 
+import os
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
 from jointebm import energies, kernels, recipes, testing
 from jointebm.energies import BilinearEnergy, ConcatEnergy, JEMEnergy
-from jointebm.inference.model import Model, ModelConfig, load
+from jointebm.inference.model import Model, ModelConfig, load_model
 from jointebm.inference.predict import Prediction, predict
+from jointebm.inference.pretrained import find_model
 from jointebm.kernels import KernelSpec
 from jointebm.sampling.sample import Samples, Trajectory, sample, sample_trajectory
 from jointebm.spaces.blocks import Binary, Categorical, Continuous
 from jointebm.spaces.noise import Noise
 from jointebm.spaces.space import Space
+from jointebm.storage.model_folder import TABLE, folder_kind
 from jointebm.training import objectives
 from jointebm.training.replay_buffer import ReplayBuffer
 from jointebm.training.trainer import Metrics, TrainConfig, Trainer
@@ -61,6 +64,32 @@ __all__ = [
 
 # The estimators need the extra `tables`. They are imported when they are asked for; `import *` leaves them out.
 _ESTIMATORS = ("JointEBM", "JointEBMClassifier", "JointEBMImputer", "JointEBMOutlierDetector", "JointEBMRegressor")
+
+
+def load(name: str | os.PathLike[str]) -> "Model | JointEBM":
+    """Loads any model that this library wrote; nothing in its folder is executed.
+
+    Args:
+        name: a model folder, a run folder (its `model/` is taken), or pretrained:NAME.
+
+    Returns:
+        A `Model`, or a `JointEBM` if the folder holds a table model.
+
+    Raises:
+        FileNotFoundError: no such model, or a file of it is missing; lists the pretrained ones.
+        ImportError: the folder holds a table model, and the extra `tables` is not installed.
+        ValueError: a file does not hold what it should; names the file and the reason.
+
+    Example:
+        >>> load("pretrained:toy").space.discrete
+        ('left', 'bottom')
+    """
+    path = find_model(name)
+    if folder_kind(path) == TABLE:
+        from jointebm.estimators import JointEBM
+
+        return JointEBM.load(path)
+    return load_model(path)
 
 
 def __getattr__(name: str) -> Any:

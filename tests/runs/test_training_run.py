@@ -201,6 +201,6 @@ def test_a_run_that_diverges_keeps_its_metrics_and_leaves_no_model(tmp_path: Pat
 
 
 def test_data_that_do_not_exist_make_no_folder(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="data 'nothing': there is none"):
+    with pytest.raises(ValueError, match="unknown data 'nothing'; available: toy"):
         train(TINY.model_copy(update={"data": "nothing"}), tmp_path / "run")
     assert list(tmp_path.iterdir()) == []

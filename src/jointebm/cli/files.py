@@ -1,14 +1,13 @@
 """Files that the commands read and write: models, and outputs that appear whole or not at all."""
 
-import contextlib
 from pathlib import Path
 
 from jointebm.data import Dataset
 from jointebm.data.registry import open_dataset
-from jointebm.inference.model import Model, load
+from jointebm.inference.model import Model, load_model
 from jointebm.inference.pretrained import find_model
-from jointebm.storage.untrusted import quoted, read_json
-from jointebm.tables.answers.store import MAX_CONFIG
+from jointebm.storage.model_folder import TABLE, folder_kind
+from jointebm.storage.untrusted import quoted
 
 __all__ = ["holds_table", "open_data_of", "open_model"]
 
@@ -19,8 +18,7 @@ def holds_table(name: str) -> bool:
     Args:
         name: a model folder, a run folder, or pretrained:NAME.
     """
-    config = read_json(find_model(name) / "config.json", "a model configuration", max_bytes=MAX_CONFIG)
-    return config.get("kind") == "table"
+    return folder_kind(find_model(name)) == TABLE
 
 
 def open_model(name: str) -> tuple[Path, Model]:
@@ -30,17 +28,7 @@ def open_model(name: str) -> tuple[Path, Model]:
         ValueError: it is a table's.
     """
     path = find_model(name)
-    try:
-        return path, load(path)
-    except ValueError:
-        is_table = False
-        with contextlib.suppress(ValueError):  # then what `load` says is what matters
-            is_table = holds_table(name)
-        if is_table:
-            raise ValueError(
-                f"{name}: is of a table, which 'jointebm impute', 'predict', 'sample' and 'score' ask"
-            ) from None
-        raise
+    return path, load_model(path)
 
 
 def open_data_of(model: Model, data_dir: Path | None) -> Dataset:

@@ -1,8 +1,6 @@
 """Downloads of data files: over https, bounded in size, verified, and complete or absent."""
 
 import http.client
-import os
-import tempfile
 import urllib.request
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, suppress
@@ -13,6 +11,7 @@ from typing import NamedTuple, Protocol
 from jointebm.data.dsprites import OFFICIAL_FILE, check_official, find_official
 from jointebm.data.letters import LETTERS_FILE
 from jointebm.data.mnist import FASHION_FILES, MNIST_FILES, find_file, read_original
+from jointebm.storage.atomic import new_file
 from jointebm.storage.untrusted import quoted
 
 __all__ = ["BY_HAND", "DOWNLOADS", "RENDERED", "DataFile", "Response", "download", "open_https"]
@@ -75,23 +74,17 @@ def download(file: DataFile, data_dir: Path, *, open_url: OpenUrl) -> Path:
     _check_new(path)
     is_new_folder = not path.parent.exists()
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(prefix=f".{path.name}-", dir=path.parent)
-    scratch = Path(name)
     try:
-        with os.fdopen(handle, "wb") as target:
+        with new_file(path) as target:
             for chunk in _received(file, open_url):
                 target.write(chunk)
-        try:
-            file.check(scratch)
-        except ValueError as error:
-            raise ValueError(
-                f"{file.url}: not the original: {_without(scratch, error)}"
-            ) from None
-        scratch.chmod(0o644)
-        _check_new(path)
-        scratch.rename(path)
+            target.flush()
+            scratch = Path(target.name)
+            try:
+                file.check(scratch)
+            except ValueError as error:
+                raise ValueError(f"{file.url}: not the original: {_without(scratch, error)}") from None
     except BaseException:
-        scratch.unlink(missing_ok=True)
         if is_new_folder:
             with suppress(OSError):  # another process uses it
                 path.parent.rmdir()

@@ -1,43 +1,38 @@
-"""A model: an energy with its space, its noise and its kernel; saved as a folder, loaded without running anything in it."""
+"""A model: an energy with its space, its noise and its kernel; saved as a folder of plain data."""
 
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import torch
 from pydantic import Field
-from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from jointebm.energies.specs import EnergySpec
 from jointebm.kernels import Cycle, KernelSpec
-from jointebm.spaces.blocks import Binary, Block, Continuous
+from jointebm.spaces.blocks import Binary, Continuous
 from jointebm.spaces.noise import Noise
 from jointebm.spaces.space import Position, Space
-from jointebm.storage.atomic import new_folder
-from jointebm.storage.config import Config
-from jointebm.storage.untrusted import quoted, read_config
-from jointebm.storage.weights import _exceeds, _whole_numbers, check_tensors, read_weights
+from jointebm.storage.config import MAX_COUNT, Config
+from jointebm.storage.model_folder import BLOCK, check_room, check_sizes, read_model, write_model
+from jointebm.storage.untrusted import quoted
 
-__all__ = ["Model", "ModelConfig", "load"]
+__all__ = ["Model", "ModelConfig", "load_model"]
 
-FORMAT = 1
-MAX_DIMENSIONS = 64  # of a block; torch computes with no more
-MAX_COUNT = 1_000_000  # of chains or steps
 SUM_TOLERANCE = 0.02  # of probabilities, which may have been rounded to half precision
 
 # Names become parts of file names and are printed: no slashes, and nothing that a terminal would act on.
-Name = Annotated[str, Field(pattern=r"^[^\p{C}/\\]+$", max_length=200)]
+_Name = Annotated[str, Field(pattern=r"^[^\p{C}/\\]+$", max_length=200)]
 
 
 class ModelConfig(Config):
-    """All of a model but its numbers: `config.json` of a model folder."""
+    """Everything of a model but its weights and noise: `config.json` of a model folder."""
 
-    format: int = Field(FORMAT, description="version of this layout")
-    name: Name = Field(description="name of the recipe it was trained by")
-    data: Name = Field(description="name of the data it was trained on")
-    space: dict[Name, dict[str, Any]] = Field(description="blocks, by name")
+    format: Literal[1] = Field(1, description="version of this layout")
+    name: _Name = Field(description="name of the recipe it was trained by")
+    data: _Name = Field(description="name of the data it was trained on")
+    space: dict[_Name, dict[str, Any]] = Field(description="blocks, by name")
     energy: EnergySpec = Field(description="the network")
     kernel: KernelSpec = Field(description="the kernel that samples it")
     num_chains: int = Field(10, ge=1, le=MAX_COUNT, description="chains of the sample-based vote")
@@ -100,9 +95,7 @@ class Model(nn.Module):
         return self.energy(position)
 
     def save(self, path: str | os.PathLike[str], *, card: str | None = None) -> Path:
-        """Writes a model folder: `config.json`, `model.safetensors` and the card `README.md`.
-
-        The folder appears whole or not at all.
+        """Writes a model folder: `config.json`, `model.safetensors` and the card `README.md`, whole or not at all.
 
         Args:
             path: the folder, which must not exist.
@@ -110,86 +103,63 @@ class Model(nn.Module):
 
         Raises:
             FileExistsError: the folder exists.
+            OSError: it cannot be written; names the file.
             ValueError: the energy is not what the configuration describes, so that `load` could not rebuild it.
         """
         path = Path(path)
-        with torch.random.fork_rng(devices=[]):
-            described = {
-                name: tensor.shape for name, tensor in self.config.energy.build(self.space).state_dict().items()
-            }
-        if described != {name: tensor.shape for name, tensor in self.energy.state_dict().items()}:
+        with torch.device("meta"):  # shapes without numbers
+            described = self.config.energy.build(self.space).state_dict()
+        found = self.energy.state_dict()
+        if {name: tensor.shape for name, tensor in described.items()} != {
+            n: tensor.shape for n, tensor in found.items()
+        }:
             raise ValueError(
                 f"{path}: the energy is not the one that config.energy describes, so it could not be loaded again; "
                 "describe it by a spec (see CONTRIBUTING), or save its state_dict yourself"
             )
-        with new_folder(path) as scratch:
-            (scratch / "config.json").write_text(self.config.model_dump_json(indent=2) + "\n")
-            tensors = {name: tensor.detach().contiguous().cpu() for name, tensor in self.state_dict().items()}
-            save_file(tensors, scratch / "model.safetensors")
-            (scratch / "README.md").write_text(card or f"# {self.config.name}\n\nA jointebm model.\n")
-        return path
+        return write_model(
+            path,
+            self.config.model_dump_json(indent=2) + "\n",
+            self.state_dict(),
+            card=card or f"# {self.config.name}\n\nA jointebm model.\n",
+            kind=BLOCK,
+        )
 
 
-def load(path: str | os.PathLike[str]) -> Model:
-    """Loads a model folder; nothing in it is executed.
-
-    What `config.json` declares is compared with what `model.safetensors` holds before a network of that size is made.
+def load_model(path: str | os.PathLike[str]) -> Model:
+    """Loads the folder of a block model; nothing in it is executed.
 
     Args:
         path: a folder that `Model.save` wrote.
 
     Raises:
         FileNotFoundError: the folder or one of its files is missing.
-        ValueError: a file does not hold what it should, with the file and the reason.
+        ValueError: the folder holds a table model, or a file does not hold what it should; names the file and the reason.
     """
     path = Path(path)
-    for name in ("config.json", "model.safetensors"):
-        if not (path / name).is_file():
-            raise FileNotFoundError(
-                f"{path / name}: no such file; a model folder holds config.json and model.safetensors"
-            )
-    config = read_config(path / "config.json", "a model configuration", ModelConfig, version=FORMAT)
-    tensors = read_weights(path / "model.safetensors")
-    try:
-        space = Space.from_config(config.space)
-        _check_declared(config, space, tensors)
-        with torch.device("meta"):  # shapes without numbers
-            energy = config.energy.build(space)
-    except (KeyError, TypeError, ValueError) as error:
-        reason = f"misses or does not know {error}" if isinstance(error, KeyError) else error
-        raise ValueError(f"{path / 'config.json'}: does not describe a model: {quoted(reason)}") from None
-    noise_shapes = {f"noise_{name}": _noise_shape(block) for name, block in space.items()}
-    energy_shapes = {f"energy.{name}": tuple(tensor.shape) for name, tensor in energy.state_dict().items()}
-    check_tensors(path / "model.safetensors", tensors, noise_shapes | energy_shapes)
-    energy.load_state_dict({name: tensors[f"energy.{name}"] for name in energy.state_dict()}, assign=True)
-    noise = Noise(space, {name: tensors[f"noise_{name}"] for name in space})
-    _check_noise(path / "model.safetensors", noise)
-    return Model(config, energy=energy, noise=noise).eval()
+    _, model = read_model(path, BLOCK, ModelConfig, check=_check_declared, build=_unfilled)
+    _check_noise(path / "model.safetensors", model.noise)
+    return model
 
 
-def _check_declared(config: ModelConfig, space: Space, tensors: Mapping[str, Tensor]) -> None:
-    """Raises if the configuration declares blocks or layers for which the file has no room.
+def _check_declared(config: ModelConfig, tensors: Mapping[str, Tensor]) -> None:
+    """Raises if blocks or layers are declared for which the file has no room.
 
     A layer has a weight, whose entries are no fewer than its width, and a block has as many entries of noise.
     """
-    num_entries = sum(tensor.numel() for tensor in tensors.values())
-    for name, block in space.items():
-        shape = block.position_shape
-        if len(shape) > MAX_DIMENSIONS or _exceeds(shape, num_entries):
-            raise ValueError(
-                f"block {name!r} is larger than all of model.safetensors, which holds {num_entries} numbers"
-            )
-    widths = list(_whole_numbers(config.energy.model_dump()))
-    if len(widths) > len(tensors) or max(widths, default=0) > num_entries:
-        raise ValueError(
-            f"energy: {len(widths)} widths up to {max(widths)} need a larger network than model.safetensors, which holds "
-            f"{num_entries} numbers in {len(tensors)} tensors"
-        )
+    for name, block in Space.from_config(config.space).items():
+        check_room(f"block {name!r}", block.position_shape, tensors)
+    check_sizes("energy", config.energy.model_dump(), tensors, at_most=len(tensors))
 
 
-def _noise_shape(block: Block) -> tuple[int, ...]:
-    """The shape of what `Block.draw` takes."""
-    return (2, *block.position_shape) if isinstance(block, Continuous) else block.position_shape
+def _unfilled(config: ModelConfig) -> Model:
+    """A model whose energy and noise have their shapes and no values yet."""
+    space = Space.from_config(config.space)
+    shapes = {
+        name: (2, *block.position_shape) if isinstance(block, Continuous) else block.position_shape
+        for name, block in space.items()
+    }
+    return Model(config, noise=Noise(space, {name: torch.empty(shape) for name, shape in shapes.items()}))
 
 
 def _check_noise(path: Path, noise: Noise) -> None:
@@ -206,4 +176,4 @@ def _check_noise(path: Path, noise: Noise) -> None:
             fits &= all(bool(((part.float().sum(dim=-1) - 1).abs() < SUM_TOLERANCE).all()) for part in parts)
         if not fits:
             kind = "bounds in order" if isinstance(block, Continuous) else "probabilities that sum to one"
-            raise ValueError(f"{path}: tensor {quoted(repr(f'noise_{name}'))} holds no {kind}")
+            raise ValueError(f"{path}: tensor {quoted(repr(f'noise_{name}'))} does not hold {kind}")

@@ -4,8 +4,6 @@ Importing it changes nothing outside it: figures are made without pyplot and car
 """
 
 import os
-import shutil
-import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -17,6 +15,8 @@ try:
     from matplotlib.figure import Figure
 except ImportError as error:
     raise ImportError("figures need matplotlib, which is not installed: pip install 'jointebm[plots]'") from error
+
+from jointebm.storage.atomic import new_folder
 
 __all__ = [
     "DATA",
@@ -72,17 +72,8 @@ def save_figures(figures: Mapping[str, Figure], out_dir: str | os.PathLike[str])
         FileExistsError: the folder exists.
     """
     out_dir = Path(out_dir)
-    if out_dir.exists():
-        raise FileExistsError(f"{out_dir}: exists; choose another folder or remove it")
-    out_dir.parent.mkdir(parents=True, exist_ok=True)
-    scratch = Path(tempfile.mkdtemp(prefix=f".{out_dir.name}-", dir=out_dir.parent))
-    try:
+    with new_folder(out_dir) as scratch:
         for name, figure in figures.items():
             with (scratch / f"{name}.png").open("wb") as file:
                 save_figure(figure, file)
-        scratch.chmod(0o755)
-        scratch.rename(out_dir)
-    except BaseException:
-        shutil.rmtree(scratch, ignore_errors=True)
-        raise
     return [out_dir / f"{name}.png" for name in figures]

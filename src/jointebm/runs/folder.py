@@ -2,16 +2,14 @@
 
 import json
 import os
-import shutil
-import tempfile
 from collections.abc import Callable, Mapping
 from io import FileIO
 from pathlib import Path
 from typing import Any
 
-from jointebm.storage.atomic import flush_folder, naming, write_flushed
 from jointebm.recipes import Recipe
-from jointebm.storage.untrusted import read_json
+from jointebm.storage.atomic import append, new_folder, replace_file, write_file
+from jointebm.storage.untrusted import read_config, read_json
 
 __all__ = ["append_metrics", "begin", "cut_metrics", "facts_of", "recipe_of", "write_facts"]
 
@@ -20,49 +18,33 @@ SEEDS = range(-(2**63), 2**64)  # what torch takes
 
 def begin(out: Path, recipe: Recipe, facts: Mapping[str, Any]) -> None:
     """Makes the folder of a run, whole or not at all."""
-    out.parent.mkdir(parents=True, exist_ok=True)
-    scratch = Path(tempfile.mkdtemp(prefix=f".{out.name}-", dir=out.parent))
-    try:
-        write_flushed(scratch / "recipe.json", (recipe.model_dump_json(indent=2) + "\n").encode())
-        write_flushed(scratch / "run.json", _encoded(facts))
-        flush_folder(scratch)
-        scratch.chmod(0o755)
-        scratch.rename(out)
-        flush_folder(out.parent)
-    except BaseException:
-        shutil.rmtree(scratch, ignore_errors=True)
-        raise
+    with new_folder(out) as scratch:
+        write_file(scratch / "recipe.json", (recipe.model_dump_json(indent=2) + "\n").encode())
+        write_file(scratch / "run.json", _encoded(facts))
 
 
 def recipe_of(path: Path) -> Recipe:
     """The recipe that a run folder was begun with."""
-    parsed = _read(path / "recipe.json", "a recipe of this version")
-    try:
-        return Recipe.model_validate_json(json.dumps(parsed))
-    except ValueError:
-        raise ValueError(f"{path / 'recipe.json'}: not a recipe of this version") from None
+    return read_config(_found(path / "recipe.json"), "a recipe of this version", Recipe)
 
 
 def facts_of(path: Path) -> dict[str, Any]:
     """What run.json holds: the seed, and what may be missing in a run of another version."""
-    facts = _read(path / "run.json", "the facts of a run with its seed")
+    facts = read_json(_found(path / "run.json"), "the facts of a run with its seed")
     if type(facts.get("seed")) is not int or facts["seed"] not in SEEDS:
         raise ValueError(f"{path / 'run.json'}: does not hold the seed of the run, a whole number of at most 64 bits")
     return facts
 
 
-def _read(path: Path, what: str) -> dict[str, Any]:
+def _found(path: Path) -> Path:
     if not path.is_file():
         raise FileNotFoundError(f"{path}: no such file; a run folder that can be resumed holds it")
-    return read_json(path, what)
+    return path
 
 
-def append_metrics(folder: Path, file: FileIO, line: Mapping[str, Any]) -> None:
-    """Adds a line to metrics.jsonl, which is open, and which an error names."""
-    rest = (json.dumps(line) + "\n").encode()
-    with naming(folder / "metrics.jsonl"):
-        while rest:
-            rest = rest[file.write(rest) :]
+def append_metrics(file: FileIO, line: Mapping[str, Any]) -> None:
+    """Adds a line to metrics.jsonl, which is open; an error names it."""
+    append(file, (json.dumps(line) + "\n").encode())
 
 
 def cut_metrics(folder: Path, num_bytes: int, on_damage: Callable[[str], object]) -> None:
@@ -76,17 +58,8 @@ def cut_metrics(folder: Path, num_bytes: int, on_damage: Callable[[str], object]
 
 
 def write_facts(folder: Path, facts: Mapping[str, Any]) -> None:
-    """Writes run.json anew; at every moment the old or the new one is there, whole."""
-    path = folder / "run.json"
-    scratch = path.with_name(f".{path.name}-new")
-    scratch.unlink(missing_ok=True)
-    try:
-        write_flushed(scratch, _encoded(facts))
-        scratch.rename(path)
-        flush_folder(path.parent)
-    except BaseException:
-        scratch.unlink(missing_ok=True)
-        raise
+    """Rewrites run.json; at every moment the old or the new one is there, whole."""
+    replace_file(folder / "run.json", _encoded(facts))
 
 
 def _encoded(facts: Mapping[str, Any]) -> bytes:

@@ -18,9 +18,8 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
-from safetensors import SafetensorError
 
-from jointebm.storage.atomic import flush_folder, lock, naming
+from jointebm.storage.atomic import flush, flush_folder, lock
 from jointebm.storage.checkpoint import write
 from jointebm.data import Dataset
 from jointebm.data.registry import open_dataset
@@ -209,7 +208,7 @@ def _run(
         flush_folder(path)
 
         def note(intervention: Intervention) -> None:
-            append_metrics(path, file, {"event": intervention.action, **intervention._asdict()})
+            append_metrics(file, {"event": intervention.action, **intervention._asdict()})
             if on_intervention is not None:
                 on_intervention(intervention)
 
@@ -217,7 +216,7 @@ def _run(
         try:
             for metrics in trainer.run():
                 if metrics.iteration % config.log_every == 0 or metrics.iteration == config.num_iterations:
-                    append_metrics(path, file, metrics._asdict())
+                    append_metrics(file, metrics._asdict())
                 due = config.checkpoint_every and metrics.iteration % config.checkpoint_every == 0
                 if due and metrics.iteration < config.num_iterations:
                     _checkpoint(path, recipe, facts["seed"], trainer, file)
@@ -229,7 +228,7 @@ def _run(
             raise
         except Diverged as error:
             stopped = {"event": "stopped", "iteration": trainer.iteration, "kind": error.kind, "finding": str(error)}
-            append_metrics(path, file, stopped)
+            append_metrics(file, stopped)
             raise
         return _finish(path, recipe, facts, model, dataset, trainer)
 
@@ -245,10 +244,7 @@ def _finish(
         trained, factor = _calibrated(trained, hide(dataset, recipe.train.hide), recipe.calibration_rows)
         facts = {**facts, "inverse_temperature": factor}
         write_facts(path, {**facts, "seconds": round(trainer.seconds, 1)})
-    try:
-        trained.save(path / "model", card=card(recipe, facts, trainer.metrics, trainer.interventions))
-    except SafetensorError as error:  # how a full disk shows there
-        raise OSError(f"{path / 'model'}: cannot be written: {quoted(error)}") from None
+    trained.save(path / "model", card=card(recipe, facts, trainer.metrics, trainer.interventions))
     return Run(path, facts["seed"], trained, dataset, trainer.seconds, trainer.metrics)
 
 
@@ -269,8 +265,7 @@ def _calibrated(model: Model, dataset: Dataset, num_rows: int) -> tuple[Model, f
 
 def _checkpoint(path: Path, recipe: Recipe, seed: int, trainer: Trainer, metrics: FileIO) -> None:
     """Writes a checkpoint that also knows the recipe and seed, and how far metrics.jsonl goes."""
-    with naming(path / "metrics.jsonl"):
-        os.fsync(metrics.fileno())
+    flush(metrics)
     state = trainer.state()
     plain = {
         **state.plain,

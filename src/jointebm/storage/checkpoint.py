@@ -4,40 +4,36 @@
     FOLDER/000001000/manifest.json        plain state, and the size and SHA-256 of the tensors' file
     FOLDER/000001000/manifest.sha256      SHA-256 of the manifest
 
-A checkpoint is written to a hidden folder, flushed to the disk, and renamed; what a killed process leaves behind is swept
-away by the next one. Reading verifies every byte, and goes on to the checkpoint before if anything differs. A checkpoint
-that takes the place of one of the same iteration first sets that one aside as 000001000.old, so that at every moment the
-last one written is there to be read.
+A checkpoint appears whole (`jointebm.storage.atomic`); the next write sweeps what a killed process left. Reading verifies
+every byte, and falls back to the checkpoint before if anything differs. A checkpoint that replaces one of the same
+iteration first sets that one aside as 000001000.old, so that the last one written can be read at every moment.
 """
 
 import hashlib
 import json
 import re
-import shutil
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, NamedTuple
+from typing import Annotated, Any, Literal, NamedTuple
 
-from pydantic import Field, ValidationError
+from pydantic import Field
 from safetensors import SafetensorError
-from safetensors.torch import load, save
+from safetensors.torch import load as load_tensors
 from torch import Tensor
 
-from jointebm.storage.atomic import flush_folder, write_flushed
+from jointebm.storage.atomic import SET_ASIDE, make_folder, remove_folder, replace_folder, sweep, write_file
 from jointebm.storage.config import Config
-from jointebm.storage.untrusted import quoted, read_json
+from jointebm.storage.untrusted import quoted, read_config
+from jointebm.storage.weights import packed
 
 __all__ = ["Checkpoint", "Loaded", "newest", "read", "write"]
 
-FORMAT = 1
-SCRATCH = ".writing-"
-NAME = re.compile(r"([0-9]{9,18})(\.old)?")
+_FINISHED = re.compile(rf"[0-9]{{9,18}}({re.escape(SET_ASIDE)})?")
 MAX_MANIFEST = 1 << 22  # thousands of interventions; a checkpoint with a longer manifest is neither written nor read
 DIGEST_LENGTH = 65  # hexadecimal digits of SHA-256, and the end of the line
 
 
 class Checkpoint(NamedTuple):
-    """Everything that a run needs to go on.
+    """Everything that a run needs to resume.
 
     Args:
         iteration: updates done.
@@ -51,11 +47,11 @@ class Checkpoint(NamedTuple):
 
 
 class Loaded(NamedTuple):
-    """The newest checkpoint that is intact, and what was wrong with newer ones.
+    """The newest intact checkpoint, and what was wrong with newer ones.
 
     Args:
-        checkpoint: None if there is no intact one.
-        damaged: one line per checkpoint that was passed over.
+        checkpoint: None if no checkpoint is intact.
+        damaged: one line per checkpoint that was skipped.
     """
 
     checkpoint: Checkpoint | None
@@ -67,23 +63,27 @@ class _File(Config):
     sha256: str
 
 
-class _Manifest(Config):
-    """What `manifest.json` holds."""
+class _Files(Config):
+    state: Annotated[_File, Field(alias="state.safetensors")]
 
-    format: int
+
+class _Manifest(Config):
+    """Content of `manifest.json`."""
+
+    format: Literal[1]
     iteration: Annotated[int, Field(ge=0)]
-    files: dict[str, _File]
+    files: _Files
     plain: dict[str, Any]
 
 
 def write(folder: Path, checkpoint: Checkpoint, *, keep: int) -> Path:
     """Writes a checkpoint and then removes all but the newest `keep`.
 
-    Whatever happens on the way (a full disk, a killed process), the checkpoint that was written last can be read.
+    Whatever happens on the way (a full disk, a killed process), the last checkpoint written can be read.
 
     Args:
-        folder: holds the checkpoints of one run; made if need be, but not what it lies in.
-        checkpoint: what to write; it takes the place of those of the same iteration and later.
+        folder: holds the checkpoints of one run; made if it is missing, but its parents are not.
+        checkpoint: replaces those of the same iteration and later.
         keep: number of checkpoints to keep, >= 1.
 
     Raises:
@@ -98,36 +98,24 @@ def write(folder: Path, checkpoint: Checkpoint, *, keep: int) -> Path:
         ['000000002', '000000003']
     """
     if not folder.is_dir():
-        folder.mkdir()
-        flush_folder(folder.parent)
-    _sweep(folder)
+        make_folder(folder)
+    sweep(folder)
     path = folder / f"{checkpoint.iteration:09d}"
-    scratch = folder / f"{SCRATCH}{path.name}"
-    scratch.mkdir()
-    try:
+    with replace_folder(path) as scratch:
         _fill(scratch, checkpoint)
-        if path.exists():
-            path.rename(_aside(path))
-        scratch.rename(path)
-        flush_folder(folder)
-    except BaseException:
-        shutil.rmtree(scratch, ignore_errors=True)
-        if _aside(path).exists() and not path.exists():
-            _aside(path).rename(path)
-        raise
     others = [other for other in _listed(folder) if other != path]
     older = [other for other in others if _iteration_of(other) < checkpoint.iteration]
     for other in others:
         if other not in older[: keep - 1]:  # damaged, or the run went back before it, or old
-            _remove(other)
+            remove_folder(other)
     return path
 
 
 def newest(folder: Path) -> Loaded:
-    """Reads the newest checkpoint of which every byte is as it was written.
+    """Reads the newest checkpoint whose every byte is as it was written.
 
     Args:
-        folder: holds the checkpoints of one run; need not exist.
+        folder: holds the checkpoints of one run; may be missing.
     """
     damaged: list[str] = []
     for path in _listed(folder) if folder.is_dir() else []:
@@ -140,9 +128,9 @@ def newest(folder: Path) -> Loaded:
 
 def _fill(scratch: Path, checkpoint: Checkpoint) -> None:
     """Writes the three files."""
-    content = save(_apart(checkpoint.tensors))
+    content = packed(checkpoint.tensors)
     manifest = {
-        "format": FORMAT,
+        "format": 1,
         "iteration": checkpoint.iteration,
         "files": {"state.safetensors": {"bytes": len(content), "sha256": _digest(content)}},
         "plain": checkpoint.plain,
@@ -153,32 +141,19 @@ def _fill(scratch: Path, checkpoint: Checkpoint) -> None:
             f"{scratch / 'manifest.json'}: would have {len(text)} bytes, at most {MAX_MANIFEST} can be read again; put what "
             "is large into tensors"
         )
-    write_flushed(scratch / "state.safetensors", content)
-    write_flushed(scratch / "manifest.json", text)
-    write_flushed(scratch / "manifest.sha256", (_digest(text) + "\n").encode())
-    flush_folder(scratch)
-
-
-def _apart(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Tensors as safetensors takes them: contiguous, and none that shares its memory with another."""
-    apart: dict[str, Tensor] = {}
-    seen = set()
-    for name, tensor in tensors.items():
-        plain = tensor.detach().cpu().contiguous()
-        place = plain.untyped_storage().data_ptr()
-        apart[name] = plain.clone() if place in seen else plain
-        seen.add(place)
-    return apart
+    write_file(scratch / "state.safetensors", content)
+    write_file(scratch / "manifest.json", text)
+    write_file(scratch / "manifest.sha256", (_digest(text) + "\n").encode())
 
 
 def read(path: Path) -> Checkpoint:
     """Reads one checkpoint.
 
     Args:
-        path: its own folder, such as FOLDER/000001000.
+        path: the folder of the checkpoint, such as FOLDER/000001000.
 
     Raises:
-        ValueError: a byte is not as it was written, with the file.
+        ValueError: a byte is not as it was written; names the file.
         OSError: it cannot be read.
     """
     for name in ("manifest.sha256", "manifest.json", "state.safetensors"):
@@ -187,10 +162,10 @@ def read(path: Path) -> Checkpoint:
     text = _start(path / "manifest.json", MAX_MANIFEST + 1)
     if _start(path / "manifest.sha256", DIGEST_LENGTH + 1) != (_digest(text) + "\n").encode():
         raise ValueError(f"{path / 'manifest.json'}: damaged: it does not have the SHA-256 in manifest.sha256")
-    manifest = _read_manifest(path / "manifest.json")
+    manifest = read_config(path / "manifest.json", "the manifest of a checkpoint", _Manifest, max_bytes=MAX_MANIFEST)
     if manifest.iteration != _iteration_of(path):
-        raise ValueError(f"{path / 'manifest.json'}: damaged: it is that of iteration {manifest.iteration}")
-    file, expected = path / "state.safetensors", manifest.files["state.safetensors"]
+        raise ValueError(f"{path / 'manifest.json'}: damaged: belongs to iteration {manifest.iteration}")
+    file, expected = path / "state.safetensors", manifest.files.state
     size = file.stat().st_size
     if size != expected.bytes:
         raise ValueError(f"{file}: damaged: {size} bytes, expected {expected.bytes}")
@@ -198,25 +173,10 @@ def read(path: Path) -> Checkpoint:
     if _digest(content) != expected.sha256:
         raise ValueError(f"{file}: damaged: it does not have the SHA-256 in the manifest")
     try:
-        tensors = load(content)
+        tensors = load_tensors(content)
     except SafetensorError as error:
         raise ValueError(f"{file}: damaged: {error}") from None
     return Checkpoint(manifest.iteration, tensors, manifest.plain)
-
-
-def _read_manifest(path: Path) -> _Manifest:
-    parsed = read_json(path, "the manifest of a checkpoint", max_bytes=MAX_MANIFEST)
-    if parsed.get("format") != FORMAT:
-        raise ValueError(f"{path}: format {quoted(parsed.get('format'))}; this version reads format {FORMAT}")
-    try:
-        manifest = _Manifest.model_validate(parsed)
-    except ValidationError as error:
-        first = error.errors(include_url=False, include_context=False, include_input=False)[0]
-        reason = f"{'.'.join(map(str, first['loc']))}: {first['msg']}"
-        raise ValueError(f"{path}: not the manifest of a checkpoint: {quoted(reason)}") from None
-    if list(manifest.files) != ["state.safetensors"]:
-        raise ValueError(f"{path}: not the manifest of a checkpoint: files: expected 'state.safetensors' alone")
-    return manifest
 
 
 def _start(path: Path, num_bytes: int) -> bytes:
@@ -225,33 +185,14 @@ def _start(path: Path, num_bytes: int) -> bytes:
 
 
 def _listed(folder: Path) -> list[Path]:
-    """Finished checkpoints, the newest first; one that was set aside comes after the one that took its place."""
-    found = [path for path in folder.iterdir() if NAME.fullmatch(path.name) and path.is_dir() and not path.is_symlink()]
-    return sorted(found, key=lambda path: (_iteration_of(path), path.suffix != ".old"), reverse=True)
+    """Finished checkpoints, the newest first; one that was set aside comes after the one that replaced it."""
+    found = [path for path in folder.iterdir() if _FINISHED.fullmatch(path.name) and path.is_dir()]
+    found = [path for path in found if not path.is_symlink()]
+    return sorted(found, key=lambda path: (_iteration_of(path), path.suffix != SET_ASIDE), reverse=True)
 
 
 def _iteration_of(path: Path) -> int:
-    return int(path.name.removesuffix(".old"))
-
-
-def _aside(path: Path) -> Path:
-    return path.with_name(f"{path.name}.old")
-
-
-def _remove(path: Path) -> None:
-    """Removes a checkpoint: at no moment is a part of it to be seen."""
-    scratch = path.with_name(f"{SCRATCH}{path.name}-removed")
-    path.rename(scratch)
-    shutil.rmtree(scratch)
-
-
-def _sweep(folder: Path) -> None:
-    """Removes what killed processes left half-written, half-removed, or aside."""
-    for path in folder.glob(f"{SCRATCH}*"):
-        shutil.rmtree(path)
-    for path in folder.glob("*.old"):
-        if path.with_suffix("").exists():
-            _remove(path)
+    return int(path.name.removesuffix(SET_ASIDE))
 
 
 def _digest(content: bytes) -> str:

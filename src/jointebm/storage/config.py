@@ -1,8 +1,10 @@
-"""Descriptions: frozen, strictly typed plain data that a recipe or a model folder is made of."""
+"""Descriptions: frozen, strictly typed plain data that recipes and model folders are made of."""
 
 from pydantic import BaseModel, ConfigDict
 
-__all__ = ["Config"]
+__all__ = ["MAX_COUNT", "Config"]
+
+MAX_COUNT = 1_000_000  # of chains, steps, draws, levels
 
 
 class Config(BaseModel):

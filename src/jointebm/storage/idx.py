@@ -1,41 +1,34 @@
-"""Reads IDX files, gzip or plain, and believes nothing that they declare before it is checked."""
+"""Reads IDX files, gzip or plain; what they declare must be there, and nothing else."""
 
 import math
 import os
 import struct
 import zlib
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 
-from jointebm.storage.npz import MAX_DEFLATE_RATIO
-
 __all__ = ["read_idx"]
 
 GZIP_MAGIC = b"\x1f\x8b"
-GZIP = 16 + zlib.MAX_WBITS  # tells zlib to expect a gzip header, and to verify the checksum at the end
-
-MAX_BYTES = 48 << 20  # of a file, and of what it unpacks to; the largest of MNIST has 47,040,016
+GZIP_FORMAT = 16 + zlib.MAX_WBITS  # tells zlib to expect a gzip header, and to verify the checksum at the end
+MAX_IDX_BYTES = 48 << 20  # of a file, and of what it unpacks to; the largest of MNIST has 47,040,016
 UNSIGNED_BYTE = 0x08
 
 
 def read_idx(path: str | os.PathLike[str]) -> npt.NDArray[np.uint8]:
     """Reads an IDX file of unsigned bytes, such as MNIST's.
 
-    The header is checked against the size of the file before anything large is allocated: what it declares must be
-    there, and nothing else.
-
     Args:
         path: the file; gzip is recognised by its first bytes, not by its name.
 
     Returns:
-        The array, of the shape that the header declares.
+        The array, of the shape that the header declares; read-only.
 
     Raises:
-        FileNotFoundError: there is no such file.
-        ValueError: the file is not what it says, with the file and the reason.
+        FileNotFoundError: the file is missing.
+        ValueError: the file is not IDX, damaged, or larger than 48 MB unpacked; names the file and the reason.
 
     Example:
         >>> import tempfile
@@ -48,64 +41,34 @@ def read_idx(path: str | os.PathLike[str]) -> npt.NDArray[np.uint8]:
     if not path.is_file():
         raise FileNotFoundError(f"{path}: no such file")
     with path.open("rb") as file:
-        content = file.read(MAX_BYTES + 1)
-    if len(content) > MAX_BYTES:
-        raise ValueError(f"{path}: longer than {MAX_BYTES} bytes; no IDX file that is read here is")
-    try:
-        if content.startswith(GZIP_MAGIC):
-            return _read(path, _Gzip(content).read, len(content) * MAX_DEFLATE_RATIO)
-        return _read(path, _Plain(content).read, len(content))
-    except (EOFError, zlib.error) as error:
-        raise ValueError(f"{path}: broken gzip stream: {error}") from None
-
-
-def _read(path: Path, read: Callable[[int], bytes], capacity: int) -> npt.NDArray[np.uint8]:
-    """Reads an array; `read` gives as many bytes as it is asked for or all that are left, no more than `capacity`."""
-    magic = read(4)
-    if len(magic) < 4 or magic[:2] != b"\0\0" or not 1 <= magic[3] <= 4:
-        start = magic.hex(" ") or "nothing"
+        content = file.read(MAX_IDX_BYTES + 1)
+    if content.startswith(GZIP_MAGIC) and len(content) <= MAX_IDX_BYTES:
+        content = _unpacked(path, content)
+    if len(content) > MAX_IDX_BYTES:
+        raise ValueError(f"{path}: longer than {MAX_IDX_BYTES} bytes; no IDX file that is read here is")
+    if len(content) < 4 or content[:2] != b"\0\0" or not 1 <= content[3] <= 4:
+        start = content[:4].hex(" ") or "nothing"
         raise ValueError(f"{path}: not an IDX file: it starts with {start}, expected 00 00 08 and 1 to 4")
-    if magic[2] != UNSIGNED_BYTE:
-        raise ValueError(f"{path}: IDX of type 0x{magic[2]:02x}; only unsigned bytes (0x08) are read")
-    header = read(4 * magic[3])
-    if len(header) < 4 * magic[3]:
+    if content[2] != UNSIGNED_BYTE:
+        raise ValueError(f"{path}: IDX of type 0x{content[2]:02x}; only unsigned bytes (0x08) are read")
+    start_of_array = 4 + 4 * content[3]
+    if len(content) < start_of_array:
         raise ValueError(f"{path}: cut off in the header")
-    shape = struct.unpack(f">{magic[3]}I", header)
-    declared = math.prod(shape)
-    if declared > capacity:
-        raise ValueError(f"{path}: declares {shape} = {declared} bytes, more than the file can hold")
-    if not 1 <= declared <= MAX_BYTES:
-        raise ValueError(f"{path}: declares {shape} = {declared} bytes, expected 1 to {MAX_BYTES}")
-    content = read(declared)
-    if len(content) < declared:
-        raise ValueError(f"{path}: cut off: declares {shape} = {declared} bytes, holds {len(content)}")
-    if read(1):
-        raise ValueError(f"{path}: goes on after the {declared} bytes it declares")
-    return np.frombuffer(content, dtype=np.uint8).reshape(shape)
+    shape = struct.unpack(f">{content[3]}I", content[4:start_of_array])
+    declared, held = math.prod(shape), len(content) - start_of_array
+    if declared != held or not held:
+        raise ValueError(f"{path}: declares {shape} = {declared} bytes, holds {held}")
+    return np.frombuffer(content, dtype=np.uint8, offset=start_of_array).reshape(shape)
 
 
-class _Plain:
-    """Bytes as they are."""
-
-    def __init__(self, content: bytes) -> None:
-        self._content, self._position = content, 0
-
-    def read(self, num: int) -> bytes:
-        start, self._position = self._position, self._position + num
-        return self._content[start : self._position]
-
-
-class _Gzip:
-    """One gzip stream, unpacked no further than it is read: what a bomb would unpack to does not matter."""
-
-    def __init__(self, content: bytes) -> None:
-        self._packed, self._stream = content, zlib.decompressobj(GZIP)
-
-    def read(self, num: int) -> bytes:
-        content = self._stream.decompress(self._packed, num)
-        self._packed = self._stream.unconsumed_tail
-        if len(content) < num and not self._stream.eof:
-            raise EOFError(f"it ends in the middle, after {len(content)} of {num} bytes")
-        if self._stream.unused_data:
-            raise EOFError(f"{len(self._stream.unused_data)} bytes follow it")
-        return content
+def _unpacked(path: Path, packed: bytes) -> bytes:
+    """The content of a gzip file, or the first bytes of it that are too many."""
+    stream = zlib.decompressobj(GZIP_FORMAT)
+    try:
+        content = stream.decompress(packed, MAX_IDX_BYTES + 1)
+    except zlib.error as error:
+        raise ValueError(f"{path}: broken gzip stream: {error}") from None
+    if len(content) <= MAX_IDX_BYTES and (stream.unused_data or not stream.eof):
+        reason = f"{len(stream.unused_data)} bytes follow it" if stream.eof else "it ends in the middle"
+        raise ValueError(f"{path}: broken gzip stream: {reason}")
+    return content

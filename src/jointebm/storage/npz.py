@@ -1,15 +1,13 @@
-"""Reads npz files; nothing in them is executed, and what they declare is checked before anything of that size is allocated.
+"""Reads npz files, zip archives of npy files, by numpy's own reader; never pickles, and sizes are checked beforehand.
 
-An npz file is a zip archive of npy files: a line of text with type and shape, then the numbers. `read_array` and
-`read_arrays` take arrays as they come, from a user's file; `check_array` and `read_rows` know beforehand what an array must
+`read_arrays` takes arrays as they come, from a user's file. `check_array` and `read_rows` know beforehand what an array must
 be, and take rows of one that need not fit into memory.
 """
 
 import io
 import math
-import os
-import re
 import struct
+import warnings
 import zipfile
 import zlib
 from collections.abc import Iterator
@@ -22,72 +20,58 @@ import numpy.typing as npt
 
 from jointebm.storage.untrusted import quoted
 
-__all__ = ["check_array", "read_array", "read_arrays", "read_rows"]
+__all__ = ["check_array", "read_arrays", "read_rows"]
 
-Array = npt.NDArray[Any]
-
-PIECE = 1 << 20  # bytes of rows unpacked at a time
-MAX_READ = 1 << 17  # bytes read at once; the archive's list of members is read in one piece, and so has no more
-MAX_NPY_HEADER = 10_000  # as in NumPy
-MAX_DEFLATE_RATIO = 1032  # nothing deflated unpacks to more than this many times its size
+PIECE_BYTES = 1 << 20  # of rows, unpacked at a time
+MAX_READ = PIECE_BYTES  # bytes read at once; zipfile reads the list of members in one piece
+MAX_HEADER_BYTES = 10_000  # of an npy file, as in numpy
 MAX_RATIO = 100  # a file that is read whole and unpacks to more than this many times its size is refused as a bomb,
 FREE_BYTES = 16 << 20  # unless what it unpacks to is small
-ENCRYPTED = 0x1 | 0x40  # flags of a member
-PATCH = 0x20
-MAGIC = b"\x93NUMPY"
-SIZE = "[0-9]{1,18}L?"  # Python 2 wrote an L
-HEADER = re.compile(
-    r"\{\s*'descr':\s*'(?P<descr>[^']*)',\s*'fortran_order':\s*(?P<fortran>True|False),"
-    rf"\s*'shape':\s*\((?P<shape>(?:{SIZE})?(?:,\s*{SIZE}){{0,63}},?)\s*\),?\s*\}}\s*"
+# What zipfile, zlib and numpy raise on damaged or forged files; RuntimeError is a method of packing unknown to zipfile.
+_DAMAGE = (
+    *(ValueError, EOFError, OverflowError, OSError, RuntimeError, LookupError, TypeError, MemoryError),
+    *(SyntaxError, struct.error, zipfile.BadZipFile, zlib.error),
 )
 
 
-def read_arrays(path: Path) -> dict[str, Array]:
-    """All arrays of an npz file.
+def read_arrays(path: Path, *names: str) -> dict[str, npt.NDArray[Any]]:
+    """Arrays of an npz file.
+
+    Args:
+        path: the file.
+        *names: of the arrays; none given reads all.
 
     Raises:
-        FileNotFoundError: there is no such file.
-        ValueError: it is not an npz file of plain arrays.
+        FileNotFoundError: the file is missing.
+        ValueError: it is not an npz file of arrays of numbers, unpacks to more than 100 times its size, or holds no
+            array of a given name; names the file and the reason.
     """
-    with _opened(path) as (archive, members):
-        _check_all_fit(members, path.stat().st_size)
-        return {name: _read(archive, member, name) for name, member in members.items()}
-
-
-def read_array(path: Path, name: str) -> Array:
-    """One array of an npz file; the numbers of the others are not looked at.
-
-    Raises:
-        FileNotFoundError: there is no such file.
-        ValueError: it is not an npz file of plain arrays, or holds no array of that name.
-    """
-    with _opened(path) as (archive, members):
-        _check_all_fit(members, path.stat().st_size)
-        return _read(archive, _named(members, name), name)
+    with _opened(path) as members:
+        if not members.found:
+            raise ValueError("holds no named arrays")
+        unpacked = sum(member.file_size for member in members.found.values())
+        if unpacked > max(FREE_BYTES, MAX_RATIO * path.stat().st_size):
+            raise ValueError(f"unpacks to {unpacked} bytes, more than {MAX_RATIO} times its size; do not compress it")
+        return {name: members.read(name) for name in names or members.found}
 
 
 def read_rows(
-    path: str | os.PathLike[str],
-    name: str,
-    rows: npt.NDArray[np.integer[Any]],
-    *,
-    shape: tuple[int, ...],
-    dtype: npt.DTypeLike,
-) -> Iterator[Array]:
-    """Yields some rows of one array, a piece at a time; of the others, no more than a piece is in memory.
+    path: Path, name: str, rows: npt.NDArray[np.integer[Any]], *, shape: tuple[int, ...], dtype: npt.DTypeLike
+) -> Iterator[npt.NDArray[Any]]:
+    """Yields some rows of one array, a piece at a time; no more than a piece is in memory.
 
-    The whole array is unpacked, so that its checksum in the archive is compared as well: after the last piece.
+    The whole array is unpacked, so that its checksum is verified as well: after the last piece.
 
     Args:
         path: the npz file.
-        name: name of the array.
+        name: of the array.
         rows: numbers of the rows, increasing.
         shape: the shape that the array must have.
         dtype: the type that its numbers must have.
 
     Raises:
-        FileNotFoundError: there is no such file.
-        ValueError: the file is not what it says, or the array is another, with the file and the reason.
+        FileNotFoundError: the file is missing.
+        ValueError: the file is damaged, or the array is another; names the file and the reason.
 
     Example:
         >>> import tempfile
@@ -97,34 +81,26 @@ def read_rows(
         [[4, 81]]
     """
     row_size = np.dtype(dtype).itemsize * math.prod(shape[1:])
-    num_at_once = max(1, PIECE // row_size)
-    with _expected(Path(path), name, shape, np.dtype(dtype)) as stream:
+    num_at_once = max(1, PIECE_BYTES // row_size)
+    with _opened(path) as members, members.expected(name, shape, np.dtype(dtype)) as stream:
         for first in range(0, shape[0], num_at_once):
             num = min(num_at_once, shape[0] - first)
-            content = np.empty(num * row_size, np.uint8)
-            num_read = _fill(content, stream)
-            if num_read < len(content):
-                raise EOFError(f"array {name!r} is cut off in row {first + num_read // row_size}")
+            content = stream.read(num * row_size)
+            if len(content) < num * row_size:
+                raise EOFError(f"array {name!r} is cut off in row {first + len(content) // row_size}")
             low, high = np.searchsorted(rows, (first, first + num))
             if low < high:
-                yield content.view(dtype).reshape(num, *shape[1:])[rows[low:high] - first]
+                yield np.frombuffer(content, dtype).reshape(num, *shape[1:])[rows[low:high] - first]
 
 
-def check_array(path: str | os.PathLike[str], name: str, *, shape: tuple[int, ...], dtype: npt.DTypeLike) -> None:
-    """Raises what `read_rows` raises about the file's list of members and the array's header, and reads no more."""
-    with _expected(Path(path), name, shape, np.dtype(dtype)):
+def check_array(path: Path, name: str, *, shape: tuple[int, ...], dtype: npt.DTypeLike) -> None:
+    """Raises what `read_rows` raises about the list of members and the header of the array, and reads no more."""
+    with _opened(path) as members, members.expected(name, shape, np.dtype(dtype)):
         pass
 
 
-# The archive.
-
-
-class _ArrayError(ValueError):
-    """What is wrong with an archive, in words that need no more than the name of the file before them."""
-
-
 class _InPieces(io.FileIO):
-    """A file of which no large piece is read at once, whatever length the file itself asks for."""
+    """A file that refuses to be read in a large piece, whatever length the file itself asks for."""
 
     def read(self, size: int | None = -1, /) -> bytes:
         if size is not None and size > MAX_READ:
@@ -132,138 +108,70 @@ class _InPieces(io.FileIO):
         return super().read(MAX_READ if size is None or size < 0 else size) or b""
 
 
-# What zipfile and zlib raise on archives that are cut off or forged; RuntimeError is a version of zip that they do not know.
-_DAMAGE = (ValueError, EOFError, OverflowError, OSError, RuntimeError, struct.error, zipfile.BadZipFile, zlib.error)
+class _Header(NamedTuple):
+    shape: tuple[int, ...]
+    fortran_order: bool
+    dtype: np.dtype[Any]
+    num_bytes: int
+
+
+class _Members(NamedTuple):
+    """An open archive and its arrays by name."""
+
+    archive: zipfile.ZipFile
+    found: dict[str, zipfile.ZipInfo]
+
+    def read(self, name: str) -> npt.NDArray[Any]:
+        self.header(name)
+        with self.archive.open(self.found[name]) as stream, warnings.catch_warnings(action="ignore"):
+            return np.lib.format.read_array(stream, allow_pickle=False, max_header_size=MAX_HEADER_BYTES)
+
+    def header(self, name: str) -> _Header:
+        """Type and shape of an array, which account for all bytes that the archive declares."""
+        if name not in self.found:
+            raise ValueError(f"holds no array {name!r}; it has {', '.join(map(repr, self.found))}")
+        member = self.found[name]
+        if member.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):  # others unpack in large pieces
+            raise ValueError(f"array {name!r} is compressed by a method that numpy does not write")
+        with self.archive.open(member) as stream:
+            start = io.BytesIO(stream.read(MAX_HEADER_BYTES + 12))
+        version = np.lib.format.read_magic(start)
+        if version not in ((1, 0), (2, 0)):
+            raise ValueError(f"array {name!r} is of npy version {version}, expected 1.0 or 2.0")
+        read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+        with warnings.catch_warnings(action="ignore"):  # of a header that Python 2 wrote
+            shape, fortran_order, dtype = read(start, max_header_size=MAX_HEADER_BYTES)
+        if dtype.hasobject:
+            raise ValueError(f"array {name!r} holds Python objects, which are never read (allow_pickle=False)")
+        if dtype.kind not in "biuf":
+            raise ValueError(f"array {name!r} of type {dtype} cannot be read as numbers")
+        if start.tell() + math.prod(shape) * dtype.itemsize != member.file_size or min(shape, default=0) < 0:
+            raise ValueError(
+                f"array {name!r} of shape {shape} and type {dtype} does not fill its {member.file_size} bytes"
+            )
+        return _Header(shape, fortran_order, dtype, start.tell())
+
+    @contextmanager
+    def expected(self, name: str, shape: tuple[int, ...], dtype: np.dtype[Any]) -> Iterator[IO[bytes]]:
+        """The numbers of an array that must be of this type and shape."""
+        found = self.header(name)
+        if found[:3] != (shape, False, dtype):
+            order = " in Fortran order" if found.fortran_order else ""
+            raise ValueError(
+                f"array {name!r} is {found.dtype} of shape {found.shape}{order}; expected {dtype} of {shape}"
+            )
+        with self.archive.open(self.found[name]) as stream:
+            stream.read(found.num_bytes)
+            yield stream
 
 
 @contextmanager
-def _opened(path: Path) -> Iterator[tuple[zipfile.ZipFile, dict[str, zipfile.ZipInfo]]]:
-    """Opens an archive and lists its arrays; whatever goes wrong while it is open is a ValueError that names the file."""
+def _opened(path: Path) -> Iterator[_Members]:
+    """Opens an archive; whatever goes wrong while it is open is a ValueError that names the file."""
     if not path.is_file():
         raise FileNotFoundError(f"{path}: no such file; expected an npz file, with named arrays")
     try:
         with _InPieces(path) as file, zipfile.ZipFile(file) as archive:
-            yield archive, _members(archive)
-    except _ArrayError as error:
-        raise ValueError(f"{path}: {quoted(error)}") from None
+            yield _Members(archive, {member.filename.removesuffix(".npy"): member for member in archive.infolist()})
     except _DAMAGE as error:
-        raise ValueError(
-            f"{path}: not an npz file of plain arrays, as numpy.savez writes them: {quoted(error)}"
-        ) from None
-
-
-def _members(archive: zipfile.ZipFile) -> dict[str, zipfile.ZipInfo]:
-    """The arrays of an archive by name; each is packed in a way that NumPy writes."""
-    members = {member.filename.removesuffix(".npy"): member for member in archive.infolist()}
-    if not members:
-        raise _ArrayError("holds no named arrays; expected an npz file, from numpy.savez")
-    if len(members) < len(archive.infolist()):
-        raise _ArrayError("holds two arrays of one name")
-    for name, member in members.items():
-        if member.flag_bits & ENCRYPTED:
-            raise _ArrayError(f"array {name!r} is encrypted")
-        if member.flag_bits & PATCH or member.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
-            raise _ArrayError(f"array {name!r} is compressed by a method that NumPy does not write")
-    return members
-
-
-def _named(members: dict[str, zipfile.ZipInfo], name: str) -> zipfile.ZipInfo:
-    if name not in members:
-        raise _ArrayError(f"holds no array {name!r}; it has {', '.join(map(repr, members))}")
-    return members[name]
-
-
-def _check_all_fit(members: dict[str, zipfile.ZipInfo], size: int) -> None:
-    """Raises if all arrays of a file of `size` bytes together are too much to unpack."""
-    unpacked = sum(member.file_size for member in members.values())
-    if unpacked > max(FREE_BYTES, MAX_RATIO * size):
-        raise _ArrayError(
-            f"unpacks to {unpacked} bytes, more than {MAX_RATIO} times its size; write it with numpy.savez, uncompressed"
-        )
-
-
-def _check_possible(member: zipfile.ZipInfo, name: str, size: int) -> None:
-    """Raises if an array cannot be what it declares, in a file of `size` bytes."""
-    ratio = MAX_DEFLATE_RATIO if member.compress_type == zipfile.ZIP_DEFLATED else 1
-    if member.compress_size > size or member.file_size > member.compress_size * ratio:
-        raise _ArrayError(f"array {name!r} declares {member.file_size} bytes, more than the file can hold")
-
-
-# One array.
-
-
-class _Header(NamedTuple):
-    dtype: np.dtype[Any]
-    fortran_order: bool
-    shape: tuple[int, ...]
-
-
-def _read(archive: zipfile.ZipFile, member: zipfile.ZipInfo, name: str) -> Array:
-    """A whole array."""
-    with archive.open(member) as stream:
-        header = _read_header(stream, member, name)
-        array = np.empty(math.prod(header.shape), header.dtype)
-        if _fill(array.view(np.uint8), stream) < array.nbytes:
-            raise EOFError(f"array {name!r} is cut off")
-        if stream.read(1):  # the checksum is verified at the end
-            raise _ArrayError(f"array {name!r} goes on after its {len(array)} numbers")
-    return array.reshape(header.shape, order="F" if header.fortran_order else "C")
-
-
-@contextmanager
-def _expected(path: Path, name: str, shape: tuple[int, ...], dtype: np.dtype[Any]) -> Iterator[IO[bytes]]:
-    """The numbers of an array that must be of this type and shape, and whose size must be possible."""
-    with _opened(path) as (archive, members):
-        member = _named(members, name)
-        _check_possible(member, name, path.stat().st_size)
-        with archive.open(member) as stream:
-            found = _read_header(stream, member, name)
-            if found != (dtype, False, shape):
-                order = " in Fortran order" if found.fortran_order else ""
-                raise _ArrayError(
-                    f"array {name!r} is {found.dtype} of shape {found.shape}{order}; expected {dtype} of {shape}"
-                )
-            yield stream
-
-
-def _fill(content: npt.NDArray[np.uint8], stream: IO[bytes]) -> int:
-    """Reads until an array of bytes is full or the stream at its end, and returns how many bytes came."""
-    for start in range(0, len(content), MAX_READ):
-        target = content[start : start + MAX_READ]
-        piece = stream.read(len(target))
-        target[: len(piece)] = np.frombuffer(piece, np.uint8)
-        if len(piece) < len(target):
-            return start + len(piece)
-    return len(content)
-
-
-def _read_header(stream: IO[bytes], member: zipfile.ZipInfo, name: str) -> _Header:
-    """Type and shape of an array, by a grammar and not by evaluation; they account for all bytes that it declares."""
-    start = stream.read(len(MAGIC) + 2)
-    width = {b"\x01": 2, b"\x02": 4, b"\x03": 4}.get(start[len(MAGIC) : -1])
-    if not start.startswith(MAGIC) or width is None:
-        raise _ArrayError(f"member {name!r} is not an npy file")
-    length = int.from_bytes(stream.read(width), "little")
-    if length > MAX_NPY_HEADER:
-        raise _ArrayError(f"array {name!r} has a header of {length} bytes, expected at most {MAX_NPY_HEADER}")
-    found = HEADER.fullmatch(stream.read(length).decode())
-    if found is None:
-        raise _ArrayError(f"array {name!r} is not a plain array of numbers")
-    shape = tuple(int(size) for size in re.findall("[0-9]+", found["shape"]))
-    header = _Header(_dtype(found["descr"], name), found["fortran"] == "True", shape)
-    if len(start) + width + length + math.prod(shape) * header.dtype.itemsize != member.file_size:
-        raise _ArrayError(
-            f"array {name!r} of shape {shape} and type {header.dtype} does not fill its {member.file_size} bytes"
-        )
-    return header
-
-
-def _dtype(descr: str, name: str) -> np.dtype[Any]:
-    if descr.lstrip("<>|=").startswith("O"):
-        raise _ArrayError(f"array {name!r} holds Python objects, which are never read (allow_pickle=False)")
-    if re.fullmatch(r"[<>|=]?[biuf][0-9]{1,2}", descr) is None:
-        raise _ArrayError(f"array {name!r} of type {descr!r} cannot be read as numbers")
-    try:
-        return np.dtype(descr)
-    except TypeError:
-        raise _ArrayError(f"array {name!r} of type {descr!r} cannot be read as numbers") from None
+        raise ValueError(f"{path}: not an npz file of plain arrays, as numpy.savez writes them: {quoted(error)}") from None

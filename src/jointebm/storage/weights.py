@@ -1,28 +1,43 @@
-"""Reads the weights of a model folder; what they declare is checked before any of them is touched."""
+"""Named tensors as a safetensors file; what a file declares is checked before any tensor of it is touched."""
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 from safetensors import SafetensorError, safe_open
+from safetensors.torch import save
 from torch import Tensor
 
 from jointebm.storage.untrusted import quoted
 
-__all__ = ["check_tensors", "read_weights"]
+__all__ = ["check_tensors", "packed", "read_weights"]
 
-MAX_HEADER = 1 << 18  # thousands of tensors; a longer header would cost much memory before it is refused
+MAX_HEADER = 1 << 18  # bytes: thousands of tensors; a longer header would cost much memory before it is refused
 DTYPES = ("F64", "F32", "F16", "BF16")
+
+
+def packed(tensors: Mapping[str, Tensor]) -> bytes:
+    """The content of a safetensors file; takes the memory of the tensors once more.
+
+    Tensors may share memory: each is written whole.
+    """
+    apart: dict[str, Tensor] = {}
+    places: set[int] = set()
+    for name, tensor in tensors.items():
+        plain = tensor.detach().cpu().contiguous()
+        place = plain.untyped_storage().data_ptr()
+        apart[name] = plain.clone() if place in places else plain
+        places.add(place)
+    return save(apart)
 
 
 def read_weights(path: Path) -> dict[str, Tensor]:
     """Reads a safetensors file of floats of one type.
 
-    The tensors are views of the mapped file: one that is never looked at takes no memory, whatever size it declares.
+    The tensors are views of the mapped file: an unread tensor takes no memory, whatever size it declares.
 
     Raises:
-        ValueError: the file is none, with the file and the reason.
+        ValueError: it is not such a file; names the file and the reason.
     """
     with path.open("rb") as raw:
         start = raw.read(8)
@@ -39,20 +54,19 @@ def read_weights(path: Path) -> dict[str, Tensor]:
         raise ValueError(f"{path}: not a safetensors file: {quoted(error)}") from None
 
 
-def check_tensors(path: Path, tensors: Mapping[str, Tensor], shapes: Mapping[str, tuple[int, ...]]) -> None:
-    """Raises unless there are the tensors that the configuration describes, all finite, and no others.
+def check_tensors(path: Path, tensors: Mapping[str, Tensor], expected: Mapping[str, Tensor]) -> None:
+    """Raises unless a file holds tensors of the expected names and shapes, all finite, and no others.
 
     Args:
         path: of the file, for the message.
         tensors: what it holds.
-        shapes: what `config.json` describes.
+        expected: what `config.json` describes; only the shapes are read.
     """
-    for name in sorted(shapes.keys() | tensors.keys()):
-        found = tuple(tensors[name].shape) if name in tensors else "none"
-        expected = shapes.get(name, "none")
-        if found != expected:
+    for name in sorted(expected.keys() | tensors.keys()):
+        found, wanted = (tuple(of[name].shape) if name in of else "none" for of in (tensors, expected))
+        if found != wanted:
             raise ValueError(
-                f"{path}: tensor {quoted(repr(name))} does not fit config.json: got {found}, expected {expected}"
+                f"{path}: tensor {quoted(repr(name))} does not fit config.json: got {found}, expected {wanted}"
             )
     for name, tensor in tensors.items():
         if tensor.numel() and not all(math.isfinite(end) for end in tensor.aminmax()):
@@ -68,22 +82,3 @@ def _check_dtypes(path: Path, dtypes: dict[str, str]) -> None:
             )
     if len(set(dtypes.values())) > 1:
         raise ValueError(f"{path}: tensors of different types, {', '.join(sorted(set(dtypes.values())))}; expected one")
-
-
-def _exceeds(shape: tuple[int, ...], limit: int) -> bool:
-    """Whether a shape has more entries than the limit; looks no further than it must, for sizes may be huge."""
-    num = 1
-    for size in shape:
-        num *= size
-        if num > limit:
-            return True
-    return False
-
-
-def _whole_numbers(plain: Any) -> Iterator[int]:
-    """All whole numbers in plain data."""
-    if isinstance(plain, int):
-        yield plain
-    elif isinstance(plain, Mapping | list | tuple):
-        for value in plain.values() if isinstance(plain, Mapping) else plain:
-            yield from _whole_numbers(value)

@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from jointebm.spaces.space import Space
-from jointebm.storage.npz import read_array
+from jointebm.storage.npz import read_arrays
 from jointebm.storage.untrusted import quoted
 
 __all__ = ["Given", "parse_given"]
@@ -100,7 +100,7 @@ def _read_number(pair: str, text: str) -> npt.NDArray[Any]:
 def _read_file(name: str, path: Path, space: Space) -> npt.NDArray[Any]:
     """Reads the array of a block; its values are checked here, where it is known which file they came from."""
     try:
-        array = read_array(path, name)
+        array = read_arrays(path, name)[name]
     except ValueError as error:
         raise ValueError(f"--given {name}=@{error}") from None
     shape = space[name].variable_shape

@@ -23,7 +23,7 @@ from jointebm.runs.sampling_run import (
     write_chains,
 )
 from jointebm.sampling.sample import Sampling, start
-from jointebm.storage.atomic import check_new, flush_folder, lock
+from jointebm.storage.atomic import check_new, lock, make_folder
 
 __all__ = []
 
@@ -182,8 +182,7 @@ def _written(folder: Path, sampling: Sampling, config: SamplingConfig) -> Iterat
             if not is_mine:
                 _check_no_chains(folder)
                 folder.parent.mkdir(parents=True, exist_ok=True)
-                folder.mkdir()
-                flush_folder(folder.parent)
+                make_folder(folder)
                 stack.enter_context(lock(folder / "lock"))
                 is_mine = True
             write_chains(folder, sampling, config)

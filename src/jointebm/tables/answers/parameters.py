@@ -1,18 +1,16 @@
-"""What a user may choose about a fit and its answers, as plain data with ranges."""
+"""Parameters of a fit and of its answers, as plain data with ranges."""
 
 from typing import Any
 
 from pydantic import Field, ValidationError
 
-from jointebm.storage.config import Config
+from jointebm.storage.config import MAX_COUNT, Config
 from jointebm.storage.untrusted import quoted
 from jointebm.tables.codes.codec import Name, Unseen
 from jointebm.tables.codes.column import Kind
 from jointebm.tables.training.config import TableConfig
 
 __all__ = ["Parameters"]
-
-MAX_COUNT = 1_000_000
 
 
 class Parameters(Config):
@@ -25,10 +23,10 @@ class Parameters(Config):
     """
 
     training: TableConfig = Field(TableConfig(), description="how to train")
-    kinds: tuple[tuple[Name, Kind], ...] = Field((), description="overrules what a column's content suggests")
-    max_bins: int = Field(48, ge=2, le=4096, description="codes for a column of numbers, about at most")
+    kinds: tuple[tuple[Name, Kind], ...] = Field((), description="overrides the kind that a column's content suggests")
+    max_bins: int = Field(48, ge=2, le=4096, description="codes for a column of numbers, roughly at most")
     max_levels: int = Field(64, ge=2, le=MAX_COUNT, description="codes for a column of categories")
-    unseen: Unseen = Field("error", description="what becomes of a category that was not there in training")
+    unseen: Unseen = Field("error", description="how to treat categories not seen in training")
     num_draws: int = Field(20, ge=1, le=MAX_COUNT, description="completions that a prediction is averaged over")
     num_sweeps: int = Field(10, ge=1, le=MAX_COUNT, description="sweeps per completion or sample")
     seed: int = Field(0, ge=0, lt=2**63, description="of all draws")
@@ -38,7 +36,7 @@ class Parameters(Config):
         """Parameters with these fields.
 
         Raises:
-            ValueError: one is out of its range, with its name and what came.
+            ValueError: a field is unknown or out of its range; names it and the value.
         """
         try:
             return cls(**fields)
@@ -47,5 +45,5 @@ class Parameters(Config):
             where = ".".join(map(str, first["loc"]))
             reason = first["msg"][:1].lower() + first["msg"][1:]
             if first["type"] == "extra_forbidden":
-                reason = f"no such field; there are {', '.join(TableConfig.model_fields)}"
+                reason = f"unknown field; available: {', '.join(TableConfig.model_fields)}"
             raise ValueError(f"{where}: got {quoted(repr(first['input']))}: {reason}") from None

@@ -1,44 +1,41 @@
-"""A fitted table as a folder: `config.json`, `model.safetensors`, `README.md`; nothing in it is executed.
-
-The folder appears whole or not at all, and nothing is overwritten. What `config.json` declares is compared with what
-`model.safetensors` holds before anything of that size is made.
-"""
+"""A fitted table as a model folder; see `jointebm.storage.model_folder`."""
 
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
-import torch
-from pydantic import Field
-from safetensors.torch import save_file
+from pydantic import Field, model_validator
 from torch import Tensor
 
-from jointebm.storage.atomic import new_folder
 from jointebm.storage.config import Config
-from jointebm.storage.untrusted import quoted, read_config
-from jointebm.storage.weights import check_tensors, read_weights
+from jointebm.storage.model_folder import TABLE, check_sizes, read_model, write_model
+from jointebm.storage.untrusted import quoted
 from jointebm.tables.answers.model import TableModel
 from jointebm.tables.answers.parameters import Parameters
 from jointebm.tables.codes.codec import Name, TableCodec
 from jointebm.tables.frames.schemas import FrameSchema
 
-__all__ = ["MAX_CONFIG", "TableFolder", "load_table", "save_table"]
-
-FORMAT = 1
-MAX_CONFIG = 1 << 23  # bytes of config.json: a thousand columns of numbers, or a hundred thousand categories
+__all__ = ["TableFolder", "load_table", "save_table"]
 
 
 class TableFolder(Config):
-    """All of a fitted table but the weights: `config.json`."""
+    """Everything of a fitted table but the weights: `config.json`."""
 
     format: Literal[1] = Field(1, description="version of this layout")
     kind: Literal["table"] = Field("table", description="tells it from other models")
-    frame: FrameSchema = Field(description="what it was fitted on")
+    frame: FrameSchema = Field(description="the columns it was fitted on")
     codec: TableCodec = Field(description="columns and their codes")
     model: dict[str, Any] = Field(description="shapes of the model")
     target: Name | None = Field(None, description="column that `fit` got as y")
     parameters: Parameters = Field(description="of the fit and of answers")
+
+    @model_validator(mode="after")
+    def _columns_agree(self) -> Self:
+        names = self.frame.names
+        if names != self.codec.names or self.target not in (None, *names):
+            raise ValueError("the frame, the codec and the target name other columns")
+        return self
 
     @classmethod
     def of(
@@ -53,21 +50,11 @@ def save_table(path: str | os.PathLike[str], config: TableFolder, model: TableMo
 
     Raises:
         FileExistsError: the folder exists.
+        OSError: it cannot be written; names the file.
         ValueError: the description is longer than `load_table` would read.
     """
-    path = Path(path)
     text = config.model_dump_json(indent=None) + "\n"
-    if len(text.encode()) > MAX_CONFIG:
-        raise ValueError(
-            f"{path}: the description of the columns takes {len(text.encode())} bytes, and at most {MAX_CONFIG} are read "
-            "again; declare columns with very many categories as kinds={name: 'id'}"
-        )
-    tensors = {name: tensor.clone().contiguous() for name, tensor in model.state_dict().items()}
-    with new_folder(path) as scratch:
-        (scratch / "config.json").write_text(text)
-        save_file(tensors, scratch / "model.safetensors")
-        (scratch / "README.md").write_text(_card(config))
-    return path
+    return write_model(Path(path), text, model.state_dict(), card=_card(config), kind=TABLE)
 
 
 def load_table(path: str | os.PathLike[str]) -> tuple[TableFolder, TableModel]:
@@ -75,55 +62,23 @@ def load_table(path: str | os.PathLike[str]) -> tuple[TableFolder, TableModel]:
 
     Raises:
         FileNotFoundError: the folder or one of its files is missing.
-        ValueError: a file does not hold what it should, with the file and the reason.
+        ValueError: the folder holds a block model, or a file does not hold what it should; names the file and the reason.
     """
-    path = Path(path)
-    for name in ("config.json", "model.safetensors"):
-        if not (path / name).is_file():
-            raise FileNotFoundError(
-                f"{path / name}: no such file; a table's folder holds config.json and model.safetensors"
-            )
-    config = _read_config(path / "config.json")
-    tensors = read_weights(path / "model.safetensors")
-    try:
-        _check_declared(config, tensors)
-        with torch.device("meta"):  # shapes without numbers
-            model = TableModel.from_spec(config.model)
-        if model.num_classes != config.codec.num_codes:
-            raise ValueError("the model's columns are not those of the codec")
-    except (KeyError, TypeError, ValueError, RuntimeError, OverflowError) as error:
-        reason = f"misses or does not know {error}" if isinstance(error, KeyError) else error
-        raise ValueError(f"{path / 'config.json'}: does not describe a table's model: {quoted(reason)}") from None
-    check_tensors(path / "model.safetensors", tensors, {n: tuple(t.shape) for n, t in model.state_dict().items()})
-    model.load_state_dict(tensors, assign=True)
-    return config, model.eval()
-
-
-def _read_config(path: Path) -> TableFolder:
-    config = read_config(path, "a table's configuration", TableFolder, version=FORMAT, max_bytes=MAX_CONFIG)
-    names = config.frame.names
-    if names != config.codec.names or config.target not in (None, *names):
-        raise ValueError(f"{path}: not a table's configuration: the frame, the codec and the target name other columns")
-    return config
+    return read_model(Path(path), TABLE, TableFolder, check=_check_declared, build=_unfilled)
 
 
 def _check_declared(config: TableFolder, tensors: Mapping[str, Tensor]) -> None:
-    """Raises if the configuration declares a model for which the file has no room."""
     num_entries = sum(tensor.numel() for tensor in tensors.values())
-    sizes = list(_whole_numbers(config.model))
-    if len(sizes) > num_entries or max(sizes, default=0) > num_entries or min(sizes, default=0) < 0:
-        raise ValueError(f"sizes do not fit model.safetensors, which holds {num_entries} numbers")
+    check_sizes("model", config.model, tensors, at_most=num_entries)
     if config.model.get("num_layers", 0) > len(tensors):
         raise ValueError(f"more layers than model.safetensors holds tensors, {len(tensors)}")
 
 
-def _whole_numbers(plain: Any) -> Iterator[int]:
-    """All whole numbers in plain data."""
-    if isinstance(plain, int):
-        yield plain
-    elif isinstance(plain, Mapping | list):
-        for value in plain.values() if isinstance(plain, Mapping) else plain:
-            yield from _whole_numbers(value)
+def _unfilled(config: TableFolder) -> TableModel:
+    model = TableModel.from_spec(config.model)
+    if model.num_classes != config.codec.num_codes:
+        raise ValueError("the model's columns are not those of the codec")
+    return model
 
 
 def _card(config: TableFolder) -> str:

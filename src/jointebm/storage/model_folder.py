@@ -1,0 +1,169 @@
+"""Model folders of every kind: `config.json`, `model.safetensors`, `README.md`; nothing in them is executed.
+
+What `config.json` declares is compared with what `model.safetensors` holds before anything of that size is made.
+"""
+
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any, Literal, NamedTuple, TypeVar
+
+import torch
+from torch import Tensor, nn
+
+from jointebm.storage.atomic import new_folder, write_file
+from jointebm.storage.config import Config
+from jointebm.storage.untrusted import MAX_JSON, quoted, read_config
+from jointebm.storage.weights import check_tensors, packed, read_weights
+
+__all__ = ["BLOCK", "TABLE", "FolderKind", "check_room", "check_sizes", "folder_kind", "read_model", "write_model"]
+
+C = TypeVar("C", bound=Config)
+M = TypeVar("M", bound=nn.Module)
+
+HEAD = re.compile(rb'\s*\{\s*"format"\s*:\s*\d+\s*,\s*"kind"\s*:\s*"table"')  # how a table's config.json begins
+MAX_DIMENSIONS = 64  # of a block; torch computes with no more
+
+
+class FolderKind(NamedTuple):
+    """A kind of model folder.
+
+    Args:
+        name: "block" or "table".
+        what: the configuration, for messages.
+        max_config: bytes of `config.json`, at most.
+        opened_by: what reads such a folder, for messages.
+    """
+
+    name: Literal["block", "table"]
+    what: str
+    max_config: int
+    opened_by: str
+
+
+BLOCK = FolderKind("block", "a model configuration", MAX_JSON, "jointebm.load")
+TABLE = FolderKind(  # a thousand columns of numbers, or a hundred thousand categories
+    "table",
+    "a table's configuration",
+    1 << 23,
+    "JointEBM.load, or ask it by 'jointebm impute', 'predict', 'sample' and 'score'",
+)
+
+
+def folder_kind(path: Path) -> FolderKind:
+    """The kind of a model folder, from the first bytes of `config.json`.
+
+    Raises:
+        FileNotFoundError: the folder holds no `config.json`.
+    """
+    with _found(path, "config.json").open("rb") as file:
+        return TABLE if HEAD.match(file.read(200)) else BLOCK
+
+
+def write_model(path: Path, config: str, tensors: Mapping[str, Tensor], *, card: str, kind: FolderKind) -> Path:
+    """Writes a model folder, whole or not at all.
+
+    Args:
+        path: the folder, which must not exist.
+        config: text of `config.json`.
+        tensors: by name.
+        card: text of `README.md`.
+        kind: bounds the length of `config`.
+
+    Raises:
+        FileExistsError: the folder exists.
+        OSError: it cannot be written; names the file.
+        ValueError: `config` is longer than `read_model` accepts.
+    """
+    if len(config.encode()) > kind.max_config:
+        raise ValueError(
+            f"{path}: {kind.what} of {len(config.encode())} bytes, and at most {kind.max_config} are read again; describe "
+            "less, such as columns with very many categories as kinds={name: 'id'}"
+        )
+    with new_folder(path) as scratch:
+        write_file(scratch / "config.json", config.encode())
+        write_file(scratch / "model.safetensors", packed(tensors))
+        write_file(scratch / "README.md", card.encode())
+    return path
+
+
+def read_model(
+    path: Path,
+    kind: FolderKind,
+    config_type: type[C],
+    *,
+    check: Callable[[C, Mapping[str, Tensor]], object],
+    build: Callable[[C], M],
+) -> tuple[C, M]:
+    """Reads a model folder.
+
+    Args:
+        path: the folder.
+        kind: what it must be.
+        config_type: of `config.json`.
+        check: raises if a configuration declares what the tensors have no room for.
+        build: makes the module, whose state the tensors become; called with shapes alone (torch's meta device).
+
+    Raises:
+        FileNotFoundError: the folder or one of its files is missing.
+        ValueError: the folder is of another kind, or a file does not hold what it should; names the file and the reason.
+    """
+    found = folder_kind(path)
+    if found != kind:
+        raise ValueError(
+            f"{path}: holds a {found.name} model, expected a {kind.name} model; open it by {found.opened_by}"
+        )
+    weights = _found(path, "model.safetensors")
+    config = read_config(path / "config.json", kind.what, config_type, max_bytes=kind.max_config)
+    tensors = read_weights(weights)
+    try:
+        check(config, tensors)
+        with torch.device("meta"):
+            module = build(config)
+    except (KeyError, TypeError, ValueError, RuntimeError, OverflowError) as error:
+        reason = f"misses or does not know {error}" if isinstance(error, KeyError) else error
+        raise ValueError(f"{path / 'config.json'}: does not describe a model: {quoted(reason)}") from None
+    check_tensors(weights, tensors, module.state_dict())
+    module.load_state_dict(tensors, assign=True)
+    return config, module.eval()
+
+
+def check_room(what: str, shape: tuple[int, ...], tensors: Mapping[str, Tensor]) -> None:
+    """Raises if one array of this shape has more entries than all tensors; shapes may be absurdly large."""
+    limit, num = _num_entries(tensors), 1
+    for size in shape if len(shape) <= MAX_DIMENSIONS else (limit + 1,):
+        num *= size
+        if num > limit:
+            raise ValueError(f"{what} is larger than all of model.safetensors, which holds {limit} numbers")
+
+
+def check_sizes(what: str, description: Mapping[str, Any], tensors: Mapping[str, Tensor], *, at_most: int) -> None:
+    """Raises if a description holds a whole number that no tensor has room for, or more than `at_most` of them.
+
+    Every width and number of classes takes at least as many entries of some tensor.
+    """
+    sizes, limit = list(_whole_numbers(description.values())), _num_entries(tensors)
+    if len(sizes) > at_most or not all(0 <= size <= limit for size in sizes):
+        raise ValueError(
+            f"{what}: {len(sizes)} sizes from {min(sizes)} to {max(sizes)} do not fit model.safetensors, which holds "
+            f"{limit} numbers in {len(tensors)} tensors"
+        )
+
+
+def _found(path: Path, name: str) -> Path:
+    if not (path / name).is_file():
+        raise FileNotFoundError(f"{path / name}: no such file; a model folder holds config.json and model.safetensors")
+    return path / name
+
+
+def _num_entries(tensors: Mapping[str, Tensor]) -> int:
+    return sum(tensor.numel() for tensor in tensors.values())
+
+
+def _whole_numbers(values: Iterable[Any]) -> Iterator[int]:
+    """All whole numbers in plain data."""
+    for value in values:
+        if isinstance(value, int):
+            yield value
+        elif isinstance(value, Mapping | list | tuple):
+            yield from _whole_numbers(value.values() if isinstance(value, Mapping) else value)
