@@ -45,7 +45,7 @@ from jointebm.data.hiding import hide
 from jointebm.data.registry import open_dataset
 from jointebm.energies import ConcatSpec, JEMSpec
 from jointebm.evaluation.accuracy import evaluate_model
-from jointebm.plots import STYLE, Figure, rc_context, save_figure
+from jointebm.plots.style import STYLE, Figure, rc_context, save_figure
 from jointebm.recipes import Recipe, override
 from jointebm.recipes.catalogue import find
 from jointebm.runs.training_run import initial_model, resume, train

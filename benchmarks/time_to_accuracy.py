@@ -17,7 +17,7 @@ import torch
 from jointebm import Model, Trainer
 from jointebm.data.registry import open_dataset
 from jointebm.evaluation.accuracy import evaluate_model
-from jointebm.plots import STYLE, Figure, rc_context, save_figure
+from jointebm.plots.style import STYLE, Figure, rc_context, save_figure
 from jointebm.runs.training_run import initial_model, recipe_of
 from jointebm.storage.checkpoint import read
 

@@ -1,4 +1,4 @@
-"""Figures of points in the plane: samples and densities of the toy data beside the truth (Figs. 1, 4-10).
+"""Figures of points in the plane: samples and densities of the toy data next to the truth (Figs. 1, 4-10).
 
 Legend: N samples, P grid points, C conditions, S configurations of all discrete variables.
 """
@@ -29,13 +29,13 @@ LIMIT = 4.6  # half the side of the square in which the toy data are drawn
 def toy_figures(
     model: Model, generator: Generator, *, num_points: int = 500, num_cells: int = 200
 ) -> dict[str, Figure]:
-    """The paper's figures of the toy data, each beside the truth.
+    """The figures of the paper for the toy data, each next to the truth.
 
     Args:
-        model: a model of the toy data; its samples start from noise and take its own number of steps.
+        model: a model of the toy data; it samples from noise with its own number of steps.
         generator: source of all draws.
         num_points: points per panel.
-        num_cells: cells per side of the grid that densities are normalised on.
+        num_cells: cells per side of the grid on which densities are normalised.
 
     Returns:
         "conditional-samples" (Fig. 1, 4, 5), "unconditional" (Fig. 6), "density-attributes" and
@@ -72,7 +72,7 @@ def toy_figures(
 
 
 class SquareGrid(NamedTuple):
-    """Centres of the cells of a square grid, shape (P, 2), the first coordinate counting fastest; and a cell's area."""
+    """Centres of the cells of a square grid, shape (P, 2), the first coordinate fastest; and the area of a cell."""
 
     points: Tensor
     area: float
@@ -92,8 +92,8 @@ def grid_densities(log_density: LogDensity, space: Space, grid: SquareGrid, cond
     Args:
         log_density: f, shape (N,).
         space: one continuous block of shape (2,), and the discrete blocks that are summed over.
-        grid: where.
-        conditions: which configurations are summed over, C times.
+        grid: the points.
+        conditions: C conditions, each with the configurations to sum over.
 
     Returns:
         Shape (C, P); each row times the area of a cell sums to 1.
@@ -123,7 +123,7 @@ def _panels(num_rows: int, num_columns: int, side: float) -> tuple[Figure, Any]:
 def _point_figure(
     title: str, conditions: Sequence[Condition], real: Sequence[Tensor], ours: Sequence[Tensor]
 ) -> Figure:
-    """Data above, samples below, one column per condition; the rings are the modes that the condition allows."""
+    """Data above, samples below, one column per condition; rings mark the modes that meet the condition."""
     figure, axes = _panels(2, len(conditions), 1.45)
     figure.suptitle(title)
     for row, (label, colour, columns) in enumerate((("data", DATA, real), ("model", MODEL, ours))):
@@ -199,7 +199,7 @@ def _note_distance(ax: Axes, distance: float) -> None:
 
 
 def plane_figure(points: Tensor, limits: tuple[float, float], name: str, title: str) -> Figure:
-    """A scatter in a frame that holds all noise and all points, so that it is the same whatever is given."""
+    """A scatter plot in a frame that holds all noise and all points, so that it does not depend on what is given."""
     low, high = min(limits[0], float(points.min())), max(limits[1], float(points.max()))
     margin = 0.05 * (high - low)
     figure = Figure(figsize=(3.6, 3.8), layout="compressed")
