@@ -537,7 +537,7 @@ def test_a_damaged_checkpoint_of_chains_is_refused_in_a_line(chains: Path) -> No
     content = bytearray(file.read_bytes())
     content[-1] ^= 1
     file.write_bytes(content)
-    assert_refused(run("sample", "--resume", chains), "state.safetensors: damaged", "nothing to go on from")
+    assert_refused(run("sample", "--resume", chains), "state.safetensors: damaged", "nothing can be resumed")
 
 
 def interrupt_after(num: int, monkeypatch: pytest.MonkeyPatch) -> None:

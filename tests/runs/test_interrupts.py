@@ -1,6 +1,6 @@
-"""Specification of Ctrl-C and SIGTERM: the step is finished, the state is saved, and how to go on is said.
+"""Specification of Ctrl-C and SIGTERM: the step is finished, the state saved, and the command to resume printed.
 
-The command runs in processes of its own and gets true signals.
+The command runs in its own process and receives real signals.
 """
 
 import json
@@ -18,30 +18,19 @@ from pathlib import Path
 import pytest
 import torch
 
-from jointebm.storage import checkpoint
 from jointebm.cli import main
 from jointebm.data import Toy
-from jointebm.runs.interrupts import Terminated, held_back
-from jointebm.recipes.catalogue import find
 from jointebm.recipes import override
+from jointebm.recipes.catalogue import find
+from jointebm.runs.interrupts import Terminated, held_back
 from jointebm.runs.training_run import initial_model, resume, train
+from jointebm.storage import checkpoint
 
-TRAIN = (
-    *(
-        "train",
-        "toy",
-        "--seed",
-        "3",
-        "--set",
-        "num_iterations=400",
-        "--set",
-        "batch_size=16",
-        "--set",
-        "buffer_size=32",
-    ),
-    *("--set", "num_steps=2", "--set", "hidden=[8]", "--set", "num_test_chains=1", "--set", "num_test_steps=1"),
-    *("--set", "log_every=1", "--set", "checkpoint_every=100"),
+FIELDS = (
+    *("num_iterations=400", "batch_size=16", "buffer_size=32", "num_steps=2", "hidden=[8]", "num_test_chains=1"),
+    *("num_test_steps=1", "log_every=1", "checkpoint_every=100"),
 )
+TRAIN = ("train", "toy", "--seed", "3", *(word for field in FIELDS for word in ("--set", field)))
 COMMAND = "import sys; from jointebm.cli import main; sys.exit(main())"
 
 
@@ -68,15 +57,15 @@ def num_lines(path: Path) -> int:
 
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The run that nobody interrupted, in this process."""
-    recipe = override(find("toy"), [word for word in TRAIN if "=" in word])
+    """The uninterrupted run, in this process."""
+    recipe = override(find("toy"), FIELDS)
     with one_thread():
         return train(recipe, tmp_path_factory.mktemp("whole") / "run", seed=3).path
 
 
 @contextmanager
 def one_thread() -> Iterator[None]:
-    """As many as the processes have: the bits depend on it."""
+    """The number of threads of the processes: the bits depend on it."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     yield
@@ -93,10 +82,8 @@ def weights(run: Path) -> bytes:
     return (run / "model" / "model.safetensors").read_bytes()
 
 
-def test_a_signal_in_training_finishes_the_step_and_saves_and_resume_gives_the_same_model(
-    tmp_path: Path, whole: Path
-) -> None:
-    """Ctrl-C, and SIGTERM in the session that resumes; each comes twice, the second in the midst of saving."""
+def test_a_signal_in_training_saves_and_resume_gives_the_same_model(tmp_path: Path, whole: Path) -> None:
+    """Ctrl-C, then SIGTERM in the resumed session; each comes twice, the second during the save."""
     metrics = tmp_path / "run" / "metrics.jsonl"
     sessions = (
         ((*TRAIN, "--out", "run"), signal.SIGINT, 130, 20),
@@ -122,7 +109,7 @@ def test_a_signal_in_training_finishes_the_step_and_saves_and_resume_gives_the_s
     assert weights(tmp_path / "run") == weights(whole)
 
 
-def test_a_signal_in_the_evaluation_after_training_leaves_the_model_and_says_so(tmp_path: Path, whole: Path) -> None:
+def test_a_signal_in_the_evaluation_after_training_keeps_the_model(tmp_path: Path, whole: Path) -> None:
     script = """
 import sys, jointebm.cli.blocks.evaluate as module
 from jointebm.cli import main
@@ -139,7 +126,7 @@ sys.exit(main())
     assert weights(tmp_path / "run") == weights(whole)
 
 
-def test_signals_while_the_model_is_written_wait_until_it_is_there(tmp_path: Path, whole: Path) -> None:
+def test_signals_during_the_write_of_the_model_wait_for_it(tmp_path: Path, whole: Path) -> None:
     script = """
 import os, signal, sys
 from jointebm import Model
@@ -160,7 +147,7 @@ sys.exit(main())
     assert weights(tmp_path / "run") == weights(whole)
 
 
-def test_a_signal_before_anything_is_written_says_so(tmp_path: Path) -> None:
+def test_a_signal_before_anything_is_written_is_reported(tmp_path: Path) -> None:
     script = """
 import os, signal, sys, jointebm.runs.training_run as module
 from jointebm.cli import main
@@ -176,10 +163,10 @@ sys.exit(main())
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_signal_in_sampling_keeps_the_chains_and_resume_gives_the_same_file(
+def test_a_signal_in_sampling_saves_and_resume_gives_the_same_file(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Ctrl-C, and SIGTERM in the session that resumes; each comes twice."""
+    """Ctrl-C, then SIGTERM in the resumed session; each comes twice."""
     monkeypatch.chdir(tmp_path)
     initial_model(override(find("toy"), ["hidden=[8]"]), Toy(), seed=1).save("model")
     ask = ("sample", "model", "--num", 50, "--steps", 900, "--given", "left=1", "--thin", 100)
@@ -214,11 +201,11 @@ def num_steps() -> int:
     return max((int(path.name) for path in Path("s.chains").glob("0*") if path.name.isdigit()), default=0)
 
 
-# What goes wrong in training.
+# Failures in training.
 
 
-def test_a_disk_that_is_full_while_training_is_one_line_with_the_path_and_leaves_what_was_there(tmp_path: Path) -> None:
-    """The largest file may have so many bytes: metrics, checkpoints and model meet the limit at different times."""
+def test_a_full_disk_in_training_is_one_line_with_the_path(tmp_path: Path) -> None:
+    """A limit on the size of files, which metrics, checkpoints and model reach at different times."""
     script = """
 import resource, signal, sys
 from jointebm.cli import main
@@ -247,8 +234,8 @@ print(codes)
         assert not list((tmp_path / name / "checkpoints").glob(".*"))
 
 
-def test_a_run_whose_folder_is_removed_ends_and_does_not_make_it_again(tmp_path: Path) -> None:
-    recipe = override(find("toy"), [*(word for word in TRAIN if "=" in word), "checkpoint_every=5"])
+def test_a_run_whose_folder_is_removed_ends(tmp_path: Path) -> None:
+    recipe = override(find("toy"), [*FIELDS, "checkpoint_every=5"])
     with pytest.raises(FileNotFoundError, match="run/checkpoints"):
         train(
             recipe, tmp_path / "run", on_metrics=lambda m: shutil.rmtree(tmp_path / "run") if m.iteration == 7 else None
@@ -256,7 +243,7 @@ def test_a_run_whose_folder_is_removed_ends_and_does_not_make_it_again(tmp_path:
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_damaged_checkpoint_is_said_on_standard_error_and_the_one_before_it_is_used(
+def test_a_damaged_checkpoint_is_reported_and_the_one_before_it_used(
     tmp_path: Path, whole: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     shutil.copytree(whole, tmp_path / "run")
@@ -271,15 +258,15 @@ def test_a_damaged_checkpoint_is_said_on_standard_error_and_the_one_before_it_is
     assert json.loads(out)["run"] == "run"
     assert err == (
         "jointebm: run/checkpoints/000000300/state.safetensors: damaged: it does not have the SHA-256 in the manifest; "
-        "going on from the checkpoint before it\n"
+        "resuming from the checkpoint before it\n"
     )
     assert weights(tmp_path / "run") == weights(whole)
 
 
-# What holds them back.
+# Holding signals back.
 
 
-def test_signals_are_held_back_until_they_are_looked_at() -> None:
+def test_signals_are_held_back_until_checked() -> None:
     seen = []
     with pytest.raises(Terminated), held_back() as pending:  # noqa: PT012  # it must be raised by `check`
         pending.check()
@@ -290,7 +277,7 @@ def test_signals_are_held_back_until_they_are_looked_at() -> None:
     assert seen == ["both"] and signal.getsignal(signal.SIGINT) is signal.default_int_handler
 
 
-def test_a_signal_that_nobody_looked_at_is_raised_at_the_end_of_the_block() -> None:
+def test_an_unchecked_signal_is_raised_at_the_end_of_the_block() -> None:
     before = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)]
     seen = []
     with pytest.raises(KeyboardInterrupt), held_back():  # noqa: PT012
@@ -300,13 +287,24 @@ def test_a_signal_that_nobody_looked_at_is_raised_at_the_end_of_the_block() -> N
     assert [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)] == before
 
 
+def test_a_block_within_another_shares_its_signals() -> None:
+    """Noted before the inner block, raised in it, and not again at the end of the outer one."""
+    seen = []
+    with held_back():
+        signal.raise_signal(signal.SIGTERM)
+        with pytest.raises(Terminated), held_back() as inner:
+            inner.check()
+        seen.append("after the inner block")
+    assert seen == ["after the inner block"]
+
+
 def test_an_error_is_not_hidden_by_a_signal() -> None:
     with pytest.raises(ValueError, match="the error"), held_back():  # noqa: PT012
         signal.raise_signal(signal.SIGINT)
         raise ValueError("the error")
 
 
-def test_in_another_thread_nothing_is_held_back_and_nothing_breaks() -> None:
+def test_another_thread_holds_nothing_back() -> None:
     seen = []
 
     def work() -> None:

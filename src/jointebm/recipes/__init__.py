@@ -1,6 +1,6 @@
 """Recipes: functions that return a frozen description of a run.
 
-A new recipe is a function in a file here, named in `registry.RECIPES`; a variant replaces fields of another.
+A new recipe is a function in a file here, named in `catalogue.RECIPES`; a variant replaces fields of another.
 """
 
 from jointebm.recipes.catalogue import RECIPES, find

@@ -90,7 +90,7 @@ def _resumed(folder: Path, checkpoint_every: int) -> dict[str, Any]:
     with lock(folder / "lock"):
         found = read_chains(folder)  # another process may have gone on with them before
         for line in found.damaged:
-            say(f"{line}; going on from the checkpoint before it")
+            say(f"{line}; resuming from the checkpoint before it")
         check_new(out)
         check_new(out.with_suffix(".png"))
         path, model = open_model(found.config.model)
