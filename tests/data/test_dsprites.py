@@ -118,14 +118,6 @@ def test_official_images_are_matched_as_closely_as_documented() -> None:
     assert (num_differing == 0).sum() == 13 and num_differing.sum() == 11
 
 
-@pytest.mark.parametrize("bug", ["axes swapped", "an axis 1% longer", "centres half a pixel off"])
-def test_a_planted_bug_matches_the_official_images_less(bug: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    reference()
-    monkeypatch.setattr(module, *PLANTED[bug])
-    overlap, _ = overlaps()
-    assert overlap.mean() < 0.995
-
-
 def test_orientation_turns_like_the_official_images() -> None:
     images, in_orientation_5 = reference()
     known = [best_overlap(image, np.array([5])) for image in images[in_orientation_5]]
@@ -219,12 +211,6 @@ def test_the_random_split_is_the_same_on_every_machine(random_split: ArrayDatase
 RANDOM_SPLIT = "c9b0cc5b1112e13f52bbba12c2bf174dc02911f394118c70c8c05d03a12c75c1"
 
 
-def test_the_split_does_not_depend_on_the_labels(twin_free: ArrayDataset) -> None:
-    """Of 16 counts of 2,500 / 16 = 156, none is off by 6 standard errors (73)."""
-    for labels in ("horizontal", "vertical"):
-        assert abs(np.bincount(twin_free.held_out[labels], minlength=16) - 2_500 / 16).max() < 73
-
-
 @pytest.mark.parametrize(
     ("name", "transform", "noise"),
     [
@@ -245,13 +231,6 @@ def test_the_names_differ_in_split_transform_and_noise_only(
     assert [data.space[label].num_classes for label in data.space.discrete] == [16, 16]  # type: ignore[union-attr]
     batch = data.batch(8, generator=torch.Generator().manual_seed(0))
     assert batch["image"].shape == (8, 32, 32) and bool(batch["image"].isfinite().all())
-
-
-def test_dequantised_pixels_are_those_of_the_paper(twin_free: ArrayDataset) -> None:
-    """App. B.3.1: (7 x + u) / 8 with u in [0, 1), up to the rounding of float32."""
-    noise = twin_free.test()["image"] * 8 - 7 * torch.tensor(twin_free.held_out["image"]) / 4
-    assert float(noise.min()) >= -1e-5 and float(noise.max()) <= 1 + 1e-5
-    assert abs(float(noise.mean()) - 0.5) < 6 / np.sqrt(12 * noise.numel())  # 6 standard errors
 
 
 # The official file.
@@ -342,9 +321,3 @@ def test_a_well_formed_file_with_other_bytes_is_refused(tmp_path: Path) -> None:
         ValueError, match=r"git object id is [0-9a-f]{40}, expected d98996d3.*Remove it to render the images"
     ):
         sprites(tmp_path)
-
-
-def test_a_file_other_than_an_archive_is_refused(tmp_path: Path) -> None:
-    (tmp_path / OFFICIAL_FILE).write_text("<html>not found</html>")
-    with pytest.raises(ValueError, match=r"64x64\.npz: not an npz file of plain arrays, .*: File is not a zip file"):
-        dsprites(tmp_path)

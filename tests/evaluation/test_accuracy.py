@@ -30,10 +30,6 @@ def test_accuracy_counts_variables_and_whole_rows() -> None:
     assert result.exact_match == 1 / 4  # only row 0 is correct throughout
 
 
-def test_accuracy_of_some_blocks_ignores_the_others() -> None:
-    assert accuracy(SPACE, {"digit": TRUE["digit"]}, TRUE) == (1.0, 1.0, {"digit": 1.0})
-
-
 MIXED = Space(x=Continuous(2), y=Categorical(3), bit=Binary())
 
 

@@ -57,19 +57,6 @@ def test_too_little_diversity_shows_in_the_variance_ratio() -> None:
     assert all(value is not None and abs(value - 0.25) < 5 * 0.02 for value in ratios)
 
 
-def test_a_variance_ratio_needs_two_samples() -> None:
-    assert set(judged(TrueEnergy(), num=1).variance_ratio.values()) == {None}
-
-
-def test_samples_that_never_agree_have_no_mode() -> None:
-    class Contrary(NearestMode):
-        def label(self, values: Mapping[str, Tensor]) -> dict[str, Tensor]:
-            return {name: torch.full_like(labels, 7) for name, labels in super().label(values).items()}
-
-    judgement = judge_samples(toy_model(TrueEnergy(), num_steps=2), Toy(), Contrary(), num=3, generator=generator())
-    assert judgement.agreement == 0 and set(judgement.num_modes.values()) == {0}
-
-
 def still_model(data: ArrayDataset, name: str) -> Model:
     """A model whose samples `answering` replaces."""
     config = ModelConfig(
@@ -189,13 +176,6 @@ def test_one_image_per_class_shows_as_collapse(monkeypatch: pytest.MonkeyPatch) 
     assert judgement.nearest.other < 1e-5 and judgement.nearest.other_data > 1
     assert all(ratio == pytest.approx(0, abs=1e-9) for ratio in judgement.variance_ratio.values())
     assert judgement.frechet.samples > 2 * judgement.frechet.data
-
-
-def test_noise_instead_of_images_is_far_in_every_measure(monkeypatch: pytest.MonkeyPatch) -> None:
-    judgement = quality(lambda _, num: torch.rand(num, 8, 8, generator=generator()), monkeypatch)
-    assert judgement.nearest is not None and judgement.frechet is not None
-    assert judgement.nearest.training > 1.2 * judgement.nearest.training_data
-    assert judgement.frechet.samples > 5 * judgement.frechet.data
 
 
 def test_a_class_without_test_rows_has_no_figures_of_data(monkeypatch: pytest.MonkeyPatch) -> None:

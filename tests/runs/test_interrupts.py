@@ -243,26 +243,6 @@ def test_a_run_whose_folder_is_removed_ends(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_damaged_checkpoint_is_reported_and_the_one_before_it_used(
-    tmp_path: Path, whole: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    shutil.copytree(whole, tmp_path / "run")
-    shutil.rmtree(tmp_path / "run" / "model")
-    newest = tmp_path / "run" / "checkpoints" / "000000300"
-    content = bytearray((newest / "state.safetensors").read_bytes())
-    content[99] ^= 4
-    (newest / "state.safetensors").write_bytes(content)
-    monkeypatch.chdir(tmp_path)
-    assert run("train", "--resume", "run", "--json") == 0
-    out, err = capsys.readouterr()
-    assert json.loads(out)["run"] == "run"
-    assert err == (
-        "jointebm: run/checkpoints/000000300/state.safetensors: damaged: it does not have the SHA-256 in the manifest; "
-        "resuming from the checkpoint before it\n"
-    )
-    assert weights(tmp_path / "run") == weights(whole)
-
-
 # Holding signals back.
 
 

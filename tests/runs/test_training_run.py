@@ -102,21 +102,6 @@ def test_the_same_seed_gives_the_same_bits(tmp_path: Path) -> None:
     assert one.metrics._replace(seconds=0) == two.metrics._replace(seconds=0)
 
 
-def test_initial_weights_follow_the_seed_alone() -> None:
-    torch.manual_seed(0)
-    one, two, other = (initial_model(TINY, Toy(), seed=seed).state_dict() for seed in (3, 3, 4))
-    assert all(torch.equal(one[name], two[name]) for name in one)
-    assert not torch.equal(one["energy.net.0.weight"], other["energy.net.0.weight"])
-
-
-def test_digits_train_too(tmp_path: Path) -> None:
-    recipe = override(
-        find("digits"), ["num_iterations=2", "batch_size=8", "buffer_size=8", "num_steps=1", "hidden=[8]"]
-    )
-    run = train(recipe, tmp_path / "run")
-    assert run.dataset.name == "digits" and list(load(run.path / "model").space) == ["image", "digit"]
-
-
 # Interrupted and resumed; test_resuming.py has the interrupts.
 
 

@@ -17,6 +17,7 @@ __all__ = ["ImageClassifier"]
 
 CLASSIFIED_AT_ONCE = 1024
 NUM_FEATURES = 64
+BATCH_SIZE, LEARNING_RATE = 64, 3e-3
 
 
 class ImageClassifier:
@@ -60,32 +61,22 @@ class ImageClassifier:
         self._network = nn.Sequential(self._encoder, nn.Linear(NUM_FEATURES, sum(map(sum, self._widths.values()))))
 
     @classmethod
-    def train(
-        cls,
-        dataset: Dataset,
-        *,
-        seed: int,
-        num_iterations: int = 1000,
-        batch_size: int = 64,
-        learning_rate: float = 3e-3,
-    ) -> "ImageClassifier":
+    def train(cls, dataset: Dataset, *, seed: int, num_iterations: int = 1000) -> "ImageClassifier":
         """Trains on the training rows by Adam, with one cycle of the learning rate.
 
         Args:
             dataset: where the rows come from.
             seed: of the weights, the batches and the dropout; torch's global generator is restored.
             num_iterations: parameter updates.
-            batch_size: rows per update.
-            learning_rate: of Adam, at its peak.
         """
         generator = torch.Generator().manual_seed(seed)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)  # torch.nn draws weights and dropout from the global generator only
             judge = cls(dataset.space)
-            optimizer = torch.optim.Adam(judge._network.parameters(), lr=learning_rate)
-            schedule = OneCycleLR(optimizer, learning_rate, total_steps=num_iterations)
+            optimizer = torch.optim.Adam(judge._network.parameters(), lr=LEARNING_RATE)
+            schedule = OneCycleLR(optimizer, LEARNING_RATE, total_steps=num_iterations)
             for _ in range(num_iterations):
-                values = dataset.space.decode(dataset.batch(batch_size, generator=generator))
+                values = dataset.space.decode(dataset.batch(BATCH_SIZE, generator=generator))
                 optimizer.zero_grad()
                 judge._loss(values).backward()
                 optimizer.step()
