@@ -1,10 +1,9 @@
-"""What missing entries cost: a training step on rows with gaps against one on whole rows, at the paper's settings.
+"""The cost of missing entries: a training step on incomplete rows against one on complete rows, as in the paper.
 
     python benchmarks/completion.py [--rounds 10] [--threads 1] [--only toy_paper]
 
-Every row has a gap: its labels, half of its reals (every other pixel), or both. The steps are those of `Trainer`, in turn,
-each on a trainer of its own, in processor time; the ratio of medians is what counts, and is to be at most 1.5. Data are
-random numbers: what they are makes no difference to the time.
+Every row lacks its labels, half of its reals (every other pixel), or both. The steps are those of `Trainer`, in turn, each
+on its own trainer, in processor time; compare the ratio of medians. Data are random numbers, which do not affect the time.
 """
 
 import argparse
@@ -22,12 +21,11 @@ from jointebm.recipes import Recipe
 from jointebm.spaces.space import Space
 
 PAPER = ("toy_paper", "mnist_paper", "dsprites_paper")
-GAPS = {"whole": (False, False), "labels": (True, False), "half of x": (False, True), "both": (True, True)}
+MISSING_PARTS = {"complete": (False, False), "labels": (True, False), "half of x": (False, True), "both": (True, True)}
 
 
 def space_of(recipe: Recipe) -> Space:
-    """The space of a recipe's data, without reading them."""
-
+    """The space of the data of a recipe, without reading them."""
     image = {"mnist": Space(image=Continuous((28, 28)), digit=Categorical(10))}
     sprites = Space(image=Continuous((32, 32)), horizontal=Categorical(16), vertical=Categorical(16))
     return open_dataset("toy").space if recipe.data == "toy" else image.get(recipe.data, sprites)
@@ -35,7 +33,7 @@ def space_of(recipe: Recipe) -> Space:
 
 @dataclass
 class Rows:
-    """1,000 random rows with gaps in their labels, in every other real, in both or in none."""
+    """1,000 random rows that lack their labels, every other real, both or neither."""
 
     space: Space
     labels: bool
@@ -56,13 +54,13 @@ class Rows:
         return Batch({name: value[numbers] for name, value in self.position.items()}, numbers)
 
 
-def trainer_of(recipe: Recipe, gaps: tuple[bool, bool]) -> Trainer:
+def trainer_of(recipe: Recipe, missing: tuple[bool, bool]) -> Trainer:
     space = space_of(recipe)
     torch.manual_seed(0)
     return Trainer(
         recipe.energy.build(space),
         space,
-        Rows(space, *gaps),
+        Rows(space, *missing),
         kernel=recipe.kernel.build(space),
         config=recipe.train.model_copy(update={"snapshot_every": 10**9}),
         seed=0,
@@ -79,21 +77,23 @@ def main() -> None:
     print(
         f"torch {torch.__version__}, {arguments.threads} threads; medians of {arguments.rounds} rounds, milliseconds a step"
     )
-    print(f"{'recipe':<16}{'steps':>8}{'whole':>10}" + "".join(f"{name:>18}" for name in list(GAPS)[1:]))
+    print(f"{'recipe':<16}{'steps':>8}{'complete':>10}" + "".join(f"{name:>18}" for name in list(MISSING_PARTS)[1:]))
     for name in PAPER if arguments.only is None else (arguments.only,):
         recipe = recipes.find(name)
-        trainers = {gaps: trainer_of(recipe, which) for gaps, which in GAPS.items()}
-        times: dict[str, list[float]] = {gaps: [] for gaps in GAPS}
+        trainers = {missing: trainer_of(recipe, which) for missing, which in MISSING_PARTS.items()}
+        times: dict[str, list[float]] = {missing: [] for missing in MISSING_PARTS}
         for number in range(arguments.rounds + 2):
-            for gaps, trainer in trainers.items():
+            for missing, trainer in trainers.items():
                 started = time.process_time()
                 trainer.step()
                 if number >= 2:  # the first two warm up
-                    times[gaps].append(time.process_time() - started)
-        ms = {gaps: 1000 * median(values) for gaps, values in times.items()}
+                    times[missing].append(time.process_time() - started)
+        ms = {missing: 1000 * median(values) for missing, values in times.items()}
         steps = f"{recipe.train.num_steps}+{recipe.train.num_completion_steps}"
-        cells = "".join(f"{ms[gaps]:>10.1f}{ms[gaps] / ms['whole']:>7.2f}x" for gaps in list(GAPS)[1:])
-        print(f"{name:<16}{steps:>8}{ms['whole']:>10.1f}{cells}", flush=True)
+        cells = "".join(
+            f"{ms[missing]:>10.1f}{ms[missing] / ms['complete']:>7.2f}x" for missing in list(MISSING_PARTS)[1:]
+        )
+        print(f"{name:<16}{steps:>8}{ms['complete']:>10.1f}{cells}", flush=True)
 
 
 if __name__ == "__main__":

@@ -1,14 +1,14 @@
-"""Accuracy of the label from a part of the image, by one joint model that was never trained for it.
+"""Accuracy of the label from a part of the image, by a joint model that was not trained for this task.
 
     python benchmarks/half_image.py pretrained:mnist --data DIR [--rows 1000] [--chains 4] [--steps 200] [--figures NEW_DIR]
 
-From the whole image labels are predicted by enumeration; from a part by chains that draw the missing part and the label
-together (the Rao-Blackwellised decoder). With several labels, each is predicted with the others given and without. With
---figures, in-painting is drawn too, as `jointebm figures` does.
+From the whole image, labels are predicted by enumeration; from a part, by chains that draw the missing part and the label
+together (the Rao-Blackwellised decoder). With several labels, each is predicted with and without the others. With
+--figures, in-painting is drawn too, as by `jointebm figures`.
 
-Beside each answer stands, in brackets, that of the training images themselves: the row is one of them under the data's own
-noise, p(y | part) ~ sum over training rows with label y of N(part; row's part, noise_sd^2). Where every image that there is
-was trained on, as nearly for dSprites, nothing can do better.
+In brackets: the accuracy of the mixture of all training images under the noise of the data, p(y | part) ~ sum over
+training rows with label y of N(part; the part of the row, noise_sd^2). It is the upper limit if training holds every
+image, as it nearly does for dSprites.
 """
 
 import argparse
@@ -21,16 +21,16 @@ from torch.nn.functional import one_hot
 
 from jointebm.cli.files import open_data_of, open_model
 from jointebm.data import ArrayDataset
-from jointebm.evaluation import image_block
 from jointebm.inference.inpainting import HALVES, NOTHING, WHOLE, Part, accuracy_given
 from jointebm.plots import inpainting_figures, save_figures
+from jointebm.spaces.space import image_block
 from jointebm.storage.atomic import check_new
 
 
 def accuracy_of_training_images(
     data: ArrayDataset, values: dict[str, Tensor], image: str, part: Part, name: str, *, others: bool
 ) -> float:
-    """How often the label of one block is predicted right by the mixture of all training images under their noise."""
+    """Accuracy of one block of labels by the mixture of all training images under their noise."""
     given = part.mask(data.space[image].variable_shape)
     rows = {block: torch.from_numpy(array) for block, array in data.train.items()}
     distance = torch.cdist(values[image][:, given], rows[image][:, given] / data.white)  # (test rows, training rows)
@@ -47,8 +47,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("model", help="a model folder, a run folder, or pretrained:NAME")
     parser.add_argument("--data", type=Path, default=None)
-    parser.add_argument("--rows", type=int, default=1000, help="so many test rows, the first ones")
-    parser.add_argument("--every", type=int, default=1, help="one row in so many; those of dSprites are sorted by size")
+    parser.add_argument("--rows", type=int, default=1000, help="number of test rows, from the first")
+    parser.add_argument(
+        "--every", type=int, default=1, help="take every N-th row; those of dSprites are sorted by size"
+    )
     parser.add_argument("--chains", type=int, default=4, help="per row")
     parser.add_argument("--steps", type=int, default=None, help="sweeps; default is the model's number of steps")
     parser.add_argument("--parts", nargs="*", default=None, help="such as 'top half'; default is all")
@@ -60,7 +62,7 @@ def main() -> None:
     _, model = open_model(arguments.model)
     image = image_block(model.space)
     if image is None:
-        parser.error(f"{arguments.model}: has no image: {model.space}")
+        parser.error(f"{arguments.model}: got {model.space}, expected an image block")
     data = open_data_of(model, arguments.data)
     test = data.test()
     values = {name: value[:: arguments.every][: arguments.rows] for name, value in test.items()}
@@ -69,7 +71,7 @@ def main() -> None:
         check_new(arguments.figures)
         drawn = inpainting_figures(model, test, image, torch.Generator().manual_seed(arguments.seed))
         print(*save_figures(drawn, arguments.figures), sep="\n")
-    print(f"{arguments.model}: labels predicted right, % of {len(values[image])} test rows")
+    print(f"{arguments.model}: labels predicted correctly, % of {len(values[image])} test rows")
     print(f"{'given':<28}" + "".join(f"{name:>20}" for name in names) + f"{'seconds':>10}")
     for part in (NOTHING, *HALVES, WHOLE):
         for others in (False, True) if len(names) > 1 else (False,):
@@ -90,8 +92,9 @@ def main() -> None:
             seconds, cells = time.perf_counter() - started, ""
             for name in names:
                 best = ""
-                if isinstance(data, ArrayDataset) and data.noise_sd:
-                    best = f"({100 * accuracy_of_training_images(data, values, image, part, name, others=others):.2f})"
+                if data.stored is not None and data.stored.noise_sd:
+                    limit = accuracy_of_training_images(data.stored, values, image, part, name, others=others)
+                    best = f"({100 * limit:.2f})"
                 cells += f"{100 * found[name]:>12.2f}{best:>8}"
             print(f"{text:<28}{cells}{seconds:>10.1f}", flush=True)
 

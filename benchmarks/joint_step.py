@@ -1,13 +1,10 @@
 """Times our joint step against a plain textbook one, on the paper's three networks.
 
-The textbook step evaluates values and gradients separately wherever it needs them, as the equations are written: 5 forward
-and 3 backward passes of the whole network. Ours keeps the chain's f and score: 2 + 2, of the encoder 1 + 1. Both run in this
-process, in turn, on the same network, batch, threads and dtype; the ratio of medians is what counts.
+The textbook step evaluates values and gradients separately, as the equations are written: 5 forward and 3 backward passes
+of the whole network. Ours keeps the chain's f and score: 2 + 2, of the encoder 1 + 1. Both run in this
+process, in turn, on the same network, batch, threads and dtype; compare the ratio of medians.
 
-    python benchmarks/joint_step.py [--batch 100] [--threads 1] [--rounds 30] [--compile]
-
-With --compile it times one value and gradient of the network instead, as it is and under torch.compile (which needs a C++
-compiler, and does not pay on the CPUs we tried).
+    python benchmarks/joint_step.py [--batch 100] [--threads 1] [--rounds 30]
 """
 
 import argparse
@@ -44,7 +41,7 @@ NETWORKS = {
 
 
 def textbook_log_density(energy: ConcatEnergy) -> Callable[[Position], Tensor]:
-    """The same network as one writes it down: net(concat(h(x), y))."""
+    """The same network in textbook form: net(concat(h(x), y))."""
 
     def f(position: Position) -> Tensor:
         x, y = position["x"], position["y"].flatten(1)
@@ -67,7 +64,7 @@ def textbook_step(
     temperature: float,
     generator: torch.Generator,
 ) -> Position:
-    """Eqs. 3-5 as they are written: Gibbs-with-Gradients on y (N, V, K), then Langevin on x."""
+    """Eqs. 3-5 as written: Gibbs-with-Gradients on y (N, V, K), then Langevin on x."""
     y = position["y"]
     rows, (num_variables, num_classes) = torch.arange(len(y)), y.reshape(len(y), -1, y.shape[-1]).shape[1:]
 
@@ -102,18 +99,14 @@ def main() -> None:
     parser.add_argument("--batch", type=int, default=100, help="chains (the paper: 100; toy 1000)")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--rounds", type=int, default=30, help="timed rounds of each step, in turn")
-    parser.add_argument("--compile", action="store_true", help="time torch.compile on one value and gradient instead")
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
     torch.manual_seed(0)
     print(f"torch {torch.__version__}, {arguments.threads} threads; medians of {arguments.rounds} rounds, milliseconds")
-    heads = ("plain", "compiled") if arguments.compile else ("textbook", "ours", "ratio", "bf16", "ratio")
+    heads = ("textbook", "ours", "ratio", "bf16", "ratio")
     print(f"{'network':<16}{'batch':>6}" + "".join(f"{head:>10}" for head in heads))
     for name, (space, spec, (step_size, temperature)) in NETWORKS.items():
         batch = 1000 if name.startswith("toy") and arguments.batch == 100 else arguments.batch
-        if arguments.compile:
-            print(compiled_row(name, space, spec, batch, arguments.rounds), flush=True)
-            continue
         print(row(name, space, spec, step_size, temperature, batch, arguments.rounds), flush=True)
 
 
@@ -148,20 +141,6 @@ def row(
         f"{name:<16}{batch:>6}{ms['textbook']:>10.2f}{ms['ours']:>10.2f}{ms['textbook'] / ms['ours']:>9.2f}x"
         f"{ms['bf16']:>10.2f}{ms['textbook'] / ms['bf16']:>9.2f}x"
     )
-
-
-def compiled_row(name: str, space: Space, spec: ConcatSpec, batch: int, rounds: int) -> str:
-    """One line of the table of --compile."""
-    plain = textbook_log_density(spec.build(space))
-    position, _ = space.clamp(None, num_chains=batch, generator=torch.Generator().manual_seed(0))
-
-    def value_and_gradient(f: Callable[[Position], Tensor]) -> None:
-        leaves = {block: value.detach().requires_grad_() for block, value in position.items()}
-        torch.autograd.grad(f(leaves).sum(), tuple(leaves.values()))
-
-    compiled = torch.compile(plain, dynamic=False)
-    ms = medians({"plain": lambda: value_and_gradient(plain), "compiled": lambda: value_and_gradient(compiled)}, rounds)
-    return f"{name:<16}{batch:>6}{ms['plain']:>10.2f}{ms['compiled']:>10.2f}"
 
 
 def medians(steps: dict[str, Callable[[], None]], rounds: int) -> dict[str, float]:

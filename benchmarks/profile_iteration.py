@@ -1,9 +1,9 @@
-"""Where the time of a training iteration goes: the share of each kind of tensor operation.
+"""Profile of a training iteration: the share of each kind of tensor operation.
 
     python benchmarks/profile_iteration.py mnist --data DIR
 
 prints seconds per iteration, measured without the profiler, and a table: the kind of operation, its share of the processor
-time of all operations, and its calls per iteration. Time that Python spends between operations is not in the table.
+time of all operations, and its calls per iteration. The table leaves out time spent in Python between operations.
 """
 
 import argparse
@@ -17,10 +17,10 @@ from torch.profiler import ProfilerActivity, profile
 
 from jointebm import Trainer
 from jointebm.data.registry import open_dataset
-from jointebm.recipes.registry import find
+from jointebm.recipes.catalogue import find
 from jointebm.runs.training_run import initial_model
 
-# The first kind one of whose words is in the name of an operation; a longer list tells more than it explains.
+# An operation is of the first kind that has a word in its name.
 KINDS = {
     "convolution": ("conv",),
     "matrix product": ("mm", "bmm", "matmul", "linear"),
@@ -47,7 +47,7 @@ def main() -> int:
     recipe = find(arguments.recipe)
     dataset = open_dataset(recipe.data, arguments.data)
     model = initial_model(recipe, dataset, seed=0)
-    trainer = Trainer(model.energy, dataset.space, dataset.batch, kernel=model.kernel, config=recipe.train, seed=0)
+    trainer = Trainer(model.energy, dataset.space, dataset.rows, kernel=model.kernel, config=recipe.train, seed=0)
     for _ in range(5):
         trainer.step()
     started = time.perf_counter()

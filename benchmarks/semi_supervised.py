@@ -1,19 +1,19 @@
-"""Few labels and many rows: our joint model, JEM, and the same network trained on the labelled part alone.
+"""Few labels and many rows: our joint model, JEM, and the same network trained on the labelled rows alone.
 
-    python benchmarks/semi_supervised.py --out runs/semi --data DIR            # the whole grid, one run after the other
+    python benchmarks/semi_supervised.py --out runs/semi --data DIR            # the whole grid, run by run
     python benchmarks/semi_supervised.py --out runs/semi --only digits         # a part of it
     python benchmarks/semi_supervised.py --out runs/semi --report              # only the table and the figure
 
-| method | what is maximised |
+| method | objective |
 |---|---|
 | joint | log p(x) of all rows + log p(y given x) of the labelled ones + both terms, f = net(concat(h(x), y)) |
 | jem | log p(x) + log p(y given x), f = a classifier's logits (App. A.2, with the unlabelled term) |
 | labelled | log p(y given x) of the labelled rows alone, the network of `joint` |
 
-Both terms: all rows are to be sure of their labels, and to keep them where x moves a little (`unlabelled_objectives`). These
-methods are compared over all seeds. What each part is worth is taken apart on the first seed of `TAKEN_APART_ON`:
+The two terms make predictions confident on all rows, and constant under small moves of x (`unlabelled_objectives`). These
+methods are compared over all seeds. Ablations run on the first seed of `ABLATED_ON`:
 
-| method | what is maximised |
+| method | objective |
 |---|---|
 | joint-plain | `joint` without both terms |
 | joint-information | `joint` without the second one |
@@ -21,10 +21,10 @@ methods are compared over all seeds. What each part is worth is taken apart on t
 | labelled-both | `joint` without log p(x) |
 | jem-both | `jem` with both terms |
 
-Every finished run is one line of OUT/results.csv. The command can be stopped at any time and given again: what is in that
-file is not done again, and a run that was interrupted goes on from its checkpoint. When all is done it prints the table,
-mean and standard deviation over seeds of the error on the test rows, and draws it (OUT/semi-supervised.png). The labels that
-are seen are those of the seed, the same for all methods.
+Every finished run is one line of OUT/results.csv. The command can be stopped at any time and repeated: finished runs are
+skipped, and an interrupted run resumes from its checkpoint. At the end it prints a table, mean and standard deviation over
+seeds of the error on the test rows, and draws it (OUT/semi-supervised.png). The seen labels depend on the seed alone, so
+they are the same for all methods.
 """
 
 import argparse
@@ -40,14 +40,14 @@ import torch
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from jointebm import Model
-from jointebm.data import ArrayDataset
+from jointebm.data import Dataset
 from jointebm.data.hiding import hide
 from jointebm.data.registry import open_dataset
 from jointebm.energies import ConcatSpec, JEMSpec
 from jointebm.evaluation.accuracy import evaluate_model
-from jointebm.plots import STYLE, Figure, rc_context, save_figure
+from jointebm.plots.style import STYLE, Figure, rc_context, save_figure
 from jointebm.recipes import Recipe, override
-from jointebm.recipes.registry import find
+from jointebm.recipes.catalogue import find
 from jointebm.runs.training_run import initial_model, resume, train
 from jointebm.spaces.noise import Noise
 from jointebm.storage.atomic import lock
@@ -57,21 +57,21 @@ from jointebm.training.unlabelled_objectives import label_information, label_rou
 
 COLUMNS = ("data", "seen", "seed", "method", "error", "exact_match_error", "seconds")
 COMPARED = ("joint", "jem", "labelled")
-TAKEN_APART = ("joint-plain", "joint-information", "labelled-information", "labelled-both", "jem-both")
-TAKEN_APART_ON = (("mnist", "labels_per_class=10"), ("digits", "labels_per_class=5"))
-METHODS = (*COMPARED, *TAKEN_APART)
+ABLATIONS = ("joint-plain", "joint-information", "labelled-information", "labelled-both", "jem-both")
+ABLATED_ON = (("mnist", "labels_per_class=10"), ("digits", "labels_per_class=5"))
+METHODS = (*COMPARED, *ABLATIONS)
 INFORMED = ("joint", "joint-information", "labelled-information", "labelled-both", "jem-both")
 SMOOTH = ("joint", "labelled-both", "jem-both")
-# Data, what is seen of the labels, and how many seeds.
+# Data, seen labels, and number of seeds.
 GRID = [
     ("mnist", "labels_per_class=10", 3),
     *(("digits", f"labels_per_class={num}", 3) for num in (1, 5, 20)),
     ("mnist", "labels_per_class=100", 1),
     *(("dsprites", f"observe_labels={rate}", 1) for rate in (0.01, 0.1)),
 ]
-# What is changed in the recipe of the data. Few labels need a large weight, or they are lost beside the likelihood of x.
-# With output_scale and the temperature both multiplied by a number, chains of x stay as they are and p(y | x) becomes
-# sharper: labels are fitted by a small change of the network, which the likelihood of x hardly notices.
+# Changes of the recipe of the data. Few labels need a large weight against the likelihood of x. Multiplying output_scale
+# and temperature by the same number keeps the chains of x and sharpens p(y | x): a small change of the network, with little
+# effect on the likelihood of x, then fits the labels.
 FEW_LABELS = (
     "conditional_weight=20.0",
     "labelled_batch_size=64",
@@ -85,8 +85,8 @@ FEW_LABELS = (
 CHANGES = {
     "digits": (*FEW_LABELS, "roughness_radius=0.5", "num_iterations=800", "temperature=0.1", "output_scale=5.0"),
     "mnist": (*FEW_LABELS, "roughness_radius=2.0", "num_iterations=1200", "temperature=0.05", "output_scale=5.0"),
-    # Places next to one another are no clear classes: both terms are of no use (23.5% wrong with 1% of the labels, 17.0%
-    # without), but a larger weight of the labels is (13.3%).
+    # Neighbouring positions are no separate classes: the two terms do not help (23.5% wrong with 1% of the labels, 17.0%
+    # without them), a larger weight of the labels does (13.3%).
     "dsprites": (
         *FEW_LABELS,
         "num_iterations=1000",
@@ -96,7 +96,7 @@ CHANGES = {
         "roughness_weight=0.0",
     ),
 }
-# In place of those, for a classifier's logits, which have no output_scale.
+# Replacements for the logits of a classifier, which have no output_scale.
 JEM: dict[str, tuple[str, ...]] = {"digits": ("temperature=0.02",), "mnist": (), "dsprites": ()}
 EVERYWHERE = ("calibration_rows=0", "checkpoint_every=250")  # a factor on f changes no error
 
@@ -115,18 +115,18 @@ class Cell(NamedTuple):
 
 
 def cells(only: str | None) -> Iterator[Cell]:
-    """The runs of the grid: what is compared, all methods of a seed together, and then what it is taken apart into."""
+    """The runs of the grid: the compared methods, seed by seed, then the ablations."""
     settings = [setting for setting in GRID if only in (None, setting[0])]
     for data, seen, num_seeds in settings:
         for seed in range(num_seeds):
             yield from (Cell(data, seen, seed, method) for method in COMPARED)
     for data, seen, _ in settings:
-        if (data, seen) in TAKEN_APART_ON:
-            yield from (Cell(data, seen, 0, method) for method in TAKEN_APART)
+        if (data, seen) in ABLATED_ON:
+            yield from (Cell(data, seen, 0, method) for method in ABLATIONS)
 
 
 def recipe_of(cell: Cell, assignments: list[str]) -> Recipe:
-    """The recipe of the data with labels hidden; that of JEM with a classifier in the place of the network."""
+    """The recipe of the data with labels hidden; for JEM with a classifier as the network."""
     fields = [*CHANGES[cell.data], cell.seen, f"hiding_seed={cell.seed}", *EVERYWHERE, *assignments]
     if cell.method not in INFORMED:
         fields.append("information_weight=0.0")
@@ -142,22 +142,18 @@ def recipe_of(cell: Cell, assignments: list[str]) -> Recipe:
 
 
 def trained(recipe: Recipe, folder: Path, seed: int, data_dir: Path | None) -> tuple[Model, float]:
-    """The model of a run that begins, goes on, or is done."""
+    """The model of a new or resumed run."""
     done = resume if (folder / "recipe.json").exists() else None
     run = done(folder, data_dir=data_dir) if done else train(recipe, folder, seed=seed, data_dir=data_dir)
     return run.model, run.seconds
 
 
-def trained_on_labels(recipe: Recipe, data: ArrayDataset, seed: int) -> tuple[Model, float]:
-    """The network with -mean log p(y | x) of the labelled rows descended, and the terms for all rows that have a weight.
-
-    By the same Adam, schedule and average as in a run.
-    """
+def trained_on_labels(recipe: Recipe, data: Dataset, seed: int) -> tuple[Model, float]:
+    """Minimises -mean log p(y | x) of the labelled rows plus the weighted terms of all rows, with the optimizer of a run."""
     started = time.perf_counter()
     config, generator = recipe.train, torch.Generator().manual_seed(seed)
     model = initial_model(recipe, data, seed=seed)
     seen = hide(data, config.hide)
-    assert isinstance(seen, ArrayDataset)
     optimizer = torch.optim.Adam(model.energy.parameters(), lr=config.learning_rate, betas=(config.beta_1, 0.999))
     cosine = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, config.num_iterations)
     average = AveragedModel(model.energy, multi_avg_fn=get_ema_multi_avg_fn(config.ema_decay))
@@ -185,7 +181,6 @@ def run_cell(cell: Cell, out: Path, data_dir: Path | None, assignments: list[str
     """Trains and evaluates one run, as a line of the results."""
     recipe = recipe_of(cell, assignments)
     data = open_dataset(recipe.data, data_dir)
-    assert isinstance(data, ArrayDataset)
     if cell.method.startswith("labelled"):
         model, seconds = trained_on_labels(recipe, data, cell.seed)
     else:
@@ -204,7 +199,7 @@ def results(path: Path) -> list[dict[str, str]]:
 
 
 def errors(lines: list[dict[str, str]]) -> dict[tuple[str, str], dict[str, list[float]]]:
-    """Errors in per cent of every setting and method, over seeds, in the order of the grid."""
+    """Errors in per cent per setting and method, over seeds, in the order of the grid."""
     found: dict[tuple[str, str], dict[str, list[float]]] = {(data, seen): {} for data, seen, _ in GRID}
     for line in lines:
         of_setting = found.setdefault((line["data"], line["seen"]), {})
@@ -213,14 +208,14 @@ def errors(lines: list[dict[str, str]]) -> dict[tuple[str, str], dict[str, list[
 
 
 def table(lines: list[dict[str, str]]) -> str:
-    """What is compared, mean and standard deviation over seeds, and what it is taken apart into on seed 0, in Markdown."""
+    """The compared methods, mean and standard deviation over seeds, and the ablations on seed 0, in Markdown."""
     rows = ["| data | seen | joint | JEM | labelled rows alone | seeds |", "|---|---|---|---|---|---|"]
     for (data, seen), of_method in errors(lines).items():
         cells = [_written(of_method.get(method, [])) for method in COMPARED]
         rows.append(f"| {data} | {seen} | {' | '.join(cells)} | {max(map(len, of_method.values()))} |")
     rows += ["", f"| data | seen | {' | '.join(METHODS)} |", f"|---|---|{'---|' * len(METHODS)}"]
     first = errors([line for line in lines if line["seed"] == "0"])
-    for data, seen in TAKEN_APART_ON:
+    for data, seen in ABLATED_ON:
         cells = [_written(first.get((data, seen), {}).get(method, [])) for method in METHODS]
         rows.append(f"| {data} | {seen} | {' | '.join(cells)} |")
     return "\n".join(rows)
@@ -231,7 +226,7 @@ def _written(values: list[float]) -> str:
 
 
 def figure_of(lines: list[dict[str, str]]) -> Figure:
-    """One group of bars per setting, one bar per method that is compared, a dot per seed."""
+    """One group of bars per setting, one bar per compared method, a dot per seed."""
     found = errors(lines)
     with rc_context(STYLE):
         figure = Figure(figsize=(7, 2.8), layout="constrained")
@@ -256,7 +251,7 @@ def figure_of(lines: list[dict[str, str]]) -> Figure:
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--out", type=Path, required=True, help="folder of the results, which may exist")
-    parser.add_argument("--data", type=Path, default=None, help="folder where data files lie")
+    parser.add_argument("--data", type=Path, default=None, help="folder of data files")
     parser.add_argument("--only", choices=sorted({data for data, _, _ in GRID}), default=None)
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--report", action="store_true", help="train nothing")

@@ -1,10 +1,10 @@
-"""Accuracy against time: evaluates every checkpoint of a run, and draws accuracy against minutes of training.
+"""Accuracy against time: evaluates every checkpoint of a run and draws error against minutes of training.
 
     jointebm train mnist --set checkpoint_every=500 --set keep_checkpoints=1000 --out runs/mnist
     python benchmarks/time_to_accuracy.py runs/mnist --data DIR --out docs/figures/mnist-time
 
-writes OUT.csv, one line per checkpoint: iterations, seconds of training (without evaluation), evaluations of f and of the
-encoder in training up to there (rows), energy-based accuracy on the test rows with averaged parameters, and OUT.png.
+writes OUT.png and OUT.csv, one line per checkpoint: iterations, seconds of training (without evaluation), rows evaluated by
+f and by the encoder in training so far, energy-based accuracy on the test rows with averaged parameters.
 """
 
 import argparse
@@ -17,7 +17,7 @@ import torch
 from jointebm import Model, Trainer
 from jointebm.data.registry import open_dataset
 from jointebm.evaluation.accuracy import evaluate_model
-from jointebm.plots import STYLE, Figure, rc_context, save_figure
+from jointebm.plots.style import STYLE, Figure, rc_context, save_figure
 from jointebm.runs.training_run import initial_model, recipe_of
 from jointebm.storage.checkpoint import read
 
@@ -26,7 +26,7 @@ COUNTED = 20  # iterations
 
 
 def rows_per_iteration(trainer: Trainer) -> tuple[int, int]:
-    """Rows of the head (every f) and of the encoder in an iteration, counted in the network: a mean, as y may rest."""
+    """Mean rows evaluated by the head (every f) and by the encoder in an iteration, counted in the network."""
     counts = {"f": 0, "encoder": 0}
     hooks = [
         trainer.log_density.net[-1].register_forward_hook(lambda *a: counts.__setitem__("f", counts["f"] + len(a[2])))
@@ -45,7 +45,7 @@ def rows_per_iteration(trainer: Trainer) -> tuple[int, int]:
 
 
 def draw(lines: list[tuple[float, ...]], title: str, path: Path) -> None:
-    """Error against minutes, both as in the table's lines."""
+    """Error against minutes, from the lines of the table."""
     with rc_context(STYLE):
         figure = Figure(figsize=(4.2, 2.8), layout="constrained")
         ax = figure.subplots()
@@ -62,7 +62,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("run", type=Path)
     parser.add_argument("--data", type=Path, default=None)
-    parser.add_argument("--out", type=Path, required=True, help="path without ending")
+    parser.add_argument("--out", type=Path, required=True, help="path without suffix")
     parser.add_argument("--rows", type=int, default=None, help="only the first test rows")
     parser.add_argument("--threads", type=int, default=1)
     arguments = parser.parse_args()
@@ -74,7 +74,7 @@ def main() -> int:
     dataset = open_dataset(recipe.data, arguments.data)
     values = {name: value[: arguments.rows] for name, value in dataset.test().items()}
     model = initial_model(recipe, dataset, seed=0)
-    trainer = Trainer(model.energy, dataset.space, dataset.batch, kernel=model.kernel, config=recipe.train, seed=0)
+    trainer = Trainer(model.energy, dataset.space, dataset.rows, kernel=model.kernel, config=recipe.train, seed=0)
     per_iteration = rows_per_iteration(trainer)
     lines = []
     for folder in sorted((arguments.run / "checkpoints").iterdir()):

@@ -1,4 +1,4 @@
-"""Attributes given other attributes and half of the point: any conditional of one toy model, beside the truth.
+"""Attributes given other attributes and one coordinate: any conditional of one toy model, next to the truth.
 
 python examples/attributes.py --repeats 20 --out docs/figures/toy-attributes.png
 """
@@ -14,8 +14,8 @@ from jointebm import load, predict
 from jointebm.data.toy import STANDARD_DEVIATION, attributes_of, centers
 
 parser = argparse.ArgumentParser()
-parser.add_argument("--repeats", type=int, default=2, help="predictions of each, by 10 chains of their own")
-parser.add_argument("--steps", type=int, default=50, help="sweeps of each chain")
+parser.add_argument("--repeats", type=int, default=2, help="independent predictions of each, by 10 chains")
+parser.add_argument("--steps", type=int, default=50, help="sweeps per chain")
 parser.add_argument("--out", type=Path, help="where to draw the figure")
 args, generator = parser.parse_args(), torch.Generator().manual_seed(0)
 with as_file(files("jointebm") / "pretrained" / "toy") as folder:
@@ -23,7 +23,7 @@ with as_file(files("jointebm") / "pretrained" / "toy") as folder:
 
 
 def truth(target: str, x: Tensor, given: dict[str, int]) -> Tensor:
-    """p(target = 1 | horizontal coordinate, some attributes): the share of the modes that they leave."""
+    """p(target = 1 | horizontal coordinate, some attributes): the weight of the modes that meet them."""
     attributes = attributes_of(torch.arange(8))
     weights = (-(x[:, None] - centers()[:, 0]).square() / (2 * STANDARD_DEVIATION**2)).softmax(dim=1)
     for name, label in given.items():

@@ -1,8 +1,8 @@
-"""Composition: "left AND large" from two models of which neither was ever given both, in a space where truth is known.
+"""Composition: "left AND large" from two models that each know one condition, in a space with known truth.
 
 python examples/composition.py --iterations 1000 --out docs/figures/composition.png
 
-One model knows which side a thing is on, the other how large it is; no row has both labels. A thing is its place and size.
+One model knows the side of a thing, the other its size; no row has both labels. A thing is its place and size.
 """
 
 import argparse
@@ -34,7 +34,7 @@ def draw(num: int, generator: torch.Generator) -> tuple[Tensor, Tensor, Tensor]:
 
 
 def learn(label: str, which: int, seed: int) -> tuple[ConcatEnergy, Space]:
-    """A joint energy of things and one label, from rows that have no other."""
+    """A joint energy of things and one label, from rows with this label only."""
     space = Space(thing=Continuous(2), **{label: Categorical(2)})
 
     def batch(num: int, generator: torch.Generator) -> dict[str, Tensor]:
@@ -59,7 +59,7 @@ everything = ConditionalEnergy(side, side_space, summed_out=("right",))
 compositions = {
     "left": left,
     "large": large,
-    "left x large": WeightedSum((left, large)),  # a plain product: things count twice
+    "left x large": WeightedSum((left, large)),  # a plain product counts p(thing) twice
     "left x large / all": WeightedSum((left, large, everything), (1.0, 1.0, -1.0)),
 }
 things, right, is_large = draw(40_000, generator)
@@ -71,7 +71,7 @@ for name, energy in compositions.items():
 for name, values in found.items():
     inside = values[(values[:, 0] < 0) & (values[:, 1] > 0)]
     print(
-        f"{name}: {len(inside) / len(values):.3f} are left and large; these spread {inside.std(dim=0).mean():.3f} per axis"
+        f"{name}: {len(inside) / len(values):.3f} are left and large, with spread {inside.std(dim=0).mean():.3f} per axis"
     )
 if args.out:
     from jointebm.plots.panels import points_figure

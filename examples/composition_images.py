@@ -1,8 +1,8 @@
-"""Composition on images: a dSprites "left AND large", by two models of which neither was ever shown a large one on the left.
+"""Composition on images: "left AND large" sprites from two models that never saw a large sprite on the left.
 
 python examples/composition_images.py --iterations 1000 --num 400 --steps 200 --out docs/figures/composition-dsprites.png
 
-One model learns small sprites anywhere, with their side; the other those of both sizes, on the right, with their size.
+One model learns small sprites anywhere, with their side; the other sprites of both sizes on the right, with their size.
 """
 
 import argparse
@@ -21,25 +21,25 @@ from jointebm.spaces.transforms import Identity
 parser = argparse.ArgumentParser()
 parser.add_argument("--iterations", type=int, default=2)
 parser.add_argument("--num", type=int, default=10, help="samples of each density")
-parser.add_argument("--steps", type=int, default=3, help="of each chain, from noise")
+parser.add_argument("--steps", type=int, default=3, help="steps of each chain, from noise")
 parser.add_argument("--out", type=Path, help="where to draw the figure")
 args, generator = parser.parse_args(), torch.Generator().manual_seed(0)
 torch.set_num_threads(1)
 latents, levels = chosen_latents(), sprites(None)
-right, small, large = latents[:, 4] >= 16, latents[:, 2] <= 1, latents[:, 2] >= 4  # and none between
+right, small, large = latents[:, 4] >= 16, latents[:, 2] <= 1, latents[:, 2] >= 4  # and no sizes in between
 recipe = recipes.override(recipes.dsprites(), [f"num_iterations={args.iterations}"])
 alone = Space(image=Continuous((32, 32), Identity()))
 
 
 class Anywhere(nn.Sequential):
-    """Features that do not say where: convolutions, averaged over places (N, 32, 32) -> (N, 64)."""
+    """Features without position: convolutions, averaged over places (N, 32, 32) -> (N, 64)."""
 
     def forward(self, images: Tensor) -> Tensor:
         return 4 * super().forward(images.unsqueeze(1)).mean(dim=(2, 3))
 
 
 def learn(label: str, truth: Tensor, shown: Tensor, encoder: nn.Module, width: int) -> tuple[Trainer, Space]:
-    """A joint energy of one label and the sprites that are shown, with the settings of the recipe `dsprites`."""
+    """A joint energy of one label and the sprites shown, with the settings of the recipe `dsprites`."""
     space = Space(image=alone["image"], **{label: Categorical(2)})
     rows = {"image": levels[shown], label: truth[shown].astype("uint8")}
     data = ArrayDataset("shown", space, train=rows, held_out=rows, white=4, noise_width=0.0, noise_sd=0.1)

@@ -1,4 +1,4 @@
-"""The Ising model (Sec. 2.2), held against enumeration on 4 x 4 and against Onsager, Yang and Kaufman on 32 x 32.
+"""The Ising model (Sec. 2.2), against enumeration on 4 x 4 and against Onsager, Yang and Kaufman on 32 x 32.
 
 python examples/ising.py --sweeps 8000 --chains 8 --out docs/figures/ising.png
 """
@@ -14,8 +14,8 @@ from jointebm.energies import IsingEnergy
 from jointebm.testing import CRITICAL_COUPLING, ising_critical_square, ising_interaction, ising_magnetization
 
 parser = argparse.ArgumentParser()
-parser.add_argument("--sweeps", type=int, default=40, help="of 32 x 32; a quarter are burn-in")
-parser.add_argument("--chains", type=int, default=4, help="per temperature, on 32 x 32")
+parser.add_argument("--sweeps", type=int, default=40, help="sweeps of 32 x 32, a quarter of them burn-in")
+parser.add_argument("--chains", type=int, default=4, help="chains per temperature, on 32 x 32")
 parser.add_argument("--out", type=Path, help="where to draw the figure")
 args, generator = parser.parse_args(), torch.Generator().manual_seed(0)
 torch.set_num_threads(1)
@@ -28,7 +28,7 @@ def measure(side: int, couplings: list[float], num_chains: int, num_steps: int, 
     board = {"spins": (torch.arange(side)[:, None] + torch.arange(side)) % 2}
     kernel = kind(space, board) if kind is kernels.ChromaticGibbs else kind(space)
     noise = (torch.rand(len(coupling), side, side, generator=generator) < 0.5).float()
-    # Gibbs evaluates candidates of a chain side by side, so each chain's coupling is repeated for them.
+    # Gibbs evaluates all candidates of a chain together, so the coupling of each chain is repeated.
     f = lambda position: coupling.repeat_interleave(len(position["spins"]) // len(coupling)) * ising(position)  # noqa: E731
     start = torch.where(coupling[:, None, None] > CRITICAL_COUPLING, 1.0, noise)
     chain, sums = kernels.evaluate(f, {"spins": start}), torch.zeros(4, len(coupling), dtype=torch.float64)
@@ -42,10 +42,10 @@ def measure(side: int, couplings: list[float], num_chains: int, num_steps: int, 
 
 
 def report(name: str, coupling: float, chains: Tensor, exact: float) -> float:
-    """Prints mean, standard error over independent chains and closed form; returns how many errors lie between."""
+    """Prints mean, standard error over independent chains and closed form; returns their distance in standard errors."""
     mean, error = float(chains.mean()), max(float(chains.std()) / len(chains) ** 0.5, 1e-4)
     z = (mean - exact) / error
-    print(f"T = {1 / coupling:.3f}  {name}: {mean:.4f} +- {error:.4f}, exactly {exact:.4f} ({z:+.1f} errors)")
+    print(f"T = {1 / coupling:.3f}  {name}: {mean:.4f} +- {error:.4f}, exact {exact:.4f} ({z:+.1f} errors)")
     return z
 
 
@@ -64,7 +64,7 @@ many = [*(1 / t for t in (1.6, 2.0, 2.2)), CRITICAL_COUPLING, *(1 / t for t in (
 (m, size, square, u), spins = measure(32, many, args.chains, args.sweeps, kernels.ChromaticGibbs)
 for row, coupling in enumerate(many):
     report("32 x 32, -u (Kaufman)", coupling, u[row], ising_interaction(coupling, 32, 32))
-    name, mean = ("|m| (Yang)", size) if coupling > CRITICAL_COUPLING else ("m", m)  # a finite grid turns over
+    name, mean = ("|m| (Yang)", size) if coupling > CRITICAL_COUPLING else ("m", m)  # its sign may flip
     report(f"32 x 32, {name}", coupling, mean[row], ising_magnetization(coupling))
 report("32 x 32, m^2 (torus)", CRITICAL_COUPLING, square[3], ising_critical_square(32))
 if args.out:

@@ -1,4 +1,4 @@
-"""Handwritten words: letters with transitions against single letters; trained on one fold of ten, tested on the other nine.
+"""Handwritten words: letters with transitions against single letters; one fold for training, nine for testing.
 
 python examples/ocr.py --data DIR [--iterations 800 --every 1 --out docs/figures/words.png]   # DIR holds letters.npz
 """
@@ -23,7 +23,7 @@ parser = argparse.ArgumentParser()
 parser.add_argument("--data", type=Path, default=os.environ.get("JOINTEBM_DATA"))
 parser.add_argument("--out", type=Path, help="where to draw the figure")
 parser.add_argument("--iterations", type=int, default=20)
-parser.add_argument("--every", type=int, default=60, help="one test word in so many; the file is sorted by word")
+parser.add_argument("--every", type=int, default=60, help="take every N-th test word; the file is sorted by word")
 parser.add_argument("--seed", type=int, default=0)
 args = parser.parse_args()
 torch.set_num_threads(1)
@@ -37,9 +37,9 @@ hidden = shuffled < (written.sum(dim=1, keepdim=True) + 1) // 2  # the larger ha
 
 
 def report(name: str, found: Tensor, asked: Tensor, started: float) -> None:
-    """Letters that are right of those asked for, and words that are right as a whole (with the letters that are given)."""
-    right, seconds = found == true, time.process_time() - started
-    scores = f"letters {right[asked].float().mean():.3f}, words {(right | ~asked).all(dim=1).float().mean():.3f}"
+    """Share of correct letters among those asked for, and of words that are correct as a whole (with given letters)."""
+    correct, seconds = found == true, time.process_time() - started
+    scores = f"letters {correct[asked].float().mean():.3f}, words {(correct | ~asked).all(dim=1).float().mean():.3f}"
     print(f"{name}: {scores}, {seconds:.0f} CPU seconds, one thread")
 
 

@@ -1,6 +1,6 @@
-"""Segmentation: a noisy image in, 1,024 correlated binary labels out, against the classifier of single pixels.
+"""Segmentation: 1,024 correlated binary labels of a noisy image, against a classifier of single pixels.
 
-python examples/segmentation.py                                                                  # a short try
+python examples/segmentation.py                                                                  # a short trial
 python examples/segmentation.py --iterations 600 --test 100 --out docs/figures/segmentation.png
 """
 
@@ -20,7 +20,7 @@ from jointebm.energies import StructuredSpec
 from jointebm.runs.training_run import train
 
 parser = argparse.ArgumentParser()
-parser.add_argument("--data", type=Path, default=os.environ.get("JOINTEBM_DATA"), help="may hold the official dSprites")
+parser.add_argument("--data", type=Path, default=os.environ.get("JOINTEBM_DATA"))
 parser.add_argument("--iterations", type=int, default=10)
 parser.add_argument("--test", type=int, default=20, help="test images")
 parser.add_argument("--out", type=Path, help="where to draw the figure")

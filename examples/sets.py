@@ -1,9 +1,9 @@
-"""A set as label: which of six points belong together, in any order, against a classifier of single points.
+"""Labels that are sets: which of six points belong together, against a classifier of single points.
 
 python examples/sets.py --iterations 6000 --out docs/figures/sets.png
 
-Six points are two clusters of three, and the label is one of the two, each as often as the other. Whatever a classifier
-of single points knows of the others, it can only say 1/2 of each; a density over points and sets can name one cluster whole.
+Six points form two clusters of three, and the label is one of them with probability 1/2. A classifier of single points can
+only answer 1/2 for each point, even given the others; a density over points and sets can name one whole cluster.
 """
 
 import argparse
@@ -29,7 +29,7 @@ torch.set_num_threads(1)
 data = Sets()
 test, sets = data.space.encode(data.test())[0], data.space.configurations()
 labelled = (sets["members"] == test["members"][:, None]).all(dim=2)  # (500, 64)
-either = labelled | (sets["members"] != test["members"][:, None]).all(dim=2)  # the other cluster is as good
+either = labelled | (sets["members"] != test["members"][:, None]).all(dim=2)  # the other cluster is equally good
 
 
 def report(name: str, energy: nn.Module, started: float) -> Tensor:
@@ -61,7 +61,7 @@ with tempfile.TemporaryDirectory() as scratch:
     model = train(recipe, Path(scratch) / "run").model
 probs["sets"] = report("sets", model.energy, started)
 ask = {"given": {"members": [1, 1, 1, 0, 0, 0]}, "num_steps": 200, "init": model.noise, "generator": generator}
-drawn = sample(model, data.space, model.kernel, num_chains=5, **ask).values  # where are the points of a set?
+drawn = sample(model, data.space, model.kernel, num_chains=5, **ask).values  # the points of a given set
 if args.out:
     from jointebm.plots.panels import points_figure
 

@@ -1,11 +1,11 @@
-"""Adult: log score of one hidden column, two-sample test of samples, rows whose entries do not belong together, fit time.
+"""Adult: log score of one missing column, two-sample test of samples, detection of mixed rows, fit time.
 
     python benchmarks/tables/adult.py --data DIR [--anchors ANCHORS/bin/python] [--only "log score"] [--report]
 
-"log score: COLUMN": mean log p(code | all other columns) over the 15,060 complete test rows, nats; everybody is asked about
-the codes of our codec, and specialists are fitted for that one column. "generation": 10,000 complete test rows against as
-many samples. "anomalies": 4,000 test rows against the same rows with 7 of 15 columns, chosen anew for each row, taken from
-others, each column on its own. Ends with the bars of all table benchmarks, as far as they are measured.
+"log score: COLUMN": mean log p(code | all other columns) over the 15,060 complete test rows, nats; all methods
+predict the codes of our codec, and specialists are fitted for that one column. "generation": 10,000 complete test rows
+against as many samples. "anomalies": 4,000 test rows against the same rows with 7 of 15 columns, chosen per row, replaced
+independently from other rows. Ends with the summary of all table benchmarks measured so far.
 """
 
 from argparse import Namespace
@@ -31,7 +31,7 @@ from tables_data import adult
 from jointebm.estimators import JointEBM, JointEBMOutlierDetector
 
 NUM_SAMPLES, NUM_ROWS = 10_000, 4_000
-SIZES = (64, 192)  # components that the mixture chooses from
+SIZES = (64, 192)  # candidate numbers of components of the mixture
 
 
 class Adult:
@@ -158,7 +158,7 @@ def measure(arguments: Namespace, parts: Parts) -> None:
 
 def main(argv: Sequence[str] | None = None) -> None:
     arguments = run_benchmark(__doc__, "adult", measure, argv)
-    print(f"\n**bars**\n\n{bars(arguments.out)}")
+    print(f"\n**summary**\n\n{bars(arguments.out)}")
 
 
 if __name__ == "__main__":

@@ -1,8 +1,8 @@
-"""The anchors: other packages, each run as a command of its own environment on the files of a folder.
+"""The anchors: other packages, each run as a command in its own environment on the files of a folder.
 
     ANCHORS/bin/python benchmarks/tables/anchors.py NAME FOLDER
 
-A generator reads train.parquet and writes samples.parquet with as many rows as num_samples.txt says. A specialist reads
+A generator reads train.parquet and writes samples.parquet with the number of rows in num_samples.txt. A specialist reads
 codes.npz (train, test, ordered, column) and writes log_scores.npy, the log-probability of each test row's code. An
 imputer reads train.parquet and holes.parquet and writes draw-0.parquet and so on. See requirements.txt for versions.
 """
@@ -15,11 +15,11 @@ import numpy as np
 import pandas as pd
 
 THREADS = int(os.environ.get("OMP_NUM_THREADS", "1"))
-NRGBOOST_ROWS = 5_000  # all 30,162 complete rows of Adult take it ten minutes of CPU
-# Its defaults are 200 and 80,000; the time grows as the square of the trees.
+NRGBOOST_ROWS = 5_000  # all 30,162 complete rows of Adult take ten CPU minutes
+# Its defaults are 200 and 80,000; the time grows with the square of the number of trees.
 NRGBOOST_SIZE = {"num_trees": 60, "num_model_samples": 20_000}
-UTREES_ORDERS, UTREES_ROUNDS = 10, 50  # its defaults are 50 and 100, ten times as long
-FLOOR = 1e-6  # of a probability: a specialist is not punished without bound for a code it has never seen
+UTREES_ORDERS, UTREES_ROUNDS = 10, 50  # its defaults, 50 and 100, take ten times as long
+FLOOR = 1e-6  # of a probability: bounds the loss of a specialist on codes not seen in training
 
 
 def lightgbm(folder: Path) -> None:

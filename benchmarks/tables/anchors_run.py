@@ -1,4 +1,4 @@
-"""Starts an anchor of `anchors.py` in its own environment, and reads its answer from files."""
+"""Runs an anchor of `anchors.py` in its own environment, and reads its answer from files."""
 
 import os
 import subprocess
@@ -20,7 +20,7 @@ def log_scores_of(python: Path, anchor: str, files: Mapping[str, np.ndarray], *,
 
 
 def samples_of(python: Path, anchor: str, train: pd.DataFrame, num: int, *, threads: int) -> pd.DataFrame:
-    """Samples of a generator that is fitted on the spot."""
+    """Fits a generator and returns its samples."""
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         train.to_parquet(folder / "train.parquet")
@@ -32,7 +32,7 @@ def samples_of(python: Path, anchor: str, train: pd.DataFrame, num: int, *, thre
 def draws_of(
     python: Path, anchor: str, train: pd.DataFrame, holes: pd.DataFrame, *, num_draws: int, threads: int
 ) -> list[pd.DataFrame]:
-    """Draws of an imputer that is fitted on the spot: the rows with holes, filled."""
+    """Fits an imputer and returns its draws: the rows with missing entries, imputed."""
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         train.reset_index(drop=True).to_parquet(folder / "train.parquet")

@@ -1,14 +1,14 @@
-"""Do 90% intervals of imputed numbers hold the truth 90% of the time, no more and no less?
+"""Coverage of 90% intervals of imputed numbers.
 
     python benchmarks/tables/coverage.py --data DIR [--anchors ANCHORS/bin/python] [--report]
 
-Test rows with 30% of all entries hidden, training rows with 10% hidden, imputed 100 times. Of each hidden number: does its
-interval hold it, ends included? `coverage`: the central interval, from the 5% to the 95% quantile of the draws; `shortest`:
-the shortest that holds 90% of them. `expected` and `shortest_expected`: the same of a draw in the place of the truth, which
-is what draws from the true distribution would get. `randomised`: the central interval with ties split by chance (see
-judges.py). `crps`: the continuous ranked probability score in standard deviations of the column. At most 500 test rows,
-and 6,000 training rows of Adult, because miceforest keeps a forest per column and data set. Unmasking trees (utrees), which
-draw one entry of one row at a time, are asked about penguins alone.
+Test rows with 30% of all entries missing, training rows with 10% missing, imputed 100 times. For each missing number: does
+its interval hold the truth, ends included? `coverage`: the central interval, from the 5% to the 95% quantile of the draws;
+`shortest`: the shortest that holds 90% of them. `expected` and `shortest_expected`: the same for a draw instead of the
+truth, which is what draws from the true distribution would reach. `randomised`: the central interval with ties split at
+random (see judges.py). `crps`: the continuous ranked probability score in standard deviations of the column. At most 500
+test rows, and 6,000 training rows of Adult, because miceforest keeps a forest per column and data set. Unmasking trees
+(utrees), which draw one entry of one row at a time, impute penguins only.
 """
 
 from argparse import Namespace
@@ -31,7 +31,7 @@ TABLES = ("adult", "credit_scoring", "german_credit", "penguins")
 
 
 def judged(train: pd.DataFrame, test: pd.DataFrame, holes: pd.DataFrame, draws: list[pd.DataFrame]) -> dict[str, float]:
-    """Means over the hidden numbers, and of coverage the extremes over columns too."""
+    """Means over the missing numbers, and the extremes of coverage over columns."""
     of_columns, scores = {}, []
     for name in numbers(train):
         hidden = (holes[name].isna() & test[name].notna()).to_numpy()

@@ -1,4 +1,4 @@
-"""Outlier detectors that know nothing of dependence by themselves: IsolationForest and the distance to near neighbours."""
+"""Baseline outlier detectors: IsolationForest and the distance to the nearest neighbours."""
 
 from collections.abc import Callable
 
@@ -9,7 +9,7 @@ from sklearn.neighbors import NearestNeighbors
 from sklearn.preprocessing import OneHotEncoder, StandardScaler
 from tables_data import numbers
 
-Scorer = Callable[[pd.DataFrame], np.ndarray]  # the higher, the more normal
+Scorer = Callable[[pd.DataFrame], np.ndarray]  # higher is more normal
 
 
 def isolation_forest(train: pd.DataFrame) -> Scorer:
@@ -20,7 +20,7 @@ def isolation_forest(train: pd.DataFrame) -> Scorer:
 
 
 def neighbours(train: pd.DataFrame) -> Scorer:
-    """Minus the mean distance to the five nearest of the complete rows."""
+    """Minus the mean distance to the five nearest complete rows."""
     encode = ColumnsAsNumbers(train)
     nearest = NearestNeighbors(n_neighbors=5).fit(encode(train))
     return lambda rows: -nearest.kneighbors(encode(rows))[0].mean(axis=1)

@@ -1,7 +1,7 @@
-"""A Gaussian copula over the columns of a table: a generator with exact marginals and linear dependence of their ranks.
+"""A Gaussian copula over the columns of a table: a generator with exact marginals and linear dependence of ranks.
 
-Each column is ranked, ties and equal categories split by chance, ranks become normal scores, and these one Gaussian;
-a sample goes the other way, to the empirical quantiles. Categories are ordered by frequency. Complete rows only.
+Each column is ranked, with ties and equal categories split at random; ranks become normal scores, fitted by one Gaussian.
+A sample is mapped back to the empirical quantiles. Categories are ordered by frequency. Complete rows only.
 """
 
 import numpy as np

@@ -1,8 +1,8 @@
-"""Trained with 20% and 50% of all entries missing: the share of its complete-data C2ST that a generator keeps.
+"""C2ST of generators trained with 20% and 50% of all entries missing, relative to complete data.
 
     python benchmarks/tables/holes.py --data DIR [--report]      (adult.py measures the complete rows)
 
-Adult's training rows, entries hidden at random; judged against 10,000 complete test rows as in adult.py.
+Training rows of Adult with entries hidden at random, compared with 10,000 complete test rows as in adult.py.
 """
 
 from argparse import Namespace
@@ -22,7 +22,7 @@ NUM_SAMPLES, SIZES = 10_000, (64, 192)
 
 
 def of_mixture(model: JointEBM, train: pd.DataFrame) -> pd.DataFrame:
-    """In the codes of our model of the same rows, with holes; EM leaves missing entries out."""
+    """The mixture in the codes of our model of the same incomplete rows; EM marginalises missing entries."""
     mixture = MixtureOfProducts.fit_best(codes_of(model, train), model.codec_.num_codes, SIZES)
     return frame_of_codes(model, mixture.sample(NUM_SAMPLES))
 

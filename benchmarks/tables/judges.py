@@ -1,4 +1,4 @@
-"""What measures answers: a two-sample test by boosted trees, the area under a ROC curve, and proper scores of draws."""
+"""Measures of answers: a two-sample test by boosted trees, the area under a ROC curve, and proper scores of draws."""
 
 import math
 from collections.abc import Mapping
@@ -11,7 +11,7 @@ from sklearn.model_selection import StratifiedKFold
 
 
 def c2st(real: pd.DataFrame, samples: pd.DataFrame, *, seed: int = 0) -> float:
-    """2 (1 - AUC), at most 1, of boosted trees that tell real rows from samples, 3 folds; 1 is indistinguishable."""
+    """2 (1 - AUC), at most 1, of boosted trees that separate real rows from samples, 3 folds; 1 is indistinguishable."""
     both = pd.concat([real, samples[list(real)]], ignore_index=True)
     is_text = [not pd.api.types.is_numeric_dtype(real[name]) for name in real]
     table = np.column_stack(
@@ -55,7 +55,7 @@ def energy_score(truth: np.ndarray, drawn: np.ndarray) -> np.ndarray:
 
 
 def coverage(truth: np.ndarray, drawn: np.ndarray, *, seed: int = 0) -> Mapping[str, float]:
-    """Of 90% intervals of draws (D, N): how often they hold the truth, ends included.
+    """Coverage of 90% intervals of draws (D, N), ends included.
 
     `coverage`: the central interval, from the 5% to the 95% quantile. `shortest`: see `shortest_interval`. `randomised`:
     the central one with ties split by chance, which alone is .9 for the true distribution if values are atoms. `expected`:
@@ -77,7 +77,7 @@ def central_interval(drawn: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def shortest_interval(drawn: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The shortest that holds 90% of D + 1 values, the draws (D, N) being D of them; of equally short ones the fullest.
+    """The shortest interval that holds 90% of D + 1 values, D of them draws (D, N); of equally short ones the fullest.
 
     An atom of 90% alone is an interval of length zero, where the central one would reach to the next atoms.
     """
@@ -95,14 +95,14 @@ def _held(truth: np.ndarray, interval: tuple[np.ndarray, np.ndarray]) -> float:
 
 
 def _share_inside(truth: np.ndarray, drawn: np.ndarray, generator: np.random.Generator) -> float:
-    """Share of the truths whose rank among their draws is in the central 90%, a random one among equals."""
+    """Share of the truths whose rank among their draws is in the central 90%, ties split at random."""
     below, ties = (drawn < truth).sum(axis=0), (drawn == truth).sum(axis=0)
     rank = (below + generator.random(len(truth)) * (ties + 1)) / (len(drawn) + 1)
     return float(((rank > 0.05) & (rank < 0.95)).mean())
 
 
 def pair_trends(real: pd.DataFrame, samples: pd.DataFrame) -> float:
-    """Mean over pairs of columns of 1 - total variation between their tables, numbers in tenths; 1 is the same."""
+    """Mean over pairs of columns of 1 - total variation between their joint tables, numbers in tenths; 1 is equality."""
     codes = [_coarse(real, real), _coarse(samples, real)]
     shares = []
     for i, first in enumerate(real):

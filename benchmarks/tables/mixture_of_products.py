@@ -1,4 +1,4 @@
-"""A mixture of products of categoricals over rows of codes, by EM: the baseline with exact answers to every question.
+"""A mixture of products of categoricals over rows of codes, fitted by EM: a baseline with exact conditionals.
 
     p(c) = sum_m pi_m prod_j theta_jm(c_j)
 
@@ -38,7 +38,7 @@ class MixtureOfProducts:
         smoothing: float = 1.0,
         num_iterations: int = 200,
     ) -> "MixtureOfProducts":
-        """EM from random responsibilities, with a prior of `smoothing` rows like the marginals in every component."""
+        """EM from random responsibilities, with a prior of `smoothing` rows with the marginals in every component."""
         offsets = np.cumsum((0, *num_classes))
         one_hot = _one_hot(codes, offsets)  # (N, F)
         counts = one_hot.sum(axis=0) + 0.5
@@ -89,13 +89,13 @@ class MixtureOfProducts:
         return logsumexp(self.joint(codes), axis=1)
 
     def dependence(self, codes: np.ndarray) -> np.ndarray:
-        """log p of each row less that of independent columns with the same marginals, shape (N,)."""
+        """log p of each row minus that of independent columns with the same marginals, shape (N,)."""
         weights = np.exp(self.log_weights)
         marginals = [np.log(np.exp(table) @ weights) for table in self.log_probs]
         return self.log_prob(codes) - sum(table[codes[:, j]] for j, table in enumerate(marginals))
 
     def conditional(self, codes: np.ndarray, column: int) -> np.ndarray:
-        """log p(c_j = k | the other observed entries), shape (N, K_j); exact, whatever else is missing."""
+        """log p(c_j = k | the other observed entries), shape (N, K_j); exact for any missing entries."""
         others = codes.copy()
         others[:, column] = -1
         weights = log_softmax(self.joint(others), axis=1)
@@ -109,7 +109,7 @@ class MixtureOfProducts:
         return np.where(codes < 0, drawn, codes)
 
     def sample(self, num: int, *, seed: int = 0) -> np.ndarray:
-        """Whole rows, shape (num, V)."""
+        """Complete rows, shape (num, V)."""
         return self.complete(np.full((num, len(self.log_probs)), -1), seed=seed)
 
 

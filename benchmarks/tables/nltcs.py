@@ -58,7 +58,7 @@ def chow_liu(train: np.ndarray, others: dict[str, np.ndarray]) -> dict[str, floa
 
 
 def mixture(train: np.ndarray, others: dict[str, np.ndarray], sizes: tuple[int, ...]) -> dict[str, float]:
-    """The mixture whose size is best on the validation rows."""
+    """The mixture with the best size on the validation rows."""
     fits = [MixtureOfProducts.fit(train, (2,) * 16, size) for size in sizes]
     best = max(fits, key=lambda fit: fit.log_prob(others["valid"]).mean())
     return {name: best.log_prob(rows).mean() for name, rows in others.items()} | {"components": len(best.log_weights)}

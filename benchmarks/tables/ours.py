@@ -1,4 +1,4 @@
-"""Our model of a table, fitted once with all defaults and kept; and its codes, in which the baselines are asked."""
+"""Our model of a table, fitted once with all defaults and saved; and its codes, which the baselines use."""
 
 from pathlib import Path
 
@@ -13,7 +13,7 @@ from jointebm.tables.frames.writing import write_frame
 
 
 def run_fit(parts: Parts, part: str, train: pd.DataFrame, folder: Path, *, unseen: Unseen = "error") -> None:
-    """Fits with all defaults and keeps the model, unless it is kept already; reports the log score of held-out rows."""
+    """Fits with all defaults and saves the model, unless it is saved already; reports the log score of held-out rows."""
 
     def fit() -> dict[str, float]:
         scores: list[float] = []
@@ -26,7 +26,7 @@ def run_fit(parts: Parts, part: str, train: pd.DataFrame, folder: Path, *, unsee
 
 
 def frame_of_codes(model: JointEBM, codes: np.ndarray, *, seed: int = 0) -> pd.DataFrame:
-    """Rows of codes as values, drawn inside their codes."""
+    """Rows of codes as values, drawn within their codes."""
     uniforms = np.random.default_rng(seed).random(codes.shape)
     return write_frame(model.codec_.decode(codes, uniforms), model.frame_schema_)
 

@@ -1,4 +1,4 @@
-"""Finished parts of a benchmark, in a CSV file: what is there is not done again, and `--report` prints it as Markdown.
+"""Finished parts of a benchmark in a CSV file: they are not run again, and `--report` prints them as Markdown.
 
 A line is part, method, metric, value, CPU seconds and wall seconds; a part's lines are written at once when it is finished.
 CPU seconds count this process and the anchors it started, so they hold on a busy machine, where wall seconds do not.
@@ -31,13 +31,13 @@ class Parts:
             path.write_text(",".join(COLUMNS) + "\n")
 
     def run(self, part: str, method: str, work: Callable[[], Mapping[str, float]]) -> None:
-        """Does a part unless it is done, and writes down what it measured: metrics and their values."""
+        """Runs a part unless it is finished, and appends its metrics and their values."""
         self.run_together([part], method, lambda: {part: work()})
 
     def run_together(
         self, parts: Sequence[str], method: str, work: Callable[[], Mapping[str, Mapping[str, float]]]
     ) -> None:
-        """Does parts that share their work, and the seconds in equal shares."""
+        """Runs parts that share their work, and splits the seconds equally."""
         done = self.table()
         is_done = set(parts) <= set(done.part[done.method == method])
         is_left_out = self.only is not None and not any(self.only in f"{part} {method}" for part in parts)
@@ -62,7 +62,7 @@ class Parts:
         return pd.read_csv(self.path)
 
     def report(self) -> str:
-        """A Markdown table for each group of parts: those whose names start alike, up to a colon.
+        """A Markdown table for each group of parts, named by their text before the colon.
 
         A line per part and method and a column per metric; if several methods have one metric in all parts, a line per part
         and a column per method, with the mean of that metric.
@@ -75,13 +75,13 @@ class Parts:
 
 
 def cpu_seconds() -> float:
-    """CPU seconds of this process and of all it started and waited for."""
+    """CPU seconds of this process and of its finished children."""
     kinds = resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN
     return sum(used.ru_utime + used.ru_stime for used in map(resource.getrusage, kinds))
 
 
 def _of_group(rows: pd.DataFrame) -> pd.DataFrame:
-    """One group of parts as it is shown."""
+    """One group of parts in the report."""
     rows = rows.assign(part=rows.part.str.split(": ").str[1:].str.join(": "))
     if rows.metric.nunique() == 1 and rows.part.nunique() > 1 and rows.method.nunique() > 1:
         wide = rows.pivot_table(index="part", columns="method", values="value", sort=False)
@@ -94,7 +94,7 @@ def _of_group(rows: pd.DataFrame) -> pd.DataFrame:
 
 
 def _markdown(table: pd.DataFrame) -> str:
-    """Seconds to a tenth, all else to three decimals; empty where nothing was measured."""
+    """Seconds to a tenth, all else to three decimals; empty if not measured."""
     lines = [["", *(name.replace("_", " ") for name in table)], ["---"] * (table.shape[1] + 1)]
     for label, row in table.iterrows():
         digits = [1 if label in SECONDS or name in SECONDS else 3 for name in table]

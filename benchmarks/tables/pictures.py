@@ -1,6 +1,6 @@
-"""Pictures of docs/tables.md: data beside samples, and conditional distributions beside what the data say.
+"""Pictures of docs/tables.md: data next to samples, and conditional distributions next to those of the data.
 
-    python benchmarks/tables/pictures.py --data DIR      (after adult.py, whose model it draws)
+    python benchmarks/tables/pictures.py --data DIR      (after adult.py, which fits the model)
 
 writes tables-pairs.png, tables-adult-pairs.png and tables-conditional.png into docs/figures.
 """

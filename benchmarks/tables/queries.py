@@ -1,14 +1,14 @@
-"""Any subset given the rest: 10, 25, 50 or 75% of each test row hidden at random, and everybody asked for 30 joint draws.
+"""Any subset given the rest: 10, 25, 50 or 75% of each test row missing at random, and 30 joint draws per method.
 
     python benchmarks/tables/queries.py --data DIR [--anchors ANCHORS/bin/python] [--report]
 
-At most 200 test rows of a table, each four times; 6,000 training rows of Adult, 70% of the rows of the others, with 10% of
-their entries hidden for all alike (miceforest needs some). Per hidden entry: Brier and log score of categories, with the
-probability of a category (its count + its share in training) / (draws + 1), so that 30 draws cannot say "never"; CRPS of
-numbers in standard deviations, and their 90% coverage, ties split by chance. `energy`: the energy score of all that is
-hidden in a row as one block, numbers in standard deviations, categories as 0 or 0.5 per level. Seconds hold fitting, but
-for JointEBM, which is fitted beforehand ("fit"), and are a quarter of those for all four shares.
-IterativeImputer answers numbers only, MissForest gives one guess and no distribution.
+At most 200 test rows of a table, each four times; 6,000 training rows of Adult, 70% of the rows of the others, with the
+same 10% of entries missing for all methods (miceforest needs some). Per missing entry: Brier and log score of categories,
+with the probability of a category (its count + its share in training) / (draws + 1), so that 30 draws never give
+probability 0; CRPS of numbers in standard deviations, and their 90% coverage, ties split at random. `energy`: the energy
+score of all missing entries of a row as one block, numbers in standard deviations, categories as 0 or 0.5 per level.
+Seconds include fitting, except for JointEBM, which is fitted beforehand ("fit"), and are a quarter of those for all four
+shares. IterativeImputer imputes numbers only; MissForest gives one value, no distribution.
 """
 
 import warnings
@@ -32,12 +32,12 @@ from jointebm.estimators import JointEBM
 NUM_DRAWS, SIZES = 30, (6_000, 200)
 PERCENTS = (10, 25, 50, 75)
 TABLES = ("german_credit", "credit_scoring", "adult")
-COMPONENTS = (4, 16, 64)  # that the mixture chooses from
+COMPONENTS = (4, 16, 64)  # candidate numbers of components of the mixture
 Draws = list[pd.DataFrame]
 
 
 def judged(train: pd.DataFrame, test: pd.DataFrame, holes: pd.DataFrame, draws: Draws) -> dict[str, float]:
-    """All scores; entries that an imputer left missing are not answered, and their scores are NaN."""
+    """All scores; scores of entries that an imputer left missing are NaN."""
     truths, drawns, briers, logs, spreads, covers, weights = ([] for _ in range(7))
     for name in train:
         hidden = (holes[name].isna() & test[name].notna()).to_numpy()

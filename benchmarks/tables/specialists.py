@@ -1,15 +1,17 @@
-"""A boosted-tree specialist for one column of codes: scikit-learn's, tuned a little."""
+"""A boosted-tree specialist for one column of codes: scikit-learn's, lightly tuned."""
 
 import numpy as np
 from sklearn.ensemble import HistGradientBoostingClassifier
 
 LEAVES = (31, 8)  # of a tree
-MANY = 20  # classes, from which on only small trees and larger steps are tried, since each iteration is as many trees
-FLOOR = 1e-6  # of a probability: a specialist is not punished without bound for a code it has never seen
+MANY = (
+    20  # classes; from there on only small trees and larger steps are tried, since an iteration fits a tree per class
+)
+FLOOR = 1e-6  # of a probability: bounds the loss of a specialist on codes not seen in training
 
 
 def boosted_trees(train: np.ndarray, test: np.ndarray, ordered: np.ndarray, column: int) -> np.ndarray:
-    """log p(code of the column | all others) of each test row, by the size of trees that is best on a tenth of the rows.
+    """log p(code of the column | all others) of each test row, with the tree size that is best on a tenth of the rows.
 
     Numbers are ordered codes to the trees, categories are categories, missing codes (-1) are missing.
     """
@@ -24,7 +26,7 @@ def boosted_trees(train: np.ndarray, test: np.ndarray, ordered: np.ndarray, colu
         trees = HistGradientBoostingClassifier(
             max_leaf_nodes=leaves,
             learning_rate=0.1 if is_many else 0.06,
-            l2_regularization=20.0,  # without, rare classes blow up: country -1.19 nats in place of -.42
+            l2_regularization=20.0,  # without it rare classes overfit: country -1.19 nats instead of -.42
             max_iter=400,
             early_stopping=True,
             n_iter_no_change=10,

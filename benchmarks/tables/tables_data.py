@@ -18,7 +18,7 @@ def adult(folder: Path) -> tuple[pd.DataFrame, pd.DataFrame]:
 
 
 def split(frame: pd.DataFrame, *, test_share: float, seed: int) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Training and test rows of a table without a split of its own."""
+    """Training and test rows of a table without an official split."""
     order = np.random.default_rng(seed).permutation(len(frame))
     num_test = round(test_share * len(frame))
     parts = frame.iloc[order[num_test:]], frame.iloc[order[:num_test]]
@@ -35,7 +35,7 @@ def train_and_test(folder: Path, name: str, *, num_adult: tuple[int, int]) -> tu
 
 
 def with_holes(frame: pd.DataFrame, share: float, *, seed: int) -> pd.DataFrame:
-    """Hides a share of all entries at random; whole numbers become floats, as in any frame with holes."""
+    """Hides a share of all entries at random; whole numbers become floats, as in any frame with missing entries."""
     hidden = np.random.default_rng(seed).random(frame.shape) < share
     return frame.astype(dict.fromkeys(numbers(frame), float)).mask(hidden)
 

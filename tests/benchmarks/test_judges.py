@@ -1,4 +1,4 @@
-"""What judges answers in the table benchmarks, held against definitions and known distributions."""
+"""Specification of the measures of the table benchmarks, against definitions and known distributions."""
 
 from types import ModuleType
 
@@ -16,7 +16,7 @@ def judges(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
     return load("judges", monkeypatch)
 
 
-def test_c2st_is_one_for_the_same_distribution_and_zero_for_another(judges: ModuleType) -> None:
+def test_c2st_is_near_one_for_equal_distributions_and_near_zero_for_others(judges: ModuleType) -> None:
     generator = np.random.default_rng(0)
 
     def rows(shift: float) -> pd.DataFrame:
@@ -49,7 +49,7 @@ def test_energy_score_is_lowest_for_the_true_distribution(judges: ModuleType) ->
         assert gains.mean() > 4 * gains.std() / np.sqrt(NUM)
 
 
-def test_coverage_of_the_true_distribution_is_nine_tenths_with_and_without_ties(judges: ModuleType) -> None:
+def test_coverage_of_the_true_distribution_is_90_percent_with_and_without_ties(judges: ModuleType) -> None:
     generator = np.random.default_rng(0)
     truth, drawn = generator.normal(size=NUM), generator.normal(size=(99, NUM))
     error = np.sqrt(0.9 * 0.1 / NUM)
@@ -86,11 +86,11 @@ def test_expected_coverage_is_that_of_the_true_distribution(judges: ModuleType) 
     assert found["coverage"] == pytest.approx(found["expected"], abs=4 * error)
     assert found["shortest"] == pytest.approx(found["shortest_expected"], abs=4 * error)
     assert found["coverage"] > found["shortest"] + 0.01 > 0.92
-    too_sure = judges.coverage(values(NUM) + 1, values(100, NUM))
-    assert too_sure["coverage"] < 0.5 < too_sure["expected"]  # expected is of the draws alone
+    overconfident = judges.coverage(values(NUM) + 1, values(100, NUM))
+    assert overconfident["coverage"] < 0.5 < overconfident["expected"]  # `expected` depends on the draws alone
 
 
-def test_pair_trends_is_one_less_the_total_variation(judges: ModuleType) -> None:
+def test_pair_trends_is_one_minus_the_total_variation(judges: ModuleType) -> None:
     real = pd.DataFrame({"a": ["x", "x", "y", "y"], "b": ["u", "u", "v", "v"]})
     crossed = pd.DataFrame({"a": ["x", "x", "y", "y"], "b": ["u", "v", "u", "v"]})
     assert judges.pair_trends(real, real) == 1
@@ -111,7 +111,7 @@ def test_copula_keeps_marginals_and_the_sign_of_dependence(monkeypatch: pytest.M
     assert samples["x"][samples["kind"] == "rare"].mean() > samples["x"].mean() + 0.5
 
 
-def test_parts_are_done_once_and_share_their_seconds(tmp_path: object, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_parts_run_once_and_share_their_seconds(tmp_path: object, monkeypatch: pytest.MonkeyPatch) -> None:
     parts = load("parts", monkeypatch).Parts(tmp_path / "parts.csv", only="c")
     asked = []
 

@@ -1,4 +1,4 @@
-"""The mixture of products that the benchmarks compare with answers exactly: everything is held against enumeration."""
+"""Specification of the mixture of products, the exact baseline of the benchmarks, against enumeration."""
 
 from types import ModuleType
 
@@ -36,12 +36,12 @@ def by_definition(mixture: object) -> np.ndarray:
 
 
 def agreeing(row: np.ndarray) -> np.ndarray:
-    """Which states agree with the observed codes of a row."""
+    """The states that agree with the observed codes of a row."""
     return ((row < 0) | (row == STATES)).all(axis=1)
 
 
 @pytest.mark.parametrize("row", [[-1, -1, -1], [1, -1, 2], [-1, 0, -1], [0, 2, 3]])
-def test_log_prob_sums_what_is_missing_out(mixture: object, row: list[int]) -> None:
+def test_log_prob_marginalises_missing_entries(mixture: object, row: list[int]) -> None:
     codes = np.array([row])
     expected = logsumexp(by_definition(mixture)[agreeing(codes[0])])
     assert mixture.log_prob(codes)[0] == pytest.approx(expected, abs=1e-6)  # one-hot rows are float32
@@ -79,7 +79,7 @@ def test_completions_follow_the_enumerated_conditional(mixture: object, row: lis
     assert (np.abs(shares - probs)[allowed] < 4.5 * errors + 1e-12).all()  # 24 states: one in 6,000 seeds fails
 
 
-def test_fit_never_lowers_the_likelihood_by_more_iterations(module: ModuleType, mixture: object) -> None:
+def test_more_iterations_never_lower_the_likelihood(module: ModuleType, mixture: object) -> None:
     codes = mixture.sample(2000, seed=2)
     codes[np.random.default_rng(3).random(codes.shape) < 0.2] = -1
     fits = [

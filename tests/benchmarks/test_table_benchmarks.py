@@ -1,4 +1,4 @@
-"""The benchmarks of tables, each run whole on tiny tables: what they measure, print, keep, and do not do twice."""
+"""Specification of the table benchmarks, each run on tiny tables: parts, figures, report, and no part twice."""
 
 from importlib.resources import files
 from pathlib import Path
@@ -15,7 +15,7 @@ OURS = "JointEBM"
 
 @pytest.fixture
 def tables(tmp_path: Path) -> Path:
-    """A folder with all tables, tiny."""
+    """A folder with tiny versions of all tables."""
     penguins = pd.read_csv(files("jointebm.data") / "penguins.csv.gz", compression="gzip")
     penguins = penguins.sample(len(penguins), random_state=0, ignore_index=True)
     nltcs = pd.DataFrame(np.random.default_rng(0).integers(2, size=(150, 16)))
@@ -64,8 +64,8 @@ def test_adult_and_then_holes(
     log_scores = lines[lines.metric == "log_score"]
     assert (log_scores.value < 0).all()
     c2st = lines[(lines.method == OURS) & (lines.metric == "c2st")].value.item()
-    assert f"| C2ST of Adult samples | .80 | .92 | {c2st:.3f} |" in capsys.readouterr().out
-    pd.testing.assert_frame_equal(run("adult", tables, monkeypatch), lines)  # nothing was measured again
+    assert f"| C2ST of Adult samples | {c2st:.3f} |" in capsys.readouterr().out
+    pd.testing.assert_frame_equal(run("adult", tables, monkeypatch), lines)  # nothing is measured twice
 
     kept = run("holes", tables, monkeypatch)
     assert {part for part, _ in parts_of(kept) if part.startswith("holes")} == {
@@ -74,7 +74,7 @@ def test_adult_and_then_holes(
     share = (
         kept[(kept.part == "holes: 50% missing") & (kept.method == OURS) & (kept.metric == "c2st")].value.item() / c2st
     )
-    assert f"| C2ST kept with 50% missing | 70% | 90% | {share:.1%} |" in load("bars", monkeypatch).bars(tables / "out")
+    assert f"| C2ST kept with 50% missing | {share:.1%} |" in load("bars", monkeypatch).bars(tables / "out")
 
 
 def test_coverage_and_then_queries_of_the_same_models(tables: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -90,7 +90,7 @@ def test_coverage_and_then_queries_of_the_same_models(tables: Path, monkeypatch:
     ):
         found = lines[lines.metric == metric].set_index("part").value
         measured = ", ".join(f"{name} {found[f'coverage: {name}']:.3f}" for name in names)
-        assert f"| {what} | .87-.93 | .89-.91 | {measured} |" in bars
+        assert f"| {what} | {measured} |" in bars
     assert shares.between(0, 1).all()
 
     lines = run("queries", tables, monkeypatch)
@@ -104,9 +104,7 @@ def test_coverage_and_then_queries_of_the_same_models(tables: Path, monkeypatch:
     assert answered.value.notna().all()
     assert (lines[lines.metric == "crps"].value > 0).all()
     of_categories = lines[lines.metric.isin(["brier", "log_score", "energy"])]
-    assert (
-        of_categories.value.isna() == (of_categories.method == "IterativeImputer")
-    ).all()  # who answers numbers only
+    assert (of_categories.value.isna() == (of_categories.method == "IterativeImputer")).all()  # it imputes numbers only
 
 
 def test_nltcs(tables: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:

@@ -243,7 +243,8 @@ def test_evaluate_places_the_samples_of_sprites(here: Path, monkeypatch: pytest.
     rows = {"image": halved(render(latents)), "horizontal": latents[:, 4] // 2, "vertical": latents[:, 5] // 2}
     rows = {name: value.astype(np.uint8) for name, value in rows.items()}
     space = Space(image=Continuous((32, 32)), horizontal=Categorical(16), vertical=Categorical(16))
-    data = ArrayDataset("dsprites-some", space, rows, rows, white=4, noise_width=0.0, noise_sd=0.1)
+    noise = {"noise_width": 0.0, "noise_sd": 0.1}
+    data = ArrayDataset("dsprites-some", space, rows, rows, white=4, judge="sprite centre", **noise)  # type: ignore[arg-type]
     monkeypatch.setitem(DATASETS, "dsprites-some", lambda data_dir: data)  # noqa: ARG005
     config = jointebm.ModelConfig(
         name="t",
@@ -536,7 +537,7 @@ def test_a_damaged_checkpoint_of_chains_is_refused_in_a_line(chains: Path) -> No
     content = bytearray(file.read_bytes())
     content[-1] ^= 1
     file.write_bytes(content)
-    assert_refused(run("sample", "--resume", chains), "state.safetensors: damaged", "nothing to go on from")
+    assert_refused(run("sample", "--resume", chains), "state.safetensors: damaged", "nothing can be resumed")
 
 
 def interrupt_after(num: int, monkeypatch: pytest.MonkeyPatch) -> None:

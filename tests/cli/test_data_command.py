@@ -142,16 +142,16 @@ FAILURES: dict[str, tuple[Answer | Exception, type[Exception], str]] = {
     ),
     "shorter than said": (Answer(CONTENT[:999], length=len(CONTENT)), ConnectionError, "after 999 of 70008 bytes"),
     "longer than said": (Answer(CONTENT, length=5), ConnectionError, "broke off after 70008 of 5 bytes"),
-    "cut off": (Answer(CONTENT[:999]), ValueError, "what came is not the original: declares (70000,)"),
+    "cut off": (Answer(CONTENT[:999]), ValueError, "not the original: declares (70000,)"),
     "nothing": (Answer(b""), ValueError, "not an IDX file: it starts with nothing"),
-    "a page": (Answer(b"<html>Log in</html>"), ValueError, "what came is not the original: not an IDX file"),
+    "a page": (Answer(b"<html>Log in</html>"), ValueError, "not the original: not an IDX file"),
     "other digits": (Answer(CONTENT[:-1] + b"\1"), ValueError, "not the original digits file: its content has SHA-256"),
     "too long": (Answer(bytes(100_001)), ValueError, "sends more than 100000 bytes"),
     "endless": (Endless(b""), ValueError, "sends more than 100000 bytes"),
     "not https": (
         Answer(CONTENT, url="http://example.org/digits.gz"),
         ValueError,
-        "leads to http://example.org/digits.gz",
+        "redirects to http://example.org/digits.gz",
     ),
 }
 
@@ -243,7 +243,7 @@ def test_addresses_are_opened_over_https_alone_and_not_waited_for_without_end(mo
     open_https(URL)
     assert asked == [(URL, 30)]
     for url in ("http://example.org/a", "file:///etc/passwd", "ftp://example.org/a"):
-        with pytest.raises(ValueError, match="expected an address that starts with https"):
+        with pytest.raises(ValueError, match="expected an address starting with https"):
             open_https(url)
     assert len(asked) == 1
 

@@ -1,9 +1,10 @@
-"""Specification of the data sets: the toy density is a density, and the bundled digits are the published ones."""
+"""Specification of the data sets: the toy density integrates to one, and the bundled digits are the published ones."""
 
 import hashlib
 import math
 from dataclasses import replace
 from importlib.resources import files
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,8 +13,8 @@ import torch
 from sklearn.datasets import load_digits  # type: ignore[import-untyped]
 from torch import Tensor
 
-from jointebm import Categorical, Continuous, Space
-from jointebm.data import ArrayDataset, Toy, digits
+from jointebm import Binary, Categorical, Continuous, Space
+from jointebm.data import ArrayDataset, GeneratedDataset, Toy, digits
 from jointebm.data.registry import DATASETS, open_dataset
 from jointebm.data.toy import attributes_of, centers, modes_of, nearest_mode
 from support.oracles import chi_square_p_value
@@ -54,7 +55,7 @@ def test_the_toy_density_integrates_to_one_eighth_in_every_configuration() -> No
     )
 
 
-def test_a_mode_is_a_gaussian_around_its_centre() -> None:
+def test_each_mode_is_a_gaussian_around_its_centre() -> None:
     points, density, area = densities()
     weights = density * area * 8  # (points, 8)
     means = weights.T @ points
@@ -69,7 +70,7 @@ def test_the_modes_lie_every_45_degrees_at_radius_four_over_root_two() -> None:
     torch.testing.assert_close(angles, MODES * (math.pi / 4), rtol=0, atol=1e-5)
 
 
-def test_every_attribute_splits_the_modes_evenly_and_together_they_name_the_mode() -> None:
+def test_each_attribute_splits_the_modes_evenly_and_all_three_identify_the_mode() -> None:
     attributes = attributes_of(MODES)
     assert list(attributes) == list(TOY.space.discrete) and len(attributes) == 3
     assert all(labels.bincount().tolist() == [4, 4] for labels in attributes.values())
@@ -82,7 +83,7 @@ def test_neighbouring_modes_differ_in_exactly_one_attribute() -> None:
     assert (labels != labels.roll(-1, dims=0)).sum(dim=1).tolist() == [1] * 8
 
 
-def test_the_bayes_classifier_is_the_nearest_mode_and_its_accuracy_is_as_stated() -> None:
+def test_the_nearest_mode_is_the_bayes_classifier() -> None:
     points, density, area = densities()
     nearest = nearest_mode(points)
     best = density.argmax(dim=1)
@@ -93,7 +94,7 @@ def test_the_bayes_classifier_is_the_nearest_mode_and_its_accuracy_is_as_stated(
     for name, labels in predicted.items():
         right = labels[:, None] == true[name]  # (points, 8)
         accuracy = float((density * right).sum() * area)
-        assert 0.9975 <= accuracy <= 0.9999, name  # facts.md: about 99.8 to 99.95%
+        assert 0.9975 <= accuracy <= 0.9999, name  # the Bayes accuracy is about 99.8 to 99.95%
 
 
 def test_toy_draws_follow_the_true_density() -> None:
@@ -109,7 +110,7 @@ def test_toy_draws_follow_the_true_density() -> None:
     assert abs(float((residual[:, 0] * residual[:, 1]).mean())) < 6 / math.sqrt(num)
 
 
-def test_toy_batches_are_fresh_and_follow_the_generator_and_the_test_rows_stay() -> None:
+def test_toy_batches_are_fresh_and_test_rows_are_fixed() -> None:
     generator = seeded()
     one, two = TOY.batch(10, generator=generator), TOY.batch(10, generator=generator)
     assert not torch.equal(one["point"], two["point"])
@@ -133,9 +134,9 @@ def sha256(array: np.ndarray[Any, Any]) -> str:
     return hashlib.sha256(np.ascontiguousarray(array).tobytes()).hexdigest()
 
 
-def test_the_bundled_digits_are_scikit_learns_copy_bit_for_bit() -> None:
+def test_the_bundled_digits_equal_those_of_scikit_learn() -> None:
     images, labels = published()
-    assert np.array_equal(images, load_digits().images)  # nothing was lost in whole numbers
+    assert np.array_equal(images, load_digits().images)  # whole numbers lose nothing
     with files("jointebm.data").joinpath("digits.npz").open("rb") as file, np.load(file, allow_pickle=False) as bundled:
         assert "CC BY 4.0" in str(bundled["source"])
         assert bundled["images"].shape == (1797, 8, 8) and bundled["images"].dtype == np.uint8
@@ -148,11 +149,11 @@ def rows_of(part: Any) -> list[bytes]:
     return [image.tobytes() + bytes([label]) for image, label in zip(part["image"], part["digit"], strict=True)]
 
 
-def test_the_split_is_of_all_rows_disjoint_and_the_same_each_time() -> None:
+def test_the_split_covers_all_rows_disjointly_and_reproducibly() -> None:
     data, again = digits(), digits()
     images, labels = published()
     everything = sorted(rows_of({"image": images, "digit": labels}))
-    assert len(set(everything)) == 1797  # no two rows are alike, so membership can be told by content
+    assert len(set(everything)) == 1797  # all rows differ, so content identifies them
     train, held_out = rows_of(data.train), rows_of(data.held_out)
     assert sorted(train + held_out) == everything and not set(train) & set(held_out)
     assert rows_of(again.train) == train and rows_of(again.held_out) == held_out
@@ -164,19 +165,14 @@ def test_the_split_is_stratified(test_rate: float) -> None:
     data, (_, labels) = digits(test_rate=test_rate), published()
     held_out, total = np.bincount(data.held_out["digit"], minlength=10), np.bincount(labels)
     assert len(data.held_out["digit"]) == round(1797 * test_rate)
-    assert np.abs(held_out - total * test_rate).max() < 1  # every class gives its share, up to one row
-
-
-def test_the_default_split_holds_out_a_fifth() -> None:
-    data = digits()
-    assert (len(data.train["digit"]), len(data.held_out["digit"])) == (1438, 359)
+    assert np.abs(held_out - total * test_rate).max() < 1  # every class gives its share, to within one row
 
 
 # Dequantisation.
 
 
 class Halves:
-    """A stream whose uniforms are all the same number."""
+    """A stream whose uniform draws all equal one number."""
 
     def __init__(self, number: float) -> None:
         self.number = number
@@ -192,25 +188,14 @@ def one_row(levels: list[int], *, white: int, noise_width: float) -> ArrayDatase
 
 
 @pytest.mark.parametrize("u", [0.0, 0.25, 0.75])
-def test_dequantisation_is_the_papers(u: float) -> None:
+def test_dequantisation_is_that_of_the_paper(u: float) -> None:
     mnist = one_row([0, 1, 128, 255], white=255, noise_width=1 / 256).batch(1, generator=Halves(u))["image"]
     torch.testing.assert_close(mnist, (torch.tensor([[0.0, 1, 128, 255]]) + u) / 256)  # App. B.2.1: (255 x + u) / 256
     sprites = one_row([0, 1], white=1, noise_width=1 / 8).batch(1, generator=Halves(u))["image"]
     torch.testing.assert_close(sprites, (torch.tensor([[0.0, 7.0]]) + u) / 8)  # App. B.3.1: (7 x + u) / 8
 
 
-def test_noise_of_one_level_is_undone_by_rounding_down() -> None:
-    """Float32 rounds u up to the next level in about 1 of 2e6 pixels; these 120,000 have none with this seed."""
-    data = replace(digits(), noise_width=1 / 17)
-    levels = (data.test()["image"] * 17).floor()
-    assert torch.equal(levels, torch.tensor(data.held_out["image"]).float())
-    batch = data.batch(500, generator=seeded())
-    known = set(rows_of(data.train))
-    levels = (batch["image"] * 17).floor().to(torch.uint8).numpy()
-    assert all(row in known for row in rows_of({"image": levels, "digit": batch["digit"].argmax(dim=1).tolist()}))
-
-
-def test_dequantised_digits_lie_within_the_noise_above_their_level() -> None:
+def test_dequantised_digits_lie_within_the_noise_width_above_their_level() -> None:
     data = digits()
     values = data.test()
     signal = torch.tensor(data.held_out["image"]) / data.white * (1 - data.noise_width)
@@ -221,7 +206,7 @@ def test_dequantised_digits_lie_within_the_noise_above_their_level() -> None:
     assert abs(float(noise.mean()) - 0.5) < 6 * math.sqrt(1 / 12 / noise.numel())
 
 
-def test_test_rows_are_the_same_each_time_and_batches_are_fresh() -> None:
+def test_digits_batches_are_fresh_and_test_rows_are_fixed() -> None:
     data = digits()
     assert torch.equal(data.test()["image"], data.test()["image"])
     assert torch.equal(data.test()["digit"], torch.tensor(data.held_out["digit"]))
@@ -232,7 +217,7 @@ def test_test_rows_are_the_same_each_time_and_batches_are_fresh() -> None:
     assert all(torch.equal(one[name], again[name]) for name in data.space)
 
 
-def test_batches_draw_every_training_row_equally_often() -> None:
+def test_batches_draw_all_training_rows_equally_often() -> None:
     """Labels of 20,000 draws by chi-square against their share of the training rows, at 1e-6."""
     data = digits()
     labels = data.batch(20_000, generator=seeded())["digit"].argmax(dim=1)
@@ -245,7 +230,7 @@ def test_batches_draw_every_training_row_equally_often() -> None:
 
 
 @pytest.mark.parametrize("name", ["toy", "digits"])
-def test_data_that_ship_are_opened_by_name_without_a_folder(name: str) -> None:
+def test_embedded_data_are_opened_by_name_without_a_folder(name: str) -> None:
     data = open_dataset(name)
     assert data.name == name
     batch = data.batch(5, generator=seeded())
@@ -255,12 +240,31 @@ def test_data_that_ship_are_opened_by_name_without_a_folder(name: str) -> None:
     }
 
 
-def test_unknown_data_are_refused_with_the_names_there_are() -> None:
-    with pytest.raises(ValueError, match=f"data 'cifar': there is none of that name; there are {', '.join(DATASETS)}"):
+def test_an_unknown_name_and_a_missing_folder_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=f"unknown data 'cifar'; available: {', '.join(DATASETS)}"):
         open_dataset("cifar")
+    with pytest.raises(FileNotFoundError, match="nowhere: no such folder; expected the folder of data files"):
+        open_dataset("dsprites", tmp_path / "nowhere")
 
 
-def test_normal_noise_is_added_to_the_clean_signal_and_has_no_edges() -> None:
+def test_a_data_set_needs_nothing_but_its_definition_and_its_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Generated rows have no numbers and all their labels."""
+
+    class Coins(GeneratedDataset):
+        name, num_test = "coins", 7
+        space = Space(x=Continuous(2), y=Binary())
+
+        def draw(self, num: int, *, generator: torch.Generator) -> dict[str, Tensor]:
+            return {"x": torch.zeros(num, 2), "y": torch.randint(2, (num,), generator=generator)}
+
+    monkeypatch.setitem(DATASETS, "coins", lambda data_dir: Coins())  # noqa: ARG005
+    data = open_dataset("coins")
+    assert data.stored is data.judge is data.figures is None and len(data.test()["y"]) == 7
+    for rows in (data.rows(3, generator=seeded()), data.labelled(3, generator=seeded())):
+        assert rows.numbers is None and torch.equal(rows.position["y"], data.batch(3, generator=seeded())["y"])
+
+
+def test_normal_noise_is_added_to_the_clean_signal() -> None:
     data = replace(digits(), noise_width=0.0, noise_sd=0.1)
     batches = [data.batch(1438, generator=torch.Generator().manual_seed(seed))["image"] for seed in (0, 1)]
     assert not torch.equal(*batches)

@@ -14,7 +14,7 @@ from jointebm.energies import IsingEnergy
 from support.letter_files import words, write
 
 
-def test_words_are_the_letters_of_the_file_in_order_and_blank_after_their_end(tmp_path: Path) -> None:
+def test_words_hold_the_letters_of_the_file_in_order_and_blanks_after_their_end(tmp_path: Path) -> None:
     arrays = words()
     data = letters(write(tmp_path, arrays), fold=3)
     ends = arrays["lengths"].cumsum()
@@ -29,20 +29,20 @@ def test_words_are_the_letters_of_the_file_in_order_and_blank_after_their_end(tm
     assert len(data.train["letters"]) == 4 and len(data.held_out["letters"]) == 36
 
 
-def test_positions_are_the_pixels_themselves(tmp_path: Path) -> None:
+def test_positions_are_pixels(tmp_path: Path) -> None:
     data = letters(write(tmp_path, words()))
     position = data.space.encode(data.test())[0]
     assert torch.equal(position["image"], torch.tensor(data.held_out["image"]).float())
     assert position["letters"].shape == (36, NUM_PLACES, BLANK + 1)
 
 
-def test_training_sees_half_of_the_pixels_others_each_time_and_tests_are_whole(tmp_path: Path) -> None:
+def test_training_hides_half_of_the_pixels(tmp_path: Path) -> None:
     data, generator = letters(write(tmp_path, words(700))), torch.Generator().manual_seed(0)
     batch = data.rows(200, generator=generator)
     assert batch.numbers is not None
     whole = torch.tensor(data.train["image"])[batch.numbers].float()
     seen = batch.position["image"]
-    assert bool(((seen == 0) | (seen == 2 * whole)).all())  # what is kept is divided by one half
+    assert bool(((seen == 0) | (seen == 2 * whole)).all())  # kept pixels are divided by one half
     num = int(whole.sum())
     assert abs(float((seen > 0).sum()) / num - 0.5) < 5 * 0.5 / num**0.5
     again = data.rows(200, generator=torch.Generator().manual_seed(0)).position["image"]
@@ -50,7 +50,7 @@ def test_training_sees_half_of_the_pixels_others_each_time_and_tests_are_whole(t
 
 
 BROKEN: list[tuple[dict[str, Any], str]] = [
-    ({"folds": None}, "holds no array 'folds'"),
+    ({"folds": None}, "lacks array 'folds'"),
     ({"labels": np.zeros(3, np.uint8)}, r"expected whole numbers pixels \(L, 16\)"),
     ({"lengths": np.full(40, 0.5)}, "expected whole numbers"),
     ({"lengths": np.full(40, 15, np.int16)}, "lengths must lie in 1 .. 14 and sum to"),
@@ -60,9 +60,7 @@ BROKEN: list[tuple[dict[str, Any], str]] = [
 
 
 @pytest.mark.parametrize(("changed", "message"), BROKEN, ids=[message for _, message in BROKEN])
-def test_a_file_that_holds_something_else_is_refused_by_name(
-    tmp_path: Path, changed: dict[str, Any], message: str
-) -> None:
+def test_a_file_with_other_arrays_is_refused_by_name(tmp_path: Path, changed: dict[str, Any], message: str) -> None:
     arrays = {name: array for name, array in (words() | changed).items() if array is not None}
     with pytest.raises(ValueError, match=rf"letters\.npz: {message}"):
         letters(write(tmp_path, arrays))
@@ -75,7 +73,7 @@ def test_labels_beyond_the_alphabet_are_refused(tmp_path: Path) -> None:
         letters(write(tmp_path, arrays))
 
 
-def test_a_missing_file_is_named(tmp_path: Path) -> None:
+def test_a_missing_file_is_refused_by_name(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match=r"letters\.npz"):
         letters(tmp_path)
     with pytest.raises(FileNotFoundError, match="pass --data DIR or set JOINTEBM_DATA"):
@@ -85,7 +83,7 @@ def test_a_missing_file_is_named(tmp_path: Path) -> None:
 # Segmentation.
 
 
-def test_masks_are_what_is_at_least_half_ellipse_under_noise_that_stays() -> None:
+def test_masks_are_the_pixels_that_are_at_least_half_ellipse_under_fixed_noise() -> None:
     data, sprites = segmentation(None, noise_sd=0.01), dsprites(None)
     for part, of, num in ((data.train, sprites.train, 1000), (data.held_out, sprites.held_out, 400)):
         levels = np.rint(4 * part["image"]).astype(int)
@@ -96,10 +94,10 @@ def test_masks_are_what_is_at_least_half_ellipse_under_noise_that_stays() -> Non
     assert one.numbers is not None
     assert torch.equal(one.position["image"], torch.tensor(two)[one.numbers])
     # 1,433,600 numbers; five standard errors are a false alarm in one seed of a million.
-    buried = segmentation(None)
+    noisy = segmentation(None)
     noise = np.concatenate(
         [
-            getattr(buried, part)["image"] - np.rint(4 * getattr(data, part)["image"]) / 4
+            getattr(noisy, part)["image"] - np.rint(4 * getattr(data, part)["image"]) / 4
             for part in ("train", "held_out")
         ]
     )
@@ -109,7 +107,7 @@ def test_masks_are_what_is_at_least_half_ellipse_under_noise_that_stays() -> Non
 # Sets and spins.
 
 
-def test_sets_are_two_clusters_of_which_either_is_the_label_as_often() -> None:
+def test_sets_are_two_clusters_that_are_labels_equally_often() -> None:
     rows = Sets().draw(4000, generator=torch.Generator().manual_seed(0))
     members = rows["members"].bool()
     assert bool((members.sum(dim=1) == 3).all())
@@ -122,7 +120,7 @@ def test_sets_are_two_clusters_of_which_either_is_the_label_as_often() -> None:
     assert torch.equal(Sets().test()["points"], Sets().test()["points"]) and len(Sets().test()["points"]) == 500
 
 
-def test_grids_of_spins_are_exact_draws_of_the_energy_with_their_parameters() -> None:
+def test_grids_of_spins_are_exact_draws_from_their_energy() -> None:
     grids = IsingGrids(coupling=0.25, field=0.2)
     energy = IsingEnergy(grids.space, coupling=0.25, field=0.2)
     states = grids.space.configurations(dtype=torch.float64)
@@ -131,7 +129,7 @@ def test_grids_of_spins_are_exact_draws_of_the_energy_with_their_parameters() ->
     drawn = grids.batch(20_000, generator=torch.Generator().manual_seed(0))
 
     def statistics(position: dict[str, Tensor]) -> Tensor:
-        """Spins, products of neighbours, and whether all are up, (grids, 33)."""
+        """Spins, products of neighbours, and whether all spins are up, (grids, 33)."""
         spins = 2 * position["spins"].double() - 1
         pairs = spins * spins.roll(1, dims=1)
         return torch.cat([spins.flatten(1), pairs.flatten(1), spins.amin(dim=(1, 2))[:, None]], dim=1)

@@ -1,4 +1,4 @@
-"""IDX files and MNIST: read exactly, or refused in one line before anything large is allocated."""
+"""Specification of IDX files and MNIST: read exactly, or refused in one line before a large allocation."""
 
 import gzip
 import os
@@ -21,7 +21,7 @@ def idx(shape: tuple[int, ...], content: bytes, *, kind: int = 8, start: bytes =
 
 
 @pytest.mark.parametrize("pack", [bytes, gzip.compress], ids=["plain", "gzip"])
-def test_an_idx_file_is_read_as_it_was_written(pack: object, tmp_path: Path) -> None:
+def test_an_idx_file_round_trips(pack: object, tmp_path: Path) -> None:
     array = np.arange(24, dtype=np.uint8).reshape(2, 3, 4)
     path = tmp_path / "array"
     path.write_bytes(pack(idx(array.shape, array.tobytes())))  # type: ignore[operator]
@@ -45,7 +45,7 @@ MALFORMED = {
 
 
 @pytest.mark.parametrize(("content", "message"), MALFORMED.values(), ids=MALFORMED)
-def test_a_malformed_file_is_refused_with_its_name_and_the_reason(content: bytes, message: str, tmp_path: Path) -> None:
+def test_a_malformed_file_is_refused_with_name_and_reason(content: bytes, message: str, tmp_path: Path) -> None:
     path = tmp_path / "images"
     path.write_bytes(content)
     with pytest.raises(ValueError) as error:  # noqa: PT011  # the message is compared below
@@ -53,21 +53,21 @@ def test_a_malformed_file_is_refused_with_its_name_and_the_reason(content: bytes
     assert str(path) in str(error.value) and message in str(error.value) and "\n" not in str(error.value)
 
 
-def test_missing_files_say_where_they_were_looked_for(tmp_path: Path) -> None:
+def test_missing_files_are_refused_with_the_places_searched(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match=r"pass --data DIR or set JOINTEBM_DATA"):
         mnist(None)
     with pytest.raises(FileNotFoundError, match=r"mnist/train-images-idx3-ubyte\.gz: no such file"):
         mnist(tmp_path)
 
 
-def test_a_file_that_is_not_mnists_is_refused_by_its_checksum(tmp_path: Path) -> None:
+def test_another_file_is_refused_by_its_checksum(tmp_path: Path) -> None:
     (tmp_path / "train-images-idx3-ubyte").write_bytes(idx((1, 28, 28), bytes(784)))
     with pytest.raises(ValueError, match="not the original mnist file: its content has SHA-256"):
         mnist(tmp_path)
 
 
 @needs_data
-def test_mnist_is_whole_and_dequantised_in_the_unit_interval() -> None:
+def test_mnist_is_complete_and_dequantised_in_the_unit_interval() -> None:
     assert DATA is not None
     data = mnist(Path(DATA))
     assert data.train["image"].shape == (60_000, 28, 28) and data.held_out["image"].shape == (10_000, 28, 28)

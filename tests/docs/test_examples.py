@@ -1,4 +1,4 @@
-"""Every example runs; what docs/structured.md says of them holds at its own iterations (soak)."""
+"""Every example runs; the results in docs/structured.md hold at the documented iterations (soak)."""
 
 import os
 import re
@@ -19,7 +19,7 @@ LETTERS = Path(os.environ.get("JOINTEBM_DATA", "")) / "letters.npz"
 
 
 @pytest.fixture(autouse=True)
-def _threads_are_put_back() -> Iterator[None]:
+def _threads_are_restored() -> Iterator[None]:
     num_threads = torch.get_num_threads()
     yield
     torch.set_num_threads(num_threads)
@@ -50,7 +50,7 @@ def test_example_is_short(path: Path) -> None:
 
 @pytest.mark.soak
 @pytest.mark.skipif(not LETTERS.is_file(), reason="set JOINTEBM_DATA to the folder that holds letters.npz")
-def test_transitions_read_many_more_words_than_single_letters_do(capsys: pytest.CaptureFixture[str]) -> None:
+def test_transitions_read_more_words_than_single_letters(capsys: pytest.CaptureFixture[str]) -> None:
     """Standard errors are .01, and .37 was measured."""
     run("ocr", "--data", str(LETTERS.parent), "--iterations", "800", "--every", "3")
     alone, together = (
@@ -61,7 +61,7 @@ def test_transitions_read_many_more_words_than_single_letters_do(capsys: pytest.
 
 
 @pytest.mark.soak
-def test_correlated_pixels_are_wrong_less_often_than_single_ones() -> None:
+def test_correlated_pixels_have_fewer_errors_than_single_pixels() -> None:
     found = run("segmentation", "--iterations", "600", "--test", "100")
     true = found["test"]["mask"] > 0
     alone, together = (((found[name] > 0.5) != true).float().mean() for name in ("alone", "together"))
@@ -69,8 +69,8 @@ def test_correlated_pixels_are_wrong_less_often_than_single_ones() -> None:
 
 
 @pytest.mark.soak
-def test_conditions_of_two_models_meet_in_their_composition_and_in_neither_alone() -> None:
-    """The truth is .25 of either alone; of 2,000 draws, .98 and .96 of the compositions were measured."""
+def test_a_composition_meets_the_conditions_of_both_models() -> None:
+    """The true share is .25 for either model; of 2,000 draws, .98 and .96 of the compositions were measured."""
     found = run("composition", "--iterations", "1000")["found"]
     shares = {n: float(((v[:, 0] < 0) & (v[:, 1] > 0)).float().mean()) for n, v in found.items()}
     assert max(shares["left"], shares["large"]) < 0.4
@@ -78,16 +78,16 @@ def test_conditions_of_two_models_meet_in_their_composition_and_in_neither_alone
 
 
 @pytest.mark.soak
-def test_the_deep_set_names_one_cluster_whole_and_the_classifier_of_points_does_not() -> None:
-    """The mass on the two clusters; .999 and 2 of 64 were measured."""
+def test_the_deep_set_names_one_whole_cluster_and_the_classifier_of_points_does_not() -> None:
+    """Mass on the two clusters; .999 and 2 of 64 were measured."""
     found = run("sets", "--iterations", "6000")
     mass = {n: float((probs * found["either"]).sum(dim=1).mean()) for n, probs in found["probs"].items()}
     assert mass["sets"] > 0.95 and mass["single points"] < 0.1
 
 
 @pytest.mark.soak
-def test_two_models_draw_sprites_that_neither_was_shown(capsys: pytest.CaptureFixture[str]) -> None:
-    """Large, on the left: of 400 draws, .00 and .11 of the single models, .66 and .99 of the compositions were measured."""
+def test_a_composition_draws_sprites_that_neither_model_saw(capsys: pytest.CaptureFixture[str]) -> None:
+    """Large and on the left: of 400 draws, .00 and .11 of the single models, .66 and .99 of the compositions."""
     run("composition_images", "--iterations", "1000", "--num", "100", "--steps", "200")
     shares = dict(re.findall(r"^(.*): left .* both ([.\d]+) ;", capsys.readouterr().out, re.MULTILINE))
     assert float(shares["left"]) < 0.1 and float(shares["large"]) < 0.3

@@ -1,4 +1,4 @@
-"""Specification of out-of-distribution detection: outliers as they are named, scores by enumeration, areas by rank."""
+"""Specification of out-of-distribution detection: three kinds of outliers, scores by enumeration, areas by rank."""
 
 import gzip
 import math
@@ -12,7 +12,7 @@ from torch import Tensor
 from jointebm import Categorical, Continuous, KernelSpec, Model, ModelConfig, Space
 from jointebm.data import ArrayDataset, Toy, digits
 from jointebm.energies import ConcatSpec, MLPSpec
-from jointebm.evaluation.out_of_distribution import SCORES, outlier_images, outlier_scores, separation
+from jointebm.evaluation.out_of_distribution import SCORES, auroc, outlier_images, outlier_scores, separation
 from jointebm.spaces.space import Position
 
 SPACE = Space(image=Continuous((28, 28)), digit=Categorical(3))
@@ -23,7 +23,7 @@ def generator(seed: int = 0) -> torch.Generator:
 
 
 def strokes(num: int = 20) -> ArrayDataset:
-    """Black images with one white row, whose place is the label."""
+    """Black images with one white row; its place is the label."""
     labels = np.arange(num, dtype=np.uint8) % 3
     images = np.zeros((num, 28, 28), dtype=np.uint8)
     images[np.arange(num), 9 * labels] = 255
@@ -33,13 +33,13 @@ def strokes(num: int = 20) -> ArrayDataset:
 
 @pytest.fixture
 def fashion(monkeypatch: pytest.MonkeyPatch) -> np.ndarray:
-    """Stands in for the file, whose reader has tests of its own."""
+    """Replaces the file; its reader is tested elsewhere."""
     images = np.full((20, 28, 28), 51, dtype=np.uint8)
     monkeypatch.setattr("jointebm.evaluation.out_of_distribution.fashion_images", lambda data_dir: images)  # noqa: ARG005
     return images
 
 
-def test_outliers_are_what_they_are_called_with_the_noise_of_the_data(fashion: np.ndarray) -> None:
+def test_each_kind_of_outlier_is_as_named_and_has_the_noise_of_the_data(fashion: np.ndarray) -> None:
     data = strokes()
     outliers = outlier_images(data, None, generator=generator())
     assert list(outliers) == ["fashion", "uniform", "shuffled"]
@@ -50,34 +50,26 @@ def test_outliers_are_what_they_are_called_with_the_noise_of_the_data(fashion: n
     # Uniform on [0, 1], variance 1/12: the mean's standard error is .0023, and a histogram of ten bins has no gap.
     assert abs(float(outliers["uniform"].mean()) - 0.5) < 5 * 0.0023
     share = outliers["uniform"].histc(10, 0, 1) / outliers["uniform"].numel()
-    assert (
-        float((share - 0.1).abs().max()) < 5 * math.sqrt(0.09 / 15_680) + 0.002
-    )  # and what noise moves over the edges
+    assert float((share - 0.1).abs().max()) < 5 * math.sqrt(0.09 / 15_680) + 0.002  # and noise across the edges
     white = (outliers["shuffled"] > 0.5).flatten(1)
-    assert white.sum(dim=1).tolist() == [28] * 20  # as many as before
-    assert len(white.unique(dim=0)) == 20  # each in an order of its own, though only three images are different
+    assert white.sum(dim=1).tolist() == [28] * 20  # as in the data
+    assert len(white.unique(dim=0)) == 20  # each in its own order, though only three images differ
     assert float(white.double().mean(dim=0).std()) < 0.1  # and spread over the image
 
 
-def test_outliers_are_the_same_for_the_same_seed(fashion: np.ndarray) -> None:  # noqa: ARG001
-    first, again, other = (outlier_images(strokes(), None, generator=generator(seed)) for seed in (0, 0, 1))
-    for kind in first:
-        assert torch.equal(first[kind], again[kind]) and not torch.equal(first[kind], other[kind])
-
-
 @pytest.mark.parametrize("dataset", [Toy(), digits()], ids=["points", "small images"])
-def test_data_that_are_no_images_of_that_shape_are_refused(dataset: ArrayDataset | Toy) -> None:
-    with pytest.raises(ValueError, match=r"data '(toy|digits)': out-of-distribution tests .* images of 28 x 28 pixels"):
+def test_data_other_than_images_of_28_x_28_pixels_are_refused(dataset: ArrayDataset | Toy) -> None:
+    with pytest.raises(ValueError, match=r"data '(toy|digits)': got Space.*; expected images of 28 x 28 pixels"):
         outlier_images(dataset, None, generator=generator())
 
 
-def test_a_missing_or_foreign_file_is_refused_by_name(tmp_path: Path) -> None:
-    with pytest.raises(FileNotFoundError, match=r"fashion-mnist: no data directory; pass --data"):
+def test_a_missing_file_and_another_file_are_refused_by_name(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError, match=r"fashion-mnist: no data folder; pass --data"):
         outlier_images(strokes(), None, generator=generator())
     with pytest.raises(FileNotFoundError, match="fashion-mnist/t10k-images-idx3-ubyte"):
         outlier_images(strokes(), tmp_path, generator=generator())
     header = bytes([0, 0, 8, 3, 0, 0, 0, 1, 0, 0, 0, 28, 0, 0, 0, 28])
-    (tmp_path / "t10k-images-idx3-ubyte.gz").write_bytes(gzip.compress(header + bytes(784)))  # as MNIST's is called
+    (tmp_path / "t10k-images-idx3-ubyte.gz").write_bytes(gzip.compress(header + bytes(784)))  # MNIST uses the same name
     with pytest.raises(FileNotFoundError, match="jointebm data --download fashion-mnist"):
         outlier_images(strokes(), tmp_path, generator=generator())
     (tmp_path / "fashion-mnist").mkdir()
@@ -87,7 +79,7 @@ def test_a_missing_or_foreign_file_is_refused_by_name(tmp_path: Path) -> None:
 
 
 class Strokes(torch.nn.Module):
-    """f(x, y) = 10 times the mean of row 9 y, less 10 times that of all: high where the data are."""
+    """f(x, y) = 10 times the mean of row 9 y, less 10 times that of all: high at the data."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -119,7 +111,7 @@ def test_scores_are_sums_and_maxima_over_all_labels() -> None:
     torch.testing.assert_close(scores["confidence"], f.softmax(dim=1).amax(dim=1))
 
 
-def test_a_model_that_knows_the_data_tells_them_from_all_others(fashion: np.ndarray) -> None:  # noqa: ARG001
+def test_a_model_of_the_data_separates_them_from_all_outliers(fashion: np.ndarray) -> None:  # noqa: ARG001
     data = strokes()
     areas = separation(model(), data.test(), outlier_images(data, None, generator=generator()))
     assert areas == {score: dict.fromkeys(("fashion", "uniform", "shuffled"), 1.0) for score in SCORES}
@@ -127,3 +119,28 @@ def test_a_model_that_knows_the_data_tells_them_from_all_others(fashion: np.ndar
     assert swapped == {score: {"data": 0.0} for score in SCORES}
     same = separation(model(), data.test(), {"data": data.test()["image"]})
     assert same == {score: {"data": 0.5} for score in SCORES}
+
+
+def test_auroc_is_the_share_of_pairs_in_order_with_ties_counting_half() -> None:
+    """Of the nine pairs five are in order, (3, 3) and twice (2, 2) are ties, and (2, 3) is out of order, twice."""
+    assert auroc(torch.tensor([5.0, 3.0, 2.0]), torch.tensor([1.0, 2.0, 3.0])) == (3 + 2.5 + 1.5) / 9
+    assert auroc(torch.tensor([2.0, 2.0]), torch.tensor([2.0])) == 0.5
+    assert auroc(torch.tensor([1.0, torch.inf]), torch.tensor([0.0, -torch.inf])) == 1.0
+    assert auroc(torch.tensor([-1.0]), torch.tensor([0.0, 1.0])) == 0.0
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_auroc_agrees_with_all_pairs_and_is_antisymmetric(seed: int) -> None:
+    generator = torch.Generator().manual_seed(seed)
+    a, b = (torch.randint(0, 12, (num,), generator=generator).double() for num in (37, 54))  # many ties
+    pairs = (a[:, None] > b).double() + (a[:, None] == b).double() / 2
+    assert auroc(a, b) == pytest.approx(float(pairs.mean()), abs=1e-12)
+    assert auroc(b, a) == pytest.approx(1 - auroc(a, b), abs=1e-12)
+    assert auroc(a.exp(), b.exp()) == auroc(a, b)  # depends on ranks only
+
+
+def test_auroc_refuses_no_scores_and_nan() -> None:
+    one = torch.tensor([1.0])
+    for sides in ((one, one[:0]), (one[:0], one), (one, one * torch.nan)):
+        with pytest.raises(ValueError, match="expected some of each and no NaN"):
+            auroc(*sides)

@@ -1,6 +1,6 @@
-"""Specification of Ctrl-C and SIGTERM: the step is finished, the state is saved, and how to go on is said.
+"""Specification of Ctrl-C and SIGTERM: the step is finished, the state saved, and the command to resume printed.
 
-The command runs in processes of its own and gets true signals.
+The command runs in its own process and receives real signals.
 """
 
 import json
@@ -18,30 +18,19 @@ from pathlib import Path
 import pytest
 import torch
 
-from jointebm.storage import checkpoint
 from jointebm.cli import main
 from jointebm.data import Toy
-from jointebm.runs.interrupts import Terminated, held_back
-from jointebm.recipes.registry import find
 from jointebm.recipes import override
+from jointebm.recipes.catalogue import find
+from jointebm.runs.interrupts import Terminated, held_back
 from jointebm.runs.training_run import initial_model, resume, train
+from jointebm.storage import checkpoint
 
-TRAIN = (
-    *(
-        "train",
-        "toy",
-        "--seed",
-        "3",
-        "--set",
-        "num_iterations=400",
-        "--set",
-        "batch_size=16",
-        "--set",
-        "buffer_size=32",
-    ),
-    *("--set", "num_steps=2", "--set", "hidden=[8]", "--set", "num_test_chains=1", "--set", "num_test_steps=1"),
-    *("--set", "log_every=1", "--set", "checkpoint_every=100"),
+FIELDS = (
+    *("num_iterations=400", "batch_size=16", "buffer_size=32", "num_steps=2", "hidden=[8]", "num_test_chains=1"),
+    *("num_test_steps=1", "log_every=1", "checkpoint_every=100"),
 )
+TRAIN = ("train", "toy", "--seed", "3", *(word for field in FIELDS for word in ("--set", field)))
 COMMAND = "import sys; from jointebm.cli import main; sys.exit(main())"
 
 
@@ -68,15 +57,15 @@ def num_lines(path: Path) -> int:
 
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The run that nobody interrupted, in this process."""
-    recipe = override(find("toy"), [word for word in TRAIN if "=" in word])
+    """The uninterrupted run, in this process."""
+    recipe = override(find("toy"), FIELDS)
     with one_thread():
         return train(recipe, tmp_path_factory.mktemp("whole") / "run", seed=3).path
 
 
 @contextmanager
 def one_thread() -> Iterator[None]:
-    """As many as the processes have: the bits depend on it."""
+    """The number of threads of the processes: the bits depend on it."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     yield
@@ -93,10 +82,8 @@ def weights(run: Path) -> bytes:
     return (run / "model" / "model.safetensors").read_bytes()
 
 
-def test_a_signal_in_training_finishes_the_step_and_saves_and_resume_gives_the_same_model(
-    tmp_path: Path, whole: Path
-) -> None:
-    """Ctrl-C, and SIGTERM in the session that resumes; each comes twice, the second in the midst of saving."""
+def test_a_signal_in_training_saves_and_resume_gives_the_same_model(tmp_path: Path, whole: Path) -> None:
+    """Ctrl-C, then SIGTERM in the resumed session; each comes twice, the second during the save."""
     metrics = tmp_path / "run" / "metrics.jsonl"
     sessions = (
         ((*TRAIN, "--out", "run"), signal.SIGINT, 130, 20),
@@ -113,18 +100,18 @@ def test_a_signal_in_training_finishes_the_step_and_saves_and_resume_gives_the_s
         assert newest.checkpoint is not None and newest.damaged == ()
         num = newest.checkpoint.iteration
         assert num == num_lines(metrics) > lines
-        assert err.splitlines()[-1] == (
-            f"jointebm: interrupted after {num} of 400 iterations; go on with: jointebm train --resume run --threads 1"
-        )
+        last = err.splitlines()[-1]
+        assert last.startswith(f"jointebm: interrupted after {num} of 400 iterations; ")
+        assert last.endswith(": jointebm train --resume run --threads 1")
         assert list((tmp_path / "run").glob(".*")) == []
     with one_thread():
         resume(tmp_path / "run")
     assert weights(tmp_path / "run") == weights(whole)
 
 
-def test_a_signal_in_the_evaluation_after_training_leaves_the_model_and_says_so(tmp_path: Path, whole: Path) -> None:
+def test_a_signal_in_the_evaluation_after_training_keeps_the_model(tmp_path: Path, whole: Path) -> None:
     script = """
-import sys, jointebm.cli.evaluate as module
+import sys, jointebm.cli.blocks.evaluate as module
 from jointebm.cli import main
 module.evaluate_model = lambda *_, **__: [print("evaluates", flush=True), __import__("time").sleep(60)]
 sys.exit(main())
@@ -133,35 +120,40 @@ sys.exit(main())
     assert process.stdout is not None and process.stdout.readline() == "evaluates\n"
     process.send_signal(signal.SIGTERM)
     _, err = process.communicate(timeout=60)
-    assert process.returncode == 143 and err.splitlines()[-1] == (
-        "jointebm: interrupted in the evaluation; run/model is complete; go on with: jointebm evaluate run"
+    last = err.splitlines()[-1]
+    assert process.returncode == 143 and last.startswith(
+        "jointebm: interrupted in the evaluation; run/model is complete"
     )
+    assert last.endswith(": jointebm evaluate run")
     assert weights(tmp_path / "run") == weights(whole)
 
 
-def test_signals_while_the_model_is_written_wait_until_it_is_there(tmp_path: Path, whole: Path) -> None:
+def test_signals_during_the_write_of_the_model_wait_for_it(tmp_path: Path, whole: Path) -> None:
     script = """
-import os, signal, sys, jointebm.storage.model_folder as module
+import os, signal, sys
+from jointebm import Model
 from jointebm.cli import main
-pack = module.packed
-def slow(tensors):
+save = Model.save
+def slow(*arguments, **options):
     for number in (signal.SIGINT, signal.SIGTERM):
         os.kill(os.getpid(), number)
-    return pack(tensors)
-module.packed = slow
+    save(*arguments, **options)
+Model.save = slow
 sys.exit(main())
 """
     process = begin(tmp_path, *TRAIN, "--out", "run", script=script)
     _, err = process.communicate(timeout=60)
-    assert process.returncode == 143 and err.splitlines()[-1] == (
-        "jointebm: interrupted after 400 of 400 iterations; run/model is complete; go on with: jointebm evaluate run"
+    last = err.splitlines()[-1]
+    assert process.returncode == 143 and last.startswith(
+        "jointebm: interrupted after 400 of 400 iterations; run/model is "
     )
+    assert last.endswith(": jointebm evaluate run")
     assert weights(tmp_path / "run") == weights(whole)
 
 
-def test_a_signal_before_anything_is_written_says_so(tmp_path: Path) -> None:
+def test_a_signal_before_anything_is_written_is_reported(tmp_path: Path) -> None:
     script = """
-import os, signal, sys, jointebm.runs as module
+import os, signal, sys, jointebm.runs.training_run as module
 from jointebm.cli import main
 module.open_dataset = lambda *_: os.kill(os.getpid(), signal.SIGTERM)
 sys.exit(main())
@@ -175,10 +167,10 @@ sys.exit(main())
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_signal_in_sampling_keeps_the_chains_and_resume_gives_the_same_file(
+def test_a_signal_in_sampling_saves_and_resume_gives_the_same_file(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Ctrl-C, and SIGTERM in the session that resumes; each comes twice."""
+    """Ctrl-C, then SIGTERM in the resumed session; each comes twice."""
     monkeypatch.chdir(tmp_path)
     initial_model(override(find("toy"), ["hidden=[8]"]), Toy(), seed=1).save("model")
     ask = ("sample", "model", "--num", 50, "--steps", 900, "--given", "left=1", "--thin", 100)
@@ -193,14 +185,10 @@ def test_a_signal_in_sampling_keeps_the_chains_and_resume_gives_the_same_file(
         process.send_signal(number)
         out, err = process.communicate(timeout=60)
         num = json.loads(out)["num_steps"]
-        assert (
-            process.returncode == code
-            and least < num < 900
-            and err.splitlines()[-1]
-            == (
-                f"jointebm: interrupted after {num} of 900 steps; go on with: jointebm sample --resume s.chains --threads 1"
-            )
-        )
+        last = err.splitlines()[-1]
+        assert process.returncode == code and least < num < 900
+        assert last.startswith(f"jointebm: interrupted after {num} of 900 steps; ")
+        assert last.endswith(": jointebm sample --resume s.chains --threads 1")
         assert sorted(path.name for path in tmp_path.iterdir()) == ["model", "s.chains"]
     assert run("sample", "--resume", "s.chains") == 0
     assert run(*ask, "--out", "whole.npz") == 0
@@ -213,11 +201,11 @@ def num_steps() -> int:
     return max((int(path.name) for path in Path("s.chains").glob("0*") if path.name.isdigit()), default=0)
 
 
-# What goes wrong in training.
+# Failures in training.
 
 
-def test_a_disk_that_is_full_while_training_is_one_line_with_the_path_and_leaves_what_was_there(tmp_path: Path) -> None:
-    """The largest file may have so many bytes: metrics, checkpoints and model meet the limit at different times."""
+def test_a_full_disk_in_training_is_one_line_with_the_path(tmp_path: Path) -> None:
+    """A limit on the size of files, which metrics, checkpoints and model reach at different times."""
     script = """
 import resource, signal, sys
 from jointebm.cli import main
@@ -246,8 +234,8 @@ print(codes)
         assert not list((tmp_path / name / "checkpoints").glob(".*"))
 
 
-def test_a_run_whose_folder_is_removed_ends_and_does_not_make_it_again(tmp_path: Path) -> None:
-    recipe = override(find("toy"), [*(word for word in TRAIN if "=" in word), "checkpoint_every=5"])
+def test_a_run_whose_folder_is_removed_ends(tmp_path: Path) -> None:
+    recipe = override(find("toy"), [*FIELDS, "checkpoint_every=5"])
     with pytest.raises(FileNotFoundError, match="run/checkpoints"):
         train(
             recipe, tmp_path / "run", on_metrics=lambda m: shutil.rmtree(tmp_path / "run") if m.iteration == 7 else None
@@ -255,30 +243,10 @@ def test_a_run_whose_folder_is_removed_ends_and_does_not_make_it_again(tmp_path:
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_damaged_checkpoint_is_said_on_standard_error_and_the_one_before_it_is_used(
-    tmp_path: Path, whole: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    shutil.copytree(whole, tmp_path / "run")
-    shutil.rmtree(tmp_path / "run" / "model")
-    newest = tmp_path / "run" / "checkpoints" / "000000300"
-    content = bytearray((newest / "state.safetensors").read_bytes())
-    content[99] ^= 4
-    (newest / "state.safetensors").write_bytes(content)
-    monkeypatch.chdir(tmp_path)
-    assert run("train", "--resume", "run", "--json") == 0
-    out, err = capsys.readouterr()
-    assert json.loads(out)["run"] == "run"
-    assert err == (
-        "jointebm: run/checkpoints/000000300/state.safetensors: damaged: it does not have the SHA-256 in the manifest; "
-        "going on from the checkpoint before it\n"
-    )
-    assert weights(tmp_path / "run") == weights(whole)
+# Holding signals back.
 
 
-# What holds them back.
-
-
-def test_signals_are_held_back_until_they_are_looked_at() -> None:
+def test_signals_are_held_back_until_checked() -> None:
     seen = []
     with pytest.raises(Terminated), held_back() as pending:  # noqa: PT012  # it must be raised by `check`
         pending.check()
@@ -289,7 +257,7 @@ def test_signals_are_held_back_until_they_are_looked_at() -> None:
     assert seen == ["both"] and signal.getsignal(signal.SIGINT) is signal.default_int_handler
 
 
-def test_a_signal_that_nobody_looked_at_is_raised_at_the_end_of_the_block() -> None:
+def test_an_unchecked_signal_is_raised_at_the_end_of_the_block() -> None:
     before = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)]
     seen = []
     with pytest.raises(KeyboardInterrupt), held_back():  # noqa: PT012
@@ -299,13 +267,24 @@ def test_a_signal_that_nobody_looked_at_is_raised_at_the_end_of_the_block() -> N
     assert [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)] == before
 
 
+def test_a_block_within_another_shares_its_signals() -> None:
+    """Noted before the inner block, raised in it, and not again at the end of the outer one."""
+    seen = []
+    with held_back():
+        signal.raise_signal(signal.SIGTERM)
+        with pytest.raises(Terminated), held_back() as inner:
+            inner.check()
+        seen.append("after the inner block")
+    assert seen == ["after the inner block"]
+
+
 def test_an_error_is_not_hidden_by_a_signal() -> None:
     with pytest.raises(ValueError, match="the error"), held_back():  # noqa: PT012
         signal.raise_signal(signal.SIGINT)
         raise ValueError("the error")
 
 
-def test_in_another_thread_nothing_is_held_back_and_nothing_breaks() -> None:
+def test_another_thread_holds_nothing_back() -> None:
     seen = []
 
     def work() -> None:

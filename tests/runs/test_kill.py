@@ -1,9 +1,9 @@
-"""kill -9 at any moment of saving: the newest checkpoint is whole, and at least as new as the last one that was done.
+"""Specification of kill -9 during a save: the newest checkpoint is intact, and at least as new as the last completed save.
 
-    python tests/test_kill.py FOLDER NUM SEED     kills a training run NUM times, and prints what the kills met
+    python tests/runs/test_kill.py FOLDER NUM SEED     kills a training run NUM times, and prints a tally of the kills
 
-A child resumes a run, which trains and saves in a tight loop, slowed down at random places so that most kills land inside a
-save. It is a fork of a warm process with one thread, which takes milliseconds where a new interpreter takes seconds.
+A child resumes a run that trains and saves in a tight loop, slowed down at random places so that most kills hit a save. It
+is a fork of a warm process with one thread, which takes milliseconds instead of the seconds of a new interpreter.
 """
 
 import hashlib
@@ -24,12 +24,12 @@ import torch
 from torch import Tensor
 
 from jointebm import Trainer
-from jointebm.storage import checkpoint
-from jointebm.runs import training_run as runs
-from jointebm.storage.checkpoint import Checkpoint
 from jointebm.data import Toy
-from jointebm.recipes.registry import find
 from jointebm.recipes import override
+from jointebm.recipes.catalogue import find
+from jointebm.runs import training_run as runs
+from jointebm.storage import checkpoint
+from jointebm.storage.checkpoint import Checkpoint
 
 RECIPE = override(
     find("toy"),
@@ -44,15 +44,15 @@ LONGEST_WAIT = 0.08  # seconds from the start of a child's first save to the kil
 
 
 class Tally(NamedTuple):
-    """What the kills met.
+    """A tally of kills.
 
     Args:
-        num_kills: children that were killed.
-        num_inside: killed between the start and the return of `write`.
-        num_scratch: of those, left a folder half-written or half-removed.
-        num_newer: of those, the newest checkpoint was that of the `write` that did not return.
-        num_saves: saves that were done.
-        seconds: all of it took.
+        num_kills: children killed.
+        num_inside: killed between start and return of `write`.
+        num_scratch: of those, a folder was left half-written or half-removed.
+        num_newer: of those, the newest checkpoint came from the `write` that did not return.
+        num_saves: completed saves.
+        seconds: total time.
     """
 
     num_kills: int
@@ -64,7 +64,7 @@ class Tally(NamedTuple):
 
 
 def digest(tensors: Mapping[str, Tensor]) -> str:
-    """Of every bit and name."""
+    """A digest of all names and bits."""
     whole = hashlib.sha256()
     for name in sorted(tensors):
         whole.update(name.encode())
@@ -73,7 +73,7 @@ def digest(tensors: Mapping[str, Tensor]) -> str:
 
 
 def resume_slowly(path: Path, report: int, seed: int) -> None:
-    """What a child does: tells the start, with what is saved, and the end of each save."""
+    """The child: resumes the run, and reports start, digest and end of each save."""
     pause = random.Random(seed)
 
     def slowed(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -92,7 +92,7 @@ def resume_slowly(path: Path, report: int, seed: int) -> None:
         written = checkpoint.write(folder, state, keep=keep)
         for name, function in fast.items():
             setattr(os, name, function)
-        assert all(name.isdigit() for name in os.listdir(folder)), "what an earlier kill left was not swept"
+        assert all(name.isdigit() for name in os.listdir(folder)), "leftovers of an earlier kill were not removed"
         os.write(report, f"done {state.iteration} -\n".encode())
         return written
 
@@ -102,14 +102,14 @@ def resume_slowly(path: Path, report: int, seed: int) -> None:
 
 
 class Killed(NamedTuple):
-    """What a child told before it was killed: digests by iteration of the saves it began, and those that it ended."""
+    """The report of a killed child: digests by iteration of the saves it started, and the saves it completed."""
 
     begun: dict[int, str]
     done: list[int]
 
 
 def kill_one(path: Path, choose: random.Random) -> Killed:
-    """Forks a child, and kills it at a random time after its first save has begun."""
+    """Forks a child, and kills it at a random time after the start of its first save."""
     told, report = os.pipe()
     child = os.fork()
     if child == 0:
@@ -122,7 +122,7 @@ def kill_one(path: Path, choose: random.Random) -> Killed:
     time.sleep(choose.uniform(0, LONGEST_WAIT))
     os.kill(child, signal.SIGKILL)
     _, status = os.waitpid(child, 0)
-    assert os.WIFSIGNALED(status), "the child ended by itself"
+    assert os.WIFSIGNALED(status), "the child ended before the kill"
     with os.fdopen(told, "rb") as file:
         lines = [line.split() for line in (start + file.read()).decode().splitlines()]
     begun = {int(iteration): text for kind, iteration, text in lines if kind == "begun"}
@@ -130,7 +130,7 @@ def kill_one(path: Path, choose: random.Random) -> Killed:
 
 
 def kill_many(path: Path, num_kills: int, seed: int) -> Tally:
-    """Kills a run again and again, and after each time looks at what is left."""
+    """Kills a run repeatedly, and checks the folder after each kill."""
     torch.set_num_threads(1)
     started, choose, data = time.perf_counter(), random.Random(seed), Toy()
     model = runs.initial_model(RECIPE, data, seed=0)
@@ -153,7 +153,7 @@ def kill_many(path: Path, num_kills: int, seed: int) -> Tally:
         assert is_inside or not scratch
 
         loaded = checkpoint.newest(path / "checkpoints")
-        if loaded.checkpoint is None:  # the very first save has never come to its end
+        if loaded.checkpoint is None:  # the first save was never completed
             assert last_done == 0 and loaded.damaged == ()
             continue
         newest = loaded.checkpoint
@@ -171,7 +171,7 @@ def kill_many(path: Path, num_kills: int, seed: int) -> Tally:
 
 
 def check(num_kills: int, seed: int) -> None:
-    # Memory if there is room: what is flushed makes no difference to a process that is killed, but takes its time.
+    # In memory if possible: flushing is slow and does not matter when a process is killed.
     memory = Path("/dev/shm")
     with tempfile.TemporaryDirectory(dir=memory if memory.is_dir() else None) as folder:
         _check(Path(folder), num_kills, seed)
@@ -188,19 +188,19 @@ def _check(folder: Path, num_kills: int, seed: int) -> None:
     )
     assert done.returncode == 0, done.stderr
     tally = Tally(*json.loads(done.stdout))
-    print(tally)  # noqa: T201  # shown with -s: how much the kills met
+    print(tally)  # noqa: T201  # shown with -s
     assert tally.num_kills == num_kills
     assert tally.num_inside >= num_kills / 2, tally
     assert tally.num_scratch >= num_kills / 4, tally
-    assert tally.num_newer >= num_kills / 50, tally  # some land between the rename and the return, too
+    assert tally.num_newer >= num_kills / 50, tally  # some hit between the rename and the return
 
 
-def test_200_kills_in_the_midst_of_saving_never_cost_more_than_the_save_they_hit() -> None:
+def test_200_kills_during_saves_lose_at_most_the_save_they_hit() -> None:
     check(200, seed=0)
 
 
 @pytest.mark.soak
-def test_1000_kills_in_the_midst_of_saving_never_cost_more_than_the_save_they_hit() -> None:
+def test_1000_kills_during_saves_lose_at_most_the_save_they_hit() -> None:
     check(1000, seed=1)
 
 

@@ -1,7 +1,4 @@
-"""Specification of resuming: what is interrupted and resumed comes out bit for bit as what never was.
-
-The contract: the same versions, device type and number of threads. Only the seconds differ.
-"""
+"""Specification of resuming: an interrupted and resumed run equals the uninterrupted one bit for bit, except the seconds."""
 
 import json
 import re
@@ -11,33 +8,33 @@ from typing import Any
 
 import pytest
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from jointebm import Categorical, Continuous, Space, TrainConfig, Trainer
+from jointebm import Trainer
+from jointebm.recipes import override
+from jointebm.recipes.catalogue import find
+from jointebm.runs import training_run as runs
+from jointebm.runs.training_run import resume, train
 from jointebm.storage import checkpoint
 from jointebm.storage.atomic import lock
-from jointebm.runs import training_run as runs
-from jointebm.storage.checkpoint import Checkpoint
-from jointebm.energies import MLP, ConcatEnergy
-from jointebm.kernels import MALA, Cycle, Gibbs, GibbsWithGradients, Kernel, Langevin
-from jointebm.recipes.registry import find
-from jointebm.recipes import override
-from jointebm.runs.training_run import resume, train
-from jointebm.spaces.space import Position
 from jointebm.training.trainer import Metrics
-from support.resumed_runs import CONFIG, DIVERGES, Diverging, KERNELS, NUM, SPACE, Sound, assert_same, copied, stepwise, through_disk
-
+from support.resumed_runs import (
+    CONFIG,
+    DIVERGES,
+    KERNELS,
+    NUM,
+    SPACE,
+    Diverging,
+    Sound,
+    assert_same,
+    stepwise,
+    through_disk,
+)
 
 
 def random_batch(num: int, *, generator: torch.Generator) -> dict[str, Tensor]:
     labels = torch.randint(3, (num,), generator=generator)
     return {"x": labels[:, None] + torch.randn(num, 2, generator=generator), "y": torch.eye(3)[labels]}
-
-
-
-
-
-
 
 
 def make(kernel: str, network: type[Sound]) -> Trainer:
@@ -48,16 +45,8 @@ def make(kernel: str, network: type[Sound]) -> Trainer:
     return trainer
 
 
-
-
-
-
-
-
-
-
-def test_a_trainer_interrupted_after_every_step_and_resumed_comes_to_the_same_end(tmp_path: Path) -> None:
-    """Every step of a run with restarted chains and a rollback in its midst: resumed from disk and trained to the end."""
+def test_a_trainer_resumed_from_any_step_reaches_the_same_end(tmp_path: Path) -> None:
+    """From every step of a run with restarted chains and a rollback: resumed from disk and trained to the end."""
     states = stepwise(make("gibbs + mala", Diverging))
     actions = [intervention["action"] for intervention in states[-1].plain["interventions"]]
     assert actions == ["restarted chains"] * 3 + ["rolled back"]
@@ -65,17 +54,15 @@ def test_a_trainer_interrupted_after_every_step_and_resumed_comes_to_the_same_en
     for index, state in enumerate(states):
         resumed = make("gibbs + mala", Diverging)
         resumed.restore(through_disk(state, tmp_path / "checkpoints"))
-        torch.rand(3)  # the global generator decides nothing
+        torch.rand(3)  # the global generator has no effect
         metrics = list(resumed.run())
         assert_same(resumed.state(), states[-1])
         assert len(metrics) == len(states) - index - 1
 
 
 @pytest.mark.parametrize("kernel", KERNELS)
-def test_a_trainer_that_is_interrupted_after_each_of_its_steps_comes_to_the_same_end(
-    kernel: str, tmp_path: Path
-) -> None:
-    """One run of as many sessions as steps, each with a fresh trainer; compared with the uninterrupted one after each."""
+def test_a_trainer_resumed_after_each_step_reaches_the_same_end(kernel: str, tmp_path: Path) -> None:
+    """One session per step, each with a fresh trainer, compared with the uninterrupted run after each."""
     states = stepwise(make(kernel, Sound))
     trainer = make(kernel, Sound)
     for state in states:
@@ -100,7 +87,7 @@ TINY = override(
 
 @pytest.fixture
 def easily_alarmed(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What is usual is taken for a divergence now and then, so that runs roll back."""
+    """Lowers the thresholds of divergence, so that healthy runs roll back."""
     monkeypatch.setattr("jointebm.training.divergence.SETTLED", 10)
     monkeypatch.setattr("jointebm.training.divergence.MAX_GROWTH", 0.8)
 
@@ -116,12 +103,12 @@ def stops_after(num: int) -> Callable[[Metrics], None]:
 
 
 def lines_of(path: Path) -> bytes:
-    """metrics.jsonl, byte for byte but for the seconds."""
+    """metrics.jsonl with its seconds set to zero."""
     return re.sub(rb'"seconds": [0-9.e-]+', b'"seconds": 0', (path / "metrics.jsonl").read_bytes())
 
 
 @pytest.mark.usefixtures("easily_alarmed")
-def test_a_run_interrupted_anywhere_and_resumed_leaves_the_same_files(tmp_path: Path) -> None:
+def test_a_run_interrupted_anywhere_and_resumed_writes_the_same_files(tmp_path: Path) -> None:
     num_calls: list[Metrics] = []
     straight = train(TINY, tmp_path / "straight", seed=3, on_metrics=num_calls.append)
     assert b"rolled back" in lines_of(straight.path) and len(num_calls) > NUM
@@ -141,8 +128,8 @@ def test_a_run_interrupted_anywhere_and_resumed_leaves_the_same_files(tmp_path: 
 
 @pytest.mark.usefixtures("easily_alarmed")
 @pytest.mark.parametrize("checkpoint_every", [0, 7])
-def test_a_run_whose_process_dies_goes_on_from_its_last_checkpoint(checkpoint_every: int, tmp_path: Path) -> None:
-    """Nothing is saved at the end, the last line of metrics is torn, and lines follow that no checkpoint knows of."""
+def test_a_killed_run_resumes_from_its_last_checkpoint(checkpoint_every: int, tmp_path: Path) -> None:
+    """No final checkpoint, a torn last line of metrics, and lines after the last checkpoint."""
     recipe = override(TINY, [f"checkpoint_every={checkpoint_every}"])
     straight = train(recipe, tmp_path / "straight", seed=3)
 
@@ -160,7 +147,7 @@ def test_a_run_whose_process_dies_goes_on_from_its_last_checkpoint(checkpoint_ev
     assert weights[0] == weights[1]
 
 
-# What must not be resumed.
+# Refused.
 
 
 @pytest.fixture
@@ -171,7 +158,7 @@ def interrupted(tmp_path: Path) -> Path:
 
 
 def rewrite(path: Path, change: Callable[[dict[str, Any]], object]) -> None:
-    """Changes the plain state of the newest checkpoint, checksums and all."""
+    """Changes the plain state of the newest checkpoint, with valid checksums."""
     found = checkpoint.newest(path / "checkpoints").checkpoint
     assert found is not None
     change(found.plain)
@@ -189,9 +176,7 @@ def rewrite(path: Path, change: Callable[[dict[str, Any]], object]) -> None:
         ("discrete=gwg", "kernel.discrete"),
     ],
 )
-def test_a_recipe_that_is_not_the_checkpoints_is_refused_by_the_name_of_the_field(
-    assignment: str, field: str, interrupted: Path
-) -> None:
+def test_a_changed_recipe_is_refused_by_the_name_of_the_field(assignment: str, field: str, interrupted: Path) -> None:
     if assignment == "discrete=gwg":
         assignment = f"discrete={other_discrete()}"
     (interrupted / "recipe.json").write_text(override(TINY, [assignment]).model_dump_json())
@@ -199,7 +184,7 @@ def test_a_recipe_that_is_not_the_checkpoints_is_refused_by_the_name_of_the_fiel
         ValueError, match=rf"recipe.json: field '{field}' is .*, but the checkpoint of iteration 3 was"
     ) as e:
         resume(interrupted)
-    assert "\n" not in str(e.value) and "put that back, or train a new run" in str(e.value)
+    assert "\n" not in str(e.value) and "restore that value, or train a new run" in str(e.value)
 
 
 def other_discrete() -> str:
@@ -209,18 +194,18 @@ def other_discrete() -> str:
 @pytest.mark.parametrize(
     ("key", "words"),
     [
-        ("recipe", "its recipe is not a recipe of this version"),
-        ("metrics_bytes", "does not say how far metrics.jsonl went"),
+        ("recipe", "its recipe is not one of this version"),
+        ("metrics_bytes", "lacks the length of metrics.jsonl"),
         ("seed", "seed is 0, but the checkpoint of iteration 3 was written with None"),
     ],
 )
-def test_a_checkpoint_that_lacks_what_a_run_writes_is_refused(interrupted: Path, key: str, words: str) -> None:
+def test_a_checkpoint_without_a_field_of_runs_is_refused(interrupted: Path, key: str, words: str) -> None:
     rewrite(interrupted, lambda plain: plain.pop(key))
     with pytest.raises(ValueError, match=words):
         resume(interrupted)
 
 
-def test_another_seed_in_run_json_is_refused_and_another_thread_count_is_said(interrupted: Path) -> None:
+def test_another_seed_is_refused_and_another_thread_count_reported(interrupted: Path) -> None:
     facts = json.loads((interrupted / "run.json").read_text())
     (interrupted / "run.json").write_text(json.dumps({**facts, "seed": 77}))
     with pytest.raises(ValueError, match=r"run.json: seed is 77, but the checkpoint of iteration 3 was written with 0"):
@@ -228,10 +213,10 @@ def test_another_seed_in_run_json_is_refused_and_another_thread_count_is_said(in
     (interrupted / "run.json").write_text(json.dumps({**facts, "threads": 99}))
     told: list[str] = []
     resume(interrupted, on_damage=told.append)
-    assert len(told) == 1 and "was begun with threads 99, now" in told[0] and "not be bit for bit" in told[0]
+    assert len(told) == 1 and "started with threads 99, now" in told[0] and "the bits will differ" in told[0]
 
 
-def test_a_checkpoint_with_the_right_checksums_and_another_content_is_refused_in_a_line(interrupted: Path) -> None:
+def test_a_checkpoint_with_valid_checksums_and_wrong_content_is_refused_in_one_line(interrupted: Path) -> None:
     found = checkpoint.newest(interrupted / "checkpoints").checkpoint
     assert found is not None
     for key in ("schedule", "watch", "snapshots", "interventions", "metrics", "recipe"):
@@ -244,14 +229,14 @@ def test_a_checkpoint_with_the_right_checksums_and_another_content_is_refused_in
             assert "\n" not in str(caught.value), key
 
 
-def test_a_run_folder_that_says_nothing_of_the_machine_is_resumed_and_its_card_says_so(interrupted: Path) -> None:
+def test_a_run_folder_without_machine_facts_is_resumed(interrupted: Path) -> None:
     (interrupted / "run.json").write_text('{"seed": 0}')
     run = resume(interrupted)
     card = (run.path / "model" / "README.md").read_text()
     assert "on unknown threads (unknown)" in card and "torch unknown" in card
 
 
-def test_a_second_trainer_of_the_same_run_is_refused(interrupted: Path) -> None:
+def test_a_second_process_on_the_same_run_is_refused(interrupted: Path) -> None:
     with (
         lock(interrupted / "lock"),
         pytest.raises(BlockingIOError, match="run: another process is at work on this run"),
@@ -259,7 +244,7 @@ def test_a_second_trainer_of_the_same_run_is_refused(interrupted: Path) -> None:
         resume(interrupted)
 
 
-def test_with_every_checkpoint_damaged_nothing_starts_over_by_itself(interrupted: Path) -> None:
+def test_with_every_checkpoint_damaged_the_run_does_not_restart(interrupted: Path) -> None:
     (interrupted / "checkpoints" / "000000003" / "manifest.json").write_text("{}")
     with pytest.raises(ValueError, match=r"manifest.json: damaged: .*none of the 1 checkpoints is intact.*remove"):
         resume(interrupted)

@@ -1,4 +1,4 @@
-"""Specification of `label_scale`: the factor that minimises the loss, and what multiplying by it changes and what not."""
+"""Specification of temperature scaling: the factor minimises the loss, and leaves the chains of x unchanged."""
 
 import pytest
 import torch
@@ -6,7 +6,7 @@ from torch import Tensor
 
 from jointebm import Binary, Categorical, Continuous, KernelSpec, ModelConfig, Space
 from jointebm.energies import ConcatSpec, JEMSpec, MLPSpec
-from jointebm.runs.temperature_scaling import MAX_FACTOR, label_scale, rescaled
+from jointebm.runs.temperature_scaling import MAX_FACTOR, fit_inverse_temperature, rescaled
 from jointebm.spaces.space import Position
 
 SPACE = Space(x=Continuous(3), y=Categorical(3), bit=Binary())
@@ -38,18 +38,18 @@ def loss(position: Position, c: float) -> float:
 @pytest.mark.parametrize("sharpness", [0.2, 1.0, 5.0])
 def test_no_other_factor_has_a_smaller_loss(sharpness: float) -> None:
     position = rows(333, sharpness)
-    best = label_scale(log_density, SPACE, position)
+    best = fit_inverse_temperature(log_density, SPACE, position)
     for other in (0.5 * best, 0.999 * best, 1.001 * best, 2 * best):
         assert loss(position, best) < loss(position, other)
 
 
-def test_labels_that_are_all_right_or_all_wrong_give_an_end_of_the_range() -> None:
+def test_labels_all_correct_or_all_wrong_give_an_end_of_the_range() -> None:
     position = rows(50, 1e6)
-    assert label_scale(log_density, SPACE, position) == pytest.approx(MAX_FACTOR)
-    assert label_scale(lambda at: -log_density(at), SPACE, position) == pytest.approx(1 / MAX_FACTOR)
+    assert fit_inverse_temperature(log_density, SPACE, position) == pytest.approx(MAX_FACTOR)
+    assert fit_inverse_temperature(lambda at: -log_density(at), SPACE, position) == pytest.approx(1 / MAX_FACTOR)
 
 
-def test_rescaling_multiplies_f_and_leaves_the_chains_of_x_alone() -> None:
+def test_rescaling_multiplies_f_and_keeps_the_drift_of_x() -> None:
     kernel = KernelSpec(step_size=0.1, temperature=0.5)
     spec = ConcatSpec(net=MLPSpec(hidden=(8,)), output_scale=2.0)
     config = ModelConfig(name="m", data="d", space=SPACE.config, energy=spec, kernel=kernel)

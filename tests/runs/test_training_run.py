@@ -1,18 +1,17 @@
-"""Specification of a run: a folder that says all about it, and the same bits from the same seed."""
+"""Specification of a run: a complete folder, and the same bits from the same seed."""
 
 import json
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
 
 from jointebm import load
 from jointebm.data import Toy
-from jointebm.runs.temperature_scaling import label_scale, rescaled
 from jointebm.recipes import Recipe, override
-from jointebm.recipes.registry import find
+from jointebm.recipes.catalogue import find
+from jointebm.runs.temperature_scaling import fit_inverse_temperature, rescaled
 from jointebm.runs.training_run import initial_model, resume, train
 from jointebm.training.trainer import Metrics, Trainer
 
@@ -26,7 +25,7 @@ def bits(folder: Path) -> bytes:
     return (folder / "model" / "model.safetensors").read_bytes()
 
 
-def test_a_run_folder_says_all_about_the_run(tmp_path: Path) -> None:
+def test_a_run_folder_holds_recipe_facts_metrics_and_model(tmp_path: Path) -> None:
     run = train(TINY, tmp_path / "runs" / "one", seed=5)
     assert run.path == tmp_path / "runs" / "one"
     assert {"recipe.json", "run.json", "metrics.jsonl", "model"} <= {path.name for path in run.path.iterdir()}
@@ -37,7 +36,7 @@ def test_a_run_folder_says_all_about_the_run(tmp_path: Path) -> None:
     assert {"jointebm", "python", "machine"} <= facts.keys()
 
 
-def test_the_metrics_are_one_line_per_interval_and_one_for_the_last_iteration(tmp_path: Path) -> None:
+def test_metrics_have_one_line_per_interval_and_one_for_the_last_iteration(tmp_path: Path) -> None:
     seen: list[Metrics] = []
     run = train(TINY, tmp_path / "run", on_metrics=seen.append)
     lines = [json.loads(line) for line in (run.path / "metrics.jsonl").read_text().splitlines()]
@@ -50,7 +49,7 @@ def test_the_metrics_are_one_line_per_interval_and_one_for_the_last_iteration(tm
         assert line["energy_gap"] == pytest.approx(line["f_positive"] - line["f_negative"])
 
 
-def test_the_model_in_the_folder_is_the_one_that_was_trained(tmp_path: Path) -> None:
+def test_the_saved_model_is_the_trained_one(tmp_path: Path) -> None:
     run = train(TINY, tmp_path / "run")
     loaded = load(run.path / "model")
     assert loaded.config == run.model.config and not run.model.training
@@ -58,10 +57,10 @@ def test_the_model_in_the_folder_is_the_one_that_was_trained(tmp_path: Path) -> 
     assert loaded.space == Toy().space and loaded.config.num_chains == TINY.num_test_chains
     untrained = initial_model(TINY, Toy(), seed=0).state_dict()
     changed = [name for name, value in loaded.state_dict().items() if not torch.equal(value, untrained[name])]
-    assert len(changed) >= 4  # every weight and the noise that was fitted to the data
+    assert len(changed) >= 4  # every weight, and the noise fitted to the data
 
 
-def test_a_run_trains_the_initial_model_and_keeps_the_averaged_parameters(tmp_path: Path) -> None:
+def test_a_run_saves_the_averaged_parameters(tmp_path: Path) -> None:
     run, model, data = train(TINY, tmp_path / "run", seed=3), initial_model(TINY, Toy(), seed=3), Toy()
     trainer = Trainer(model.energy, data.space, data.batch, kernel=model.kernel, config=TINY.train, seed=3)
     list(trainer.run())
@@ -70,14 +69,14 @@ def test_a_run_trains_the_initial_model_and_keeps_the_averaged_parameters(tmp_pa
     assert all(torch.equal(value, trainer.noise.parameters[name]) for name, value in run.model.noise.parameters.items())
 
 
-def test_a_calibrated_model_is_the_same_one_scaled_to_the_labels_of_its_training_rows(tmp_path: Path) -> None:
+def test_temperature_scaling_multiplies_f_by_the_factor_of_its_training_rows(tmp_path: Path) -> None:
     plain, run = train(TINY, tmp_path / "plain"), train(override(TINY, ["calibration_rows=300"]), tmp_path / "run")
     rows = Toy().batch(300, generator=torch.Generator().manual_seed(0))
-    factor = label_scale(plain.model.energy, Toy().space, rows)
+    factor = fit_inverse_temperature(plain.model.energy, Toy().space, rows)
     config = load(run.path / "model").config
     assert config == rescaled(plain.model.config, factor) and config.energy != plain.model.config.energy
     torch.testing.assert_close(run.model.energy(rows), factor * plain.model.energy(rows))
-    assert json.loads((run.path / "run.json").read_text())["label_scale"] == factor
+    assert json.loads((run.path / "run.json").read_text())["inverse_temperature"] == factor
     assert f"times {factor:.3f}" in (run.path / "model" / "README.md").read_text()
     with pytest.raises(
         ValueError, match=r"calibration_rows: got '5'; calibration_rows 5 scales f by energy\.output_scale"
@@ -85,7 +84,7 @@ def test_a_calibrated_model_is_the_same_one_scaled_to_the_labels_of_its_training
         override(find("mnist_jem"), ["calibration_rows=5"])
 
 
-def test_the_card_says_how_the_model_was_made(tmp_path: Path) -> None:
+def test_the_card_names_command_seed_and_iterations(tmp_path: Path) -> None:
     card = (train(TINY, tmp_path / "run", seed=5).path / "model" / "README.md").read_text()
     front_matter, text = card.removeprefix("---\n").split("---\n", maxsplit=1)
     assert front_matter.splitlines() == [
@@ -99,7 +98,7 @@ def test_the_card_says_how_the_model_was_made(tmp_path: Path) -> None:
     assert "Fields of the recipe were changed" in card
 
 
-def test_the_same_seed_gives_the_same_model_and_metrics(tmp_path: Path) -> None:
+def test_the_same_seed_gives_the_same_bits(tmp_path: Path) -> None:
     torch.manual_seed(0)
     one = train(TINY, tmp_path / "one", seed=3)
     torch.manual_seed(1)
@@ -111,22 +110,7 @@ def test_the_same_seed_gives_the_same_model_and_metrics(tmp_path: Path) -> None:
     assert one.metrics._replace(seconds=0) == two.metrics._replace(seconds=0)
 
 
-def test_initial_weights_follow_the_seed_alone() -> None:
-    torch.manual_seed(0)
-    one, two, other = (initial_model(TINY, Toy(), seed=seed).state_dict() for seed in (3, 3, 4))
-    assert all(torch.equal(one[name], two[name]) for name in one)
-    assert not torch.equal(one["energy.net.0.weight"], other["energy.net.0.weight"])
-
-
-def test_digits_train_too(tmp_path: Path) -> None:
-    recipe = override(
-        find("digits"), ["num_iterations=2", "batch_size=8", "buffer_size=8", "num_steps=1", "hidden=[8]"]
-    )
-    run = train(recipe, tmp_path / "run")
-    assert run.dataset.name == "digits" and list(load(run.path / "model").space) == ["image", "digit"]
-
-
-# Interrupted and resumed.
+# Interrupted and resumed; test_resuming.py has the interrupts.
 
 
 def stops_after(iteration: int) -> Callable[[Metrics], None]:
@@ -137,29 +121,8 @@ def stops_after(iteration: int) -> Callable[[Metrics], None]:
     return stop
 
 
-def lines_of(folder: Path) -> list[dict[str, Any]]:
-    """The metrics without the time they took."""
-    lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
-    return [line | {"seconds": 0} for line in lines]
-
-
-@pytest.mark.parametrize("checkpoint_every", [0, 2, 3])
-@pytest.mark.parametrize("iteration", [1, 4, 6])
-def test_an_interrupted_run_that_is_resumed_is_the_run_that_was_not(
-    checkpoint_every: int, iteration: int, tmp_path: Path
-) -> None:
-    recipe = override(TINY, [f"checkpoint_every={checkpoint_every}", "log_every=1"])
-    straight = train(recipe, tmp_path / "straight", seed=3)
-    with pytest.raises(KeyboardInterrupt):
-        train(recipe, tmp_path / "resumed", seed=3, on_metrics=stops_after(iteration))
-    assert not (tmp_path / "resumed" / "model").exists()
-    resumed = resume(tmp_path / "resumed")
-    assert bits(resumed.path) == bits(straight.path)
-    assert lines_of(resumed.path) == lines_of(straight.path)
-
-
 @pytest.mark.parametrize("num_damaged", [1, 2])
-def test_damaged_checkpoints_are_passed_over_with_a_warning_and_then_replaced(num_damaged: int, tmp_path: Path) -> None:
+def test_damaged_checkpoints_are_skipped_with_a_warning_and_replaced(num_damaged: int, tmp_path: Path) -> None:
     recipe = override(TINY, ["checkpoint_every=1", "keep_checkpoints=3"])
     straight = train(recipe, tmp_path / "straight", seed=3)
     with pytest.raises(KeyboardInterrupt):
@@ -168,37 +131,37 @@ def test_damaged_checkpoints_are_passed_over_with_a_warning_and_then_replaced(nu
         content = bytearray((folder / "state.safetensors").read_bytes())
         content[-1] ^= 1
         (folder / "state.safetensors").write_bytes(content)
-    with pytest.warns(UserWarning, match=r"state.safetensors: damaged: .*; going on from the checkpoint before it"):
+    with pytest.warns(UserWarning, match=r"state.safetensors: damaged: .*; resuming from the checkpoint before it"):
         resumed = resume(tmp_path / "resumed")
     assert bits(resumed.path) == bits(straight.path)
     kept = [path.name for path in sorted((resumed.path / "checkpoints").iterdir())]
     assert kept == ["000000004", "000000005", "000000006"]
 
 
-def test_only_a_run_that_is_not_finished_can_be_resumed(tmp_path: Path) -> None:
+def test_a_finished_run_and_a_missing_folder_are_not_resumed(tmp_path: Path) -> None:
     run = train(TINY, tmp_path / "run")
-    with pytest.raises(FileExistsError, match="run: is finished; its model is in"):
+    with pytest.raises(FileExistsError, match="run: the run is finished; its model is in"):
         resume(run.path)
     with pytest.raises(FileNotFoundError, match=r"nowhere/recipe.json: no such file"):
         resume(tmp_path / "nowhere")
 
 
-# What is refused.
+# Refused.
 
 
 @pytest.mark.parametrize("kind", ["folder", "file"])
-def test_a_path_that_exists_is_refused_and_left_alone(kind: str, tmp_path: Path) -> None:
+def test_an_existing_path_is_refused_and_unchanged(kind: str, tmp_path: Path) -> None:
     path = tmp_path / "run"
     if kind == "file":
         path.write_text("precious")
     else:
         path.mkdir()
-    with pytest.raises(FileExistsError, match="run: exists; choose another folder or remove it"):
+    with pytest.raises(FileExistsError, match="run: exists; choose another folder, remove it, or resume"):
         train(TINY, path)
     assert path.read_text() == "precious" if kind == "file" else list(path.iterdir()) == []
 
 
-def test_a_run_that_diverges_keeps_its_metrics_and_leaves_no_model(tmp_path: Path) -> None:
+def test_a_diverged_run_keeps_its_metrics_and_has_no_model(tmp_path: Path) -> None:
     reckless = override(TINY, ["learning_rate=1e30", "warmup=0", "log_every=1", "continuous=langevin", "step_size=3"])
     with pytest.raises(FloatingPointError, match=r"iteration \d"):
         train(reckless, tmp_path / "run")
@@ -208,7 +171,7 @@ def test_a_run_that_diverges_keeps_its_metrics_and_leaves_no_model(tmp_path: Pat
     assert Recipe.model_validate_json((tmp_path / "run" / "recipe.json").read_text()) == reckless
 
 
-def test_data_that_do_not_exist_make_no_folder(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="data 'nothing': there is none"):
+def test_unknown_data_make_no_folder(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="unknown data 'nothing'; available: toy"):
         train(TINY.model_copy(update={"data": "nothing"}), tmp_path / "run")
     assert list(tmp_path.iterdir()) == []

@@ -25,7 +25,7 @@ from jointebm.kernels import (
     evaluate,
 )
 from jointebm.randomness.draws import Generator
-from jointebm.sampling.sample import Samples, run_chain
+from jointebm.sampling.sample import Samples, begin_sampling, run_chain
 from jointebm.spaces.space import Mask, Position
 from support.oracles import GaussianMixture, RandomLogDensity
 
@@ -75,7 +75,7 @@ def test_the_chain_that_comes_out_is_where_f_and_values_say(kernel: Kernel) -> N
     samples = draw(kernel)
     torch.testing.assert_close(samples.chain.f, LOG_DENSITY(samples.chain.position), rtol=0, atol=1e-10)
     assert same(samples.values, SPACE.decode(samples.chain.position))
-    assert samples.num_steps == 20 and not samples.interrupted
+    assert samples.num_steps == 20
     assert samples.values["bits"].shape == (6, 2, 2) and samples.values["y"].dtype == torch.int64
 
 
@@ -144,7 +144,7 @@ def test_with_everything_given_nothing_moves_and_nothing_is_accepted() -> None:
 def test_without_steps_the_samples_are_the_initial_positions() -> None:
     samples = draw(num_steps=0)
     assert same(samples.chain.position, INIT)
-    assert samples.num_steps == 0 and samples.accept_rate == () and not samples.interrupted
+    assert samples.num_steps == 0 and samples.accept_rate == ()
     torch.testing.assert_close(samples.chain.f, LOG_DENSITY(INIT), rtol=0, atol=0)
 
 
@@ -258,30 +258,27 @@ interrupt = raises(KeyboardInterrupt())
 
 
 @pytest.mark.parametrize("at", [1, 5, 20])
-def test_an_interrupt_returns_the_chains_as_they_are(at: int) -> None:
-    samples = draw(Breaks(KERNELS["langevin"], at, interrupt, []))
-    expected = draw(num_steps=at - 1)
-    assert samples.interrupted and samples.num_steps == at - 1
-    assert same(samples.values, expected.values) and samples.accept_rate == expected.accept_rate
+def test_an_interrupt_is_raised(at: int) -> None:
+    with pytest.raises(KeyboardInterrupt):
+        draw(Breaks(KERNELS["langevin"], at, interrupt, []))
 
 
-def test_an_interrupted_trajectory_holds_what_was_kept_so_far() -> None:
-    kernel = Breaks(KERNELS["langevin"], 8, interrupt, [])
-    trajectory = sample_trajectory(
-        LOG_DENSITY, SPACE, kernel, num_chains=6, num_steps=20, thin=3, init=INIT, generator=seeded()
+def test_an_interrupt_between_two_steps_leaves_complete_chains_that_run_on() -> None:
+    sampling = begin_sampling(
+        *(LOG_DENSITY, SPACE, KERNELS["langevin"]), num_chains=6, given=None, init=INIT, generator=seeded(), thin=3
     )
-    assert trajectory.samples.interrupted and trajectory.samples.num_steps == 7
-    assert trajectory.f.shape == (2, 6)
-    assert torch.equal(trajectory.f[1], draw(num_steps=6).chain.f)
 
-
-def test_an_interrupt_while_progress_is_told_loses_nothing() -> None:
     def stop(step: int) -> None:
-        if step == 4:
+        if step == 7:
             raise KeyboardInterrupt
 
-    samples = draw(progress=stop)
-    assert samples.interrupted and samples.num_steps == 4 and same(samples.values, draw(num_steps=4).values)
+    with pytest.raises(KeyboardInterrupt):
+        sampling.run(20, stop)
+    trajectory = sampling.trajectory()
+    assert same(trajectory.samples.values, draw(num_steps=7).values) and trajectory.samples.num_steps == 7
+    assert trajectory.f.shape == (2, 6) and torch.equal(trajectory.f[1], draw(num_steps=6).chain.f)
+    sampling.run(20)
+    assert same(sampling.samples().values, draw(num_steps=20).values)
 
 
 def test_other_exceptions_are_not_swallowed() -> None:

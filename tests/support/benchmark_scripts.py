@@ -13,8 +13,8 @@ SMALL = {"NUM_SAMPLES": 60, "NUM_ROWS": 60, "NUM_DRAWS": 6, "SIZES": (2, 3), "CO
 
 
 def load(name: str, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
-    """A benchmark, under a name of its own (`coverage` is also that of a package), with small numbers of everything."""
-    monkeypatch.syspath_prepend(str(FOLDER))  # where scripts find one another
+    """A benchmark under its own module name (`coverage` is also a package), with small constants."""
+    monkeypatch.syspath_prepend(str(FOLDER))  # scripts import one another
     spec = spec_from_file_location(f"table_benchmark_{name}", FOLDER / f"{name}.py")
     assert spec is not None and spec.loader is not None
     module = module_from_spec(spec)

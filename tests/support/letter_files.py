@@ -1,4 +1,4 @@
-"""Small files of letters."""
+"""Small files of handwritten words."""
 
 from pathlib import Path
 from typing import Any
@@ -9,7 +9,7 @@ from jointebm.data.letters import NUM_PLACES
 
 
 def words(num_words: int = 40, seed: int = 0) -> dict[str, Any]:
-    """A file's arrays: letters are noisy copies of 26 patterns, words repeat 4 different ones."""
+    """The arrays of a file: letters are noisy copies of 26 patterns, words repeat 4 distinct ones."""
     generator = np.random.default_rng(seed)
     patterns = generator.integers(0, 2, (26, 128), dtype=np.uint8)
     vocabulary = [generator.integers(0, 26, length) for length in (3, 5, 8, NUM_PLACES)]

@@ -26,7 +26,7 @@ from jointebm import Categorical, Continuous, KernelSpec, Model, ModelConfig, Sp
 from jointebm.data import Toy
 from jointebm.energies import ConcatSpec, MLPSpec
 from jointebm.recipes import override
-from jointebm.recipes.registry import find
+from jointebm.recipes.catalogue import find
 from jointebm.runs.provenance import environment
 from jointebm.spaces.transforms import Logit
 

@@ -1,4 +1,4 @@
-"""A small run, and how to compare one that was resumed with one that was not."""
+"""A small run, and the comparison of a resumed run with an uninterrupted one."""
 
 import json
 from pathlib import Path
@@ -32,7 +32,7 @@ CONFIG = TrainConfig(
 )
 
 
-DIVERGES = 42  # the update that is not learned from
+DIVERGES = 42  # the update that diverges
 
 
 class Sound(nn.Module):
@@ -48,9 +48,9 @@ class Sound(nn.Module):
 
 
 class Diverging(Sound):
-    """A network that overflows after `DIVERGES` updates while its learning rate is whole: chains restart, then a rollback.
+    """A network that overflows after `DIVERGES` updates at the full learning rate: chains restart, then a rollback follows.
 
-    It reads off the trainer where training stands, so that a resumed run diverges where the other did.
+    It reads the iteration from the trainer, so that a resumed run diverges at the same update.
     """
 
     trainer: Trainer | None = None
@@ -60,7 +60,7 @@ class Diverging(Sound):
         trainer = self.trainer
         if trainer is None:
             return f
-        first = trainer.iteration == DIVERGES - 1 and not trainer.interventions  # one restart that must be remembered
+        first = trainer.iteration == DIVERGES - 1 and not trainer.interventions  # one restart that must be kept
         if first or (trainer.iteration == DIVERGES and trainer.learning_rate_factor == 1):
             f = f + torch.where(torch.arange(len(f)) == 3, torch.inf, 0.0)
         return f
@@ -73,7 +73,7 @@ KERNELS: dict[str, Kernel] = {
 
 
 def assert_same(one: Checkpoint, other: Checkpoint) -> None:
-    """Everything but the seconds."""
+    """Asserts equality of everything except the seconds."""
     assert one.iteration == other.iteration and one.tensors.keys() == other.tensors.keys()
     for name, tensor in one.tensors.items():
         assert tensor.dtype == other.tensors[name].dtype and torch.equal(tensor, other.tensors[name]), name
@@ -85,7 +85,7 @@ def assert_same(one: Checkpoint, other: Checkpoint) -> None:
 
 
 def stepwise(trainer: Trainer) -> list[Checkpoint]:
-    """Trains to the end; the state after every step, as it comes from disk."""
+    """Trains to the end; returns the state after every step, as read from disk."""
     return [trainer.state()._replace(tensors=copied(trainer)) for _ in trainer.run()]
 
 

@@ -1,4 +1,4 @@
-"""Images of stripes and a model of them."""
+"""Images of stripes, and a model of them."""
 
 import torch
 from torch import Tensor, nn
@@ -9,7 +9,7 @@ from jointebm.spaces.space import Position
 
 
 class Stripes(nn.Module):
-    """Images of 4 x 6 pixels around .1, with the row that the label names around .9, and nothing else."""
+    """Images of 4 x 6 pixels around .1, with the row named by the label around .9."""
 
     def __init__(self) -> None:
         super().__init__()

@@ -17,7 +17,7 @@ from jointebm.energies import MLP, ConcatEnergy
 from jointebm.kernels import MALA, Chain, Cycle, Gibbs, GibbsWithGradients, Info, Kernel, Langevin, LogDensity
 from jointebm.randomness.draws import Generator
 from jointebm.recipes import override
-from jointebm.recipes.registry import find
+from jointebm.recipes.catalogue import find
 from jointebm.runs.training_run import train
 from jointebm.spaces.space import Mask, Position
 from jointebm.training import divergence

@@ -1,12 +1,10 @@
-"""Data sets: the paper's toy data, the bundled digits, dSprites ellipses, and MNIST where a user has its files.
-
-`letters`, `segmentation`, `sets` and `ising` are for structured labels (docs/structured.md).
-"""
+"""Data sets: toy data, bundled digits, dSprites ellipses, MNIST; four have structured labels (docs/structured.md)."""
 
 from jointebm.data.datasets import ArrayDataset, Dataset
 from jointebm.data.digits import digits
 from jointebm.data.dsprites import dsprites
-from jointebm.data.ising import IsingGrids
+from jointebm.data.generated_dataset import GeneratedDataset
+from jointebm.data.ising_grids import IsingGrids
 from jointebm.data.letters import letters
 from jointebm.data.mnist import mnist
 from jointebm.data.registry import DATASETS, open_dataset
@@ -18,6 +16,7 @@ __all__ = [
     "DATASETS",
     "ArrayDataset",
     "Dataset",
+    "GeneratedDataset",
     "IsingGrids",
     "Sets",
     "Toy",

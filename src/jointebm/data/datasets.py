@@ -1,8 +1,16 @@
-"""What training and evaluation need of data: a space, batches to train on, rows to test on."""
+"""Data sets: what training, evaluation and figures need of data, and rows held in memory.
+
+A data set states everything that other modules ask of it: rows to train on, rows to test on, who judges samples of it,
+which figures show it. To add one, write a function that returns an `ArrayDataset` (rows held in memory) or a subclass of
+`GeneratedDataset` (rows drawn from a known distribution), and name it in `jointebm.data.registry`. No other module changes.
+
+Judges and figures are plain names here, because data import neither `jointebm.evaluation` nor `jointebm.plots`; each of
+those maps the names to functions in one table (`JUDGES`, `FIGURES`). Only a new kind of judge or figure needs a new name.
+"""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple, Protocol
+from typing import Any, Literal, NamedTuple, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -13,9 +21,12 @@ from jointebm.randomness.draws import Generator, normal, uniform
 from jointebm.spaces.space import Space
 from jointebm.spaces.transforms import Logit
 
-__all__ = ["LOGIT", "ArrayDataset", "Batch", "Dataset"]
+__all__ = ["LOGIT", "ArrayDataset", "Batch", "Dataset", "FigureKind", "JudgeKind"]
 
 LOGIT = Logit(margin=1e-6)  # of all images of the paper (App. B.2.1, B.3.1)
+
+JudgeKind = Literal["nearest mode", "sprite centre", "image classifier"]
+FigureKind = Literal["toy", "images"]
 
 
 class Batch(NamedTuple):
@@ -23,8 +34,8 @@ class Batch(NamedTuple):
 
     Args:
         position: the rows, encoded; NaN is missing.
-        numbers: of the rows, shape (N,), int64, by which what completes them is kept from visit to visit; the same row may
-            come twice. None if rows are drawn afresh each time, and then nothing may be missing.
+        numbers: row numbers, shape (N,), int64, under which completions are kept between visits; a row may occur twice.
+            None if every batch is drawn afresh; then no entry may be missing.
     """
 
     position: Mapping[str, Tensor]
@@ -40,8 +51,31 @@ class Dataset(Protocol):
     @property
     def space(self) -> Space: ...
 
+    @property
+    def judge(self) -> JudgeKind | None:
+        """The judge of class-conditional samples, a key of `jointebm.evaluation.judges.JUDGES`; None if none fits."""
+        ...
+
+    @property
+    def figures(self) -> FigureKind | None:
+        """The figures, a key of `jointebm.plots.figures.FIGURES`; None if none fit."""
+        ...
+
+    @property
+    def stored(self) -> "ArrayDataset | None":
+        """The rows held in memory; None if every batch is drawn afresh."""
+        ...
+
     def batch(self, num: int, *, generator: Generator) -> dict[str, Tensor]:
-        """Draws a training batch as a position."""
+        """Draws training rows as a position."""
+        ...
+
+    def rows(self, num: int, *, generator: Generator) -> Batch:
+        """Draws training rows as `batch` does, with their row numbers."""
+        ...
+
+    def labelled(self, num: int, *, generator: Generator) -> Batch:
+        """Draws training rows that have at least one label and every real."""
         ...
 
     def test(self) -> dict[str, Tensor]:
@@ -55,22 +89,25 @@ class ArrayDataset:
 
     A grey level x in 0 .. white becomes x / white * (1 - noise_width) + noise_width * u, with u uniform on [0, 1): a
     density on [0, 1]. With noise_width = 1 / (white + 1) this is the usual (x + u) / (white + 1) of MNIST; the paper's
-    dSprites take 1/8, far more than a grey level, so that a sampler's own noise is small beside that of the data.
+    dSprites take 1/8, far more than a grey level, so that the noise of the sampler is small next to that of the data.
 
-    Normal noise does the same better: it has no edges, so the score of the density is bounded by about 1 / noise_sd and
-    f need not grow ever steeper. Then positions are pixels (`Identity`), and reach a little beyond [0, 1].
+    Normal noise is smoother: it has no edges, so the score of the density is bounded by about 1 / noise_sd and f need not
+    grow ever steeper. Positions are then pixels (`Identity`) and reach slightly beyond [0, 1].
 
     Args:
         name: name of the data.
         space: the blocks; exactly one continuous block takes the images.
-        train: per block, the training rows: grey levels 0 .. white for images (or reals, with white 1), labels for the rest.
+        train: per block, the training rows: grey levels 0 .. white for images (or reals, with white 1), labels otherwise.
         held_out: per block, the test rows in the same form.
         white: the largest grey level.
         noise_width: width of the uniform noise, in [0, 1).
         noise_sd: standard deviation of the normal noise, >= 0.
-        dropout: share of the reals of training rows that are 0, others in every batch; the rest is divided by 1 - dropout.
-        observed: per block, which entries of the training rows are known, shape (rows, *variable_shape), bool; a block that
-            it leaves out is known entirely. `hide` makes it.
+        dropout: probability that a real of a training row is set to 0, redrawn in every batch; the others are divided by
+            1 - dropout.
+        observed: per block, which entries of the training rows are known, shape (rows, *variable_shape), bool; blocks
+            left out are known entirely. `hide` sets it.
+        judge: see `Dataset`.
+        figures: see `Dataset`.
 
     References:
         Kelly & Grathwohl 2021, App. B.2.1 (white 255, noise_width 1/256) and B.3.1 (white 1, noise_width 1/8).
@@ -85,21 +122,27 @@ class ArrayDataset:
     noise_sd: float = 0.0
     dropout: float = 0.0
     observed: Mapping[str, npt.NDArray[np.bool_]] = field(default_factory=dict)
+    judge: JudgeKind | None = "image classifier"
+    figures: FigureKind | None = "images"
+
+    @property
+    def stored(self) -> "ArrayDataset":
+        """These rows."""
+        return self
 
     def batch(self, num: int, *, generator: Generator) -> dict[str, Tensor]:
-        """Draws rows with replacement and dequantises them; what is not observed is NaN."""
+        """Draws rows with replacement and dequantises them; entries that are not observed are NaN."""
         return dict(self.rows(num, generator=generator).position)
 
     def rows(self, num: int, *, generator: Generator) -> Batch:
-        """Draws rows as `batch` does, and says which they are."""
-        num_rows = len(next(iter(self.train.values())))
-        return self._encoded(_drawn(num, num_rows, generator), generator)
+        """Draws rows as `batch` does, with their row numbers."""
+        return self._encoded(_drawn(num, self._num_rows, generator), generator)
 
     def labelled(self, num: int, *, generator: Generator) -> Batch:
         """Draws rows as `rows` does, among those with a label and without a missing real.
 
         Raises:
-            ValueError: there is no such row.
+            ValueError: no row has both.
         """
         eligible = self.labelled_numbers()
         if len(eligible) == 0:
@@ -107,13 +150,16 @@ class ArrayDataset:
         return self._encoded(eligible[_drawn(num, len(eligible), generator)], generator)
 
     def labelled_numbers(self) -> Tensor:
-        """The numbers of the rows that `labelled` draws from, shape (rows,), int64."""
-        num_rows = len(next(iter(self.train.values())))
-        known = {name: np.ones((num_rows, 1), dtype=np.bool_) for name in self.space}
-        known |= {name: mask.reshape(num_rows, -1) for name, mask in self.observed.items()}
+        """Row numbers that `labelled` draws from, shape (rows,), int64."""
+        known = {name: np.ones((self._num_rows, 1), dtype=np.bool_) for name in self.space}
+        known |= {name: mask.reshape(self._num_rows, -1) for name, mask in self.observed.items()}
         any_label = np.any([known[name].any(axis=1) for name in self.space.discrete], axis=0)
         every_real = np.all([known[name].all(axis=1) for name in self.space.continuous], axis=0)
         return torch.from_numpy(np.flatnonzero(any_label & every_real))
+
+    @property
+    def _num_rows(self) -> int:
+        return len(next(iter(self.train.values())))
 
     def _encoded(self, numbers: Tensor, generator: Generator) -> Batch:
         rows = numbers.numpy()
@@ -134,7 +180,7 @@ class ArrayDataset:
         return self.dequantise(values, torch.Generator().manual_seed(0))
 
     def dequantise(self, values: Mapping[str, Tensor], generator: Generator) -> dict[str, Tensor]:
-        """Turns grey levels into reals with fresh noise, as in every batch; labels stay as they are.
+        """Turns grey levels into reals with fresh noise, as in every batch; labels are unchanged.
 
         Args:
             values: the images, grey levels 0 .. white, and any other blocks.
@@ -152,5 +198,5 @@ class ArrayDataset:
 
 
 def _drawn(num: int, num_rows: int, generator: Generator) -> Tensor:
-    """Numbers of rows, drawn with replacement, shape (num,), int64."""
+    """Row numbers drawn with replacement, shape (num,), int64."""
     return (uniform(torch.empty(num, dtype=torch.float64), generator) * num_rows).long()

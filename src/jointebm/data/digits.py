@@ -1,4 +1,4 @@
-"""The 1,797 handwritten 8x8 digits of UCI, bundled: real data that needs no download."""
+"""The 1,797 handwritten 8x8 digits of UCI, bundled with the package."""
 
 from importlib.resources import files
 
@@ -12,10 +12,10 @@ __all__ = ["digits"]
 
 
 def digits(*, test_rate: float = 0.2, seed: int = 0) -> ArrayDataset:
-    """Loads the digits, with a stratified split drawn from a seed: the same rows are held out each time.
+    """Loads the digits, with a stratified split drawn from a seed.
 
     Args:
-        test_rate: share of each class that is held out for testing, in (0, 1).
+        test_rate: share of each class that is held out, in (0, 1).
         seed: of the split.
 
     Returns:
@@ -23,7 +23,7 @@ def digits(*, test_rate: float = 0.2, seed: int = 0) -> ArrayDataset:
 
     References:
         E. Alpaydin and C. Kaynak, Optical Recognition of Handwritten Digits, UCI Machine Learning Repository, 1998
-        (its test part, as in scikit-learn), CC BY 4.0. `digits.npz` beside this file holds them unchanged.
+        (its test part, as in scikit-learn), CC BY 4.0. `digits.npz` next to this file holds them unchanged.
 
     Example:
         >>> data = digits()
@@ -34,7 +34,7 @@ def digits(*, test_rate: float = 0.2, seed: int = 0) -> ArrayDataset:
         images, labels = arrays["images"], arrays["labels"]
     held_out = np.zeros(len(labels), dtype=bool)
     generator = np.random.default_rng(seed)
-    # Largest remainders: every class gives its share, and together they give the share of the whole.
+    # Largest remainders: every class gives its share, and the shares add up to that of the whole.
     shares = np.bincount(labels) * test_rate
     counts = np.floor(shares).astype(int)
     counts[np.argsort(counts - shares, kind="stable")[: round(len(labels) * test_rate) - counts.sum()]] += 1

@@ -1,4 +1,4 @@
-"""Downloads the files of a data set, when asked to: over https, bounded in size, verified, and whole or not at all."""
+"""Downloads of data files: over https, bounded in size, verified, and complete or absent."""
 
 import http.client
 import urllib.request
@@ -9,24 +9,25 @@ from pathlib import Path
 from typing import NamedTuple, Protocol
 
 from jointebm.data.dsprites import OFFICIAL_FILE, check_official, find_official
+from jointebm.data.letters import LETTERS_FILE
 from jointebm.data.mnist import FASHION_FILES, MNIST_FILES, find_file, read_original
 from jointebm.storage.atomic import new_file
 from jointebm.storage.untrusted import quoted
 
-__all__ = ["DOWNLOADS", "DataFile", "Response", "download", "open_https"]
+__all__ = ["BY_HAND", "DOWNLOADS", "RENDERED", "DataFile", "Response", "download", "open_https"]
 
-PIECE = 2**16  # bytes received at once
-TIMEOUT = 30  # seconds without any byte
+CHUNK_BYTES = 2**16  # bytes received at once
+TIMEOUT = 30  # seconds without a byte
 
 
 class Response(Protocol):
-    """What is needed of the answer of a server."""
+    """The answer of a server."""
 
     @property
     def headers(self) -> http.client.HTTPMessage: ...
 
     def geturl(self) -> str:
-        """The address that answered, after redirections."""
+        """The address after redirections."""
         ...
 
     def read(self, num: int) -> bytes: ...
@@ -39,11 +40,11 @@ class DataFile(NamedTuple):
     """A file of a data set.
 
     Args:
-        path: its path below the data folder, where a download puts it.
-        url: where it can be had.
-        max_bytes: what is longer is not it.
-        find: where it lies, given the data folder; None if it is missing.
-        check: raises a ValueError, naming the path, unless the content is that of the original.
+        path: where a download puts it, relative to the data folder.
+        url: where to download it.
+        max_bytes: upper limit of its length.
+        find: returns its path, given the data folder; None if it is missing.
+        check: raises a ValueError, naming the path, unless the content is the original.
     """
 
     path: Path
@@ -54,7 +55,7 @@ class DataFile(NamedTuple):
 
 
 def download(file: DataFile, data_dir: Path, *, open_url: OpenUrl) -> Path:
-    """Puts a file into the data folder, under its name only when it is complete and verified.
+    """Downloads a file into the data folder; it appears under its name once it is complete and verified.
 
     Args:
         file: one of `DOWNLOADS`.
@@ -65,9 +66,9 @@ def download(file: DataFile, data_dir: Path, *, open_url: OpenUrl) -> Path:
         The path of the new file.
 
     Raises:
-        FileExistsError: there is a file of that name; nothing is overwritten.
+        FileExistsError: the file exists; nothing is overwritten.
         OSError: the server cannot be reached, or the file cannot be written.
-        ValueError: what came is not the original.
+        ValueError: the content received is not the original.
     """
     path = data_dir / file.path
     _check_new(path)
@@ -75,17 +76,17 @@ def download(file: DataFile, data_dir: Path, *, open_url: OpenUrl) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
     try:
         with new_file(path) as target:
-            for piece in _received(file, open_url):
-                target.write(piece)
+            for chunk in _received(file, open_url):
+                target.write(chunk)
             target.flush()
             scratch = Path(target.name)
             try:
                 file.check(scratch)
             except ValueError as error:
-                raise ValueError(f"{file.url}: what came is not the original: {_without(scratch, error)}") from None
+                raise ValueError(f"{file.url}: not the original: {_without(scratch, error)}") from None
     except BaseException:
         if is_new_folder:
-            with suppress(OSError):  # somebody else uses it by now
+            with suppress(OSError):  # another process uses it
                 path.parent.rmdir()
         raise
     return path
@@ -94,25 +95,23 @@ def download(file: DataFile, data_dir: Path, *, open_url: OpenUrl) -> Path:
 def open_https(url: str) -> AbstractContextManager[Response]:
     """Opens an https address; see `urllib.request.urlopen` for proxies and certificates."""
     if not url.startswith("https://"):
-        raise ValueError(f"{url}: expected an address that starts with https://")
+        raise ValueError(f"{url}: expected an address starting with https://")
     request = urllib.request.Request(url, headers={"User-Agent": "jointebm"})
     return urllib.request.urlopen(request, timeout=TIMEOUT)
 
 
 def _received(file: DataFile, open_url: OpenUrl) -> Iterator[bytes]:
-    """The content in pieces, if it comes over https and is not too long."""
+    """Yields the content in chunks; checks https and the length."""
     num = 0
     try:
         with open_url(file.url) as response:
             if not response.geturl().startswith("https://"):
-                raise ValueError(f"{file.url}: leads to {quoted(response.geturl())}, which is not https")
-            while piece := response.read(PIECE):
-                num += len(piece)
+                raise ValueError(f"{file.url}: redirects to {quoted(response.geturl())}; expected https")
+            while chunk := response.read(CHUNK_BYTES):
+                num += len(chunk)
                 if num > file.max_bytes:
-                    raise ValueError(
-                        f"{file.url}: sends more than {file.max_bytes} bytes, which cannot be the original"
-                    )
-                yield piece
+                    raise ValueError(f"{file.url}: sends more than {file.max_bytes} bytes, so it is not the original")
+                yield chunk
             declared = response.headers.get("Content-Length", str(num))
     except (OSError, http.client.HTTPException) as error:
         reason = quoted(error) or type(error).__name__
@@ -123,11 +122,11 @@ def _received(file: DataFile, open_url: OpenUrl) -> Iterator[bytes]:
 
 def _check_new(path: Path) -> None:
     if path.exists():
-        raise FileExistsError(f"{path}: exists, and nothing is overwritten; remove it to download it anew")
+        raise FileExistsError(f"{path}: exists, and nothing is overwritten; remove it to download it again")
 
 
 def _without(scratch: Path, error: ValueError) -> str:
-    """A message without the name of the file that is about to vanish."""
+    """A message without the name of the temporary file."""
     return str(error).removeprefix(f"{scratch}: ")
 
 
@@ -146,7 +145,11 @@ MNIST_MIRROR = "https://ossci-datasets.s3.amazonaws.com/mnist/"
 FASHION_MIRROR = "https://github.com/zalandoresearch/fashion-mnist/raw/master/data/fashion/"
 DSPRITES_MIRROR = "https://github.com/google-deepmind/dsprites-dataset/raw/fa310c66517cfc1939d77fe17c725154efc97127/"
 
-# What can be downloaded: of Fashion-MNIST the test images and their labels only, since no more is used.
+# Data sets that are rendered where their files are missing, and files that cannot be downloaded.
+RENDERED = ("dsprites",)
+BY_HAND = {"letters": LETTERS_FILE}
+
+# Of Fashion-MNIST only the test images and their labels are used.
 DOWNLOADS: dict[str, tuple[DataFile, ...]] = {
     "mnist": tuple(_idx_file("mnist", name, digest, MNIST_MIRROR, 16 << 20) for name, digest in MNIST_FILES.items()),
     "fashion-mnist": tuple(

@@ -1,4 +1,4 @@
-"""Ellipses of dSprites (App. B.3): from the official file where a user has it, rendered where not.
+"""Ellipses of dSprites (App. B.3), from the official file if present, rendered otherwise.
 
 Legend: N images, L the six latents in the official order (color, shape, scale, orientation, posX, posY).
 """
@@ -31,7 +31,7 @@ OFFICIAL_FILE = "dsprites_ndarray_co1sh3sc6or40x32y32_64x64.npz"
 OFFICIAL_BLOB = "d98996d3f8ee1550e06b9d4ed78d0beb478910d5"
 # All combinations, row by row, the last latent fastest.
 LATENTS = {"color": 1, "shape": 3, "scale": 6, "orientation": 40, "posX": 32, "posY": 32}
-SIZE = 64
+ORIGINAL_SIDE = 64
 ELLIPSE = 1
 ORIENTATIONS = (0, 9, 10, 19, 20, 29, 30, 39)
 NUM_TEST = 2_500
@@ -54,22 +54,22 @@ def dsprites(
 ) -> ArrayDataset:
     """46,652 + 2,500 images of ellipses, 32 x 32, with their binned positions; by default as in App. B.3.1.
 
-    The paper takes a plain random sample for testing ("random"). But orientations 0 and 39 are the same angle, and some
-    small ellipses are alike after rasterisation: 23.0% of the rows of that test set have an image that is, byte for byte,
-    in the training set as well (rendered images). In the default split ("twin-free") rows with equal images stay on one
-    side. Neither depends on a version of numpy or torch; the twin-free one depends on which images are equal.
+    The paper tests on a plain random sample ("random"). But orientations 0 and 39 are the same angle, and some small
+    ellipses coincide after rasterisation: 23.0% of the rows of that test set have an image that occurs, byte for byte, in
+    the training set too (rendered images). The default split ("twin-free") keeps rows with equal images on one side.
+    Neither split depends on the version of numpy or torch; the twin-free one depends on which images are equal.
 
     Args:
-        data_dir: folder where the official file may lie, or in its folder `dsprites/`; without it images are rendered.
+        data_dir: folder searched for the official file, as is its folder `dsprites/`; without the file images are rendered.
         name: as for `mnist`, and so `transform`, `noise_width` and `noise_sd`.
-        split: which rows are tested on.
+        split: which rows are test rows.
 
     Returns:
         Blocks `image` (32, 32), on [0, 1], and `horizontal` and `vertical`, 16 classes each: posX // 2 from left to right
         and posY // 2 from top to bottom.
 
     Raises:
-        ValueError: there is an official file, but it is not what it should be.
+        ValueError: a file has the official name but not the official content.
 
     References:
         L. Matthey, I. Higgins, D. Hassabis and A. Lerchner, dSprites, 2017, Apache-2.0.
@@ -90,21 +90,22 @@ def dsprites(
         white=4,
         noise_width=noise_width,
         noise_sd=noise_sd,
+        judge="sprite centre",
     )
 
 
 def chosen_latents() -> npt.NDArray[np.int64]:
-    """Latents (N, L) of the images that are used, in the official order: ellipses in eight orientations."""
+    """Latents (N, L) of the images in use, in the official order: ellipses in eight orientations."""
     kept = {"shape": (ELLIPSE,), "orientation": ORIENTATIONS}
     values = [kept.get(latent, range(size)) for latent, size in LATENTS.items()]
     return np.stack(np.meshgrid(*values, indexing="ij"), axis=-1).reshape(-1, len(LATENTS)).astype(np.int64)
 
 
 def sprites(data_dir: Path | None) -> Images:
-    """Images (N, 32, 32) with levels 0 .. 4, one per row of `chosen_latents`: official if the file is there, or rendered.
+    """Images (N, 32, 32) with levels 0 .. 4, one per row of `chosen_latents`: official if the file exists, else rendered.
 
     Raises:
-        ValueError: there is a file of that name, but it is not the official one.
+        ValueError: a file has the official name but not the official content.
     """
     path = find_official(data_dir)
     if path is not None:
@@ -118,15 +119,15 @@ def sprites(data_dir: Path | None) -> Images:
 
 
 def render(latents: npt.NDArray[np.integer]) -> Images:
-    """Draws ellipses: a pixel is on if its centre is inside.
+    """Renders ellipses: a pixel is on if its centre is inside.
 
     The semi-axes, the centres, the direction of rotation and the rule were fitted to official images. Against the 17
     ellipses of the official notebook, each in the best of 40 orientations, intersection over union is .9968 on average
-    and .9793 at worst; 13 images are equal, and in the others 11 pixels differ. Against the 46 ellipses of `dsprites.gif`
-    beside it, whose latents are known (all scales, and all orientations at scale 1), it is .9988 and .9931; 38 are equal.
+    and .9793 at worst; 13 images are equal, and 11 pixels differ in the others. Against the 46 ellipses of `dsprites.gif`
+    next to it, whose latents are known (all scales, and all orientations at scale 1), it is .9988 and .9931; 38 are equal.
 
     Args:
-        latents: (N, L); color and shape are not looked at.
+        latents: (N, L); color and shape are ignored.
 
     Returns:
         Images (N, 64, 64) of zeros and ones, posX to the right and posY downwards.
@@ -144,7 +145,7 @@ def render(latents: npt.NDArray[np.integer]) -> Images:
     of_xx = (cos / major) ** 2 + (sin / minor) ** 2
     of_yy = (sin / major) ** 2 + (cos / minor) ** 2
     of_xy = 2 * cos * sin * (major**-2 - minor**-2)
-    dx, dy = (np.arange(SIZE) - (FIRST_CENTER + CENTER_SPACING * center)[:, None] for center in (pos_x, pos_y))
+    dx, dy = (np.arange(ORIGINAL_SIDE) - (FIRST_CENTER + CENTER_SPACING * center)[:, None] for center in (pos_x, pos_y))
     distance = (of_xy[:, None] * dy)[:, :, None] * dx[:, None, :]  # (N, 64, 64), rows y and columns x
     distance += (of_xx[:, None] * dx**2)[:, None, :]
     distance += (of_yy[:, None] * dy**2)[:, :, None]
@@ -160,7 +161,7 @@ def halved(images: Images) -> Images:
 
 
 def find_official(data_dir: Path | None) -> Path | None:
-    """Where the official file lies, or None."""
+    """The path of the official file, or None."""
     if data_dir is None:
         return None
     candidates = (data_dir / "dsprites" / OFFICIAL_FILE, data_dir / OFFICIAL_FILE)
@@ -181,15 +182,15 @@ def check_official(path: Path) -> None:
 
 
 def _official_shape() -> tuple[int, int, int]:
-    return math.prod(LATENTS.values()), SIZE, SIZE
+    return math.prod(LATENTS.values()), ORIGINAL_SIDE, ORIGINAL_SIDE
 
 
 def _read_official(path: Path) -> Images:
-    """The chosen images of the official file, halved; of its arrays no other is opened: `metadata` holds Python objects."""
+    """The chosen images of the official file, halved; no other array is opened, since `metadata` holds Python objects."""
     try:
         check_official(path)
     except ValueError as error:
-        raise ValueError(f"{error}. Remove it, and the images are rendered; or download it anew") from None
+        raise ValueError(f"{error}. Remove it to render the images, or download it again") from None
     rows = np.ravel_multi_index(tuple(chosen_latents().T), tuple(LATENTS.values()))
     parts = []
     for images in read_rows(path, "imgs", rows, shape=_official_shape(), dtype=np.uint8):
@@ -203,20 +204,20 @@ def _read_official(path: Path) -> Images:
 
 
 def twins(images: Images) -> npt.NDArray[np.int64]:
-    """For each image, (N,), the number of the first that is equal to it."""
+    """For each image, the number of the first image equal to it, (N,)."""
     first: dict[bytes, int] = {}
     digests = (hashlib.sha256(image.tobytes()).digest() for image in images)
     return np.array([first.setdefault(digest, row) for row, digest in enumerate(digests)])
 
 
 def _held_out(groups: npt.NDArray[np.int64]) -> npt.NDArray[np.bool_]:
-    """Marks whole groups of rows, in random order, until there are `NUM_TEST` rows."""
-    order = np.argsort(np.random.PCG64(0).random_raw(len(groups)), kind="stable")  # raw bits stay as they are for ever
+    """Marks whole groups of rows, in random order, until `NUM_TEST` rows are marked."""
+    order = np.argsort(np.random.PCG64(0).random_raw(len(groups)), kind="stable")  # the same bits in every version
     sizes = np.bincount(groups)
     taken, num = [], 0
     for group in dict.fromkeys(groups[order].tolist()):
         if num + sizes[group] <= NUM_TEST:
             taken.append(group)
             num += sizes[group]
-    assert num == NUM_TEST  # there are more rows without a twin than a group has rows
+    assert num == NUM_TEST  # more rows are without a twin than any group has rows
     return np.isin(groups, taken)

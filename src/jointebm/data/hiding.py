@@ -1,6 +1,6 @@
-"""Hiding entries of training rows, to train as if they had never been known.
+"""Hides entries of training rows, to train with missing entries.
 
-What is hidden is drawn from a seed of its own: it is the same in every run with that seed, whatever the seed of training.
+The hidden entries depend on `hiding_seed` alone, not on the seed of training.
 """
 
 from dataclasses import replace
@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 from pydantic import Field
 
-from jointebm.data.datasets import ArrayDataset, Dataset
+from jointebm.data.datasets import Dataset
 from jointebm.spaces.space import Space
 from jointebm.storage.config import Config
 
@@ -17,7 +17,7 @@ __all__ = ["Hiding", "hide"]
 
 
 class Hiding(Config):
-    """What training may see of its rows; by default everything.
+    """Entries of the training rows that training sees; by default all.
 
     Example:
         >>> Hiding(labels_per_class=5).hides, Hiding().hides
@@ -25,15 +25,15 @@ class Hiding(Config):
     """
 
     labels_per_class: int | None = Field(
-        None, ge=1, description="rows of each class whose label training sees, drawn at random; null: all rows"
+        None, ge=1, description="rows per class whose label training sees, drawn at random; null: all rows"
     )
     observe_labels: float = Field(
-        1.0, ge=0, le=1, description="probability that training sees a label of a row, each by itself"
+        1.0, ge=0, le=1, description="probability that training sees a label, independently for each"
     )
     observe_reals: float = Field(
-        1.0, ge=0, le=1, description="probability that training sees a real (a pixel), each by itself"
+        1.0, ge=0, le=1, description="probability that training sees a real (a pixel), independently for each"
     )
-    hiding_seed: int = Field(0, ge=0, description="of what is hidden")
+    hiding_seed: int = Field(0, ge=0, description="seed of the hidden entries")
 
     @property
     def hides(self) -> bool:
@@ -42,21 +42,21 @@ class Hiding(Config):
 
 
 def hide(dataset: Dataset, hiding: Hiding) -> Dataset:
-    """The same data with entries of the training rows hidden; test rows stay whole.
+    """The same data with entries of the training rows hidden; test rows stay complete.
 
-    With the same seed, the rows whose labels are seen at a small `labels_per_class` or `observe_labels` are among those at
-    a larger one.
+    With the same seed, the labels seen at a small `labels_per_class` or `observe_labels` are a subset of those seen at a
+    larger one.
 
     Args:
-        dataset: what to hide entries of.
-        hiding: which.
+        dataset: the data.
+        hiding: which entries to hide.
 
     Returns:
         The data set itself if nothing is hidden.
 
     Raises:
-        ValueError: the data are drawn afresh in every batch; entries are hidden already; some class has too few rows; or
-            `labels_per_class` is asked of data with several labels.
+        ValueError: the data are drawn afresh in every batch; entries are hidden already; a class has too few rows; or
+            `labels_per_class` is set for data with several labels per row.
 
     Example:
         >>> from jointebm.data import digits
@@ -66,31 +66,35 @@ def hide(dataset: Dataset, hiding: Hiding) -> Dataset:
     """
     if not hiding.hides:
         return dataset
-    if not isinstance(dataset, ArrayDataset):
-        raise ValueError(f"data {dataset.name!r}: are drawn afresh in every batch, so no entries of rows can be hidden")
-    if dataset.observed:
-        raise ValueError(f"data {dataset.name!r}: have hidden entries already; hide once")
+    stored = dataset.stored
+    if stored is None:
+        raise ValueError(
+            f"data {dataset.name!r}: rows are drawn afresh in every batch, so no entries can be hidden; leave out "
+            "labels_per_class, observe_labels and observe_reals"
+        )
+    if stored.observed:
+        raise ValueError(f"data {dataset.name!r}: entries are hidden already; hide them once")
     generator = np.random.default_rng(hiding.hiding_seed)
     observed: dict[str, npt.NDArray[np.bool_]] = {}
     if hiding.labels_per_class is not None:
         name = _only_label(dataset.space)
-        observed[name] = _some_of_each(dataset.train[name], hiding.labels_per_class, name, generator)
+        observed[name] = _some_of_each(stored.train[name], hiding.labels_per_class, name, generator)
     for names, rate in (
         (dataset.space.discrete, hiding.observe_labels),
         (dataset.space.continuous, hiding.observe_reals),
     ):
         for name in names if rate < 1 else ():
-            seen = generator.random(dataset.train[name].shape) < rate
+            seen = generator.random(stored.train[name].shape) < rate
             observed[name] = observed.get(name, np.True_) & seen
-    return replace(dataset, observed=observed)
+    return replace(stored, observed=observed)
 
 
 def _only_label(space: Space) -> str:
     names = space.discrete
     if len(names) != 1 or space[names[0]].num_variables != 1:
         raise ValueError(
-            f"labels_per_class: is for data with one label per row, but these have {', '.join(map(repr, names)) or 'none'}; "
-            "use observe_labels, the probability that a label is seen"
+            f"labels_per_class: expected data with one label per row, got blocks {', '.join(map(repr, names)) or 'none'}; "
+            "set observe_labels, the probability that a label is seen"
         )
     return names[0]
 
@@ -98,11 +102,13 @@ def _only_label(space: Space) -> str:
 def _some_of_each(
     labels: npt.NDArray[np.uint8], num: int, name: str, generator: np.random.Generator
 ) -> npt.NDArray[np.bool_]:
-    """So many rows of each class, shape (rows,), bool; the first of a random order, so that fewer are among more."""
+    """`num` rows of each class, shape (rows,), bool; the first in a random order, so that fewer are a subset of more."""
     seen = np.zeros(labels.shape, dtype=np.bool_)
     for label in np.unique(labels):
         rows = np.flatnonzero(labels == label)
         if len(rows) < num:
-            raise ValueError(f"labels_per_class: {num} asked, but class {label} of block {name!r} has {len(rows)} rows")
+            raise ValueError(
+                f"labels_per_class: got {num}, but class {label} of block {name!r} has {len(rows)} rows; choose at most that"
+            )
         seen[generator.permutation(rows)[:num]] = True
     return seen

@@ -24,31 +24,31 @@ SHAPE = (16, 8)
 
 
 def letters(data_dir: Path | None, *, fold: int = 0, dropout: float = 0.5) -> ArrayDataset:
-    """6,877 handwritten words of 3 to 14 letters, without their first, a capital: one fold to train on, nine to test.
+    """6,877 handwritten words of 3 to 14 letters without their initial capital: one fold for training, nine for testing.
 
-    All words are brought to 14 places; after the end of a word the image is empty and the label is `BLANK`. Where a word
-    ends is no secret, so clamp the blanks. The words are 55 different ones, by many hands, and all folds have them all.
+    All words are padded to 14 places, with an empty image and the label `BLANK`. Word lengths are known, so clamp the
+    blanks. There are 55 distinct words, in many hands, and every fold has all of them.
 
     Args:
         data_dir: the folder that holds `letters.npz`, with the arrays `pixels` (L, 16) of packed bits, `labels` (L,)
             0 .. 25, and `lengths` (N,) and `folds` (N,) 0 .. 9 of the words.
-        fold: number of the fold that is trained on.
-        dropout: share of pixels that training does not see at a visit: images that are known by heart leave no errors for
-            neighbouring letters to correct.
+        fold: number of the training fold.
+        dropout: probability that a pixel is hidden at a visit: memorised images leave no errors for neighbouring letters to
+            correct.
 
     Returns:
         Blocks `image` (14, 16, 8), 0 or 1 (in training 0 or 1 / (1 - dropout)), and `letters` (14,), 27 classes.
 
     Raises:
-        FileNotFoundError: the file is missing, with where it was looked for.
-        ValueError: the file holds something else, or there is no such fold.
+        FileNotFoundError: the file is missing; names the place searched.
+        ValueError: the file holds other arrays, or the fold does not exist.
 
     References:
         Kassel 1995. Taskar et al. 2003, Max-margin Markov networks.
     """
     if data_dir is None:
         raise FileNotFoundError(
-            f"letters: no data directory; pass --data DIR or set JOINTEBM_DATA to the folder that holds {LETTERS_FILE}"
+            f"letters: no data folder; pass --data DIR or set JOINTEBM_DATA to the folder that holds {LETTERS_FILE}"
         )
     path = data_dir / LETTERS_FILE
     arrays = read_arrays(path)
@@ -62,7 +62,9 @@ def letters(data_dir: Path | None, *, fold: int = 0, dropout: float = 0.5) -> Ar
     labels[word, place] = arrays["labels"]
     trained = arrays["folds"] == fold
     if not trained.any() or trained.all():
-        raise ValueError(f"{path}: fold {fold} holds {trained.sum()} of {len(trained)} words; expected some, not all")
+        raise ValueError(
+            f"{path}: fold {fold} holds {trained.sum()} of {len(trained)} words; expected some but not all"
+        )
     return ArrayDataset(
         name="letters",
         space=Space(image=Continuous((NUM_PLACES, *SHAPE), Identity()), letters=Categorical(BLANK + 1, (NUM_PLACES,))),
@@ -71,6 +73,8 @@ def letters(data_dir: Path | None, *, fold: int = 0, dropout: float = 0.5) -> Ar
         white=1,
         noise_width=0.0,
         dropout=dropout,
+        judge=None,
+        figures=None,
     )
 
 
@@ -78,7 +82,7 @@ def spell(labels: npt.ArrayLike) -> list[str]:
     """Words as text.
 
     Args:
-        labels: shape (N, T), 0 .. 25 and `BLANK`, which is left out.
+        labels: shape (N, T), 0 .. 25 and `BLANK`, which is skipped.
 
     Example:
         >>> spell([[25, 4, 17, 14, 26, 26]])
@@ -88,10 +92,10 @@ def spell(labels: npt.ArrayLike) -> list[str]:
 
 
 def _check(path: Path, arrays: dict[str, npt.NDArray[Any]]) -> None:
-    """Raises unless these are packed letters, their labels, and the lengths and folds of words that they make up."""
+    """Raises unless these are packed letters, their labels, and lengths and folds of the words they form."""
     missing = {"pixels", "labels", "lengths", "folds"} - arrays.keys()
     if missing:
-        raise ValueError(f"{path}: holds no array {sorted(missing)[0]!r}; expected pixels, labels, lengths and folds")
+        raise ValueError(f"{path}: lacks array {sorted(missing)[0]!r}; expected pixels, labels, lengths and folds")
     pixels, labels, lengths, folds = (arrays[name] for name in ("pixels", "labels", "lengths", "folds"))
     found = {name: (array.dtype.kind, array.shape) for name, array in arrays.items()}
     sound = pixels.dtype == np.uint8 and all(array.dtype.kind in "iu" for array in (labels, lengths, folds))

@@ -14,7 +14,7 @@ from jointebm.storage.idx import read_idx
 
 __all__ = ["FASHION_FILES", "MNIST_FILES", "fashion_images", "find_file", "mnist", "read_original"]
 
-# SHA-256 of the unpacked files, which are the same however they were compressed.
+# SHA-256 of the unpacked files, whatever their compression.
 MNIST_FILES = {
     "train-images-idx3-ubyte": "ba891046e6505d7aadcbbe25680a0738ad16aec93bde7f9b65e87a2fc25776db",
     "train-labels-idx1-ubyte": "65a50cbbf4e906d70832878ad85ccda5333a97f0f4c3dd2ef09a8a9eef7101c5",
@@ -38,7 +38,7 @@ def mnist(
     """60,000 + 10,000 handwritten digits of 28 x 28 pixels; by default dequantised and in logit space as in App. B.2.1.
 
     Args:
-        data_dir: the folder that holds `mnist/`, or the files themselves, gzip or plain.
+        data_dir: the folder that holds `mnist/` or the files themselves, gzip or plain.
         name: name of the data.
         transform: from pixels to positions; `Identity()` stays in pixel space.
         noise_width: width of the uniform noise, in [0, 1).
@@ -48,8 +48,8 @@ def mnist(
         Blocks `image` (28, 28), dequantised grey levels on [0, 1], and `digit`, 10 classes.
 
     Raises:
-        FileNotFoundError: a file is missing, with where it was looked for.
-        ValueError: a file is not MNIST's.
+        FileNotFoundError: a file is missing; names the places searched.
+        ValueError: a file is not the original.
     """
     arrays = {
         file: read_original(find_file(data_dir, "mnist", file), "mnist", digest) for file, digest in MNIST_FILES.items()
@@ -72,10 +72,10 @@ def fashion_images(data_dir: Path | None) -> npt.NDArray[np.uint8]:
 
 
 def read_original(path: Path, folder: str, digest: str) -> npt.NDArray[np.uint8]:
-    """Reads one file of the data set `folder` and compares its content with the pinned checksum.
+    """Reads one file of the data set `folder` and verifies its checksum.
 
     Raises:
-        ValueError: it is no IDX file, or another one.
+        ValueError: the file is not IDX, or not the original.
     """
     array = read_idx(path)
     header = bytes([0, 0, 8, array.ndim]) + b"".join(size.to_bytes(4, "big") for size in array.shape)
@@ -85,24 +85,24 @@ def read_original(path: Path, folder: str, digest: str) -> npt.NDArray[np.uint8]
     if found != digest:
         raise ValueError(
             f"{path}: not the original {folder} file: its content has SHA-256 {found}, expected {digest}. "
-            "Remove it and download it anew"
+            "Remove it and download it again"
         )
     return array
 
 
 def find_file(data_dir: Path | None, folder: str, name: str) -> Path:
-    """Where a file of a data set lies: in `folder` below the data directory, or directly in it, `.gz` or plain."""
+    """The path of a file of a data set: in `folder` within the data folder, or directly in it, `.gz` or plain."""
     if data_dir is None:
         raise FileNotFoundError(
-            f"{folder}: no data directory; pass --data DIR or set JOINTEBM_DATA to the folder that holds {folder}/{name}.gz"
+            f"{folder}: no data folder; pass --data DIR or set JOINTEBM_DATA to the folder that holds {folder}/{name}.gz"
         )
-    # Fashion-MNIST's files are called as MNIST's are, so only a folder of its own name holds it directly.
+    # Files of Fashion-MNIST have the names of MNIST's, so only a folder of its own name holds them directly.
     parents = [data_dir / folder, *([data_dir] if folder == "mnist" or data_dir.name == folder else [])]
     candidates = [parent / f"{name}{ending}" for parent in parents for ending in (".gz", "")]
     for path in candidates:
         if path.is_file():
             return path
     raise FileNotFoundError(
-        f"{candidates[0]}: no such file (nor unpacked{f', nor directly in {data_dir}' * (len(parents) > 1)}); get it with: "
-        f"jointebm data --download {folder} --data {data_dir}"
+        f"{candidates[0]}: no such file, packed or unpacked{f', nor directly in {data_dir}' * (len(parents) > 1)}; get it "
+        f"with: jointebm data --download {folder} --data {data_dir}"
     )

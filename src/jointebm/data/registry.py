@@ -7,7 +7,7 @@ from pathlib import Path
 from jointebm.data.datasets import Dataset
 from jointebm.data.digits import digits
 from jointebm.data.dsprites import dsprites
-from jointebm.data.ising import IsingGrids
+from jointebm.data.ising_grids import IsingGrids
 from jointebm.data.letters import letters
 from jointebm.data.mnist import mnist
 from jointebm.data.segmentation import segmentation
@@ -18,9 +18,9 @@ from jointebm.spaces.transforms import Identity
 __all__ = ["DATASETS", "open_dataset"]
 
 
-# Each opens a data set, given the folder where data files lie; what is embedded in the package reads none.
-# `-pixels`: kernels move pixels, of which the data have normal noise. `-random`: with the paper's test set, which has twins
-# of training images in it. `-masks`: images under noise, and which of their pixels are ellipse.
+# Each entry opens a data set, given the folder of data files; embedded data sets ignore it.
+# `-pixels`: positions are pixels with normal noise. `-random`: the test set of the paper, which contains duplicates of
+# training images. `-masks`: noisy images with the mask of the ellipse.
 DATASETS: dict[str, Callable[[Path | None], Dataset]] = {
     "toy": lambda data_dir: Toy(),  # noqa: ARG005
     "digits": lambda data_dir: digits(),  # noqa: ARG005
@@ -37,19 +37,24 @@ DATASETS: dict[str, Callable[[Path | None], Dataset]] = {
 
 
 def open_dataset(name: str, data_dir: Path | None = None) -> Dataset:
-    """The data set of that name.
+    """Opens a data set by name.
 
     Args:
         name: one of `DATASETS`.
-        data_dir: folder where data files lie; None if there is none, which is enough for embedded data.
+        data_dir: folder of data files; None is enough for embedded data.
 
     Raises:
-        ValueError: there is none.
+        ValueError: the name is unknown.
+        FileNotFoundError: a file is missing; names the places searched.
 
     Example:
         >>> open_dataset("toy").space.num_configurations
         8
     """
     if name not in DATASETS:
-        raise ValueError(f"data {name!r}: there is none of that name; there are {', '.join(DATASETS)}")
+        raise ValueError(f"unknown data {name!r}; available: {', '.join(DATASETS)}")
+    if data_dir is not None and not data_dir.is_dir():
+        raise FileNotFoundError(
+            f"{data_dir}: no such folder; expected the folder of data files, or None for embedded data"
+        )
     return DATASETS[name](data_dir)

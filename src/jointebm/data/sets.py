@@ -1,4 +1,4 @@
-"""A set as label: six points in the plane are two clusters of three, and the label is one of the two.
+"""Labels that are sets: six points in the plane form two clusters of three, and the label is one of the clusters.
 
 Legend: N rows.
 """
@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from jointebm.data.generated_dataset import GeneratedDataset
 from jointebm.randomness.draws import Generator, normal, uniform
 from jointebm.spaces.blocks import Binary, Continuous
 from jointebm.spaces.space import Space
@@ -18,15 +19,15 @@ NUM_ITEMS = 6
 
 
 @dataclass(frozen=True)
-class Sets:
+class Sets(GeneratedDataset):
     """Clusters of standard deviation 1/2, three apart in a random direction around a random point, in random order.
 
-    Each cluster is the label as often as the other, so every point is a member with probability 1/2 whatever one knows of
-    all points: a classifier of single points has nothing to learn, a density over sets has. Given the points, the entropy
-    of the set is log 2, but for clusters that overlap. Every training batch is drawn afresh.
+    Either cluster is the label with probability 1/2, so given all points every point is a member with probability 1/2: a
+    classifier of single points has nothing to learn, a density over sets has. Given the points, the entropy of the set is
+    log 2, up to clusters that overlap.
 
     Args:
-        num_test: number of test rows, drawn once with a seed of their own.
+        num_test: number of test rows.
 
     Example:
         >>> sets = Sets()
@@ -42,14 +43,6 @@ class Sets:
     @property
     def space(self) -> Space:
         return Space(points=Continuous((NUM_ITEMS, 2)), members=Binary(NUM_ITEMS))
-
-    def batch(self, num: int, *, generator: Generator) -> dict[str, Tensor]:
-        """Draws a fresh batch."""
-        return self.space.encode(self.draw(num, generator=generator))[0]
-
-    def test(self) -> dict[str, Tensor]:
-        """The test rows."""
-        return self.draw(self.num_test, generator=torch.Generator().manual_seed(1))
 
     def draw(self, num: int, *, generator: Generator) -> dict[str, Tensor]:
         """Draws values of N rows from the true joint distribution."""

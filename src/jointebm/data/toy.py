@@ -1,4 +1,4 @@
-"""Eight Gaussians on a circle with three binary attributes (Sec. 6.1): the paper's toy data, with its true density.
+"""Eight Gaussians on a circle with three binary attributes (Sec. 6.1): the toy data of the paper, with the true density.
 
 Legend: N points, 8 modes.
 """
@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from jointebm.data.generated_dataset import GeneratedDataset
 from jointebm.randomness.draws import Generator, normal, uniform
 from jointebm.spaces.blocks import Categorical, Continuous
 from jointebm.spaces.space import Position, Space
@@ -21,15 +22,15 @@ STANDARD_DEVIATION = 0.5 / math.sqrt(2)
 
 
 @dataclass(frozen=True)
-class Toy:
+class Toy(GeneratedDataset):
     """Mode k = 0 .. 7 lies at angle 45 k degrees; its attributes are the three bits of the Gray code of k.
 
     `bottom` holds modes 4 to 7, `left` modes 2 to 5, `diagonal` modes 1, 2, 5 and 6: three even partitions which
-    together say which mode it is. Neighbouring modes differ in exactly one attribute, so a kernel that changes one label at
-    a time can walk from mode to mode. Every training batch is drawn afresh.
+    together identify the mode. Neighbouring modes differ in exactly one attribute, so a kernel that changes one label at a
+    time can walk from mode to mode.
 
     Args:
-        num_test: number of test rows, drawn once with a seed of their own.
+        num_test: number of test rows.
 
     References:
         Kelly & Grathwohl 2021, Sec. 6.1.
@@ -44,18 +45,12 @@ class Toy:
     num_test: int = 5_000
 
     name = "toy"
+    judge = "nearest mode"
+    figures = "toy"
 
     @property
     def space(self) -> Space:
         return Space(point=Continuous(2), bottom=Categorical(2), left=Categorical(2), diagonal=Categorical(2))
-
-    def batch(self, num: int, *, generator: Generator) -> dict[str, Tensor]:
-        """Draws a fresh batch."""
-        return self.space.encode(self.draw(num, generator=generator))[0]
-
-    def test(self) -> dict[str, Tensor]:
-        """The test rows."""
-        return self.draw(self.num_test, generator=torch.Generator().manual_seed(1))
 
     def draw(self, num: int, *, generator: Generator) -> dict[str, Tensor]:
         """Draws values of N points and their attributes from the true joint distribution."""
@@ -85,12 +80,12 @@ def attributes_of(modes: Tensor) -> dict[str, Tensor]:
 
 
 def modes_of(attributes: Mapping[str, Tensor]) -> Tensor:
-    """The mode that three attributes name; the inverse of `attributes_of`."""
+    """The mode with these three attributes; the inverse of `attributes_of`."""
     bottom, left, diagonal = attributes["bottom"], attributes["left"], attributes["diagonal"]
     second = bottom ^ left
     return bottom * 4 + second * 2 + (second ^ diagonal)
 
 
 def nearest_mode(points: Tensor) -> Tensor:
-    """The mode each point (N, 2) is nearest to, which is the Bayes classifier, shape (N,)."""
+    """The mode nearest to each point (N, 2), which is the Bayes classifier, shape (N,)."""
     return torch.cdist(points, centers().to(points)).argmin(dim=1)

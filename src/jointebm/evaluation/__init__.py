@@ -1,10 +1,10 @@
-"""Judges: are samples what they were asked to be? Answered without the model that drew them."""
+"""Evaluation: accuracy, calibration, out-of-distribution detection, and judges of samples."""
 
 from jointebm.evaluation.distances import Frechet, frechet_distance, nearest_distances, total_variance
 from jointebm.evaluation.geometry_judges import NearestMode, Placement, SpriteCentre, placement
 from jointebm.evaluation.image_judge import ImageClassifier
-from jointebm.evaluation.judgement import Judge, Judgement, Nearest, judge_for, judge_samples
-from jointebm.spaces.space import image_block
+from jointebm.evaluation.judgement import Judgement, Nearest, judge_samples
+from jointebm.evaluation.judges import Judge, judge_for
 
 __all__ = [
     "Frechet",
@@ -16,7 +16,6 @@ __all__ = [
     "Placement",
     "SpriteCentre",
     "frechet_distance",
-    "image_block",
     "judge_for",
     "judge_samples",
     "nearest_distances",

@@ -1,4 +1,4 @@
-"""How a set of samples differs from real data: spread, distances to neighbours, Frechet distance.
+"""Distances between samples and real data: total variance, nearest neighbours, Frechet distance.
 
 Legend: N and M rows, D entries of a row.
 """
@@ -10,19 +10,19 @@ from torch import Tensor
 
 __all__ = ["Frechet", "frechet_distance", "nearest_distances", "total_variance"]
 
-ROWS_AT_ONCE = 256
+MEASURED_AT_ONCE = 256
 
 
 @dataclass(frozen=True)
 class Frechet:
-    """Frechet distances in the features of our own small classifier; not FID, and comparable with no FID.
+    """Frechet distances in the features of our own small classifier; not FID, and not comparable with any FID.
 
-    A Frechet distance of few rows is too large. So each of the two is between as many rows, and the second says how much
-    of the first would remain if samples were as good as data.
+    A Frechet distance estimated from few rows is biased upwards. Both distances therefore use equally many rows; the second
+    is what the first would be if samples were as good as data.
 
     Args:
-        features: what they are features of.
-        num_rows: rows on either side of either distance, in equal parts of each condition.
+        features: what the features are, in words.
+        num_rows: rows on either side of either distance, equally many per condition.
         num_features: entries of a feature.
         samples: between samples and one half of the test rows.
         data: between the other half of the test rows and that half.
@@ -49,11 +49,11 @@ def total_variance(rows: Tensor) -> float:
 
 
 def nearest_distances(rows: Tensor, others: Tensor | None = None) -> Tensor:
-    """Euclidean distance from each row to the nearest of others.
+    """Euclidean distance from each row to the nearest of the others.
 
     Args:
         rows: (N, ...).
-        others: (M, ...), M >= 1; None is `rows` themselves, each without itself, and N >= 2.
+        others: (M, ...), M >= 1; None means the other rows of `rows`, N >= 2.
 
     Returns:
         Distances (N,), float64.
@@ -62,12 +62,12 @@ def nearest_distances(rows: Tensor, others: Tensor | None = None) -> Tensor:
         >>> nearest_distances(torch.tensor([[0.0], [1.0], [5.0]])).tolist()
         [1.0, 1.0, 4.0]
     """
-    # The squares of the entries are subtracted from one another, for which single precision is too coarse.
+    # cdist subtracts squares of entries, for which single precision is too coarse.
     left = rows.flatten(1).double()
     right = left if others is None else others.flatten(1).double()
     parts = []
-    for start in range(0, len(left), ROWS_AT_ONCE):
-        distances = torch.cdist(left[start : start + ROWS_AT_ONCE], right)  # (rows at once, M)
+    for start in range(0, len(left), MEASURED_AT_ONCE):
+        distances = torch.cdist(left[start : start + MEASURED_AT_ONCE], right)  # (rows at once, M)
         if others is None:
             distances.diagonal(offset=start).fill_(torch.inf)
         parts.append(distances.amin(dim=1))
@@ -75,10 +75,10 @@ def nearest_distances(rows: Tensor, others: Tensor | None = None) -> Tensor:
 
 
 def frechet_distance(a: Tensor, b: Tensor) -> float:
-    """Squared Frechet (2-Wasserstein) distance of the normal distributions with the moments of two sets of rows.
+    """Squared Frechet (2-Wasserstein) distance between the normal distributions fitted to two sets of rows.
 
     |m_a - m_b|^2 + tr(C_a + C_b - 2 (C_a^1/2 C_b C_a^1/2)^1/2), with m the means and C the covariances (divisor N - 1).
-    Covariances may be singular, as they are with fewer rows than entries.
+    Covariances may be singular, as with fewer rows than entries.
 
     Args:
         a: (N, D), N >= 2.
@@ -109,6 +109,6 @@ def _covariance(rows: Tensor) -> Tensor:
 
 
 def _root(matrix: Tensor) -> Tensor:
-    """The root of a positive semi-definite matrix; eigenvalues that rounding made negative are zero."""
+    """The square root of a positive semi-definite matrix; eigenvalues made negative by rounding are set to zero."""
     values, vectors = torch.linalg.eigh((matrix + matrix.T) / 2)
     return (vectors * values.clamp(min=0).sqrt()) @ vectors.T

@@ -1,4 +1,4 @@
-"""Judges that need no training, since the geometry of the data is known.
+"""Judges without training, for data whose geometry is known.
 
 Legend: N rows, H x W pixels.
 """
@@ -16,14 +16,14 @@ from jointebm.spaces.space import Space
 
 __all__ = ["NearestMode", "Placement", "SpriteCentre", "placement"]
 
-BACKGROUND = 0.5  # grey level; what is not brighter is no sprite
-NUM_BINS = 16
+BACKGROUND = 0.5  # grey level; darker pixels do not belong to the sprite
+NUM_POSITION_BINS = 16
 POSITIONS_PER_BIN = 2
-MISSING = -NUM_BINS  # more than a bin away from every bin
+NO_SPRITE = -NUM_POSITION_BINS  # label; more than one bin away from every bin
 
 
 class NearestMode:
-    """The Bayes classifier of the toy data: the attributes of the mode that is nearest.
+    """The Bayes classifier of the toy data: the attributes of the nearest mode.
 
     Example:
         >>> NearestMode().label({"point": torch.tensor([[3.0, 0.1]])})
@@ -31,6 +31,8 @@ class NearestMode:
     """
 
     name = "nearest mode"
+    num_positions = None
+    features = None
 
     def label(self, values: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """The attributes of the nearest mode."""
@@ -38,11 +40,11 @@ class NearestMode:
 
 
 class SpriteCentre:
-    """The bins of the centre of a dSprites image: no network, the renderer's geometry alone.
+    """The bins of the centre of a dSprites image, from the geometry of the renderer alone.
 
-    A pixel weighs what it is brighter than .5, and no more than white; the centre of these weights is mapped to the
-    nearest of the 32 latent positions, and that to its bin. An image with nothing brighter than .5 has no centre; its
-    labels are -16, more than one bin away from everything.
+    The weight of a pixel is its excess over .5, at most .5; the centre of these weights is mapped to the nearest of the 32
+    latent positions, and that to its bin. An image without a pixel above .5 has no centre; its labels are -16, more than
+    one bin away from every bin.
 
     Example:
         >>> image = torch.zeros(1, 32, 32)
@@ -52,6 +54,8 @@ class SpriteCentre:
     """
 
     name = "centre of the sprite"
+    num_positions = NUM_POSITION_BINS
+    features = None
 
     def label(self, values: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """The bins of the centres, (N,) each, from `image` (N, 32, 32)."""
@@ -62,11 +66,11 @@ class SpriteCentre:
 def _bins(weights: Tensor) -> Tensor:
     """The bins of the means of weights along one axis, (N, 32) -> (N,), int64."""
     pixels = torch.arange(weights.shape[1], dtype=weights.dtype, device=weights.device)
-    mean = (weights @ pixels) / weights.sum(dim=1)  # NaN where there is no weight
+    mean = (weights @ pixels) / weights.sum(dim=1)  # NaN without any weight
     original = 2 * mean + 0.5  # in pixels of 64 x 64: pixel u is the mean of 2 u and 2 u + 1
     position = ((original - FIRST_CENTER) / CENTER_SPACING).round()  # number of the latent position
-    bins = (position / POSITIONS_PER_BIN).floor().clamp(0, NUM_BINS - 1)
-    return torch.where(bins.isnan(), MISSING, bins).long()
+    bins = (position / POSITIONS_PER_BIN).floor().clamp(0, NUM_POSITION_BINS - 1)
+    return torch.where(bins.isnan(), NO_SPRITE, bins).long()
 
 
 @dataclass(frozen=True)
@@ -83,7 +87,7 @@ class Placement:
 
 
 def placement(space: Space, measured: Mapping[str, Tensor], asked: Mapping[str, Tensor]) -> Placement:
-    """Compares ordered labels.
+    """Compares measured positions with the requested ones.
 
     Args:
         space: the blocks.

@@ -15,8 +15,9 @@ from jointebm.spaces.space import Space, image_block
 
 __all__ = ["ImageClassifier"]
 
-ROWS_AT_ONCE = 1024
+CLASSIFIED_AT_ONCE = 1024
 NUM_FEATURES = 64
+BATCH_SIZE, LEARNING_RATE = 64, 3e-3
 
 
 class ImageClassifier:
@@ -26,18 +27,21 @@ class ImageClassifier:
         space: one continuous block of shape (height, width), and discrete blocks.
 
     Raises:
-        ValueError: the space has no image to look at, or nothing to say about it.
+        ValueError: the space is not one image block and some discrete ones.
 
     References:
         Kingma & Ba 2015 (Adam). Smith & Topin 2018 (one cycle of the learning rate).
     """
 
     name = "image classifier"
+    num_positions = None
 
     def __init__(self, space: Space) -> None:
         self.space, self.image = space, image_block(space)
         if self.image is None or space.continuous != (self.image,) or not space.discrete:
-            raise ValueError(f"ImageClassifier: needs one image block and a discrete one, got {space}")
+            raise ValueError(
+                f"ImageClassifier: got {space}; expected one image block, (height, width), and discrete blocks"
+            )
         height, width = space[self.image].variable_shape
         self._widths = {name: list(space.num_classes(name)) for name in space.discrete}
         self._encoder = nn.Sequential(
@@ -57,32 +61,22 @@ class ImageClassifier:
         self._network = nn.Sequential(self._encoder, nn.Linear(NUM_FEATURES, sum(map(sum, self._widths.values()))))
 
     @classmethod
-    def train(
-        cls,
-        dataset: Dataset,
-        *,
-        seed: int,
-        num_iterations: int = 1000,
-        batch_size: int = 64,
-        learning_rate: float = 3e-3,
-    ) -> "ImageClassifier":
-        """Trains on the training rows by Adam, the learning rate rising and falling once.
+    def train(cls, dataset: Dataset, *, seed: int, num_iterations: int = 1000) -> "ImageClassifier":
+        """Trains on the training rows by Adam, with one cycle of the learning rate.
 
         Args:
             dataset: where the rows come from.
-            seed: of the weights, the batches and the dropout; torch's global generator is put back as it was.
+            seed: of the weights, the batches and the dropout; torch's global generator is restored.
             num_iterations: parameter updates.
-            batch_size: rows per update.
-            learning_rate: of Adam, at its highest.
         """
         generator = torch.Generator().manual_seed(seed)
         with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(seed)  # torch.nn draws initial weights and dropout from the global generator only
+            torch.manual_seed(seed)  # torch.nn draws weights and dropout from the global generator only
             judge = cls(dataset.space)
-            optimizer = torch.optim.Adam(judge._network.parameters(), lr=learning_rate)
-            schedule = OneCycleLR(optimizer, learning_rate, total_steps=num_iterations)
+            optimizer = torch.optim.Adam(judge._network.parameters(), lr=LEARNING_RATE)
+            schedule = OneCycleLR(optimizer, LEARNING_RATE, total_steps=num_iterations)
             for _ in range(num_iterations):
-                values = dataset.space.decode(dataset.batch(batch_size, generator=generator))
+                values = dataset.space.decode(dataset.batch(BATCH_SIZE, generator=generator))
                 optimizer.zero_grad()
                 judge._loss(values).backward()
                 optimizer.step()
@@ -94,7 +88,7 @@ class ImageClassifier:
     def label(self, values: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """The most probable class of every discrete variable."""
         assert self.image is not None
-        pieces = [self._logits({self.image: rows}) for rows in values[self.image].split(ROWS_AT_ONCE)]
+        pieces = [self._logits({self.image: rows}) for rows in values[self.image].split(CLASSIFIED_AT_ONCE)]
         labels = {}
         for name, widths in self._widths.items():
             columns = [
@@ -105,9 +99,9 @@ class ImageClassifier:
 
     @torch.no_grad()
     def features(self, values: Mapping[str, Tensor]) -> Tensor:
-        """What the last layer reads, (N, D)."""
+        """Inputs of the last layer, (N, D)."""
         assert self.image is not None
-        return torch.cat([self._encoder(rows.unsqueeze(1)) for rows in values[self.image].split(ROWS_AT_ONCE)])
+        return torch.cat([self._encoder(rows.unsqueeze(1)) for rows in values[self.image].split(CLASSIFIED_AT_ONCE)])
 
     def _logits(self, values: Mapping[str, Tensor]) -> dict[str, Sequence[Tensor]]:
         """Per block, one (N, K) per variable."""

@@ -1,69 +1,44 @@
-"""How good class-conditional samples are: right labels, right spread, neither collapsed nor learned by heart.
+"""Quality of class-conditional samples: labels, spread, and distances that reveal collapse and memorisation.
 
 Legend: N rows, D entries of all continuous blocks.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import fmean
-from typing import NamedTuple, Protocol
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-from jointebm.data import ArrayDataset, Dataset, Toy
+from jointebm.data import Dataset
 from jointebm.evaluation.accuracy import accuracy
 from jointebm.evaluation.distances import Frechet, frechet_distance, nearest_distances, total_variance
-from jointebm.evaluation.geometry_judges import NUM_BINS, NearestMode, Placement, SpriteCentre, placement
-from jointebm.evaluation.image_judge import ImageClassifier
+from jointebm.evaluation.geometry_judges import Placement, placement
+from jointebm.evaluation.judges import Judge
 from jointebm.inference.conditions import Condition, configurations, sample_each, single_values
 from jointebm.inference.model import Model
 from jointebm.randomness.draws import Generator
 from jointebm.spaces.space import Space
 
-__all__ = ["Judge", "Judgement", "Nearest", "judge_for", "judge_samples"]
+__all__ = ["Judgement", "Nearest", "judge_samples"]
 
 MAX_CONDITIONS = 64
 
 
-class Judge(Protocol):
-    """Says what a row is, from its continuous blocks alone."""
-
-    @property
-    def name(self) -> str: ...
-
-    def label(self, values: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """Labels of every discrete block, (N, *variable_shape), from values of the continuous ones."""
-        ...
-
-
-def judge_for(dataset: Dataset, *, seed: int) -> Judge:
-    """The judge of a data set: geometry where it is known, else a classifier trained on the training rows.
-
-    Args:
-        dataset: the data.
-        seed: of the training.
-    """
-    if isinstance(dataset, Toy):
-        return NearestMode()
-    if {"horizontal", "vertical"} <= set(dataset.space.discrete):
-        return SpriteCentre()
-    return ImageClassifier.train(dataset, seed=seed)
-
-
 @dataclass(frozen=True)
 class Nearest:
-    """Medians of Euclidean distances to the nearest neighbour, of samples and of as many test rows.
+    """Median Euclidean distances to the nearest neighbour, of samples and of equally many test rows.
 
-    Samples far nearer to training rows than test rows are were learned by heart; samples far nearer to one another than
+    Samples much nearer to training rows than test rows are have been memorised; samples much nearer to one another than
     test rows are have collapsed.
 
     Args:
-        num_rows: samples, and test rows, whose distances were taken.
+        num_rows: number of samples, and of test rows.
         training: from a sample to the nearest training row that meets its condition.
-        training_data: from a test row that meets the condition to the same.
+        training_data: from a test row that meets the condition to the nearest such training row.
         other: from a sample to the nearest other sample of its condition.
-        other_data: from a test row to the nearest other of as many.
+        other_data: from a test row to the nearest other test row.
     """
 
     num_rows: int
@@ -75,28 +50,28 @@ class Nearest:
 
 @dataclass(frozen=True)
 class Judgement:
-    """How good class-conditional samples are, beside the same figures of real data.
+    """Figures of class-conditional samples, next to the same figures of real data.
 
     Args:
-        judge: who said so.
-        judge_accuracy: its own accuracy on the test rows, mean over rows and variables: what to compare with.
+        judge: name of the judge.
+        judge_accuracy: accuracy of the judge on the test rows, mean over rows and variables: the upper limit in practice.
         num_per_condition: samples of each condition.
-        agreement: share of samples that the judge labels as they were asked to be, mean over conditions.
-        worst_agreement: that of the worst condition.
-        per_condition: that of each condition, by its text.
-        per_condition_data: the same of the test rows that meet the condition; None without any.
-        num_modes: per condition that leaves discrete variables free, in how many configurations of all of them samples
-            that agree were found.
-        num_modes_data: the same, among the test rows that meet the condition.
+        agreement: share of samples whose label by the judge is the requested one, mean over conditions.
+        worst_agreement: agreement in the worst condition.
+        per_condition: agreement per condition, by its text.
+        per_condition_data: the same for the test rows that meet the condition; None without any.
+        num_modes: per condition that leaves discrete variables free, the number of configurations among samples that
+            agree.
+        num_modes_data: the same among the test rows that meet the condition.
         variance_ratio: per condition, variance of the samples over that of the training rows that meet it (of test rows
-            if training rows are drawn afresh), each summed over all continuous variables and with the noise of the
-            data; 1 is right, less is too little diversity. None without two of both.
-        nearest: distances between neighbours, over all conditions; None if training rows are drawn afresh.
-        nearest_per_condition: the same per condition; None without two rows of both.
-        placement: for labels that are positions, those of samples given every variable, all values equally often; None
-            for other labels.
-        placement_data: the same of the test rows.
-        frechet: distance in the features of the judge; None if it has none, or if there are too few rows.
+            if training rows are drawn afresh), each summed over all continuous variables, with the noise of the data; 1
+            is ideal, less is too little diversity. None with fewer than two of either.
+        nearest: distances to neighbours, over all conditions; None if training rows are drawn afresh.
+        nearest_per_condition: the same per condition; None with fewer than two rows of either.
+        placement: for labels that are positions, placement of samples given every variable, all values equally often;
+            None for other labels.
+        placement_data: the same for the test rows.
+        frechet: distance in the features of the judge; None without features, or with too few rows.
     """
 
     judge: str
@@ -117,12 +92,12 @@ class Judgement:
 
 
 def judge_samples(model: Model, dataset: Dataset, judge: Judge, *, num: int, generator: Generator) -> Judgement:
-    """Samples from noise given every value of every discrete variable, and every configuration if there are at most 64.
+    """Judges samples given every value of every discrete variable, and given every configuration if at most 64 exist.
 
     Args:
-        model: the model; its kernel, noise and number of steps are used.
-        dataset: the data it was trained on; its test rows are the standard.
-        judge: labels the samples, from their continuous blocks alone.
+        model: the model; it samples from noise with its own kernel and number of steps.
+        dataset: the data it was trained on; samples are compared with its test rows.
+        judge: labels the samples from their continuous blocks alone.
         num: samples per condition.
         generator: source of all draws.
 
@@ -154,7 +129,6 @@ def judge_samples(model: Model, dataset: Dataset, judge: Judge, *, num: int, gen
         variance_ratio[text] = _variance_ratio(drawn, held_out if training is None else training)
         distances[text] = None if training is None else _distances(drawn, held_out, training)
     shares = list(per_condition.values())
-    placed = judge if isinstance(judge, SpriteCentre) else None
     return Judgement(
         judge=judge.name,
         judge_accuracy=accuracy(space, real_labels, real).mean,
@@ -168,9 +142,9 @@ def judge_samples(model: Model, dataset: Dataset, judge: Judge, *, num: int, gen
         variance_ratio=variance_ratio,
         nearest=_nearest([each for each in distances.values() if each is not None]),
         nearest_per_condition={text: None if each is None else _nearest([each]) for text, each in distances.items()},
-        placement=_placement(model, placed, num, generator) if placed else None,
-        placement_data=placement(space, real_labels, real) if placed else None,
-        frechet=_frechet(judge, conditions, samples, real) if isinstance(judge, ImageClassifier) else None,
+        placement=_placement(model, judge, judge.num_positions, num, generator) if judge.num_positions else None,
+        placement_data=placement(space, real_labels, real) if judge.num_positions else None,
+        frechet=_frechet(judge.features, space, conditions, samples, real) if judge.features else None,
     )
 
 
@@ -189,18 +163,18 @@ def _num_modes(space: Space, labels: Mapping[str, Tensor], rows: Tensor) -> int:
 
 
 def _joined(space: Space, values: Mapping[str, Tensor]) -> Tensor:
-    """All continuous blocks side by side, (N, D)."""
+    """All continuous blocks, concatenated, (N, D)."""
     return torch.cat([values[name].reshape(-1, space[name].num_variables) for name in space.continuous], dim=1)
 
 
 def _training_rows(dataset: Dataset, condition: Condition, generator: Generator) -> Tensor | None:
     """All training rows that meet a condition, (N, D), with fresh noise; None if training rows are drawn afresh."""
-    if not isinstance(dataset, ArrayDataset):
+    if dataset.stored is None:
         return None
-    labels = {name: torch.tensor(dataset.train[name]) for name in dataset.space.discrete}
-    meets = condition.holds(labels).numpy()
-    grey = {name: torch.tensor(dataset.train[name][meets]) for name in dataset.space.continuous}
-    return _joined(dataset.space, dataset.dequantise(grey, generator))
+    rows, space = dataset.stored.train, dataset.space
+    meets = condition.holds({name: torch.tensor(rows[name]) for name in space.discrete}).numpy()
+    grey = {name: torch.tensor(rows[name][meets]) for name in space.continuous}
+    return _joined(space, dataset.stored.dequantise(grey, generator))
 
 
 def _variance_ratio(drawn: Tensor, real: Tensor) -> float | None:
@@ -210,7 +184,7 @@ def _variance_ratio(drawn: Tensor, real: Tensor) -> float | None:
 
 
 class _Distances(NamedTuple):
-    """Of N samples, and of N test rows, to the nearest training row and to the nearest of their own kind; (N,) each."""
+    """Distances of N samples and of N test rows, (N,) each; fields as in `Nearest`."""
 
     training: Tensor
     training_data: Tensor
@@ -219,7 +193,7 @@ class _Distances(NamedTuple):
 
 
 def _distances(drawn: Tensor, held_out: Tensor, training: Tensor) -> _Distances | None:
-    """With equally many of both: the more rows there are, the nearer is the nearest."""
+    """Distances with equally many rows of both: nearest neighbours get nearer with more rows."""
     num = min(len(drawn), len(held_out))
     if num < 2 or not len(training):
         return None
@@ -240,13 +214,18 @@ def _nearest(distances: Sequence[_Distances]) -> Nearest | None:
     return Nearest(sum(len(each.training) for each in distances), *medians)
 
 
-def _placement(model: Model, judge: SpriteCentre, num: int, generator: Generator) -> Placement:
-    """Of `num` samples per column and per row, spread over the pairs: 256 in sequence name every pair once."""
+def _placement(model: Model, judge: Judge, num_positions: int, num: int, generator: Generator) -> Placement:
+    """`num` samples per column and per row, spread over the pairs: num_positions^2 in sequence name every pair once."""
+    first, second = model.space.discrete
     conditions = [
         Condition(
-            "", {"horizontal": torch.tensor(i % NUM_BINS), "vertical": torch.tensor((i + i // NUM_BINS) % NUM_BINS)}
+            "",
+            {
+                first: torch.tensor(i % num_positions),
+                second: torch.tensor((i + i // num_positions) % num_positions),
+            },
         )
-        for i in range(num * NUM_BINS)
+        for i in range(num * num_positions)
     ]
     parts = sample_each(model, conditions, 1, generator=generator)
     values = {name: torch.cat([part[name] for part in parts]) for name in model.space}  # labels are those asked for
@@ -254,21 +233,24 @@ def _placement(model: Model, judge: SpriteCentre, num: int, generator: Generator
 
 
 def _frechet(
-    judge: ImageClassifier,
+    features_of: Callable[[Mapping[str, Tensor]], Tensor],
+    space: Space,
     conditions: Sequence[Condition],
     samples: Sequence[Mapping[str, Tensor]],
     real: Mapping[str, Tensor],
 ) -> Frechet | None:
-    """Samples against a half of the test rows, and that half against the other, all with equally many of each condition."""
-    assert judge.image is not None
+    """Samples against one half of the test rows, and that half against the other; equally many rows of each condition."""
     drawn, first, second = [], [], []
     for condition, values in zip(conditions, samples, strict=True):
         rows = condition.holds(real).nonzero().flatten()
-        num = min(len(values[judge.image]), len(rows) // 2)
-        drawn.append(values[judge.image][:num])
-        first.append(real[judge.image][rows[: 2 * num : 2]])
-        second.append(real[judge.image][rows[1 : 2 * num : 2]])
-    features = [judge.features({judge.image: torch.cat(images)}) for images in (drawn, first, second)]
+        num = min(len(values[space.continuous[0]]), len(rows) // 2)
+        drawn.append({name: values[name][:num] for name in space.continuous})
+        first.append({name: real[name][rows[: 2 * num : 2]] for name in space.continuous})
+        second.append({name: real[name][rows[1 : 2 * num : 2]] for name in space.continuous})
+    features = [
+        features_of({name: torch.cat([part[name] for part in parts]) for name in space.continuous})
+        for parts in (drawn, first, second)
+    ]
     num_rows, num_features = features[0].shape
     if num_rows < 2:
         return None

@@ -1,4 +1,4 @@
-"""Out-of-distribution detection: does a model score images that are no digits below the test rows?
+"""Out-of-distribution detection: scores of test rows against scores of images from elsewhere.
 
 Legend: N rows, H x W pixels.
 """
@@ -9,17 +9,16 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from jointebm.data import ArrayDataset, Dataset
+from jointebm.data import Dataset
 from jointebm.data.mnist import fashion_images
-from jointebm.evaluation.accuracy import auroc
 from jointebm.inference.model import Model
 from jointebm.randomness.draws import Generator, uniform
 from jointebm.sampling.enumeration import marginalize
 from jointebm.spaces.space import Space, Values
 
-__all__ = ["SCORES", "outlier_images", "outlier_scores", "separation"]
+__all__ = ["SCORES", "auroc", "outlier_images", "outlier_scores", "separation"]
 
-# What rows are told apart by, each a score that data ought to have more of.
+# Scores that should be higher for data than for outliers.
 SCORES = {
     "log_marginal": "log sum_y exp f(x, y), which is log p(x) + log Z",
     "confidence": "max_y p(y | x)",
@@ -27,12 +26,43 @@ SCORES = {
 FASHION_SHAPE = (28, 28)
 
 
+def auroc(scores: Tensor, outlier_scores: Tensor) -> float:
+    """Area under the receiver operating characteristic, with data as the positive class.
+
+    The probability that a random row of the data scores higher than a random outlier, ties counting half: 1 if data always
+    score higher, .5 if scores do not separate them, 0 if outliers always score higher.
+
+    Args:
+        scores: of rows of the data, (N,).
+        outlier_scores: of the outliers, (M,).
+
+    Raises:
+        ValueError: either is empty, or a score is NaN.
+
+    References:
+        Hanley & McNeil 1982: the statistic of Mann and Whitney, divided by N M.
+
+    Example:
+        >>> auroc(torch.tensor([3.0, 2.0]), torch.tensor([2.0, 1.0]))
+        0.875
+    """
+    if not len(scores) or not len(outlier_scores) or bool(scores.isnan().any() or outlier_scores.isnan().any()):
+        raise ValueError(
+            f"auroc: got {len(scores)} scores of data, of them {int(scores.isnan().sum())} NaN, and {len(outlier_scores)} "
+            f"of outliers, of them {int(outlier_scores.isnan().sum())} NaN; expected some of each and no NaN"
+        )
+    ordered = outlier_scores.sort().values
+    num_below = torch.searchsorted(ordered, scores.contiguous())
+    num_not_above = torch.searchsorted(ordered, scores.contiguous(), right=True)
+    return int((num_below + num_not_above).sum()) / (2 * len(scores) * len(outlier_scores))
+
+
 def outlier_images(dataset: Dataset, data_dir: Path | None, *, generator: Generator) -> dict[str, Tensor]:
-    """Images that do not come from the data, as many of each kind as there are test rows, with the noise of the data.
+    """Images from elsewhere, as many of each kind as test rows, with the noise of the data.
 
     - "fashion": the test images of Fashion-MNIST.
     - "uniform": every pixel an independent uniform grey level.
-    - "shuffled": the test images, the pixels of each in a random order of its own.
+    - "shuffled": the test images, each with its pixels in its own random order.
 
     Args:
         dataset: grey images of 28 x 28 pixels.
@@ -43,33 +73,34 @@ def outlier_images(dataset: Dataset, data_dir: Path | None, *, generator: Genera
         Values of the image block, per kind, (N, 28, 28).
 
     Raises:
-        FileNotFoundError: the file of Fashion-MNIST is missing, with where it was looked for.
-        ValueError: the data are other than images of that shape.
+        FileNotFoundError: the file of Fashion-MNIST is missing; names the places searched.
+        ValueError: the data are not images of 28 x 28 pixels held in memory.
     """
     shapes = [dataset.space[name].variable_shape for name in dataset.space.continuous]
-    if not isinstance(dataset, ArrayDataset) or shapes != [FASHION_SHAPE]:
+    stored = dataset.stored
+    if stored is None or shapes != [FASHION_SHAPE]:
         raise ValueError(
-            f"data {dataset.name!r}: out-of-distribution tests compare with Fashion-MNIST, so they need images of 28 x 28 "
-            f"pixels, such as mnist; these data have {dataset.space}"
+            f"data {dataset.name!r}: got {dataset.space}; expected images of 28 x 28 pixels, such as those of mnist, to "
+            "compare with Fashion-MNIST"
         )
     (image,) = dataset.space.continuous
-    test = torch.tensor(dataset.held_out[image])
+    test = torch.tensor(stored.held_out[image])
     noise = uniform(torch.empty(test.shape), generator)
     order = uniform(torch.empty(test.shape), generator).flatten(1).argsort(dim=1)
     grey = {
         "fashion": torch.tensor(fashion_images(data_dir)),
-        "uniform": (noise * (dataset.white + 1)).to(test.dtype),
+        "uniform": (noise * (stored.white + 1)).to(test.dtype),
         "shuffled": test.flatten(1).gather(1, order).reshape(test.shape),
     }
-    return {kind: dataset.dequantise({image: images}, generator)[image] for kind, images in grey.items()}
+    return {kind: stored.dequantise({image: images}, generator)[image] for kind, images in grey.items()}
 
 
 def outlier_scores(model: Model, values: Values) -> dict[str, Tensor]:
-    """Each of `SCORES` of rows, (N,), by enumeration of all labels.
+    """Each of `SCORES`, (N,), by enumeration of all labels.
 
     Args:
         model: the model.
-        values: complete continuous blocks; others are not looked at.
+        values: complete continuous blocks; other blocks are ignored.
     """
     parameter = next(model.parameters())
     given = {name: values[name] for name in model.space.continuous}
@@ -80,7 +111,7 @@ def outlier_scores(model: Model, values: Values) -> dict[str, Tensor]:
 
 
 def separation(model: Model, values: Values, outliers: Mapping[str, Tensor]) -> dict[str, dict[str, float]]:
-    """AUROC of test rows against each kind of outliers by each score: 1 if test rows always score higher.
+    """AUROC of test rows against each kind of outlier by each score: 1 if test rows always score higher.
 
     Args:
         model: a model with one continuous block.
@@ -88,7 +119,7 @@ def separation(model: Model, values: Values, outliers: Mapping[str, Tensor]) -> 
         outliers: per kind, values of the continuous block.
 
     Returns:
-        Per score, per kind of outliers, the area.
+        The area, per score and kind of outlier.
     """
     (image,) = model.space.continuous
     real = outlier_scores(model, values)

@@ -115,7 +115,6 @@ def sample_each(
 
     Raises:
         ValueError: `num` is less than one, or a condition names an unknown block or one that is not discrete.
-        KeyboardInterrupt: Ctrl-C; the samples so far are lost.
 
     Example:
         >>> from jointebm import Binary, Continuous, KernelSpec, ModelConfig
@@ -155,8 +154,6 @@ def sample_each(
             init=model.noise,
             generator=generator,
         )
-        if samples.interrupted:
-            raise KeyboardInterrupt
         for index in range(len(batch)):
             rows = slice(index * num, (index + 1) * num)
             parts.append({name: value[rows] for name, value in samples.values.items()})

@@ -1,15 +1,16 @@
-"""Figures: the paper's, for points in the plane and for images. The only package that imports matplotlib."""
+"""Figures of the paper, for points in the plane and for images. The only package that imports matplotlib."""
 
 from jointebm.plots.figures import figures_of, sample_figure
-from jointebm.plots.image_grids import image_figures, mosaic
-from jointebm.plots.inpainting import inpainting_figures
-from jointebm.plots.plane import Grid, grid_densities, square_grid, toy_figures
+from jointebm.plots.image_grids import image_figures
+from jointebm.plots.inpainting_figures import inpainting_figures
+from jointebm.plots.plane import SquareGrid, grid_densities, square_grid, toy_figures
 from jointebm.plots.style import STYLE, Figure, save_figure, save_figures
+from jointebm.plots.tiles import mosaic
 
 __all__ = [
     "STYLE",
     "Figure",
-    "Grid",
+    "SquareGrid",
     "figures_of",
     "grid_densities",
     "image_figures",

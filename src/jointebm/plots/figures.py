@@ -1,19 +1,21 @@
-"""Selects the figures that fit a model and its data."""
+"""The figures of a model, as its data set names them, and one picture of samples."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 from torch import Tensor
 
-from jointebm.data import Dataset, Toy
-from jointebm.evaluation import image_block
+from jointebm.data import Dataset
+from jointebm.data.datasets import FigureKind
 from jointebm.inference.model import Model
-from jointebm.plots.image_grids import display_range, grey_range, image_figure, image_figures
-from jointebm.plots.inpainting import inpainting_figures
+from jointebm.plots.image_grids import image_figures
+from jointebm.plots.inpainting_figures import inpainting_figures
 from jointebm.plots.plane import plane_figure, toy_figures
 from jointebm.plots.style import MAX_TITLE, STYLE, Figure, rc_context
+from jointebm.plots.tiles import display_range, grey_range, tiles_figure
 from jointebm.randomness.draws import Generator
+from jointebm.spaces.space import image_block
 
-__all__ = ["figures_of", "sample_figure"]
+__all__ = ["FIGURES", "figures_of", "sample_figure"]
 
 
 def figures_of(model: Model, dataset: Dataset, generator: Generator) -> dict[str, Figure]:
@@ -21,34 +23,51 @@ def figures_of(model: Model, dataset: Dataset, generator: Generator) -> dict[str
 
     Args:
         model: the model.
-        dataset: the data it was trained on, which are drawn beside it.
+        dataset: the data it was trained on, which are drawn next to its samples.
         generator: source of all draws.
 
     Raises:
-        ValueError: there is no figure for such data.
+        ValueError: no figures fit the data.
     """
-    if isinstance(dataset, Toy):
-        return toy_figures(model, generator)
+    if dataset.figures is None:
+        raise ValueError(
+            f"figures: data {dataset.name!r} name none; got {dataset.space}, expected one block of images, (height, "
+            "width), or the toy data"
+        )
+    return FIGURES[dataset.figures](model, dataset, generator)
+
+
+def _of_images(model: Model, dataset: Dataset, generator: Generator) -> dict[str, Figure]:
     real, image = dataset.test(), image_block(model.space)
     figures = image_figures(model, real, generator)
     assert image is not None  # `image_figures` refuses other data
     return figures | inpainting_figures(model, real, image, generator)
 
 
+def _of_toy(model: Model, dataset: Dataset, generator: Generator) -> dict[str, Figure]:  # noqa: ARG001  # the signature of `FIGURES`
+    return toy_figures(model, generator)
+
+
+FIGURES: dict[FigureKind, Callable[[Model, Dataset, Generator], dict[str, Figure]]] = {
+    "toy": _of_toy,
+    "images": _of_images,
+}
+
+
 def sample_figure(model: Model, values: Mapping[str, Tensor], title: str) -> Figure | None:
-    """One picture of samples: a grid of the first images, a scatter of points in the plane, or None if neither fits.
+    """One picture of samples: a grid of the first images, a scatter plot of points, or None if neither fits.
 
     Args:
-        model: what drew them.
+        model: the model that drew them.
         values: per block, shape (N, *variable_shape).
-        title: what they are, such as "horizontal = 3".
+        title: a description, such as "horizontal = 3".
     """
     space, image = model.space, image_block(model.space)
     plane = next((name for name in space.continuous if space[name].variable_shape == (2,)), None)
     title = title if len(title) <= MAX_TITLE else f"{title[:MAX_TITLE]}..."
     with rc_context(STYLE):
         if image is not None:
-            return image_figure(values[image], grey_range(model, image), title)
+            return tiles_figure(values[image], grey_range(model, image), title)
         if plane is not None:
             return plane_figure(values[plane], display_range(model, plane), plane, title)
     return None

@@ -1,4 +1,4 @@
-"""Figures of structured labels: strips of images, and measurements beside the curve they should lie on."""
+"""Figures of structured labels: strips of images, points, and measurements next to the expected curve."""
 
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
@@ -12,14 +12,14 @@ __all__ = ["Panel", "measured_figure", "points_figure", "strips_figure"]
 
 
 class Panel(NamedTuple):
-    """Measurements beside a curve.
+    """Measurements next to a curve.
 
     Args:
         title: what is measured.
-        x: where, shape (N,).
-        samples: independent measurements at each, shape (N, S); drawn as mean and two standard errors.
-        curve_x: where the curve is drawn, shape (C,).
-        curve: what is expected there, shape (C,).
+        x: places of the measurements, shape (N,).
+        samples: independent measurements at each place, shape (N, S); drawn as mean and two standard errors.
+        curve_x: places of the curve, shape (C,).
+        curve: expected values, shape (C,).
     """
 
     title: str
@@ -30,12 +30,12 @@ class Panel(NamedTuple):
 
 
 def measured_figure(panels: Sequence[Panel], pictures: Mapping[str, Tensor], *, label: str) -> Figure:
-    """Panels side by side, and black and white pictures (height, width) after them.
+    """Panels side by side, followed by black and white pictures (height, width).
 
     Args:
         panels: at least one.
-        pictures: by title; None are drawn if it is empty.
-        label: what the panels' x is.
+        pictures: by title; may be empty.
+        label: meaning of x in all panels.
     """
     with rc_context(STYLE):
         figure = Figure(figsize=(2.4 * len(panels) + 1.6 * len(pictures), 2.2), layout="constrained")
@@ -59,12 +59,12 @@ def measured_figure(panels: Sequence[Panel], pictures: Mapping[str, Tensor], *, 
 
 
 def strips_figure(strips: Mapping[str, Tensor], *, num_columns: int = 1, cmap: str = "gray") -> Figure:
-    """Rows of images, each with its caption.
+    """Rows of images with captions.
 
     Args:
-        strips: by caption, images (N, height, width) that are laid side by side.
-        num_columns: strips beside one another.
-        cmap: colours.
+        strips: by caption, images (N, height, width) drawn side by side.
+        num_columns: strips side by side.
+        cmap: colour map.
     """
     with rc_context(STYLE):
         num_rows = -(-len(strips) // num_columns)
@@ -81,13 +81,13 @@ def strips_figure(strips: Mapping[str, Tensor], *, num_columns: int = 1, cmap: s
 def points_figure(
     panels: Mapping[str, Tensor], *, marked: Mapping[str, Tensor] | None = None, num_columns: int, size: float
 ) -> Figure:
-    """Points in the plane, panel by panel, all on the same axes.
+    """Points in the plane, in panels with the same axes.
 
     Args:
         panels: by title, points (N, 2).
-        marked: by title, which of them are drawn solid (N,), bool; None is all.
-        num_columns: panels beside one another.
-        size: of a point, as matplotlib has it.
+        marked: by title, which points are drawn solid (N,), bool; None is all.
+        num_columns: panels side by side.
+        size: area of a point, in the units of matplotlib.
     """
     with rc_context(STYLE):
         num_rows = -(-len(panels) // num_columns)

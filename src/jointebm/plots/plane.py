@@ -1,4 +1,4 @@
-"""Figures of points in the plane: samples and densities of the toy data beside the truth (Figs. 1, 4-10).
+"""Figures of points in the plane: samples and densities of the toy data next to the truth (Figs. 1, 4-10).
 
 Legend: N samples, P grid points, C conditions, S configurations of all discrete variables.
 """
@@ -21,7 +21,7 @@ from jointebm.randomness.draws import Generator
 from jointebm.sampling.enumeration import enumerate_log_density
 from jointebm.spaces.space import Space
 
-__all__ = ["Grid", "grid_densities", "plane_figure", "square_grid", "toy_figures"]
+__all__ = ["SquareGrid", "grid_densities", "plane_figure", "square_grid", "toy_figures"]
 
 LIMIT = 4.6  # half the side of the square in which the toy data are drawn
 
@@ -29,13 +29,13 @@ LIMIT = 4.6  # half the side of the square in which the toy data are drawn
 def toy_figures(
     model: Model, generator: Generator, *, num_points: int = 500, num_cells: int = 200
 ) -> dict[str, Figure]:
-    """The paper's figures of the toy data, each beside the truth.
+    """The figures of the paper for the toy data, each next to the truth.
 
     Args:
-        model: a model of the toy data; its samples start from noise and take its own number of steps.
+        model: a model of the toy data; it samples from noise with its own number of steps.
         generator: source of all draws.
         num_points: points per panel.
-        num_cells: cells per side of the grid that densities are normalised on.
+        num_cells: cells per side of the grid on which densities are normalised.
 
     Returns:
         "conditional-samples" (Fig. 1, 4, 5), "unconditional" (Fig. 6), "density-attributes" and
@@ -71,29 +71,29 @@ def toy_figures(
         }
 
 
-class Grid(NamedTuple):
-    """Centres of the cells of a square grid, shape (P, 2), the first coordinate counting fastest; and a cell's area."""
+class SquareGrid(NamedTuple):
+    """Centres of the cells of a square grid, shape (P, 2), the first coordinate fastest; and the area of a cell."""
 
     points: Tensor
     area: float
 
 
-def square_grid(num_cells: int, *, like: Tensor) -> Grid:
+def square_grid(num_cells: int, *, like: Tensor) -> SquareGrid:
     """The grid of `num_cells` by `num_cells` cells over the toy data, with the dtype and device of `like`."""
     side = 2 * LIMIT / num_cells
     ticks = (torch.arange(num_cells, dtype=like.dtype, device=like.device) + 0.5) * side - LIMIT
     y, x = torch.meshgrid(ticks, ticks, indexing="ij")
-    return Grid(torch.stack([x.flatten(), y.flatten()], dim=1), side**2)
+    return SquareGrid(torch.stack([x.flatten(), y.flatten()], dim=1), side**2)
 
 
-def grid_densities(log_density: LogDensity, space: Space, grid: Grid, conditions: Sequence[Condition]) -> Tensor:
+def grid_densities(log_density: LogDensity, space: Space, grid: SquareGrid, conditions: Sequence[Condition]) -> Tensor:
     """Densities p(x | condition) on a grid: the sum over y of exp f(x, y), normalised over the grid.
 
     Args:
         log_density: f, shape (N,).
         space: one continuous block of shape (2,), and the discrete blocks that are summed over.
-        grid: where.
-        conditions: which configurations are summed over, C times.
+        grid: the points.
+        conditions: C conditions, each with the configurations to sum over.
 
     Returns:
         Shape (C, P); each row times the area of a cell sums to 1.
@@ -123,7 +123,7 @@ def _panels(num_rows: int, num_columns: int, side: float) -> tuple[Figure, Any]:
 def _point_figure(
     title: str, conditions: Sequence[Condition], real: Sequence[Tensor], ours: Sequence[Tensor]
 ) -> Figure:
-    """Data above, samples below, one column per condition; the rings are the modes that the condition allows."""
+    """Data above, samples below, one column per condition; rings mark the modes that meet the condition."""
     figure, axes = _panels(2, len(conditions), 1.45)
     figure.suptitle(title)
     for row, (label, colour, columns) in enumerate((("data", DATA, real), ("model", MODEL, ours))):
@@ -136,7 +136,9 @@ def _point_figure(
     return figure
 
 
-def _density_figure(title: str, conditions: Sequence[Condition], true: Tensor, ours: Tensor, grid: Grid) -> Figure:
+def _density_figure(
+    title: str, conditions: Sequence[Condition], true: Tensor, ours: Tensor, grid: SquareGrid
+) -> Figure:
     """Truth above, model below, one column per condition, all on one scale."""
     figure, axes = _panels(2, len(conditions), 1.3)
     figure.suptitle(title)
@@ -152,7 +154,9 @@ def _density_figure(title: str, conditions: Sequence[Condition], true: Tensor, o
     return figure
 
 
-def _unconditional_figure(real: Tensor, ours: Tensor, true_density: Tensor, our_density: Tensor, grid: Grid) -> Figure:
+def _unconditional_figure(
+    real: Tensor, ours: Tensor, true_density: Tensor, our_density: Tensor, grid: SquareGrid
+) -> Figure:
     figure, axes = _panels(1, 4, 1.9)
     for ax, title in zip(axes[0], ("data", "samples", "true density p(x)", "model density p(x)"), strict=True):
         ax.set_title(title)
@@ -185,7 +189,7 @@ def _density(ax: Axes, density: Tensor, top: float) -> None:
     ax.imshow(image, origin="lower", extent=extent, vmin=0, vmax=top, cmap=DENSITY, interpolation="bilinear")
 
 
-def _total_variation(true: Tensor, ours: Tensor, grid: Grid) -> list[float]:
+def _total_variation(true: Tensor, ours: Tensor, grid: SquareGrid) -> list[float]:
     distances: list[float] = ((true - ours).abs().sum(dim=1) * (grid.area / 2)).tolist()
     return distances
 
@@ -195,7 +199,7 @@ def _note_distance(ax: Axes, distance: float) -> None:
 
 
 def plane_figure(points: Tensor, limits: tuple[float, float], name: str, title: str) -> Figure:
-    """A scatter in a frame that holds all noise and all points, so that it is the same whatever is given."""
+    """A scatter plot in a frame that holds all noise and all points, so that it does not depend on what is given."""
     low, high = min(limits[0], float(points.min())), max(limits[1], float(points.max()))
     margin = 0.05 * (high - low)
     figure = Figure(figsize=(3.6, 3.8), layout="compressed")

@@ -1,6 +1,6 @@
-"""How figures look, and how they are written; where matplotlib is found missing.
+"""The style of all figures, and PNG files of them; the only module that imports matplotlib.
 
-Importing it changes nothing outside it: figures are made without pyplot and carry their style with them.
+Importing it changes no global setting: figures are made without pyplot and carry their own style.
 """
 
 import os
@@ -36,7 +36,7 @@ __all__ = [
 DATA, MODEL, GUIDE = "#5f6368", "#1a5fb4", "#c8c8c8"
 DENSITY = LinearSegmentedColormap.from_list("density", ["white", "#a9cbf2", MODEL, "#0a2a57"])
 MAX_TITLE = 60
-STYLE: Any = {  # matplotlib types the keys of its settings one by one
+STYLE: Any = {  # matplotlib declares a type for each key
     "font.size": 8,
     "axes.titlesize": 8,
     "axes.titlepad": 4,
@@ -66,7 +66,7 @@ def save_figure(figure: Figure, file: BinaryIO) -> None:
 
 
 def save_figures(figures: Mapping[str, Figure], out_dir: str | os.PathLike[str]) -> list[Path]:
-    """Writes figures as NAME.png into a new folder, which appears whole or not at all.
+    """Writes figures as NAME.png into a new folder, which appears complete or not at all.
 
     Raises:
         FileExistsError: the folder exists.

@@ -1,13 +1,13 @@
 """Recipes: functions that return a frozen description of a run.
 
-A new recipe is a function in a file here, named in `registry.RECIPES`; a variant replaces fields of another.
+A new recipe is a function in a file here, named in `catalogue.RECIPES`; a variant replaces fields of another.
 """
 
+from jointebm.recipes.catalogue import RECIPES, find
 from jointebm.recipes.digits import digits
 from jointebm.recipes.dsprites import dsprites, dsprites_paper
 from jointebm.recipes.mnist import mnist, mnist_composite, mnist_jem, mnist_paper
 from jointebm.recipes.recipe import Recipe, RecipeField, override, recipe_fields
-from jointebm.recipes.registry import RECIPES, find
 from jointebm.recipes.structured_labels import ising, segmentation, sets, words
 from jointebm.recipes.toy import toy, toy_paper
 

@@ -9,15 +9,15 @@ __all__ = ["digits"]
 
 
 def digits() -> Recipe:
-    """Image and label of 1,438 handwritten digits within two minutes."""
+    """Image and label of 1,438 handwritten digits, trained within two minutes."""
     return Recipe(
         name="digits",
         summary="the bundled 8x8 handwritten digits with their labels, within two minutes",
         data="digits",
-        # Every block reaches the network with a spread of about one or more; a label that is not scaled up is lost.
+        # Every block reaches the network with a spread of at least about one; unscaled labels have too little effect.
         energy=ConcatSpec(net=MLPSpec(hidden=(256, 256), activation="elu"), scale={"image": 3.0, "digit": 20.0}),
-        # The data's own noise has a standard deviation of 1/8/sqrt(12) = 0.036; a larger step would blur it, and the
-        # energy would grow ever steeper in vain.
+        # The noise of the data has standard deviation 1/8/sqrt(12) = 0.036; a larger step would blur it, and the energy
+        # would grow ever steeper without effect.
         kernel=KernelSpec(discrete="gibbs", continuous="mala", step_size=0.035, temperature=0.02),
         train=TrainConfig(
             num_iterations=2300,

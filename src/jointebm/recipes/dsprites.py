@@ -1,4 +1,4 @@
-"""dSprites ellipses with their positions: the paper's schedule, and ours."""
+"""dSprites ellipses with their positions: the schedule of the paper, and ours."""
 
 from jointebm.energies import ConcatSpec, ConvSpec, MLPSpec
 from jointebm.kernels import KernelSpec
@@ -9,7 +9,7 @@ __all__ = ["dsprites", "dsprites_paper"]
 
 
 def dsprites_paper() -> Recipe:
-    """Table 3 and App. B.3 to the letter, but for the test set, which is `dsprites-random`."""
+    """Table 3 and App. B.3, field by field; the data are `dsprites-random`."""
     return Recipe(
         name="dsprites_paper",
         summary="dSprites with two 16-way positions, as in Table 3",
@@ -36,7 +36,7 @@ def dsprites_paper() -> Recipe:
 
 
 def dsprites() -> Recipe:
-    """Image and position of dSprites within half an hour on two cores."""
+    """Image and position of dSprites, trained within half an hour on two cores."""
     return Recipe(
         name="dsprites",
         summary="dSprites with two 16-way positions, in pixel space, within half an hour on two cores",
@@ -45,14 +45,14 @@ def dsprites() -> Recipe:
             net=MLPSpec(hidden=(256, 128), activation="silu"),
             encoder=ConvSpec(side=32, channels=(16, 32, 64), out_channels=16, halves_first=True),
             scale={"image": 3.0, "horizontal": 5.0, "vertical": 5.0},
-            # Two positions differ in few pixels. f / temperature is what x sees, f is what y sees: scaling both leaves the
-            # chains of x as they are, and makes p(y | x) as sharp as the images are.
+            # Neighbouring positions differ in few pixels. Chains of x use f / temperature, chains of y use f: scaling both
+            # keeps the chains of x and makes p(y | x) as sharp as the images are.
             output_scale=8.0,
         ),
         kernel=KernelSpec(
             discrete="gibbs",
             discrete_moves=2,
-            discrete_rate=0.02,  # an image that forms from noise keeps the position it was given
+            discrete_rate=0.02,  # an image that forms from noise keeps its position
             continuous="langevin",
             step_size=0.02,
             temperature=8e-3,
@@ -64,13 +64,13 @@ def dsprites() -> Recipe:
             learning_rate=4.5e-4,
             warmup=200,
             decay="cosine",
-            buffer_size=2_000,  # a chain is visited every 31 iterations, and keeps up with f
+            buffer_size=2_000,  # a chain is visited every 31 iterations, often enough to follow f
             replacement_rate=0.05,
             ema_decay=0.995,
             noise_labels="uniform",
-            noise_reals="moments",  # bright noise hides where a sprite is asked for
+            noise_reals="moments",  # bright noise would hide the requested position
             objective="summed",
-            sampled_share=0.25,  # a sprite that forms elsewhere than asked for teaches that it should not
+            sampled_share=0.25,  # penalises sprites that form at another position
             precision="bfloat16",
         ),
         calibration_rows=2_000,

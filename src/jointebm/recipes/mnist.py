@@ -1,4 +1,4 @@
-"""MNIST with its labels: the paper's schedule, ours, and two variants."""
+"""MNIST with its labels: the schedule of the paper, ours, and two variants."""
 
 from jointebm.energies import ConcatSpec, ConvSpec, JEMSpec, MLPSpec
 from jointebm.kernels import KernelSpec
@@ -9,7 +9,7 @@ __all__ = ["mnist", "mnist_composite", "mnist_jem", "mnist_paper"]
 
 
 def mnist_paper() -> Recipe:
-    """Table 2 and App. B.2 to the letter."""
+    """Table 2 and App. B.2, field by field."""
     return Recipe(
         name="mnist_paper",
         summary="MNIST with its labels, as in Table 2",
@@ -33,7 +33,7 @@ def mnist_paper() -> Recipe:
 
 
 def mnist() -> Recipe:
-    """Image and label of MNIST within half an hour on two cores."""
+    """Image and label of MNIST, trained within half an hour on two cores."""
     return Recipe(
         name="mnist",
         summary="MNIST with its labels, in pixel space, within half an hour on two cores",
@@ -43,10 +43,10 @@ def mnist() -> Recipe:
             encoder=ConvSpec(side=28, channels=(32, 64), out_channels=32, halves_first=True),
             scale={"image": 3.0, "digit": 5.0},
         ),
-        # The step is half the standard deviation of the data's own noise: what the sampler adds, the energy can take away.
+        # The step is half the standard deviation of the noise of the data: the energy can undo the noise of the sampler.
         kernel=KernelSpec(
             discrete="gibbs",
-            discrete_rate=0.01,  # an image that forms from noise keeps the label it was given
+            discrete_rate=0.01,  # an image that forms from noise keeps its label
             continuous="langevin",
             step_size=0.05,
             temperature=0.01,
@@ -64,7 +64,7 @@ def mnist() -> Recipe:
             noise_labels="uniform",
             noise_reals="moments",
             objective="summed",
-            sampled_share=0.15,  # an image that becomes another digit than asked for teaches that it should not
+            sampled_share=0.15,  # penalises images that become another digit
             precision="bfloat16",
         ),
     )

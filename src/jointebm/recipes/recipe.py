@@ -1,4 +1,4 @@
-"""What a recipe is: a frozen description of a run, and how single fields of it are changed by name."""
+"""Recipes: frozen descriptions of a run, and changes of single fields by name."""
 
 import json
 from collections.abc import Iterator, Sequence
@@ -15,16 +15,16 @@ __all__ = ["Recipe", "RecipeField", "override", "recipe_fields"]
 
 
 class Recipe(Config):
-    """All that a training run is made of, but for its seed and its place."""
+    """A complete training run, except for its seed and its folder."""
 
     name: str = Field(description="name of the recipe")
-    summary: str = Field(description="what it is, in a sentence")
+    summary: str = Field(description="one sentence on it")
     data: str = Field(description="name of the data")
     energy: EnergySpec = Field(description="the network")
-    kernel: KernelSpec = Field(description="what moves the chains, in training and after")
+    kernel: KernelSpec = Field(description="kernel of the chains, in training and afterwards")
     train: TrainConfig = Field(description="how to train")
     calibration_rows: int = Field(
-        0, ge=0, description="training rows by whose labels f is scaled after training; 0 leaves f as it is"
+        0, ge=0, description="training rows for temperature scaling of f after training; 0 leaves f unscaled"
     )
     num_test_chains: int = Field(10, ge=1, description="chains of the sample-based vote")
     num_test_steps: int = Field(200, ge=1, description="kernel steps from noise at test time")
@@ -34,13 +34,13 @@ class Recipe(Config):
         if self.calibration_rows and not isinstance(self.energy, ConcatSpec):
             raise ValueError(
                 f"calibration_rows {self.calibration_rows} scales f by energy.output_scale, which kind {self.energy.kind!r} "
-                "does not have; set it to 0"
+                "lacks; set it to 0"
             )
         return self
 
 
 class RecipeField(NamedTuple):
-    """One field that can be set: its dotted path, value, and meaning."""
+    """A field that can be set: its dotted path, value and meaning."""
 
     path: str
     value: Any
@@ -69,11 +69,11 @@ def _walk(config: BaseModel, prefix: str) -> Iterator[RecipeField]:
 
 
 def override(recipe: Recipe, assignments: Sequence[str]) -> Recipe:
-    """Changes fields by `key=value`; a key is the last part of a field's path, or all of it where that is not unique.
+    """Changes fields by `key=value`; a key is the last part of the path of a field, or the whole path if ambiguous.
 
     Args:
         recipe: the recipe to start from.
-        assignments: such as "num_iterations=100" or "energy.net.hidden=[64,64]"; values are JSON, bare words are strings.
+        assignments: such as "num_iterations=100" or "energy.net.hidden=[64,64]"; values are JSON; bare words are strings.
 
     Raises:
         ValueError: an unknown or ambiguous key, or a value of the wrong type.
@@ -99,11 +99,9 @@ def _find(recipe: Recipe, key: str) -> RecipeField:
     ]
     if not found:
         names = ", ".join(field.path.rpartition(".")[2] for field in fields)
-        raise ValueError(f"--set {key}: recipe {recipe.name!r} has no such field; it has {names}")
+        raise ValueError(f"--set {key}: unknown field of recipe {recipe.name!r}; available: {names}")
     if len(found) > 1:
-        raise ValueError(
-            f"--set {key}: could be {' or '.join(field.path for field in found)}; name one of them in full"
-        )
+        raise ValueError(f"--set {key}: ambiguous; write {' or '.join(field.path for field in found)}")
     return found[0]
 
 

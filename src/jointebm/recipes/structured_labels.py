@@ -1,4 +1,4 @@
-"""Structured labels: words, masks, sets, and the Ising model of Sec. 2.2 (docs/structured.md)."""
+"""Recipes with structured labels: words, masks, sets, and the Ising model of Sec. 2.2 (docs/structured.md)."""
 
 from jointebm.energies import (
     DeepSetSpec,
@@ -17,10 +17,10 @@ __all__ = ["ising", "segmentation", "sets", "words"]
 
 
 def words() -> Recipe:
-    """Letters of handwritten words, of which each image says little and the others much.
+    """Letters of handwritten words, given their images.
 
-    The data drop half of the pixels anew at every visit of a row, so its chain comes from p(y) given another x and has
-    `num_steps` moves to forget it: the gradient is biased.
+    The data hide other pixels at every visit of a row, so its chain comes from p(y | x) with another x and has `num_steps`
+    moves to forget it: the gradient is biased.
     """
     return Recipe(
         name="words",
@@ -35,7 +35,7 @@ def words() -> Recipe:
             learning_rate=4e-3,
             warmup=50,
             decay="cosine",
-            buffer_size=1000,  # one for each of 626 words
+            buffer_size=1000,  # one per word, 626 in all
             replacement_rate=0.0,
             objective="conditional",
         ),
@@ -45,7 +45,7 @@ def words() -> Recipe:
 
 
 def segmentation() -> Recipe:
-    """Masks of noisy ellipses, whose pixels go together."""
+    """Masks of noisy ellipses, with coupled pixels."""
     return Recipe(
         name="segmentation",
         summary="the mask of a noisy ellipse: 1,024 binary labels with a learned Ising coupling",
@@ -59,7 +59,7 @@ def segmentation() -> Recipe:
             learning_rate=2e-3,  # a chain is visited every 31 iterations; at larger rates it lags behind f
             warmup=100,
             decay="cosine",
-            buffer_size=1000,  # one for each image
+            buffer_size=1000,  # one per image
             replacement_rate=0.0,
             objective="conditional",
         ),
@@ -69,7 +69,7 @@ def segmentation() -> Recipe:
 
 
 def sets() -> Recipe:
-    """Points and the subset of them that is one of two clusters: a joint density that no order of the points changes."""
+    """Points and the subset that forms one of two clusters: a joint density that does not depend on the order of points."""
     return Recipe(
         name="sets",
         summary="six points and a subset of them, by a deep set: a label that is a set",
@@ -77,7 +77,7 @@ def sets() -> Recipe:
         energy=DeepSetSpec(phi=(64,), num_features=64, rho=(64, 32)),
         kernel=KernelSpec(discrete="gibbs", discrete_moves=6, continuous="mala", step_size=0.25),
         train=TrainConfig(
-            num_iterations=6000,  # after 600 it does not even know how many points a set has
+            num_iterations=6000,  # after 600 it has not learned the number of points of a set
             batch_size=32,
             num_steps=5,
             learning_rate=2e-3,

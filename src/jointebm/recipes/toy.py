@@ -1,4 +1,4 @@
-"""Eight Gaussians with three binary attributes: the paper's schedule, and ours."""
+"""Eight Gaussians with three binary attributes: the schedule of the paper, and ours."""
 
 from jointebm.energies import ConcatSpec, MLPSpec
 from jointebm.kernels import KernelSpec
@@ -9,7 +9,7 @@ __all__ = ["toy", "toy_paper"]
 
 
 def toy_paper() -> Recipe:
-    """Table 1 and App. B.1 to the letter."""
+    """Table 1 and App. B.1, field by field."""
     return Recipe(
         name="toy_paper",
         summary="eight Gaussians with three binary attributes, as in Table 1",
@@ -39,7 +39,7 @@ def toy() -> Recipe:
         summary="eight Gaussians with three binary attributes, within a minute",
         data="toy",
         energy=ConcatSpec(net=MLPSpec(hidden=(128, 128), activation="elu")),
-        # Adjusted and at temperature 1, so that x and y have one joint target and the density itself comes out right.
+        # Adjusted and at temperature 1, so that x and y share one joint target and the density is learned.
         kernel=KernelSpec(continuous="mala", step_size=0.4, temperature=1.0),
         train=TrainConfig(
             num_iterations=1800,

@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM, held back until it is safe to stop."""
+"""Ctrl-C and SIGTERM: held back until it is safe to stop, then raised."""
 
 import signal
 import threading
@@ -7,28 +7,28 @@ from contextlib import contextmanager
 from types import FrameType
 from typing import Any
 
-__all__ = ["Terminated", "held_back", "raise_on_terminate"]
+__all__ = ["Pending", "Terminated", "held_back", "raise_on_terminate"]
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
 class Terminated(KeyboardInterrupt):
-    """The process was asked to end by SIGTERM; whoever handles Ctrl-C handles this too."""
+    """SIGTERM asked the process to end; a handler of KeyboardInterrupt handles this too."""
 
 
 class Pending:
-    """Remembers that a signal came."""
+    """A signal that was noted and may still have to be raised."""
 
     def __init__(self) -> None:
         self.reason: KeyboardInterrupt | None = None  # what `check` raises
         self.raised = False
 
     def note(self, number: int, frame: FrameType | None) -> None:  # noqa: ARG002  # the form of a signal handler
-        """Takes a signal."""
+        """Notes a signal."""
         self.reason, self.raised = KeyboardInterrupt() if number == signal.SIGINT else Terminated(), False
 
     def check(self) -> None:
-        """Raises KeyboardInterrupt after Ctrl-C and `Terminated` after SIGTERM, and nothing if none came."""
+        """Raises KeyboardInterrupt after Ctrl-C and `Terminated` after SIGTERM."""
         if self.reason is not None:
             self.raised = True
             raise self.reason
@@ -36,10 +36,10 @@ class Pending:
 
 @contextmanager
 def held_back() -> Iterator[Pending]:
-    """Notes Ctrl-C and SIGTERM instead of raising them in the midst of a statement; whoever works looks with `check`.
+    """Notes Ctrl-C and SIGTERM instead of raising them within a statement; the block calls `check` where it may stop.
 
-    What came after the last look is raised when the block has ended, so that no signal is lost.
-    Signals arrive in the main thread only; in another, nothing is held back, and nothing needs to be.
+    A signal after the last `check` is raised when the block ends, so none is lost. A block within another shares its
+    `Pending`. Outside the main thread no signals arrive, and nothing is held back.
 
     Example:
         >>> with held_back() as pending:
@@ -53,6 +53,10 @@ def held_back() -> Iterator[Pending]:
     pending = Pending()
     if threading.current_thread() is not threading.main_thread():
         yield pending
+        return
+    outer = getattr(signal.getsignal(signal.SIGINT), "__self__", None)
+    if isinstance(outer, Pending):
+        yield outer
         return
     previous: dict[signal.Signals, Any] = {}
     try:

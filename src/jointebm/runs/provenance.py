@@ -1,4 +1,4 @@
-"""Records where a result comes from: versions, hardware, and the card of a model."""
+"""The provenance of a result: versions, hardware, and the card of a model."""
 
 import json
 import platform
@@ -8,11 +8,11 @@ from typing import Any
 
 import torch
 
-from jointebm.training.divergence import Intervention
-from jointebm.recipes.registry import RECIPES
 from jointebm.recipes import Recipe
-from jointebm.training.trainer import Metrics
+from jointebm.recipes.catalogue import RECIPES
 from jointebm.storage.untrusted import quoted
+from jointebm.training.divergence import Intervention
+from jointebm.training.trainer import Metrics
 
 __all__ = ["card", "environment"]
 
@@ -34,8 +34,8 @@ def card(recipe: Recipe, facts: Mapping[str, Any], metrics: Metrics, interventio
     The license of a new model is `unknown` until its owner writes one.
 
     Args:
-        recipe: what was trained.
-        facts: what run.json holds; a run of another version may lack all but the seed.
+        recipe: the recipe that was trained.
+        facts: content of run.json; all but the seed may be missing in a run of another version.
         metrics: of the last iteration.
         interventions: against divergence.
     """
@@ -43,11 +43,11 @@ def card(recipe: Recipe, facts: Mapping[str, Any], metrics: Metrics, interventio
     command = f"jointebm train {recipe.name} --seed {facts['seed']}"
     original = RECIPES[recipe.name]() if recipe.name in RECIPES else None
     changed = (
-        "" if recipe == original else "\n\nFields of the recipe were changed; `recipe.json` of the run holds them."
+        "" if recipe == original else "\n\nFields of the recipe were changed; `recipe.json` of the run lists them."
     )
     scaled = (
-        f"\n| f scaled after training, to the labels of {recipe.calibration_rows} training rows | times "
-        f"{facts['label_scale']:.3f} |"
+        f"\n| temperature scaling of f to the labels of {recipe.calibration_rows} training rows | times "
+        f"{facts['inverse_temperature']:.3f} |"
         if recipe.calibration_rows
         else ""
     )
@@ -72,5 +72,5 @@ tags:
 | energy gap at the end | {metrics.energy_gap:.3f} nats |
 | interventions against divergence | {"<br>".join(map(str, interventions)) or "none"} |{scaled}{changed}
 
-Load it with `jointebm.load(folder)`. f is known up to a constant; its samples are those of a finite Markov chain.
+Load it with `jointebm.load(folder)`. f is known up to a constant; samples come from a Markov chain of finite length.
 """

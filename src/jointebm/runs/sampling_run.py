@@ -1,10 +1,10 @@
-"""Chains on disk: a sampling run that was interrupted goes on from where it was, bit for bit.
+"""Sampling runs on disk: interrupted chains resume bit for bit.
 
-The layout is that of `jointebm.storage.checkpoint`, in a folder of its own: FILE.chains/000000003/, with the number of steps done.
+The folder FILE.chains has the layout of `jointebm.storage.checkpoint`; a checkpoint is named by the number of steps done.
 """
 
 import hashlib
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from typing import Annotated, NamedTuple
 
@@ -12,37 +12,48 @@ import torch
 from pydantic import Field, ValidationError
 from torch import Tensor
 
+from jointebm.inference.model import Model
+from jointebm.kernels.chain import Chain, LogDensity, Score, encoded
+from jointebm.runs.interrupts import held_back
+from jointebm.sampling.sample import SamplingState
 from jointebm.storage.checkpoint import Checkpoint, newest, write
 from jointebm.storage.config import Config
-from jointebm.kernels.chain import Chain, LogDensity, Score, encoded
-from jointebm.inference.model import Model
-from jointebm.sampling.sample import SamplingState
 from jointebm.storage.untrusted import quoted
 
-__all__ = ["Found", "SamplingConfig", "chain_from_tensors", "chain_tensors", "read_chains", "restore_chains", "weights_digest", "write_chains"]
+__all__ = [
+    "Found",
+    "SamplingConfig",
+    "chain_from_tensors",
+    "chain_tensors",
+    "read_chains",
+    "restore_chains",
+    "run_chains",
+    "weights_digest",
+    "write_chains",
+]
 
 Count = Annotated[int, Field(ge=1)]
 
 
 class SamplingConfig(Config):
-    """What a sampling run was asked for."""
+    """The request of a sampling run."""
 
     model: str = Field(description="folder of the model")
     weights: str = Field(description="SHA-256 of its model.safetensors")
-    given: tuple[str, ...] = Field(description="what was held still, as written")
+    given: tuple[str, ...] = Field(description="what is clamped, as written")
     num: Count = Field(description="number of chains")
     steps: int = Field(ge=0, description="kernel steps asked for")
-    thin: Count | None = Field(description="keep every so many states; null keeps none")
-    seed: int = Field(description="of all draws")
+    thin: Count | None = Field(description="keep every thin-th state; null keeps none")
+    seed: int = Field(description="seed of all draws")
 
 
 class Found(NamedTuple):
-    """What lies in a folder of chains.
+    """Content of a folder of chains.
 
     Args:
-        config: what was asked for.
-        checkpoint: how far it came.
-        damaged: one line per newer checkpoint that was passed over.
+        config: the request.
+        checkpoint: the state of the chains.
+        damaged: one line per newer checkpoint that was skipped.
     """
 
     config: SamplingConfig
@@ -51,12 +62,12 @@ class Found(NamedTuple):
 
 
 def write_chains(folder: Path, sampling: SamplingState, config: SamplingConfig) -> None:
-    """Writes chains on their way; with the same model, versions, device type and threads they go on bit for bit.
+    """Writes chains between two steps; with the same model, versions, device type and threads they resume bit for bit.
 
     Args:
-        folder: where; what was written there before is removed when this is complete.
-        sampling: the chains, between two steps.
-        config: what was asked for.
+        folder: the folder of chains; an older checkpoint in it is removed once this one is complete.
+        sampling: the chains.
+        config: the request.
 
     Raises:
         OSError: it cannot be written; names the file.
@@ -80,15 +91,15 @@ def read_chains(folder: Path) -> Found:
     """Reads the newest intact checkpoint of a sampling run.
 
     Raises:
-        FileNotFoundError: there is no such folder.
-        ValueError: it holds no intact checkpoint of a sampling run, with the reason.
+        FileNotFoundError: the folder does not exist.
+        ValueError: no checkpoint of a sampling run is intact; names the reason.
     """
     if not folder.is_dir():
         raise FileNotFoundError(f"{folder}: no such folder; expected FILE.chains of an interrupted 'jointebm sample'")
     loaded = newest(folder)
     if loaded.checkpoint is None:
         reason = loaded.damaged[0] if loaded.damaged else f"{folder}: holds no checkpoint"
-        raise ValueError(f"{reason}; there is nothing to go on from. Remove {folder} and sample anew")
+        raise ValueError(f"{reason}; nothing can be resumed. Remove {folder} and sample again")
     try:
         config = SamplingConfig.model_validate(loaded.checkpoint.plain | {"given": _given(loaded.checkpoint.plain)})
     except ValidationError as error:
@@ -99,14 +110,14 @@ def read_chains(folder: Path) -> Found:
 
 
 def restore_chains(found: Found, model: Model) -> SamplingState:
-    """Chains as they were when they were written.
+    """Restores chains to the state in which they were written.
 
     Args:
-        found: what `read_chains` returned.
+        found: returned by `read_chains`.
         model: the model it names, with the same weights.
 
     Raises:
-        ValueError: the chains are not ones of this model, or not as many as the configuration says.
+        ValueError: the chains do not fit the model or the configuration.
     """
     tensors, config, space = dict(found.checkpoint.tensors), found.config, model.space
     num_kept = found.checkpoint.iteration // config.thin if config.thin is not None else 0
@@ -133,6 +144,44 @@ def restore_chains(found: Found, model: Model) -> SamplingState:
     )
 
 
+def run_chains(
+    sampling: SamplingState,
+    num_steps: int,
+    *,
+    save: Callable[[], object] | None,
+    save_every: int,
+    on_step: Callable[[int], object],
+) -> None:
+    """Runs chains to their last step; saves them on the way and when interrupted.
+
+    Ctrl-C and SIGTERM let the step finish, so that the saved chains resume bit for bit.
+
+    Args:
+        sampling: the chains; after an error they are at their last complete step.
+        num_steps: steps in all.
+        save: writes the chains; None saves nothing.
+        save_every: steps between two saves; 0 saves only when interrupted.
+        on_step: called with the number of steps done after each step.
+
+    Raises:
+        KeyboardInterrupt: after Ctrl-C, and `Terminated` after SIGTERM; the chains are saved.
+    """
+    with held_back() as pending:
+
+        def after(num_done: int) -> None:
+            if save is not None and save_every and num_done % save_every == 0 and num_done < num_steps:
+                save()
+            on_step(num_done)
+            pending.check()
+
+        try:
+            sampling.run(num_steps, after)
+        except KeyboardInterrupt:
+            if save is not None:
+                save()
+            raise
+
+
 def weights_digest(folder: Path) -> str:
     """SHA-256 of the weights of a model folder."""
     with (folder / "model.safetensors").open("rb") as file:
@@ -140,7 +189,7 @@ def weights_digest(folder: Path) -> str:
 
 
 def _given(plain: Mapping[str, object]) -> object:
-    """JSON has lists where the configuration has a tuple."""
+    """Turns the list of JSON into the tuple of the configuration."""
     given = plain.get("given")
     return tuple(given) if isinstance(given, list) else given
 
@@ -149,9 +198,9 @@ Expected = dict[str, tuple[torch.dtype, tuple[int | None, ...]]]
 
 
 def _expected(model: Model, num: int, num_steps: int, num_kept: int, names: Collection[str]) -> Expected:
-    """Type and shape of every tensor of a sampling run; None stands for any length.
+    """Type and shape of every tensor of a sampling run; None means any length.
 
-    `names` tells whether chains came with an encoding, and with a score, all of it read or only what is not encoded.
+    `names` tells whether chains have an encoding, and a score, read in full or for the blocks without encoding only.
     """
     dtype, space = next(model.parameters()).dtype, model.space
     has_score = any(name.startswith("score.") for name in names)
@@ -195,10 +244,9 @@ def _fits(wanted: tuple[torch.dtype, tuple[int | None, ...]], found: tuple[torch
 
 
 def chain_tensors(chain: Chain) -> dict[str, Tensor]:
-    """A chain as named tensors, from which `chain_from_tensors` makes one that goes on bit for bit as this one would.
+    """A chain as named tensors, from which `chain_from_tensors` restores it with the same bits.
 
-    What is known of f, score and encoding is kept rather than evaluated again: in another batch, or in another order, the
-    last bits may come out differently.
+    Known values of f, score and encoding are kept, not evaluated again: the last bits depend on the batch and the order.
     """
     tensors = {f"position.{name}": value for name, value in chain.position.items()} | {"f": chain.f}
     if chain.encoding is not None:
@@ -212,11 +260,11 @@ def chain_tensors(chain: Chain) -> dict[str, Tensor]:
 
 
 def chain_from_tensors(log_density: LogDensity, tensors: Mapping[str, Tensor]) -> Chain:
-    """Puts a chain together again; runs the encoder once, if it had an encoding.
+    """Restores a chain; runs the encoder once if the chain had an encoding.
 
     Args:
-        log_density: the one that the chain was evaluated with.
-        tensors: what `chain_tensors` returned.
+        log_density: the one with which the chain was evaluated.
+        tensors: returned by `chain_tensors`.
 
     Example:
         >>> import torch

@@ -1,4 +1,4 @@
-"""Whether a run fits into this machine, asked before anything of its size is made."""
+"""Checks that a run fits into the memory of this machine, before anything of its size is allocated."""
 
 import os
 from math import prod
@@ -15,14 +15,14 @@ MAX_LAYERS = 1000
 
 
 def check_size(recipe: Recipe, space: Space) -> None:
-    """Raises if parameters and chains alone would not fit into the memory of this machine, or if there are too many layers.
+    """Raises if parameters and chains alone exceed the memory of this machine, or the network has too many layers.
 
     Args:
-        recipe: what is to be trained.
+        recipe: the recipe to train.
         space: the blocks of its data.
 
     Raises:
-        ValueError: with what came and what was expected; also if the network cannot be made at all.
+        ValueError: names the size and the limit; also if the network cannot be built.
     """
     name, widths = quoted(repr(recipe.name)), _widths(recipe)
     for path, values in widths.items():
@@ -33,15 +33,15 @@ def check_size(recipe: Recipe, space: Space) -> None:
     try:
         with torch.device("meta"):  # shapes without numbers
             num_parameters = sum(parameter.numel() for parameter in recipe.energy.build(space).parameters())
-    except (RuntimeError, OverflowError, TypeError) as error:  # such as of a size beyond 64 bits
+    except (RuntimeError, OverflowError, TypeError) as error:  # such as a size beyond 64 bits
         largest = max((width for values in widths.values() for width in values), default=0)
         reason = quoted(str(error).partition("\n")[0])
         raise ValueError(
-            f"recipe {name}: its network, with widths up to {largest}, cannot be made for data {recipe.data!r}: {reason}"
+            f"recipe {name}: its network, with widths up to {largest}, cannot be built for data {recipe.data!r}: {reason}"
         ) from None
     num_entries = recipe.train.buffer_size * sum(prod(block.position_shape) for block in space.values())
-    # Of the parameters: themselves, gradient, average, two moments of Adam, and of each snapshot all but the gradient; of
-    # the chains: the buffer, and that of each snapshot.
+    # Parameters: values, gradient, average, two moments of Adam, and all but the gradient per snapshot. Chains: the buffer,
+    # and one per snapshot.
     num_bytes = 4 * (13 * num_parameters + 3 * num_entries)
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     if num_bytes > memory:
@@ -53,6 +53,6 @@ def check_size(recipe: Recipe, space: Space) -> None:
 
 
 def _widths(recipe: Recipe) -> dict[str, tuple[int, ...]]:
-    """The widths of the layers of each part of a network, by the path of their field."""
+    """Widths of the layers of each part of a network, by path of the field."""
     fields = [field for field in recipe_fields(recipe) if field.path.startswith("energy.")]
     return {field.path: field.value for field in fields if isinstance(field.value, tuple)}

@@ -1,4 +1,4 @@
-"""A run: a recipe trained into a folder that says all about it.
+"""Trains a recipe into a run folder, and resumes it.
 
 RUN/recipe.json      the recipe, every field
 RUN/run.json         seed, versions, threads, seconds
@@ -19,22 +19,21 @@ from typing import Any, NamedTuple
 
 import torch
 
+from jointebm.data import Dataset
+from jointebm.data.hiding import hide
+from jointebm.data.registry import open_dataset
+from jointebm.inference.model import Model, ModelConfig
+from jointebm.recipes import Recipe
+from jointebm.runs.folder import append_metrics, begin, cut_metrics, facts_of, recipe_of, write_facts
+from jointebm.runs.interrupts import held_back
+from jointebm.runs.provenance import card, environment
+from jointebm.runs.resuming import check_same_run, metrics_bytes, newest_checkpoint, restore
+from jointebm.runs.size import check_size
+from jointebm.runs.temperature_scaling import calibrated
 from jointebm.storage.atomic import flush, flush_folder, lock
 from jointebm.storage.checkpoint import write
-from jointebm.data import ArrayDataset, Dataset
-from jointebm.data.registry import open_dataset
-from jointebm.data.hiding import hide
 from jointebm.training.divergence import Diverged, Intervention
-from jointebm.runs.interrupts import held_back
-from jointebm.runs.temperature_scaling import label_scale, rescaled
-from jointebm.inference.model import Model, ModelConfig
-from jointebm.runs.provenance import card, environment
-from jointebm.recipes import Recipe
-from jointebm.runs.resuming import check_same_run, metrics_bytes, newest_checkpoint, restore
-from jointebm.runs.folder import append_metrics, begin, cut_metrics, facts_of, recipe_of, write_facts
-from jointebm.runs.size import check_size
 from jointebm.training.trainer import Metrics, Trainer
-from jointebm.storage.untrusted import quoted
 
 __all__ = ["Run", "initial_model", "recipe_of", "resume", "train"]
 
@@ -48,8 +47,8 @@ class Run(NamedTuple):
     Args:
         path: its folder.
         seed: of the weights and of all draws.
-        model: what it trained, as saved.
-        dataset: what it was trained on.
+        model: the trained model, as saved.
+        dataset: the data it was trained on.
         seconds: training time.
         metrics: of the last iteration.
     """
@@ -80,7 +79,7 @@ def initial_model(recipe: Recipe, dataset: Dataset, *, seed: int) -> Model:
         num_chains=recipe.num_test_chains,
         num_steps=recipe.num_test_steps,
     )
-    # torch.nn draws initial weights from the global generator only; it is put back as it was.
+    # torch.nn draws initial weights from the global generator only; it is restored.
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         return Model(config)
@@ -99,20 +98,22 @@ def train(
 
     Args:
         recipe: what to train.
-        out: the run's folder, which must not exist.
+        out: the folder of the run, which must not exist.
         seed: of the weights and of all draws; the same seed, versions and threads give the same model.
-        data_dir: folder where data files lie; None is enough for embedded data.
+        data_dir: folder of data files; None is enough for embedded data.
         on_metrics: called after each iteration.
-        on_intervention: called when training restarts chains or goes back.
+        on_intervention: called when training restarts chains or rolls back.
 
     Raises:
         FileExistsError: the folder exists.
-        Diverged: training diverged for good; the folder keeps the metrics and checkpoints up to there, and no model.
-        OSError: the disk is full, or the folder is gone; the folder keeps its checkpoints, and can be resumed.
+        KeyboardInterrupt: after Ctrl-C, and `Terminated` after SIGTERM; the iteration is finished and a checkpoint written,
+            so that `resume` continues bit for bit.
+        Diverged: training diverged despite all rollbacks; the folder keeps its metrics and checkpoints, and has no model.
+        OSError: the disk is full, or the folder was removed; what is left of it can be resumed.
     """
     out = Path(out)
     if out.exists():
-        raise FileExistsError(f"{out}: exists; choose another folder or remove it, or go on with train --resume")
+        raise FileExistsError(f"{out}: exists; choose another folder, remove it, or resume it with train --resume")
     dataset = open_dataset(recipe.data, data_dir)
     model, trainer = _prepare(recipe, dataset, seed=seed)
     facts = {"recipe": recipe.name, "seed": seed, **environment()}
@@ -133,29 +134,29 @@ def resume(
     on_intervention: OnIntervention | None = None,
     on_damage: Callable[[str], object] = _warn,
 ) -> Run:
-    """Goes on with a run that was interrupted, from its newest intact checkpoint, or from the start if it wrote none.
+    """Resumes an interrupted run from its newest intact checkpoint, or from the start if it wrote none.
 
-    With the same versions, device type and number of threads, parameters, averages, optimizer, buffers, generators,
-    snapshots, interventions and metrics, but for the seconds, come out bit for bit as those of an uninterrupted run.
+    With the same versions, device type and number of threads, the resumed run equals the uninterrupted one bit for bit:
+    parameters, averages, optimizer, buffers, generators, snapshots, interventions and metrics, except for the seconds.
 
     Args:
-        path: the run's folder.
-        data_dir: folder where data files lie; None is enough for embedded data.
+        path: the folder of the run.
+        data_dir: folder of data files; None is enough for embedded data.
         on_metrics: called after each iteration.
-        on_intervention: called when training restarts chains or goes back.
-        on_damage: is told, in a line, of each checkpoint that is passed over, and of lost metrics; a warning by default.
+        on_intervention: called when training restarts chains or rolls back.
+        on_damage: called with one line per skipped checkpoint and for lost metrics; warns by default.
 
     Raises:
-        FileNotFoundError: this is no run folder.
+        KeyboardInterrupt: as for `train`.
+        FileNotFoundError: this is not a run folder.
         FileExistsError: the run is finished.
         BlockingIOError: another process is training it.
-        ValueError: recipe.json or run.json is damaged or not what the checkpoint was written with, or no checkpoint is
-            intact.
+        ValueError: recipe.json or run.json is damaged or differs from that of the checkpoint, or no checkpoint is intact.
     """
     path = Path(path)
     recipe, facts = recipe_of(path), facts_of(path)
     if (path / "model").exists():
-        raise FileExistsError(f"{path}: is finished; its model is in {path / 'model'}")
+        raise FileExistsError(f"{path}: the run is finished; its model is in {path / 'model'}")
     with lock(path / "lock"):
         checkpoint = newest_checkpoint(path, on_damage)
         if checkpoint is not None:
@@ -174,11 +175,16 @@ def _prepare(recipe: Recipe, dataset: Dataset, *, seed: int) -> tuple[Model, Tra
     check_size(recipe, dataset.space)
     model = initial_model(recipe, dataset, seed=seed)
     seen = hide(dataset, recipe.train.hide)
-    batch, labelled = (seen.rows, seen.labelled) if isinstance(seen, ArrayDataset) else (seen.batch, None)
     trainer = Trainer(
-        model.energy, seen.space, batch, kernel=model.kernel, config=recipe.train, seed=seed, labelled=labelled
+        model.energy,
+        seen.space,
+        seen.rows,
+        kernel=model.kernel,
+        config=recipe.train,
+        seed=seed,
+        labelled=seen.labelled,
     )
-    with torch.no_grad():  # a network that does not fit its data is found before anything is written
+    with torch.no_grad():  # finds a network that does not fit its data before anything is written
         model.energy(trainer.noise.draw(1, generator=torch.Generator()))
     return model, trainer
 
@@ -193,10 +199,9 @@ def _run(
     on_metrics: OnMetrics | None,
     on_intervention: OnIntervention | None,
 ) -> Run:
-    """Trains from where the trainer stands, and writes metrics, checkpoints, and at the end the model.
+    """Trains from the state of the trainer on; writes metrics, checkpoints, and finally the model.
 
-    Ctrl-C and SIGTERM let the iteration finish and write a checkpoint, so that nothing of the run is lost; while the model
-    is written, they wait until it is there.
+    Ctrl-C and SIGTERM wait for the iteration and a checkpoint; while the model is written, they wait for it.
     """
     config = recipe.train
     with held_back() as pending, (path / "metrics.jsonl").open("ab", buffering=0) as file:
@@ -231,33 +236,20 @@ def _run(
 def _finish(
     path: Path, recipe: Recipe, facts: Mapping[str, Any], model: Model, dataset: Dataset, trainer: Trainer
 ) -> Run:
-    """Writes the trained model, whole or not at all."""
+    """Writes the trained model, complete or not at all."""
     assert trainer.metrics is not None
     write_facts(path, {**facts, "seconds": round(trainer.seconds, 1)})
     trained = Model(model.config, energy=trainer.average, noise=trainer.noise).eval()
     if recipe.calibration_rows:
-        trained, factor = _calibrated(trained, hide(dataset, recipe.train.hide), recipe.calibration_rows)
-        facts = {**facts, "label_scale": factor}
+        trained, factor = calibrated(trained, hide(dataset, recipe.train.hide), recipe.calibration_rows)
+        facts = {**facts, "inverse_temperature": factor}
         write_facts(path, {**facts, "seconds": round(trainer.seconds, 1)})
     trained.save(path / "model", card=card(recipe, facts, trainer.metrics, trainer.interventions))
     return Run(path, facts["seed"], trained, dataset, trainer.seconds, trainer.metrics)
 
 
-def _calibrated(model: Model, dataset: Dataset, num_rows: int) -> tuple[Model, float]:
-    """The model with f scaled to the labels of training rows, and the factor; rows with a missing entry do not count."""
-    position = dataset.batch(num_rows, generator=torch.Generator().manual_seed(0))
-    whole = torch.stack([value.reshape(num_rows, -1).isfinite().all(dim=1) for value in position.values()]).all(dim=0)
-    if not bool(whole.any()):
-        raise ValueError(f"calibration_rows {num_rows}: none of these rows is without a gap; set it to 0")
-    factor = label_scale(model.energy, model.space, {name: value[whole] for name, value in position.items()})
-    config = rescaled(model.config, factor)
-    energy = config.energy.build(model.space)
-    energy.load_state_dict(model.energy.state_dict())
-    return Model(config, energy=energy, noise=model.noise).eval(), factor
-
-
 def _checkpoint(path: Path, recipe: Recipe, seed: int, trainer: Trainer, metrics: FileIO) -> None:
-    """Writes a checkpoint that also knows the recipe and seed, and how far metrics.jsonl goes."""
+    """Writes a checkpoint that also holds the recipe, the seed, and the length of metrics.jsonl."""
     flush(metrics)
     state = trainer.state()
     plain = {

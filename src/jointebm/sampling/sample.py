@@ -34,15 +34,13 @@ class Samples(NamedTuple):
         values: per block, shape (N, *variable_shape), in the user's units.
         chain: the last positions with f and score.
         accept_rate: mean accept_prob of each kernel of the cycle over steps and chains, in order; empty without steps.
-        num_steps: steps done; fewer than requested if `interrupted`.
-        interrupted: whether Ctrl-C ended the run early.
+        num_steps: steps done.
     """
 
     values: dict[str, Tensor]
     chain: Chain
     accept_rate: tuple[float, ...]
     num_steps: int
-    interrupted: bool
 
 
 class Trajectory(NamedTuple):
@@ -83,9 +81,9 @@ def sample(
 ) -> Samples:
     """Samples every free variable given the rest: Algorithm 1 with the given values clamped.
 
-    If `init` is a `Noise`, chains start from it as in App. B. After finitely many steps they are approximate samples; with
-    an unadjusted kernel they stay approximate. A clamped entry keeps its bits over any number of steps.
-    Ctrl-C returns the chains as they are, with `interrupted=True`.
+    Chains start from noise as App. B says if `init` is a `Noise`, and are approximate samples after finitely many
+    steps; with an unadjusted kernel they stay approximate. A clamped entry is bit for bit the same after any number of
+    steps. Ctrl-C raises KeyboardInterrupt and the chains are lost; `begin_sampling` and `SamplingState.run` keep them.
 
     Args:
         log_density: f, a model or any callable from a position to shape (N,).
@@ -124,7 +122,8 @@ def sample(
     state = begin_sampling(
         log_density, space, kernel, num_chains=num_chains, given=given, init=init, generator=generator
     )
-    return state.samples(state.run(num_steps, progress))
+    state.run(num_steps, progress)
+    return state.samples()
 
 
 def sample_trajectory(
@@ -143,8 +142,8 @@ def sample_trajectory(
     """Samples as `sample` does, and keeps every `thin`-th state.
 
     Args:
-        log_density: as for `sample`, like all arguments that are not listed.
-        thin: keep the state after every `thin`-th step, >= 1. T = num_steps // thin, fewer if interrupted.
+        log_density: as for `sample`, and so the other arguments.
+        thin: keep the state after every `thin`-th step, >= 1. T = num_steps // thin.
 
     Returns:
         `Trajectory`.
@@ -163,7 +162,8 @@ def sample_trajectory(
     state = begin_sampling(
         log_density, space, kernel, num_chains=num_chains, given=given, init=init, generator=generator, thin=thin
     )
-    return state.trajectory(state.run(num_steps, progress))
+    state.run(num_steps, progress)
+    return state.trajectory()
 
 
 def begin_sampling(
@@ -216,28 +216,27 @@ class SamplingState:
     kept: list[Chain] = field(default_factory=list)
     accept_probs: list[Tensor] = field(default_factory=list)
 
-    def run(self, num_steps: int, progress: Callable[[int], object] | None = None) -> bool:
-        """Runs until `num_steps` steps are done in total; returns whether Ctrl-C ended it early.
+    def run(self, num_steps: int, progress: Callable[[int], object] | None = None) -> None:
+        """Runs the chains until they have done `num_steps` steps in all.
+
+        What interrupts it between two steps, such as KeyboardInterrupt from `progress`, leaves the chains complete: `run`
+        resumes them, and `samples` returns where they are.
 
         Args:
             num_steps: total number of steps.
             progress: called with the number of steps done after each step.
         """
         steps = run_chain(self.log_density, self.kernel, self.chain, free=self.free, generator=self.generator)
-        try:
-            for step in range(len(self.accept_probs) + 1, num_steps + 1):
-                self.chain, infos = next(steps)
-                self.accept_probs.append(torch.stack([info.accept_prob.mean() for info in infos]))
-                if self.thin is not None and step % self.thin == 0:
-                    self.kept.append(self.chain._replace(score=None, encoding=None))
-                if progress is not None:
-                    progress(step)
-        except KeyboardInterrupt:
-            return True
-        return False
+        for step in range(len(self.accept_probs) + 1, num_steps + 1):
+            self.chain, infos = next(steps)
+            self.accept_probs.append(torch.stack([info.accept_prob.mean() for info in infos]))
+            if self.thin is not None and step % self.thin == 0:
+                self.kept.append(self.chain._replace(score=None, encoding=None))
+            if progress is not None:
+                progress(step)
 
-    def samples(self, interrupted: bool) -> Samples:
-        """The last states; raises FloatingPointError if they or their acceptance are not finite."""
+    def samples(self) -> Samples:
+        """Where the chains are; raises FloatingPointError if they or their acceptance are not finite."""
         num_steps = len(self.accept_probs)
         check_finite(self.chain, self.space, f"after {num_steps} steps")
         accept_rate = torch.stack(self.accept_probs).mean(dim=0) if self.accept_probs else torch.empty(0)
@@ -247,11 +246,11 @@ class SamplingState:
                 "or check the log-density for overflow"
             )
         values = self.space.decode(self.chain.position)
-        return Samples(values, self.chain, tuple(accept_rate.tolist()), num_steps, interrupted)
+        return Samples(values, self.chain, tuple(accept_rate.tolist()), num_steps)
 
-    def trajectory(self, interrupted: bool) -> Trajectory:
-        """The kept and the last states."""
-        samples = self.samples(interrupted)
+    def trajectory(self) -> Trajectory:
+        """What was kept of the way, and where the chains are."""
+        samples = self.samples()
         if not self.kept:
             empty = {name: value[None][:0] for name, value in samples.values.items()}
             return Trajectory(empty, samples.chain.f[None][:0], samples)

@@ -14,8 +14,14 @@ from jointebm.cli.console import say
 from jointebm.cli.files import open_model
 from jointebm.cli.progress import StepProgress
 from jointebm.inference.model import Model
-from jointebm.runs.interrupts import Pending
-from jointebm.runs.sampling_run import SamplingConfig, read_chains, restore_chains, weights_digest, write_chains
+from jointebm.runs.sampling_run import (
+    SamplingConfig,
+    read_chains,
+    restore_chains,
+    run_chains,
+    weights_digest,
+    write_chains,
+)
 from jointebm.sampling.sample import SamplingState, begin_sampling
 from jointebm.storage.atomic import check_new, lock, make_folder
 
@@ -34,7 +40,6 @@ def _begun(
     seed: int,
     out: Path | None,
     checkpoint_every: int,
-    pending: Pending,
 ) -> dict[str, Any]:
     """Samples from noise; returns what is to be printed."""
     path, model = open_model(name)
@@ -59,8 +64,8 @@ def _begun(
         thin=thin,
     )
     if out is None:
-        interrupted = _run(sampling, num_steps, lambda: None, 0, pending)
-        summary = {"model": str(path), **summary_of(model, sampling.samples(interrupted))}
+        interrupted = _run(sampling, num_steps, None, 0)
+        summary = {"model": str(path), **summary_of(model, sampling.samples(), interrupted=interrupted)}
         return summary | (_interruption(sampling, num_steps, "nothing was to be written") if interrupted else {})
     config = SamplingConfig(
         model=str(path.absolute()),
@@ -72,20 +77,20 @@ def _begun(
         seed=seed,
     )
     with _written(_chains_of(out), sampling, config) as folder:
-        result = _to_file(model, sampling, config, _chains_of(out), folder.save, checkpoint_every, pending)
+        result = _to_file(model, sampling, config, _chains_of(out), folder.save, checkpoint_every)
         if "message" not in result:
             folder.remove()
         return {"model": str(path), **result}
 
 
-def _resumed(folder: Path, checkpoint_every: int, pending: Pending) -> dict[str, Any]:
+def _resumed(folder: Path, checkpoint_every: int) -> dict[str, Any]:
     """Goes on with chains; returns what is to be printed."""
     found = read_chains(folder)
     out = _out_of(folder)
     with lock(folder / "lock"):
         found = read_chains(folder)  # another process may have gone on with them before
         for line in found.damaged:
-            say(f"{line}; going on from the checkpoint before it")
+            say(f"{line}; resuming from the checkpoint before it")
         check_new(out)
         check_new(out.with_suffix(".png"))
         path, model = open_model(found.config.model)
@@ -99,7 +104,7 @@ def _resumed(folder: Path, checkpoint_every: int, pending: Pending) -> dict[str,
         def save() -> None:
             write_chains(folder, sampling, found.config)
 
-        result = _to_file(model, sampling, found.config, folder, save, checkpoint_every, pending)
+        result = _to_file(model, sampling, found.config, folder, save, checkpoint_every)
         if "message" not in result:
             shutil.rmtree(folder)
         return {"model": str(path), **result}
@@ -112,35 +117,31 @@ def _to_file(
     folder: Path,
     save: Callable[[], None],
     checkpoint_every: int,
-    pending: Pending,
 ) -> dict[str, Any]:
     """Runs the chains to their end and writes the file and the picture, or writes the chains if it is interrupted."""
-    if _run(sampling, config.steps, save, checkpoint_every, pending):
-        save()
+    if _run(sampling, config.steps, save, checkpoint_every):
         way_on = f"go on with: jointebm sample --resume {folder} --threads {torch.get_num_threads()}"
-        return {**summary_of(model, sampling.samples(True)), **_interruption(sampling, config.steps, way_on)}
-    trajectory = sampling.trajectory(False)
+        return {
+            **summary_of(model, sampling.samples(), interrupted=True),
+            **_interruption(sampling, config.steps, way_on),
+        }
+    trajectory = sampling.trajectory()
     samples = trajectory.samples
     kept = samples.values if config.thin is None else trajectory.values
     out = _out_of(folder)
     picture = write_samples(model, samples, kept, out, ", ".join(config.given))
-    return {**summary_of(model, samples), "out": str(out), "picture": picture}
+    return {**summary_of(model, samples, interrupted=False), "out": str(out), "picture": picture}
 
 
-def _run(
-    sampling: SamplingState, num_steps: int, save: Callable[[], None], checkpoint_every: int, pending: Pending
-) -> bool:
-    """Runs the chains; whether a signal came before their end."""
+def _run(sampling: SamplingState, num_steps: int, save: Callable[[], None] | None, checkpoint_every: int) -> bool:
+    """Runs the chains; returns whether a signal came before their end."""
     assert isinstance(sampling.log_density, Model)
-    with StepProgress(f"sampling {sampling.log_density.config.name}", num_steps) as progress:
-
-        def show(num_done: int) -> None:
-            if checkpoint_every and num_done % checkpoint_every == 0 and num_done < num_steps:
-                save()
-            progress.show(num_done)
-            pending.check()
-
-        return sampling.run(num_steps, show)
+    try:
+        with StepProgress(f"sampling {sampling.log_density.config.name}", num_steps) as progress:
+            run_chains(sampling, num_steps, save=save, save_every=checkpoint_every, on_step=progress.show)
+    except KeyboardInterrupt:
+        return True
+    return False
 
 
 def _interruption(sampling: SamplingState, num_steps: int, way_on: str) -> dict[str, str]:

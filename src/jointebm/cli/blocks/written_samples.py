@@ -17,12 +17,12 @@ from jointebm.storage.atomic import new_file
 __all__ = ["print_summary", "summary_of", "write_samples"]
 
 
-def summary_of(model: Model, samples: Samples) -> dict[str, Any]:
+def summary_of(model: Model, samples: Samples, *, interrupted: bool) -> dict[str, Any]:
     """What `--json` prints."""
     return {
         "num": len(samples.chain.f),
         "num_steps": samples.num_steps,
-        "interrupted": samples.interrupted,
+        "interrupted": interrupted,
         "mean_f": float(samples.chain.f.double().mean()),
         "accept_rate": named_rates(model.kernel, samples.accept_rate) if samples.accept_rate else {},
         "counts": _counts(model, samples.values),

@@ -8,16 +8,14 @@ import typer
 
 from jointebm.cli.console import print_json, print_table, say
 from jointebm.cli.options import DataDir, Json
-from jointebm.data.downloads import DOWNLOADS, DataFile, download, open_https
-from jointebm.data.letters import LETTERS_FILE
+from jointebm.data.downloads import BY_HAND, DOWNLOADS, RENDERED, DataFile, download, open_https
 from jointebm.data.registry import DATASETS
 from jointebm.storage.untrusted import quoted
 
 __all__ = ["data"]
 
-EMBEDDED = ("toy", "digits", "sets", "ising")
-RENDERED = ("dsprites",)  # if their files are missing
-BROUGHT = {"letters": LETTERS_FILE}  # files that are not to be downloaded
+ORIGINALS = [name for name in DATASETS if not any(name.startswith(f"{other}-") for other in DATASETS)]
+EMBEDDED = [name for name in ORIGINALS if name not in DOWNLOADS and name not in BY_HAND]
 
 
 class FileState(NamedTuple):
@@ -41,7 +39,7 @@ def data(
     """Lists the data sets and the state of their files; downloads nothing unless asked to."""
     if download_name is not None:
         _download(download_name, data_dir)
-    sets = [_described(name, data_dir) for name in (*EMBEDDED, *DOWNLOADS, *BROUGHT)]
+    sets = [_described(name, data_dir) for name in (*EMBEDDED, *DOWNLOADS, *BY_HAND)]
     if as_json:
         print_json({"data_dir": None if data_dir is None else str(data_dir), "data": sets})
     else:
@@ -66,8 +64,8 @@ def _download(name: str, data_dir: Path | None) -> None:
 def _described(name: str, data_dir: Path | None) -> dict[str, Any]:
     """A data set as `--json` prints it."""
     files = [_state(file, data_dir) for file in DOWNLOADS.get(name, ())]
-    if name in BROUGHT:
-        path = (data_dir or Path()) / BROUGHT[name]
+    if name in BY_HAND:
+        path = (data_dir or Path()) / BY_HAND[name]
         files.append(FileState(str(path), "found" if data_dir and path.is_file() else "missing", "", ""))
     return {
         "name": name,

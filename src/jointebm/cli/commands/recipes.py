@@ -8,7 +8,7 @@ import typer
 from jointebm.cli.console import print_json, print_table
 from jointebm.cli.options import Json
 from jointebm.recipes import Recipe, recipe_fields
-from jointebm.recipes.registry import RECIPES, find
+from jointebm.recipes.catalogue import RECIPES, find
 
 __all__ = ["recipes"]
 

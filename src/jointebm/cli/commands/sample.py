@@ -118,11 +118,11 @@ def sample(
     with held_back() as pending:  # a step that has begun is finished, and so is a file
         if resume is not None:
             check_only_resumes(context, DEFINING)
-            summary = _resumed(resume, checkpoint_every, pending)
+            summary = _resumed(resume, checkpoint_every)
         elif model is None:
             raise ValueError("sample: name a MODEL, or pass --resume FILE.chains")
         else:
-            summary = _begun(model, given or [], num, steps, thin, seed, out, checkpoint_every, pending)
+            summary = _begun(model, given or [], num, steps, thin, seed, out, checkpoint_every)
         interrupted = summary.pop("message", None)
         if as_json:
             print_json(summary)

@@ -24,7 +24,7 @@ from jointebm.cli.options import (
 )
 from jointebm.cli.progress import StepProgress
 from jointebm.recipes import Recipe, override
-from jointebm.recipes.registry import find
+from jointebm.recipes.catalogue import find
 from jointebm.runs.training_run import Run, recipe_of
 from jointebm.runs.training_run import resume as resume_run
 from jointebm.runs.training_run import train as train_recipe

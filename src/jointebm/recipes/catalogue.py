@@ -17,22 +17,22 @@ RECIPES: dict[str, Callable[[], Recipe]] = {
     for recipe in (
         *(toy, digits, mnist, dsprites),  # ours
         *(words, segmentation, sets, ising),  # structured labels
-        *(mnist_composite, mnist_jem),  # variants, to compare with
+        *(mnist_composite, mnist_jem),  # variants for comparison
         *(toy_paper, mnist_paper, dsprites_paper),  # Tables 1-3
     )
 }
 
 
 def find(name: str) -> Recipe:
-    """The recipe of that name.
+    """Makes a recipe by name.
 
     Raises:
-        ValueError: there is none.
+        ValueError: the name is unknown.
 
     Example:
         >>> find("toy_paper").train.num_iterations
         5500
     """
     if name not in RECIPES:
-        raise ValueError(f"recipe {name!r}: there is none of that name; there are {', '.join(RECIPES)}")
+        raise ValueError(f"unknown recipe {name!r}; available: {', '.join(RECIPES)}")
     return RECIPES[name]()

@@ -1,12 +1,12 @@
-"""Specification of `jointebm.runs.sampling_run`: a chain that was written down goes on bit for bit."""
+"""Specification of sampling runs: a chain restored from its tensors continues with the same bits."""
 
 import pytest
 import torch
 
 from jointebm import Binary, Categorical, Continuous, Space
-from jointebm.randomness.draws import Generator
 from jointebm.energies import MLP, ConcatEnergy, ConvEncoder
 from jointebm.kernels import MALA, Chain, Cycle, Gibbs, GibbsWithGradients, Kernel, Langevin, LogDensity, evaluate
+from jointebm.randomness.draws import Generator
 from jointebm.runs.sampling_run import chain_from_tensors, chain_tensors
 from jointebm.sampling.sample import begin_sampling, sample
 
@@ -29,8 +29,8 @@ KERNELS: dict[str, Kernel] = {
 
 @pytest.mark.parametrize("kernel", KERNELS)
 @pytest.mark.parametrize("energy", ["encoder", "plain"])
-def test_a_chain_made_again_from_its_tensors_goes_on_bit_for_bit(energy: str, kernel: str) -> None:
-    """After every one of ten steps; with an encoder, whose backward pass may still be to come."""
+def test_a_chain_restored_from_its_tensors_continues_with_the_same_bits(energy: str, kernel: str) -> None:
+    """After each of ten steps; the backward pass of an encoder may still be pending."""
     torch.manual_seed(1)
     log_density: LogDensity = image_energy() if energy == "encoder" else ConcatEnergy(IMAGES, MLP(64 + 11, (8,)))
     steps = KERNELS[kernel]
@@ -52,13 +52,13 @@ def test_a_chain_made_again_from_its_tensors_goes_on_bit_for_bit(energy: str, ke
 
 
 def assert_same_chains(one: Chain, other: Chain) -> None:
-    """Compared without asking for a score that nobody has asked for."""
+    """Compared without evaluating a pending score."""
     tensors, others = chain_tensors(one), chain_tensors(other)
     assert tensors.keys() == others.keys()
     assert all(torch.equal(tensor, others[name]) for name, tensor in tensors.items())
 
 
-def test_sampling_goes_on_where_an_interrupted_session_left_it() -> None:
+def test_sampling_in_three_sessions_equals_one_session() -> None:
     log_density, kernel = image_energy(), KERNELS["gradients + mala"]
     whole = sample(
         log_density,
@@ -76,7 +76,8 @@ def test_sampling_goes_on_where_an_interrupted_session_left_it() -> None:
         init=None,
         generator=torch.Generator().manual_seed(2),
     )
-    assert [sampling.run(num_steps) for num_steps in (4, 4, 9)] == [False] * 3
-    samples = sampling.samples(False)
+    for num_steps in (4, 4, 9):
+        sampling.run(num_steps)
+    samples = sampling.samples()
     assert samples.accept_rate == whole.accept_rate and samples.num_steps == 9
     assert all(torch.equal(value, whole.values[name]) for name, value in samples.values.items())

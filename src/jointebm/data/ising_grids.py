@@ -9,6 +9,7 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
+from jointebm.data.generated_dataset import GeneratedDataset
 from jointebm.randomness.draws import Generator, uniform
 from jointebm.spaces.blocks import Binary
 from jointebm.spaces.space import Position, Space
@@ -17,15 +18,15 @@ __all__ = ["IsingGrids"]
 
 
 @dataclass(frozen=True)
-class IsingGrids:
+class IsingGrids(GeneratedDataset):
     """4 x 4 spins s = 2 y - 1 on a torus, from p(y) proportional to exp(J sum of s_i s_j over neighbours + h sum of s_i).
 
-    All configurations are enumerated, so draws are exact; every training batch is drawn afresh.
+    All configurations are enumerated, so draws are exact.
 
     Args:
         coupling: J.
         field: h.
-        num_test: number of test rows, drawn once with a seed of their own.
+        num_test: number of test rows.
 
     Example:
         >>> IsingGrids().batch(3, generator=torch.Generator())["spins"].shape
@@ -42,23 +43,17 @@ class IsingGrids:
     def space(self) -> Space:
         return Space(spins=Binary((4, 4)))
 
-    def batch(self, num: int, *, generator: Generator) -> dict[str, Tensor]:
-        """Draws a fresh batch."""
-        return {"spins": self._drawn(num, generator)}
-
-    def test(self) -> dict[str, Tensor]:
-        """The test rows."""
-        return {"spins": self._drawn(self.num_test, torch.Generator().manual_seed(1)).long()}
+    def draw(self, num: int, *, generator: Generator) -> dict[str, Tensor]:
+        """Draws values of N grids from the true distribution."""
+        grids, weights = self._table
+        drawn = torch.searchsorted(weights, uniform(weights.new_empty(num), generator)).clamp(max=len(grids) - 1)
+        return {"spins": grids[drawn].long()}
 
     def log_density(self, position: Position) -> Tensor:
         """The true f at grids (N, 4, 4), shape (N,), nats."""
         spins = 2 * position["spins"] - 1
         pairs = (spins * (spins.roll(1, dims=1) + spins.roll(1, dims=2))).sum(dim=(1, 2))
         return self.coupling * pairs + self.field * spins.sum(dim=(1, 2))
-
-    def _drawn(self, num: int, generator: Generator) -> Tensor:
-        grids, weights = self._table
-        return grids[torch.searchsorted(weights, uniform(weights.new_empty(num), generator)).clamp(max=len(grids) - 1)]
 
     @cached_property
     def _table(self) -> tuple[Tensor, Tensor]:

@@ -1,4 +1,4 @@
-"""Figures of images of which a part is given: in-painting, and labels from a part.
+"""Figures of images given in part: in-painting, and accuracy of labels from the part.
 
 Legend: N rows of data.
 """
@@ -10,8 +10,8 @@ from torch import Tensor
 
 from jointebm.inference.inpainting import HALVES, NOTHING, WHOLE, accuracy_given, inpaint, masked
 from jointebm.inference.model import Model
-from jointebm.plots.image_grids import _tiles, grey_range, spread
 from jointebm.plots.style import STYLE, Figure, rc_context
+from jointebm.plots.tiles import draw_tiles, grey_range, spread
 from jointebm.randomness.draws import Generator
 
 __all__ = ["inpainting_figures"]
@@ -30,22 +30,22 @@ def inpainting_figures(
     num_sweeps: int = 60,
     num_steps: int | None = None,
 ) -> dict[str, Figure]:
-    """What the model makes of a part of an image.
+    """Images and labels that the model draws given a part of an image.
 
     Args:
         model: a model with one continuous block, of images.
-        real: real rows, by block, of which some are shown, evenly spaced.
-        image: name of that block.
+        real: real rows, by block; some are shown, evenly spaced.
+        image: name of the block of images.
         generator: source of all draws.
         num_images: images in a row of tiles.
-        num_rows: real rows that the accuracies are over; `benchmarks/half_image.py` takes more, and longer.
-        num_sweeps: of the two chains per row that predict labels.
-        num_steps: kernel steps that draw images; None is the model's.
+        num_rows: real rows for the accuracies; `benchmarks/half_image.py` takes more rows and longer chains.
+        num_sweeps: sweeps of the two chains per row that predict labels.
+        num_steps: kernel steps that draw images; None takes the number of the model.
 
     Returns:
-        "inpainting-PART" for the top and the left half: real images, the part that is given, the rest drawn given the part,
-        and given the labels too. "labels-from-part": accuracy of the labels from parts of the image, and where there are
-        several blocks of labels, with the others given as well.
+        "inpainting-PART" for the top and the left half: real images, the given part, the rest drawn given the part, and
+        given the labels too. "labels-from-part": accuracy of the labels from parts of the image, and with several blocks of
+        labels also given the other blocks.
     """
     shown = {name: spread(value, num_images) for name, value in real.items()}
     judged = {name: spread(value, num_rows) for name, value in real.items()}
@@ -62,7 +62,7 @@ def inpainting_figures(
         accuracies = {}
         for part in (NOTHING, *SHOWN, WHOLE):
             for others in (False, True) if len(model.space.discrete) > 1 else (False,):
-                if part != NOTHING or others:  # from nothing at all there is nothing to see
+                if part != NOTHING or others:  # without any given entry the accuracy is that of the prior
                     accuracies[part.text + ", other labels" * others] = accuracy_given(
                         model,
                         judged,
@@ -78,11 +78,11 @@ def inpainting_figures(
 
 
 def _rows_figure(rows: list[Tensor], part: str, limits: tuple[float, float]) -> Figure:
-    """One row of tiles under the other, with a name each."""
+    """Named rows of tiles, one below the other."""
     num_columns, height, width = rows[0].shape
     side = 5.6 / num_columns
     figure = Figure(figsize=(7, len(rows) * side * height / width + 0.4), layout="compressed")
-    ax = _tiles(figure.subplots(), torch.cat(rows), num_columns, limits)
+    ax = draw_tiles(figure.subplots(), torch.cat(rows), num_columns, limits)
     ax.set_title(f"the rest of an image, given its {part}")
     names = ["data", "given", f"given {part}", f"given {part}\nand labels"]
     ax.set_yticks([row + 0.5 for row in range(len(rows))], names)
@@ -90,7 +90,7 @@ def _rows_figure(rows: list[Tensor], part: str, limits: tuple[float, float]) -> 
 
 
 def _accuracy_figure(accuracies: Mapping[str, Mapping[str, float]], num_rows: int) -> Figure:
-    """One group of bars per thing that is given, one bar per block of labels."""
+    """One group of bars per given part, one bar per block of labels."""
     names = list(next(iter(accuracies.values())))
     figure = Figure(figsize=(7, 0.3 * len(accuracies) * (1 + 0.4 * len(names)) + 0.7), layout="constrained")
     ax = figure.subplots()
@@ -101,7 +101,7 @@ def _accuracy_figure(accuracies: Mapping[str, Mapping[str, float]], num_rows: in
         ax.bar_label(bars, fmt="%.1f", padding=2, fontsize=6)
     ax.set_yticks(range(len(accuracies)), list(accuracies))
     ax.invert_yaxis()
-    ax.set(xlim=(0, 108), xlabel=f"labels predicted right, % of {num_rows} test rows")
+    ax.set(xlim=(0, 108), xlabel=f"labels predicted correctly, % of {num_rows} test rows")
     ax.set_title("labels given a part of the image")
     if len(names) > 1:
         ax.legend(fontsize=7, loc="upper right")
