@@ -100,7 +100,7 @@ def check_array(path: Path, name: str, *, shape: tuple[int, ...], dtype: npt.DTy
 
 
 class _InPieces(io.FileIO):
-    """A file that refuses to be read in a large piece, whatever length the file itself asks for."""
+    """A file that refuses to be read in a large piece, whatever size it declares."""
 
     def read(self, size: int | None = -1, /) -> bytes:
         if size is not None and size > MAX_READ:
