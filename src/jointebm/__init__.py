@@ -82,7 +82,7 @@ def load(name: str | os.PathLike[str]) -> "Model | JointEBM":
 
     Example:
         >>> load("pretrained:toy").space.discrete
-        ('left', 'bottom')
+        ('bottom', 'left', 'diagonal')
     """
     path = find_model(name)
     if folder_kind(path) == TABLE_MODEL:

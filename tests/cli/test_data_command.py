@@ -260,7 +260,7 @@ def test_every_file_has_an_https_address_a_place_that_is_searched_and_a_pinned_o
             path.parent.mkdir(exist_ok=True)
             path.write_bytes(CONTENT)
             assert each.find(tmp_path) == path and each.max_bytes < 2**27
-            with pytest.raises(ValueError, match=r"not (the original|an npz file)"):
+            with pytest.raises(ValueError, match=r"not the (original|official)"):
                 each.check(path)
     assert DOWNLOADS["dsprites"][0].check is check_official
 
@@ -332,7 +332,7 @@ def test_a_file_that_no_one_can_download_is_found_where_a_user_has_put_it(tmp_pa
 def test_a_file_in_the_place_of_the_official_sprites_is_damaged_and_not_rendered_over(tmp_path: Path) -> None:
     (tmp_path / OFFICIAL_FILE).write_text("<html>not found</html>")
     sprites = described("--data", tmp_path)["dsprites"]
-    assert sprites["state"] == "damaged" and "not a zip file" in sprites["files"][0]["note"]
+    assert sprites["state"] == "damaged" and "not the official file" in sprites["files"][0]["note"]
 
 
 def test_download_gets_what_is_missing_and_leaves_the_rest(mirror: Mirror, tmp_path: Path) -> None:

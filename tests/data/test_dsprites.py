@@ -321,3 +321,9 @@ def test_a_well_formed_file_with_other_bytes_is_refused(tmp_path: Path) -> None:
         ValueError, match=r"git object id is [0-9a-f]{40}, expected d98996d3.*Remove it to render the images"
     ):
         sprites(tmp_path)
+
+
+def test_a_file_that_is_no_archive_is_refused(tmp_path: Path) -> None:
+    (tmp_path / OFFICIAL_FILE).write_text("<html>not found</html>")
+    with pytest.raises(ValueError, match=r"64x64\.npz: not the official file: its git object id is"):
+        sprites(tmp_path)

@@ -1,4 +1,4 @@
-"""Specification of structured energies: each is its written-out formula, and a chain is what forward-backward says."""
+"""Specification of structured energies: each equals its formula, and a chain its forward-backward."""
 
 import itertools
 import math

@@ -1,4 +1,4 @@
-"""Specification of the structured energies as plain data: what is saved is what is loaded."""
+"""Specification of the structured energies as plain data: they survive a model folder."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""Specification of conditions: what they say, what holds, and samples of many of them side by side."""
+"""Specification of conditions: their texts, the rows that meet them, and samples given many of them in one batch."""
 
 import pytest
 import torch

@@ -1,4 +1,4 @@
-"""Specification of questions about a part of an image, on stripes, where the answers are known."""
+"""In-painting and labels from a region, on stripes, where the answers are known."""
 
 import pytest
 import torch

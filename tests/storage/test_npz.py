@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from jointebm.storage import npz
-from jointebm.storage.npz import check_array, read_arrays, read_rows
+from jointebm.storage.npz import read_arrays, read_rows
 
 SHAPE = (3000, 7)
 ROWS = np.array([0, 3, 4, 500, 998, 2999])
@@ -133,14 +133,6 @@ def test_an_array_that_ends_early_in_its_archive_is_refused(tmp_path: Path) -> N
     (tmp_path / "a.npz").write_bytes(content)
     with pytest.raises(ValueError, match=r"a\.npz: .* array 'imgs' is cut off in row 2999"):
         read(tmp_path / "a.npz")
-
-
-def test_checking_an_array_reads_no_more_than_its_header(tmp_path: Path) -> None:
-    path = tmp_path / "a.npz"
-    path.write_bytes(flipped(STORED))
-    check_array(path, "imgs", shape=SHAPE, dtype=np.uint8)
-    with pytest.raises(ValueError, match="expected uint8 of"):
-        check_array(path, "imgs", shape=(7, 3000), dtype=np.uint8)
 
 
 class Trap:

@@ -16,7 +16,7 @@ from jointebm.data.datasets import LOGIT, ArrayDataset
 from jointebm.spaces.blocks import Categorical, Continuous
 from jointebm.spaces.space import Space
 from jointebm.spaces.transforms import Transform
-from jointebm.storage.npz import check_array, read_rows
+from jointebm.storage.npz import read_rows
 
 __all__ = [
     *("OFFICIAL_FILE", "Split", "check_official", "chosen_latents", "dsprites", "find_official"),
@@ -170,7 +170,6 @@ def find_official(data_dir: Path | None) -> Path | None:
 
 def check_official(path: Path) -> None:
     """Raises a ValueError unless this is the official file, byte for byte."""
-    check_array(path, "imgs", shape=_official_shape(), dtype=np.uint8)
     found = hashlib.sha1(b"blob %d\0" % path.stat().st_size, usedforsecurity=False)
     with path.open("rb") as file:
         for piece in iter(partial(file.read, 2**20), b""):
@@ -187,16 +186,15 @@ def _official_shape() -> tuple[int, int, int]:
 
 def _read_official(path: Path) -> Images:
     """The chosen images of the official file, halved; no other array is opened, since `metadata` holds Python objects."""
+    rows, parts = np.ravel_multi_index(tuple(chosen_latents().T), tuple(LATENTS.values())), []
     try:
         check_official(path)
+        for images in read_rows(path, "imgs", rows, shape=_official_shape(), dtype=np.uint8):
+            if images.max() > 1:
+                raise ValueError(f"{path}: 'imgs' has a pixel of {images.max()}; expected zeros and ones")
+            parts.append(halved(images))
     except ValueError as error:
         raise ValueError(f"{error}. Remove it to render the images, or download it again") from None
-    rows = np.ravel_multi_index(tuple(chosen_latents().T), tuple(LATENTS.values()))
-    parts = []
-    for images in read_rows(path, "imgs", rows, shape=_official_shape(), dtype=np.uint8):
-        if images.max() > 1:
-            raise ValueError(f"{path}: 'imgs' has a pixel of {images.max()}; expected zeros and ones")
-        parts.append(halved(images))
     return np.concatenate(parts)
 
 

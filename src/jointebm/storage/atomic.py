@@ -43,7 +43,7 @@ def lock(path: Path) -> Iterator[None]:
 
 
 def check_new(path: Path, *endings: str) -> None:
-    """Raises unless a file or folder can be made at `path`, so that no work is done in vain; nothing is overwritten.
+    """Raises unless a new file or folder can be made at `path`; called before long work, so that none is lost.
 
     Args:
         path: the file or folder to be.

@@ -1,7 +1,7 @@
 """Reads npz files, zip archives of npy files, by numpy's own reader; never pickles, and sizes are checked beforehand.
 
-`read_arrays` takes arrays as they come, from a user's file. `check_array` and `read_rows` know beforehand what an array must
-be, and take rows of one that need not fit into memory.
+`read_arrays` takes arrays as they come, from a user's file. `read_rows` knows beforehand what an array must be, which need
+not fit into memory.
 """
 
 import io
@@ -13,14 +13,14 @@ import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
 from jointebm.storage.untrusted import quoted
 
-__all__ = ["check_array", "read_arrays", "read_rows"]
+__all__ = ["read_arrays", "read_rows"]
 
 PIECE_BYTES = 1 << 20  # of rows, unpacked at a time
 MAX_READ = PIECE_BYTES  # bytes read at once; zipfile reads the list of members in one piece
@@ -82,7 +82,15 @@ def read_rows(
     """
     row_size = np.dtype(dtype).itemsize * math.prod(shape[1:])
     num_at_once = max(1, PIECE_BYTES // row_size)
-    with _opened(path) as members, members.expected(name, shape, np.dtype(dtype)) as stream:
+    with _opened(path) as members:
+        found = members.header(name)
+        if found[:3] != (shape, False, np.dtype(dtype)):
+            order = " in Fortran order" if found.fortran_order else ""
+            raise ValueError(
+                f"array {name!r} is {found.dtype} of shape {found.shape}{order}; expected {np.dtype(dtype)} of {shape}"
+            )
+        stream = members.archive.open(members.found[name])
+        stream.read(found.num_bytes)
         for first in range(0, shape[0], num_at_once):
             num = min(num_at_once, shape[0] - first)
             content = stream.read(num * row_size)
@@ -93,14 +101,8 @@ def read_rows(
                 yield np.frombuffer(content, dtype).reshape(num, *shape[1:])[rows[low:high] - first]
 
 
-def check_array(path: Path, name: str, *, shape: tuple[int, ...], dtype: npt.DTypeLike) -> None:
-    """Raises what `read_rows` raises about the list of members and the header of the array, and reads no more."""
-    with _opened(path) as members, members.expected(name, shape, np.dtype(dtype)):
-        pass
-
-
 class _InPieces(io.FileIO):
-    """A file that refuses to be read in a large piece, whatever length the file itself asks for."""
+    """A file that refuses to be read in a large piece, whatever size it declares."""
 
     def read(self, size: int | None = -1, /) -> bytes:
         if size is not None and size > MAX_READ:
@@ -150,19 +152,6 @@ class _Members(NamedTuple):
                 f"array {name!r} of shape {shape} and type {dtype} does not fill its {member.file_size} bytes"
             )
         return _Header(shape, fortran_order, dtype, start.tell())
-
-    @contextmanager
-    def expected(self, name: str, shape: tuple[int, ...], dtype: np.dtype[Any]) -> Iterator[IO[bytes]]:
-        """The numbers of an array that must be of this type and shape."""
-        found = self.header(name)
-        if found[:3] != (shape, False, dtype):
-            order = " in Fortran order" if found.fortran_order else ""
-            raise ValueError(
-                f"array {name!r} is {found.dtype} of shape {found.shape}{order}; expected {dtype} of {shape}"
-            )
-        with self.archive.open(self.found[name]) as stream:
-            stream.read(found.num_bytes)
-            yield stream
 
 
 @contextmanager
