@@ -7,7 +7,7 @@ from jointebm import Binary, Categorical, Continuous, Space
 from jointebm.energies import MLP, ConcatEnergy, ConvEncoder
 from jointebm.kernels import MALA, Chain, Cycle, Gibbs, GibbsWithGradients, Kernel, Langevin, LogDensity, evaluate
 from jointebm.randomness.draws import Generator
-from jointebm.runs.sampling_run import chain_from_tensors, chain_tensors
+from jointebm.runs.sampling_run import chain_from_tensors, chain_tensors, run_chains
 from jointebm.sampling.sample import begin_sampling, sample
 
 IMAGES = Space(x=Continuous((8, 8)), a=Categorical(4), group=Categorical((2, 3)), bits=Binary(2))
@@ -81,3 +81,27 @@ def test_sampling_in_three_sessions_equals_one_session() -> None:
     samples = sampling.samples()
     assert samples.accept_rate == whole.accept_rate and samples.num_steps == 9
     assert all(torch.equal(value, whole.values[name]) for name, value in samples.values.items())
+
+
+def test_interrupted_chains_are_saved_at_their_last_step_and_the_interrupt_raised() -> None:
+    saved: list[int] = []
+    sampling = begin_sampling(
+        *(image_energy(), IMAGES, KERNELS["gradients"]),
+        num_chains=2,
+        given=None,
+        init=None,
+        generator=torch.Generator().manual_seed(2),
+    )
+
+    def save() -> None:
+        saved.append(len(sampling.accept_probs))
+
+    def stop(num_done: int) -> None:
+        if num_done == 3:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        run_chains(sampling, 9, save=save, save_every=2, on_step=stop)
+    assert saved == [2, 3]
+    run_chains(sampling, 9, save=save, save_every=4, on_step=lambda _: None)
+    assert saved == [2, 3, 4, 8] and len(sampling.accept_probs) == 9
