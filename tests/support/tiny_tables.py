@@ -26,13 +26,13 @@ def mixture(num_components: int = 3, *, seed: int = 0, dtype: torch.dtype = torc
 
 
 def energy(*, num_components: int = 3, seed: int = 0, dtype: torch.dtype = torch.float64) -> TableEnergy:
-    """An energy with a random base, a random network that differs from it by nats, and a guide that is neither."""
+    """An energy with a random base, a random network that differs from it by nats, and a reference that is neither."""
     residual = Residual(CLASSES, width=8, num_layers=2)
     residual.initialise(generator(seed))
     with torch.no_grad():
         residual.readout.copy_(torch.randn(8, generator=generator(seed + 1)))
-    base, guide = mixture(num_components, seed=seed, dtype=dtype), mixture(4, seed=seed + 2, dtype=dtype)
-    return TableEnergy(base, residual.to(dtype), guide)
+    base, reference = mixture(num_components, seed=seed, dtype=dtype), mixture(4, seed=seed + 2, dtype=dtype)
+    return TableEnergy(base, residual.to(dtype), reference)
 
 
 def enumerated(made: TableEnergy) -> Tensor:

@@ -12,7 +12,7 @@ from typing import Any, Literal, overload
 import numpy as np
 
 from jointebm.tables.answers.fitted import FittedTable, Rows
-from jointebm.tables.answers.model import TableModel
+from jointebm.tables.answers.table_model import TableModel
 from jointebm.tables.answers.parameters import Parameters
 from jointebm.tables.answers.predictions import Statistic, class_probs, classes, point_prediction
 from jointebm.tables.answers.store import TableFolder
@@ -73,7 +73,7 @@ class Answers(BaseEstimator, ABC):  # type: ignore[misc]  # scikit-learn has no 
         frame = self._read(X)
         if statistic not in ("mean", "median"):
             raise ValueError(f"statistic: got {statistic!r}, expected 'mean' or 'median'")
-        rows = self.fitted.rows(frame.table, frame.num_rows, hidden=names)
+        rows = self.fitted.rows(frame.table, frame.num_rows, missing=names)
         table = {
             name: point_prediction(self.coded(name), self.fitted.log_predictive(rows, name), statistic=statistic)
             for name in names
@@ -97,7 +97,7 @@ class Answers(BaseEstimator, ABC):  # type: ignore[misc]  # scikit-learn has no 
         name = self._one_target(target)
         classes(self.coded(name))  # raises if there are none
         frame = self._read(X)
-        rows = self.fitted.rows(frame.table, frame.num_rows, hidden=[name])
+        rows = self.fitted.rows(frame.table, frame.num_rows, missing=[name])
         return class_probs(self.coded(name), self.fitted.log_predictive(rows, name))
 
     def classes(self, target: Name | None = None) -> np.ndarray:

@@ -69,7 +69,7 @@ class Facade(BaseEstimator, ABC):  # type: ignore[misc]  # scikit-learn has no t
         """log p(code of the target | X), shape (N, K), nats."""
         frame = self._read(table, reset=False)
         target = self._target
-        rows = self.core_.fitted.rows(frame.table, frame.num_rows, hidden=[target])
+        rows = self.core_.fitted.rows(frame.table, frame.num_rows, missing=[target])
         return self.core_.fitted.log_predictive(rows, target)
 
     @property

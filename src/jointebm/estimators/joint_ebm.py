@@ -12,7 +12,7 @@ import numpy as np
 import torch
 
 from jointebm.estimators.answers import Answers, set_features
-from jointebm.tables.answers.model import TableModel
+from jointebm.tables.answers.table_model import TableModel
 from jointebm.tables.answers.parameters import Parameters
 from jointebm.tables.answers.store import TableFolder, load_table, save_table
 from jointebm.tables.codes.codec import Name, TableCodec, Unseen

@@ -137,7 +137,7 @@ def test_draws_of_missing_entries_have_their_exact_joint_distribution(with_evide
             if each is not None and row[column] < 0:
                 weights = weights + each[ALL[:, column]]
         probs = weights.softmax(dim=0)
-        drawn = made.draw(codes.expand(num, -1), RowStream(torch.arange(num), seed=0), evidence=evidence)
+        drawn = made.draw(codes.expand(num, -1), RowStream(torch.arange(num), seed=0), log_weights=evidence)
         shares = (drawn[:, None] == ALL).all(dim=2).double().mean(dim=0)
         assert ((shares - probs).abs() <= 5.5 * (probs * (1 - probs) / num).sqrt() + 1e-12).all()
 

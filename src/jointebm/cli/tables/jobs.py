@@ -95,7 +95,7 @@ class Predicting(Job):
     def __call__(self, model: JointEBM, part: pa.Table) -> list[pa.Table]:
         """Columns NAME and NAME=LEVEL of categories, or NAME, NAME:5% and NAME:95% of numbers and times."""
         frame = read_frame(part)
-        rows = model.fitted.rows(frame.table, frame.num_rows, hidden=self.targets)
+        rows = model.fitted.rows(frame.table, frame.num_rows, missing=self.targets)
         columns: dict[str, Any] = {}
         for name in self.targets:
             coded = model.coded(name)

@@ -15,10 +15,10 @@ import torch
 from torch import Tensor
 
 from jointebm.randomness.row_streams import RowStream
-from jointebm.tables.answers.model import TableModel
+from jointebm.tables.answers.table_model import TableModel
 from jointebm.tables.answers.parameters import Parameters
 from jointebm.tables.answers.row_keys import content_keys
-from jointebm.tables.codes.codec import Name, TableCodec
+from jointebm.tables.codes.codec import MISSING_CODE, Name, TableCodec
 from jointebm.tables.codes.column import Column
 from jointebm.tables.codes.evidence import Evidence
 from jointebm.tables.codes.numbers import NumberCodec
@@ -26,7 +26,6 @@ from jointebm.tables.codes.numbers import NumberCodec
 __all__ = ["FittedTable", "Rows"]
 
 BLOCK = 4096  # rows at a time; memory does not grow with the table beyond its own size
-MISSING = -1
 _VALUES = 2**40  # counter of the stream that values inside codes are drawn from; sweeps count from 0
 
 
@@ -52,12 +51,12 @@ class FittedTable:
     model: TableModel
     parameters: Parameters
 
-    def rows(self, table: Mapping[Name, Column], num_rows: int, *, hidden: Sequence[Name] = ()) -> Rows:
-        """Encodes a table; hidden columns count as missing."""
-        for name in hidden:
+    def rows(self, table: Mapping[Name, Column], num_rows: int, *, missing: Sequence[Name] = ()) -> Rows:
+        """Encodes a table; the columns named in `missing` count as missing."""
+        for name in missing:
             self.codec.index(name)
-        shown = {name: column for name, column in table.items() if name not in hidden}
-        codes = np.full((num_rows, len(self.codec.columns)), MISSING)
+        shown = {name: column for name, column in table.items() if name not in missing}
+        codes = np.full((num_rows, len(self.codec.columns)), MISSING_CODE)
         if shown:
             codes = self.codec.encode(shown, unseen=self.parameters.unseen)
         alike = {name: self.codec.converted(name, column) for name, column in shown.items()}
@@ -96,7 +95,7 @@ class FittedTable:
             None if each is None else torch.from_numpy(each).float() for each in self.codec.log_weights(evidence)
         ]
         keys = torch.arange(first, first + num)
-        nothing = torch.full((num, len(log_weights)), MISSING)
+        nothing = torch.full((num, len(log_weights)), MISSING_CODE)
         parts = [
             self.model.complete(
                 codes, num_sweeps=self.parameters.num_sweeps, seed=seed, log_weights=log_weights, keys=some

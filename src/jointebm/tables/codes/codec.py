@@ -16,11 +16,11 @@ from jointebm.tables.codes.column import Column, ColumnCodec, IgnoredCodec, Kind
 from jointebm.tables.codes.evidence import Evidence
 from jointebm.tables.codes.numbers import NumberCodec
 
-__all__ = ["Name", "TableCodec", "Unseen"]
+__all__ = ["MISSING_CODE", "Name", "TableCodec", "Unseen"]
 
 Name = Annotated[str, Field(max_length=1000)] | int  # columns of an array are numbered
 Unseen = Literal["error", "missing"]
-MISSING = -1
+MISSING_CODE = -1
 
 
 class CodedColumn(Config):
@@ -126,7 +126,7 @@ class TableCodec(Config):
         for name in table:
             self.index(name)
         num_rows = len(next(iter(table.values())).values)
-        codes = np.full((num_rows, len(self.columns)), MISSING)
+        codes = np.full((num_rows, len(self.columns)), MISSING_CODE)
         for place, coded in enumerate(self.columns):
             if isinstance(coded.codec, IgnoredCodec):
                 codes[:, place] = 0
@@ -153,7 +153,7 @@ class TableCodec(Config):
         """log p(value | code) of each entry, shape (N, V), nats; zero where the code is missing."""
         log_prob = np.zeros(codes.shape)
         for place, coded in enumerate(self.columns):
-            rows = np.flatnonzero(codes[:, place] != MISSING)
+            rows = np.flatnonzero(codes[:, place] != MISSING_CODE)
             if coded.name in table and not isinstance(coded.codec, IgnoredCodec):
                 values = _converted(coded, table[coded.name]).values[rows]
                 log_prob[rows, place] = coded.codec.log_prob(values, codes[rows, place])
@@ -189,10 +189,10 @@ class TableCodec(Config):
 def _encode(coded: CodedColumn, column: Column, unseen: Unseen) -> np.ndarray:
     """Codes of a column, shape (N,)."""
     rows = np.flatnonzero(~column.is_missing)
-    codes = np.full(len(column.values), MISSING)
+    codes = np.full(len(column.values), MISSING_CODE)
     values = _converted(coded, column).values[rows]
     codes[rows] = coded.codec.encode(values)
-    strange = rows[codes[rows] == MISSING]
+    strange = rows[codes[rows] == MISSING_CODE]
     if len(strange) and unseen == "error":
         value = column.values[strange[:1]].tolist()[0]
         raise ValueError(

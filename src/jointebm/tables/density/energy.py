@@ -79,13 +79,13 @@ class Residual(nn.Module):
 class TableEnergy(nn.Module):
     """f(c) = log p_base(c) + g(c) over rows of V codes.
 
-    The guide is no part of f. It is what samplers start from and propose from, so it may know the data better than the base
+    The reference is no part of f. It is what samplers start from and propose from, so it may know the data better than the base
     should: a base that has seen a training row too well leaves the network nothing to learn from it.
 
     Args:
         base: what f starts at; not trained further.
         residual: the network.
-        guide: a normalised density near exp f; None is a copy of the base.
+        reference: a normalised density near exp f; None is a copy of the base.
 
     Example:
         >>> energy = TableEnergy(Mixture((2, 3)), Residual((2, 3), width=8, num_layers=2))
@@ -95,11 +95,11 @@ class TableEnergy(nn.Module):
         tensor([[0.1667, 0.1667, 0.1667]], grad_fn=<ExpBackward0>)
     """
 
-    def __init__(self, base: Mixture, residual: Residual, guide: Mixture | None = None) -> None:
+    def __init__(self, base: Mixture, residual: Residual, reference: Mixture | None = None) -> None:
         super().__init__()
         self.base, self.residual = base, residual
         # A copy, so that the state holds no tensor twice: safetensors refuses that.
-        self.guide = deepcopy(base) if guide is None or guide is base else guide
+        self.reference = deepcopy(base) if reference is None or reference is base else reference
 
     @property
     def num_classes(self) -> tuple[int, ...]:

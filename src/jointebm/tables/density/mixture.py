@@ -75,27 +75,25 @@ class Mixture(nn.Module):
         """log theta of one column, shape (K_j, M)."""
         return self.log_probs[self.offsets[column] : self.offsets[column + 1]]
 
-    def draw(self, codes: Tensor, generator: Generator, *, evidence: Sequence[Tensor | None] | None = None) -> Tensor:
+    def draw(
+        self, codes: Tensor, generator: Generator, *, log_weights: Sequence[Tensor | None] | None = None
+    ) -> Tensor:
         """Draws the missing entries of each row from their exact joint conditional given the observed ones.
 
         Args:
             codes: shape (N, V).
             generator: source of V + 1 choices per row.
-            evidence: per column, log-weights of its classes by which the mixture is multiplied, shape (K_j,), or None. They
-                concern missing entries only.
+            log_weights: per column, added to the log-probability of its classes where it is missing, shape (K_j,), or None.
 
         Returns:
             Completed codes, shape (N, V).
         """
-        evidence = evidence or [None] * len(self.num_classes)
         missing = codes < 0
         tables = [self.of_column(column) for column in range(len(self.num_classes))]
-        tables = [
-            table if each is None else table + each[:, None] for table, each in zip(tables, evidence, strict=True)
-        ]
         components = self.components(codes)
-        for column, each in enumerate(evidence):
+        for column, each in enumerate(log_weights or ()):
             if each is not None:
+                tables[column] = tables[column] + each[:, None]
                 components = components + missing[:, column, None] * tables[column].logsumexp(dim=0)
         chosen = draws.choose(components, generator)  # (N,)
         drawn = [draws.choose(table.T[chosen], generator) for table in tables]

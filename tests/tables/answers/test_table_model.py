@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from jointebm.tables.answers.model import CHAINS, TableModel
+from jointebm.tables.answers.table_model import CHAINS, TableModel
 from jointebm.tables.density.energy import Residual, TableEnergy
 from jointebm.tables.density.mixture import Mixture
 from support.tiny_tables import ALL, CLASSES, energy, enumerated, generator, matches

@@ -1,4 +1,4 @@
-"""A joint density over rows of codes: fitted to rows with holes, asked for any column given any others.
+"""A joint density over rows of codes: fitted to rows with incomplete, asked for any column given any others.
 
 Legend: N rows, V columns, K_j classes of column j, D draws. Codes are whole numbers in 0..K_j-1, -1 is missing.
 """
@@ -13,13 +13,11 @@ from torch.nn.functional import pad
 from jointebm.randomness.row_streams import RowStream, row_keys
 from jointebm.tables.density.energy import Residual, TableEnergy
 from jointebm.tables.density.mixture import Mixture
-from jointebm.tables.density.moves import start, sweep
+from jointebm.tables.density.moves import chain_at, sweep
 from jointebm.tables.training.config import Progress, TableConfig
 from jointebm.tables.training.fit import fit_energy
 
-__all__ = ["Evidence", "TableModel"]
-
-Evidence = Sequence[Tensor | None]
+__all__ = ["TableModel"]
 
 # Rows are computed in chunks padded to one shape, because products of matrices round differently in different shapes.
 EVALUATIONS = 2048  # of the network at once, when all classes of a column are asked for
@@ -122,10 +120,10 @@ class TableModel(nn.Module):
         num_draws: int = 1,
         num_sweeps: int = 20,
         seed: int,
-        log_weights: Evidence | None = None,
+        log_weights: Sequence[Tensor | None] | None = None,
         keys: Tensor | None = None,
     ) -> Tensor:
-        """Draws the missing entries of each row given the observed ones, by Markov chains from the guide's exact draw.
+        """Draws the missing entries of each row given the observed ones, by Markov chains from the reference's exact draw.
 
         Args:
             codes: shape (N, V), -1 is missing.
@@ -145,14 +143,16 @@ class TableModel(nn.Module):
         keys = row_keys(codes) if keys is None else keys
         numbers = torch.arange(num_draws).repeat_interleave(len(codes))
         stream = RowStream(keys.repeat(num_draws), seed, draw=numbers)
-        evidence = list(log_weights or [None] * codes.shape[1])
         chunks = torch.arange(num_draws * len(codes)).split(CHAINS)
         drawn = [
-            self._complete_chunk(codes[rows % len(codes)], stream.select(rows), num_sweeps, evidence) for rows in chunks
+            self._complete_chunk(codes[rows % len(codes)], stream.select(rows), num_sweeps, log_weights)
+            for rows in chunks
         ]
         return torch.cat(drawn).reshape(num_draws, *codes.shape)
 
-    def _complete_chunk(self, codes: Tensor, stream: RowStream, num_sweeps: int, evidence: Evidence) -> Tensor:
+    def _complete_chunk(
+        self, codes: Tensor, stream: RowStream, num_sweeps: int, log_weights: Sequence[Tensor | None] | None
+    ) -> Tensor:
         """One draw of the missing entries of at most `CHAINS` rows, computed as if they were so many."""
         num_rows, num_columns = codes.shape
         filler = torch.arange(CHAINS) % num_rows
@@ -160,14 +160,14 @@ class TableModel(nn.Module):
         free = codes < 0
         if not bool(free.any()):
             return codes[:num_rows]
-        state = start(self.energy, self.energy.guide.draw(codes, stream, evidence=evidence))
+        state = chain_at(self.energy, self.energy.reference.draw(codes, stream, log_weights=log_weights))
         for number in range(1, num_sweeps + 1):
             first = number * 2 * num_columns  # two draws of each column, at counters that do not depend on the others
 
             def generators(column: int, first: int = first) -> RowStream:
                 return stream.at(first + 2 * column)
 
-            state = sweep(self.energy, state, free=free, generators=generators, evidence=evidence)
+            state = sweep(self.energy, state, free=free, generators=generators, log_weights=log_weights)
         return state.codes[:num_rows]
 
     @torch.no_grad()
@@ -178,12 +178,12 @@ class TableModel(nn.Module):
         """
         codes = _checked(codes, self.num_classes, column).clone()
         codes[:, column] = -1
-        holes = (codes < 0).sum(dim=1) > 1
+        incomplete = (codes < 0).sum(dim=1) > 1
         log_probs = self.energy.base.log_probs.new_empty(len(codes), self.num_classes[column])
-        log_probs[~holes] = self.conditional(codes[~holes], column)
-        drawn = self.complete(codes[holes], num_draws=num_draws, num_sweeps=num_sweeps, seed=seed)
+        log_probs[~incomplete] = self.conditional(codes[~incomplete], column)
+        drawn = self.complete(codes[incomplete], num_draws=num_draws, num_sweeps=num_sweeps, seed=seed)
         of_draws = self.conditional(drawn.flatten(0, 1), column).reshape(num_draws, -1, log_probs.shape[1])
-        log_probs[holes] = _log_mean(of_draws).log_softmax(dim=1)
+        log_probs[incomplete] = _log_mean(of_draws).log_softmax(dim=1)
         return log_probs
 
     def spec(self) -> dict[str, Any]:
@@ -192,7 +192,7 @@ class TableModel(nn.Module):
         return {
             "num_classes": list(self.num_classes),
             "num_base_components": len(self.energy.base.log_weights),
-            "num_guide_components": len(self.energy.guide.log_weights),
+            "num_reference_components": len(self.energy.reference.log_weights),
             "width": len(residual.bias),
             "num_layers": len(residual.weights) + 1,
         }
@@ -201,9 +201,9 @@ class TableModel(nn.Module):
     def from_spec(cls, spec: dict[str, Any]) -> Self:
         """Makes a model with the shapes of `spec` and no knowledge."""
         base = Mixture(spec["num_classes"], spec["num_base_components"])
-        guide = Mixture(spec["num_classes"], spec["num_guide_components"])
+        reference = Mixture(spec["num_classes"], spec["num_reference_components"])
         residual = Residual(spec["num_classes"], width=spec["width"], num_layers=spec["num_layers"])
-        return cls(TableEnergy(base, residual, guide)).eval()
+        return cls(TableEnergy(base, residual, reference)).eval()
 
     def _of_classes(self, codes: Tensor, column: int) -> Tensor:
         chunk = max(8, EVALUATIONS // self.num_classes[column] // 8 * 8)
