@@ -12,10 +12,10 @@ from typing import Any, Literal, overload
 import numpy as np
 
 from jointebm.tables.answers.fitted import FittedTable, Rows
-from jointebm.tables.answers.table_model import TableModel
 from jointebm.tables.answers.parameters import Parameters
 from jointebm.tables.answers.predictions import Statistic, class_probs, classes, point_prediction
 from jointebm.tables.answers.store import TableFolder
+from jointebm.tables.answers.table_model import TableModel
 from jointebm.tables.codes.codec import CodedColumn, Name, TableCodec, Unseen
 from jointebm.tables.codes.column import Column
 from jointebm.tables.codes.read_evidence import read_given

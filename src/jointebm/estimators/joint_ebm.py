@@ -12,9 +12,9 @@ import numpy as np
 import torch
 
 from jointebm.estimators.answers import Answers, set_features
-from jointebm.tables.answers.table_model import TableModel
 from jointebm.tables.answers.parameters import Parameters
 from jointebm.tables.answers.store import TableFolder, load_table, save_table
+from jointebm.tables.answers.table_model import TableModel
 from jointebm.tables.codes.codec import Name, TableCodec, Unseen
 from jointebm.tables.codes.column import Kind
 from jointebm.tables.frames.reading import Frame, read_frame, target_name, with_column

@@ -15,9 +15,9 @@ import torch
 from torch import Tensor
 
 from jointebm.randomness.row_streams import RowStream
-from jointebm.tables.answers.table_model import TableModel
 from jointebm.tables.answers.parameters import Parameters
 from jointebm.tables.answers.row_keys import content_keys
+from jointebm.tables.answers.table_model import TableModel
 from jointebm.tables.codes.codec import MISSING_CODE, Name, TableCodec
 from jointebm.tables.codes.column import Column
 from jointebm.tables.codes.evidence import Evidence

@@ -1,11 +1,11 @@
-"""Moves missing entries, or whole rows, under exp f; and keeps a completion of every training row between visits.
+"""Metropolis-Hastings moves of single columns, and of whole rows column by column, under exp f.
 
-A column is redrawn by a Metropolis-Hastings step that proposes from the exact conditional of the energy's reference q:
+A move proposes from the exact conditional of the energy's reference q, times class weights e if some are given:
 
     k' ~ q(k | others) e(k),   accepted with probability min(1, exp(a(k') - a(k))),   a = f - log q
 
-It leaves p(c_j | others) e(c_j) exactly invariant for class weights e, and costs one evaluation of the network where exact Gibbs
-costs one per class. The closer the reference is to exp f, the more it is Gibbs: if they are the same, it accepts all proposals.
+It leaves p(c_j | others) e(c_j) invariant and costs one evaluation of the network; exact Gibbs costs one per class. If q equals
+exp f, every proposal is accepted.
 
 Legend: N rows, V columns, K_j classes of column j, M components of the reference, H hidden units.
 """
@@ -24,11 +24,11 @@ __all__ = ["State", "chain_at", "redraw", "sweep"]
 
 
 class State(NamedTuple):
-    """Complete rows with what their next move needs.
+    """Complete rows, with the sums over columns that the next move updates.
 
     Args:
         codes: shape (N, V).
-        reference: log-probability of each component of the reference and the row, shape (N, M).
+        reference: joint log-probability of each component of the reference and the row, shape (N, M).
         base: the same of the base.
         summed: the network's first layer, shape (N, H).
         excess: a = f - log q, shape (N,).
@@ -61,18 +61,19 @@ def redraw(
     generator: Generator,
     log_weights: Tensor | None = None,
 ) -> State:
-    """Moves one column where it is free, by one Metropolis-Hastings step.
+    """Moves one column by one Metropolis-Hastings step in the rows where it is free.
 
     Args:
         energy: f.
-        state: of N rows; not changed.
+        state: of N rows; left unchanged.
         column: j.
-        free: rows in which it may move, shape (N,), bool; the others keep their code.
+        free: rows in which the column may move, shape (N,), bool; other rows keep their code.
         generator: source of one choice and one acceptance per row.
         log_weights: of the classes, shape (K_j,), or None.
 
     Example:
         >>> from jointebm.tables.density.energy import Residual
+        >>> from jointebm.tables.density.mixture import Mixture
         >>> energy = TableEnergy(Mixture((2, 3)), Residual((2, 3), width=4, num_layers=1))
         >>> state = chain_at(energy, torch.zeros(2, 2, dtype=torch.int64))
         >>> only_two = torch.tensor([-torch.inf, -torch.inf, 0.0])
@@ -102,7 +103,7 @@ def redraw(
 
 
 def _excess(energy: TableEnergy, reference: Tensor, base: Tensor, summed: Tensor) -> Tensor:
-    """f - log q from the sums over columns that a state carries."""
+    """f - log q from the sums over columns, shape (N,)."""
     return base.logsumexp(dim=1) + energy.residual.head(summed) - reference.logsumexp(dim=1)
 
 
@@ -120,8 +121,8 @@ def sweep(
         energy: f.
         state: of N rows.
         free: entries that may move, shape (N, V), bool.
-        generators: gives the source of draws of a column, by its number; columns that are free nowhere are skipped, so with
-            streams that are keyed by row, what happens in a row does not depend on the others.
+        generators: source of draws of each column, by its number. Columns that are free in no row are skipped, so with
+            streams keyed by row, a row's draws do not depend on other rows.
         log_weights: per column, of its classes, shape (K_j,), or None.
     """
     for column in free.any(dim=0).nonzero().flatten().tolist():
