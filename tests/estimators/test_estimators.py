@@ -58,6 +58,7 @@ MODEL = JointEBM(base="mixture", training=FAST, num_draws=5).fit(TABLE)
 MODELLED = [name for name in TABLE if name not in ("name", "empty")]
 
 
+@pytest.mark.slow
 @parametrize_with_checks(
     [
         JointEBMClassifier(JointEBM(num_draws=5)),
@@ -92,7 +93,7 @@ def test_polars_frames_come_back_as_polars() -> None:
     assert filled.schema == table.schema and filled["kind"].null_count() == 0
     assert model.sample(5).schema == table.schema
     assert_frame_equal(model.impute(table[::-1])[::-1], filled)
-    guess = model.predict(table, target=["grade", "size"])
+    guess = model.predict_frame(table, ["grade", "size"])
     assert guess.columns == ["grade", "size"] and guess.schema["grade"] == table.schema["grade"]
     assert_series_equal(model.predict(table.drop("size"), target="grade"), guess["grade"])
 
@@ -113,7 +114,7 @@ def test_arrays_are_tables_too() -> None:
     assert model.impute(features).dtype == features.dtype and not np.isnan(model.impute(features)).any()
     assert model.predict(features).dtype == bool and (model.predict(features) == TABLE["indoors"]).mean() > 0.9
     assert model.predict_proba(features).shape == (300, 2) and model.classes().tolist() == [False, True]
-    assert model.predict(features, target=0).shape == (300,) and model.predict(features, target=[0, 1]).shape == (
+    assert model.predict(features, target=0).shape == (300,) and model.predict_frame(features, [0, 1]).shape == (
         300,
         2,
     )
@@ -147,7 +148,7 @@ def test_samples_agree_with_what_is_given() -> None:
         (lambda: MODEL.sample(0), "n: got 0, expected 1 or more rows"),
         (lambda: MODEL.sample(2, first=0.5), "first: got 0.5, expected the number of a row, 0 or more"),
         (lambda: MODEL.sample(2, seed=1.5), "seed: got 1.5, expected a whole number from 0 to 2\\^63 - 1"),
-        (lambda: MODEL.impute(TABLE.head(2), n=2.0), "n: got 2.0, expected 1 or more draws"),
+        (lambda: MODEL.draw_imputations(TABLE.head(2), 2.0), "num: got 2.0, expected 1 or more draws"),
     ],
 )
 def test_numbers_of_rows_draws_and_seeds_are_whole(ask: Callable[[], object], message: str) -> None:
@@ -159,15 +160,13 @@ def test_numpys_own_numbers_and_names_are_as_good_as_pythons() -> None:
     some, names = TABLE.head(4), np.array(["kind", "size"])
     assert MODEL.sample(np.int64(3), seed=np.int64(5), first=np.int64(1)).equals(MODEL.sample(3, seed=5, first=1))
     assert MODEL.predict(some, names[0]).equals(MODEL.predict(some, "kind"))
-    assert MODEL.predict(some, names).equals(MODEL.predict(some, ["kind", "size"]))
-    assert MODEL.predict(some, TABLE.columns[:2]).equals(MODEL.predict(some, TABLE.columns[:2].tolist()))
+    assert MODEL.predict_frame(some, names).equals(MODEL.predict_frame(some, ["kind", "size"]))
+    assert list(MODEL.predict_frame(some, TABLE.columns[:2])) == ["size", "count"]
     scores = [MODEL.conditional_log_score(some, each) for each in (names, list(names))]
     assert np.array_equal(*scores, equal_nan=True)
     assert MODEL.with_target(names[0]).predict(some).equals(MODEL.predict(some, "kind"))
     objects = pd.DataFrame(np.ones((4, 1)), columns=np.array([np.int64(3)], dtype=object))
     assert JointEBM(training=FAST).fit(objects).codec_.names == (3,)
-    with pytest.raises(ValueError, match="is no column of this model; columns are 'size'"):
-        MODEL.predict(some, {"kind", "size"})  # a set has no order
 
 
 def test_a_seed_below_zero_is_refused() -> None:
@@ -182,7 +181,7 @@ def test_predictions_use_what_is_there_and_not_the_target_itself() -> None:
     dogs = pd.DataFrame({"size": [30.0, 11.0, np.nan], "count": [12, 1, 11]})
     assert MODEL.predict(dogs, target="kind").tolist() == ["dog", "cat", "dog"]
     assert MODEL.predict(dogs.assign(kind="cat"), target="kind").tolist() == ["dog", "cat", "dog"]
-    guess = MODEL.predict(dogs, target=["size", "grade", "born"], statistic="median")
+    guess = MODEL.predict_frame(dogs, ["size", "grade", "born"], statistic="median")
     assert (guess.dtypes == TABLE.dtypes[["size", "grade", "born"]]).all()
     assert (guess["size"] > 20).tolist() == [True, False, True]
     assert MODEL.predict(dogs, target="size").tolist() == np.round(MODEL.predict(dogs, target="size"), 1).tolist()
@@ -240,14 +239,14 @@ def test_values_outside_the_training_range_score_low_but_finite() -> None:
 
 def test_several_imputations_differ_as_much_as_is_unknown() -> None:
     unknown = pd.DataFrame({"kind": [None] * 400, "name": [f"new {i}" for i in range(400)]})
-    draws = MODEL.impute(unknown, n=3)
+    draws = MODEL.draw_imputations(unknown, 3)
     rates = [(draw["kind"] == "dog").mean() for draw in draws]
     share = (TABLE["kind"].dropna() == "dog").mean()
     error = np.sqrt(share * (1 - share) / 400)
     assert np.abs(np.array(rates) - share).max() < 4 * error + 0.02  # four standard errors, and the fit's smoothing
     agree = (draws[0]["kind"] == draws[1]["kind"]).mean()
     assert agree == pytest.approx(share**2 + (1 - share) ** 2, abs=4 * 0.5 / np.sqrt(400))
-    known = MODEL.impute(pd.DataFrame({"kind": [None] * 50, "count": [12] * 50, "indoors": [False] * 50}), n=2)
+    known = MODEL.draw_imputations(pd.DataFrame({"kind": [None] * 50, "count": [12] * 50, "indoors": [False] * 50}), 2)
     assert (known[0]["kind"] == "dog").mean() > 0.9
 
 
@@ -298,6 +297,23 @@ def test_an_unseen_category_is_an_error_or_missing_as_asked() -> None:
     assert lenient.impute(strange.assign(size=np.nan))["kind"].tolist() == ["fox"]  # what was seen stands
 
 
+def test_the_shape_of_an_answer_does_not_depend_on_a_flag() -> None:
+    some = TABLE.head(6)
+    draws = MODEL.draw_imputations(some, 3)
+    assert isinstance(draws, list) and len(draws) == 3 and len(MODEL.draw_imputations(some, 1)) == 1
+    assert isinstance(MODEL.impute(some), pd.DataFrame) and MODEL.impute(some).equals(draws[0])
+    assert isinstance(MODEL.predict(some, "kind"), pd.Series)
+    assert isinstance(MODEL.predict_frame(some, ["kind"]), pd.DataFrame)
+    with pytest.raises(TypeError, match=re.escape("call draw_imputations(X, 300)")):
+        MODEL.impute(some, n=300)  # type: ignore[arg-type]
+    for several in (["kind"], TABLE.columns[:2]):
+        with pytest.raises(TypeError, match=r"predict: got several targets .*call predict_frame\(X, targets\)"):
+            MODEL.predict(some, several)  # type: ignore[arg-type]
+    for one in ("kind", {"kind", "size"}):  # a set has no order
+        with pytest.raises(TypeError, match=r"predict_frame: got .*expected a list of names"):
+            MODEL.predict_frame(some, one)  # type: ignore[arg-type]
+
+
 # Parameters and errors
 
 
@@ -330,7 +346,7 @@ def test_a_parameter_out_of_range_is_named(parameters: dict[str, object], messag
 def test_questions_that_cannot_be_answered_are_refused() -> None:
     with pytest.raises(NotFittedError):
         JointEBM().sample(1)
-    with pytest.raises(ValueError, match="target: name the columns to predict"):
+    with pytest.raises(ValueError, match="target: name the column to predict"):
         MODEL.predict(TABLE)
     with pytest.raises(ValueError, match="'sort' is no column of this model"):
         MODEL.predict(TABLE, "sort")
@@ -375,7 +391,7 @@ def test_facades_share_one_fitted_core() -> None:
     assert JointEBMImputer.of(MODEL).transform(TABLE).equals(MODEL.impute(TABLE))
     detector = JointEBMOutlierDetector.of(MODEL, TABLE, contamination=0.05)
     assert (detector.predict(TABLE) == -1).mean() == pytest.approx(0.05, abs=0.005)
-    with pytest.raises(ValueError, match="not of numbers"):
+    with pytest.raises(ValueError, match="does not hold numbers"):
         JointEBMRegressor.of(MODEL, "kind")
 
 
@@ -392,9 +408,7 @@ def test_the_detector_finds_rows_whose_entries_do_not_belong_together() -> None:
 @pytest.mark.parametrize("estimator", [JointEBMClassifier(), JointEBMRegressor()])
 def test_a_target_with_gaps_is_refused_by_row(estimator: JointEBMClassifier | JointEBMRegressor, gap: object) -> None:
     labels = np.array([1, 2, gap, 1], dtype=object)
-    with pytest.raises(
-        ValueError, match="y: row 2 is missing; leave such rows out, or fit a JointEBM, whose y may have"
-    ):
+    with pytest.raises(ValueError, match="y: row 2 is missing; drop such rows, or fit a JointEBM, whose y may have"):
         estimator.fit(TABLE.head(4), labels)
 
 

@@ -63,7 +63,7 @@ class Imputing(Job):
 
     def __call__(self, model: JointEBM, part: pa.Table) -> list[pa.Table]:
         """The part with nothing missing, once for each draw."""
-        return [model.impute(part)] if self.num == 1 else list(model.impute(part, n=self.num))
+        return model.draw_imputations(part, self.num)
 
     def schemas(self, model: JointEBM, empty: pa.Table) -> list[pa.Schema]:
         """The types of the file itself, but where they could not hold what the model draws."""

@@ -28,7 +28,7 @@ def classes(coded: CodedColumn) -> np.ndarray:
     if isinstance(coded.codec, NumberCodec) and coded.codec.is_discrete:
         return coded.codec.decode(np.arange(coded.codec.num_codes), np.zeros(coded.codec.num_codes))
     reason = "numbers in bins" if isinstance(coded.codec, NumberCodec) else "nothing the model knows"
-    raise ValueError(f"column {coded.name!r} holds {reason}, so it has no classes; ask for draws: impute(X, n=100)")
+    raise ValueError(f"column {coded.name!r} holds {reason}, so it has no classes; call draw_imputations(X, 100)")
 
 
 def class_probs(coded: CodedColumn, log_probs: np.ndarray) -> np.ndarray:

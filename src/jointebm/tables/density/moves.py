@@ -4,8 +4,8 @@ A move proposes from the exact conditional of the energy's reference q, times cl
 
     k' ~ q(k | others) e(k),   accepted with probability min(1, exp(a(k') - a(k))),   a = f - log q
 
-It leaves p(c_j | others) e(c_j) invariant and costs one evaluation of the network; exact Gibbs costs one per class. If q equals
-exp f, every proposal is accepted.
+It leaves p(c_j | others) e(c_j) invariant and costs one evaluation of the network; exact Gibbs costs one per class.
+If q equals exp f, every proposal is accepted.
 
 Legend: N rows, V columns, K_j classes of column j, M components of the reference, H hidden units.
 """

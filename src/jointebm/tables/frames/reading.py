@@ -12,6 +12,7 @@ import numbers
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
+import narwhals as nw
 import numpy as np
 
 from jointebm.storage.untrusted import quoted
@@ -19,11 +20,6 @@ from jointebm.tables.codes.categories import Label
 from jointebm.tables.codes.codec import Name
 from jointebm.tables.codes.column import Column, Role, Unit
 from jointebm.tables.frames.schemas import Backend, ColumnSchema, FrameSchema
-
-try:
-    import narwhals as nw
-except ImportError as error:
-    raise ImportError("tables need scikit-learn, narwhals and pandas: pip install 'jointebm[tables]'") from error
 
 __all__ = ["LARGEST", "Frame", "is_frame", "is_missing", "read_frame", "target_name", "with_column"]
 
