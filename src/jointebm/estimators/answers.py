@@ -204,8 +204,8 @@ class Answers(BaseEstimator, ABC):  # type: ignore[misc]  # scikit-learn has no 
         Returns:
             Shape (N, number of columns); NaN where the entry is missing.
         """
-        names = [columns] if _is_name(columns) else columns
-        return self.fitted.conditional_log_score(self._rows(X), self.codec_.names if columns is None else list(names))
+        named: Any = self.codec_.names if columns is None else columns
+        return self.fitted.conditional_log_score(self._rows(X), [named] if _is_name(named) else list(named))
 
     def dependence(self, X: Any) -> np.ndarray:  # noqa: N803
         """How well the observed entries of each row fit together, shape (N,), nats, up to one constant for all rows.

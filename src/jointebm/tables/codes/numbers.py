@@ -133,13 +133,11 @@ class NumberCodec(Config):
     def log_weights(self, evidence: Evidence) -> np.ndarray:
         """log p(evidence | code), shape (K,); -inf for codes that contradict it.
 
-        For single values this is their log-mass or log-density, whichever the column has.
+        Of reals, a choice has the log-mass or log-density of its values, up to one constant for all codes.
         """
         with np.errstate(divide="ignore"):
             fraction = np.log(self._given(evidence).mass(self.num_codes))
-        if isinstance(evidence, Choice):  # the greatest was taken out, which says nothing about the others
-            return fraction
-        return np.minimum(fraction, 0.0)
+        return fraction if self.grid is None and isinstance(evidence, Choice) else np.minimum(fraction, 0.0)
 
     def quantile(self, probs: np.ndarray, level: float) -> np.ndarray:
         """The value below which lies the share `level` of a distribution over codes, shape (N,).
@@ -183,14 +181,18 @@ class NumberCodec(Config):
         if self.grid is None:
             return self.pieces.within(-np.inf if low is None else low, np.inf if high is None else high)
         first = self.pieces.low[0] if low is None else self.grid.ceil(low)
-        last = self.pieces.high[-1] if high is None else self.grid.floor(high)
+        last = self.pieces.high.max() if high is None else self.grid.floor(high)
         return self.pieces.within(first, last)
 
     def _points(self, values: np.ndarray) -> Pieces:
-        """All mass at some values, in proportion to their densities."""
+        """The part of every code at some values: of mass on a grid, of density among reals, up to one constant.
+
+        Training values weigh as in an interval. A surprise keeps its share, which intervals leave out.
+        """
         position, codes = self._positions(values), self.encode(values)
-        log_prob = self.log_prob(values, codes)
-        weight = np.exp(log_prob - log_prob.max())
+        is_inside = self.pieces.locate(position) >= 0
+        log_prob = np.where(is_inside, self.pieces.log_prob(position, codes), self._gaps.log_prob(position))
+        weight = np.exp(log_prob - (log_prob.max() if self.grid is None else 0.0))
         return Pieces(position, position + (1 if self.grid else 0), weight, codes)
 
     def _positions(self, values: np.ndarray) -> np.ndarray:
