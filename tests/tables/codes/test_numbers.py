@@ -251,7 +251,7 @@ STEPS = np.append(RNG.integers(20, 60, 3000) * 5, [280] * 150 + [100] * 90)  # f
 GRIDS = {
     "steps of 5": STEPS,
     "tenths": np.round(RNG.normal(40, 3, 2000), 1),
-    "a frequent value in the last cell": np.append(RNG.integers(0, 300_000, 5000), [290_000] * 60),
+    "a frequent value in the last cell": np.append(RNG.integers(0, 300_000, 5000), [298_500] * 60),
     "atoms": RNG.integers(0, 6, 600) * 3,
 }
 ENDS = [
