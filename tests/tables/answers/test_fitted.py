@@ -5,10 +5,15 @@ import itertools
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 from scipy.special import logsumexp
+from scipy.stats import kendalltau
 from sklearn.base import clone
 
 from jointebm import JointEBM, JointEBMOutlierDetector
+from jointebm.tables.density import moves
+from jointebm.tables.density.energy import TableEnergy
+from jointebm.tables.density.moves import State
 
 RNG = np.random.default_rng(5)
 LEVELS = {"a": ["x", "y"], "b": ["p", "q", "r"], "c": [False, True]}
@@ -105,3 +110,45 @@ def test_both_objectives_learn_what_the_columns_say_of_one_another(objective: st
     log_truth = np.log(truth.clip(1e-9))
     assert truth @ (log_truth - independent) > 0.2
     assert truth @ (log_truth - log_p) < 0.02
+
+
+@pytest.mark.parametrize("ask", ["impute", "sample", "predict_proba", "score_samples"])
+def test_answers_take_the_sweeps_that_the_model_asks_for(ask: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each sweep starts from the codes that the last one left."""
+    model = clone(MODEL).fit(TABLE)
+    question = ALL.assign(a=None, b=None)
+    answers = {
+        "impute": lambda: model.impute(question),
+        "sample": lambda: model.sample(3),
+        "predict_proba": lambda: model.predict_proba(question, "a"),
+        "score_samples": lambda: model.score_samples(question),
+    }
+    runs: list[list[tuple[torch.Tensor, torch.Tensor]]] = []
+
+    def watched(energy: TableEnergy, state: State, **more: object) -> State:
+        after = moves.sweep(energy, state, **more)  # type: ignore[arg-type]
+        if not runs or not torch.equal(runs[-1][-1][1], state.codes):
+            runs.append([])
+        runs[-1].append((state.codes, after.codes))
+        return after
+
+    monkeypatch.setattr("jointebm.tables.answers.table_model.sweep", watched)
+    for num_sweeps in (1, 7):
+        runs.clear()
+        model.set_params(num_sweeps=num_sweeps)
+        answers[ask]()
+        assert runs and {len(run) for run in runs} == {num_sweeps}
+    assert any(not torch.equal(before, after) for run in runs for before, after in run[1:])
+
+
+def test_numbers_of_one_row_are_drawn_inside_their_codes_independently() -> None:
+    """Kendall's tau of two independent columns in 2,000 samples; its standard error is 2 / (3 sqrt(2,000)) = .015."""
+    table = pd.DataFrame(RNG.random((300, 2)), columns=["u", "v"])
+    drawn = JointEBM(training={"num_visits": 0}, max_bins=4).fit(table).sample(2000)
+    assert abs(kendalltau(drawn["u"], drawn["v"]).statistic) < 5 * 0.015
+    edges = [np.quantile(table[name], [0.25, 0.5, 0.75]) for name in table]
+    inside = [
+        pd.Series(drawn[name]).groupby(np.digitize(drawn[name], each)).rank(pct=True)
+        for name, each in zip(table, edges, strict=True)
+    ]
+    assert abs(kendalltau(*inside).statistic) < 5 * 0.015
