@@ -358,7 +358,7 @@ def test_questions_that_cannot_be_answered_are_refused() -> None:
         MODEL.sample(0)
     with pytest.raises(ValueError, match="minimum of 1 is required"):
         JointEBM().fit(TABLE.head(0))
-    with pytest.raises(ValueError, match="y is called 'kind' like a column of X"):
+    with pytest.raises(ValueError, match="y: its name 'kind' is also a column of X"):
         JointEBM().fit(TABLE, TABLE["kind"])
 
 

@@ -1,4 +1,4 @@
-"""The border to frames: what is missing, what comes back, and what is refused."""
+"""Frames to columns and back: missing entries, dtypes, and what is refused."""
 
 import datetime as dt
 from decimal import Decimal
@@ -14,7 +14,6 @@ from jointebm.tables.frames.reading import read_frame, with_column
 from jointebm.tables.frames.schemas import FrameSchema
 from jointebm.tables.frames.writing import write_filled, write_frame
 
-NAT = np.datetime64("NaT")
 PANDAS = {
     "int64": pd.Series([1, 2, 3]),
     "int8": pd.Series([1, 2, 3], dtype="int8"),
@@ -33,7 +32,7 @@ PANDAS = {
     "numbers as categories": pd.Series(pd.Categorical([1, None, 2])),
     "times": pd.Series(pd.to_datetime(["2020-01-01 12:30:00", None, "2021-01-01 00:00:01"])),
     "zoned": pd.Series(pd.to_datetime(["2020-07-01", None, "2021-01-01"]).tz_localize("Europe/Berlin")),
-    "durations": pd.Series(pd.to_timedelta([1, None, 2], unit="s")),
+    "durations": pd.Series(np.array([1, np.iinfo(np.int64).min, 2]).view("timedelta64[s]")),
     "dates": pd.Series([dt.date(2020, 1, 1), None, dt.date(2020, 1, 2)], dtype=object),
     "arrow": pd.array([1, None, 3], dtype="int64[pyarrow]"),
     "all missing": pd.Series([None, None, None], dtype=object),
@@ -136,14 +135,6 @@ def test_holes_are_filled_and_what_was_seen_stands() -> None:
     assert filled["e"].tolist() == ["p", "q", "r"] and filled["s"].tolist() == ["a", "b", "z"]
 
 
-@pytest.mark.parametrize("dtype", [pl.UInt64, pl.Int128])
-def test_whole_numbers_beyond_64_bits_are_reals_that_come_back_whole(dtype: type[pl.DataType]) -> None:
-    frame = pl.DataFrame({"x": pl.Series([2**63, 2**60, None], dtype=dtype)})
-    read = read_frame(frame)
-    assert read.table["x"].role == "real"
-    assert_frame_equal(write_frame(read.table, read.schema), frame)
-
-
 def test_what_is_seen_stands_in_every_type_that_a_frame_can_have() -> None:
     seen = pa.table(
         {
@@ -174,7 +165,6 @@ def test_what_is_seen_stands_in_every_type_that_a_frame_can_have() -> None:
 @pytest.mark.parametrize(
     "column",
     [
-        pd.Series([2**70, 3, None], dtype=object),
         pd.Series([dt.datetime(2020, 1, 1, 12), dt.date(2020, 1, 1), None], dtype=object),
         pd.Series([dt.datetime(2020, 1, 1), pd.Timestamp("2020-01-01 00:00:00.000000001"), None], dtype=object),
         pd.Series([Decimal("1.25"), Decimal("0.1"), None], dtype=object),
@@ -183,7 +173,6 @@ def test_what_is_seen_stands_in_every_type_that_a_frame_can_have() -> None:
         pd.array([dt.date(2020, 1, 1), dt.date(2020, 1, 2), None], dtype=pd.ArrowDtype(pa.date32())),
         pd.array([Decimal("1.25"), Decimal("0.1"), None], dtype=pd.ArrowDtype(pa.decimal128(5, 2))),
         pd.array(["a", "b", None], dtype=pd.ArrowDtype(pa.dictionary(pa.int32(), pa.string()))),
-        np.array([2**64 - 1, 2**63 + 1, 1], dtype=np.uint64),
     ],
 )
 def test_what_is_seen_stands_in_columns_of_objects_and_of_types_that_pandas_borrows(column: object) -> None:
@@ -201,22 +190,30 @@ def test_what_is_seen_stands_in_columns_of_objects_and_of_types_that_pandas_borr
 @pytest.mark.parametrize(
     ("frame", "error", "message"),
     [
-        (pd.DataFrame([[1, 2]], columns=["a", "a"]), ValueError, "column 'a' stands there twice"),
+        (pd.DataFrame([[1, 2]], columns=["a", "a"]), ValueError, "duplicate column 'a'; rename one of them"),
         (pd.DataFrame({("a", "b"): [1]}), ValueError, "names must be text or whole numbers"),
-        (pd.DataFrame({"p": pd.period_range("2020", periods=2, freq="M")}), TypeError, "column 'p'.*got Period"),
+        (pd.DataFrame({"p": pd.PeriodIndex.from_ordinals([600, 601], freq="M")}), TypeError, "column 'p'.*got Period"),
         (
             pd.DataFrame({"l": [[1], [2]]}),
             TypeError,
             "column 'l': argument must be a string or a real number.*got list",
         ),
         (pl.DataFrame({"l": [[1], [2]]}), TypeError, "column 'l': holds List"),
+        (
+            pl.DataFrame({"x": pl.Series([2**63], dtype=pl.UInt64)}),
+            ValueError,
+            "column 'x': holds whole numbers of more",
+        ),
+        (pl.DataFrame({"x": pl.Series([1], dtype=pl.Int128)}), ValueError, "column 'x': holds whole numbers of more"),
+        (pd.DataFrame({"x": pd.Series([2**70], dtype=object)}), ValueError, "column 'x': holds whole numbers of more"),
+        (np.array([[2**63]], dtype=np.uint64), ValueError, "column 0: holds whole numbers of more than 64 bits"),
         (pl.DataFrame({"t": [dt.time(1)]}), TypeError, "column 't': holds Time"),
         (pl.DataFrame({"a": [1]}).lazy(), TypeError, "collect"),
         (pd.DataFrame({"x": [1.0, np.inf]}), ValueError, "column 'x': row 1 holds infinity"),
         (
             pd.DataFrame({"x": [1.0, -1.7e308]}),
             ValueError,
-            "column 'x': row 1 holds -1.7e\\+308; expected finite numbers, up",
+            "column 'x': row 1 holds -1.7e\\+308; expected finite numbers up",
         ),
         (
             pd.DataFrame({"x": pd.Categorical([1.0, np.inf])}),
@@ -226,7 +223,7 @@ def test_what_is_seen_stands_in_columns_of_objects_and_of_types_that_pandas_borr
         (
             pd.DataFrame({"x": pd.Series(["\ud800"], dtype=object)}),
             ValueError,
-            r"column 'x': '\\ud800' is no Unicode text",
+            r"column 'x': '\\ud800' is not valid Unicode",
         ),
         (
             pd.DataFrame({"x": pd.Series([dt.datetime(2020, 1, 1, tzinfo=dt.UTC)], dtype=object)}),

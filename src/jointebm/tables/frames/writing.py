@@ -17,7 +17,7 @@ from jointebm.tables.frames.schemas import Backend, ColumnSchema, FrameSchema
 
 __all__ = ["only_column", "write_filled", "write_frame"]
 
-_WHOLE = ("Int8", "Int16", "Int32", "Int64", "Int128", "UInt8", "UInt16", "UInt32", "UInt64", "UInt128")
+_WHOLE = ("Int8", "Int16", "Int32", "Int64", "UInt8", "UInt16", "UInt32", "UInt64")
 _DTYPES = {name: getattr(nw, name) for name in [*_WHOLE, "Float32", "Float64", "Boolean", "String", "Categorical"]}
 
 
@@ -247,8 +247,6 @@ def _pandas_series(column: Column, schema: ColumnSchema, index: Any) -> Any:
 def _narwhals_series(column: Column, schema: ColumnSchema, backend: Literal["polars", "pyarrow"]) -> Any:
     objects = _objects(column).tolist()
     name = str(schema.name)
-    if column.role == "real" and schema.dtype in _WHOLE:  # of more than 64 bits
-        objects = [None if each is None else int(each) for each in objects]
     if schema.role == "time":
         whole = nw.new_series(name, objects, nw.Int32 if schema.unit == "D" else nw.Int64, backend=backend)
         if schema.unit == "D":
