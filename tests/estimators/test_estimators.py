@@ -334,7 +334,7 @@ def test_the_shape_of_an_answer_does_not_depend_on_a_flag() -> None:
         ({"unseen": "ignore"}, "unseen: got 'ignore'"),
         ({"kinds": {"kind": "text"}}, "kinds: column 'kind': got 'text', expected 'numeric', 'categorical' or 'id'"),
         ({"kinds": ["kind"]}, r"kinds: got \['kind'\], expected a mapping, such as {'code': 'categorical'}"),
-        ({"kinds": {"sort": "id"}}, "kinds: 'sort' is no column"),
+        ({"kinds": {"sort": "id"}}, "kinds: unknown column 'sort'"),
         ({"num_draws": 0}, "num_draws: got 0"),
     ],
 )
@@ -348,7 +348,7 @@ def test_questions_that_cannot_be_answered_are_refused() -> None:
         JointEBM().sample(1)
     with pytest.raises(ValueError, match="target: name the column to predict"):
         MODEL.predict(TABLE)
-    with pytest.raises(ValueError, match="'sort' is no column of this model"):
+    with pytest.raises(ValueError, match="unknown column 'sort'; columns of the model: 'size'"):
         MODEL.predict(TABLE, "sort")
     with pytest.raises(
         ValueError, match=re.escape("column 'name' (id) is ignored by the model and cannot be predicted")

@@ -49,17 +49,17 @@ def test_columns_may_come_in_any_order_and_kind_of_frame_or_be_left_out() -> Non
 
 def test_an_unseen_category_is_an_error_or_missing() -> None:
     strange = TABLE[["job"]].replace("nurse", "pilot")
-    with pytest.raises(ValueError, match=r"column 'job': row 0 holds 'pilot', which was not there in training"):
+    with pytest.raises(ValueError, match=r"column 'job': row 0 holds 'pilot', which was not seen in training"):
         codes_of(strange)
     assert (codes_of(strange, unseen="missing")[:, 2] == -1).sum() == 20
-    with pytest.raises(ValueError, match=r"column 'job': row 0 holds 3, which was not there in training"):
+    with pytest.raises(ValueError, match=r"column 'job': row 0 holds 3, which was not seen in training"):
         codes_of(pd.DataFrame({"job": [3]}))
 
 
 @pytest.mark.parametrize(
     ("frame", "message"),
     [
-        (pd.DataFrame({"wage": [1]}), "'wage' is no column of this model; columns are 'age', 'pay'"),
+        (pd.DataFrame({"wage": [1]}), "unknown column 'wage'; columns of the model: 'age', 'pay'"),
         (pd.DataFrame({"age": ["old"]}), "column 'age': holds text, and in training it held whole numbers"),
         (pd.DataFrame({"since": [3]}), "column 'since': holds whole numbers, and in training it held dates or times"),
     ],
@@ -70,9 +70,9 @@ def test_a_table_that_does_not_fit_is_refused_by_column(frame: pd.DataFrame, mes
 
 
 def test_kinds_are_checked() -> None:
-    with pytest.raises(ValueError, match="kinds: 'wage' is no column; columns are 'age'"):
+    with pytest.raises(ValueError, match="kinds: unknown column 'wage'; columns: 'age'"):
         TableCodec.fit(read_frame(TABLE).table, kinds={"wage": "id"})
-    with pytest.raises(ValueError, match="column 'job': asked to be numeric"):
+    with pytest.raises(ValueError, match="column 'job': kind is 'numeric', but"):
         TableCodec.fit(read_frame(TABLE).table, kinds={"job": "numeric"})
 
 

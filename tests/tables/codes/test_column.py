@@ -30,7 +30,7 @@ def test_ordered_categories_keep_their_order_and_have_intervals() -> None:
     codec = fit_categories(values, max_codes=64, declared=("low", "mid", "never", "high"), ordered=True)
     assert codec.levels == ("low", "mid", "high") and codec.is_ordered
     assert np.exp(codec.log_weights(Interval("mid", None))).tolist() == [0, 1, 1]
-    with pytest.raises(ValueError, match="category 'huge' was not there in training; known are 'low'"):
+    with pytest.raises(ValueError, match="category 'huge' was not seen in training; known: 'low'"):
         codec.log_weights(Choice(("huge",)))
     with pytest.raises(ValueError, match="give a set"):
         fit_categories(values, max_codes=64).log_weights(Interval("low", "high"))
@@ -59,7 +59,7 @@ def test_policies_by_what_a_column_holds() -> None:
     assert policy(column("whole", [1, 2, 3] * 9), "categorical").levels == (1, 2, 3)  # type: ignore[attr-defined]
     assert policy(column("whole", list(range(100))), "id") == IgnoredCodec(reason="id")
     assert isinstance(policy(column("boolean", [True, False] * 9), "numeric"), NumberCodec)
-    with pytest.raises(ValueError, match="asked to be numeric, but it holds text"):
+    with pytest.raises(ValueError, match="kind is 'numeric', but the column holds text"):
         policy(column("label", ["1", "2"]), "numeric")
     days = policy(column("time", [18262 + 7 * i for i in range(60)], unit="D"))
     assert isinstance(days, NumberCodec) and days.grid == Grid(offset=18262, step=7)

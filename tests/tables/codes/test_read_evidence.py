@@ -101,22 +101,23 @@ def test_a_time_that_the_column_cannot_hold_is_refused(said: object, message: st
 @pytest.mark.parametrize(
     ("said", "message"),
     [
-        ({"wage": 3}, "'wage' is no column"),
-        ({"job": "pilot"}, "given column 'job': category 'pilot' was not there in training; known are 'cook', 'nurse'"),
+        ({"wage": 3}, "unknown column 'wage'"),
+        ({"job": "pilot"}, "given column 'job': category 'pilot' was not seen in training; known: 'cook', 'nurse'"),
+        ({"job": [["cook"]]}, r"given column 'job': category \['cook'\] was not seen in training"),
         ({"job": ("cook", "nurse")}, "without an order have no intervals"),
         ({"age": 31.5}, "given column 'age': got 31.5, which is off the grid of the column; the nearest value is 32"),
         ({"age": 10**30}, "given column 'age': got 1000000000000000000000000000000, which is off the grid"),
         ({"age": "31"}, "given column 'age': got '31', expected a number"),
-        ({"age": (100, None)}, "given column 'age': nothing in training agrees"),
+        ({"age": (100, None)}, "given column 'age': no training value agrees"),
         ({"age": (1, 2, 3)}, "a tuple is an interval"),
         ({"age": set()}, "got an empty choice"),
         ({"age": np.array([31, 45])}, "got ndarray array.*, which is several values; use a set or list for choices"),
         ({"job": pd.Index(["cook"])}, "got Index.*, which is several values; use a set or list for choices"),
         ({"age": (45, 31)}, "got \\(45, 31\\), whose low end is above its high end; an interval is \\(low, high\\)"),
         ({"age": np.inf}, "given column 'age': got inf, expected a number"),
-        ({"age": (np.inf, None)}, "given column 'age': nothing in training agrees"),
+        ({"age": (np.inf, None)}, "given column 'age': no training value agrees"),
         ({"since": "yesterday"}, "expected a date or time"),
-        ({"name": "person 3"}, "the model does not know this column \\(id\\)"),
+        ({"name": "person 3"}, "the model ignores this column \\(id\\)"),
     ],
 )
 def test_evidence_that_cannot_be_is_refused_by_column(said: dict[str, object], message: str) -> None:

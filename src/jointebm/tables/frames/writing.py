@@ -87,14 +87,7 @@ def _fill(column: Column, drawn: Column, schema: ColumnSchema, trained: ColumnSc
     new = column.is_missing & ~drawn.is_missing
     if column.is_missing.all() and (schema.role != drawn.role or schema.dtype == "Unknown"):
         return drawn._replace(is_missing=is_missing), trained
-    fills = drawn.values
-    if schema.role == drawn.role == "time" and column.unit != drawn.unit:
-        fills = (
-            fills.astype(np.int64)
-            .view(f"datetime64[{drawn.unit}]")
-            .astype(f"datetime64[{column.unit}]")
-            .astype(np.int64)
-        )
+    fills = drawn.in_unit(column.unit).values if schema.role == drawn.role == "time" else drawn.values
     if schema.role == "whole" and (fills[new] != np.rint(fills[new].astype(np.float64))).any():
         schema = trained  # as the column held reals in training
     values = np.where(column.is_missing, fills, column.values)
