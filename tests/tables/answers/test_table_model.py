@@ -178,14 +178,14 @@ def test_a_model_comes_back_from_its_spec_and_state() -> None:
 @pytest.mark.parametrize(
     ("codes", "message"),
     [
-        (torch.tensor([[0, 3, 0]]), r"codes: got 3 in row 0, column 1; its codes run from 0 to 2, and -1 is missing"),
+        (torch.tensor([[0, 3, 0]]), r"codes: got 3 in row 0, column 1; codes there run from 0 to 2, and -1 is missing"),
         (torch.tensor([[0, 0, 0], [-2, 0, 0]]), r"codes: got -2 in row 1, column 0"),
         (
             torch.zeros(2, 4, dtype=torch.int64),
-            r"expected whole numbers of shape \(rows, 3\), got torch.int64 of shape \(2, 4\)",
+            r"got torch.int64 of shape \(2, 4\), expected whole numbers of shape \(rows, 3\)",
         ),
-        (torch.zeros(2, 3), r"expected whole numbers .* got torch.float32"),
-        (torch.tensor([[0, 0, -1]]), r"codes: row 0, column 2 is missing, and this needs complete rows"),
+        (torch.zeros(2, 3), r"got torch.float32 .* expected whole numbers"),
+        (torch.tensor([[0, 0, -1]]), r"codes: row 0, column 2 is missing; draw missing entries with `complete` first"),
     ],
 )
 def test_codes_that_do_not_fit_are_named(codes: Tensor, message: str) -> None:

@@ -122,7 +122,7 @@ class FittedTable:
         return self._of_codes(rows, names) + within[:, [self.codec.index(name) for name in names]]
 
     def conditional_surprise(self, rows: Rows) -> np.ndarray:
-        """Mean of log p(code | other observed entries) + log-surprise over observed entries, shape (N,), nats; 0 without any.
+        """Mean of log p(code | other observed entries) + log-surprise over observed entries, shape (N,), nats.
 
         Without the density inside the codes, so without units.
         """

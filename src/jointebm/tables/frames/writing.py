@@ -1,4 +1,4 @@
-"""Writes columns back as the kind of frame they came from: same names, order, dtypes and categories.
+"""Writes columns as frames of pandas, polars, pyarrow and numpy with the names, order, dtypes and categories of a schema.
 
 Legend: N rows.
 """
@@ -26,10 +26,10 @@ def write_frame(table: Mapping[Name, Column], schema: FrameSchema, *, index: Any
 
     Args:
         table: a column for each of the schema.
-        schema: what to make.
+        schema: of the frame.
         index: of a pandas frame; None numbers the rows.
 
-    A column that misses values and whose dtype has no missing value, such as int64, becomes float64 or object.
+    A column with missing entries whose dtype has no missing value, such as int64, becomes float64 or object.
 
     Example:
         >>> column = Column("whole", np.array([1, 2]), np.array([False, True]))
@@ -57,14 +57,15 @@ def write_frame(table: Mapping[Name, Column], schema: FrameSchema, *, index: Any
 
 
 def write_filled(frame: Frame, drawn: Mapping[Name, Column], fitted: FrameSchema) -> Any:
-    """The frame with its missing entries taken from other columns; what is missing there too stays missing.
+    """The frame with its missing entries filled from drawn columns; entries missing in both stay missing.
 
-    A column in which nothing is filled is the caller's own, and so are seen objects; all else is new, in the dtype it had.
+    Columns without filled entries, and observed objects, are those of the caller; other columns are new, in the same dtype.
 
     Args:
-        frame: that was asked about.
+        frame: to fill.
         drawn: values for all its columns.
-        fitted: of the training frame; a column without any entry, whose dtype cannot hold the drawn values, gets its dtype.
+        fitted: schema of the training frame; a column without any entry, whose dtype cannot hold the drawn values, gets
+            its dtype.
     """
     filled: dict[int, tuple[Column, ColumnSchema]] = {}
     for place, schema in enumerate(frame.schema.columns):
@@ -76,7 +77,7 @@ def write_filled(frame: Frame, drawn: Mapping[Name, Column], fitted: FrameSchema
 
 
 def only_column(frame: Any) -> Any:
-    """The column of a frame that has one: a Series, an Arrow column, or a vector."""
+    """The only column of a frame: a Series, an Arrow column, or a vector."""
     if isinstance(frame, np.ndarray):
         return frame[:, 0]
     return nw.from_native(frame, eager_only=True)[:, 0].to_native()
@@ -89,7 +90,7 @@ def _fill(column: Column, drawn: Column, schema: ColumnSchema, trained: ColumnSc
         return drawn._replace(is_missing=is_missing), trained
     fills = drawn.in_unit(column.unit).values if schema.role == drawn.role == "time" else drawn.values
     if schema.role == "whole" and (fills[new] != np.rint(fills[new].astype(np.float64))).any():
-        schema = trained  # as the column held reals in training
+        schema = trained  # the column held reals in training
     values = np.where(column.is_missing, fills, column.values)
     return column._replace(role=schema.role, values=values, is_missing=is_missing), schema
 
@@ -113,7 +114,7 @@ def _fill_pandas(frame: Frame, filled: Mapping[int, tuple[Column, ColumnSchema]]
         if series.dtype == object and stored.dtype == object:
             series = stored.where(~frame.table[schema.name].is_missing, series)
         elif isinstance(stored.dtype, pd.ArrowDtype) and schema == frame.schema.columns[place]:
-            series = series.astype(stored.dtype)  # which may have no name, or that of another dtype
+            series = series.astype(stored.dtype)  # its name may not give the dtype back
         result.isetitem(place, series)
     return result
 
@@ -122,7 +123,7 @@ def _fill_polars(frame: Frame, filled: Mapping[int, tuple[Column, ColumnSchema]]
     columns = []
     for place, (column, schema) in filled.items():
         series, stored = _narwhals_series(column, schema, "polars").to_native(), frame.native.dtypes[place]
-        is_new_type = schema != frame.schema.columns[place] or schema.dtype == "Enum"  # which may have got new levels
+        is_new_type = schema != frame.schema.columns[place] or schema.dtype == "Enum"  # an Enum may have new levels
         columns.append(series if is_new_type else series.cast(stored))
     return frame.native.with_columns(columns)
 
@@ -143,7 +144,7 @@ def _arrow_array(column: Column, schema: ColumnSchema) -> Any:
 
 
 def _arrow_type(name: str) -> Any:
-    """The type that `str` has written, or None: zoned times and the like are made without it."""
+    """The type of this name; None for those that need none, such as zoned times."""
     import pyarrow as pa  # the caller's own
 
     if decimal := re.fullmatch(r"decimal(32|64|128|256)\((\d+), (-?\d+)\)", name):
@@ -158,7 +159,7 @@ def _arrow_type(name: str) -> Any:
 
 
 def _as_stored(array: Any, arrow: Any) -> Any:
-    """An Arrow array in a type that holds the same."""
+    """An Arrow array cast to a stored type."""
     if array.type == arrow:
         return array
     if hasattr(arrow, "index_type"):  # a dictionary
@@ -175,7 +176,7 @@ _FILL: dict[Backend, Callable[[Frame, Mapping[int, tuple[Column, ColumnSchema]]]
 
 
 def _objects(column: Column) -> np.ndarray:
-    """Python objects with None where the column is missing, shape (N,)."""
+    """Python objects with None for missing entries, shape (N,)."""
     objects = np.empty(len(column.values), dtype=object)
     objects[:] = column.values.tolist()
     objects[column.is_missing] = None
