@@ -1,4 +1,4 @@
-"""A table so small that everything about it can be enumerated, and an energy over it that is not simple in any way."""
+"""A table small enough to enumerate, and a density over it with a random base, network and reference."""
 
 import torch
 from torch import Tensor

@@ -48,21 +48,21 @@ def test_dependence_is_the_joint_less_the_marginals() -> None:
     assert np.ptp(found - LOG_P) > 0.2  # and it is not the density
 
 
-@pytest.mark.parametrize("hidden", [["a"], ["b"], ["a", "b"], ["a", "c"], ["a", "b", "c"]])
-def test_dependence_of_an_incomplete_row_is_that_of_what_is_observed(hidden: list[str]) -> None:
+@pytest.mark.parametrize("missing", [["a"], ["b"], ["a", "b"], ["a", "c"], ["a", "b", "c"]])
+def test_dependence_of_an_incomplete_row_is_that_of_its_observed_entries(missing: list[str]) -> None:
     """Exact if one entry is missing. If more are, over the draws of 400 completions of a few classes."""
     shift = float(np.mean(MODEL.score_samples(ALL) - LOG_P))  # log Z
     questions = ALL.astype(object)
-    questions[hidden] = None
+    questions[missing] = None
     model = clone(MODEL).set_params(num_draws=400).fit(TABLE)
     found = model.dependence(questions) - shift
     for i, row in ALL.iterrows():
-        known = {name: row[name] for name in LEVELS if name not in hidden}
+        known = {name: row[name] for name in LEVELS if name not in missing}
         expected = marginal(**known) - sum(marginal(**{name: value}) for name, value in known.items()) if known else 0.0
-        assert found[i] == pytest.approx(expected, abs=1e-4 if len(hidden) == 1 else 0.1)
+        assert found[i] == pytest.approx(expected, abs=1e-4 if len(missing) == 1 else 0.1)
 
 
-def test_a_row_of_common_entries_that_do_not_belong_together_is_found_by_dependence_alone() -> None:
+def test_dependence_alone_finds_common_entries_that_do_not_fit_together() -> None:
     """Two columns that are always equal, of which 90% are "x": ("x", "x") is common, ("y", "y") is rare but in order."""
     same = np.where(RNG.random(2000) < 0.9, "x", "y")
     table = pd.DataFrame({"first": same, "second": same})
@@ -77,7 +77,7 @@ def test_a_row_of_common_entries_that_do_not_belong_together_is_found_by_depende
     assert gaps["dependence"] == pytest.approx(gaps["density"] + rarer, abs=0.05) and gaps["dependence"] > 4
 
 
-def test_numbers_beyond_those_of_training_lower_dependence() -> None:
+def test_numbers_outside_the_training_range_lower_dependence() -> None:
     table = pd.DataFrame({"x": RNG.normal(size=300), "y": RNG.normal(size=300)})
     model = JointEBM(training={"num_visits": 0}).fit(table)
     scores = model.dependence(pd.DataFrame({"x": [0.0, 50.0, 5000.0], "y": [0.0, 0.0, 0.0]}))
@@ -97,7 +97,7 @@ def test_parameters_of_answers_may_be_set_after_the_fit() -> None:
 
 
 @pytest.mark.parametrize("objective", ["pcd", "pseudo-likelihood"])
-def test_both_objectives_learn_what_the_columns_say_of_one_another(objective: str) -> None:
+def test_both_objectives_learn_the_dependence_of_columns(objective: str) -> None:
     """Trained from independent marginals: how far the density is from the frequencies of 4,000 rows, nats."""
     table = rows(4000)
     training = {"width": 32, "num_visits": 30, "precision": "float32"}

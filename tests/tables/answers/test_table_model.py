@@ -1,4 +1,4 @@
-"""The model of a table: every answer is that of enumeration, and a row's answer is its own, bit for bit."""
+"""The model of codes: answers agree with enumeration, and each depends on its row alone, bit for bit."""
 
 import pytest
 import torch
@@ -29,7 +29,7 @@ def test_conditionals_are_those_of_enumeration(column: int, dtype: torch.dtype, 
     assert (model(dtype).conditional(ALL, column).exp() - exact_predictive(ALL, column).exp()).abs().max() < tolerance
 
 
-def test_the_columns_own_code_is_not_looked_at() -> None:
+def test_conditionals_ignore_the_code_of_their_column() -> None:
     codes = ALL.clone()
     codes[:, 1] = -1
     assert torch.equal(model().conditional(codes, 1), model().conditional(ALL, 1))
@@ -45,7 +45,7 @@ def test_log_density_is_f_and_marginals_are_those_of_the_base() -> None:
 
 
 @pytest.mark.parametrize("with_evidence", [False, True])
-def test_completions_are_draws_of_the_model_given_what_is_observed(with_evidence: bool) -> None:
+def test_completions_are_draws_of_the_model_given_observed_entries(with_evidence: bool) -> None:
     """4,000 draws of each of 3 rows; each share within 5.5 standard errors: false alarm below 3e-6 (fixed seed).
 
     The evidence multiplies exp f where an entry is missing; a forbidden class never comes.
@@ -151,7 +151,7 @@ def test_draws_differ_and_equal_rows_are_told_apart_by_keys_only() -> None:
     assert not torch.equal(alike, made.complete(codes, num_draws=30, seed=1))
 
 
-def test_questions_about_no_rows_have_answers_without_rows() -> None:
+def test_answers_for_no_rows_have_no_rows() -> None:
     made = model()
     assert made.complete(ALL[:0], num_draws=2, seed=0).shape == (2, 0, 3)
     assert made.predictive(ALL[:0], 1, seed=0).shape == (0, 3)

@@ -38,12 +38,12 @@ def test_tables_round_trip_and_missing_is_minus_one() -> None:
     assert TableCodec.model_validate_json(CODEC.model_dump_json()) == CODEC
 
 
-def test_columns_may_come_in_any_order_and_kind_of_frame_or_be_left_out() -> None:
+def test_columns_may_be_absent_or_in_any_order_and_kind_of_frame() -> None:
     assert (codes_of(TABLE[TABLE.columns[::-1]]) == codes_of(TABLE)).all()
     assert (codes_of(pl.from_pandas(TABLE)) == codes_of(TABLE)).all()
     assert (codes_of(TABLE[["job"]])[:, 0] == -1).all()
     floats = TABLE[["age"]].astype(float)
-    floats.loc[0, "age"] = np.nan  # a hole makes a column of whole numbers one of reals
+    floats.loc[0, "age"] = np.nan  # a missing entry turns whole numbers into reals
     assert (codes_of(floats)[1:, 0] == codes_of(TABLE)[1:, 0]).all() and codes_of(floats)[0, 0] == -1
 
 
@@ -64,7 +64,7 @@ def test_an_unseen_category_is_an_error_or_missing() -> None:
         (pd.DataFrame({"since": [3]}), "column 'since': holds whole numbers, and in training it held dates or times"),
     ],
 )
-def test_a_table_that_does_not_fit_is_refused_by_column(frame: pd.DataFrame, message: str) -> None:
+def test_a_column_that_does_not_fit_is_refused_by_name(frame: pd.DataFrame, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         codes_of(frame)
 
@@ -76,7 +76,7 @@ def test_kinds_are_checked() -> None:
         TableCodec.fit(read_frame(TABLE).table, kinds={"job": "numeric"})
 
 
-def test_keys_tell_rows_apart_by_content_alone() -> None:
+def test_keys_depend_on_content_alone() -> None:
     names = ["age", "job"]
 
     def keys(frame: object) -> torch.Tensor:
@@ -90,7 +90,7 @@ def test_keys_tell_rows_apart_by_content_alone() -> None:
     assert (keys(TABLE.astype({"age": float, "job": "category"})) == whole).all()
 
 
-def test_keys_tell_whole_numbers_apart_that_floats_do_not() -> None:
+def test_keys_distinguish_whole_numbers_beyond_float_precision() -> None:
     ids = pd.DataFrame({"id": [2**60, 2**60 + 1, -(2**60) - 1, 2**63 - 1, 2**63 - 2, 7]})
     keys = content_keys(read_frame(ids).table, ["id"], num_rows=6)
     assert len(set(keys.tolist())) == 6

@@ -10,7 +10,7 @@ from jointebm.tables.codes.grids import Grid
 from jointebm.tables.codes.numbers import NumberCodec
 
 
-def test_rare_levels_share_a_code_and_come_back_at_their_rates() -> None:
+def test_rare_levels_share_a_code_and_are_drawn_at_their_rates() -> None:
     values = np.array(["a"] * 50 + ["b"] * 30 + ["c"] * 12 + ["d"] * 6 + ["e"] * 2, dtype=object)
     codec = fit_categories(values, max_codes=3)
     assert codec.num_codes == 3 and codec.encode(values).max() == 2
@@ -47,7 +47,7 @@ def policy(each: Column, kind: str | None = None) -> object:
     return fit_column(each, kind=kind, max_bins=48, max_levels=64)  # type: ignore[arg-type]
 
 
-def test_policies_by_what_a_column_holds() -> None:
+def test_the_content_of_a_column_chooses_its_codec() -> None:
     ids = [f"customer {i}" for i in range(40)]
     assert policy(column("label", list(ids))) == IgnoredCodec(reason="id")
     assert policy(column("label", [*ids[:10]])) != IgnoredCodec(reason="id")  # ten may differ by chance

@@ -30,7 +30,7 @@ NUMBERS = {
     "both ends of floats": RNG.choice([-4e307, 4e307, 0.0], 200),
     "smaller than floats have digits": RNG.normal(size=200) * 1e-310,
     "both ends of 64 bits": RNG.choice([2**63 - 1, -(2**63)], 200),
-    "neighbours that floats do not tell apart": RNG.integers(2**62 - 5, 2**62 + 5, 200),
+    "neighbours beyond float precision": RNG.integers(2**62 - 5, 2**62 + 5, 200),
     "a range beyond 2^62": RNG.integers(-(2**62) + 1, 2**62 - 1, 200),
     "five": RNG.normal(size=5),
     "two": np.array([3, 4]),
@@ -46,7 +46,7 @@ TOO_FAR_TO_SUM = {
     "both ends of floats",
     "smaller than floats have digits",
     "both ends of 64 bits",
-    "neighbours that floats do not tell apart",
+    "neighbours beyond float precision",
     "a range beyond 2^62",
 }
 
@@ -56,7 +56,7 @@ def as_numbers(values: np.ndarray) -> NumberCodec:
 
 
 def total(codec: NumberCodec, code: int) -> float:
-    """Mass of one code: between the ends point by point or piece by piece, and what `log_surprise` says of the tails."""
+    """Mass of one code: between the ends point by point or piece by piece, and `log_surprise` for the tails."""
     first, last = min(codec.low), max(codec.high)
     if codec.grid is not None:
         points = codec.grid.value(np.arange(first, last)).astype(np.int64 if codec.whole else np.float64)
@@ -99,7 +99,7 @@ def test_draws_fall_into_their_code_and_respect_grid_and_bounds(name: str) -> No
 
 
 @pytest.mark.parametrize("name", [n for n in NUMBERS if n not in TOO_FAR_TO_SUM])
-def test_each_code_has_total_mass_one_over_the_whole_line(name: str) -> None:
+def test_each_code_has_mass_one_over_the_whole_line(name: str) -> None:
     codec = as_numbers(NUMBERS[name])
     if codec.grid is not None and max(codec.high) - min(codec.low) > 10**6:
         pytest.skip("too many points to sum")
@@ -107,7 +107,7 @@ def test_each_code_has_total_mass_one_over_the_whole_line(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", ["hours: atoms and a grid", "gains: zeros, spikes, heavy tail", "few", "tenths"])
-def test_draws_have_the_probabilities_that_log_prob_says(name: str) -> None:
+def test_draws_have_the_probabilities_of_log_prob(name: str) -> None:
     """Exactly: equally spaced uniforms hit each grid point in proportion, up to one in their number per piece."""
     codec = as_numbers(NUMBERS[name])
     num = 20_000
@@ -116,7 +116,7 @@ def test_draws_have_the_probabilities_that_log_prob_says(name: str) -> None:
         distinct, counts = np.unique(drawn, return_counts=True)
         prob = np.exp(codec.log_prob(distinct, np.full(len(distinct), code)))
         surprise = 1 / (codec.counts[code] + 2)
-        scales = (1.0, 1 - surprise)  # what a code keeps for surprises is not drawn
+        scales = (1.0, 1 - surprise)  # surprises are not drawn
         assert min(np.abs(prob - scale * counts / num).max() for scale in scales) < 3 / num
 
 
@@ -142,7 +142,7 @@ def test_any_integers_round_trip(numbers: list[int]) -> None:
     assert NumberCodec.model_validate_json(codec.model_dump_json()) == codec
 
 
-def test_tails_on_a_grid_are_what_log_surprise_says_point_by_point() -> None:
+def test_tails_on_a_grid_agree_with_log_surprise_at_every_point() -> None:
     codec = as_numbers(np.array([10, 20] * 30))
     outside = np.arange(21, 200)
     survival = np.exp(codec.log_surprise(np.append(outside, 200)))
@@ -199,7 +199,7 @@ def test_quantiles_within_a_code_are_those_of_its_draws(dtype: type) -> None:
 
 
 @pytest.mark.parametrize("name", NUMBERS)
-def test_means_and_the_densities_of_what_was_not_seen_are_finite(name: str) -> None:
+def test_means_and_densities_of_unseen_values_are_finite(name: str) -> None:
     values = NUMBERS[name]
     codec = as_numbers(values)
     assert np.isfinite(codec.means).all()

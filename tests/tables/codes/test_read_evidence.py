@@ -92,7 +92,7 @@ def test_a_pair_is_an_interval_only_as_a_tuple() -> None:
         (np.timedelta64(3, "D"), "expected a date or time"),
     ],
 )
-def test_a_time_that_the_column_cannot_hold_is_refused(said: object, message: str) -> None:
+def test_a_time_off_the_grid_is_refused(said: object, message: str) -> None:
     assert read_given({"week": {"2024-01-08", dt.datetime(2024, 1, 15)}}, WEEKLY)
     with pytest.raises(ValueError, match=f"given column 'week': .*{message}"):
         read_given({"week": said}, WEEKLY)
@@ -120,12 +120,12 @@ def test_a_time_that_the_column_cannot_hold_is_refused(said: object, message: st
         ({"name": "person 3"}, "the model ignores this column \\(id\\)"),
     ],
 )
-def test_evidence_that_cannot_be_is_refused_by_column(said: dict[str, object], message: str) -> None:
+def test_impossible_evidence_is_refused_by_column(said: dict[str, object], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         CODEC.log_weights(read_given(said, CODEC))
 
 
-def test_ends_may_be_infinite_and_names_and_values_numpys_own() -> None:
+def test_infinite_ends_and_numpy_values_are_accepted() -> None:
     everything = CODEC.log_weights(read_given({"age": (-np.inf, np.inf), "pay": (None, np.inf)}, CODEC))
     assert all((everything[column] == 0).all() for column in (0, 1))  # type: ignore[union-attr]
     names = np.array(["age", "job"])

@@ -1,4 +1,4 @@
-"""The moves of missing entries: their transition matrices leave exp f invariant, and completions are kept row by row."""
+"""Moves of missing entries: transition matrices leave exp f invariant, and each row keeps its completion."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -36,7 +36,7 @@ class Move:
         state = sweep(self.energy, state, free=may_move, generators=lambda _: generator, log_weights=self.evidence)
         again = chain_at(self.energy, state.codes)
         for kept, fresh in zip(state, again, strict=True):
-            assert (kept - fresh).abs().max() < 1e-12  # what a state carries is never stale
+            assert (kept - fresh).abs().max() < 1e-12  # the sums of a state are never stale
         parts = [one_hot(codes, count) for codes, count in zip(state.codes.T, CLASSES, strict=True)]
         moved = evaluate(log_density, {"row": torch.cat(parts, dim=1).double()}, with_score=False)
         return moved, Info(torch.ones_like(chain.f), torch.ones_like(chain.f, dtype=torch.bool))
@@ -70,7 +70,7 @@ def test_a_sweep_over_missing_entries_leaves_their_conditional_invariant() -> No
     assert stationarity_residual(matrix, target_probs(target(made), position)) < 1e-14
 
 
-def test_a_move_that_forgets_the_network_is_noticed() -> None:
+def test_a_move_without_the_network_fails() -> None:
     """The mutant accepts every proposal of the base."""
     made = energy()
     matrix, position = transition_matrix(Move(TableEnergy(made.base, _silent(made)), (2,)), target(made), SPACE)
@@ -82,7 +82,7 @@ def _silent(made: TableEnergy) -> Residual:
     return Residual(CLASSES, width=8, num_layers=2).to(made.base.log_probs.dtype)
 
 
-def test_a_move_that_proposes_from_the_marginal_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_move_that_proposes_from_the_marginal_fails(monkeypatch: pytest.MonkeyPatch) -> None:
     """The mutant forgets to take the column out of the components before it asks for the column's classes."""
     made = energy()
     monkeypatch.setattr(
@@ -114,7 +114,7 @@ def test_rows_that_are_not_free_keep_their_bits() -> None:
         assert torch.equal(kept[~free], old[~free])
 
 
-def test_completions_start_as_draws_of_the_base_and_keep_what_is_observed() -> None:
+def test_completions_start_as_draws_of_the_reference_and_keep_observed_entries() -> None:
     made = energy()
     codes = torch.tensor([[0, -1, 2], [-1, -1, -1], [1, 2, 3]])
     kept = Completions(codes, made.reference, generator())
@@ -122,7 +122,7 @@ def test_completions_start_as_draws_of_the_base_and_keep_what_is_observed() -> N
     assert torch.equal(kept.rows(torch.arange(3)), expected)
     moved = kept.move(made, torch.tensor([0, 2]), generator=generator(1))
     assert torch.equal(moved[codes[[0, 2]] >= 0], codes[[0, 2]][codes[[0, 2]] >= 0])
-    assert torch.equal(kept.rows(torch.tensor([0, 2])), moved)  # goes on from here at the next visit
+    assert torch.equal(kept.rows(torch.tensor([0, 2])), moved)  # the next visit starts here
     assert torch.equal(kept.rows(torch.tensor([1])), expected[[1]])
 
 

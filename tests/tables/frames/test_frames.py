@@ -17,8 +17,8 @@ from jointebm.tables.frames.writing import write_filled, write_frame
 PANDAS = {
     "int64": pd.Series([1, 2, 3]),
     "int8": pd.Series([1, 2, 3], dtype="int8"),
-    "Int64 with holes": pd.array([1, None, 2**62], dtype="Int64"),
-    "float with holes": pd.Series([1.0, None, 3.0]),
+    "Int64 with NA": pd.array([1, None, 2**62], dtype="Int64"),
+    "float with NaN": pd.Series([1.0, None, 3.0]),
     "float32": pd.Series([0.5, None, 3.0], dtype="float32"),
     "Float64": pd.array([1.5, None, 2.0], dtype="Float64"),
     "bool": pd.Series([True, False, True]),
@@ -97,7 +97,7 @@ def test_arrays_come_back_as_they_were(array: np.ndarray) -> None:
     np.testing.assert_array_equal(back, array)
 
 
-def test_every_way_to_say_missing_is_missing() -> None:
+def test_every_missing_value_is_missing() -> None:
     ways = [None, np.nan, pd.NaT, pd.NA, np.float32("nan"), np.datetime64("NaT"), Decimal("NaN")]
     for seen in ("seen", 1.5, True, Decimal("1.5"), dt.date(2020, 1, 1)):
         objects = pd.DataFrame({"x": pd.Series([*ways, seen], dtype=object)})
@@ -127,7 +127,7 @@ def test_y_becomes_one_more_column() -> None:
         with_column(read, "y", [1, 2, 3])
 
 
-def test_holes_are_filled_and_what_was_seen_stands() -> None:
+def test_missing_entries_are_filled_and_observed_ones_stay() -> None:
     frame = pd.DataFrame({"i": pd.array([1, None, 3], dtype="Int64"), "e": [np.nan] * 3, "s": ["a", "b", None]})
     trained = read_frame(pd.DataFrame({"i": [1.5, 2.5, 4.0], "e": ["p", "q", "r"], "s": ["x", "y", "z"]}))
     filled = write_filled(read_frame(frame), trained.table, trained.schema)
@@ -135,7 +135,7 @@ def test_holes_are_filled_and_what_was_seen_stands() -> None:
     assert filled["e"].tolist() == ["p", "q", "r"] and filled["s"].tolist() == ["a", "b", "z"]
 
 
-def test_what_is_seen_stands_in_every_type_that_a_frame_can_have() -> None:
+def test_observed_entries_stay_in_every_arrow_type() -> None:
     seen = pa.table(
         {
             "large": pa.array(["a", "b", None], pa.large_string()),
@@ -175,7 +175,7 @@ def test_what_is_seen_stands_in_every_type_that_a_frame_can_have() -> None:
         pd.array(["a", "b", None], dtype=pd.ArrowDtype(pa.dictionary(pa.int32(), pa.string()))),
     ],
 )
-def test_what_is_seen_stands_in_columns_of_objects_and_of_types_that_pandas_borrows(column: object) -> None:
+def test_observed_entries_stay_in_objects_and_arrow_types_of_pandas(column: object) -> None:
     frame = pd.DataFrame({"x": column, "hole": [None, None, 1.5]})
     filled = write_filled(read_frame(frame), read_frame(frame.iloc[[0, 0, 0]]).table, read_frame(frame).schema)
     pd.testing.assert_frame_equal(filled[["x"]].iloc[:2], frame[["x"]].iloc[:2])
@@ -248,6 +248,6 @@ def test_what_is_seen_stands_in_columns_of_objects_and_of_types_that_pandas_borr
         (np.zeros((2, 2), dtype=complex), TypeError, "complex128"),
     ],
 )
-def test_what_no_column_can_hold_is_refused_by_name(frame: object, error: type[Exception], message: str) -> None:
+def test_unsupported_content_is_refused_by_name(frame: object, error: type[Exception], message: str) -> None:
     with pytest.raises(error, match=message):
         read_frame(frame)
