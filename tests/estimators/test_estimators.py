@@ -30,7 +30,7 @@ RNG = np.random.default_rng(0)
 
 
 def make_table(num: int) -> pd.DataFrame:
-    """Two groups that differ in everything, with holes."""
+    """Two groups that differ in every column, with missing entries."""
     group = RNG.integers(0, 2, num)
     table = pd.DataFrame(
         {
@@ -290,7 +290,7 @@ def test_an_unseen_category_is_an_error_or_missing() -> None:
         MODEL.predict(strange, "size")
     lenient = JointEBM(base="mixture", training=FAST, unseen="missing").fit(TABLE)
     assert lenient.predict(strange, "size").equals(lenient.predict(strange.drop(columns="kind"), "size"))
-    assert lenient.impute(strange.assign(size=np.nan))["kind"].tolist() == ["fox"]  # what was seen stands
+    assert lenient.impute(strange.assign(size=np.nan))["kind"].tolist() == ["fox"]  # observed entries stay
 
 
 def test_the_shape_of_an_answer_does_not_depend_on_a_flag() -> None:

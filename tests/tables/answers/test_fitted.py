@@ -69,12 +69,15 @@ def test_dependence_alone_finds_common_entries_that_do_not_fit_together() -> Non
     strange = pd.DataFrame({"first": ["x", "y"], "second": ["y", "y"]})
     start = 1  # some of the 20 rows that the mixture starts from are "y"; with .9^20 = 12% of all seeds none is
     model = JointEBM(base="mixture", training={"num_visits": 0, "prior_strength": 0.1}, random_state=start).fit(table)
-    gaps = {}
+    differences = {}
     for criterion in ("dependence", "density"):
         low, high = JointEBMOutlierDetector.of(model, table, criterion=criterion).score_samples(strange)
-        gaps[criterion] = high - low
-    rarer = np.log((same == "x").mean() / (same == "y").mean())  # by how much "y" is rarer than "x" by itself
-    assert gaps["dependence"] == pytest.approx(gaps["density"] + rarer, abs=0.05) and gaps["dependence"] > 4
+        differences[criterion] = high - low
+    rarer = np.log((same == "x").mean() / (same == "y").mean())  # log-ratio of the shares of "x" and "y"
+    assert (
+        differences["dependence"] == pytest.approx(differences["density"] + rarer, abs=0.05)
+        and differences["dependence"] > 4
+    )
 
 
 def test_numbers_outside_the_training_range_lower_dependence() -> None:

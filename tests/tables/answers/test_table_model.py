@@ -81,7 +81,7 @@ def test_predictions_are_right_on_average_where_more_is_missing() -> None:
 
 
 def wide_model() -> tuple[TableModel, Tensor]:
-    """A model of ordinary size in float32, and 300 rows with holes."""
+    """A model of ordinary size in float32, and 300 rows with missing entries."""
     classes, drawn = (40, 3, 17, 2, 48, 9), generator(5)
     base = Mixture(classes, 16)
     base.log_probs.copy_(torch.cat([torch.randn(count, 16, generator=drawn).log_softmax(dim=0) for count in classes]))
@@ -96,13 +96,13 @@ def wide_model() -> tuple[TableModel, Tensor]:
 
 @pytest.mark.parametrize("ask", ["log_density", "conditional", "complete", "predictive"])
 def test_a_rows_answer_does_not_depend_on_its_batch_or_place_or_the_threads(ask: str) -> None:
-    made, holed = wide_model()
-    whole = made.complete(holed, seed=1, num_sweeps=1)[0]
+    made, incomplete = wide_model()
+    whole = made.complete(incomplete, seed=1, num_sweeps=1)[0]
     questions = {
         "log_density": lambda rows: made.log_density(whole[rows]),
         "conditional": lambda rows: made.conditional(whole[rows], 4),
-        "complete": lambda rows: made.complete(holed[rows], num_draws=2, num_sweeps=2, seed=3).transpose(0, 1),
-        "predictive": lambda rows: made.predictive(holed[rows], 0, num_draws=2, num_sweeps=1, seed=3),
+        "complete": lambda rows: made.complete(incomplete[rows], num_draws=2, num_sweeps=2, seed=3).transpose(0, 1),
+        "predictive": lambda rows: made.predictive(incomplete[rows], 0, num_draws=2, num_sweeps=1, seed=3),
     }
     answer, everyone = questions[ask], torch.arange(300)
     together = answer(everyone)
@@ -121,19 +121,19 @@ def test_a_rows_answer_does_not_depend_on_its_batch_or_place_or_the_threads(ask:
 
 @pytest.mark.parametrize("size", [1, 2, 7, 64])
 def test_the_mean_over_draws_does_not_depend_on_the_batch(size: int) -> None:
-    """With 20 draws: sums over so many are taken in another order at the end of a batch than in its midst."""
-    made, holed = model(torch.float32), torch.full((133, 3), -1)
-    holed[:, 2] = torch.arange(133) % 4
-    together = made.predictive(holed, 0, num_draws=20, num_sweeps=1, seed=3)
+    """With 20 draws: sums over so many round differently at the end of a batch."""
+    made, incomplete = model(torch.float32), torch.full((133, 3), -1)
+    incomplete[:, 2] = torch.arange(133) % 4
+    together = made.predictive(incomplete, 0, num_draws=20, num_sweeps=1, seed=3)
     assert torch.equal(
-        torch.cat([made.predictive(p, 0, num_draws=20, num_sweeps=1, seed=3) for p in holed.split(size)]), together
+        torch.cat([made.predictive(p, 0, num_draws=20, num_sweeps=1, seed=3) for p in incomplete.split(size)]), together
     )
 
 
 def test_unpadded_evaluation_would_depend_on_the_batch() -> None:
     """Why chunks are padded: the same rows, evaluated as they come, round differently in batches of other sizes."""
-    made, holed = wide_model()
-    whole = made.complete(holed, seed=1, num_sweeps=1)[0]
+    made, incomplete = wide_model()
+    whole = made.complete(incomplete, seed=1, num_sweeps=1)[0]
     with torch.no_grad():
         alone = torch.cat([made.energy(row) for row in whole.split(1)])
         assert not torch.equal(alone, made.energy(whole))
@@ -170,8 +170,8 @@ def test_a_model_comes_back_from_its_spec_and_state() -> None:
     again = TableModel.from_spec(made.spec())
     again.load_state_dict(made.state_dict())
     assert torch.equal(again.log_density(ALL), made.log_density(ALL))
-    holes = torch.full((1, 3), -1)
-    drawn = [each.complete(holes, num_draws=20, seed=0) for each in (again, made)]
+    incomplete = torch.full((1, 3), -1)
+    drawn = [each.complete(incomplete, num_draws=20, seed=0) for each in (again, made)]
     assert torch.equal(*drawn)
 
 

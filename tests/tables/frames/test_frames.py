@@ -145,7 +145,7 @@ def test_observed_entries_stay_in_every_arrow_type() -> None:
             "cents": pa.array([Decimal("1.25"), Decimal("2.50"), Decimal("3.75")]),
             "half": pa.array(np.array([0.5, 1.5, 2.5], dtype=np.float16)),
             "day": pa.array([dt.date(2020, 1, 1), dt.date(2020, 1, 2), None], pa.date64()),
-            "hole": pa.array([1, 2, None], pa.int16()),
+            "incomplete": pa.array([1, 2, None], pa.int16()),
         }
     )
     filled = write_filled(
@@ -176,7 +176,7 @@ def test_observed_entries_stay_in_every_arrow_type() -> None:
     ],
 )
 def test_observed_entries_stay_in_objects_and_arrow_types_of_pandas(column: object) -> None:
-    frame = pd.DataFrame({"x": column, "hole": [None, None, 1.5]})
+    frame = pd.DataFrame({"x": column, "incomplete": [None, None, 1.5]})
     filled = write_filled(read_frame(frame), read_frame(frame.iloc[[0, 0, 0]]).table, read_frame(frame).schema)
     pd.testing.assert_frame_equal(filled[["x"]].iloc[:2], frame[["x"]].iloc[:2])
     assert [type(each) for each in filled["x"][:2]] == [type(each) for each in frame["x"][:2]]

@@ -246,8 +246,8 @@ def _read_vector(vector: np.ndarray, name: Name) -> tuple[ColumnSchema, Column]:
 
 def _read_objects(objects: list[object], schema: ColumnSchema) -> tuple[ColumnSchema, Column]:
     """A column of Python objects, whose types decide its role."""
-    gaps = np.array([is_missing(each) for each in objects], dtype=bool)
-    present = [each for each, missing in zip(objects, gaps, strict=True) if not missing]
+    missing = np.array([is_missing(each) for each in objects], dtype=bool)
+    present = [each for each, absent in zip(objects, missing, strict=True) if not absent]
     if schema.categories is None:
         role, unit = _role_of({type(each) for each in present})
         schema = schema.model_copy(update={"role": role, "unit": unit})
@@ -258,7 +258,7 @@ def _read_objects(objects: list[object], schema: ColumnSchema) -> tuple[ColumnSc
         raise TypeError(f"column {schema.name!r}: holds objects of times with a zone; convert it: {fix}")
     vector = np.empty(len(present), dtype=object)
     vector[:] = [_label(each, schema.name) for each in present] if schema.role == "label" else present
-    return schema, _column(schema, vector, gaps)
+    return schema, _column(schema, vector, missing)
 
 
 def _role_of(types: set[type]) -> tuple[Role, Unit | None]:

@@ -194,16 +194,12 @@ def _vector(column: Column, schema: ColumnSchema) -> np.ndarray:
     if schema.role == "time":
         times = _times(column, schema)
         return times.astype(schema.dtype) if schema.dtype != "object" else times.astype(object)
-    if schema.role == "label" or schema.dtype == "object":
-        return (
-            _objects(column)
-            if schema.dtype == "object" or column.is_missing.any()
-            else column.values.astype(schema.dtype)
-        )
-    if column.is_missing.any():
-        holes = np.where(column.is_missing, np.nan, column.values.astype(np.float64))
-        return holes.astype(schema.dtype) if np.dtype(schema.dtype).kind == "f" else holes
-    return column.values.astype(schema.dtype)
+    if schema.dtype == "object" or (schema.role == "label" and column.is_missing.any()):
+        return _objects(column)
+    if schema.role == "label" or not column.is_missing.any():
+        return column.values.astype(schema.dtype)
+    reals = np.where(column.is_missing, np.nan, column.values.astype(np.float64))
+    return reals.astype(schema.dtype) if np.dtype(schema.dtype).kind == "f" else reals
 
 
 def _array(vectors: list[np.ndarray]) -> np.ndarray:
@@ -256,10 +252,8 @@ def _narwhals_series(column: Column, schema: ColumnSchema, backend: Literal["pol
         declared = list(schema.categories or ())
         new = [level for level in dict.fromkeys(objects) if level is not None and level not in declared]
         return nw.new_series(name, objects, nw.String, backend=backend).cast(nw.Enum([*map(str, declared), *new]))
-    if schema.dtype not in _DTYPES and schema.role == "label":  # all missing
-        return nw.new_series(name, objects, backend=backend)
-    if schema.dtype not in _DTYPES:  # decimals
-        return nw.new_series(name, objects, nw.Float64, backend=backend)
+    if schema.dtype not in _DTYPES:  # all missing, or decimals
+        return nw.new_series(name, objects, None if schema.role == "label" else nw.Float64, backend=backend)
     first = nw.String if schema.dtype == "Categorical" else _DTYPES[schema.dtype]
     series = nw.new_series(name, objects, first, backend=backend)
     return series.cast(_DTYPES[schema.dtype]) if first is nw.String else series
