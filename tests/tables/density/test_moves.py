@@ -127,7 +127,7 @@ def test_completions_start_as_draws_of_the_reference_and_keep_observed_entries()
 
 
 def test_persistent_completions_become_draws_of_the_model() -> None:
-    """20,000 rows with two missing entries, 40 visits; shares within 5.5 standard errors: false alarm below 1e-6 (seed 0)."""
+    """20,000 rows with 2 missing entries, 40 visits; shares within 5.5 standard errors: false alarm below 1e-6 (seed 0)."""
     made, num = energy(), 20_000
     codes = torch.tensor([[-1, 1, -1]]).expand(num, -1)
     kept, drawn, rows = Completions(codes, made.reference, generator()), generator(1), torch.arange(num)
