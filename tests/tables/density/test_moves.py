@@ -1,4 +1,4 @@
-"""The moves of missing entries: their transition matrices leave exp f invariant, and completions are kept row by row."""
+"""Moves of missing entries: transition matrices leave exp f invariant, and each row keeps its completion."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -12,7 +12,7 @@ from jointebm import Categorical, Space
 from jointebm.kernels import Chain, Info, evaluate
 from jointebm.tables.density.energy import Residual, TableEnergy
 from jointebm.tables.density.mixture import Mixture
-from jointebm.tables.density.moves import redraw, start, sweep
+from jointebm.tables.density.moves import chain_at, redraw, sweep
 from jointebm.tables.training.completions import Completions
 from jointebm.testing import detailed_balance_residual, stationarity_residual, target_probs, transition_matrix
 from support.tiny_tables import ALL, CLASSES, energy, enumerated, generator, matches
@@ -32,11 +32,11 @@ class Move:
 
     def step(self, log_density: Any, chain: Chain, *, free: Any, generator: Any) -> tuple[Chain, Info]:
         may_move = free["row"].expand(len(chain.f), 3) & torch.isin(torch.arange(3), torch.tensor(self.columns))
-        state = start(self.energy, SPACE.decode(chain.position)["row"])
-        state = sweep(self.energy, state, free=may_move, generators=lambda _: generator, evidence=self.evidence)
-        again = start(self.energy, state.codes)
+        state = chain_at(self.energy, SPACE.decode(chain.position)["row"])
+        state = sweep(self.energy, state, free=may_move, generators=lambda _: generator, log_weights=self.evidence)
+        again = chain_at(self.energy, state.codes)
         for kept, fresh in zip(state, again, strict=True):
-            assert (kept - fresh).abs().max() < 1e-12  # what a state carries is never stale
+            assert (kept - fresh).abs().max() < 1e-12  # the sums of a state are never stale
         parts = [one_hot(codes, count) for codes, count in zip(state.codes.T, CLASSES, strict=True)]
         moved = evaluate(log_density, {"row": torch.cat(parts, dim=1).double()}, with_score=False)
         return moved, Info(torch.ones_like(chain.f), torch.ones_like(chain.f, dtype=torch.bool))
@@ -70,7 +70,7 @@ def test_a_sweep_over_missing_entries_leaves_their_conditional_invariant() -> No
     assert stationarity_residual(matrix, target_probs(target(made), position)) < 1e-14
 
 
-def test_a_move_that_forgets_the_network_is_noticed() -> None:
+def test_a_move_without_the_network_fails() -> None:
     """The mutant accepts every proposal of the base."""
     made = energy()
     matrix, position = transition_matrix(Move(TableEnergy(made.base, _silent(made)), (2,)), target(made), SPACE)
@@ -82,7 +82,7 @@ def _silent(made: TableEnergy) -> Residual:
     return Residual(CLASSES, width=8, num_layers=2).to(made.base.log_probs.dtype)
 
 
-def test_a_move_that_proposes_from_the_marginal_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_move_that_proposes_from_the_marginal_fails(monkeypatch: pytest.MonkeyPatch) -> None:
     """The mutant forgets to take the column out of the components before it asks for the column's classes."""
     made = energy()
     monkeypatch.setattr(
@@ -94,7 +94,7 @@ def test_a_move_that_proposes_from_the_marginal_is_noticed(monkeypatch: pytest.M
     assert stationarity_residual(matrix, target_probs(target(made), position)) > 1e-3
 
 
-def test_with_a_guide_that_is_exp_f_every_proposal_is_accepted() -> None:
+def test_with_a_reference_that_is_exp_f_every_proposal_is_accepted() -> None:
     made = TableEnergy(energy().base, _silent(energy()))
     matrix, _position = transition_matrix(Move(made, (2,)), target(made), SPACE)
     exact = made.of_classes(ALL, 2).softmax(dim=1).detach()
@@ -107,30 +107,30 @@ def test_with_a_guide_that_is_exp_f_every_proposal_is_accepted() -> None:
 
 def test_rows_that_are_not_free_keep_their_bits() -> None:
     made, free = energy(), torch.arange(24) % 2 == 0
-    before = start(made, ALL)
+    before = chain_at(made, ALL)
     after = redraw(made, before, 2, free=free, generator=generator())
     assert not torch.equal(after.codes, before.codes)
     for kept, old in zip(after, before, strict=True):
         assert torch.equal(kept[~free], old[~free])
 
 
-def test_completions_start_as_draws_of_the_base_and_keep_what_is_observed() -> None:
+def test_completions_start_as_draws_of_the_reference_and_keep_observed_entries() -> None:
     made = energy()
     codes = torch.tensor([[0, -1, 2], [-1, -1, -1], [1, 2, 3]])
-    kept = Completions(codes, made.guide, generator())
-    expected = made.guide.draw(codes, generator())
+    kept = Completions(codes, made.reference, generator())
+    expected = made.reference.draw(codes, generator())
     assert torch.equal(kept.rows(torch.arange(3)), expected)
     moved = kept.move(made, torch.tensor([0, 2]), generator=generator(1))
     assert torch.equal(moved[codes[[0, 2]] >= 0], codes[[0, 2]][codes[[0, 2]] >= 0])
-    assert torch.equal(kept.rows(torch.tensor([0, 2])), moved)  # goes on from here at the next visit
+    assert torch.equal(kept.rows(torch.tensor([0, 2])), moved)  # the next visit starts here
     assert torch.equal(kept.rows(torch.tensor([1])), expected[[1]])
 
 
 def test_persistent_completions_become_draws_of_the_model() -> None:
-    """20,000 rows with two holes, 40 visits; every share within 5.5 standard errors: false alarm below 1e-6 (fixed seed)."""
+    """20,000 rows with 2 missing entries, 40 visits; shares within 5.5 standard errors: false alarm below 1e-6 (seed 0)."""
     made, num = energy(), 20_000
     codes = torch.tensor([[-1, 1, -1]]).expand(num, -1)
-    kept, drawn, rows = Completions(codes, made.guide, generator()), generator(1), torch.arange(num)
+    kept, drawn, rows = Completions(codes, made.reference, generator()), generator(1), torch.arange(num)
     for _ in range(40):
         moved = kept.move(made, rows, generator=drawn)
     probs = enumerated(made).masked_fill(~matches(codes[:1])[0], -torch.inf).softmax(dim=0)

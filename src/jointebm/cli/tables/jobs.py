@@ -63,7 +63,7 @@ class Imputing(Job):
 
     def __call__(self, model: JointEBM, part: pa.Table) -> list[pa.Table]:
         """The part with nothing missing, once for each draw."""
-        return [model.impute(part)] if self.num == 1 else list(model.impute(part, n=self.num))
+        return model.draw_imputations(part, self.num)
 
     def schemas(self, model: JointEBM, empty: pa.Table) -> list[pa.Schema]:
         """The types of the file itself, but where they could not hold what the model draws."""
@@ -95,7 +95,7 @@ class Predicting(Job):
     def __call__(self, model: JointEBM, part: pa.Table) -> list[pa.Table]:
         """Columns NAME and NAME=LEVEL of categories, or NAME, NAME:5% and NAME:95% of numbers and times."""
         frame = read_frame(part)
-        rows = model.fitted.rows(frame.table, frame.num_rows, hidden=self.targets)
+        rows = model.fitted.rows(frame.table, frame.num_rows, missing=self.targets)
         columns: dict[str, Any] = {}
         for name in self.targets:
             coded = model.coded(name)

@@ -11,8 +11,8 @@ from torch import Tensor
 from jointebm.storage.config import Config
 from jointebm.storage.model_folder import TABLE_MODEL, check_sizes, read_model, write_model
 from jointebm.storage.untrusted import quoted
-from jointebm.tables.answers.model import TableModel
 from jointebm.tables.answers.parameters import Parameters
+from jointebm.tables.answers.table_model import TableModel
 from jointebm.tables.codes.codec import Name, TableCodec
 from jointebm.tables.frames.schemas import FrameSchema
 

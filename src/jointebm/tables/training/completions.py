@@ -6,7 +6,7 @@ from torch import Tensor
 from jointebm.randomness.draws import Generator
 from jointebm.tables.density.energy import TableEnergy
 from jointebm.tables.density.mixture import Mixture
-from jointebm.tables.density.moves import start, sweep
+from jointebm.tables.density.moves import chain_at, sweep
 
 __all__ = ["Completions"]
 
@@ -54,7 +54,7 @@ class Completions:
         holed = missing.any(dim=1).nonzero().squeeze(1)
         if len(holed):
             with torch.no_grad():
-                state = start(energy, codes[holed])
+                state = chain_at(energy, codes[holed])
                 codes[holed] = sweep(energy, state, free=missing[holed], generators=lambda _: generator).codes
             self._codes[numbers[holed]] = codes[holed].to(self.dtype)
         return codes

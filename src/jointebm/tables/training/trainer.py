@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from jointebm.randomness import draws
 from jointebm.tables.density.energy import Residual, TableEnergy
-from jointebm.tables.density.moves import start, sweep
+from jointebm.tables.density.moves import chain_at, sweep
 from jointebm.tables.training.completions import Completions
 from jointebm.tables.training.config import TableConfig
 from jointebm.tables.training.objectives import contrastive, pseudo_likelihood
@@ -45,7 +45,7 @@ class _Trainer:
     ) -> None:
         self.energy, self.completions, self.config, self.generator = energy, completions, config, generator
         self._curves = curves
-        self.average = TableEnergy(energy.base, deepcopy(energy.residual), energy.guide)
+        self.average = TableEnergy(energy.base, deepcopy(energy.residual), energy.reference)
         self.precision = torch.float32 if config.precision == "float32" else torch.bfloat16
         self.columns = [column for column, count in enumerate(energy.num_classes) if count > 1]
         self.batch_size = min(config.batch_size, max(MIN_BATCH, len(completions) // 20), len(completions))
@@ -91,7 +91,7 @@ class _Trainer:
             parameter.copy_(given)
         self._optimizer = self._new_optimizer(list(self.energy.residual.parameters()))
         nothing = torch.full((self.batch_size, len(self.energy.num_classes)), -1)
-        self._chains = self.energy.guide.draw(nothing, self.generator)
+        self._chains = self.energy.reference.draw(nothing, self.generator)
         for _ in range(BURN_IN):
             self._chains = self._moved(self._chains)
 
@@ -125,7 +125,7 @@ class _Trainer:
     def _moved(self, chains: Tensor) -> Tensor:
         """Chains after one sweep."""
         free = torch.ones_like(chains, dtype=torch.bool)
-        state = start(self.energy, chains)
+        state = chain_at(self.energy, chains)
         return sweep(self.energy, state, free=free, generators=lambda _: self.generator).codes
 
     def _batches(self) -> Iterator[Tensor]:

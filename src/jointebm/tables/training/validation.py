@@ -20,7 +20,7 @@ from jointebm.randomness import draws
 from jointebm.randomness.draws import Generator
 from jointebm.tables.density.energy import TableEnergy
 from jointebm.tables.density.mixture import Mixture
-from jointebm.tables.density.moves import start, sweep
+from jointebm.tables.density.moves import chain_at, sweep
 from jointebm.tables.training.objectives import pseudo_likelihood
 
 __all__ = ["Validation"]
@@ -48,7 +48,7 @@ class Validation:
         >>> from jointebm.tables.density.energy import Residual
         >>> energy = TableEnergy(Mixture((2, 4)), Residual((2, 4), width=4, num_layers=1))
         >>> rows = torch.tensor([[0, 3], [1, -1]])
-        >>> validation = Validation(rows, energy.guide, torch.Generator().manual_seed(0), torch.float32)
+        >>> validation = Validation(rows, energy.reference, torch.Generator().manual_seed(0), torch.float32)
         >>> validation.score(energy) * 3  # - log 2 - log 4 - log 2
         -2.7725887298583984
     """
@@ -91,7 +91,7 @@ class Validation:
 
     def _mean_of_asked(self, energy: TableEnergy) -> float:
         """Mean over the entries asked for, after a sweep."""
-        state = start(energy, self._chains)
+        state = chain_at(energy, self._chains)
         self._chains = sweep(energy, state, free=self._free, generators=lambda _: self._generator).codes
         of_chains = torch.empty(NUM_CHAINS, len(self._columns))
         chains = self._chains.view(NUM_CHAINS, len(self._columns), -1)
