@@ -4,8 +4,8 @@ from typing import Literal, Self
 
 from pydantic import Field, model_validator
 
-from jointebm.data.hiding import Hiding
 from jointebm.storage.config import Config
+from jointebm.training.hiding import Hiding
 
 __all__ = ["TrainConfig"]
 

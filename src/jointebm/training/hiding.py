@@ -4,14 +4,17 @@ What is hidden is drawn from a seed of its own: it is the same in every run with
 """
 
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
 from pydantic import Field
 
-from jointebm.data.datasets import ArrayDataset, Dataset
-from jointebm.spaces.space import Space
 from jointebm.storage.config import Config
+
+if TYPE_CHECKING:
+    from jointebm.data import Dataset
+    from jointebm.spaces.space import Space
 
 __all__ = ["Hiding", "hide"]
 
@@ -41,7 +44,7 @@ class Hiding(Config):
         return self.labels_per_class is not None or self.observe_labels < 1 or self.observe_reals < 1
 
 
-def hide(dataset: Dataset, hiding: Hiding) -> Dataset:
+def hide(dataset: "Dataset", hiding: Hiding) -> "Dataset":
     """The same data with entries of the training rows hidden; test rows stay whole.
 
     With the same seed, the rows whose labels are seen at a small `labels_per_class` or `observe_labels` are among those at
@@ -64,6 +67,8 @@ def hide(dataset: Dataset, hiding: Hiding) -> Dataset:
         >>> int(data.observed["digit"].sum()), len(data.labelled_numbers())
         (50, 50)
     """
+    from jointebm.data import ArrayDataset  # here, because the configuration above is read without torch
+
     if not hiding.hides:
         return dataset
     if not isinstance(dataset, ArrayDataset):
@@ -85,7 +90,7 @@ def hide(dataset: Dataset, hiding: Hiding) -> Dataset:
     return replace(dataset, observed=observed)
 
 
-def _only_label(space: Space) -> str:
+def _only_label(space: "Space") -> str:
     names = space.discrete
     if len(names) != 1 or space[names[0]].num_variables != 1:
         raise ValueError(

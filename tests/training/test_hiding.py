@@ -10,10 +10,10 @@ import torch
 from jointebm import Binary, Space
 from jointebm.cli import main
 from jointebm.data import ArrayDataset, Toy, digits
-from jointebm.data.hiding import Hiding, hide
 from jointebm.recipes import override
 from jointebm.recipes.registry import find
 from jointebm.runs.training_run import resume, train
+from jointebm.training.hiding import Hiding, hide
 from jointebm.training.trainer import Metrics
 
 DIGITS = digits()
