@@ -18,7 +18,7 @@ class KernelSpec(Config):
     """Algorithm 1: some moves of the discrete blocks, then one move of each continuous block.
 
     Example:
-        >>> from jointebm import Binary, Continuous
+        >>> from jointebm import Binary, Continuous, Space
         >>> kernel = KernelSpec(step_size=0.1, temperature=0.5).build(Space(x=Continuous(), y=Binary()))
         >>> [type(part).__name__ for part in kernel.kernels]
         ['GibbsWithGradients', 'Langevin']
