@@ -4,47 +4,18 @@ What is hidden is drawn from a seed of its own: it is the same in every run with
 """
 
 from dataclasses import replace
-from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
-from pydantic import Field
 
-from jointebm.storage.config import Config
+from jointebm.data.datasets import ArrayDataset, Dataset
+from jointebm.spaces.space import Space
+from jointebm.training.config import Hiding
 
-if TYPE_CHECKING:
-    from jointebm.data import Dataset
-    from jointebm.spaces.space import Space
-
-__all__ = ["Hiding", "hide"]
+__all__ = ["hide"]
 
 
-class Hiding(Config):
-    """What training may see of its rows; by default everything.
-
-    Example:
-        >>> Hiding(labels_per_class=5).hides, Hiding().hides
-        (True, False)
-    """
-
-    labels_per_class: int | None = Field(
-        None, ge=1, description="rows of each class whose label training sees, drawn at random; null: all rows"
-    )
-    observe_labels: float = Field(
-        1.0, ge=0, le=1, description="probability that training sees a label of a row, each by itself"
-    )
-    observe_reals: float = Field(
-        1.0, ge=0, le=1, description="probability that training sees a real (a pixel), each by itself"
-    )
-    hiding_seed: int = Field(0, ge=0, description="of what is hidden")
-
-    @property
-    def hides(self) -> bool:
-        """Whether anything is hidden."""
-        return self.labels_per_class is not None or self.observe_labels < 1 or self.observe_reals < 1
-
-
-def hide(dataset: "Dataset", hiding: Hiding) -> "Dataset":
+def hide(dataset: Dataset, hiding: Hiding) -> Dataset:
     """The same data with entries of the training rows hidden; test rows stay whole.
 
     With the same seed, the rows whose labels are seen at a small `labels_per_class` or `observe_labels` are among those at
@@ -67,8 +38,6 @@ def hide(dataset: "Dataset", hiding: Hiding) -> "Dataset":
         >>> int(data.observed["digit"].sum()), len(data.labelled_numbers())
         (50, 50)
     """
-    from jointebm.data import ArrayDataset  # here, because the configuration above is read without torch
-
     if not hiding.hides:
         return dataset
     if not isinstance(dataset, ArrayDataset):
@@ -90,7 +59,7 @@ def hide(dataset: "Dataset", hiding: Hiding) -> "Dataset":
     return replace(dataset, observed=observed)
 
 
-def _only_label(space: "Space") -> str:
+def _only_label(space: Space) -> str:
     names = space.discrete
     if len(names) != 1 or space[names[0]].num_variables != 1:
         raise ValueError(
