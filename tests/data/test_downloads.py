@@ -1,6 +1,5 @@
 """`jointebm data`: says what is there, and downloads what is asked for whole, verified, or not at all."""
 
-import contextlib
 import hashlib
 import http.server
 import io
@@ -15,36 +14,23 @@ from email.message import Message
 from functools import partial
 from http.client import HTTPMessage, RemoteDisconnected
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import pytest
 
-from jointebm.cli import main
 from jointebm.data import ArrayDataset
 from jointebm.data.downloads import DOWNLOADS, DataFile, download, open_https
 from jointebm.data.dsprites import OFFICIAL_FILE, check_official
 from jointebm.data.mnist import FASHION_FILES, MNIST_FILES, read_original
 from jointebm.data.registry import DATASETS, open_dataset
 from jointebm.spaces.transforms import Identity
+from support.command_line import Result, run
 
 DATA = os.environ.get("JOINTEBM_DATA")
 needs_data = pytest.mark.skipif(DATA is None, reason="JOINTEBM_DATA is not set: the files of MNIST are not here")
 
 CONTENT = b"\0\0\x08\x01" + struct.pack(">I", 70_000) + bytes(70_000)
 URL = "https://example.org/digits.gz"
-
-
-class Result(NamedTuple):
-    code: int
-    out: str
-    err: str
-
-
-def run(*arguments: object) -> Result:
-    out, err = io.StringIO(), io.StringIO()
-    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
-        code = main([str(argument) for argument in arguments])
-    return Result(code, out.getvalue(), err.getvalue())
 
 
 def files_in(folder: Path) -> list[str]:
@@ -274,7 +260,7 @@ def mirror(monkeypatch: pytest.MonkeyPatch) -> Mirror:
     mirror = Mirror(Answer(CONTENT), Answer(CONTENT))
     monkeypatch.delenv("JOINTEBM_DATA", raising=False)
     monkeypatch.setitem(DOWNLOADS, "mnist", (file("train.gz"), file("test.gz")))
-    monkeypatch.setattr("jointebm.cli.commands.data.open_https", mirror)
+    monkeypatch.setattr("jointebm.cli.blocks.data_files.open_https", mirror)
     return mirror
 
 
@@ -346,10 +332,10 @@ def test_download_gets_what_is_missing_and_leaves_the_rest(mirror: Mirror, tmp_p
     mirror.answers = [Answer(CONTENT)]
     result = run("data", "--download", "mnist", "--data", tmp_path)
     assert result.code == 0 and mirror.asked[2:] == ["https://example.org/test.gz"]
-    assert f"{train} is there already" in result.err and train.stat() == before
+    assert f"{train} exists already" in result.err and train.stat() == before
 
 
-def assert_refused(result: Result, *fragments: str) -> None:
+def assert_failed(result: Result, *fragments: str) -> None:
     """Exit code 2 and nothing on standard output; the last line on standard error says why."""
     last = result.err.splitlines()[-1]
     assert (result.code, result.out) == (2, "") and last.startswith("jointebm: error: "), result
@@ -357,20 +343,18 @@ def assert_refused(result: Result, *fragments: str) -> None:
 
 
 def test_download_says_what_it_needs(mirror: Mirror, tmp_path: Path) -> None:
-    assert_refused(run("data", "--download", "mnist"), "--download mnist", "--data DIR or JOINTEBM_DATA")
-    assert_refused(run("data", "--download", "toy", "--data", tmp_path), "'toy'", "mnist, fashion-mnist, dsprites")
-    assert_refused(run("data", "--download", "mnist", "--data", tmp_path / "none"), "--data", "none")
+    assert_failed(run("data", "--download", "mnist"), "--download mnist", "--data DIR or JOINTEBM_DATA")
+    assert_failed(run("data", "--download", "toy", "--data", tmp_path), "'toy'", "'mnist', 'fashion-mnist', 'dsprites'")
+    assert_failed(run("data", "--download", "mnist", "--data", tmp_path / "none"), "--data", "none")
     assert mirror.asked == [] and files_in(tmp_path) == []
 
 
 def test_download_stops_at_a_damaged_file_and_at_a_failure(mirror: Mirror, tmp_path: Path) -> None:
     mirror.answers = [Answer(CONTENT), Answer(b"<html>")]
-    assert_refused(
-        run("data", "--download", "mnist", "--data", tmp_path), "https://example.org/test.gz", "not the orig"
-    )
+    assert_failed(run("data", "--download", "mnist", "--data", tmp_path), "https://example.org/test.gz", "not the orig")
     assert files_in(tmp_path) == ["digits", "digits/train.gz"]  # what is whole stays
     (tmp_path / "digits" / "train.gz").write_bytes(CONTENT[:-1])
-    assert_refused(run("data", "--download", "mnist", "--data", tmp_path), "train.gz: cut off")
+    assert_failed(run("data", "--download", "mnist", "--data", tmp_path), "train.gz: cut off")
     assert len(mirror.asked) == 2 and (tmp_path / "digits" / "train.gz").read_bytes() == CONTENT[:-1]
 
 
