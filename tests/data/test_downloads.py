@@ -344,7 +344,7 @@ def assert_failed(result: Result, *fragments: str) -> None:
 
 def test_download_says_what_it_needs(mirror: Mirror, tmp_path: Path) -> None:
     assert_failed(run("data", "--download", "mnist"), "--download mnist", "--data DIR or JOINTEBM_DATA")
-    assert_failed(run("data", "--download", "toy", "--data", tmp_path), "'toy'", "'mnist', 'fashion-mnist', 'dsprites'")
+    assert_failed(run("data", "--download", "toy", "--data", tmp_path), "'toy'", ", ".join(map(repr, DOWNLOADS)))
     assert_failed(run("data", "--download", "mnist", "--data", tmp_path / "none"), "--data", "none")
     assert mirror.asked == [] and files_in(tmp_path) == []
 

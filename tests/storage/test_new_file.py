@@ -8,9 +8,9 @@ import pytest
 from jointebm.storage.atomic import new_file
 
 
-def test_a_file_appears_whole_or_not_at_all(here: Path) -> None:
+def test_a_file_appears_whole_or_not_at_all(tmp_path: Path) -> None:
     def write(content: bytes, then: Callable[[], object]) -> None:
-        with new_file(here / "a.npz") as file:
+        with new_file(tmp_path / "a.npz") as file:
             file.write(content)
             then()
 
@@ -19,7 +19,7 @@ def test_a_file_appears_whole_or_not_at_all(here: Path) -> None:
 
     with pytest.raises(OSError, match="disk full"):
         write(b"half", disk_full)
-    assert list(here.iterdir()) == []
+    assert list(tmp_path.iterdir()) == []
     with pytest.raises(FileExistsError):
-        write(b"mine", lambda: (here / "a.npz").write_text("theirs"))  # somebody else was faster
-    assert (here / "a.npz").read_text() == "theirs" and len(list(here.iterdir())) == 1
+        write(b"mine", lambda: (tmp_path / "a.npz").write_text("theirs"))  # somebody else was faster
+    assert (tmp_path / "a.npz").read_text() == "theirs" and len(list(tmp_path.iterdir())) == 1

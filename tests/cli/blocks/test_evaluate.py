@@ -42,7 +42,7 @@ def test_evaluate_leaves_exact_out_and_says_so_if_there_is_too_much_to_enumerate
     monkeypatch.setattr("jointebm.cli.blocks.evaluate.MAX_CONFIGURATIONS", 7)
     result = run("evaluate", toy.run, "--json")
     assert list(result.json["accuracy"]) == ["sample", "gibbs"]
-    assert "leaves out the decoder 'exact': 8 configurations" in result.err
+    assert "skipping the decoder 'exact': 8 configurations" in result.err
     assert list(run("evaluate", toy.run, "--json", "--methods", "exact").json["accuracy"]) == ["exact"]
 
 
@@ -51,7 +51,7 @@ def test_evaluate_leaves_gibbs_out_too_where_y_has_many_classes(toy: Trained, mo
     monkeypatch.setattr("jointebm.cli.blocks.evaluate.MAX_CLASSES", 5)
     result = run("evaluate", toy.run, "--json")
     assert list(result.json["accuracy"]) == ["sample"]
-    assert "leaves out the decoder 'gibbs': a sweep evaluates all 6 classes of y, one by one" in result.err
+    assert "skipping the decoder 'gibbs': a sweep evaluates all 6 classes of y one by one" in result.err
 
 
 def test_of_many_variables_only_the_means_are_shown(toy: Trained, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -69,7 +69,7 @@ def test_evaluate_judges_samples_of_points(toy: Trained) -> None:
     assert samples["agreement"] == pytest.approx(sum(samples["per_condition"].values()) / 14)
     assert set(samples["num_modes_data"].values()) == {4}
     table = run("evaluate", toy.run, "--samples", 4).out
-    assert "bottom = 0, left = 1, diagonal = 0" in table and "judged by: nearest mode" in table
+    assert "diagonal = 0" in table and "judged by: nearest mode" in table
 
 
 def test_evaluate_judges_samples_of_images_by_a_classifier(digits_model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -86,7 +86,7 @@ def test_evaluate_judges_samples_of_images_by_a_classifier(digits_model: Path, m
     assert samples["frechet"]["samples"] > 0 and "not FID" in samples["frechet"]["features"]
     assert samples["placement"] is None
     table = run("evaluate", digits_model, "--samples", 3, "--methods", "exact").out
-    assert "to one another" in table and "Frechet distance in 64 features of our own small classifier" in table
+    assert "to each other" in table and "Frechet distance in 64 features of our own small classifier" in table
 
 
 def test_evaluate_places_the_samples_of_sprites(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -160,6 +160,6 @@ def test_data_names_the_folder_that_data_sets_are_opened_with(
 def test_a_model_of_other_data_is_not_evaluated_on_them(toy: Trained, here: Path) -> None:
     model = load(toy.run / "model")
     jointebm.Model(model.config.model_copy(update={"data": "digits"}), energy=model.energy).save(here / "model")
-    assert_refused(run("evaluate", here), "the blocks", "'digits'", "trained on other data")
+    assert_refused(run("evaluate", here), "got blocks", "'digits'", "trained on other data")
     jointebm.Model(model.config.model_copy(update={"data": "mine"}), energy=model.energy).save(here / "mine")
     assert_refused(run("figures", here / "mine"), "'mine'", "toy, ")

@@ -8,6 +8,7 @@ import pytest
 from support.command_line import Trained, assert_refused, run
 
 
+@pytest.mark.slow
 def test_figures_writes_the_figures_of_the_data_into_a_new_folder(digits_model: Path, here: Path) -> None:
     result = run("figures", digits_model, "--out", "f", "--json").json
     names = ["classes-digit", "conditional-digit", "inpainting-left-half", "inpainting-top-half"]
@@ -21,7 +22,9 @@ def test_figures_of_the_toy_data_go_to_a_folder_named_after_the_model(
 ) -> None:
     from jointebm import plots
 
-    monkeypatch.setattr("jointebm.plots.figures.figures_of", lambda model, data, g: {model.config.name: plots.Figure()})  # noqa: ARG005
+    monkeypatch.setattr(
+        "jointebm.cli.blocks.drawn_figures.figures_of", lambda model, data, g: {model.config.name: plots.Figure()}
+    )
     result = run("figures", toy.run)
     assert result.out == "figures-toy/toy.png\n" and (here / "figures-toy" / "toy.png").exists()
 
@@ -31,6 +34,7 @@ def test_without_matplotlib_figures_are_refused_and_samples_written_without_a_pi
 ) -> None:
     monkeypatch.setitem(sys.modules, "jointebm.plots", None)
     monkeypatch.delattr("jointebm.plots", raising=False)
+    monkeypatch.delitem(sys.modules, "jointebm.cli.blocks.drawn_figures", raising=False)
     assert_refused(run("figures", toy.run), "jointebm.plots")
     result = run("sample", toy.run, "--num", 2, "--out", "s.npz", "--json")
     assert result.code == 0 and result.json["picture"] is None and result.err.startswith("jointebm: no picture: ")

@@ -46,7 +46,7 @@ def test_only_the_target_is_predicted_and_what_else_is_known_is_used(toy: Traine
 def test_answers_that_the_file_holds_are_not_used(toy: Trained, rows: dict[str, np.ndarray]) -> None:
     model = load(toy.run / "model")
     result = run("predict", toy.run, "all.npz", "--target", "left", "--json")
-    assert result.err == "jointebm: block 'left': all.npz gives every label; they are not used\n"
+    assert result.err == "jointebm: block 'left': ignoring its labels in all.npz, since all are known\n"
     known = {name: value for name, value in rows.items() if name != "left"}
     assert result.json["probs"]["left"] == predict(model, known, "left").probs["left"].tolist()
 

@@ -10,7 +10,7 @@ import jointebm
 from jointebm import load
 from jointebm.cli.progress import StepProgress
 from jointebm.data import Toy, digits
-from jointebm.storage import checkpoint
+from jointebm.storage import atomic, checkpoint
 from jointebm.storage.checkpoint import Checkpoint
 from support.command_line import Trained, assert_refused, interrupt_after, run, snapshot
 
@@ -112,7 +112,7 @@ def test_ctrl_c_without_out_prints_the_summary_of_the_steps_done(
     interrupt_after(3, monkeypatch)
     result = run("sample", toy.run, "--num", 2, "--steps", 50, "--json")
     assert result.code == 130 and result.err == (
-        "jointebm: interrupted after 3 of 50 steps; nothing was to be written\n"
+        "jointebm: interrupted after 3 of 50 steps; without --out, nothing is saved\n"
     )
     assert result.json["interrupted"] and result.json["num_steps"] == 3 and list(here.iterdir()) == []
 
@@ -124,8 +124,8 @@ def chains(toy: Trained, here: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         interrupt_after(3, patch)
         result = run("sample", toy.run, "--num", 5, "--steps", 20, "--given", "left=1", "--out", "s.npz", "--json")
     assert (result.code, result.json["interrupted"], result.json["num_steps"]) == (130, True, 3)
-    way_on = f"go on with: jointebm sample --resume s.chains --threads {torch.get_num_threads()}"
-    assert result.err == f"jointebm: interrupted after 3 of 20 steps; {way_on}\n"
+    next_step = f"resume with: jointebm sample --resume s.chains --threads {torch.get_num_threads()}"
+    assert result.err == f"jointebm: interrupted after 3 of 20 steps; {next_step}\n"
     assert [path.name for path in here.iterdir()] == ["s.chains"]
     return Path("s.chains")
 
@@ -196,15 +196,15 @@ def test_sample_resume_refuses_changed_weights_and_what_is_no_chains(
 ) -> None:
     with monkeypatch.context() as patch:
         patch.setattr("jointebm.cli.blocks.sample_run.weights_digest", lambda path: "0" * 64)  # noqa: ARG005
-        assert_refused(run("sample", "--resume", chains), "model.safetensors: is not what the chains in s.chains were")
+        assert_refused(run("sample", "--resume", chains), "model.safetensors: SHA-256 differs from that of the weights")
     assert_refused(run("sample", "--resume", "no.chains"), "no.chains: no such folder")
     (here / "empty.chains").mkdir()
     assert_refused(run("sample", "--resume", "empty.chains"), "empty.chains: holds no checkpoint", "sample anew")
     checkpoint.write(here / "empty.chains", Checkpoint(1, {}, {"model": "m"}), keep=1)
     assert_refused(run("sample", "--resume", "empty.chains"), "holds no chains of 'jointebm sample': ")
-    assert_refused(run("sample", toy.run, "--out", "s.npz"), "s.chains: exists; go on with it", "--resume s.chains")
+    assert_refused(run("sample", toy.run, "--out", "s.npz"), "s.chains: exists; resume it with", "--resume s.chains")
     assert_refused(run("sample"), "name a MODEL, or pass --resume FILE.chains")
-    with checkpoint.lock(chains / "lock"):
+    with atomic.lock(chains / "lock"):
         assert_refused(run("sample", "--resume", chains), "s.chains: another process is at work")
     (here / "s.npz").touch()
     assert_refused(run("sample", "--resume", chains), "s.npz: exists")

@@ -44,7 +44,7 @@ def test_train_resume_goes_on_with_an_interrupted_run(here: Path, monkeypatch: p
     with monkeypatch.context() as patch:
         interrupt_after(5, patch)
         stopped = run("train", "toy", *settings, "--out", "stopped")
-    assert stopped.code == 130 and "go on with: jointebm train --resume stopped" in stopped.err
+    assert stopped.code == 130 and "resume with: jointebm train --resume stopped" in stopped.err
     resumed = run("train", "--resume", "stopped", "--json")
     assert resumed.code == 0, resumed.err
     assert resumed.json["accuracy"] == whole.json["accuracy"]
@@ -68,7 +68,9 @@ def test_train_says_what_resume_needs(arguments: tuple[str, ...], message: str, 
 
 def test_train_resume_refuses_what_defines_a_run(here: Path) -> None:
     assert_refused(
-        run("train", "--resume", "runs/x", "--seed", 5), "--resume goes on with a run as it was begun", "--seed"
+        run("train", "--resume", "runs/x", "--seed", 5),
+        "--resume continues a run with the settings it was started with",
+        "--seed",
     )
     assert_refused(run("train", "toy", "--resume", "runs/x", "--set", "warmup=1"), "leave out RECIPE, --set")
     assert list(here.iterdir()) == []

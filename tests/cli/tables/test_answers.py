@@ -65,7 +65,7 @@ def test_several_draws_go_to_files_of_their_own(folder: Path, tmp_path: Path) ->
     assert run("impute", folder / "model", folder / "table.csv", "--out", tmp_path / "other.csv", "--seed", 1).code == 0
     first, second = cells(tmp_path / "filled-1.csv.gz"), cells(tmp_path / "filled-2.csv.gz")
     assert first == cells(out) != second and cells(tmp_path / "other.csv") not in (first, second)
-    assert "name them with --out" in run("impute", folder / "model", folder / "table.csv", "--num", 2).err
+    assert "name their files with --out" in run("impute", folder / "model", folder / "table.csv", "--num", 2).err
 
 
 def test_predictions_are_those_of_the_model_with_their_uncertainty(folder: Path, tmp_path: Path) -> None:
@@ -86,6 +86,7 @@ def test_predictions_are_those_of_the_model_with_their_uncertainty(folder: Path,
     assert shown.out.splitlines()[0] == "indoors,indoors=False,indoors=True" and len(shown.out.splitlines()) == 151
 
 
+@pytest.mark.slow
 def test_scores_are_those_of_the_model(folder: Path, tmp_path: Path) -> None:
     some = write_csv(tmp_path / "some.csv", cells(folder / "table.csv")[:41])
     assert run("score", folder / "model", some, "--conditional", "--out", tmp_path / "s.parquet").code == 0
@@ -115,6 +116,7 @@ def test_samples_agree_with_what_is_given_and_are_the_same_for_every_number(fold
     assert run(*ask, "--num", 30).out.startswith(few) and run(*ask, "--num", 7, "--seed", 5).out != few
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("size", [1, 7])
 def test_no_answer_depends_on_the_part_it_is_in(
     folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, size: int
@@ -132,6 +134,7 @@ def test_no_answer_depends_on_the_part_it_is_in(
     assert all(whole.values()) and {name: run(*ask).out for name, ask in asks.items()} == whole
 
 
+@pytest.mark.slow
 def test_no_answer_depends_on_the_order_of_rows_and_columns(folder: Path, tmp_path: Path) -> None:
     rows = cells(folder / "table.csv")[:50]
     straight_file = write_csv(tmp_path / "straight.csv", rows)
@@ -143,6 +146,7 @@ def test_no_answer_depends_on_the_order_of_rows_and_columns(folder: Path, tmp_pa
         assert len(back) == 50 and back == straight
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "ask",
     [
@@ -165,11 +169,12 @@ def test_the_result_is_the_same_for_any_number_of_workers(
     assert (tmp_path / "1.parquet").read_bytes() == (tmp_path / "2.parquet").read_bytes()
 
 
+@pytest.mark.slow
 def test_the_commands_on_the_page_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """As they stand, in a folder with nothing but the table, but for a quick fit."""
     monkeypatch.chdir(tmp_path)
     (tmp_path / "penguins.csv").write_bytes(gzip.decompress((files("jointebm.data") / "penguins.csv.gz").read_bytes()))
-    page = (Path(__file__).parents[2] / "docs" / "tables.md").read_text()
+    page = (Path(__file__).parents[3] / "docs" / "tables.md").read_text()
     (block,) = re.findall(r"```sh\n(.*?)```", page, flags=re.DOTALL)
     lines = [shlex.split(line, comments=True) for line in block.splitlines()]
     assert [line[1] for line in lines] == ["fit", "impute", "impute", "predict", "sample", "score"]
@@ -205,6 +210,7 @@ def test_an_unseen_category_may_be_missing(folder: Path, tmp_path: Path) -> None
     assert kept.out == "income,count\nrich,12\n"  # what was seen stands
 
 
+@pytest.mark.slow
 def test_tables_of_one_row_and_of_none(folder: Path, tmp_path: Path) -> None:
     rows = cells(folder / "table.csv")
     one, none = write_csv(tmp_path / "one.csv", rows[:2]), write_csv(tmp_path / "none.csv", rows[:1])

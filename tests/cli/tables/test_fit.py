@@ -2,11 +2,14 @@
 
 from pathlib import Path
 
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from jointebm.estimators import JointEBM
-from support.command_line import run
-from support.pet_table import QUICK
+from support.command_line import assert_refused, run
+from support.pet_table import QUICK, write_csv
 
 
 def test_kinds_and_fields_of_a_fit_are_as_asked(folder: Path, tmp_path: Path) -> None:
@@ -48,21 +51,29 @@ def test_a_fit_tells_how_far_it_is_and_how_good(folder: Path, tmp_path: Path) ->
     assert result.code == 0 and "held-out log score -" in result.err and "treated as" in result.out
 
 
-def test_a_malformed_file_to_fit_to_is_named(tmp_path: Path) -> None:
-    numbers = "".join(f"{number}\n" for number in range(60))
-    cases = {
-        f"x\n{numbers}tall\n": "column 'x', line 62: got 'tall', and 60 of the column's 61 cells are numbers",
-        f"x\n1\n{'9' * 5000}\n": f"{tmp_path / 't.csv'}, line 3, column 'x': got '999",
-        "x,x\n1,2\n": "column 'x' stands there twice",
-        "x,y\n1\n": "line 2, column 'y': missing from the row",
-    }
-    for content, message in cases.items():
-        (tmp_path / "t.csv").write_text(content)
-        result = run("fit", tmp_path / "t.csv", "--out", tmp_path / "m", *QUICK)
-        assert result.code == 2 and message in result.err and not (tmp_path / "m").exists()
-    (tmp_path / "t.csv").write_text(f"x\n{numbers}tall\n")
-    for way_out in (("--missing", "tall"), ("--kind", "x=categorical")):
-        assert run("fit", tmp_path / "t.csv", "--out", tmp_path / way_out[0], *QUICK, *way_out).code == 0
+def test_a_malformed_file_is_one_line_and_no_model(tmp_path: Path) -> None:
+    (tmp_path / "t.csv").write_text("x,x\n1,2\n")
+    assert_refused(run("fit", tmp_path / "t.csv", "--out", tmp_path / "m", *QUICK), "duplicate column 'x'")
+    assert not (tmp_path / "m").exists()
+
+
+def test_words_for_missing_values_stay_with_the_model(tmp_path: Path) -> None:
+    numbers = np.random.default_rng(0).integers(1, 9, 60)
+    rows = [["a", "b"], *([str(number), "-999" if number == 8 else str(2 * number)] for number in numbers)]
+    table = write_csv(tmp_path / "t.csv", rows)
+    assert run("fit", table, "--out", tmp_path / "m", "--missing=-999", *QUICK).code == 0
+    assert JointEBM.load(tmp_path / "m").reading_.missing == ("-999", "-999.0")
+    JointEBM.load(tmp_path / "m").save(tmp_path / "again")
+    filled = run("impute", tmp_path / "again", table).out
+    assert "-999" not in filled and len(filled.splitlines()) == 61
+    asked = [write_csv(tmp_path / f"{word or 'empty'}.csv", [["a", "b"], ["8", word]]) for word in ("-999", "?", "")]
+    for command in (("score",), ("predict", "--target", "a")):
+        name, *more = command
+        answers = [run(name, tmp_path / "m", file, *more, "--missing", "?") for file in asked]
+        assert answers[0].code == 0 and answers[0].out == answers[1].out == answers[2].out
+    assert_refused(run("score", tmp_path / "m", asked[1]), "got '?', expected a number")
+    pq.write_table(pa.table({"a": [8], "b": [-999]}), tmp_path / "p.parquet")
+    assert run("score", tmp_path / "m", tmp_path / "p.parquet").out == run("score", tmp_path / "m", asked[0]).out
 
 
 def test_an_interrupted_fit_leaves_nothing(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
