@@ -77,7 +77,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except typer.TyperException as error:
         context = getattr(error, "ctx", None)  # a usage error knows its command
         command = context.command_path if context else "jointebm"
-        return _refuse(f"{error.format_message().rstrip('.')}. See '{command} --help'.")
+        message = error.format_message().replace("Value error, ", "").rstrip(".")
+        return _refuse(f"{message}. See '{command} --help'.")
     except (ValueError, TypeError, OSError, ImportError) as error:
         return _refuse(_reason(error))
     except FloatingPointError as error:

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from jointebm import Model, plots
 from support.command_line import Trained, assert_refused, run
 
 
@@ -20,11 +21,10 @@ def test_figures_writes_the_figures_of_the_data_into_a_new_folder(digits_model: 
 def test_figures_of_the_toy_data_go_to_a_folder_named_after_the_model(
     toy: Trained, here: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from jointebm import plots
+    def one_figure(model: Model, *_: object) -> dict[str, plots.Figure]:
+        return {model.config.name: plots.Figure()}
 
-    monkeypatch.setattr(
-        "jointebm.cli.blocks.drawn_figures.figures_of", lambda model, data, g: {model.config.name: plots.Figure()}
-    )
+    monkeypatch.setattr("jointebm.cli.blocks.drawn_figures.figures_of", one_figure)
     result = run("figures", toy.run)
     assert result.out == "figures-toy/toy.png\n" and (here / "figures-toy" / "toy.png").exists()
 

@@ -64,7 +64,7 @@ ColumnType = tuple[CellKind, pa.DataType]  # kind of the cells of a column in CS
 def check_ending(path: Path) -> None:
     """Raises unless the name of a file ends in .csv, .csv.gz or .parquet."""
     if not path.name.endswith(ENDINGS):
-        raise ValueError(f"{path}: ends in {path.suffix or 'nothing'!r}, expected {', '.join(ENDINGS)}")
+        raise ValueError(f"{path}: got {path.suffix or 'no ending'}, expected a name that ends in {', '.join(ENDINGS)}")
 
 
 def open_source(
