@@ -7,7 +7,7 @@ import pytest
 from jointebm.cli.progress import StepProgress
 
 
-def test_progress_off_a_terminal_is_a_line_now_and_then(
+def test_progress_outside_a_terminal_is_a_line_every_few_seconds(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     clock = iter(range(0, 1000, 4))

@@ -39,7 +39,7 @@ NUM_TEST = 60  # test rows of the toy data in these tests
 
 
 def snapshot(folder: Path) -> dict[str, tuple[int, int]]:
-    """Every file below a folder, with size and time of change."""
+    """Size and time of change of every file below a folder."""
     return {str(p): (p.stat().st_size, p.stat().st_mtime_ns) for p in folder.rglob("*") if p.is_file()}
 
 
@@ -58,7 +58,7 @@ def assert_refused(result: Result, *fragments: str) -> None:
 
 
 def interrupt_after(num: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Ctrl-C, at the moment when so many steps are shown as done."""
+    """Presses Ctrl-C when `num` steps are done."""
     show = StepProgress.show
 
     def interrupting(self: StepProgress, num_done: int, figures: str = "") -> None:

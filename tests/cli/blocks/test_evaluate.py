@@ -36,25 +36,19 @@ def test_evaluate_with_methods_and_rows_is_that_of_the_library(toy: Trained) -> 
     assert report["calibration"] == calibration._asdict()
 
 
-def test_evaluate_leaves_exact_out_and_says_so_if_there_is_too_much_to_enumerate(
-    toy: Trained, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_decoders_that_are_too_expensive_are_skipped_and_named(toy: Trained, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("jointebm.cli.blocks.evaluate.MAX_CONFIGURATIONS", 7)
     result = run("evaluate", toy.run, "--json")
     assert list(result.json["accuracy"]) == ["sample", "gibbs"]
     assert "skipping the decoder 'exact': 8 configurations" in result.err
     assert list(run("evaluate", toy.run, "--json", "--methods", "exact").json["accuracy"]) == ["exact"]
-
-
-def test_evaluate_leaves_gibbs_out_too_where_y_has_many_classes(toy: Trained, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("jointebm.cli.blocks.evaluate.MAX_CONFIGURATIONS", 7)
     monkeypatch.setattr("jointebm.cli.blocks.evaluate.MAX_CLASSES", 5)
     result = run("evaluate", toy.run, "--json")
     assert list(result.json["accuracy"]) == ["sample"]
     assert "skipping the decoder 'gibbs': a sweep evaluates all 6 classes of y one by one" in result.err
 
 
-def test_of_many_variables_only_the_means_are_shown(toy: Trained, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_only_means_are_shown_where_variables_are_many(toy: Trained, monkeypatch: pytest.MonkeyPatch) -> None:
     options = ("evaluate", toy.run, "--methods", "exact", "--rows", 5)
     assert "diagonal" in run(*options).out
     monkeypatch.setattr("jointebm.cli.blocks.evaluate.MAX_VARIABLES_SHOWN", 2)
@@ -115,7 +109,7 @@ def test_evaluate_places_the_samples_of_sprites(here: Path, monkeypatch: pytest.
     assert "judged by: centre of the sprite" in table and "within one" in table
 
 
-def test_evaluate_tells_other_images_from_the_data(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_evaluate_reports_out_of_distribution_detection(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     images = np.zeros((6, 28, 28), dtype=np.uint8)
     rows = {"image": images, "digit": np.zeros(6, dtype=np.uint8)}
     space = Space(image=Continuous((28, 28)), digit=Categorical(10))
@@ -138,9 +132,7 @@ def test_evaluate_tells_other_images_from_the_data(here: Path, monkeypatch: pyte
     assert "AUROC of the test rows against other images" in table and "1: test rows always score higher" in table
 
 
-def test_data_names_the_folder_that_data_sets_are_opened_with(
-    toy: Trained, here: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_data_names_the_data_folder(toy: Trained, here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     seen: list[Path | None] = []
 
     def opened(data_dir: Path | None) -> Dataset:
@@ -157,7 +149,7 @@ def test_data_names_the_folder_that_data_sets_are_opened_with(
     assert seen == [None, here, here, toy.run]
 
 
-def test_a_model_of_other_data_is_not_evaluated_on_them(toy: Trained, here: Path) -> None:
+def test_a_model_is_not_evaluated_on_data_with_other_blocks(toy: Trained, here: Path) -> None:
     model = load(toy.run / "model")
     jointebm.Model(model.config.model_copy(update={"data": "digits"}), energy=model.energy).save(here / "model")
     assert_refused(run("evaluate", here), "got blocks", "'digits'", "trained on other data")

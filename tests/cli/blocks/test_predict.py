@@ -34,7 +34,7 @@ def test_predictions_are_those_of_the_library(toy: Trained, rows: dict[str, np.n
     assert result["probs"] == {name: probs.tolist() for name, probs in expected.probs.items()}
 
 
-def test_only_the_target_is_predicted_and_what_else_is_known_is_used(toy: Trained, rows: dict[str, np.ndarray]) -> None:
+def test_only_targets_are_predicted_and_known_labels_are_used(toy: Trained, rows: dict[str, np.ndarray]) -> None:
     model = load(toy.run / "model")
     result = run("predict", toy.run, "some.npz", "--json").json
     assert result["labels"].keys() == {"left", "diagonal"}  # bottom is known
@@ -43,7 +43,7 @@ def test_only_the_target_is_predicted_and_what_else_is_known_is_used(toy: Traine
     assert run("predict", toy.run, "some.npz", "--target", "left", "--json").json["labels"].keys() == {"left"}
 
 
-def test_answers_that_the_file_holds_are_not_used(toy: Trained, rows: dict[str, np.ndarray]) -> None:
+def test_known_labels_of_a_target_are_ignored(toy: Trained, rows: dict[str, np.ndarray]) -> None:
     model = load(toy.run / "model")
     result = run("predict", toy.run, "all.npz", "--target", "left", "--json")
     assert result.err == "jointebm: block 'left': ignoring its labels in all.npz, since all are known\n"

@@ -64,9 +64,7 @@ def test_thin_keeps_states_on_the_way_and_ends_where_sampling_ends(toy: Trained,
     assert not (way["point"][0] == end["point"]).any()
 
 
-def test_given_arrays_of_a_file_are_held_still_bit_for_bit_and_their_gaps_are_filled(
-    digits_model: Path, here: Path
-) -> None:
+def test_given_arrays_are_clamped_bit_for_bit_and_their_nans_are_filled(digits_model: Path, here: Path) -> None:
     image = digits().test()["image"][:5].numpy()
     holes = image.copy()
     holes[:, 3:] = np.nan
@@ -77,7 +75,7 @@ def test_given_arrays_of_a_file_are_held_still_bit_for_bit_and_their_gaps_are_fi
     assert (full["image"][:, :3] == image[:, :3]).all() and np.isfinite(full["image"]).all()
     assert not (full["image"][:, 3:] == image[:, 3:]).any()
     assert (here / "full.png").exists()
-    # One row of a file goes to as many chains as are asked for.
+    # One row is given to every chain.
     np.savez("one.npz", image=holes[:1])
     result = run("sample", digits_model, "--given", "image=@one.npz", "--num", 3, "--out", "three.npz")
     assert result.code == 0 and (np.load("three.npz")["image"][:, :3] == image[:1, :3]).all()
@@ -119,7 +117,7 @@ def test_ctrl_c_without_out_prints_the_summary_of_the_steps_done(
 
 @pytest.fixture
 def chains(toy: Trained, here: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The folder that a sampling run left when it was interrupted after 3 of 20 steps."""
+    """The folder of chains that were interrupted after 3 of 20 steps."""
     with monkeypatch.context() as patch:
         interrupt_after(3, patch)
         result = run("sample", toy.run, "--num", 5, "--steps", 20, "--given", "left=1", "--out", "s.npz", "--json")
@@ -133,7 +131,7 @@ def chains(toy: Trained, here: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 @pytest.mark.parametrize("thin", [(), ("--thin", 3)])
 @pytest.mark.parametrize("every", [1, 7, 0])
 @pytest.mark.parametrize("stops", [(1,), (3, 4), (2, 6, 20)])
-def test_sample_resume_writes_what_the_uninterrupted_run_would_have_written(
+def test_resumed_sampling_writes_the_file_of_an_uninterrupted_run(
     stops: tuple[int, ...],
     every: int,
     thin: tuple[object, ...],
@@ -159,10 +157,10 @@ def test_sample_resume_writes_what_the_uninterrupted_run_would_have_written(
     assert sorted(path.name for path in here.iterdir()) == ["s.npz", "s.png", "whole.npz", "whole.png"]
 
 
-def test_a_sampling_run_that_is_killed_goes_on_from_its_last_checkpoint(
+def test_killed_sampling_resumes_from_its_last_checkpoint(
     toy: Trained, here: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """What `kill -9` leaves: chains on disk, and nobody to hold the lock."""
+    """`kill -9` leaves chains on disk and no lock."""
     ask = ("sample", toy.run, "--num", 5, "--steps", 20, "--seed", 4)
     assert run(*ask, "--out", "whole.npz").code == 0
     show = StepProgress.show
@@ -181,17 +179,15 @@ def test_a_sampling_run_that_is_killed_goes_on_from_its_last_checkpoint(
     assert (here / "s.npz").read_bytes() == (here / "whole.npz").read_bytes()
 
 
-@pytest.mark.parametrize(
-    "words", ["TOY", "--seed 0", "--num 5", "--steps 20", "--given left=1", "--thin 1", "--out s.npz", "TOY --seed 3"]
-)
-def test_sample_resume_takes_nothing_that_defines_the_run(words: str, chains: Path) -> None:
+@pytest.mark.parametrize("words", ["TOY", "--seed 0", "--given left=1", "--out s.npz"])
+def test_resumed_sampling_takes_no_option_that_defines_the_run(words: str, chains: Path) -> None:
     before = snapshot(chains)
     option = "MODEL" if "TOY" in words else words.split()[0]
     assert_refused(run("sample", "--resume", chains, *words.split()), f"leave out {option}")
     assert snapshot(chains) == before
 
 
-def test_sample_resume_refuses_changed_weights_and_what_is_no_chains(
+def test_resumed_sampling_refuses_changed_weights_and_other_folders(
     toy: Trained, chains: Path, here: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with monkeypatch.context() as patch:
@@ -228,7 +224,7 @@ def test_a_damaged_checkpoint_of_chains_is_refused_in_a_line(chains: Path) -> No
     assert_refused(run("sample", "--resume", chains), "state.safetensors: damaged", "nothing to go on from")
 
 
-def test_sampling_leaves_a_folder_of_chains_alone_that_is_not_its_own(
+def test_sampling_does_not_touch_chains_of_another_process(
     toy: Trained, here: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Another process with the same --out wrote its chains while this one was at work."""

@@ -24,12 +24,12 @@ from support.pet_table import MODELLED, QUICK, TABLE, cells, write_csv
 
 
 @pytest.mark.parametrize("ending", [".csv", ".csv.gz"])
-def test_imputed_csv_keeps_every_seen_cell_to_the_letter_and_fills_the_others(
+def test_imputed_csv_keeps_observed_cells_to_the_letter_and_fills_missing_ones(
     folder: Path, tmp_path: Path, ending: str
 ) -> None:
     out, asked = tmp_path / f"filled{ending}", cells(folder / "table.csv")
     for row in asked[1:]:
-        row[1], row[4] = row[1] and f"{row[1]}0", row[4].upper()  # 10.10 and TRUE, which are not how they are written
+        row[1], row[4] = row[1] and f"{row[1]}0", row[4].upper()  # 10.10 and TRUE, where we would write 10.1 and True
     result = run("impute", folder / "model", write_csv(tmp_path / "asked.csv", asked), "--out", out)
     filled = cells(out)
     num_holes = int(TABLE[MODELLED].isna().sum().sum())
@@ -58,7 +58,7 @@ def test_imputed_parquet_has_the_types_of_the_file_and_the_values_of_csv(folder:
     assert cells(tmp_path / "a.csv") == cells(tmp_path / "b.csv")
 
 
-def test_several_draws_go_to_files_of_their_own(folder: Path, tmp_path: Path) -> None:
+def test_each_draw_has_its_own_file(folder: Path, tmp_path: Path) -> None:
     out = tmp_path / "filled.csv.gz"
     assert run("impute", folder / "model", folder / "table.csv", "--out", out, "--num", 2).code == 0
     assert run("impute", folder / "model", folder / "table.csv", "--out", out, "--seed", 0).code == 0
@@ -99,7 +99,7 @@ def test_scores_are_those_of_the_model(folder: Path, tmp_path: Path) -> None:
     assert shown["columns"]["log_density"] == found["log_density"].to_pylist() and shown["rows"] == 40
 
 
-def test_samples_agree_with_what_is_given_and_are_the_same_for_every_number(folder: Path, tmp_path: Path) -> None:
+def test_samples_agree_with_given_values_and_do_not_depend_on_their_number(folder: Path, tmp_path: Path) -> None:
     ask = (
         "sample",
         folder / "model",
@@ -118,7 +118,7 @@ def test_samples_agree_with_what_is_given_and_are_the_same_for_every_number(fold
 
 @pytest.mark.slow
 @pytest.mark.parametrize("size", [1, 7])
-def test_no_answer_depends_on_the_part_it_is_in(
+def test_answers_do_not_depend_on_the_size_of_parts(
     folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, size: int
 ) -> None:
     some = write_csv(tmp_path / "some.csv", cells(folder / "table.csv")[: 5 if size == 1 else 16])
@@ -135,7 +135,7 @@ def test_no_answer_depends_on_the_part_it_is_in(
 
 
 @pytest.mark.slow
-def test_no_answer_depends_on_the_order_of_rows_and_columns(folder: Path, tmp_path: Path) -> None:
+def test_answers_do_not_depend_on_the_order_of_rows_and_columns(folder: Path, tmp_path: Path) -> None:
     rows = cells(folder / "table.csv")[:50]
     straight_file = write_csv(tmp_path / "straight.csv", rows)
     turned = write_csv(tmp_path / "turned.csv", [row[::-1] for row in [rows[0], *rows[:0:-1]]])
@@ -157,7 +157,7 @@ def test_no_answer_depends_on_the_order_of_rows_and_columns(folder: Path, tmp_pa
     ],
     ids=lambda ask: ask[0],
 )
-def test_the_result_is_the_same_for_any_number_of_workers(
+def test_answers_do_not_depend_on_the_number_of_workers(
     ask: tuple[object, ...], folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(sources, "ROWS_PER_PART", 40)
@@ -170,8 +170,8 @@ def test_the_result_is_the_same_for_any_number_of_workers(
 
 
 @pytest.mark.slow
-def test_the_commands_on_the_page_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """As they stand, in a folder with nothing but the table, but for a quick fit."""
+def test_the_commands_of_the_tables_page_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In an empty folder with the table; only the fit is made quicker."""
     monkeypatch.chdir(tmp_path)
     (tmp_path / "penguins.csv").write_bytes(gzip.decompress((files("jointebm.data") / "penguins.csv.gz").read_bytes()))
     page = (Path(__file__).parents[3] / "docs" / "tables.md").read_text()
@@ -187,7 +187,7 @@ def test_the_commands_on_the_page_run(tmp_path: Path, monkeypatch: pytest.Monkey
     assert len(pd.read_csv("species.csv")) == len(pd.read_csv("scores.csv.gz")) == 344
 
 
-def test_json_is_one_object_and_nothing_else(folder: Path, tmp_path: Path) -> None:
+def test_json_is_a_single_object(folder: Path, tmp_path: Path) -> None:
     filled = run("impute", folder / "model", folder / "table.csv", "--json", "--out", tmp_path / "f.csv")
     assert filled.json == {
         "model": str(folder / "model"),
@@ -199,7 +199,7 @@ def test_json_is_one_object_and_nothing_else(folder: Path, tmp_path: Path) -> No
     assert set(drawn.json["columns"]) == set(TABLE) and json.dumps(drawn.json["columns"]["name"]) == "[null, null]"
 
 
-def test_an_unseen_category_may_be_missing(folder: Path, tmp_path: Path) -> None:
+def test_an_unknown_category_can_be_treated_as_missing(folder: Path, tmp_path: Path) -> None:
     rich = write_csv(tmp_path / "rich.csv", [["income", "count"], ["rich", "12"]])
     hole = write_csv(tmp_path / "hole.csv", [["income", "count"], ["", "12"]])
     scores = [
@@ -207,11 +207,11 @@ def test_an_unseen_category_may_be_missing(folder: Path, tmp_path: Path) -> None
     ]
     assert scores[0].code == 0 and scores[0].out == scores[1].out
     kept = run("impute", folder / "model", rich, "--unseen", "missing")
-    assert kept.out == "income,count\nrich,12\n"  # what was seen stands
+    assert kept.out == "income,count\nrich,12\n"  # observed cells stay
 
 
 @pytest.mark.slow
-def test_tables_of_one_row_and_of_none(folder: Path, tmp_path: Path) -> None:
+def test_tables_of_one_row_and_of_no_rows_are_answered(folder: Path, tmp_path: Path) -> None:
     rows = cells(folder / "table.csv")
     one, none = write_csv(tmp_path / "one.csv", rows[:2]), write_csv(tmp_path / "none.csv", rows[:1])
     for command in ("impute", "score", "predict"):

@@ -20,7 +20,7 @@ from support.command_line import run
 from support.pet_table import QUICK, write_csv
 
 
-def test_parquet_of_all_types_comes_back_as_it_was(tmp_path: Path) -> None:
+def test_parquet_round_trips_every_type(tmp_path: Path) -> None:
     num, holes = 60, np.arange(60) % 5 == 0
     start = datetime.datetime(2024, 2, 28, 12, tzinfo=datetime.UTC)
     times = [None if hole else start + datetime.timedelta(hours=i) for i, hole in enumerate(holes)]
@@ -56,7 +56,7 @@ def test_parquet_of_all_types_comes_back_as_it_was(tmp_path: Path) -> None:
     assert refused.code == 2 and "column 'length' holds durations, which CSV does not tell" in refused.err
 
 
-def test_odd_csv_is_read_as_it_is_meant(tmp_path: Path) -> None:
+def test_unusual_csv_is_read(tmp_path: Path) -> None:
     """A byte order mark, line breaks in quotes, blank lines, carriage returns, spaces around numbers, own missing text."""
     body = "".join(f'"{"ab"[i % 2]}\n, ""q""", {i % 7}.5 ,{"?" if i % 3 == 0 else i % 2}\r\n\r\n' for i in range(40))
     (tmp_path / "t.csv").write_bytes(b"\xef\xbb\xbf" + f"text,x,y\r\n{body}".encode())
@@ -99,7 +99,7 @@ def test_a_command_that_is_stopped_leaves_nothing(
 
 @pytest.mark.slow
 def test_memory_does_not_grow_with_the_rows(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Of reading and writing; the model is not asked, which would take long. Ten times the rows, a tenth more at most."""
+    """Ten times the rows need at most a tenth more memory to read and write; the model is replaced by a quick one."""
 
     def at_once(job: jobs.ScoreJob, model: JointEBM, part: pa.Table) -> list[pa.Table]:  # noqa: ARG001
         return [pa.table({"log_density": pa.array(np.zeros(len(part)))})]

@@ -30,7 +30,7 @@ def model(folder: Path) -> JointEBM:
         ('city="city 3"', {"city": "city 3"}),
     ],
 )
-def test_what_is_given_is_read(model: JointEBM, text: str, expected: dict[str, object]) -> None:
+def test_given_values_are_parsed(model: JointEBM, text: str, expected: dict[str, object]) -> None:
     assert parse_table_given([text], model) == expected
 
 
@@ -47,7 +47,7 @@ def test_what_is_given_is_read(model: JointEBM, text: str, expected: dict[str, o
         ("weight=3", "unknown column 'weight'; this model has 'name', 'size'"),
     ],
 )
-def test_what_cannot_be_given_is_named(model: JointEBM, text: str, message: str) -> None:
+def test_malformed_given_values_are_named(model: JointEBM, text: str, message: str) -> None:
     with pytest.raises(ValueError, match="--given") as caught:
         parse_table_given([text], model)
     assert message in str(caught.value)
@@ -65,7 +65,7 @@ def odd() -> JointEBM:
 
 
 @pytest.mark.parametrize("category", ODD)
-def test_a_category_is_taken_by_its_name_whatever_it_looks_like(odd: JointEBM, category: str) -> None:
+def test_a_category_is_found_by_its_name_whatever_characters_it_holds(odd: JointEBM, category: str) -> None:
     text = category if category not in ("x,y",) else json.dumps(category)
     for value in (text, json.dumps(category)):
         assert parse_table_given([f"label={value},part=1"], odd) == {"label": category, "part": 1}
@@ -74,7 +74,7 @@ def test_a_category_is_taken_by_its_name_whatever_it_looks_like(odd: JointEBM, c
     assert drawn["label"].tolist() == [category] * 3
 
 
-def test_an_unknown_category_with_two_dots_is_no_interval(odd: JointEBM) -> None:
+def test_an_unknown_category_with_two_dots_is_not_an_interval(odd: JointEBM) -> None:
     assert parse_table_given(["label=a..c"], odd) == {"label": "a..c"}
     with pytest.raises(ValueError, match=r"'a\.\.c'"):
         odd.sample(1, given=parse_table_given(["label=a..c"], odd))

@@ -74,7 +74,7 @@ def test_a_malformed_file_is_named_by_file_line_and_column(tmp_path: Path, name:
     assert message in str(caught.value)
 
 
-def test_a_column_that_is_mostly_numbers_holds_mistakes_unless_told_otherwise(tmp_path: Path) -> None:
+def test_text_in_a_column_of_numbers_is_a_mistake_unless_declared(tmp_path: Path) -> None:
     path = tmp_path / "t.csv"
     path.write_text("x\n" + "".join(f"{number}\n" for number in range(60)) + "tall\n")
     with pytest.raises(
