@@ -141,7 +141,7 @@ sys.exit(main())
 
 def test_signals_while_the_model_is_written_wait_until_it_is_there(tmp_path: Path, whole: Path) -> None:
     script = """
-import os, signal, sys, jointebm.models as module
+import os, signal, sys, jointebm.inference.model as module
 from jointebm.cli import main
 save = module.save_file
 def slow(*arguments):
@@ -161,7 +161,7 @@ sys.exit(main())
 
 def test_a_signal_before_anything_is_written_says_so(tmp_path: Path) -> None:
     script = """
-import os, signal, sys, jointebm.runs as module
+import os, signal, sys, jointebm.runs.training_run as module
 from jointebm.cli import main
 module.open_dataset = lambda *_: os.kill(os.getpid(), signal.SIGTERM)
 sys.exit(main())

@@ -1,4 +1,4 @@
-"""Hiding entries of training rows, to train as if they had never been known.
+"""Hides entries of training rows, to train as if they had never been known.
 
 What is hidden is drawn from a seed of its own: it is the same in every run with that seed, whatever the seed of training.
 """

@@ -11,7 +11,7 @@ __all__ = ["recipes"]
 
 def recipes(
     name: Annotated[
-        str | None, typer.Argument(metavar="[RECIPE]", help="Recipe whose fields to list.", show_default=False)
+        str | None, typer.Argument(metavar="RECIPE", help="Recipe whose fields to list.", show_default=False)
     ] = None,
     *,
     as_json: Json = False,

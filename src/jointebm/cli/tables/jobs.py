@@ -55,7 +55,7 @@ class ImputeJob(Job):
 
     Args:
         num: number of completed tables.
-        missing: words for a missing value, beside the usual ones.
+        missing: words for a missing value in addition to the usual ones.
     """
 
     num: int

@@ -19,7 +19,7 @@ _WHOLE = re.compile(r"[+-]?\d{1,15}(\.0)?", re.ASCII)
 class ReadingOptions(Config):
     """How the cells of files are read, kept with a fitted model."""
 
-    missing: tuple[str, ...] = Field((), description="words for a missing value, beside the usual ones")
+    missing: tuple[str, ...] = Field((), description="words for a missing value in addition to the usual ones")
 
 
 def missing_words(said: Iterable[str] | None) -> frozenset[str]:
@@ -41,7 +41,7 @@ def is_missing_cell(text: str, more: frozenset[str]) -> bool:
 
     Args:
         text: text of the cell.
-        more: words beside the usual ones, from `missing_words`.
+        more: words in addition to the usual ones, from `missing_words`.
 
     Example:
         >>> is_missing_cell(" NA", frozenset()), is_missing_cell("?", frozenset()), is_missing_cell("?", frozenset({"?"}))

@@ -76,7 +76,7 @@ def open_source(
         path: the file.
         known: names of the columns that it may have.
         type_of: type of a column in CSV.
-        missing: words for a missing value, beside the usual ones.
+        missing: words for a missing value in addition to the usual ones.
 
     Raises:
         ValueError: the file cannot be read, or has an unknown column.
@@ -102,7 +102,7 @@ def read_whole(path: Path, *, kinds: Mapping[str, Kind], missing: frozenset[str]
     Args:
         path: the file.
         kinds: kinds of some columns; "categorical" and "id" keep text as it is.
-        missing: words for a missing value, beside the usual ones.
+        missing: words for a missing value in addition to the usual ones.
 
     Raises:
         ValueError: the file cannot be read, or a cell is malformed; names file, line and column.
