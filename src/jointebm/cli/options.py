@@ -196,8 +196,8 @@ Missing = Annotated[
     typer.Option(
         "--missing",
         metavar="TEXT",
-        help="A cell that stands for a missing value, such as -999 or '?', in addition to empty cells, NA, NaN, null and the like. "
-        "A model remembers those that it was fitted with. Repeatable.",
+        help="A cell that stands for a missing value, such as -999 or '?', in addition to empty cells, NA, NaN, null and "
+        "the like. A model remembers those that it was fitted with. Repeatable.",
     ),
 ]
 UnseenCategories = Annotated[
