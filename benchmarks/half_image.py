@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import one_hot
 
-from jointebm.cli.files import open_data_of, open_model
+from jointebm.cli.blocks.models import open_data_of, open_model
 from jointebm.data import ArrayDataset
 from jointebm.inference.inpainting import HALVES, NOTHING, WHOLE, Part, accuracy_given
 from jointebm.plots import inpainting_figures, save_figures

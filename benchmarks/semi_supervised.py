@@ -41,7 +41,6 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from jointebm import Model
 from jointebm.data import Dataset
-from jointebm.data.hiding import hide
 from jointebm.data.registry import open_dataset
 from jointebm.energies import ConcatSpec, JEMSpec
 from jointebm.evaluation.accuracy import evaluate_model
@@ -51,6 +50,7 @@ from jointebm.recipes.catalogue import find
 from jointebm.runs.training_run import initial_model, resume, train
 from jointebm.spaces.noise import Noise
 from jointebm.storage.atomic import lock
+from jointebm.training.hiding import hide
 from jointebm.training.objectives import conditional_likelihood
 from jointebm.training.row_completions import missing_entries
 from jointebm.training.unlabelled_objectives import label_information, label_roughness

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from jointebm import Categorical, ConcatEnergy, Continuous, Noise, Space, Trainer, recipes, sample
 from jointebm.data import ArrayDataset
 from jointebm.data.dsprites import chosen_latents, sprites
-from jointebm.energies import MLP, ConvEncoder, ConditionalEnergy, WeightedSum
+from jointebm.energies import MLP, ConditionalEnergy, ConvEncoder, WeightedSum
 from jointebm.spaces.transforms import Identity
 
 parser = argparse.ArgumentParser()
@@ -56,7 +56,10 @@ anywhere = Anywhere(*(part for layer in layers for part in (layer, nn.SiLU())))
 side, side_space = learn("right", right, small, ConvEncoder((16, 32, 64), 16, halves_first=True), 256)
 size, size_space = learn("large", large, right & (small | large), anywhere, 64)
 print(f"trained two models, {time.process_time():.0f} CPU seconds, one thread")
-left, big = ConditionalEnergy(side.average, side_space, {"right": 0}), ConditionalEnergy(size.average, size_space, {"large": 1})
+left, big = (
+    ConditionalEnergy(side.average, side_space, {"right": 0}),
+    ConditionalEnergy(size.average, size_space, {"large": 1}),
+)
 everything = ConditionalEnergy(side.average, side_space, summed_out=("right",))
 densities = {"left": left, "large": big, "left x large": WeightedSum((left, big))}
 for name, power in {"left x large / all": 1.0, "(left / all)^4 x large": 4.0}.items():

@@ -5,29 +5,23 @@ log p(x, y) = f(x, y) - log Z, after Kelly & Grathwohl 2021, "No conditional mod
 
 import os
 from importlib.metadata import version
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from jointebm import energies, kernels, recipes, testing
-from jointebm.energies import BilinearEnergy, ConcatEnergy, JEMEnergy
-from jointebm.inference.model import Model, ModelConfig, load_model
-from jointebm.inference.predict import Prediction, predict
-from jointebm.inference.pretrained import find_model
-from jointebm.kernels import KernelSpec
-from jointebm.sampling.sample import Samples, Trajectory, sample, sample_trajectory
-from jointebm.spaces.blocks import Binary, Categorical, Continuous
-from jointebm.spaces.noise import Noise
-from jointebm.spaces.space import Space
-from jointebm.storage.model_folder import TABLE_MODEL, folder_kind
-from jointebm.training import objectives
-from jointebm.training.replay_buffer import ReplayBuffer
-from jointebm.training.trainer import Metrics, TrainConfig, Trainer
+from jointebm.importing import lazy_members
 
 if TYPE_CHECKING:
+    from jointebm import energies, kernels, recipes, testing
+    from jointebm.energies import BilinearEnergy, ConcatEnergy, JEMEnergy
     from jointebm.estimators import JointEBM as JointEBM
     from jointebm.estimators import JointEBMClassifier as JointEBMClassifier
     from jointebm.estimators import JointEBMImputer as JointEBMImputer
     from jointebm.estimators import JointEBMOutlierDetector as JointEBMOutlierDetector
     from jointebm.estimators import JointEBMRegressor as JointEBMRegressor
+    from jointebm.inference import Model, ModelConfig, Prediction, predict
+    from jointebm.kernels import KernelSpec
+    from jointebm.sampling import Samples, Trajectory, sample, sample_trajectory
+    from jointebm.spaces import Binary, Categorical, Continuous, Noise, Space
+    from jointebm.training import Metrics, ReplayBuffer, TrainConfig, Trainer, objectives
 
 __version__ = version("jointebm")
 
@@ -62,9 +56,6 @@ __all__ = [
     "testing",
 ]
 
-# The estimators need the extra `tables`. They are imported when they are asked for; `import *` leaves them out.
-_ESTIMATORS = ("JointEBM", "JointEBMClassifier", "JointEBMImputer", "JointEBMOutlierDetector", "JointEBMRegressor")
-
 
 def load(name: str | os.PathLike[str]) -> "Model | JointEBM":
     """Loads any model that this library wrote; nothing in its folder is executed.
@@ -84,6 +75,10 @@ def load(name: str | os.PathLike[str]) -> "Model | JointEBM":
         >>> load("pretrained:toy").space.discrete
         ('bottom', 'left', 'diagonal')
     """
+    from jointebm.inference.model import load_model
+    from jointebm.inference.pretrained import find_model
+    from jointebm.storage.model_folder import TABLE_MODEL, folder_kind
+
     path = find_model(name)
     if folder_kind(path) == TABLE_MODEL:
         from jointebm.estimators import JointEBM
@@ -92,13 +87,10 @@ def load(name: str | os.PathLike[str]) -> "Model | JointEBM":
     return load_model(path)
 
 
-def __getattr__(name: str) -> Any:
-    if name not in _ESTIMATORS:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    from jointebm import estimators
-
-    return getattr(estimators, name)
-
-
-def __dir__() -> list[str]:
-    return sorted({*globals(), *_ESTIMATORS})
+if not TYPE_CHECKING:
+    # The estimators need the extra `tables`, so `import *` leaves them out.
+    _ESTIMATORS = ("JointEBM", "JointEBMClassifier", "JointEBMImputer", "JointEBMOutlierDetector", "JointEBMRegressor")
+    _PACKAGES = ("spaces", "kernels", "energies", "sampling", "training", "inference", "estimators")
+    __getattr__, __dir__ = lazy_members(
+        __name__, (*__all__, *_ESTIMATORS), [f"{__name__}.{package}" for package in _PACKAGES]
+    )

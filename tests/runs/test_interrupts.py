@@ -162,7 +162,7 @@ sys.exit(main())
     _, err = process.communicate(timeout=60)
     assert (process.returncode, err) == (
         143,
-        "jointebm: interrupted after 0 of 400 iterations; nothing is written yet\n",
+        "jointebm: interrupted after 0 of 400 iterations; nothing has been written\n",
     )
     assert list(tmp_path.iterdir()) == []
 

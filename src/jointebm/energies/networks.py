@@ -2,15 +2,12 @@
 
 from collections.abc import Sequence
 from itertools import pairwise
-from typing import Annotated, Literal
 
-from pydantic import Field
 from torch import Tensor, nn
 
-__all__ = ["MLP", "Activation", "ConvEncoder", "Width"]
+from jointebm.energies.structured_specs import Activation
 
-Activation = Literal["elu", "silu"]
-Width = Annotated[int, Field(ge=1)]
+__all__ = ["MLP", "ConvEncoder"]
 
 _ACTIVATIONS: dict[str, type[nn.Module]] = {"elu": nn.ELU, "silu": nn.SiLU}
 

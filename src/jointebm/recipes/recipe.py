@@ -9,7 +9,7 @@ from pydantic import BaseModel, Field, ValidationError, model_validator
 from jointebm.energies import ConcatSpec, EnergySpec
 from jointebm.kernels import KernelSpec
 from jointebm.storage.config import Config
-from jointebm.training.trainer import TrainConfig
+from jointebm.training.config import TrainConfig
 
 __all__ = ["Recipe", "RecipeField", "override", "recipe_fields"]
 

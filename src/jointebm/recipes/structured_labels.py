@@ -11,7 +11,7 @@ from jointebm.energies import (
 )
 from jointebm.kernels import KernelSpec
 from jointebm.recipes.recipe import Recipe
-from jointebm.training.trainer import TrainConfig
+from jointebm.training.config import TrainConfig
 
 __all__ = ["ising", "segmentation", "sets", "words"]
 

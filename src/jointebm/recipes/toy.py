@@ -3,7 +3,7 @@
 from jointebm.energies import ConcatSpec, MLPSpec
 from jointebm.kernels import KernelSpec
 from jointebm.recipes.recipe import Recipe
-from jointebm.training.trainer import TrainConfig
+from jointebm.training.config import TrainConfig
 
 __all__ = ["toy", "toy_paper"]
 

@@ -20,7 +20,6 @@ from typing import Any, NamedTuple
 import torch
 
 from jointebm.data import Dataset
-from jointebm.data.hiding import hide
 from jointebm.data.registry import open_dataset
 from jointebm.inference.model import Model, ModelConfig
 from jointebm.recipes import Recipe
@@ -33,6 +32,7 @@ from jointebm.runs.temperature_scaling import calibrated
 from jointebm.storage.atomic import flush, flush_folder, lock
 from jointebm.storage.checkpoint import write
 from jointebm.training.divergence import Diverged, Intervention
+from jointebm.training.hiding import hide
 from jointebm.training.trainer import Metrics, Trainer
 
 __all__ = ["Run", "initial_model", "recipe_of", "resume", "train"]

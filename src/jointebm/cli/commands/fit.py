@@ -46,7 +46,7 @@ def fit(
     docs/tables.md says how each kind of column is treated.
     """
     from jointebm.cli.tables.fit import fit_table, parsed_fields
-    from jointebm.tables.files.cells import missing_words
+    from jointebm.tables.files.missing_words import missing_words
 
     kinds: dict[str, Any] = {}
     for text in kind or []:

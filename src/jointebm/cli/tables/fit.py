@@ -13,7 +13,8 @@ from jointebm.storage.atomic import check_new
 from jointebm.storage.untrusted import quoted
 from jointebm.tables.codes.codec import Name, Unseen
 from jointebm.tables.codes.column import Kind
-from jointebm.tables.files.reading import read_whole
+from jointebm.tables.files.missing_words import ReadingOptions
+from jointebm.tables.files.sources import read_whole
 from jointebm.tables.training.config import Progress, TableConfig
 
 __all__ = ["fit_table", "parsed_fields"]
@@ -72,6 +73,7 @@ def fit_table(
             raise Interrupted(reason, "interrupted in the fit; nothing is written") from None
         except (TypeError, ValueError) as error:
             raise type(error)(f"{file}: {error}") from None
+    model.reading_ = ReadingOptions(missing=tuple(sorted(missing)))
     model.save(out)
     columns = [
         {"name": str(each.name), "holds": each.role, "kind": each.codec.kind, "codes": each.codec.num_codes}

@@ -14,6 +14,7 @@ from jointebm.storage.untrusted import quoted
 from jointebm.tables.answers.parameters import Parameters
 from jointebm.tables.answers.table_model import TableModel
 from jointebm.tables.codes.codec import Name, TableCodec
+from jointebm.tables.files.missing_words import ReadingOptions
 from jointebm.tables.frames.schemas import FrameSchema
 
 __all__ = ["TableFolder", "load_table", "save_table"]
@@ -29,6 +30,7 @@ class TableFolder(Config):
     model: dict[str, Any] = Field(description="shapes of the model")
     target: Name | None = Field(None, description="column that `fit` got as y")
     parameters: Parameters = Field(description="of the fit and of answers")
+    reading: ReadingOptions = Field(ReadingOptions(), description="how cells of files are read")
 
     @model_validator(mode="after")
     def _columns_agree(self) -> Self:

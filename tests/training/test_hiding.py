@@ -10,10 +10,11 @@ import torch
 from jointebm import Binary, Space
 from jointebm.cli import main
 from jointebm.data import ArrayDataset, Toy, digits
-from jointebm.data.hiding import Hiding, hide
 from jointebm.recipes import override
 from jointebm.recipes.catalogue import find
 from jointebm.runs.training_run import resume, train
+from jointebm.training.config import Hiding
+from jointebm.training.hiding import hide
 from jointebm.training.trainer import Metrics
 
 DIGITS = digits()
@@ -155,11 +156,13 @@ def test_a_run_that_sees_only_labels_is_refused(tmp_path: Path) -> None:
     assert not (tmp_path / "run").exists()
 
 
-def test_the_command_line_hides_entries_and_records_it(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    tiny = [f"--set={field}" for field in ("num_iterations=2", "batch_size=16", "buffer_size=16", "hidden=[4]")]
-    hidden = ["--set=labels_per_class=3", "--set=observe_labels=0.5"]
+def test_fields_that_hide_labels_are_set_on_the_command_line(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    hidden = ("labels_per_class=3", "observe_labels=0.5")
+    fields = ("num_iterations=2", "batch_size=16", "buffer_size=16", "hidden=[4]", *hidden)
     out = tmp_path / "run"
-    assert main(["train", "digits", "--out", str(out), "--json", *tiny, *hidden]) == 0
+    assert main(["train", "digits", *(f"--set={field}" for field in fields), "--out", str(out), "--json"]) == 0
     recorded = json.loads((out / "recipe.json").read_text())["train"]["hide"]
     assert (recorded["labels_per_class"], recorded["observe_labels"]) == (3, 0.5)
     assert json.loads(capsys.readouterr().out)["rows"] == 359

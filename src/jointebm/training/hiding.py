@@ -1,4 +1,4 @@
-"""Hides entries of training rows, to train with missing entries.
+"""Hides entries of training rows, to train as if they had never been known.
 
 The hidden entries depend on `hiding_seed` alone, not on the seed of training.
 """
@@ -7,38 +7,12 @@ from dataclasses import replace
 
 import numpy as np
 import numpy.typing as npt
-from pydantic import Field
 
 from jointebm.data.datasets import Dataset
 from jointebm.spaces.space import Space
-from jointebm.storage.config import Config
+from jointebm.training.config import Hiding
 
-__all__ = ["Hiding", "hide"]
-
-
-class Hiding(Config):
-    """Entries of the training rows that training sees; by default all.
-
-    Example:
-        >>> Hiding(labels_per_class=5).hides, Hiding().hides
-        (True, False)
-    """
-
-    labels_per_class: int | None = Field(
-        None, ge=1, description="rows per class whose label training sees, drawn at random; null: all rows"
-    )
-    observe_labels: float = Field(
-        1.0, ge=0, le=1, description="probability that training sees a label, independently for each"
-    )
-    observe_reals: float = Field(
-        1.0, ge=0, le=1, description="probability that training sees a real (a pixel), independently for each"
-    )
-    hiding_seed: int = Field(0, ge=0, description="seed of the hidden entries")
-
-    @property
-    def hides(self) -> bool:
-        """Whether anything is hidden."""
-        return self.labels_per_class is not None or self.observe_labels < 1 or self.observe_reals < 1
+__all__ = ["hide"]
 
 
 def hide(dataset: Dataset, hiding: Hiding) -> Dataset:
