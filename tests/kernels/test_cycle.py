@@ -1,11 +1,25 @@
 """Specification of `Cycle`: Algorithm 1, at 2 + 2 passes of a network and 1 + 1 of an encoder."""
 
+from collections.abc import Callable
+
 import pytest
 import torch
 
-from jointebm import Categorical, Continuous, Space, sample
+from jointebm import Binary, Categorical, Continuous, Space, sample
 from jointebm.energies import MLP, ConcatEnergy, ConvEncoder
-from jointebm.kernels import MALA, Cycle, Gibbs, GibbsWithGradients, Info, Kernel, Langevin, evaluate
+from jointebm.kernels import (
+    MALA,
+    Cycle,
+    Gibbs,
+    GibbsWithGradients,
+    Info,
+    Kernel,
+    Langevin,
+    Lazy,
+    evaluate,
+    parts_of,
+    without_laziness,
+)
 from jointebm.testing import detailed_balance_residual, invariance_test, stationarity_residual, target_probs
 from jointebm.testing import transition_matrix as matrix_of
 from support.oracles import (
@@ -230,3 +244,30 @@ def test_uses_the_score_if_any_of_its_kernels_does() -> None:
 def test_refuses_to_be_empty() -> None:
     with pytest.raises(ValueError, match="at least one kernel"):
         Cycle(())
+
+
+def test_is_adjusted_if_all_of_its_kernels_are() -> None:
+    space = Space(x=Continuous(), y=Binary())
+    exact, langevin = (Gibbs(space), GibbsWithGradients(space), MALA("x", 0.1)), Langevin("x", 0.1)
+    assert Cycle(exact).adjusted
+    assert not Cycle((*exact, langevin)).adjusted
+    assert not Cycle((Cycle(exact), Cycle((langevin,)))).adjusted
+    assert Lazy(exact[0], 0.5).adjusted and not Lazy(langevin, 0.5).adjusted
+
+
+@pytest.mark.parametrize("wrap", [lambda kernel: kernel, lambda k: Lazy(k, 0.5), lambda k: Cycle((Cycle((k,)),))])
+def test_a_kernel_fits_the_spaces_that_have_its_block(wrap: Callable[[Kernel], Kernel]) -> None:
+    space, other = Space(x=Continuous(), y=Binary()), Space(x=Binary(), y=Categorical(2), z=Continuous())
+    for kernel in (Gibbs(space), GibbsWithGradients(space), MALA("x", 0.1), Langevin("x", 0.1)):
+        wrap(kernel).require(space)
+        with pytest.raises(ValueError, match="was made for a block 'y'|no continuous block 'x'"):
+            wrap(kernel).require(other)
+
+
+def test_without_laziness_every_part_moves_at_every_step() -> None:
+    space = Space(x=Continuous(), y=Binary())
+    gibbs, langevin = Gibbs(space), Langevin("x", 0.1)
+    lazy = Cycle((Lazy(gibbs, 0.01), Cycle((Lazy(Lazy(gibbs, 0.5), 0.5), langevin))))
+    assert without_laziness(lazy) == Cycle((gibbs, Cycle((gibbs, langevin))))
+    assert without_laziness(langevin) is langevin
+    assert parts_of(lazy) == (Lazy(gibbs, 0.01), Lazy(Lazy(gibbs, 0.5), 0.5), langevin)

@@ -259,7 +259,7 @@ def caught(test: Callable[..., Verdict], tested: Subject, **options: Any) -> boo
 
 
 @dataclass(frozen=True)
-class Bent:
+class Bent(Kernel):
     """A kernel whose stream of draws, log-density or result is bent."""
 
     kernel: Kernel
@@ -269,6 +269,10 @@ class Bent:
     @property
     def uses_score(self) -> bool:
         return self.kernel.uses_score
+
+    @property
+    def adjusted(self) -> bool:
+        return self.kernel.adjusted
 
     def step(self, log_density: LogDensity, chain: Chain, *, free: Mask, generator: Generator) -> tuple[Chain, Any]:
         moved, info = self.kernel.step(log_density, chain, free=free, generator=self.stream(generator))
@@ -457,11 +461,12 @@ def clipped(log_density: LogDensity, before: Chain, after: Chain, generator: Gen
 
 
 @dataclass(frozen=True)
-class UntilAccepted:
+class UntilAccepted(Kernel):
     """Proposes until it accepts, at most ten times: Gandy and Scott's own example of a bug."""
 
     kernel: Kernel
     uses_score = True
+    adjusted = False
 
     def step(self, log_density: LogDensity, chain: Chain, *, free: Mask, generator: Generator) -> tuple[Chain, Any]:
         moved, info = self.kernel.step(log_density, chain, free=free, generator=generator)
@@ -473,12 +478,13 @@ class UntilAccepted:
 
 
 @dataclass(frozen=True)
-class AtOnce:
+class AtOnce(Kernel):
     """Moves blocks by two kernels, both from where the chain was before."""
 
     first: Kernel
     second: Kernel
     uses_score = True
+    adjusted = False
 
     def step(self, log_density: LogDensity, chain: Chain, *, free: Mask, generator: Generator) -> tuple[Chain, Any]:
         one, info = self.first.step(log_density, chain, free=free, generator=generator)
@@ -488,11 +494,12 @@ class AtOnce:
 
 
 @dataclass(frozen=True)
-class StaleScore:
+class StaleScore(Kernel):
     """Keeps the score of where the chain was after labels have moved."""
 
     kernel: Kernel
     uses_score = True
+    adjusted = False
 
     def step(self, log_density: LogDensity, chain: Chain, *, free: Mask, generator: Generator) -> tuple[Chain, Any]:
         moved, info = self.kernel.step(log_density, chain, free=free, generator=generator)
@@ -500,11 +507,12 @@ class StaleScore:
 
 
 @dataclass(frozen=True)
-class StaleF:
+class StaleF(Kernel):
     """Keeps the f of where the chain was."""
 
     kernel: Kernel
     uses_score = True
+    adjusted = False
 
     def step(self, log_density: LogDensity, chain: Chain, *, free: Mask, generator: Generator) -> tuple[Chain, Any]:
         moved, info = self.kernel.step(log_density, chain, free=free, generator=generator)

@@ -33,11 +33,12 @@ def test_its_transition_matrix_is_a_mixture_with_the_identity(kernel: Kernel, ra
 
 
 @dataclass(frozen=True)
-class AlwaysMoves:
+class AlwaysMoves(Kernel):
     """The bug of a wrapper that forgets its coin."""
 
     kernel: Kernel
     uses_score = True
+    adjusted = False
 
     def step(self, log_density: LogDensity, chain: Chain, *, free: Mask, generator: Generator) -> tuple[Chain, Any]:
         return self.kernel.step(log_density, chain, free=free, generator=generator)

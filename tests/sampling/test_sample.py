@@ -226,7 +226,7 @@ def test_run_chain_goes_on_without_end_and_flattens_what_the_kernels_did() -> No
 
 
 @dataclass(frozen=True)
-class Breaks:
+class Breaks(kernels.Kernel):
     """A kernel that does what another does, and something else at the given step."""
 
     kernel: Kernel
@@ -237,6 +237,8 @@ class Breaks:
     @property
     def uses_score(self) -> bool:
         return self.kernel.uses_score
+
+    adjusted = False
 
     def step(self, log_density: LogDensity, chain: Chain, *, free: Mask, generator: Generator) -> Any:
         self.calls.append(1)
@@ -390,6 +392,30 @@ def test_a_kernel_for_another_space_is_refused(kernel: kernels.Kernel, message: 
             num_steps=1,
             generator=torch.Generator(),
         )
+
+
+@pytest.mark.parametrize("kernel", [[kernels.Gibbs(SPACE)], kernels.Gibbs, None, "gibbs"])
+def test_what_is_no_kernel_is_refused_in_one_line(kernel: Any) -> None:
+    with pytest.raises(
+        TypeError, match=r"^kernel: got a \w+, expected a kernel such as kernels\.Gibbs\(space\); .*Cycle"
+    ):
+        draw(kernel)
+
+
+def test_a_foreign_kernel_needs_no_base_class() -> None:
+    class Foreign:
+        uses_score = adjusted = False
+
+        def require(self, space: Space) -> None:
+            raise ValueError(f"{len(space)} blocks")
+
+        step = Langevin.step
+
+    with pytest.raises(ValueError, match="5 blocks"):
+        draw(Foreign())
+    del Foreign.require
+    with pytest.raises(TypeError, match=r"got a Foreign, .* derive your own from kernels\.Kernel"):
+        draw(Foreign())
 
 
 def test_a_float64_module_is_sampled_in_float64() -> None:

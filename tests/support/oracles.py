@@ -267,7 +267,7 @@ class Script:
 
 
 @dataclass(frozen=True)
-class AcceptAll:
+class AcceptAll(Kernel):
     """A kernel that accepts every proposal, so that its matrix is the proposal."""
 
     kernel: Kernel
@@ -275,6 +275,8 @@ class AcceptAll:
     @property
     def uses_score(self) -> bool:
         return self.kernel.uses_score
+
+    adjusted = False
 
     def step(self, log_density: LogDensity, chain: Chain, *, free: Mask, generator: Generator) -> Any:
         return self.kernel.step(log_density, chain, free=free, generator=_Accepting(generator))
@@ -341,13 +343,14 @@ class Counted(NamedTuple):
 
 
 @dataclass(frozen=True)
-class FaultyGibbsWithGradients:
+class FaultyGibbsWithGradients(Kernel):
     """Gibbs-with-Gradients, written a second time, with a fault."""
 
     space: Space
     fault: str = ""
 
     uses_score = True
+    adjusted = False
 
     @torch.no_grad()
     def step(self, log_density: LogDensity, chain: Chain, *, free: Mask, generator: Generator) -> tuple[Chain, Info]:
@@ -436,7 +439,7 @@ def _last_class(columns: Columns) -> Tensor:
 
 
 @dataclass(frozen=True)
-class FaultyGibbs:
+class FaultyGibbs(Kernel):
     """Random-scan Gibbs, written a second time over labels, with a fault."""
 
     space: Space
@@ -445,6 +448,8 @@ class FaultyGibbs:
     @property
     def uses_score(self) -> bool:
         return self.fault == "stale score"
+
+    adjusted = False
 
     @torch.no_grad()
     def step(self, log_density: LogDensity, chain: Chain, *, free: Mask, generator: Generator) -> tuple[Chain, Info]:
@@ -494,7 +499,7 @@ class FaultyGibbs:
 
 
 @dataclass(frozen=True)
-class StateDependentCycle:
+class StateDependentCycle(Kernel):
     """Applies the first kernel where f is large and the second elsewhere: each is right, their mixture is not."""
 
     first: Kernel
@@ -502,6 +507,7 @@ class StateDependentCycle:
     threshold: float = 0.0
 
     uses_score = True
+    adjusted = False
 
     def step(self, log_density: LogDensity, chain: Chain, *, free: Mask, generator: Generator) -> tuple[Chain, Any]:
         one, info = self.first.step(log_density, chain, free=free, generator=generator)
@@ -510,7 +516,7 @@ class StateDependentCycle:
 
 
 @dataclass(frozen=True)
-class FaultyMALA:
+class FaultyMALA(Kernel):
     """MALA, written a second time, with a fault."""
 
     block: str
@@ -519,6 +525,7 @@ class FaultyMALA:
     fault: str = ""
 
     uses_score = True
+    adjusted = False
 
     @torch.no_grad()
     def step(self, log_density: LogDensity, chain: Chain, *, free: Mask, generator: Generator) -> tuple[Chain, Info]:
@@ -548,7 +555,7 @@ class FaultyMALA:
 
 
 @dataclass(frozen=True)
-class FaultyLangevin:
+class FaultyLangevin(Kernel):
     """Langevin dynamics, written a second time, with a fault."""
 
     block: str
@@ -557,6 +564,7 @@ class FaultyLangevin:
     fault: str = ""
 
     uses_score = True
+    adjusted = False
 
     @torch.no_grad()
     def step(self, log_density: LogDensity, chain: Chain, *, free: Mask, generator: Generator) -> tuple[Chain, Info]:

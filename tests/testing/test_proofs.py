@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from jointebm import Binary, Categorical, Continuous, Space
-from jointebm.kernels import MALA, Chain, Cycle, Gibbs, GibbsWithGradients, Info, Langevin, LogDensity, evaluate
+from jointebm.kernels import MALA, Chain, Cycle, Gibbs, GibbsWithGradients, Info, Kernel, Langevin, LogDensity, evaluate
 from jointebm.randomness.draws import Generator, accept, choose, normal, uniform
 from jointebm.spaces.space import Mask, Position
 from jointebm.testing import (
@@ -27,12 +27,13 @@ THREE = Space(y=Categorical(3))
 
 
 @dataclass(frozen=True)
-class Written:
+class Written(Kernel):
     """A kernel whose step is a function from a chain and a generator to a new position."""
 
     move: Callable[[Chain, Generator], Position]
 
     uses_score = False
+    adjusted = False
 
     def step(self, log_density: LogDensity, chain: Chain, *, free: Mask, generator: Generator) -> tuple[Chain, Any]:
         del free
@@ -278,12 +279,13 @@ LINE = Space(x=Continuous())
 
 
 @dataclass(frozen=True)
-class ShiftFirst:
+class ShiftFirst(Kernel):
     """Moves the first few chains by one."""
 
     num: int
 
     uses_score = False
+    adjusted = False
 
     def step(self, log_density: LogDensity, chain: Chain, *, free: Mask, generator: Generator) -> tuple[Chain, Any]:
         del free, generator

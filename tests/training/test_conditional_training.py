@@ -58,10 +58,11 @@ def trainer_of(rows: Any, *, model: nn.Module | None = None, kernel: Kernel = SW
     return Trainer(model or energy(), SPACE, rows, kernel=kernel, config=config, seed=0)
 
 
-class Places:
+class Places(Kernel):
     """A kernel that puts the y of every chain where it is told."""
 
     uses_score = False
+    adjusted = False
 
     def __init__(self, y: Tensor) -> None:
         self.y = y
@@ -94,10 +95,11 @@ def test_the_expected_gradient_is_that_of_the_enumerated_conditional_likelihood(
         torch.testing.assert_close(found, expected, rtol=0, atol=1e-10)
 
 
-class Flips:
+class Flips(Kernel):
     """Turns every free label over: a chain's y says how often its row was visited."""
 
     uses_score = False
+    adjusted = False
 
     def __init__(self) -> None:
         self.seen: list[Position] = []

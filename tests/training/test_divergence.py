@@ -92,7 +92,7 @@ class Faulty(nn.Module):
 
 
 @dataclass
-class Spoils:
+class Spoils(Kernel):
     """A kernel that spoils one row of what another did, once."""
 
     kernel: Kernel
@@ -101,6 +101,7 @@ class Spoils:
     value: float = math.nan
     steps_left: int = 0
     uses_score: bool = field(default=True, init=False)
+    adjusted: bool = field(default=False, init=False)
 
     def step(self, log_density: LogDensity, chain: Chain, *, free: Mask, generator: Generator) -> tuple[Chain, Any]:
         chain, infos = self.kernel.step(log_density, chain, free=free, generator=generator)

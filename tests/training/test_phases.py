@@ -255,13 +255,14 @@ class Blind(Watch):
 
 
 @dataclass(frozen=True)
-class Completing:
+class Completing(Kernel):
     """A visit of rows in the chain's place, as a kernel: what is free is missing, and was left where the chain is."""
 
     kernel: Kernel
     forgets: bool = False
 
     uses_score = False
+    adjusted = False
 
     def step(self, log_density: LogDensity, chain: Chain, *, free: Mask, generator: Generator) -> tuple[Chain, Any]:
         masks = {name: free[name].expand(len(chain.f)) for name in DISCRETE}

@@ -4,10 +4,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from jointebm import Binary, Categorical, Continuous, Noise, Space, kernels
-from jointebm.kernels import Cycle, Gibbs, GibbsWithGradients, Lazy
+from jointebm import Binary, Categorical, Continuous, Noise, Space
 from jointebm.spaces.space import Position
-from jointebm.training.row_completions import Completions, missing_entries, noise_of, without_rests
+from jointebm.training.row_completions import Completions, missing_entries, noise_of
 
 SPACE = Space(x=Continuous(3), y=Categorical(4), bits=Binary(2), group=Categorical((2, 3)))
 NAN = torch.nan
@@ -157,10 +156,3 @@ def test_noise_without_gaps_is_the_papers_and_with_gaps_that_of_what_is_observed
             whole | {"x": torch.tensor([[NAN, torch.inf, 0.0]] * 40).index_fill(0, torch.tensor([0]), 1.0)},
             labels="uniform",
         )
-
-
-def test_completions_do_not_rest() -> None:
-    langevin = kernels.Langevin(block="x", step_size=0.1)
-    lazy = Cycle((Lazy(Gibbs(SPACE), 0.01), Cycle((Lazy(GibbsWithGradients(SPACE), 0.5), langevin))))
-    assert without_rests(lazy) == Cycle((Gibbs(SPACE), Cycle((GibbsWithGradients(SPACE), langevin))))
-    assert without_rests(langevin) is langevin

@@ -136,7 +136,7 @@ class OneParameter(nn.Module):
 
 
 @dataclass(frozen=True)
-class Places:
+class Places(Kernel):
     """A kernel that puts every chain where it is told."""
 
     position: dict[str, Tensor]
@@ -144,6 +144,7 @@ class Places:
     calls: list[dict[str, Tensor]] = field(default_factory=list)
 
     uses_score = False
+    adjusted = False
 
     def step(self, log_density: LogDensity, chain: Chain, *, free: Mask, generator: Generator) -> tuple[Chain, Info]:  # noqa: ARG002
         self.calls.append(dict(free))
@@ -341,7 +342,7 @@ class _NotANumberBackwards(torch.autograd.Function):
 
 
 @dataclass(frozen=True)
-class Sets:
+class Sets(Kernel):
     """A kernel that sets one entry of a block of row 5, from the second iteration on."""
 
     block: str
@@ -349,6 +350,7 @@ class Sets:
     trainer: list[Trainer]
 
     uses_score = False
+    adjusted = False
 
     def step(self, log_density: LogDensity, chain: Chain, *, free: Mask, generator: Generator) -> tuple[Chain, Info]:  # noqa: ARG002
         position = dict(chain.position)
@@ -361,12 +363,13 @@ class Sets:
 
 
 @dataclass(frozen=True)
-class Reports:
+class Reports(Kernel):
     """A kernel that stands still and reports an acceptance probability of NaN in row 5, in the second iteration."""
 
     trainer: list[Trainer]
 
     uses_score = False
+    adjusted = False
 
     def step(self, log_density: LogDensity, chain: Chain, *, free: Mask, generator: Generator) -> tuple[Chain, Info]:  # noqa: ARG002
         accept_prob = torch.ones_like(chain.f)

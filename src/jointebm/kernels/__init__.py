@@ -3,19 +3,17 @@
 from jointebm.kernels.chain import (
     Chain,
     EncodedLogDensity,
-    Info,
-    Kernel,
     LogDensity,
     Score,
     evaluate,
     evaluate_candidates,
     scored,
-    settle,
 )
 from jointebm.kernels.chromatic_gibbs import ChromaticGibbs
 from jointebm.kernels.cycle import Cycle
 from jointebm.kernels.gibbs import Gibbs
 from jointebm.kernels.gibbs_with_gradients import GibbsWithGradients
+from jointebm.kernels.kernel import Info, Kernel, parts_of, settle, without_laziness
 from jointebm.kernels.langevin import Langevin
 from jointebm.kernels.lazy import Lazy
 from jointebm.kernels.mala import MALA
@@ -38,6 +36,8 @@ __all__ = [
     "Score",
     "evaluate",
     "evaluate_candidates",
+    "parts_of",
     "scored",
     "settle",
+    "without_laziness",
 ]

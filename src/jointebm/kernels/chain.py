@@ -12,27 +12,22 @@ Legend: N chains, K candidates per chain.
 """
 
 from collections.abc import Collection, Iterator, Mapping
-from typing import Any, NamedTuple, Protocol
+from typing import NamedTuple, Protocol
 
 import torch
 from torch import Tensor
 
-from jointebm.randomness.draws import Generator
-from jointebm.spaces.space import Mask, Position
+from jointebm.spaces.space import Position
 
 __all__ = [
     "Chain",
     "EncodedLogDensity",
-    "Info",
-    "Kernel",
     "LogDensity",
     "Score",
-    "anything_free",
     "encoded",
     "evaluate",
     "evaluate_candidates",
     "scored",
-    "settle",
 ]
 
 
@@ -139,51 +134,6 @@ class Chain(NamedTuple):
             self.score.where(accepted, other.score),
             self.encoding if same else None,
         )
-
-
-class Info(NamedTuple):
-    """What one step did, per chain.
-
-    Args:
-        accept_prob: min(1, Metropolis-Hastings ratio), shape (N,), and 0 where an adjusted kernel has nothing to move; 1
-            for kernels that never reject. NaN betrays a log-density that is not a number at a proposal or candidate;
-            `sample` and `Trainer` raise on it.
-        accepted: whether the proposal was taken, shape (N,), bool.
-    """
-
-    accept_prob: Tensor
-    accepted: Tensor
-
-
-class Kernel(Protocol):
-    """One Markov transition: a frozen dataclass with a pure `step`.
-
-    `free` holds, per block, a bool mask that broadcasts to (N, *variable_shape) of what may move; a block it does not
-    name is clamped. `uses_score` says whether `step` reads the score, so that nobody computes one in vain.
-    """
-
-    @property
-    def uses_score(self) -> bool: ...
-
-    def step(
-        self, log_density: LogDensity, chain: Chain, *, free: Mask, generator: Generator
-    ) -> "tuple[Chain, Info | tuple[Any, ...]]": ...
-
-
-def settle(free: Mask) -> dict[str, Tensor]:
-    """Leaves out the blocks that are clamped entirely. Waits for the device, so: once, before a run of steps."""
-    return {name: mask for name, mask in free.items() if bool(mask.any())}
-
-
-def anything_free(chain: Chain, free: Mask, block: str) -> bool:
-    """Whether a block of a chain may move at all; raises if the chain has no such block.
-
-    On an accelerator a mask is not looked into, which would wait for the device at each step; `settle` did so before.
-    """
-    if block not in chain.position:
-        raise ValueError(f"kernel: moves block {block!r}, but the chain has {', '.join(map(repr, chain.position))}")
-    mask = free.get(block)
-    return mask is not None and (mask.device.type != "cpu" or bool(mask.any()))
 
 
 def where_rows(accepted: Tensor, new: Tensor, old: Tensor) -> Tensor:

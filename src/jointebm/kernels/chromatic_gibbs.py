@@ -10,8 +10,9 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from jointebm.kernels.chain import Chain, Info, LogDensity, anything_free, evaluate, scored
-from jointebm.kernels.columns import Columns, chosen_blocks, columns_of
+from jointebm.kernels.chain import Chain, LogDensity, evaluate, scored
+from jointebm.kernels.columns import Columns, chosen_blocks, columns_of, require_same
+from jointebm.kernels.kernel import Info, Kernel, anything_free
 from jointebm.randomness.draws import Generator, accept, choose
 from jointebm.spaces.space import Mask, Space
 
@@ -19,7 +20,7 @@ __all__ = ["ChromaticGibbs"]
 
 
 @dataclass(frozen=True, eq=False)
-class ChromaticGibbs:
+class ChromaticGibbs(Kernel):
     """Draws all variables of one colour together, each from the conditional that the score says it has; colour by colour.
 
     q(y'|y) = product over the free variables v of the colour of softmax over k of score_vk(y), at k = y'_v
@@ -65,6 +66,7 @@ class ChromaticGibbs:
     colours: Mapping[str, Tensor]
 
     uses_score = True
+    adjusted = True
 
     def __post_init__(self) -> None:
         chosen_blocks(self, self.space, tuple(self.colours))
@@ -80,6 +82,10 @@ class ChromaticGibbs:
     def blocks(self) -> tuple[str, ...]:
         """The blocks that move, in the order of the space."""
         return tuple(name for name in self.space if name in self.colours)
+
+    def require(self, space: Space) -> None:
+        """Raises ValueError unless the space has the blocks that move, as the kernel was made for."""
+        require_same(self, self.space, self.blocks, space)
 
     @torch.no_grad()
     def step(self, log_density: LogDensity, chain: Chain, *, free: Mask, generator: Generator) -> tuple[Chain, Info]:

@@ -14,10 +14,9 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from jointebm.spaces.blocks import Binary
 from jointebm.spaces.space import Space
 
-__all__ = ["Columns", "chosen_blocks", "columns_of"]
+__all__ = ["Columns", "chosen_blocks", "columns_of", "require_same"]
 
 
 class Columns(NamedTuple):
@@ -75,13 +74,13 @@ def columns_of(space: Space, blocks: tuple[str, ...], device: torch.device) -> C
     """Builds the columns of some discrete blocks once per device."""
     widths: list[int] = []
     num_classes: list[int] = []
+    is_binary: list[bool] = []
     for name in blocks:
+        classes = space.num_classes(name)
         widths.append(math.prod(space[name].position_shape))
-        num_classes += space.num_classes(name)
-    counts = torch.tensor(num_classes)
-    binary = torch.tensor(
-        [isinstance(space[name], Binary) for name in blocks for _ in range(space[name].num_variables)]
-    )
+        num_classes += classes
+        is_binary += [widths[-1] < sum(classes)] * len(classes)  # one column for two classes
+    counts, binary = torch.tensor(num_classes), torch.tensor(is_binary)
     width = torch.where(binary, 1, counts)  # columns of each variable
     first = width.cumsum(0) - width
     variable = torch.arange(len(counts)).repeat_interleave(width)
@@ -107,3 +106,14 @@ def chosen_blocks(kernel: object, space: Space, blocks: tuple[str, ...] | None) 
     if not chosen:
         raise ValueError(f"{type(kernel).__name__}: there is no discrete block to move in {space}")
     return chosen
+
+
+def require_same(kernel: object, made_for: Space, blocks: tuple[str, ...], space: Space) -> None:
+    """Raises ValueError unless a space has the same discrete blocks, by name and kind, as the space of a kernel."""
+    space.require(blocks, discrete=True)
+    for name in blocks:
+        if made_for[name] != space[name]:
+            raise ValueError(
+                f"{type(kernel).__name__}: was made for a block {name!r} that is {made_for[name]}, but here it is "
+                f"{space[name]}; make the kernel from this space"
+            )

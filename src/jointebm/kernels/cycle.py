@@ -3,15 +3,16 @@
 from dataclasses import dataclass
 from typing import Any
 
-from jointebm.kernels.chain import Chain, Info, Kernel, LogDensity
+from jointebm.kernels.chain import Chain, LogDensity
+from jointebm.kernels.kernel import Info, Kernel, parts_of, without_laziness
 from jointebm.randomness.draws import Generator
-from jointebm.spaces.space import Mask
+from jointebm.spaces.space import Mask, Space
 
 __all__ = ["Cycle"]
 
 
 @dataclass(frozen=True)
-class Cycle:
+class Cycle(Kernel):
     """Applies kernels one after the other, each to the chain the last one left (Algorithm 1).
 
     P = P_1 P_2 ... P_n. What every kernel leaves invariant the cycle leaves invariant; detailed balance is lost.
@@ -40,6 +41,25 @@ class Cycle:
     def uses_score(self) -> bool:
         """Whether any of the kernels reads the score."""
         return any(kernel.uses_score for kernel in self.kernels)
+
+    @property
+    def adjusted(self) -> bool:
+        """Whether all of the kernels are adjusted."""
+        return all(kernel.adjusted for kernel in self.kernels)
+
+    @property
+    def parts(self) -> tuple[Kernel, ...]:
+        """The kernels, with those of cycles among them in their place."""
+        return tuple(part for kernel in self.kernels for part in parts_of(kernel))
+
+    def require(self, space: Space) -> None:
+        """Raises ValueError unless all of the kernels fit the space."""
+        for kernel in self.kernels:
+            kernel.require(space)
+
+    def without_laziness(self) -> "Cycle":
+        """The cycle with every lazy part applied at every step."""
+        return Cycle(tuple(without_laziness(kernel) for kernel in self.kernels))
 
     def step(
         self, log_density: LogDensity, chain: Chain, *, free: Mask, generator: Generator

@@ -10,8 +10,9 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from jointebm.kernels.chain import Chain, Info, LogDensity, anything_free, encoded, evaluate_candidates, where_rows
-from jointebm.kernels.columns import Columns, chosen_blocks, columns_of
+from jointebm.kernels.chain import Chain, LogDensity, encoded, evaluate_candidates, where_rows
+from jointebm.kernels.columns import Columns, chosen_blocks, columns_of, require_same
+from jointebm.kernels.kernel import Info, Kernel, anything_free
 from jointebm.randomness.draws import Generator, choose
 from jointebm.spaces.space import Mask, Space
 
@@ -19,7 +20,7 @@ __all__ = ["Gibbs", "draw_variable"]
 
 
 @dataclass(frozen=True)
-class Gibbs:
+class Gibbs(Kernel):
     """Draws a discrete variable from its exact conditional given all the others.
 
     y_v ~ p(y_v = k | everything else) = softmax over k of f(y_v = k, everything else)
@@ -54,11 +55,16 @@ class Gibbs:
     scan: Literal["random", "systematic"] = "random"
 
     uses_score = False
+    adjusted = True
 
     def __post_init__(self) -> None:
         if self.scan not in ("random", "systematic"):
             raise ValueError(f"Gibbs: scan must be 'random' or 'systematic', got {self.scan!r}")
         object.__setattr__(self, "blocks", chosen_blocks(self, self.space, self.blocks))
+
+    def require(self, space: Space) -> None:
+        """Raises ValueError unless the space has the blocks that move, as the kernel was made for."""
+        require_same(self, self.space, self.blocks or (), space)
 
     @torch.no_grad()
     def step(self, log_density: LogDensity, chain: Chain, *, free: Mask, generator: Generator) -> tuple[Chain, Info]:

@@ -8,8 +8,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from jointebm.kernels.chain import Chain, Info, LogDensity, anything_free, evaluate, scored
-from jointebm.kernels.columns import Columns, chosen_blocks, columns_of
+from jointebm.kernels.chain import Chain, LogDensity, evaluate, scored
+from jointebm.kernels.columns import Columns, chosen_blocks, columns_of, require_same
+from jointebm.kernels.kernel import Info, Kernel, anything_free
 from jointebm.randomness.draws import Generator, accept, choose
 from jointebm.spaces.space import Mask, Space
 
@@ -17,7 +18,7 @@ __all__ = ["GibbsWithGradients"]
 
 
 @dataclass(frozen=True)
-class GibbsWithGradients:
+class GibbsWithGradients(Kernel):
     """Changes one free discrete variable per chain to another class, chosen by the gradient, and accepts or rejects.
 
     q(y'|y) = softmax over y' != y in the Hamming ball of radius 1 of (y' - y)^T score_y(y) / 2      (Eqs. 4-5)
@@ -49,9 +50,14 @@ class GibbsWithGradients:
     blocks: tuple[str, ...] | None = None
 
     uses_score = True
+    adjusted = True
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "blocks", chosen_blocks(self, self.space, self.blocks))
+
+    def require(self, space: Space) -> None:
+        """Raises ValueError unless the space has the blocks that move, as the kernel was made for."""
+        require_same(self, self.space, self.blocks or (), space)
 
     @torch.no_grad()
     def step(self, log_density: LogDensity, chain: Chain, *, free: Mask, generator: Generator) -> tuple[Chain, Info]:

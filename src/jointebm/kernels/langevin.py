@@ -5,9 +5,10 @@ from dataclasses import dataclass
 
 import torch
 
-from jointebm.kernels.chain import Chain, Info, LogDensity, anything_free, evaluate, scored
+from jointebm.kernels.chain import Chain, LogDensity, evaluate, scored
+from jointebm.kernels.kernel import Info, Kernel, anything_free
 from jointebm.randomness.draws import Generator, normal
-from jointebm.spaces.space import Mask
+from jointebm.spaces.space import Mask, Space
 
 __all__ = ["Langevin"]
 
@@ -21,7 +22,7 @@ def check_positive(kernel: object, *names: str) -> None:
 
 
 @dataclass(frozen=True)
-class Langevin:
+class Langevin(Kernel):
     """Moves a continuous block along its score, with noise, and never rejects (Eq. 3).
 
     x' = x + step_size^2 / (2 temperature) * score_x(x, y) + step_size * noise
@@ -55,9 +56,14 @@ class Langevin:
     temperature: float = 1.0
 
     uses_score = True
+    adjusted = False
 
     def __post_init__(self) -> None:
         check_positive(self, "step_size", "temperature")
+
+    def require(self, space: Space) -> None:
+        """Raises ValueError unless the space has a continuous block of that name."""
+        space.require((self.block,), discrete=False)
 
     @torch.no_grad()
     def step(self, log_density: LogDensity, chain: Chain, *, free: Mask, generator: Generator) -> tuple[Chain, Info]:

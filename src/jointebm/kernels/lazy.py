@@ -1,4 +1,4 @@
-"""A kernel that rests now and then."""
+"""A lazy kernel: applied with a fixed probability."""
 
 import math
 from dataclasses import dataclass
@@ -6,16 +6,16 @@ from typing import Any
 
 import torch
 
-from jointebm.kernels.chain import Chain, Kernel, LogDensity
-from jointebm.kernels.cycle import Cycle
+from jointebm.kernels.chain import Chain, LogDensity
+from jointebm.kernels.kernel import Kernel, parts_of, without_laziness
 from jointebm.randomness.draws import Generator, accept
-from jointebm.spaces.space import Mask
+from jointebm.spaces.space import Mask, Space
 
 __all__ = ["Lazy"]
 
 
 @dataclass(frozen=True)
-class Lazy:
+class Lazy(Kernel):
     """Applies a kernel to each chain with a fixed probability, and else leaves the chain as it is.
 
     P' = (1 - rate) I + rate P
@@ -44,8 +44,11 @@ class Lazy:
     rate: float
 
     def __post_init__(self) -> None:
-        if isinstance(self.kernel, Cycle):
-            raise TypeError("Lazy: kernel is a Cycle; make its parts lazy, each at its own rate")
+        if parts_of(self.kernel) != (self.kernel,):
+            raise TypeError(
+                f"Lazy: got a {type(self.kernel).__name__}, expected a kernel that is not made of others; "
+                "make its parts lazy"
+            )
         if not 0 < self.rate <= 1:
             raise ValueError(f"Lazy: rate must lie in (0, 1], got {self.rate}")
 
@@ -53,6 +56,24 @@ class Lazy:
     def uses_score(self) -> bool:
         """Whether the kernel reads the score."""
         return self.kernel.uses_score
+
+    @property
+    def adjusted(self) -> bool:
+        """Whether the kernel is adjusted."""
+        return self.kernel.adjusted
+
+    @property
+    def parts(self) -> tuple[Kernel, ...]:
+        """The lazy kernel itself: it reports once."""
+        return (self,)
+
+    def require(self, space: Space) -> None:
+        """Raises ValueError unless the kernel fits the space."""
+        self.kernel.require(space)
+
+    def without_laziness(self) -> Kernel:
+        """The kernel itself, applied at every step."""
+        return without_laziness(self.kernel)
 
     def step(self, log_density: LogDensity, chain: Chain, *, free: Mask, generator: Generator) -> tuple[Chain, Any]:
         """Moves the chosen chains once; to the kernel, everything in the others is clamped."""

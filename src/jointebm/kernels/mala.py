@@ -5,16 +5,17 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from jointebm.kernels.chain import Chain, Info, LogDensity, anything_free, evaluate, scored
+from jointebm.kernels.chain import Chain, LogDensity, evaluate, scored
+from jointebm.kernels.kernel import Info, Kernel, anything_free
 from jointebm.kernels.langevin import check_positive
 from jointebm.randomness.draws import Generator, accept, normal
-from jointebm.spaces.space import Mask
+from jointebm.spaces.space import Mask, Space
 
 __all__ = ["MALA"]
 
 
 @dataclass(frozen=True)
-class MALA:
+class MALA(Kernel):
     """Proposes a Langevin move of a continuous block (Eq. 3) and accepts or rejects it.
 
     x' ~ q(.|x) = N(x + step_size^2 / (2 temperature) * score_x, step_size^2),
@@ -48,9 +49,14 @@ class MALA:
     temperature: float = 1.0
 
     uses_score = True
+    adjusted = True
 
     def __post_init__(self) -> None:
         check_positive(self, "step_size", "temperature")
+
+    def require(self, space: Space) -> None:
+        """Raises ValueError unless the space has a continuous block of that name."""
+        space.require((self.block,), discrete=False)
 
     @torch.no_grad()
     def step(self, log_density: LogDensity, chain: Chain, *, free: Mask, generator: Generator) -> tuple[Chain, Info]:

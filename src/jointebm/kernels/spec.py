@@ -4,10 +4,10 @@ from typing import Literal
 
 from pydantic import Field
 
-from jointebm.kernels.chain import Kernel
 from jointebm.kernels.cycle import Cycle
 from jointebm.kernels.gibbs import Gibbs
 from jointebm.kernels.gibbs_with_gradients import GibbsWithGradients
+from jointebm.kernels.kernel import Kernel
 from jointebm.kernels.langevin import Langevin
 from jointebm.kernels.lazy import Lazy
 from jointebm.kernels.mala import MALA

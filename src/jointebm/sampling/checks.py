@@ -3,35 +3,29 @@
 import torch
 from torch import Tensor
 
-from jointebm.kernels import MALA, Chain, ChromaticGibbs, Cycle, Gibbs, GibbsWithGradients, Kernel, Langevin, Lazy
+from jointebm.kernels import Chain, Kernel
 from jointebm.spaces.space import Space
 
-__all__ = []
+__all__ = ["check_finite", "check_kernel", "finite_rows"]
 
 
 def check_kernel(kernel: Kernel, space: Space) -> None:
-    """Raises if a kernel of this library, or one of a cycle's, is not for this space; foreign kernels are not looked at.
+    """Raises unless the argument is a kernel that fits the space.
 
     Args:
         kernel: any kernel.
         space: the space that it is to move.
+
+    Raises:
+        TypeError: it is no kernel.
+        ValueError: it does not fit the space.
     """
-    if isinstance(kernel, Cycle):
-        for part in kernel.kernels:
-            check_kernel(part, space)
-    elif isinstance(kernel, Lazy):
-        check_kernel(kernel.kernel, space)
-    elif isinstance(kernel, Langevin | MALA):
-        space.require((kernel.block,), discrete=False)
-    elif isinstance(kernel, Gibbs | GibbsWithGradients | ChromaticGibbs):
-        assert kernel.blocks is not None
-        space.require(kernel.blocks, discrete=True)
-        for name in kernel.blocks:
-            if kernel.space[name] != space[name]:
-                raise ValueError(
-                    f"{type(kernel).__name__}: was made for a block {name!r} that is {kernel.space[name]}, but here it is "
-                    f"{space[name]}"
-                )
+    if isinstance(kernel, type) or not isinstance(kernel, Kernel):
+        raise TypeError(
+            f"kernel: got a {type(kernel).__name__}, expected a kernel such as kernels.Gibbs(space); put several in "
+            "kernels.Cycle((...)), and derive your own from kernels.Kernel: uses_score, adjusted, require and step"
+        )
+    kernel.require(space)
 
 
 def check_finite(chain: Chain, space: Space, when: str) -> None:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from jointebm.kernels import Chain, Info, LogDensity, evaluate
+from jointebm.kernels import Chain, Info, Kernel, LogDensity, evaluate
 from jointebm.randomness.draws import Generator
 from jointebm.spaces.space import Mask, Position, Space
 from jointebm.testing.conditional import Redraw, Transition, check_held, tile
@@ -103,7 +103,7 @@ def geweke_test(
 
 
 @dataclass(frozen=True)
-class _Sweep:
+class _Sweep(Kernel):
     """One turn of the successive-conditional simulator, as a kernel."""
 
     space: Space
@@ -111,6 +111,7 @@ class _Sweep:
     redraw: Redraw
 
     uses_score = False
+    adjusted = False
 
     def step(
         self, log_density: LogDensity, chain: Chain, *, free: Mask, generator: Generator

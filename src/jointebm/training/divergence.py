@@ -9,7 +9,7 @@ from typing import Any, Literal, NamedTuple
 import torch
 from torch import Tensor
 
-from jointebm.kernels import MALA, Chain, Cycle, Kernel
+from jointebm.kernels import Chain, Kernel, parts_of, without_laziness
 from jointebm.sampling.checks import check_finite, finite_rows
 from jointebm.spaces.space import Position, Space
 from jointebm.training.objectives import Phases
@@ -34,7 +34,7 @@ _CAUSES: dict[Kind, str] = {
 
 MAX_GROWTH = 20.0  # of the energy gap over its running scale
 MAX_GRADIENT_GROWTH = 1000.0  # of the gradient's norm over its running mean
-MIN_ACCEPT_RATE = 0.01  # of MALA, as a running mean
+MIN_ACCEPT_RATE = 0.01  # of adjusted moves of x, as a running mean
 MAX_ESCAPE = 10.0  # distance of a chain from the middle of the data, in half-widths of their range
 MIN_SPREAD = 0.05  # variance of the chains relative to that of the data, as a running mean
 SETTLED = 100  # iterations before running scales are trusted
@@ -106,12 +106,12 @@ class Watch:
 
     Args:
         space: the blocks.
-        kernel: what moves the chains; the acceptance of its MALA parts is watched.
+        kernel: what moves the chains; the acceptance of its adjusted moves of x is watched.
     """
 
     def __init__(self, space: Space, kernel: Kernel) -> None:
         self._space = space
-        self._adjusted = [index for index, part in enumerate(_parts(kernel)) if isinstance(part, MALA)]
+        self._adjusted = [index for index, part in enumerate(parts_of(kernel)) if _is_watched(part, space)]
         self.num_healthy = 0
         self.gap_scale, self.gradient_scale, self.accept_rate, self.spread = 0.0, 0.0, 1.0, 1.0
 
@@ -272,11 +272,15 @@ class Watch:
         return _blend(scale, value, min(0.99, self.num_healthy / (self.num_healthy + 1)))
 
 
-def _parts(kernel: Kernel) -> tuple[Kernel, ...]:
-    """The kernels of a cycle, and of cycles in it, in the order in which they report."""
-    if not isinstance(kernel, Cycle):
-        return (kernel,)
-    return tuple(part for each in kernel.kernels for part in _parts(each))
+def _is_watched(kernel: Kernel, space: Space) -> bool:
+    """Whether the acceptance of a kernel is watched: it is adjusted, moves x only, and is applied at every step."""
+    if not (kernel.adjusted and space.continuous) or without_laziness(kernel) is not kernel:
+        return False
+    try:
+        kernel.require(Space(**{name: space[name] for name in space.continuous}))
+    except ValueError:
+        return False
+    return True
 
 
 def _blend(old: float, new: float, weight: float) -> float:

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from jointebm.data.datasets import Batch
-from jointebm.kernels import Kernel, LogDensity, evaluate
+from jointebm.kernels import Kernel, LogDensity, evaluate, without_laziness
 from jointebm.randomness.draws import Generator
 from jointebm.sampling.sample import run_chain
 from jointebm.spaces.noise import Noise
@@ -18,7 +18,7 @@ from jointebm.spaces.space import Mask, Position, Space
 from jointebm.training.config import TrainConfig
 from jointebm.training.divergence import Moved, Watch
 from jointebm.training.objectives import Phases, conditional_likelihood, maximum_likelihood, summed_maximum_likelihood
-from jointebm.training.row_completions import Completions, missing_entries, without_rests
+from jointebm.training.row_completions import Completions, missing_entries
 from jointebm.training.unlabelled_objectives import label_information, label_roughness
 
 __all__ = ["Positive", "both_phases", "complete", "move", "without_nan"]
@@ -92,7 +92,7 @@ def complete(
         return Positive(completed, missing)
     moved = move(
         log_density,
-        without_rests(kernel),
+        without_laziness(kernel),
         {name: value[rows] for name, value in completed.items()},
         free={name: mask[rows] for name, mask in missing.items()},
         num_steps=config.num_completion_steps,

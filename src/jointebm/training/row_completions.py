@@ -11,13 +11,12 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
-from jointebm.kernels import Cycle, Kernel, Lazy
 from jointebm.randomness.draws import Generator
 from jointebm.spaces.blocks import Continuous
 from jointebm.spaces.noise import Noise
 from jointebm.spaces.space import Mask, Position, Space
 
-__all__ = ["Completions", "missing_entries", "noise_of", "without_rests"]
+__all__ = ["Completions", "missing_entries", "noise_of"]
 
 
 class Completions:
@@ -198,17 +197,3 @@ def noise_of(space: Space, position: Position, *, labels: str, reals: str = "ran
         bounds[name] = block.fit_noise(position[name], reals)
         completed[name] = position[name].nan_to_num(nan=0.0, posinf=torch.inf, neginf=-torch.inf)
     return Noise(space, {**Noise.from_batch(space, completed, labels=labels, reals=reals).parameters, **bounds})
-
-
-def without_rests(kernel: Kernel) -> Kernel:
-    """The kernel with every `Lazy` part applied always: what is observed stands still anyway when a row is completed.
-
-    Example:
-        >>> from jointebm import Binary, kernels
-        >>> gibbs = kernels.Gibbs(Space(y=Binary()))
-        >>> without_rests(Cycle((Lazy(gibbs, rate=0.1),))) == Cycle((gibbs,))
-        True
-    """
-    if isinstance(kernel, Cycle):
-        return Cycle(tuple(without_rests(part) for part in kernel.kernels))
-    return kernel.kernel if isinstance(kernel, Lazy) else kernel

@@ -1,0 +1,119 @@
+"""The protocol of kernels: pure steps that move the free part of a chain and keep every bit of the rest.
+
+Legend: N chains.
+"""
+
+from abc import abstractmethod
+from typing import Any, NamedTuple, Protocol, runtime_checkable
+
+from torch import Tensor
+
+from jointebm.kernels.chain import Chain, LogDensity
+from jointebm.randomness.draws import Generator
+from jointebm.spaces.space import Mask, Space
+
+__all__ = ["Info", "Kernel", "anything_free", "parts_of", "settle", "without_laziness"]
+
+
+class Info(NamedTuple):
+    """Outcome of one step, per chain.
+
+    Args:
+        accept_prob: min(1, Metropolis-Hastings ratio), shape (N,); 1 for kernels that never reject, and 0 where an adjusted
+            kernel has nothing to move. NaN means that the log-density is not a number at a proposal or candidate;
+            `sample` and `Trainer` raise on it.
+        accepted: whether the proposal was taken, shape (N,), bool.
+    """
+
+    accept_prob: Tensor
+    accepted: Tensor
+
+
+@runtime_checkable
+class Kernel(Protocol):
+    """One Markov transition: a pure `step`, and what it needs and guarantees.
+
+    The kernels of this library are frozen dataclasses derived from this class. A kernel of your own may derive from it
+    too; it then inherits a `require` that accepts every space.
+    """
+
+    @property
+    @abstractmethod
+    def uses_score(self) -> bool:
+        """Whether `step` reads the score; if no kernel does, the score is never computed."""
+
+    @property
+    @abstractmethod
+    def adjusted(self) -> bool:
+        """Whether the kernel leaves its target exactly invariant, by an exact draw or a Metropolis correction."""
+
+    def require(self, space: Space, /) -> None:
+        """Raises ValueError if the kernel does not fit a space: it moves a block that is absent or of another kind."""
+        del space
+
+    @abstractmethod
+    def step(
+        self, log_density: LogDensity, chain: Chain, *, free: Mask, generator: Generator
+    ) -> "tuple[Chain, Info | tuple[Any, ...]]":
+        """Moves each chain once.
+
+        Args:
+            log_density: f, shape (N,).
+            chain: N chains.
+            free: per block, a bool mask that broadcasts to (N, *variable_shape) of what may move; a block that it does
+                not name is clamped.
+            generator: source of all draws.
+
+        Returns:
+            The moved chains, and one `Info`, or a tuple with an entry per kernel applied.
+        """
+
+
+@runtime_checkable
+class Compound(Protocol):
+    """A kernel made of other kernels."""
+
+    @property
+    def parts(self) -> tuple[Kernel, ...]: ...
+    def without_laziness(self) -> Kernel: ...
+
+
+def parts_of(kernel: Kernel) -> tuple[Kernel, ...]:
+    """The kernels that a kernel applies in turn, one per entry of its info; a kernel that is not compound is its own part.
+
+    Example:
+        >>> from jointebm import Binary, Continuous, Space, kernels
+        >>> gibbs, mala = kernels.Gibbs(Space(y=Binary())), kernels.MALA(block="x", step_size=0.1)
+        >>> parts_of(kernels.Cycle((kernels.Cycle((gibbs, mala)), gibbs))) == (gibbs, mala, gibbs)
+        True
+    """
+    return kernel.parts if isinstance(kernel, Compound) else (kernel,)
+
+
+def without_laziness(kernel: Kernel) -> Kernel:
+    """The kernel with every `Lazy` part applied at every step.
+
+    Example:
+        >>> from jointebm import Binary, Space, kernels
+        >>> gibbs = kernels.Gibbs(Space(y=Binary()))
+        >>> without_laziness(kernels.Cycle((kernels.Lazy(gibbs, rate=0.1),))) == kernels.Cycle((gibbs,))
+        True
+    """
+    return kernel.without_laziness() if isinstance(kernel, Compound) else kernel
+
+
+def settle(free: Mask) -> dict[str, Tensor]:
+    """Leaves out the blocks that are clamped entirely. Waits for the device: call it once, before a run of steps."""
+    return {name: mask for name, mask in free.items() if bool(mask.any())}
+
+
+def anything_free(chain: Chain, free: Mask, block: str) -> bool:
+    """Whether a block of a chain may move at all; raises ValueError if the chain has no such block.
+
+    On an accelerator the entries of a mask are not read, because that would wait for the device at each step; `settle` has
+    read them before.
+    """
+    if block not in chain.position:
+        raise ValueError(f"kernel: moves block {block!r}, but the chain has {', '.join(map(repr, chain.position))}")
+    mask = free.get(block)
+    return mask is not None and (mask.device.type != "cpu" or bool(mask.any()))
