@@ -1,6 +1,7 @@
 """Independent marginals as a reference: a few Gaussians for each real, class frequencies for each discrete variable.
 
-Legend: N rows, V discrete variables, F classes of all of them, K the largest number of classes, D reals, G Gaussians of each.
+Legend: N rows, V discrete variables, F classes of all of them, K the largest number of classes of any, D reals, G Gaussians
+of each.
 """
 
 import math
@@ -96,7 +97,7 @@ class Marginals(nn.Module):
             space: the blocks.
             position: rows, any entries missing; their dtype is that of the marginals.
             num_gaussians: G, at least 1.
-            prior_strength: how many rows every Gaussian has seen beforehand, with the variance of the data over G^2. Positive.
+            prior_strength: how many rows every Gaussian has seen beforehand, with the variance of the data over G^2.
             min_sd: smallest standard deviation, as a share of the root mean variance of the block: a pixel that is almost
                 always black gets no narrower.
             num_iterations: of EM, where there are several Gaussians.

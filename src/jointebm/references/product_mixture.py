@@ -70,8 +70,11 @@ class ProductMixture(nn.Module):
             codes: shape (N, V).
             reals: shape (N, D); None is all missing.
         """
-        padded = torch.cat([self.log_probs, self.log_probs.new_zeros(1, len(self.log_weights))])
-        joint = embedding_bag(features(codes, self.offsets), padded, mode="sum") + self.log_weights
+        if self.num_classes:
+            padded = torch.cat([self.log_probs, self.log_probs.new_zeros(1, len(self.log_weights))])
+            joint = embedding_bag(features(codes, self.offsets), padded, mode="sum") + self.log_weights
+        else:
+            joint = self.log_weights.expand(len(codes), -1)
         return joint if reals is None or not len(self.means) else joint + self.of_reals(reals)
 
     def components_of_one_hot(self, one_hot: Tensor, reals: Tensor) -> Tensor:
