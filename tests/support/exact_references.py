@@ -33,10 +33,14 @@ class Components:
     scale: float = 1.0
 
     def log_prob(self, position: Position) -> Tensor:
-        return self._of_components(position).logsumexp(dim=1)
+        log_weights, match = self._of_components(position)
+        peak = log_weights.detach().amax(dim=1, keepdim=True)
+        # Linear in the one-hot position, so that a score exists.
+        return ((log_weights - peak).exp() * match).sum(dim=1).log() + peak[:, 0]
 
     def complete(self, position: Position, generator: Generator) -> dict[str, Tensor]:
-        return self._filled(position, choose(self._of_components(position).detach(), generator), generator)
+        log_weights, match = self._of_components(position)
+        return self._filled(position, choose((log_weights + match.log()).detach(), generator), generator)
 
     def draw(self, num: int, generator: Generator) -> dict[str, Tensor]:
         missing = {name: centre.new_full((num, *centre.shape[1:]), torch.nan) for name, centre in self.centres.items()}
@@ -50,22 +54,21 @@ class Components:
         }  # fmt: skip
         return self.log_prob(position) - self.log_prob(missing)
 
-    def _of_components(self, position: Position) -> Tensor:
-        """Log-density of each component and the known entries, shape (N, J)."""
-        total = self.log_weights
+    def _of_components(self, position: Position) -> tuple[Tensor, Tensor]:
+        """Log-density of each component and the known reals, and whether the known labels are its own, each (N, J)."""
+        total = self.log_weights.expand(len(next(iter(position.values()))), -1)
+        match = torch.ones_like(total)
         for name, centre in self.centres.items():
             value = position[name].flatten(1)[:, None] if position[name].ndim > 1 else position[name][:, None, None]
             place = centre.flatten(1) if centre.ndim > 1 else centre[:, None]
             known = ~value.isnan()
             if self.space[name].discrete:
-                # Linear in the position, so that a score exists.
-                match = torch.where(known, value * place + (1 - value) * (1 - place), 1).prod(dim=2)
-                total = total + match.log()
+                match = match * torch.where(known, value * place + (1 - value) * (1 - place), 1).prod(dim=2)
             else:
                 squares = -0.5 * ((torch.where(known, value, place) - place) / self.scale).square()
                 of_entry = squares - math.log(self.scale) - 0.5 * math.log(2 * math.pi)
                 total = total + torch.where(known, of_entry, 0).sum(dim=2)
-        return total.expand(len(next(iter(position.values()))), -1)
+        return total, match
 
     def _filled(self, position: Position, component: Tensor, generator: Generator) -> dict[str, Tensor]:
         filled = {}
