@@ -5,15 +5,14 @@ Legend: N chains, R rungs; a replica is one of the R copies that make up a chain
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from itertools import pairwise
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from jointebm.kernels.chain import Chain, LogDensity, Score
+from jointebm.kernels.chain import Chain, LogDensity
 from jointebm.kernels.kernel import Info, Kernel, parts_of, without_laziness
-from jointebm.kernels.tempering import RUNG, Endpoints, Tempered, evaluate_endpoints, of_space
+from jointebm.kernels.tempering import RUNG, Endpoints, Tempered, check_rungs, evaluate_endpoints, of_space
 from jointebm.randomness.draws import Generator, Stream, accept
 from jointebm.references.reference import Reference
 from jointebm.spaces.blocks import Block, Categorical
@@ -91,12 +90,7 @@ class ReplicaExchange(Kernel):
     kernel: Kernel
 
     def __post_init__(self) -> None:
-        rungs = tuple(float(b) for b in self.rungs)
-        object.__setattr__(self, "rungs", rungs)
-        if len(rungs) < 2 or rungs[0] != 0 or rungs[-1] != 1 or any(low >= high for low, high in pairwise(rungs)):
-            raise ValueError(
-                f"ReplicaExchange: rungs must strictly increase from 0 to 1, such as (0, .3, 1); got {rungs}"
-            )
+        object.__setattr__(self, "rungs", check_rungs("ReplicaExchange", self.rungs))
         self.kernel.require(self.reference.space)
 
     uses_score = False
@@ -185,7 +179,7 @@ class ReplicaExchange(Kernel):
         order, infos = self._swaps(ends, masks, generator)  # (N R,)
         moved, info = self.kernel.step(
             Tempered(log_density.log_density, self.reference),
-            _taken(ends, order).chain(self.rung_of_rows(ends.target.f)),
+            ends.take(order).chain(self.rung_of_rows(ends.target.f)),
             free=masks,
             generator=generator if isinstance(generator, torch.Generator) else _Folded(generator, len(self.rungs)),
         )
@@ -258,17 +252,6 @@ class ReplicaExchange(Kernel):
             return tuple(self._folded_info(part) for part in info)
         accept_prob, accepted = (part.reshape(-1, len(self.rungs)) for part in info)
         return Info(accept_prob.mean(dim=1), accepted.any(dim=1))
-
-
-def _taken(ends: Endpoints, rows: Tensor) -> Endpoints:
-    """The positions of some rows, seen from both ends."""
-    return Endpoints(*(_taken_chain(chain, rows) for chain in ends))
-
-
-def _taken_chain(chain: Chain, rows: Tensor) -> Chain:
-    position = {name: value[rows] for name, value in chain.position.items()}
-    score = None if chain.score is None else Score({name: value[rows] for name, value in chain.score.items()})
-    return Chain(position, chain.f[rows], score)
 
 
 class _Folded:

@@ -3,7 +3,9 @@
 Legend: N chains.
 """
 
+from collections.abc import Iterable
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import NamedTuple
 
 import torch
@@ -13,7 +15,7 @@ from jointebm.kernels.chain import Chain, LogDensity, Score, evaluate
 from jointebm.references.reference import Reference
 from jointebm.spaces.space import Position
 
-__all__ = ["RUNG", "Endpoints", "Tempered", "evaluate_endpoints"]
+__all__ = ["RUNG", "Endpoints", "Tempered", "check_rungs", "evaluate_endpoints", "of_space"]
 
 RUNG = "rung b of the chain"
 """A block of a tempered position, shape (N,), that no space can have by accident and that no kernel moves."""
@@ -57,6 +59,10 @@ class Endpoints(NamedTuple):
         """f - log q, which is the slope of the tempered log-density in b, shape (N,), nats."""
         return self.target.f - self.reference.f
 
+    def take(self, rows: Tensor) -> "Endpoints":
+        """Some of the positions, by their numbers, which may repeat."""
+        return Endpoints(*(_taken(chain, rows) for chain in self))
+
     def chain(self, rung: Tensor) -> Chain:
         """The chain of `Tempered` at a b per row, shape (N,), without a further evaluation."""
         f = mix(rung, self.reference.f, self.target.f)
@@ -83,6 +89,20 @@ def evaluate_endpoints(
     """
     of_reference = evaluate(reference.log_prob, of_space(reference, position), with_score=with_score)
     return Endpoints(of_reference, evaluate(log_density, position, with_score=with_score))
+
+
+def check_rungs(what: str, rungs: Iterable[float]) -> tuple[float, ...]:
+    """The rungs as floats; raises ValueError unless they strictly increase from 0 to 1."""
+    checked = tuple(float(b) for b in rungs)
+    if len(checked) < 2 or checked[0] != 0 or checked[-1] != 1 or any(low >= high for low, high in pairwise(checked)):
+        raise ValueError(f"{what}: rungs must strictly increase from 0 to 1, such as (0, .3, 1); got {checked}")
+    return checked
+
+
+def _taken(chain: Chain, rows: Tensor) -> Chain:
+    position = {name: value[rows] for name, value in chain.position.items()}
+    score = None if chain.score is None else Score({name: value[rows] for name, value in chain.score.items()})
+    return Chain(position, chain.f[rows], score)
 
 
 def of_space(reference: Reference, position: Position) -> dict[str, Tensor]:
