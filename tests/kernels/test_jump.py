@@ -19,7 +19,7 @@ from jointebm.testing import (
     target_probs,
     transition_matrix,
 )
-from support.exact_references import Components, gaussians, random_reference
+from support.exact_references import Components, TwoTables, gaussians, random_reference
 from support.oracles import (
     MIXED,
     SMALL_SPACES,
@@ -105,6 +105,17 @@ def test_draws_from_the_target_itself_are_always_accepted() -> None:
     torch.testing.assert_close(matrix, target_probs(q.log_prob, position).expand_as(matrix), rtol=0, atol=1e-12)
 
 
+def test_a_reference_whose_conditionals_do_not_agree_with_its_density_does_no_harm() -> None:
+    f, q = RandomLogDensity(BITS, 11), TwoTables(random_reference(BITS, 12), random_reference(BITS, 13))
+    for bits, y in (([True, True], True), ([True, False], True), ([True, True], False)):
+        free = {"bits": torch.tensor(bits), "y": torch.tensor(y)}
+        matrix, position = transition_matrix(Jump(q), f, BITS, free=free)
+        assert detailed_balance_residual(matrix, target_probs(f, position)) <= 1e-12
+        if not all(bits):  # log q of whole rows would not do
+            matrix, position = transition_matrix(FaultyJump(q, "log q of whole rows"), f, BITS, free=free)
+            assert stationarity_residual(matrix, target_probs(f, position)) > 1e-3
+
+
 # Continuous blocks and faults.
 
 
@@ -112,7 +123,7 @@ def test_draws_from_the_target_itself_are_always_accepted() -> None:
 class FaultyJump(Kernel):
     """A second `Jump`, with a fault."""
 
-    reference: Components
+    reference: Components | TwoTables
     fault: str = ""
 
     uses_score = False
@@ -132,6 +143,8 @@ class FaultyJump(Kernel):
         f = log_density(new)
         of_q = {"q of the wrong block": dict.fromkeys(list(free)[:1], torch.tensor(True))}.get(self.fault, free)
         forth, back = q.log_conditional(new, of_q), q.log_conditional(old, of_q)
+        if self.fault == "log q of whole rows":
+            forth, back = q.log_prob(new), q.log_prob(old)
         if self.fault == "log q missing":
             forth = back = torch.zeros_like(f)
         if self.fault == "log q inverted":

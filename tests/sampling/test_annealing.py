@@ -176,7 +176,7 @@ def test_mixed_blocks_agree_with_a_sum_of_gaussians() -> None:
     space = Space(x=Continuous(2), y=Categorical(3))
     target, q = random_reference(space, 2, spread=2), random_reference(space, 3, spread=2)
     narrow = Components(space, target.log_weights, target.centres, 0.3)
-    estimate = log_normalizer(lambda p: narrow.log_prob(p) - 7, q, num_draws=400, generator=seeded(0))
+    estimate = log_normalizer(lambda p: narrow.log_prob(p) - 7, q, num_draws=800, generator=seeded(0))
     assert estimate.method == "annealed importance sampling"
     assert abs(estimate.value + 7) < 4 * estimate.standard_error < 0.4
 

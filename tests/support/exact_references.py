@@ -80,6 +80,35 @@ class Components:
         return filled
 
 
+@dataclass(frozen=True, eq=False)
+class TwoTables:
+    """A reference whose conditionals are not those of its joint density, as a masked network's are.
+
+    Whole rows are drawn from one density; what is missing in part, from the conditional of another.
+    """
+
+    whole: Components
+    part: Components
+
+    @property
+    def space(self) -> Space:
+        return self.whole.space
+
+    def log_prob(self, position: Position) -> Tensor:
+        return self.whole.log_prob(position)
+
+    def complete(self, position: Position, generator: Generator) -> dict[str, Tensor]:
+        whole = all(bool(value.isnan().all()) for value in position.values())
+        return (self.whole if whole else self.part).complete(position, generator)
+
+    def draw(self, num: int, generator: Generator) -> dict[str, Tensor]:
+        return self.whole.draw(num, generator)
+
+    def log_conditional(self, position: Position, free: Mask) -> Tensor:
+        whole = all(name in free and bool(free[name].all()) for name in self.space)
+        return self.whole.log_prob(position) if whole else self.part.log_conditional(position, free)
+
+
 def random_reference(space: Space, seed: int, *, spread: float = 1.0) -> Components:
     """A random table over the configurations of a small space, each with a Gaussian of its own over the reals."""
     generator = torch.Generator().manual_seed(seed)

@@ -25,7 +25,7 @@ class Jump(Kernel):
 
     Adjusted: leaves exp(f) of the free entries, given the clamped ones, exactly invariant, and satisfies detailed balance.
     It crosses between modes that local moves do not leave. How often it is accepted depends on how near q is to exp(f):
-    where exp(f) / q has no bound, chains stay for long at the places that q proposes too rarely, and where q is 0 they never
+    where exp(f) / q has no bound, chains stay long at places that q proposes too rarely, and where q is 0 they never
     jump away. It needs no gradient.
 
     Args:
@@ -36,17 +36,11 @@ class Jump(Kernel):
         Hastings 1970; Tierney 1994, Sec. 2.3.3.
 
     Example:
-        >>> from jointebm import Continuous, Space
-        >>> class TwoModes:  # q = N(0, 1) / 2 + N(9, 1) / 2
-        ...     space = Space(x=Continuous())
-        ...     def log_prob(self, position):
-        ...         return torch.stack([-(position["x"] - m).square() / 2 for m in (0, 9)]).logsumexp(dim=0) - 1.612
-        ...     def complete(self, position, generator):
-        ...         return self.draw(len(position["x"]), generator)
-        ...     def draw(self, num, generator):
-        ...         mode = 9 * accept(torch.full((num,), -0.693), generator)
-        ...         return {"x": mode + torch.randn(num, generator=generator)}
-        >>> q, generator = TwoModes(), torch.Generator().manual_seed(0)
+        >>> from jointebm import Continuous
+        >>> from jointebm.references import Mixture
+        >>> space, generator = Space(x=Continuous()), torch.Generator().manual_seed(0)
+        >>> rows = torch.cat([torch.randn(500, generator=generator), torch.randn(500, generator=generator) + 9])
+        >>> q = Mixture.fit(space, {"x": rows}, 2, generator=generator)  # weights .5 and .5
         >>> def log_density(position): return q.log_prob(position) + 1.4 * (position["x"] > 4.5)  # weights .2 and .8
         >>> chain = evaluate(log_density, {"x": torch.zeros(1000)})
         >>> for _ in range(20):
@@ -91,8 +85,8 @@ class Jump(Kernel):
         drawn = self.reference.complete({**old, **missing}, generator)
         new = {**old, **{name: drawn[name] for name in names}}  # other blocks stay the very same tensors
         proposal = evaluate(log_density, {**chain.position, **new}, previous=chain, with_score=chain.score is not None)
-        # log q of the moved entries given the others: that of the others is the same on both sides, so it cancels.
-        log_ratio = (proposal.f - self.reference.log_prob(new)) - (chain.f - self.reference.log_prob(old))
+        log_q = [self.reference.log_conditional(each, masks) for each in (new, old)]
+        log_ratio = (proposal.f - log_q[0]) - (chain.f - log_q[1])
         movable = torch.stack([mask.reshape(num_chains, -1).any(dim=1) for mask in masks.values()]).any(dim=0)
         accepted = accept(log_ratio, generator) & movable
         accept_prob = torch.where(movable, log_ratio.clamp(max=0).exp(), 0)

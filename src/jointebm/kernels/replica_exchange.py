@@ -10,7 +10,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from jointebm.kernels.chain import Chain, LogDensity
+from jointebm.kernels.chain import Chain, LogDensity, evaluate
+from jointebm.kernels.jump import Jump
 from jointebm.kernels.kernel import Info, Kernel, parts_of, without_laziness
 from jointebm.kernels.tempering import RUNG, Endpoints, Tempered, check_rungs, evaluate_endpoints, of_space
 from jointebm.randomness.draws import Generator, Stream, accept
@@ -49,9 +50,10 @@ class ReplicaExchange(Kernel):
     replica r has the law q^(1 - b_r) exp(b_r f); replicas r and r + 1 swap with probability
     min(1, exp[(b_r - b_(r+1)) (u(x_(r+1)) - u(x_r))]),    u = f - log q
 
-    A step redraws the replica at b = 0 from q given its clamped entries, tries the swaps of even and then those of odd
-    neighbours, and moves all replicas by `kernel`, as N R rows of one batch. Every part leaves `Replicated` exactly
-    invariant if the kernel is adjusted: what is new from q at one end arrives, swap by swap, at exp(f) at the other.
+    A step lets the replica at b = 0 jump, which is a fresh draw from q given its clamped entries; tries the swaps of even
+    and then those of odd neighbours; and moves all replicas by `kernel`, as N R rows of one batch. Every part leaves
+    `Replicated` exactly invariant if the kernel is adjusted: what is new from q at one end arrives, swap by swap, at exp(f)
+    at the other.
 
     A chain is a row of a larger space, in which each block has a leading axis R; so every function that takes a space, a
     log-density and a kernel takes `exchange.space`, `exchange.target(f)` and `exchange`. Two replicas swap only where all
@@ -192,16 +194,13 @@ class ReplicaExchange(Kernel):
 
     def _redrawn(self, rows: Position, masks: Mask, generator: Generator) -> dict[str, Tensor]:
         """The rows, with what is free in the replicas at b = 0 drawn from q given the rest."""
-        num, space = len(self.rungs), self.reference.space
-        hot = {
-            name: torch.where(space[name].expand(masks[name][::num]), torch.nan, value[::num])
-            for name, value in rows.items()
-        }
-        drawn = self.reference.complete(hot, generator)
-        redrawn = {}
-        for name, value in rows.items():
-            redrawn[name] = value.clone()
-            redrawn[name][::num] = drawn[name]
+        num, q = len(self.rungs), self.reference
+        hot = evaluate(q.log_prob, {name: value[::num] for name, value in rows.items()}, with_score=False)
+        free = {name: mask[::num] for name, mask in masks.items()}
+        drawn, _ = Jump(q).step(q.log_prob, hot, free=free, generator=generator)
+        redrawn = {name: value.clone() for name, value in rows.items()}
+        for name, value in redrawn.items():
+            value[::num] = drawn.position[name]
         return redrawn
 
     def _swaps(self, ends: Endpoints, masks: Mask, generator: Generator) -> tuple[Tensor, list[Info]]:
