@@ -76,7 +76,7 @@ def test_the_reference_itself_has_no_variance(rungs: tuple[float, ...] | None) -
             rungs=rungs,
             generator=seeded(0),  # type: ignore[misc]
         )
-        assert max(abs(estimate[i] - 3.25) for i in (0, 2, 3)) < 1e-12  # value, lower, upper
+        assert max(abs(each - 3.25) for each in (estimate.value, estimate.lower, estimate.upper)) < 1e-12
         assert estimate.standard_error < 1e-12
         assert estimate.ess == pytest.approx(100)
 

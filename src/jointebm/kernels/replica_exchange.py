@@ -5,6 +5,7 @@ Legend: N chains, R rungs; a replica is one of the R copies that make up a chain
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -91,11 +92,11 @@ class ReplicaExchange(Kernel):
     rungs: tuple[float, ...]
     kernel: Kernel
 
+    uses_score = False
+
     def __post_init__(self) -> None:
         object.__setattr__(self, "rungs", check_rungs("ReplicaExchange", self.rungs))
         self.kernel.require(self.reference.space)
-
-    uses_score = False
 
     @property
     def adjusted(self) -> bool:
@@ -107,7 +108,7 @@ class ReplicaExchange(Kernel):
         """This kernel once for each pair of neighbours, then the parts of the kernel that moves the replicas."""
         return (self,) * (len(self.rungs) - 1) + parts_of(self.kernel)
 
-    @property
+    @cached_property
     def space(self) -> Space:
         """The space of chains of R replicas: each block with a leading axis R; a ragged group R times side by side."""
         return Space(**{name: self._replicated(block) for name, block in self.reference.space.items()})

@@ -38,7 +38,7 @@ class Tempered:
 
     def __call__(self, position: Position) -> Tensor:
         rows = {name: value for name, value in position.items() if name != RUNG}
-        return mix(
+        return _mix(
             position[RUNG].detach(), self.reference.log_prob(of_space(self.reference, rows)), self.log_density(rows)
         )
 
@@ -65,14 +65,14 @@ class Endpoints(NamedTuple):
 
     def chain(self, rung: Tensor) -> Chain:
         """The chain of `Tempered` at a b per row, shape (N,), without a further evaluation."""
-        f = mix(rung, self.reference.f, self.target.f)
+        f = _mix(rung, self.reference.f, self.target.f)
         position = {**self.target.position, RUNG: rung}
         if self.target.score is None or self.reference.score is None:
             return Chain(position, f, None)
         score = {}
         for name, of_target in self.target.score.items():
             of_reference = self.reference.score.get(name, torch.zeros_like(of_target))
-            score[name] = mix(rung.reshape(-1, *[1] * (of_target.ndim - 1)), of_reference, of_target)
+            score[name] = _mix(rung.reshape(-1, *[1] * (of_target.ndim - 1)), of_reference, of_target)
         return Chain(position, f, Score({**score, RUNG: torch.zeros_like(rung)}))
 
 
@@ -110,7 +110,7 @@ def of_space(reference: Reference, position: Position) -> dict[str, Tensor]:
     return {name: position[name] for name in reference.space}
 
 
-def mix(rung: Tensor, at_reference: Tensor, at_target: Tensor) -> Tensor:
+def _mix(rung: Tensor, at_reference: Tensor, at_target: Tensor) -> Tensor:
     """(1 - b) times the one plus b times the other; an end of weight 0 counts as 0, even if it is infinite."""
     below, above = torch.where(rung < 1, at_reference, 0), torch.where(rung > 0, at_target, 0)
     return (1 - rung) * below + rung * above

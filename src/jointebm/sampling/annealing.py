@@ -31,10 +31,8 @@ class LogNormalizer(NamedTuple):
     """log Z = log of the integral of exp(f), estimated.
 
     Args:
-        value: the estimate, nats: that of the forward direction, or, if draws of exp(f) were given, the mean of both
-            directions weighted by their inverse variances.
+        value: the estimate, nats, from q to exp(f). Its expectation is at most log Z.
         standard_error: of the value, by the jackknife over draws; infinite if one draw holds all weight.
-        lower: estimate from q to exp(f); its expectation is at most log Z.
         upper: estimate from exp(f) to q; its expectation is at least log Z if it starts from draws of exp(f).
         ess: effective number of forward draws, (sum w)^2 / sum w^2.
         ess_back: the same of the draws that went back; `upper` is noise if it is below ten or so.
@@ -45,13 +43,17 @@ class LogNormalizer(NamedTuple):
 
     value: float
     standard_error: float
-    lower: float
     upper: float
     ess: float
     ess_back: float
     num_draws: int
     num_rungs: int
     method: Literal["importance sampling", "annealed importance sampling"]
+
+    @property
+    def lower(self) -> float:
+        """The value: with `upper`, a bracket that holds log Z in expectation."""
+        return self.value
 
 
 def log_normalizer(
@@ -76,7 +78,7 @@ def log_normalizer(
 
     Not guaranteed: the standard error knows only of what the draws have met. A mode of exp(f) that q hardly ever draws and
     no chain reaches is missing from `value`, with a small standard error and a large ess; from `upper` too, unless `draws`
-    are given from elsewhere (data of a trained model are a fair choice, as a check). A wide bracket or an ess of a few
+    are given from elsewhere, such as the rows that a model was trained on. A wide bracket or an ess of a few
     draws means that the value is too low, by more than its standard error says. Choosing between the two methods by the
     same draws has a bias far below the standard error. Densities are with respect to positions: values behind a transform
     have another density, but the same Z.
@@ -89,7 +91,7 @@ def log_normalizer(
             chooses them.
         kernel: an adjusted kernel used at all rungs; None is `Jump`, `Gibbs` over all labels and `MALA` with step sizes
             tuned at each rung, as far as the space has such blocks.
-        draws: draws of exp(f), for the way back; per block (M, *position_shape).
+        draws: draws of exp(f), for the way back, which gives `upper`; per block (M, *position_shape).
         generator: source of all draws.
 
     Returns:
@@ -121,39 +123,39 @@ def log_normalizer(
             )
     given = None if rungs is None else check_rungs("log_normalizer", rungs)
     annealing = Annealing(log_density, reference, generator)
-    forward, path = None, Path((0.0, 1.0), (kernel or Jump(reference),) * 2)
+    forward, ladder = None, Ladder((0.0, 1.0), (kernel or Jump(reference),) * 2)
     if given is None:
-        forward = annealing.run(path, reference.draw(num_draws, generator))
-    if forward is None or effective_size(forward.log_weights) < ENOUGH * num_draws:
+        forward = annealing.run(ladder, reference.draw(num_draws, generator))
+    if forward is None or _effective_size(forward.log_weights) < ENOUGH * num_draws:
         if given is None or (kernel is None and len(given) > 2):
-            path = annealing.pilot(max(50, num_draws // 4), kernel, given)
+            ladder = annealing.pilot(max(50, num_draws // 4), kernel, given)
         elif len(given) > 2:
-            path = Path(given, (kernel or Jump(reference),) * len(given))
-        forward = annealing.run(path, reference.draw(num_draws, generator))
+            ladder = Ladder(given, (kernel or Jump(reference),) * len(given))
+        forward = annealing.run(ladder, reference.draw(num_draws, generator))
     if draws is None:
-        start = taken(forward.position, resampled(forward.log_weights, num_draws, generator))
+        start = _taken(forward.position, _resampled(forward.log_weights, num_draws, generator))
     else:
         start = {name: draws[name] for name in reference.space}
-    backward = annealing.run(path.reversed(), start)
-    return summary(forward.log_weights, backward.log_weights, len(path.rungs), pooled=draws is not None)
+    backward = annealing.run(ladder.reversed(), start)
+    return _summary(forward.log_weights, backward.log_weights, len(ladder.rungs))
 
 
-class Path(NamedTuple):
+class Ladder(NamedTuple):
     """Rungs from one end to the other, and the kernel that moves chains at each of them."""
 
     rungs: tuple[float, ...]
     kernels: tuple[Kernel, ...]
 
-    def reversed(self) -> "Path":
-        return Path(self.rungs[::-1], self.kernels[::-1])
+    def reversed(self) -> "Ladder":
+        return Ladder(self.rungs[::-1], self.kernels[::-1])
 
-    def divided(self, pieces: int) -> "Path":
+    def divided(self, pieces: int) -> "Ladder":
         """The path with each interval in that many equal pieces, moved by the kernel of its upper end."""
         rungs, kernels = [self.rungs[0]], [self.kernels[0]]
         for low, high, kernel in zip(self.rungs, self.rungs[1:], self.kernels[1:], strict=False):
             rungs += [low + (high - low) * piece / pieces for piece in range(1, pieces)] + [high]
             kernels += [kernel] * pieces
-        return Path(tuple(rungs), tuple(kernels))
+        return Ladder(tuple(rungs), tuple(kernels))
 
 
 class Annealed(NamedTuple):
@@ -170,12 +172,12 @@ class Annealing(NamedTuple):
     reference: Reference
     generator: Generator
 
-    def run(self, path: Path, position: Position) -> Annealed:
+    def run(self, ladder: Ladder, position: Position) -> Annealed:
         """Moves positions along a path, in either direction, and weights them."""
         log_weights: Tensor | float = 0.0
-        for low, high, kernel in zip(path.rungs, path.rungs[1:], path.kernels[1:], strict=False):
+        for low, high, kernel in zip(ladder.rungs, ladder.rungs[1:], ladder.kernels[1:], strict=False):
             ends = evaluate_endpoints(self.log_density, self.reference, position, with_score=kernel.uses_score)
-            log_weights = log_weights + (high - low) * slope(ends)
+            log_weights = log_weights + (high - low) * _slope(ends)
             if high > 0:  # at q itself nothing is weighted any more
                 chain, _ = self.step(kernel, ends.chain(torch.full_like(ends.target.f, high)))
                 position = of_space(self.reference, chain.position)
@@ -188,19 +190,19 @@ class Annealing(NamedTuple):
         target = Tempered(self.log_density, self.reference)
         return kernel.step(target, chain, free=free, generator=self.generator)
 
-    def pilot(self, num_draws: int, kernel: Kernel | None, given: tuple[float, ...] | None) -> Path:
+    def pilot(self, num_draws: int, kernel: Kernel | None, given: tuple[float, ...] | None) -> Ladder:
         """Lays out rungs, unless they are given, and tunes kernels, unless one is, by chains resampled at each rung."""
         position = self.reference.draw(num_draws, self.generator)
         step_sizes = {name: float(position[name].std()) or 1.0 for name in self.reference.space.continuous}
-        rungs, kernels = [0.0], [kernel or default_kernel(self.reference, step_sizes)]
+        rungs, kernels = [0.0], [kernel or _default_kernel(self.reference, step_sizes)]
         while rungs[-1] < 1:
             ends = evaluate_endpoints(self.log_density, self.reference, position, with_score=kernels[-1].uses_score)
-            log_ratio = slope(ends)
-            rungs.append(given[len(rungs)] if given is not None else next_rung(log_ratio, rungs[-1], len(rungs)))
-            rows = resampled((rungs[-1] - rungs[-2]) * log_ratio, num_draws, self.generator)
+            log_ratio = _slope(ends)
+            rungs.append(given[len(rungs)] if given is not None else _next_rung(log_ratio, rungs[-1], len(rungs)))
+            rows = _resampled((rungs[-1] - rungs[-2]) * log_ratio, num_draws, self.generator)
             chain = ends.take(rows).chain(torch.full_like(ends.target.f, rungs[-1]))
             for _ in range(1 if kernel or not step_sizes else TUNING_STEPS):
-                mover = kernel or default_kernel(self.reference, step_sizes)
+                mover = kernel or _default_kernel(self.reference, step_sizes)
                 chain, info = self.step(mover, chain)
                 if kernel is None:
                     rates = [float(part.accept_prob.mean()) for part in info[len(info) - len(step_sizes) :]]
@@ -208,28 +210,28 @@ class Annealing(NamedTuple):
                         name: size * math.exp(2 * (rate - MALA_RATE))
                         for (name, size), rate in zip(step_sizes.items(), rates, strict=True)
                     }
-            kernels.append(kernel or default_kernel(self.reference, step_sizes))
+            kernels.append(kernel or _default_kernel(self.reference, step_sizes))
             position = of_space(self.reference, chain.position)
-        path = Path(tuple(rungs), tuple(kernels))
+        ladder = Ladder(tuple(rungs), tuple(kernels))
         if given is not None:
-            return path
+            return ladder
         pieces = math.ceil((len(rungs) - 1) * PILOT_VARIANCE / TOTAL_VARIANCE)  # the variance falls as 1 / pieces
-        path = path.divided(max(1, min(pieces, MAX_RUNGS // len(rungs))))
+        ladder = ladder.divided(max(1, min(pieces, MAX_RUNGS // len(rungs))))
         for _ in range(DOUBLINGS):  # chains that lag behind the rungs need more of them
-            trial = self.run(path, self.reference.draw(num_draws, self.generator))
-            if effective_size(trial.log_weights) > ENOUGH * num_draws or 2 * len(path.rungs) > MAX_RUNGS:
+            trial = self.run(ladder, self.reference.draw(num_draws, self.generator))
+            if _effective_size(trial.log_weights) > ENOUGH * num_draws or 2 * len(ladder.rungs) > MAX_RUNGS:
                 break
-            path = path.divided(2)
-        return path
+            ladder = ladder.divided(2)
+        return ladder
 
 
-def default_kernel(reference: Reference, step_sizes: Mapping[str, float]) -> Cycle:
+def _default_kernel(reference: Reference, step_sizes: Mapping[str, float]) -> Cycle:
     """A jump, a draw of every label and a Langevin move of every continuous block, as far as there are such blocks."""
     labels = (Gibbs(reference.space, scan="systematic"),) if reference.space.discrete else ()
     return Cycle((Jump(reference), *labels, *(MALA(name, size) for name, size in step_sizes.items())))
 
 
-def slope(ends: Endpoints) -> Tensor:
+def _slope(ends: Endpoints) -> Tensor:
     """f - log q in float64, shape (N,); raises FloatingPointError where it is not a number."""
     log_ratio = ends.target.f.double() - ends.reference.f.double()
     if bool(log_ratio.isnan().any()):
@@ -241,7 +243,7 @@ def slope(ends: Endpoints) -> Tensor:
     return log_ratio
 
 
-def next_rung(log_ratio: Tensor, rung: float, num_rungs: int) -> float:
+def _next_rung(log_ratio: Tensor, rung: float, num_rungs: int) -> float:
     """The rung at which weights of equally weighted draws get a relative variance of `PILOT_VARIANCE`, at most 1.
 
     So far apart that the path ends within `MAX_RUNGS`.
@@ -254,48 +256,42 @@ def next_rung(log_ratio: Tensor, rung: float, num_rungs: int) -> float:
     low, high = 0.0, 1 - rung
     for _ in range(40):
         middle = (low + high) / 2
-        share = effective_size(middle * finite) / len(finite)
+        share = _effective_size(middle * finite) / len(finite)
         low, high = (middle, high) if share > 1 / (1 + PILOT_VARIANCE) else (low, middle)
     if high > 0.999 * (1 - rung):
         return 1.0
     return rung + max(low, (1 - rung) / max(1, MAX_RUNGS - num_rungs))
 
 
-def effective_size(log_weights: Tensor) -> float:
+def _effective_size(log_weights: Tensor) -> float:
     """(sum w)^2 / sum w^2 of log-weights (N,), between 1 and N."""
     return float((2 * log_weights.logsumexp(dim=0) - (2 * log_weights).logsumexp(dim=0)).exp())
 
 
-def resampled(log_weights: Tensor, num: int, generator: Generator) -> Tensor:
+def _resampled(log_weights: Tensor, num: int, generator: Generator) -> Tensor:
     """Numbers of rows drawn in proportion to their weights, by systematic resampling, shape (num,)."""
     cumulative = log_weights.softmax(dim=0).cumsum(dim=0)
     points = (torch.arange(num, device=cumulative.device) + uniform(cumulative[:1], generator)) / num
     return torch.searchsorted(cumulative, points * cumulative[-1], right=True).clamp(max=len(cumulative) - 1)
 
 
-def summary(forward: Tensor, backward: Tensor, num_rungs: int, *, pooled: bool) -> LogNormalizer:
-    """The estimate from log-weights (N,) of both directions; `pooled` says that both are independent estimates."""
-    lower, lower_error = log_mean(forward)
-    upper, upper_error = log_mean(backward)
-    value, error = lower, lower_error
-    if pooled and math.isfinite(lower_error + upper_error) and lower_error + upper_error > 0:
-        share = upper_error**2 / (lower_error**2 + upper_error**2)
-        value = share * lower - (1 - share) * upper
-        error = lower_error * upper_error / math.hypot(lower_error, upper_error)
+def _summary(forward: Tensor, backward: Tensor, num_rungs: int) -> LogNormalizer:
+    """The estimate from log-weights (N,) of both directions."""
+    value, standard_error = _log_mean(forward)
+    upper, _ = _log_mean(backward)
     return LogNormalizer(
         value=value,
-        standard_error=error,
-        lower=lower,
+        standard_error=standard_error,
         upper=-upper,
-        ess=effective_size(forward),
-        ess_back=effective_size(backward),
+        ess=_effective_size(forward),
+        ess_back=_effective_size(backward),
         num_draws=len(forward),
         num_rungs=num_rungs,
         method="importance sampling" if num_rungs == 2 else "annealed importance sampling",
     )
 
 
-def log_mean(log_weights: Tensor) -> tuple[float, float]:
+def _log_mean(log_weights: Tensor) -> tuple[float, float]:
     """log of the mean weight of log-weights (N,), and its standard error by the jackknife."""
     peak, num = log_weights.amax(), len(log_weights)
     if not bool(peak.isfinite()):
@@ -307,6 +303,6 @@ def log_mean(log_weights: Tensor) -> tuple[float, float]:
     return float(value), math.sqrt((num - 1) / num * float((left_out - left_out.mean()).square().sum()))
 
 
-def taken(position: Position, rows: Tensor) -> dict[str, Tensor]:
+def _taken(position: Position, rows: Tensor) -> dict[str, Tensor]:
     """Some rows of a position, by their numbers."""
     return {name: value[rows] for name, value in position.items()}
