@@ -223,9 +223,11 @@ def test_mutants_are_rejected(fault: str) -> None:
 
 
 def test_the_copy_has_the_same_matrix() -> None:
-    exchange, f = exchange_of(BIT, (0, 0.3, 1)), RandomLogDensity(BIT, 0)
+    """Without a kernel, so that swaps that do not happen show."""
+    exchange, f = exchange_of(BIT, (0, 0.3, 1), Still()), RandomLogDensity(BIT, 0)
     matrices = [
-        transition_matrix(k, exchange.target(f), exchange.space).matrix for k in (exchange, FaultyExchange(exchange))
+        transition_matrix(kernel, exchange.target(f), exchange.space).matrix
+        for kernel in (exchange, FaultyExchange(exchange))
     ]
     torch.testing.assert_close(*matrices, rtol=0, atol=1e-12)
 

@@ -297,7 +297,7 @@ def _log_mean(log_weights: Tensor) -> tuple[float, float]:
     if not bool(peak.isfinite()):
         raise FloatingPointError(f"log_normalizer: the largest log-weight is {float(peak)}; f and q share no draw")
     value = peak + (log_weights - peak).exp().mean().log()
-    left_out = torch.log1p(-log_weights.softmax(dim=0)) - math.log1p(-1 / num)  # of log mean without one draw
+    left_out = torch.log1p(-log_weights.softmax(dim=0))  # of the log mean without one draw, up to a constant
     if not bool(left_out.isfinite().all()):
         return float(value), math.inf
     return float(value), math.sqrt((num - 1) / num * float((left_out - left_out.mean()).square().sum()))
