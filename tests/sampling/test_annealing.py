@@ -9,27 +9,17 @@ import torch
 from torch import Tensor
 
 from jointebm import Binary, Categorical, Continuous, Space
-from jointebm.kernels import MALA, Chain, Gibbs, Info, Kernel, Langevin, LogDensity
+from jointebm.kernels import MALA, Chain, Gibbs, Kernel, Langevin, LogDensity
 from jointebm.randomness.draws import Generator
 from jointebm.sampling import LogNormalizer, log_normalizer
 from jointebm.sampling.enumeration import log_partition
 from jointebm.spaces.space import Mask, Position
 from support.exact_references import Components, gaussians, random_reference
+from support.faulty_exchange import Still
 from support.oracles import RandomLogDensity
 
 BITS, PLANE = Space(bits=Binary(2), y=Categorical(3)), Space(x=Continuous(2))
 SEEDS = range(200)
-
-
-@dataclass(frozen=True)
-class Still(Kernel):
-    """A kernel that moves nothing."""
-
-    uses_score = False
-    adjusted = True
-
-    def step(self, log_density: LogDensity, chain: Chain, *, free: Mask, generator: Generator) -> tuple[Chain, Info]:  # noqa: ARG002
-        return chain, Info(torch.zeros_like(chain.f), torch.zeros_like(chain.f, dtype=torch.bool))
 
 
 @dataclass(frozen=True)
