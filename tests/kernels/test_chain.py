@@ -12,6 +12,7 @@ from jointebm.energies import MLP, BilinearEnergy, ConcatEnergy, ConvEncoder, JE
 from jointebm.kernels import (
     MALA,
     Chain,
+    ChromaticGibbs,
     Cycle,
     Gibbs,
     GibbsWithGradients,
@@ -114,9 +115,9 @@ def test_evaluate_without_score_runs_no_backward_pass_and_scored_adds_it() -> No
     counted = Counted(RandomLogDensity(SPACE, 0), Passes())
     chain = evaluate(counted, draw(3), with_score=False)
     assert (chain.score, counted.passes.take()) == (None, (1, 0))
-    chain = scored(counted, chain)
+    chain = scored(counted, chain, "test")
     assert counted.passes.take() == (1, 1)
-    assert scored(counted, chain) is chain
+    assert scored(counted, chain, "test") is chain
     assert_true(counted, chain)
 
 
@@ -288,6 +289,119 @@ def test_f_and_score_stay_true_and_clamped_entries_stay_put_over_long_random_mix
             held = ~SPACE[name].expand(free[name].expand(6, *SPACE[name].variable_shape))
             held = held.expand_as(before.position[name])
             assert torch.equal(chain.position[name][held], before.position[name][held])
+
+
+class TwoEncoded(nn.Module):
+    """A log-density whose encoder reads two continuous blocks."""
+
+    encoded_blocks = ("x", "z")
+    space = Space(x=Continuous(2), z=Continuous(3), y=Categorical(4))
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.inner, self.outer = nn.Linear(5, 6), nn.Linear(4, 6)
+
+    def encode(self, position: Position) -> Tensor:
+        joined = torch.cat([position["x"], position["z"]], dim=1)
+        return torch.cat([torch.tanh(self.inner(joined)), joined], dim=1)
+
+    def head(self, features: Tensor, position: Position) -> Tensor:
+        return (features[:, :6] * self.outer(position["y"])).sum(dim=1) - features[:, 6:].square().sum(dim=1)
+
+    def forward(self, position: Position) -> Tensor:
+        return self.head(self.encode(position), position)
+
+
+@pytest.mark.parametrize("moves", [Langevin, MALA])
+@pytest.mark.parametrize("block", ["x", "z"])
+def test_an_encoding_is_not_reused_when_one_of_two_encoded_blocks_has_moved(
+    block: str, moves: type[Langevin] | type[MALA]
+) -> None:
+    torch.manual_seed(0)
+    energy, space = TwoEncoded().double(), TwoEncoded.space
+    generator = torch.Generator().manual_seed(0)
+    position, free = space.clamp(None, num_chains=20, generator=generator, dtype=torch.float64)
+    chain = evaluate(energy, position)
+    for kernel in (moves(block, 0.3), Gibbs(space), moves(block, 0.3), GibbsWithGradients(space)):
+        moved, info = kernel.step(energy, chain, free=free, generator=generator)
+        assert bool(info.accepted.any())
+        assert_true(hidden(energy), moved)
+        chain = moved
+
+
+# Energies without a gradient.
+
+
+def without_gradient(position: Position) -> Tensor:
+    return -position["x"].detach().square().flatten(1).sum(dim=1)
+
+
+def by_labels_only(position: Position) -> Tensor:
+    return position["a"] @ position["a"].new_tensor([0.0, 1.0, 2.0, 3.0])
+
+
+class DetachedInput(nn.Module):
+    """Requires a gradient, but only with respect to its parameters."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.slope = nn.Parameter(torch.ones(()))
+
+    def forward(self, position: Position) -> Tensor:
+        return -self.slope * position["x"].detach().square().flatten(1).sum(dim=1)
+
+
+class DetachedEncoder(EncodedBits):
+    def encode(self, position: Position) -> Tensor:
+        return super().encode(position).detach()
+
+
+COLOURS = {"a": torch.tensor(0), "bits": torch.tensor([0, 1])}
+
+
+@pytest.mark.parametrize("before", [(), (Gibbs(SPACE, ("bits",)),)], ids=["first", "after another"])
+@pytest.mark.parametrize(
+    ("kernel", "log_density", "name"),
+    [
+        (Langevin("x", 0.1), without_gradient, "without_gradient"),
+        (MALA("x", 0.1), without_gradient, "without_gradient"),
+        (GibbsWithGradients(SPACE), without_gradient, "without_gradient"),
+        (ChromaticGibbs(SPACE, COLOURS), without_gradient, "without_gradient"),
+        (Langevin("x", 0.1), by_labels_only, "by_labels_only"),
+        (MALA("x", 0.1), by_labels_only, "by_labels_only"),
+        (Cycle((GibbsWithGradients(SPACE), MALA("x", 0.1))), by_labels_only, "by_labels_only"),
+        (Langevin("x", 0.1), DetachedInput(), "DetachedInput"),
+    ],
+)
+def test_a_kernel_that_needs_a_score_refuses_an_energy_that_has_none(
+    kernel: Kernel, before: tuple[Kernel, ...], log_density: LogDensity, name: str
+) -> None:
+    """Taken for zero, the score would let chains diffuse for ever (variance 102 instead of 1 after 400 steps)."""
+    free, chain = {n: torch.tensor(True) for n in SPACE}, evaluate(log_density, draw(4))
+    with pytest.raises(
+        ValueError, match=rf"\w+: needs the score, but f of {name} has no gradient with respect to .*block"
+    ):
+        Cycle((*before, kernel)).step(log_density, chain, free=free, generator=torch.Generator())
+
+
+def test_discrete_moves_go_on_where_f_does_not_depend_on_some_block() -> None:
+    """A label that f ignores is uniform; its score of zero is right, and so are the moves that follow it."""
+    chain, free = evaluate(by_labels_only, draw(2000)), {name: torch.tensor(True) for name in SPACE}
+    kernel, generator = GibbsWithGradients(SPACE), torch.Generator().manual_seed(0)
+    for _ in range(30):
+        chain, info = kernel.step(by_labels_only, chain, free=free, generator=generator)
+    assert bool(info.accepted.any())
+    assert abs(float(chain.position["bits"].mean()) - 0.5) < 0.05  # over 6 standard errors of 4,000 bits
+
+
+def test_an_encoder_without_a_gradient_is_refused_for_the_blocks_that_it_reads() -> None:
+    torch.manual_seed(0)
+    energy = DetachedEncoder().double()
+    chain, free = evaluate(energy, draw(4)), {name: torch.tensor(True) for name in SPACE}
+    assert chain.score is not None
+    assert chain.score.constant == {"bits"}
+    assert not bool(chain.score["bits"].any())
+    Langevin("x", 0.1).step(energy, chain, free=free, generator=torch.Generator())
 
 
 def test_an_encoding_of_what_gibbs_has_moved_is_never_used_again() -> None:

@@ -1,7 +1,6 @@
 """Specification of `ChromaticGibbs`: exact for any f and any colours; a sweep of Gibbs sampling where the colours fit."""
 
 import math
-from dataclasses import dataclass
 
 import pytest
 import torch
@@ -9,8 +8,7 @@ from torch import Tensor
 
 from jointebm import Binary, Categorical, Continuous, Space, sample
 from jointebm.energies import MLP, ConcatEnergy, ConvEncoder, GridPairs, IsingEnergy, Transitions
-from jointebm.kernels import Chain, ChromaticGibbs, Gibbs, Info, LogDensity, evaluate, scored
-from jointebm.randomness.draws import Generator, accept, choose
+from jointebm.kernels import ChromaticGibbs, Gibbs, LogDensity, evaluate
 from jointebm.spaces.space import Mask, Position
 from jointebm.testing import detailed_balance_residual, stationarity_residual, target_probs, transition_matrix
 from support.oracles import (
@@ -24,13 +22,10 @@ from support.oracles import (
     clamp_patterns,
     count_passes,
     gibbs_matrices,
-    labels_of,
     split_variables,
-    variables_of,
 )
 
 SOME = [small for small in SMALL_SPACES if small.name in ("bits", "ragged", "continuous-between")]
-TWO_KINDS = Space(bits=Binary(2), y=Categorical(3))
 
 
 def laid_out(space: Space, numbers: list[int]) -> dict[str, Tensor]:
@@ -49,9 +44,8 @@ class Pairwise:
     def __init__(self, space: Space, colours: dict[str, Tensor], seed: int) -> None:
         generator = torch.Generator().manual_seed(seed)
         colour = torch.cat([colours[name].flatten() for name in space.discrete])
-        binary = isinstance
         widths = [
-            1 if binary(space[name], Binary) else num for name in space.discrete for num in space.num_classes(name)
+            1 if isinstance(space[name], Binary) else num for name in space.discrete for num in space.num_classes(name)
         ]
         of_column = colour.repeat_interleave(torch.tensor(widths))
         self.names = space.discrete
@@ -161,118 +155,6 @@ def test_nine_colours_fit_pixels_two_apart_and_three_fit_letters_two_apart(inter
     for _ in range(5):
         chain, info = ChromaticGibbs(space, {"y": colours}).step(f, chain, free=free, generator=torch.Generator())
         torch.testing.assert_close(info.accept_prob, torch.ones_like(info.accept_prob), rtol=0, atol=1e-10)
-
-
-@dataclass(frozen=True)
-class Faulty:
-    """The update of one colour, written a second time over labels, with a fault."""
-
-    space: Space
-    fault: str = ""
-
-    uses_score = True
-
-    @torch.no_grad()
-    def step(self, log_density: LogDensity, chain: Chain, *, free: Mask, generator: Generator) -> tuple[Chain, Info]:
-        chain, space = scored(log_density, chain), self.space
-        labels, may_move = labels_of(space, chain.position), variables_of(space, free, len(chain.f))
-        if self.fault == "clamp ignored":
-            may_move = torch.ones_like(may_move)
-        forth = self._log_q(chain)
-        drawn = torch.stack([choose(log_q, generator) for log_q in forth], dim=1)
-        drawn = torch.where(may_move, drawn, labels)
-        split = split_variables(space, drawn)
-        encoded, _ = space.encode(split, dtype=torch.float64)
-        proposal = evaluate(log_density, {**chain.position, **{name: encoded[name] for name in space.discrete}})
-        back = forth if self.fault == "stale score in the reverse" else self._log_q(proposal)
-        counted = torch.ones_like(may_move) if self.fault == "clamped variables in the proposal ratio" else may_move
-        ratio = proposal.f - chain.f
-        for v in range(labels.shape[1]):
-            rows = torch.arange(len(labels))
-            gained = {
-                "reverse proposal missing": -forth[v][rows, drawn[:, v]],
-                "proposal ratio missing": torch.zeros_like(ratio),
-                "proposal ratio inverted": forth[v][rows, drawn[:, v]] - back[v][rows, labels[:, v]],
-            }.get(self.fault, back[v][rows, labels[:, v]] - forth[v][rows, drawn[:, v]])
-            ratio = ratio + gained * counted[:, v]
-        if self.fault == "f ratio missing":
-            ratio = ratio - (proposal.f - chain.f)
-        accepted = accept(ratio, generator) & may_move.any(dim=1)
-        return proposal.where(accepted, chain), Info(ratio.clamp(max=0).exp(), accepted)
-
-    def _log_q(self, chain: Chain) -> list[Tensor]:
-        assert chain.score is not None
-        found = []
-        for name in self.space.discrete:
-            flat = chain.score[name].reshape(len(chain.f), -1)
-            if isinstance(self.space[name], Binary):
-                columns = [torch.stack([torch.zeros_like(each), each], dim=1) for each in flat.unbind(dim=1)]
-            else:
-                columns = list(flat.split(self.space.num_classes(name), dim=1))
-            if self.fault == "bit reads the wrong sign":
-                columns = [-c if isinstance(self.space[name], Binary) else c for c in columns]
-            found += [column.log_softmax(dim=1) for column in columns]
-        return found
-
-
-FAULTS = [
-    "clamp ignored",
-    "stale score in the reverse",
-    "clamped variables in the proposal ratio",
-    "reverse proposal missing",
-    "proposal ratio missing",
-    "proposal ratio inverted",
-    "f ratio missing",
-]
-
-
-@pytest.mark.parametrize("fault", FAULTS)
-def test_mutants_are_rejected(fault: str) -> None:
-    f, kernel = RandomLogDensity(TWO_KINDS, 1), Faulty(TWO_KINDS, fault)
-    position = TWO_KINDS.configurations(dtype=torch.float64)
-    residuals = []
-    for free in clamp_patterns(TWO_KINDS, position).values():
-        try:
-            matrix, _ = transition_matrix(kernel, f, TWO_KINDS, free=free)
-        except AssertionError:
-            return
-        residuals.append(stationarity_residual(matrix, target_probs(f, position)))
-    assert max(residuals) > 1e-6
-
-
-@pytest.mark.parametrize("small", SOME, ids=str)
-def test_the_copy_that_mutants_are_made_from_is_right(small: SmallSpace) -> None:
-    f, kernel = RandomLogDensity(small.space, 1), ChromaticGibbs(small.space, alternating(small.space, 1))
-    _, position = transition_matrix(Gibbs(small.space), f, small.space, small.given)
-    for free in clamp_patterns(small.space, position).values():
-        one, _ = transition_matrix(kernel, f, small.space, small.given, free=free)
-        two, _ = transition_matrix(Faulty(small.space), f, small.space, small.given, free=free)
-        torch.testing.assert_close(one, two, rtol=0, atol=1e-14)
-
-
-def test_a_score_that_is_wrong_costs_acceptance_and_nothing_else() -> None:
-    """Stationary by the correction: here the score of a bit has the wrong sign."""
-    f, position = RandomLogDensity(TWO_KINDS, 1), TWO_KINDS.configurations(dtype=torch.float64)
-    matrix, _ = transition_matrix(Faulty(TWO_KINDS, "bit reads the wrong sign"), f, TWO_KINDS)
-    assert stationarity_residual(matrix, target_probs(f, position)) < 1e-12
-
-
-def test_each_row_obeys_its_own_random_mask_and_clamped_entries_are_bit_identical() -> None:
-    space, generator = MIXED.space, torch.Generator().manual_seed(0)
-    start, _ = space.clamp(None, num_chains=200, generator=generator, dtype=torch.float64)
-    f, kernel = RandomLogDensity(space, 7), ChromaticGibbs(space, alternating(space, 2))
-    mask = torch.rand(200, 5, generator=generator) < 0.5
-    mask[:20] = False
-    free = split_variables(space, mask)
-    chain = evaluate(f, start)
-    for _ in range(30):
-        chain, info = kernel.step(f, chain, free=free, generator=generator)
-        assert not bool(info.accepted[:20].any()) and not bool(info.accept_prob[:20].any())
-    torch.testing.assert_close(chain.f, f(chain.position), rtol=1e-12, atol=1e-12)
-    for name in space:
-        held = ~space[name].expand(free[name]).expand_as(start[name])
-        assert torch.equal(chain.position[name][held], start[name][held])
-        assert not torch.equal(chain.position[name], start[name])
 
 
 def test_costs_one_evaluation_per_colour_that_may_move() -> None:

@@ -22,17 +22,14 @@ from jointebm.kernels import (
 )
 from jointebm.testing import detailed_balance_residual, invariance_test, stationarity_residual, target_probs
 from jointebm.testing import transition_matrix as matrix_of
+from support.mutants import StateDependentCycle
 from support.oracles import (
-    MIXED,
-    MUTANTS,
     SMALL_SPACES,
     Counted,
     GaussianMixture,
-    Mutant,
     Passes,
     RandomLogDensity,
     SmallSpace,
-    StateDependentCycle,
     clamp_patterns,
     count_passes,
 )
@@ -73,13 +70,6 @@ def test_a_clamped_continuous_kernel_changes_nothing() -> None:
     cycle = Cycle((moves, Langevin("x", 0.5), MALA("z", 0.5)))
     together, _ = matrix_of(cycle, f, small.space, small.given)
     assert torch.equal(alone, together)
-
-
-@pytest.mark.parametrize("mutant", [m for m in MUTANTS if m.name.startswith("Cycle")], ids=str)
-def test_mutants_are_rejected(mutant: Mutant) -> None:
-    f = RandomLogDensity(MIXED.space, 1)
-    matrix, position = matrix_of(mutant.kernel(MIXED.space), f, MIXED.space)
-    assert stationarity_residual(matrix, target_probs(f, position)) > 1e-6
 
 
 @pytest.mark.parametrize("moves", [Gibbs, GibbsWithGradients])
@@ -206,23 +196,6 @@ def test_with_mala_a_joint_step_costs_two_passes_of_the_encoder(moves: Kernel) -
     assert encoder.take() == (2, 2)
 
 
-def test_clamped_entries_are_bit_identical_after_many_steps() -> None:
-    space, generator = SMALL_SPACES[-1].space, torch.Generator().manual_seed(0)
-    f = RandomLogDensity(space, 3)
-    bounded = lambda p: f(p) - 5 * p["x"].square().sum(dim=1) - 5 * p["z"].square()  # noqa: E731
-    kernel = Cycle((Gibbs(space), GibbsWithGradients(space), Langevin("x", 0.2), MALA("z", 0.5)))
-    position, _ = space.clamp(None, num_chains=100, generator=generator, dtype=torch.float64)
-    shapes = {name: (100, *block.variable_shape) for name, block in space.items()}
-    free = {name: torch.rand(shape, generator=generator) < 0.5 for name, shape in shapes.items()}
-    chain = evaluate(bounded, position)
-    for _ in range(100):
-        chain, _ = kernel.step(bounded, chain, free=free, generator=generator)
-    for name in space:
-        held = ~space[name].expand(free[name]).expand_as(position[name])
-        assert torch.equal(chain.position[name][held], position[name][held])
-        assert not torch.equal(chain.position[name], position[name])
-
-
 def test_the_info_has_one_entry_per_kernel_and_nests() -> None:
     space = MIXTURE.space
     kernel = Cycle((Gibbs(space), Cycle((MALA("x", 0.5), Langevin("x", 0.5)))))
@@ -260,7 +233,7 @@ def test_a_kernel_fits_the_spaces_that_have_its_block(wrap: Callable[[Kernel], K
     space, other = Space(x=Continuous(), y=Binary()), Space(x=Binary(), y=Categorical(2), z=Continuous())
     for kernel in (Gibbs(space), GibbsWithGradients(space), MALA("x", 0.1), Langevin("x", 0.1)):
         wrap(kernel).require(space)
-        with pytest.raises(ValueError, match="was made for a block 'y'|no continuous block 'x'"):
+        with pytest.raises(ValueError, match=r"was made for a block 'y'|no continuous block 'x'"):
             wrap(kernel).require(other)
 
 

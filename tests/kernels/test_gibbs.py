@@ -10,12 +10,9 @@ from jointebm.kernels import Gibbs, GibbsWithGradients, evaluate
 from jointebm.spaces.space import Position
 from jointebm.testing import detailed_balance_residual, stationarity_residual, target_probs, transition_matrix
 from support.oracles import (
-    COPIES,
     MIXED,
-    MUTANTS,
     SMALL_SPACES,
     Counted,
-    Mutant,
     Passes,
     RandomLogDensity,
     SmallSpace,
@@ -91,31 +88,6 @@ def test_reaches_every_configuration(small: SmallSpace, scan: str) -> None:
     assert bool(connected(matrix).all())
 
 
-@pytest.mark.parametrize("mutant", [m for m in MUTANTS if m.name.startswith("Gibbs")], ids=str)
-def test_mutants_are_rejected(mutant: Mutant) -> None:
-    f, kernel = RandomLogDensity(MIXED.space, 1), mutant.kernel(MIXED.space)
-    position = MIXED.space.configurations(dtype=torch.float64)
-    residuals = []
-    for free in clamp_patterns(MIXED.space, position).values():
-        try:
-            matrix, _ = transition_matrix(kernel, f, MIXED.space, free=free)
-        except AssertionError:
-            return
-        residuals.append(stationarity_residual(matrix, target_probs(f, position)))
-    assert max(residuals) > 1e-6
-
-
-@pytest.mark.parametrize("small", [MIXED, SMALL_SPACES[-1]], ids=str)
-def test_the_copy_that_mutants_are_made_from_is_right(small: SmallSpace) -> None:
-    copy, kernel = COPIES[1]
-    f = RandomLogDensity(small.space, 1)
-    _, position = transition_matrix(kernel(small.space), f, small.space, small.given)
-    for free in clamp_patterns(small.space, position).values():
-        one, _ = transition_matrix(copy(small.space), f, small.space, small.given, free=free)
-        two, _ = transition_matrix(kernel(small.space), f, small.space, small.given, free=free)
-        torch.testing.assert_close(one, two, rtol=0, atol=1e-14)
-
-
 def test_a_forbidden_class_is_never_drawn() -> None:
     """f = -inf is a hard constraint; no class of probability zero is ever reached."""
     space = Space(y=Categorical(3), bit=Binary())
@@ -176,25 +148,6 @@ def test_drops_the_score_and_leaves_f_that_of_the_new_position() -> None:
     torch.testing.assert_close(chain.f, f(chain.position), rtol=1e-12, atol=1e-12)
     chain, _ = GibbsWithGradients(space).step(f, chain, free=free, generator=generator)
     torch.testing.assert_close(chain.f, f(chain.position), rtol=1e-12, atol=1e-12)
-
-
-@pytest.mark.parametrize("scan", ["random", "systematic"])
-def test_clamped_entries_and_rows_with_nothing_free_are_bit_identical_after_many_steps(scan: str) -> None:
-    space, generator = MIXED.space, torch.Generator().manual_seed(0)
-    start, _ = space.clamp(None, num_chains=200, generator=generator, dtype=torch.float64)
-    f, kernel = RandomLogDensity(space, 7), Gibbs(space, scan=scan)  # type: ignore[arg-type]
-    mask = torch.rand(200, 5, generator=generator) < 0.5
-    mask[:20] = False
-    free = split_variables(space, mask)
-    chain = evaluate(f, start)
-    for _ in range(50):
-        chain, info = kernel.step(f, chain, free=free, generator=generator)
-        assert torch.equal(info.accepted, mask.any(dim=1))
-        assert torch.equal(info.accept_prob, mask.any(dim=1).double())
-    for name in space:
-        held = ~space[name].expand(free[name]).expand_as(start[name])
-        assert torch.equal(chain.position[name][held], start[name][held])
-        assert not torch.equal(chain.position[name], start[name])
 
 
 def test_refuses_an_unknown_scan() -> None:

@@ -10,13 +10,10 @@ from jointebm.kernels import GibbsWithGradients, evaluate
 from jointebm.spaces.space import Position
 from jointebm.testing import detailed_balance_residual, stationarity_residual, target_probs, transition_matrix
 from support.oracles import (
-    COPIES,
     MIXED,
-    MUTANTS,
     SMALL_SPACES,
     AcceptAll,
     Counted,
-    Mutant,
     Passes,
     RandomLogDensity,
     Script,
@@ -131,32 +128,6 @@ def test_is_exact_on_the_energies_of_the_paper_with_x_clamped(form: str) -> None
     torch.testing.assert_close(matrix, hidden, rtol=0, atol=1e-12)
 
 
-@pytest.mark.parametrize("mutant", [m for m in MUTANTS if m.name.startswith("GWG")], ids=str)
-def test_mutants_are_rejected(mutant: Mutant) -> None:
-    """The checks above on a kernel with one thing wrong; every one must fail somewhere."""
-    f, kernel = RandomLogDensity(MIXED.space, 1), mutant.kernel(MIXED.space)
-    position = MIXED.space.configurations(dtype=torch.float64)
-    residuals = []
-    for free in clamp_patterns(MIXED.space, position).values():
-        try:
-            matrix, _ = transition_matrix(kernel, f, MIXED.space, free=free)
-        except AssertionError:
-            return
-        residuals.append(stationarity_residual(matrix, target_probs(f, position)))
-    assert max(residuals) > 1e-6
-
-
-@pytest.mark.parametrize("small", [MIXED, SMALL_SPACES[-1]], ids=str)
-def test_the_copy_that_mutants_are_made_from_is_right(small: SmallSpace) -> None:
-    copy, kernel = COPIES[0]
-    f = RandomLogDensity(small.space, 1)
-    _, position = transition_matrix(kernel(small.space), f, small.space, small.given)
-    for free in clamp_patterns(small.space, position).values():
-        one, _ = transition_matrix(copy(small.space), f, small.space, small.given, free=free)
-        two, _ = transition_matrix(kernel(small.space), f, small.space, small.given, free=free)
-        torch.testing.assert_close(one, two, rtol=0, atol=1e-14)
-
-
 def test_reports_the_acceptance_probability_of_each_chain() -> None:
     space, f = Space(bits=Binary(2)), RandomLogDensity(Space(bits=Binary(2)), 8)
     position = space.configurations(dtype=torch.float64)
@@ -171,29 +142,6 @@ def test_reports_the_acceptance_probability_of_each_chain() -> None:
     assert info.accept_prob.tolist() == pytest.approx(expected, rel=1e-6)
     assert not bool(info.accepted.any())
     assert torch.equal(chain.position["bits"], position["bits"])
-
-
-def test_clamped_entries_and_rows_with_nothing_free_are_bit_identical_after_many_steps() -> None:
-    space, generator = MIXED.space, torch.Generator().manual_seed(0)
-    start, _ = space.clamp(None, num_chains=200, generator=generator)
-    in_double = RandomLogDensity(space, 9)
-
-    def log_density(position: Position) -> Tensor:
-        return in_double({name: value.double() for name, value in position.items()})
-
-    mask = torch.rand(200, 5, generator=generator) < 0.5
-    mask[:20] = False
-    free = split_variables(space, mask)
-    chain = evaluate(log_density, start)
-    kernel = GibbsWithGradients(space)
-    for _ in range(100):
-        chain, info = kernel.step(log_density, chain, free=free, generator=generator)
-        assert not bool(info.accepted[:20].any())
-        assert bool((info.accept_prob[:20] == 0).all())
-    for name in space:
-        held = ~space[name].expand(free[name]).expand_as(start[name])
-        assert torch.equal(chain.position[name][held], start[name][held])
-        assert not torch.equal(chain.position[name], start[name])
 
 
 def test_costs_one_evaluation_a_step_and_none_when_everything_is_clamped() -> None:

@@ -1,4 +1,4 @@
-"""Specification of `Lazy`: (1 - rate) I + rate P, exactly, and what is not chosen keeps its bits."""
+"""Specification of `Lazy`: exactly (1 - rate) I + rate P; skipped chains keep their bits."""
 
 import math
 from dataclasses import dataclass
@@ -50,7 +50,7 @@ def test_the_check_finds_a_wrapper_that_forgets_its_coin() -> None:
     assert float((wrong - right).abs().max()) > 0.1
 
 
-def test_chains_that_rest_keep_every_bit_and_masks_still_hold() -> None:
+def test_skipped_chains_keep_every_bit_and_masks_still_hold() -> None:
     space = Space(x=Continuous(3))
     start = {"x": torch.randn(1000, 3, generator=torch.Generator().manual_seed(0))}
     chain = kernels.evaluate(lambda position: -position["x"].square().sum(dim=1), start)
@@ -80,7 +80,7 @@ def test_a_spec_makes_each_move_of_y_lazy_and_nothing_else() -> None:
     assert lazy.build_discrete(space) == (Gibbs(space), Gibbs(space))
 
 
-def test_prediction_does_not_rest() -> None:
+def test_prediction_ignores_laziness() -> None:
     space = Space(x=Continuous(2), y=Categorical(3))
     awake = KernelSpec(discrete="gibbs", step_size=0.1)
     config = ModelConfig(
@@ -88,12 +88,10 @@ def test_prediction_does_not_rest() -> None:
     )
     energy = ConcatEnergy(space, MLP(5, (4,)))
     model = Model(config, energy=energy)
-    resting = Model(
-        config.model_copy(update={"kernel": awake.model_copy(update={"discrete_rate": 1e-9})}), energy=energy
-    )
+    lazy = Model(config.model_copy(update={"kernel": awake.model_copy(update={"discrete_rate": 1e-9})}), energy=energy)
     values = {"x": torch.tensor([[0.0, 1.0], [1.0, 0.0]])}
     first, second = (
         predict(each, values, ["y"], method="sample", generator=torch.Generator().manual_seed(1))
-        for each in (model, resting)
+        for each in (model, lazy)
     )
     assert torch.equal(first.probs["y"], second.probs["y"])

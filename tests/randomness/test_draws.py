@@ -1,4 +1,4 @@
-"""Specification of `jointebm.randomness.draws`: every draw has the distribution it says, to the last bit of the uniform."""
+"""Specification of `jointebm.randomness.draws`: every draw has its stated distribution, to the last bit of the uniform."""
 
 import math
 

@@ -8,7 +8,7 @@ from jointebm.randomness.draws import Generator
 from jointebm.energies import MLP, ConcatEnergy, ConvEncoder
 from jointebm.kernels import MALA, Chain, Cycle, Gibbs, GibbsWithGradients, Kernel, Langevin, LogDensity, evaluate
 from jointebm.runs.sampling_run import chain_from_tensors, chain_tensors
-from jointebm.sampling.sample import sample, start
+from jointebm.sampling.sample import begin_sampling, sample
 
 IMAGES = Space(x=Continuous((8, 8)), a=Categorical(4), group=Categorical((2, 3)), bits=Binary(2))
 
@@ -69,7 +69,7 @@ def test_sampling_goes_on_where_an_interrupted_session_left_it() -> None:
         given={"a": 1},
         generator=torch.Generator().manual_seed(2),
     )
-    sampling = start(
+    sampling = begin_sampling(
         *(log_density, IMAGES, kernel),
         num_chains=6,
         given={"a": 1},

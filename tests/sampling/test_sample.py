@@ -1,4 +1,4 @@
-"""Specification of `sample` and `sample_trajectory`: Algorithm 1 from noise, with any values held still."""
+"""Specification of `sample` and `sample_trajectory`: Algorithm 1 from noise, with any values clamped."""
 
 import math
 import re
@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from jointebm import Binary, Categorical, Continuous, Noise, Space, kernels, sample, sample_trajectory
+from jointebm.energies import MLP, ConcatEnergy
 from jointebm.kernels import (
     MALA,
     Chain,
@@ -337,7 +338,7 @@ def test_a_proposal_where_f_is_not_a_number_is_refused_though_it_was_never_accep
     def unknown(chain: Chain, info: Info) -> tuple[Chain, Info]:
         return chain, info._replace(accept_prob=torch.full_like(info.accept_prob, math.nan))
 
-    with pytest.raises(FloatingPointError, match="was not a number at some proposal within 20 steps"):
+    with pytest.raises(FloatingPointError, match="not a number at some proposal within 20 steps"):
         draw(Breaks(KERNELS["labels only"], 2, unknown, []))
 
 
@@ -418,18 +419,27 @@ def test_a_foreign_kernel_needs_no_base_class() -> None:
         draw(Foreign())
 
 
-def test_a_float64_module_is_sampled_in_float64() -> None:
-    space = Space(x=Continuous())
-    energy = nn.Sequential(nn.Linear(1, 1)).double()
+@pytest.mark.parametrize("given", [None, {"y": 1}, {"x": [0.5, math.nan, 0.1]}])
+@pytest.mark.parametrize("init", [None, Noise.uniform(SPACE), INIT, {n: v.float() for n, v in INIT.items()}], ids=str)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_chains_have_the_dtype_of_the_module_wherever_they_start(dtype: torch.dtype, init: Any, given: Any) -> None:
+    torch.manual_seed(0)
+    energy = ConcatEnergy(SPACE, MLP(4 + 3 + 5 + 1 + 4, (8,))).to(dtype)
+    samples = sample(
+        energy, SPACE, KERNELS["mala"], num_chains=6, num_steps=2, given=given, init=init, generator=seeded()
+    )
+    assert {value.dtype for value in samples.chain.position.values()} == {samples.chain.f.dtype} == {dtype}
 
-    class Module(nn.Module):
+
+def test_buffers_say_the_dtype_of_a_module_without_parameters() -> None:
+    class Fixed(nn.Module):
         def __init__(self) -> None:
             super().__init__()
-            self.net = energy
+            self.register_buffer("calls", torch.zeros(1, dtype=torch.int64))
+            self.register_buffer("slope", torch.ones(3, dtype=torch.float64))
 
         def forward(self, position: Position) -> Tensor:
-            return -self.net(position["x"][:, None]).squeeze(1).square() - position["x"].square()
+            return -position["x"].square() @ self.slope
 
-    kernel = kernels.MALA(block="x", step_size=0.5)
-    samples = sample(Module(), space, kernel, num_chains=3, num_steps=2, generator=torch.Generator().manual_seed(0))
+    samples = sample(Fixed(), SPACE, MALA("x", 0.1), num_chains=2, num_steps=1, generator=seeded())
     assert samples.values["x"].dtype == torch.float64

@@ -1,4 +1,4 @@
-"""Specification of `Space`: the border between what users see and what kernels see, and clamping."""
+"""Specification of `Space`: encoding, decoding and clamping."""
 
 import itertools
 import json
@@ -222,7 +222,7 @@ def test_config_is_json_and_rebuilds_every_space(space: Space) -> None:
     assert rebuilt == space and hash(rebuilt) == hash(space) and list(rebuilt) == list(space)
 
 
-# What is refused: block, value, row and the way out are named.
+# Refusals name the block, the value, the row and the remedy.
 
 SMALL = Space(
     x=Continuous(2), share=Continuous((), Logit()), bit=Binary(), digit=Categorical(10), group=Categorical((2, 3))

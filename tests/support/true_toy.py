@@ -1,4 +1,4 @@
-"""Models of the toy data that need no training: the true density itself, and ones that are wrong in a known way."""
+"""Models of the toy data without training: the true density, and densities that are wrong in a known way."""
 
 import torch
 from torch import Tensor, nn

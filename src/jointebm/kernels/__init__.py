@@ -1,4 +1,4 @@
-"""Markov transitions: pure steps that move the free part of a chain and leave the rest bit for bit."""
+"""Kernels: Markov transitions that move the free part of a chain and keep every bit of the rest."""
 
 from jointebm.kernels.chain import (
     Chain,

@@ -1,12 +1,11 @@
-"""A chain: positions with the joint log-density and its score there, and the one place that evaluates them.
+"""Chains: positions with the joint log-density and its score, and the one function that evaluates them.
 
-The score is always that of the *joint* log-density, so it stays right when another block moves next: a
-Gibbs-with-Gradients move followed by a Langevin move costs two evaluations, not five.
+The score is that of the *joint* log-density, so it stays right when another block moves next: a Gibbs-with-Gradients move
+followed by a Langevin move costs two evaluations, not five.
 
-An energy of the form head(encode(x), y) may say so (`EncodedLogDensity`). Then a chain keeps the encoding of its x:
-the encoder is not run again while those tensors are the very same objects, and its backward pass waits until somebody
-asks for the score of x, so that a joint step costs one encoder pass each way. Positions are never changed in place;
-that is what makes object identity a safe test.
+An energy of the form head(encode(x), y) may declare it (`EncodedLogDensity`). A chain then keeps the encoding of its x: the
+encoder runs again only for other tensor objects, and its backward pass waits until the score of x is read, so a joint step
+costs one encoder pass in each direction. Positions are never changed in place, which makes object identity a safe test.
 
 Legend: N chains, K candidates per chain.
 """
@@ -47,7 +46,7 @@ class EncodedLogDensity(LogDensity, Protocol):
 
 
 class Encoding(NamedTuple):
-    """Features of the encoded blocks, with the graph that leads back to them if it is still there."""
+    """Features of the encoded blocks, with the graph that leads back to them."""
 
     blocks: dict[str, Tensor]
     features: Tensor
@@ -59,20 +58,29 @@ class Score(Mapping[str, Tensor]):
     """Gradient of f with respect to each block of a position.
 
     Reading an encoded block runs the encoder's backward pass, once. Everything else was computed by `evaluate`.
+
+    Attributes:
+        constant: blocks that f does not depend on, as far as autograd knows; their score is zero. It is every block if f
+            requires no gradient.
     """
 
-    def __init__(self, blocks: Mapping[str, Tensor], features: Tensor | None = None, encoding: Encoding | None = None):
+    def __init__(
+        self,
+        blocks: Mapping[str, Tensor],
+        features: Tensor | None = None,
+        encoding: Encoding | None = None,
+        constant: Collection[str] = (),
+    ) -> None:
         self._blocks = dict(blocks)
         self._features = features
         self._encoding = encoding
+        self.constant = frozenset(constant)
 
     def __getitem__(self, name: str) -> Tensor:
         if name not in self._blocks and self._encoding is not None and name in self._encoding.leaves:
             leaves = self._encoding.leaves
-            pulled = torch.autograd.grad(
-                self._encoding.graph, tuple(leaves.values()), self._features, retain_graph=True
-            )
-            self._blocks.update(zip(leaves, pulled, strict=True))
+            pulled, _ = _gradients(self._encoding.graph, leaves, self._features, retain_graph=True)
+            self._blocks.update(pulled)
         return self._blocks[name]
 
     def __iter__(self) -> Iterator[str]:
@@ -83,7 +91,7 @@ class Score(Mapping[str, Tensor]):
         return sum(1 for _ in self)
 
     def known(self) -> Mapping[str, Tensor]:
-        """The blocks that were computed so far; asking costs nothing."""
+        """The blocks computed so far; no backward pass is run."""
         return self._blocks
 
     def unread(self, encoding: Encoding | None) -> Tensor | None:
@@ -93,7 +101,7 @@ class Score(Mapping[str, Tensor]):
     def where(self, accepted: Tensor, other: "Score") -> "Score":
         """This score in the accepted rows, `other` in the rest."""
         if self._encoding is not None and self._encoding is other._encoding:
-            # The same x in both: what leads back to it is linear, so the rows can be mixed before the encoder.
+            # Both have the same x, and the backward pass of the encoder is linear: rows can be mixed before it.
             assert self._features is not None and other._features is not None
             features = where_rows(accepted, self._features, other._features)
             blocks = {
@@ -101,17 +109,18 @@ class Score(Mapping[str, Tensor]):
                 for name in self._blocks
                 if name in other._blocks
             }
-            return Score(blocks, features, self._encoding)
-        return Score({name: where_rows(accepted, self[name], other[name]) for name in self})
+            return Score(blocks, features, self._encoding, self.constant)
+        mixed = {name: where_rows(accepted, self[name], other[name]) for name in self}
+        return Score(mixed, constant=self.constant & other.constant)
 
 
 class Chain(NamedTuple):
-    """N chains: where they are, and what the log-density is there.
+    """N chains: their positions, and the log-density and its score there.
 
     Args:
         position: per block, shape (N, *position_shape).
         f: joint log-density up to a constant, shape (N,), nats.
-        score: gradient of f with respect to `position`; None where no kernel has needed it yet.
+        score: gradient of f with respect to `position`; None while no kernel has needed it.
         encoding: features of the encoded blocks of `position`, if the log-density has an encoder.
     """
 
@@ -137,24 +146,25 @@ class Chain(NamedTuple):
 
 
 def where_rows(accepted: Tensor, new: Tensor, old: Tensor) -> Tensor:
-    """`new` in the accepted rows and `old` in the others, whatever the shape behind the leading axis."""
+    """`new` in the accepted rows and `old` in the others, for any shape behind the leading axis."""
     return torch.where(accepted.reshape(-1, *[1] * (new.ndim - 1)), new, old)
 
 
 def evaluate(
     log_density: LogDensity, position: Position, *, previous: Chain | None = None, with_score: bool = True
 ) -> Chain:
-    """Evaluates the log-density and its score at a position: the only place where a model is called for sampling.
+    """Evaluates the log-density and its score at a position; kernels call a model here only.
 
     Costs one forward and one backward pass (of an encoder too, its backward pass only when the score of an encoded
-    block is read). Nothing is checked for finiteness here, because that would wait for the device at each step:
-    `sample` and `Trainer` check where they must wait anyway.
+    block is read). Finiteness is not checked, because that would wait for the device at each step; `sample` and `Trainer`
+    check it where they must wait anyway. Where f does not depend on a block, the score is zero; kernels that need the score
+    of the block raise (`scored`).
 
     Args:
         log_density: f, shape (N,).
         position: per block, shape (N, *position_shape).
         previous: a chain of the same log-density; its encoding is reused if all encoded blocks are the same objects.
-        with_score: False leaves the score out and runs no backward pass.
+        with_score: False runs no backward pass.
 
     Returns:
         The chain at this position.
@@ -176,12 +186,38 @@ def evaluate(
     leaves = {name: value.detach().requires_grad_() for name, value in position.items()}
     with torch.enable_grad():
         f = _checked(log_density(leaves), num_chains)
-    return Chain(position, f.detach(), Score(_gradients(f, leaves)))
+    gradients, constant = _gradients(f, leaves, torch.ones_like(f))
+    return Chain(position, f.detach(), Score(gradients, constant=constant))
 
 
-def scored(log_density: LogDensity, chain: Chain) -> Chain:
-    """The chain with its score, evaluated now if no kernel has needed it since the chain last moved."""
-    return chain if chain.score is not None else evaluate(log_density, chain.position, previous=chain)
+def scored(log_density: LogDensity, chain: Chain, kernel: object, *, block: str | None = None) -> Chain:
+    """The chain with its score, evaluated now if no kernel has needed it since the chain last moved.
+
+    Args:
+        log_density: f.
+        chain: N chains.
+        kernel: names who asks, for the error.
+        block: a block on which f must depend; None is any of them.
+
+    Raises:
+        ValueError: f has no gradient with respect to this block, or to any: it requires none, or its graph does not
+            reach the block. A kernel that took this for a score of zero would diffuse without end.
+    """
+    chain = chain if chain.score is not None else evaluate(log_density, chain.position, previous=chain)
+    assert chain.score is not None
+    constant = chain.score.constant
+    if constant and (block in constant if block is not None else constant >= chain.position.keys()):
+        where = "any block" if block is None else f"block {block!r}"
+        raise ValueError(
+            f"{type(kernel).__name__}: needs the score, but f of {_name_of(log_density)} has no gradient with respect to "
+            f"{where}. Compute f from the position by torch functions, without detach, item, numpy or no_grad, or use a "
+            "kernel without score, such as kernels.Gibbs"
+        )
+    return chain
+
+
+def _name_of(log_density: LogDensity) -> str:
+    return getattr(log_density, "__name__", type(log_density).__name__)
 
 
 def _evaluate_encoded(
@@ -198,8 +234,10 @@ def _evaluate_encoded(
     features = encoding.features.detach().requires_grad_()
     with torch.enable_grad():
         f = _checked(log_density.head(features, leaves), num_chains)
-    gradients = _gradients(f, {"": features, **leaves})
-    return Chain(position, f.detach(), Score(gradients, gradients.pop(""), encoding), encoding)
+    gradients, constant = _gradients(f, {"": features, **leaves}, torch.ones_like(f))
+    if "" in constant or not encoding.graph.requires_grad:
+        constant |= encoding.blocks.keys()
+    return Chain(position, f.detach(), Score(gradients, gradients.pop(""), encoding, constant - {""}), encoding)
 
 
 def encoded(log_density: LogDensity, chain: Chain, *, moving: Collection[str]) -> Chain:
@@ -211,7 +249,7 @@ def encoded(log_density: LogDensity, chain: Chain, *, moving: Collection[str]) -
 
 
 def _encoding_at(log_density: EncodedLogDensity, position: Position, known: Encoding | None) -> Encoding:
-    """The encoding of a position: the known one if it is of these very tensors."""
+    """The encoding of a position: the known one if it was made from these tensor objects."""
     if known is not None and all(position[name] is block for name, block in known.blocks.items()):
         return known
     blocks = {name: position[name] for name in log_density.encoded_blocks}
@@ -221,12 +259,18 @@ def _encoding_at(log_density: EncodedLogDensity, position: Position, known: Enco
     return Encoding(blocks, graph.detach(), leaves, graph)
 
 
-def _gradients(f: Tensor, leaves: dict[str, Tensor]) -> dict[str, Tensor]:
-    if not f.requires_grad:  # a log-density that depends on nothing
-        return {name: torch.zeros_like(leaf) for name, leaf in leaves.items()}
-    inputs = tuple(leaves.values())
-    gradients = torch.autograd.grad(f, inputs, torch.ones_like(f), allow_unused=True, materialize_grads=True)
-    return dict(zip(leaves, gradients, strict=True))
+def _gradients(
+    output: Tensor, leaves: dict[str, Tensor], weight: Tensor | None, *, retain_graph: bool = False
+) -> tuple[dict[str, Tensor], set[str]]:
+    """Gradient of a weighted output with respect to each leaf, and which leaves the output does not depend on."""
+    found: tuple[Tensor | None, ...] = (None,) * len(leaves)
+    if output.requires_grad:
+        found = torch.autograd.grad(
+            output, tuple(leaves.values()), weight, retain_graph=retain_graph, allow_unused=True
+        )
+    pairs = list(zip(leaves.items(), found, strict=True))
+    gradients = {name: torch.zeros_like(leaf) if each is None else each for (name, leaf), each in pairs}
+    return gradients, {name for (name, _), each in pairs if each is None}
 
 
 def _checked(f: Tensor, num_chains: int) -> Tensor:
@@ -240,7 +284,7 @@ def _checked(f: Tensor, num_chains: int) -> Tensor:
 def evaluate_candidates(
     log_density: LogDensity, position: Position, candidates: Position, *, features: Tensor | None = None
 ) -> Tensor:
-    """Evaluates f at K candidates per row in one batch, with everything else as it is in the row.
+    """Evaluates f at K candidates per row in one batch; blocks without candidates keep the row's value.
 
     Runs an encoder at most once per row, and not at all if its features are given, unless a candidate changes what it
     reads. Gradients flow to parameters if they are enabled.

@@ -1,4 +1,4 @@
-"""Gibbs sampling of many discrete variables at once: all of one colour, then all of the next.
+"""Gibbs sampling of many discrete variables at once, colour by colour.
 
 Legend: N chains, V variables of one colour, K classes (the largest number of any variable), M columns.
 """
@@ -21,7 +21,7 @@ __all__ = ["ChromaticGibbs"]
 
 @dataclass(frozen=True, eq=False)
 class ChromaticGibbs(Kernel):
-    """Draws all variables of one colour together, each from the conditional that the score says it has; colour by colour.
+    """Draws all variables of one colour together, each from the conditional that the score implies; colour by colour.
 
     q(y'|y) = product over the free variables v of the colour of softmax over k of score_vk(y), at k = y'_v
     accept_prob = min(1, exp(f(y') - f(y)) q(y|y') / q(y'|y))
@@ -30,10 +30,10 @@ class ChromaticGibbs(Kernel):
     in one term of f, then q is their exact conditional, every proposal is accepted, and a step is a sweep of Gibbs
     sampling for one evaluation per colour: 2 for nearest neighbours on a grid, coloured like a chessboard.
 
-    Adjusted: leaves exp(f) of the free variables, given everything else, exactly invariant whether that holds or not. What
-    is *not* guaranteed is that anything is accepted: where many variables of one colour interact, hardly any proposal is,
-    and the chain stands still. `accept_prob` tells; unless it is 1 but for rounding, the colours do not fit f. The update
-    of one colour satisfies detailed balance, a step does not.
+    Adjusted: leaves exp(f) of the free variables, given everything else, exactly invariant for any f and any colours.
+    Acceptance is *not* guaranteed: where many variables of one colour interact, nearly all proposals are rejected. If
+    `accept_prob` is not 1 up to rounding, the colours do not fit f. The update of one colour satisfies detailed balance, a
+    step does not.
 
     Args:
         space: the space whose discrete blocks move.
@@ -100,7 +100,7 @@ class ChromaticGibbs(Kernel):
             columns = columns_of(self.space, blocks, chain.f.device)
             free_variables = columns.join_free(free, len(chain.f))  # of all colours
             colours = torch.cat([self.colours[name].flatten() for name in blocks]).to(chain.f.device)
-            chain = scored(log_density, chain)
+            chain = scored(log_density, chain, self)
             for colour in colours.unique():  # ascending
                 some = Variables.of(columns, colours == colour)
                 movable = free_variables[:, some.number]  # (N, V)
@@ -120,7 +120,7 @@ class Variables(NamedTuple):
         column: their columns, shape (C,), int64.
         place: of each of these columns, the place of its variable among `number`, shape (C,), int64.
         label: of each of these columns, the class that it stands for, shape (C,), int64.
-        is_binary: whether a variable is binary, shape (V,), bool.
+        is_binary: which variables are binary, shape (V,), bool.
     """
 
     number: Tensor
@@ -139,26 +139,26 @@ class Variables(NamedTuple):
         return Variables(number, column, place, columns.class_of_column[column], is_binary)
 
     def log_probs(self, score: Tensor, num_classes: int) -> Tensor:
-        """What the score (N, M) says of each class of each variable, (N, K, V); -inf for classes that a variable has not."""
+        """Log-probabilities that the score (N, M) implies, (N, K, V); -inf for classes that a variable does not have."""
         table = score.new_full((len(score), num_classes, len(self.number)), -torch.inf)
-        table[:, 0, self.is_binary] = 0  # a bit has one column, what it gains by being 1
+        table[:, 0, self.is_binary] = 0  # a bit has one column: the gain of being 1
         table[:, self.label, self.place] = score[:, self.column]
         return table.log_softmax(dim=1)
 
     def labels(self, y: Tensor) -> Tensor:
-        """The labels that columns (N, M) stand for, (N, V), int64."""
+        """The labels in columns (N, M), shape (N, V), int64."""
         on = (y[:, self.column] > 0.5) * self.label
         return torch.zeros(len(y), len(self.number), dtype=torch.int64, device=y.device).index_add_(1, self.place, on)
 
     def write(self, y: Tensor, labels: Tensor) -> Tensor:
-        """Columns (N, M) with these labels (N, V) instead of those that are there."""
+        """Columns (N, M) with labels replaced by (N, V)."""
         return y.index_copy(1, self.column, (labels[:, self.place] == self.label).to(y.dtype))
 
 
 def _draw(
     columns: Columns, some: Variables, log_density: LogDensity, chain: Chain, movable: Tensor, generator: Generator
 ) -> tuple[Chain, Info]:
-    """Draws some variables where they are movable (N, V), and accepts or rejects them together."""
+    """Draws variables where they are movable (N, V), and accepts or rejects them together."""
     assert chain.score is not None
     y = columns.join(chain.position)  # (N, M)
     before = some.labels(y)

@@ -20,14 +20,14 @@ __all__ = ["Columns", "chosen_blocks", "columns_of", "require_same"]
 
 
 class Columns(NamedTuple):
-    """Which variable each column belongs to.
+    """A matrix of columns: the variable and class of each.
 
     Args:
         space: the space.
         blocks: the discrete blocks, in the order of their columns.
         widths: number of columns of each block.
         variable: the variable of each column, shape (M,), int64.
-        is_binary: whether a column is a binary variable, shape (M,), bool.
+        is_binary: which columns are binary variables, shape (M,), bool.
         num_variables: number of variables V.
         num_classes: number of classes of each variable, shape (V,), int64.
         class_of_column: the class that a 1 in a column stands for, shape (M,), int64.
@@ -58,7 +58,7 @@ class Columns(NamedTuple):
         }
 
     def join_free(self, free: Mapping[str, Tensor], num_chains: int) -> Tensor:
-        """What may move, per variable, shape (N, V); blocks that `free` leaves out are clamped."""
+        """Mask of the variables that may move, shape (N, V); blocks that `free` leaves out are clamped."""
         masks = []
         for name in self.blocks:
             shape = (num_chains, *self.space[name].variable_shape)
@@ -99,7 +99,7 @@ def columns_of(space: Space, blocks: tuple[str, ...], device: torch.device) -> C
 
 
 def chosen_blocks(kernel: object, space: Space, blocks: tuple[str, ...] | None) -> tuple[str, ...]:
-    """The discrete blocks a kernel moves: those it names, or all; raises if there is nothing to move."""
+    """The discrete blocks a kernel moves: those it names, or all; raises ValueError if there are none."""
     if blocks is not None:
         space.require(blocks, discrete=True)
     chosen = space.discrete if blocks is None else tuple(blocks)

@@ -13,9 +13,9 @@ __all__ = ["Cycle"]
 
 @dataclass(frozen=True)
 class Cycle(Kernel):
-    """Applies kernels one after the other, each to the chain the last one left (Algorithm 1).
+    """Applies kernels one after the other, each to the chain the previous one returned (Algorithm 1).
 
-    P = P_1 P_2 ... P_n. What every kernel leaves invariant the cycle leaves invariant; detailed balance is lost.
+    P = P_1 P_2 ... P_n. The cycle leaves invariant what every kernel leaves invariant; detailed balance is lost.
 
     Args:
         kernels: the kernels, in order; the paper's joint sampler is `Cycle((GibbsWithGradients(space), Langevin(...)))`.

@@ -32,7 +32,7 @@ class Gibbs(Kernel):
     Args:
         space: the space whose discrete blocks move.
         blocks: names of the discrete blocks that move; None is all of them.
-        scan: "random" moves one free variable per chain and step, drawn anew for each chain; "systematic" moves every
+        scan: "random" moves one free variable per chain and step, drawn for each chain; "systematic" moves every
             variable in order and costs V batches of evaluations a step.
 
     References:
@@ -71,7 +71,7 @@ class Gibbs(Kernel):
         """Draws one variable per chain (random scan) or every variable in turn (systematic scan)."""
         blocks = tuple(name for name in self.blocks or () if anything_free(chain, free, name))
         moved = torch.zeros_like(chain.f, dtype=torch.bool)
-        undefined = moved  # chains with a conditional that is no distribution
+        undefined = moved  # chains whose conditional has a NaN
         if blocks:
             columns = columns_of(self.space, blocks, chain.f.device)
             free_variables = columns.join_free(free, len(chain.f))  # (N, V)
@@ -106,7 +106,7 @@ def draw_variable(
 
     Returns:
         (chain, probs): the moved chains, and the probability of each class, shape (N, K), 0 for classes that a variable
-        does not have. Probabilities are NaN, and the draw means nothing, where f is NaN or +inf at some class.
+        does not have. Where f is NaN or +inf at some class, probabilities are NaN and the draw is arbitrary.
     """
     chain = encoded(log_density, chain, moving=columns.blocks)
     candidates = _candidates(columns, chain.position, variable)

@@ -24,8 +24,8 @@ class GibbsWithGradients(Kernel):
     q(y'|y) = softmax over y' != y in the Hamming ball of radius 1 of (y' - y)^T score_y(y) / 2      (Eqs. 4-5)
     accept_prob = min(1, exp(f(y') - f(y)) q(y|y') / q(y'|y))
 
-    Adjusted: leaves exp(f), restricted to the free variables given everything else, exactly invariant, for whatever the
-    gradient says; the gradient only decides how fast. The current class is never proposed.
+    Adjusted: leaves exp(f) of the free variables, given everything else, exactly invariant, however poor the gradient is as
+    a guide; it only sets the speed. The current class is never proposed.
 
     Args:
         space: the space whose discrete blocks move.
@@ -65,7 +65,7 @@ class GibbsWithGradients(Kernel):
         blocks = tuple(name for name in self.blocks or () if anything_free(chain, free, name))
         if not blocks:
             return chain, Info(torch.zeros_like(chain.f), torch.zeros_like(chain.f, dtype=torch.bool))
-        chain = scored(log_density, chain)
+        chain = scored(log_density, chain, self)
         assert chain.score is not None
         columns = columns_of(self.space, blocks, chain.f.device)
         y = columns.join(chain.position)  # (N, M)
@@ -85,15 +85,15 @@ class GibbsWithGradients(Kernel):
 
 
 def _log_proposal(columns: Columns, y: Tensor, score: Tensor, free_columns: Tensor) -> tuple[Tensor, Tensor]:
-    """Log of the proposal over moves, (N, M), and whether a chain has any legal move at all, (N,)."""
-    # Eq. 5: (y' - y)^T score is what the move gains; a binary flip gains in its own column, a change of class gains the
-    # new class's column and loses the current one's.
+    """Log of the proposal over moves, (N, M), and which chains have a legal move, (N,)."""
+    # Eq. 5: a move gains (y' - y)^T score; a binary flip in its own column, a change of class the column of the new class
+    # less that of the current one.
     lost = y.new_zeros(len(y), columns.num_variables).index_add_(1, columns.variable, y * score)[:, columns.variable]
     gains = torch.where(columns.is_binary, (1 - 2 * y) * score, score - lost)
     legal = free_columns & (columns.is_binary | (y < 0.5))  # the current class is no move
     log_weights = (gains / 2).masked_fill(~legal, -torch.inf)  # Eq. 4
     movable = legal.any(dim=1)
-    # A chain without a legal move would get NaN; it is given any proposal and then not moved.
+    # A chain without a legal move would get NaN; it gets an arbitrary proposal and is not moved.
     log_weights = log_weights.masked_fill(~movable[:, None], 0)
     return log_weights.log_softmax(dim=1), movable
 

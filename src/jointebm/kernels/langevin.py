@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import dataclass
+from numbers import Real
 
 import torch
 
@@ -14,10 +15,15 @@ __all__ = ["Langevin"]
 
 
 def check_positive(kernel: object, *names: str) -> None:
-    """Raises unless each named field of a kernel is a positive, finite number."""
+    """Raises unless each named field of a kernel is one positive, finite number."""
     for name in names:
         value = getattr(kernel, name)
-        if not 0 < value < math.inf:
+        if not isinstance(value, Real):
+            raise TypeError(
+                f"{type(kernel).__name__}: {name} must be one positive number for the whole block, got {value!r}. "
+                "Rescale the block's variables, or make each its own block with its own kernel"
+            )
+        if not 0 < float(value) < math.inf:
             raise ValueError(f"{type(kernel).__name__}: {name} must be a positive number, got {value}")
 
 
@@ -30,6 +36,8 @@ class Langevin(Kernel):
     Unadjusted: as step_size -> 0 it leaves exp(f / temperature) invariant, and at any other step size only
     approximately. With temperature != 1, alternating it with a kernel that moves y at temperature 1 (as the paper does)
     has no single joint target: no density has both conditionals.
+
+    Raises ValueError at a step if f has no gradient with respect to the block, instead of diffusing without end.
 
     Args:
         block: name of a continuous block.
@@ -62,7 +70,7 @@ class Langevin(Kernel):
         check_positive(self, "step_size", "temperature")
 
     def require(self, space: Space) -> None:
-        """Raises ValueError unless the space has a continuous block of that name."""
+        """Raises ValueError unless the space has this continuous block."""
         space.require((self.block,), discrete=False)
 
     @torch.no_grad()
@@ -71,7 +79,7 @@ class Langevin(Kernel):
         info = Info(torch.ones_like(chain.f), torch.ones_like(chain.f, dtype=torch.bool))
         if not anything_free(chain, free, self.block):
             return chain, info
-        chain = scored(log_density, chain)
+        chain = scored(log_density, chain, self, block=self.block)
         assert chain.score is not None
         x = chain.position[self.block]
         drift = self.step_size**2 / (2 * self.temperature) * chain.score[self.block]  # Eq. 3

@@ -16,14 +16,14 @@ __all__ = ["Lazy"]
 
 @dataclass(frozen=True)
 class Lazy(Kernel):
-    """Applies a kernel to each chain with a fixed probability, and else leaves the chain as it is.
+    """Applies a kernel to each chain with a fixed probability, and otherwise skips the chain.
 
     P' = (1 - rate) I + rate P
 
-    Chains that rest report an acceptance probability of 0, as chains with nothing to move do.
+    Skipped chains report an acceptance probability of 0, as chains with nothing to move do.
 
-    What P leaves invariant, P' leaves invariant. It says how often one block moves relative to the others: an image that
-    forms from noise while its label hardly ever changes is one of that label.
+    P' leaves invariant what P does. The rate sets how often a block moves relative to the others: an image that forms from
+    noise while its label rarely changes becomes an image of that label.
 
     Args:
         kernel: the kernel P, any but a `Cycle`.
@@ -54,12 +54,12 @@ class Lazy(Kernel):
 
     @property
     def uses_score(self) -> bool:
-        """Whether the kernel reads the score."""
+        """Whether the wrapped kernel reads the score."""
         return self.kernel.uses_score
 
     @property
     def adjusted(self) -> bool:
-        """Whether the kernel is adjusted."""
+        """Whether the wrapped kernel is adjusted."""
         return self.kernel.adjusted
 
     @property
@@ -68,11 +68,11 @@ class Lazy(Kernel):
         return (self,)
 
     def require(self, space: Space) -> None:
-        """Raises ValueError unless the kernel fits the space."""
+        """Raises ValueError unless the wrapped kernel fits the space."""
         self.kernel.require(space)
 
     def without_laziness(self) -> Kernel:
-        """The kernel itself, applied at every step."""
+        """The wrapped kernel, applied at every step."""
         return without_laziness(self.kernel)
 
     def step(self, log_density: LogDensity, chain: Chain, *, free: Mask, generator: Generator) -> tuple[Chain, Any]:

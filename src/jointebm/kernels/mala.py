@@ -21,8 +21,8 @@ class MALA(Kernel):
     x' ~ q(.|x) = N(x + step_size^2 / (2 temperature) * score_x, step_size^2),
     accepted with probability min(1, exp((f(x') - f(x)) / temperature) q(x|x') / q(x'|x)).
 
-    Adjusted: leaves exp(f / temperature) of the free entries, given the clamped ones, exactly invariant. Too large a
-    step is not an error here, it is rejected; watch `accept_prob` (about 0.57 is best in high dimension).
+    Adjusted: leaves exp(f / temperature) of the free entries, given the clamped ones, exactly invariant. Steps that
+    are too large are rejected; watch `accept_prob` (about 0.57 is best in high dimension).
 
     Args:
         block: name of a continuous block.
@@ -55,7 +55,7 @@ class MALA(Kernel):
         check_positive(self, "step_size", "temperature")
 
     def require(self, space: Space) -> None:
-        """Raises ValueError unless the space has a continuous block of that name."""
+        """Raises ValueError unless the space has this continuous block."""
         space.require((self.block,), discrete=False)
 
     @torch.no_grad()
@@ -63,7 +63,7 @@ class MALA(Kernel):
         """Moves each chain at most once; costs one evaluation, or none if the whole block is clamped."""
         if not anything_free(chain, free, self.block):
             return chain, Info(torch.zeros_like(chain.f), torch.zeros_like(chain.f, dtype=torch.bool))
-        chain = scored(log_density, chain)
+        chain = scored(log_density, chain, self, block=self.block)
         mask, x = free[self.block], chain.position[self.block]
         moved = self._mean(chain) + self.step_size * normal(x, generator)
         moved = torch.where(mask, moved, x)

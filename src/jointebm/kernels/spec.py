@@ -39,14 +39,14 @@ class KernelSpec(Config):
     temperature: float = Field(1.0, gt=0, description="lambda of Eq. 3, for x only; y moves at temperature 1")
 
     def build(self, space: Space) -> Cycle:
-        """Makes the kernel for a space; kinds of block that the space lacks are left out."""
+        """Makes the kernel for a space, without parts for kinds of block that the space lacks."""
         discrete = self.build_discrete(space)
         if self.discrete_rate < 1:
             discrete = tuple(Lazy(kernel, self.discrete_rate) for kernel in discrete)
         return Cycle((*discrete, *self.build_continuous(space)))
 
     def build_discrete(self, space: Space) -> tuple[Kernel, ...]:
-        """The kernels that move y, one entry per move, without rests."""
+        """The kernels that move y, one entry per move, without laziness."""
         if not space.discrete:
             return ()
         kind = GibbsWithGradients if self.discrete == "gibbs-with-gradients" else Gibbs

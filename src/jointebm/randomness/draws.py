@@ -1,9 +1,8 @@
-"""The only place where random numbers are drawn: normals, uniforms, choices and acceptances.
+"""Random draws: normals, uniforms, choices and acceptances, each from an explicit generator.
 
-Kernels never call `torch.rand`. They ask for one of four draws and pass on the `generator` they were given, which is
-either a `torch.Generator` or any object with these four methods (a `Stream`). That buys two things: exact tests, which
-pass a stream that walks through every outcome of a step and its probability (`jointebm.testing`), and streams keyed by
-row, so that a row's result does not depend on the batch it is computed in.
+Nothing else in the library draws random numbers. The generator is a `torch.Generator`, or any object with these four
+methods (a `Stream`): `jointebm.testing` passes a stream that walks through every outcome of a step with its probability,
+and `RowStream` makes the draws of a row independent of its batch.
 
 Legend: N chains (rows), V variables of a row, M moves (candidates).
 """
@@ -13,11 +12,11 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-__all__ = ["Generator", "Stream", "accept", "choose", "normal", "uniform"]
+__all__ = ["Generator", "Stream", "accept", "choose", "normal", "require_generator", "uniform"]
 
 
 class Stream(Protocol):
-    """A source of draws that is not a `torch.Generator`; each method has the meaning of the function of its name."""
+    """A source of draws that is not a `torch.Generator`; each method means what the function with its name does."""
 
     def normal(self, like: Tensor) -> Tensor: ...
     def uniform(self, like: Tensor) -> Tensor: ...
@@ -26,6 +25,15 @@ class Stream(Protocol):
 
 
 Generator = torch.Generator | Stream
+
+
+def require_generator(generator: object) -> None:
+    """Raises TypeError unless the argument can be drawn from; for use where a generator enters the library."""
+    if not isinstance(generator, torch.Generator) and not hasattr(generator, "choose"):
+        raise TypeError(
+            f"generator: got {generator!r:.60}, expected a torch.Generator or a Stream; for a seed, pass "
+            "torch.Generator().manual_seed(seed)"
+        )
 
 
 def normal(like: Tensor, generator: Generator) -> Tensor:
@@ -46,7 +54,7 @@ def choose(log_weights: Tensor, generator: Generator) -> Tensor:
     """Draws one index per row with probability softmax(log_weights), by inverting the distribution function.
 
     A candidate of weight zero (log-weight -inf) is never chosen. A row in which every weight is zero has no
-    distribution; its index is meaningless and the caller must not use it.
+    distribution: its index is arbitrary, and the caller must not use it.
 
     Args:
         log_weights: log of unnormalised probabilities, shape (N, M), nats; or (N, M, V), for V independent choices in
@@ -67,7 +75,7 @@ def choose(log_weights: Tensor, generator: Generator) -> Tensor:
     total = cumulative[:, -1:]
     # u * total may round up to total; the largest number below it keeps the last candidate of positive weight.
     threshold = torch.minimum(uniform(total, generator) * total, torch.nextafter(total, torch.zeros_like(total)))
-    # A row of NaN has no count of its own; clamping keeps its index legal until the caller sees the NaN.
+    # In a row of NaN the count is arbitrary; clamping keeps the index legal until the caller sees the NaN.
     return (cumulative <= threshold).sum(dim=1).clamp_(max=log_weights.shape[1] - 1)
 
 

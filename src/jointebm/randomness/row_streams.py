@@ -1,7 +1,7 @@
-"""Random streams keyed by row: what a row draws does not depend on its batch, its place in it, or who computes it.
+"""Random streams keyed by row: the draws of a row do not depend on its batch, its place there or the worker.
 
-A stream is counter-based: its numbers are a hash of (seed, key of the row, draw, counter), so there is no state to share
-and any number can be had without those before it. A row's key is usually a hash of its content (`row_keys`), or its number.
+A stream is counter-based: its numbers are a hash of (seed, key of the row, draw, counter), so no state is shared and any
+number can be computed without those before it. A row's key is usually a hash of its content (`row_keys`), or its number.
 
 All arithmetic is on int64, which wraps around; the hash is the finaliser of splitmix64 (Steele, Lea & Flood 2014).
 
@@ -14,10 +14,27 @@ from typing import Self
 import torch
 from torch import Tensor
 
-__all__ = ["RowStream", "row_keys"]
+__all__ = ["RowStream", "row_keys", "splitmix64"]
 
 _GOLDEN = -7046029254386353131  # 2^64 / golden ratio, odd: consecutive numbers land far apart
 _FIRST, _SECOND = -4658895280553007687, -7723592293110705685  # multipliers of splitmix64
+
+
+def splitmix64(state: Tensor) -> Tensor:
+    """The output function of splitmix64: a bijection of 64 bits in which every bit of the answer depends on every bit.
+
+    Output number i of the generator with a seed is `splitmix64(seed + i * 0x9E3779B97F4A7C15)`, modulo 2^64.
+
+    Args:
+        state: any shape, int64.
+
+    Example:
+        >>> int(splitmix64(torch.tensor(1234567 - 7046029254386353131)))  # the first output for seed 1234567
+        6457827717110365317
+    """
+    state = (state ^ _shifted(state, 30)) * _FIRST
+    state = (state ^ _shifted(state, 27)) * _SECOND
+    return state ^ _shifted(state, 31)
 
 
 def row_keys(codes: Tensor) -> Tensor:
@@ -36,15 +53,15 @@ def row_keys(codes: Tensor) -> Tensor:
     """
     keys = torch.full_like(codes[:, 0], codes.shape[1], dtype=torch.int64)
     for column in codes.to(torch.int64).unbind(dim=1):
-        keys = _mix(keys + _GOLDEN * (column + 1))
+        keys = splitmix64(keys + _GOLDEN * (column + 1))
     return keys
 
 
 class RowStream:
     """A stream of draws for each of N rows, for use as the `generator` of `jointebm.randomness.draws`.
 
-    Every call draws at the stream's counter and moves it on by one, for all rows alike. `at` goes to a counter directly,
-    `select` keeps some rows; neither changes what a row draws.
+    Every call draws at the stream's counter and increments it, for all rows. `at` sets the counter, `select` keeps some
+    rows; neither changes the draws of a row at a counter.
 
     Args:
         keys: of the rows, shape (N,), int64.
@@ -62,7 +79,9 @@ class RowStream:
 
     def __init__(self, keys: Tensor, seed: int, *, draw: int | Tensor = 0, counter: int = 0) -> None:
         numbers = torch.as_tensor(draw, dtype=torch.int64, device=keys.device)
-        self._state = _mix(_mix(_mix(keys.new_tensor(_wrapped(seed))) + keys) + _GOLDEN * (numbers + 1))
+        self._state = splitmix64(
+            splitmix64(splitmix64(keys.new_tensor(_wrapped(seed))) + keys) + _GOLDEN * (numbers + 1)
+        )
         self.counter = counter
 
     def at(self, counter: int) -> Self:
@@ -104,9 +123,9 @@ class RowStream:
         if like.shape[:1] != self._state.shape:
             raise ValueError(f"stream of {len(self._state)} rows: asked for a draw of shape {tuple(like.shape)}")
         entries = torch.arange(math.prod(like.shape[1:]), device=like.device)
-        at_counter = _mix(self._state + _wrapped(_GOLDEN * (self.counter + 1)))
+        at_counter = splitmix64(self._state + _wrapped(_GOLDEN * (self.counter + 1)))
         self.counter += 1
-        return _mix(at_counter[:, None] + _GOLDEN * entries).reshape(like.shape)
+        return splitmix64(at_counter[:, None] + _GOLDEN * entries).reshape(like.shape)
 
     def _with(self, state: Tensor, counter: int) -> Self:
         stream = object.__new__(type(self))
@@ -114,15 +133,8 @@ class RowStream:
         return stream
 
 
-def _mix(state: Tensor) -> Tensor:
-    """A bijection of 64 bits after which every bit depends on every bit."""
-    state = (state ^ _shifted(state, 30)) * _FIRST
-    state = (state ^ _shifted(state, 27)) * _SECOND
-    return state ^ _shifted(state, 31)
-
-
 def _shifted(state: Tensor, places: int) -> Tensor:
-    """Shifts to the right and fills with zeros; int64 by itself would fill with the sign."""
+    """Shifts to the right and fills with zeros; int64 alone would fill with the sign."""
     return (state >> places) & ((1 << (64 - places)) - 1)
 
 

@@ -16,7 +16,7 @@ from jointebm.storage.checkpoint import Checkpoint, newest, write
 from jointebm.storage.config import Config
 from jointebm.kernels.chain import Chain, LogDensity, Score, encoded
 from jointebm.inference.model import Model
-from jointebm.sampling.sample import Sampling
+from jointebm.sampling.sample import SamplingState
 from jointebm.storage.untrusted import quoted
 
 __all__ = ["Found", "SamplingConfig", "chain_from_tensors", "chain_tensors", "read_chains", "restore_chains", "weights_digest", "write_chains"]
@@ -50,7 +50,7 @@ class Found(NamedTuple):
     damaged: tuple[str, ...]
 
 
-def write_chains(folder: Path, sampling: Sampling, config: SamplingConfig) -> None:
+def write_chains(folder: Path, sampling: SamplingState, config: SamplingConfig) -> None:
     """Writes chains on their way; with the same model, versions, device type and threads they go on bit for bit.
 
     Args:
@@ -98,7 +98,7 @@ def read_chains(folder: Path) -> Found:
     return Found(config, loaded.checkpoint, loaded.damaged)
 
 
-def restore_chains(found: Found, model: Model) -> Sampling:
+def restore_chains(found: Found, model: Model) -> SamplingState:
     """Chains as they were when they were written.
 
     Args:
@@ -117,7 +117,7 @@ def restore_chains(found: Found, model: Model) -> Sampling:
         generator.set_state(tensors["generator"])
     except (RuntimeError, TypeError) as error:
         raise ValueError(f"chains: do not fit the model: {quoted(error)}") from None
-    return Sampling(
+    return SamplingState(
         model,
         space,
         model.kernel,

@@ -1,4 +1,4 @@
-"""Checks before and after a run of chains."""
+"""Checks of a kernel before a run, and of chains after it."""
 
 import torch
 from torch import Tensor

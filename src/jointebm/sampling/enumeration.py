@@ -49,8 +49,8 @@ def evaluate_all_configurations(
 ) -> tuple[Tensor, dict[str, Tensor]]:
     """Evaluates f at every row combined with every configuration of the discrete blocks of a space, at once.
 
-    Gradients flow to parameters if they are enabled. A bfloat16 f comes back as float32: a sum over configurations would
-    be rounded to 8 bits once more.
+    Gradients flow to parameters if they are enabled. A bfloat16 f is returned as float32, so that a sum over
+    configurations is not rounded to 8 bits again.
 
     Args:
         log_density: f, shape (N,).

@@ -1,8 +1,9 @@
-"""Runs kernels: Algorithm 1 from noise or from given positions, with any values held still.
+"""Runs of kernels: Algorithm 1 from noise or from given positions, with any values clamped.
 
 Legend: N chains, T kept states.
 """
 
+import itertools
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
@@ -23,17 +24,17 @@ from jointebm.sampling.checks import check_finite, check_kernel
 from jointebm.spaces.noise import Noise
 from jointebm.spaces.space import Mask, Position, Space, Values
 
-__all__ = ["Samples", "Sampling", "Trajectory", "run_chain", "sample", "sample_trajectory", "start"]
+__all__ = ["Samples", "SamplingState", "Trajectory", "begin_sampling", "run_chain", "sample", "sample_trajectory"]
 
 
 class Samples(NamedTuple):
-    """Where N chains ended.
+    """The last states of N chains.
 
     Args:
         values: per block, shape (N, *variable_shape), in the user's units.
         chain: the last positions with f and score.
         accept_rate: mean accept_prob of each kernel of the cycle over steps and chains, in order; empty without steps.
-        num_steps: steps done; fewer than asked if `interrupted`.
+        num_steps: steps done; fewer than requested if `interrupted`.
         interrupted: whether Ctrl-C ended the run early.
     """
 
@@ -45,12 +46,12 @@ class Samples(NamedTuple):
 
 
 class Trajectory(NamedTuple):
-    """States of N chains along the way.
+    """Kept states of N chains.
 
     Args:
         values: per block, shape (T, N, *variable_shape), in the user's units.
         f: log-density of the kept states, shape (T, N), nats.
-        samples: where the chains ended.
+        samples: the last states.
     """
 
     values: dict[str, Tensor]
@@ -61,7 +62,7 @@ class Trajectory(NamedTuple):
 def run_chain(
     log_density: LogDensity, kernel: Kernel, chain: Chain, *, free: Mask, generator: Generator
 ) -> Iterator[tuple[Chain, tuple[Info, ...]]]:
-    """Yields the chain and what each kernel did after every step, without end; nothing in the loop waits for the device."""
+    """Yields the chain and the info of each kernel after every step, without end and without waiting for the device."""
     free = settle(free)
     while True:
         chain, info = kernel.step(log_density, chain, free=free, generator=generator)
@@ -82,18 +83,19 @@ def sample(
 ) -> Samples:
     """Samples every free variable given the rest: Algorithm 1 with the given values clamped.
 
-    Chains start from noise as App. B says if `init` is a `Noise`, and are approximate samples after finitely many
-    steps; with an unadjusted kernel they stay approximate. A clamped entry is bit for bit the same after any number of
-    steps. Ctrl-C returns the chains as they are, with `interrupted=True`.
+    If `init` is a `Noise`, chains start from it as in App. B. After finitely many steps they are approximate samples; with
+    an unadjusted kernel they stay approximate. A clamped entry keeps its bits over any number of steps.
+    Ctrl-C returns the chains as they are, with `interrupted=True`.
 
     Args:
         log_density: f, a model or any callable from a position to shape (N,).
         space: the blocks.
-        kernel: what moves the chains.
+        kernel: moves the chains.
         num_chains: number of chains N >= 1.
         num_steps: kernel steps >= 0.
         given: per block, values that broadcast to (N, *variable_shape); NaN, -1 or an absent block is free.
-        init: where free entries start: positions (leading axis N), a `Noise`, or None for uniform noise.
+        init: start of the free entries: positions (leading axis N), a `Noise`, or None for uniform noise. Positions take
+            the dtype and device of the module.
         generator: source of all draws.
         progress: called with the number of steps done after each step.
 
@@ -102,6 +104,8 @@ def sample(
 
     Raises:
         FloatingPointError: f is not finite at the start, or f or an acceptance probability is not at the end.
+        TypeError: `kernel` is no kernel, or `generator` no generator.
+        ValueError: the kernel does not fit the space, or needs a score that the log-density does not have.
 
     References:
         Kelly & Grathwohl 2021, Algorithm 1, Sec. 5, App. B.
@@ -117,8 +121,10 @@ def sample(
         True
     """
     _check_counts(num_chains, num_steps)
-    sampling = start(log_density, space, kernel, num_chains=num_chains, given=given, init=init, generator=generator)
-    return sampling.samples(sampling.run(num_steps, progress))
+    state = begin_sampling(
+        log_density, space, kernel, num_chains=num_chains, given=given, init=init, generator=generator
+    )
+    return state.samples(state.run(num_steps, progress))
 
 
 def sample_trajectory(
@@ -134,10 +140,10 @@ def sample_trajectory(
     generator: Generator,
     progress: Callable[[int], object] | None = None,
 ) -> Trajectory:
-    """Samples as `sample` does and keeps every `thin`-th state on the way.
+    """Samples as `sample` does, and keeps every `thin`-th state.
 
     Args:
-        log_density: as for `sample`, and so the other arguments.
+        log_density: as for `sample`, like all arguments that are not listed.
         thin: keep the state after every `thin`-th step, >= 1. T = num_steps // thin, fewer if interrupted.
 
     Returns:
@@ -154,13 +160,13 @@ def sample_trajectory(
     if thin < 1:
         raise ValueError(f"sample_trajectory: thin must be >= 1, got {thin}")
     _check_counts(num_chains, num_steps)
-    sampling = start(
+    state = begin_sampling(
         log_density, space, kernel, num_chains=num_chains, given=given, init=init, generator=generator, thin=thin
     )
-    return sampling.trajectory(sampling.run(num_steps, progress))
+    return state.trajectory(state.run(num_steps, progress))
 
 
-def start(
+def begin_sampling(
     log_density: LogDensity,
     space: Space,
     kernel: Kernel,
@@ -170,35 +176,30 @@ def start(
     init: Position | Noise | None,
     generator: Generator,
     thin: int | None = None,
-) -> "Sampling":
-    """Chains at their start, with the given values clamped; the arguments are those of `sample_trajectory`."""
-    if isinstance(init, Noise):
-        init = init.draw(num_chains, generator=generator)
+) -> "SamplingState":
+    """Chains before their first step, with the given values clamped; the arguments are those of `sample_trajectory`."""
     check_kernel(kernel, space)
-    like = next(log_density.parameters(), None) if isinstance(log_density, nn.Module) else None
+    dtype, device = _dtype_and_device(log_density)
+    if isinstance(init, Noise):
+        init = init.draw(num_chains, generator=generator, dtype=dtype, device=device)
     position, free = space.clamp(
-        given,
-        num_chains=num_chains,
-        generator=generator,
-        init=init,
-        dtype=None if like is None else like.dtype,
-        device=None if like is None else like.device,
+        given, num_chains=num_chains, generator=generator, init=init, dtype=dtype, device=device
     )
     chain = evaluate(log_density, position, with_score=kernel.uses_score)
     check_finite(chain, space, "at the start of the chains")
-    return Sampling(log_density, space, kernel, chain, free, generator, thin)
+    return SamplingState(log_density, space, kernel, chain, free, generator, thin)
 
 
 @dataclass
-class Sampling:
-    """Chains on their way: with the state of the generator, all that decides what happens next, and what came so far.
+class SamplingState:
+    """The state of a run: with that of the generator, it determines all further steps; plus what was kept so far.
 
     Args:
         log_density: f.
         space: the blocks.
-        kernel: what moves the chains.
-        chain: where they are.
-        free: what may move.
+        kernel: moves the chains.
+        chain: their positions.
+        free: masks of what may move.
         generator: source of all draws.
         thin: keep the state after every `thin`-th step; None keeps none.
         kept: those states, without score.
@@ -216,10 +217,10 @@ class Sampling:
     accept_probs: list[Tensor] = field(default_factory=list)
 
     def run(self, num_steps: int, progress: Callable[[int], object] | None = None) -> bool:
-        """Goes on until so many steps are done in all, and says whether Ctrl-C came before.
+        """Runs until `num_steps` steps are done in total; returns whether Ctrl-C ended it early.
 
         Args:
-            num_steps: steps in all.
+            num_steps: total number of steps.
             progress: called with the number of steps done after each step.
         """
         steps = run_chain(self.log_density, self.kernel, self.chain, free=self.free, generator=self.generator)
@@ -236,20 +237,20 @@ class Sampling:
         return False
 
     def samples(self, interrupted: bool) -> Samples:
-        """Where the chains are; raises FloatingPointError if they or their acceptance are not finite."""
+        """The last states; raises FloatingPointError if they or their acceptance are not finite."""
         num_steps = len(self.accept_probs)
         check_finite(self.chain, self.space, f"after {num_steps} steps")
         accept_rate = torch.stack(self.accept_probs).mean(dim=0) if self.accept_probs else torch.empty(0)
         if not bool(accept_rate.isfinite().all()):
             raise FloatingPointError(
-                f"log-density: was not a number at some proposal within {num_steps} steps. Try a smaller step size, "
+                f"log-density: not a number at some proposal within {num_steps} steps. Try a smaller step size, "
                 "or check the log-density for overflow"
             )
         values = self.space.decode(self.chain.position)
         return Samples(values, self.chain, tuple(accept_rate.tolist()), num_steps, interrupted)
 
     def trajectory(self, interrupted: bool) -> Trajectory:
-        """What was kept of the way, and where the chains are."""
+        """The kept and the last states."""
         samples = self.samples(interrupted)
         if not self.kept:
             empty = {name: value[None][:0] for name, value in samples.values.items()}
@@ -257,6 +258,15 @@ class Sampling:
         decoded = [self.space.decode(chain.position) for chain in self.kept]
         values = {name: torch.stack([value[name] for value in decoded]) for name in self.space}
         return Trajectory(values, torch.stack([chain.f for chain in self.kept]), samples)
+
+
+def _dtype_and_device(log_density: LogDensity) -> tuple[torch.dtype | None, torch.device | None]:
+    """Those of a module's first floating parameter or buffer; None for other callables, which follow their input."""
+    if isinstance(log_density, nn.Module):
+        for tensor in itertools.chain(log_density.parameters(), log_density.buffers()):
+            if tensor.is_floating_point():
+                return tensor.dtype, tensor.device
+    return None, None
 
 
 def _check_counts(num_chains: int, num_steps: int) -> None:

@@ -16,10 +16,9 @@ __all__ = ["Tabulated"]
 class Tabulated:
     """A log-density of discrete blocks only, with f and its score looked up instead of evaluated.
 
-    While x is clamped and y has few configurations, f(x, y) and score_y(x, y) can be tabulated once per row; then any
-    number of chains takes any number of steps for nothing. The kernels run unchanged on it, and every chain is the one
-    that the log-density itself would give, up to rounding. Of any number of chains the first N-th part belongs to the
-    first row, and so on.
+    While x is clamped and y has few configurations, f(x, y) and score_y(x, y) are tabulated once per row; further steps are
+    then free. Kernels run on it unchanged, and chains are those of the log-density up to rounding. Chains are ordered by
+    row: the first N-th part belongs to the first row, and so on.
 
     Args:
         log_density: f, shape (N,).
@@ -53,18 +52,18 @@ class Tabulated:
         self._place_values = _place_values(space, like.device)
 
     def __call__(self, position: Position) -> Tensor:
-        """f of each chain; differentiable in the sense that the score comes from the table."""
+        """f of each chain; its gradient is the score in the table."""
         y = _join(self.space, position)
         # As `Space.configuration_index`, by one product; whole numbers below 2^24 are exact in single precision.
         index = (y.detach().to(self._place_values.dtype) @ self._place_values).long()
-        # Candidates of one chain (`evaluate_candidates`) lie side by side, so they stay in their row's part.
+        # Candidates of one chain (`evaluate_candidates`) are adjacent, so they stay in their row's part.
         rows = torch.arange(len(index), device=index.device) // (len(index) // len(self._f))
         result: Tensor = _LookUp.apply(y, self._f[rows, index], self._score[rows, index])
         return result
 
 
 class _LookUp(torch.autograd.Function):
-    """Returns f, and on the way back the score, both given."""
+    """Returns a given f, and in the backward pass a given score."""
 
     @staticmethod
     def forward(ctx: Any, y: Tensor, f: Tensor, score: Tensor) -> Tensor:  # noqa: ARG004
@@ -78,7 +77,7 @@ class _LookUp(torch.autograd.Function):
 
 
 def _place_values(space: Space, device: torch.device) -> Tensor:
-    """What a 1 in each column adds to the number of a configuration, shape (M,), float32."""
+    """Increment of a configuration's number by a 1 in each column, shape (M,), float32."""
     columns = columns_of(space, space.discrete, device)
     counts = columns.num_classes.flip(0).cumprod(0).flip(0)  # configurations of each variable and all later ones
     return (columns.class_of_column * (counts // columns.num_classes)[columns.variable]).to(torch.float32)

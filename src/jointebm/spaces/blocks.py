@@ -1,9 +1,9 @@
 """The three kinds of block: `Continuous`, `Binary` and `Categorical`, each with its own encoding.
 
-A block knows its two shapes: that of its *variables* (what a user counts, and what masks are over) and that of its
-*position* (the float tensor that kernels move). They differ only for categorical blocks, which are one-hot.
+A block has two shapes: that of its *variables*, which users count and masks cover, and that of its *position*, the float
+tensor that kernels move. They differ only for categorical blocks, which are one-hot.
 
-Missing entries are NaN in every position, so that a row that nobody completed cannot be scored by accident.
+Missing entries are NaN in every position, so an incomplete row cannot be scored by accident.
 
 Legend: N rows, V variables of a block, K classes of a variable, M = sum of K over a ragged group.
 """
@@ -84,6 +84,7 @@ class Continuous:
     transform: Transform = Identity()
 
     discrete: ClassVar[bool] = False
+    kind: ClassVar[str] = "Continuous"
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "shape", _as_shape("Continuous", self.shape))
@@ -99,10 +100,6 @@ class Continuous:
         return math.prod(self.variable_shape)
 
     @property
-    def kind(self) -> str:
-        return "Continuous"
-
-    @property
     def config(self) -> dict[str, Any]:
         transform = {"name": self.transform.name, **vars(self.transform)}
         return {"kind": "continuous", "shape": list(self.variable_shape), "transform": transform}
@@ -110,7 +107,7 @@ class Continuous:
     def encode(self, name: str, values: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
         """Maps values (N, *shape) to a position of the same shape; NaN is missing, infinity an error.
 
-        Values outside the transform's domain are errors too, but for those that `decode` can give.
+        Values outside the transform's domain are errors too, except those that `decode` can return.
         """
         (low, high), slack = self.transform.domain, self.transform.slack
         wrong = values.to(dtype).isinf() | (values < low - slack) | (values > high + slack)
@@ -127,29 +124,29 @@ class Continuous:
         return self.transform.inverse(position)
 
     def uniform_noise(self) -> Tensor:
-        """Bounds [-1, 1] of every variable, stacked (2, *shape): what to draw from before any data are seen."""
+        """Bounds [-1, 1] of every variable, stacked (2, *shape), for use before any data are seen."""
         return torch.stack([-torch.ones(self.variable_shape), torch.ones(self.variable_shape)])
 
-    def fit_noise(self, position: Tensor, reals: str = "range") -> Tensor:
+    def fit_noise(self, position: Tensor, how: str) -> Tensor:
         """Bounds of uniform noise for every variable, stacked (2, *shape), from the entries of a batch that are not NaN.
 
         They are the minimum and maximum ("range"), or those with the batch's mean and variance ("moments"). A variable
         without any entry gets the least and the largest bound of the others.
         """
-        gaps = position.isnan()
-        if reals == "moments":
+        missing = position.isnan()
+        if how == "moments":
             mean = position.nanmean(dim=0)
             half_width = (3 * (position - mean).square().nanmean(dim=0)).sqrt()  # of a uniform density
             low, high = mean - half_width, mean + half_width
         else:
-            low, high = (
-                position.masked_fill(gaps, torch.inf).amin(dim=0),
-                position.masked_fill(gaps, -torch.inf).amax(dim=0),
-            )
-        unseen = gaps.all(dim=0)
-        if not bool(unseen.any()):
+            low = position.masked_fill(missing, torch.inf).amin(dim=0)
+            high = position.masked_fill(missing, -torch.inf).amax(dim=0)
+        unknown = missing.all(dim=0)
+        if not bool(unknown.any()):
             return torch.stack([low, high])
-        return torch.stack([low.masked_fill(unseen, low[~unseen].min()), high.masked_fill(unseen, high[~unseen].max())])
+        return torch.stack(
+            [low.masked_fill(unknown, low[~unknown].min()), high.masked_fill(unknown, high[~unknown].max())]
+        )
 
     def draw(self, noise: Tensor, num: int, generator: Generator) -> Tensor:
         """Draws positions (num, *shape) uniformly between the bounds in `noise`."""
@@ -176,6 +173,7 @@ class Binary:
     shape: int | Shape = ()
 
     discrete: ClassVar[bool] = True
+    kind: ClassVar[str] = "Binary"
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "shape", _as_shape("Binary", self.shape))
@@ -195,10 +193,6 @@ class Binary:
         return (2,) * self.num_variables
 
     @property
-    def kind(self) -> str:
-        return "Binary"
-
-    @property
     def config(self) -> dict[str, Any]:
         return {"kind": "binary", "shape": list(self.variable_shape)}
 
@@ -214,9 +208,9 @@ class Binary:
         """Probability 1/2 of the value 1 for every variable."""
         return torch.full(self.variable_shape, 0.5)
 
-    def fit_noise(self, position: Tensor) -> Tensor:
-        """Frequency of the value 1 in a batch, per variable."""
-        return position.mean(dim=0)
+    def fit_noise(self, position: Tensor, how: str) -> Tensor:
+        """Probability of the value 1, per variable: its "frequency" in a batch, or "uniform"."""
+        return self.uniform_noise().to(position) if how == "uniform" else position.mean(dim=0)
 
     def draw(self, noise: Tensor, num: int, generator: Generator) -> Tensor:
         """Draws positions (num, *shape) with the probabilities in `noise`."""
@@ -285,9 +279,8 @@ class Categorical:
 
     @property
     def kind(self) -> str:
-        if isinstance(self.num_classes, int):
-            return f"Categorical, {self.num_classes} classes"
-        return f"Categorical, {'/'.join(map(str, self.num_classes))} classes"
+        counts = self.num_classes if self.ragged else (self.num_classes,)
+        return f"Categorical, {'/'.join(map(str, counts))} classes"  # type: ignore[arg-type]
 
     @property
     def config(self) -> dict[str, Any]:
@@ -316,9 +309,9 @@ class Categorical:
         counts = torch.tensor(self.num_classes_per_variable)
         return (1 / counts).repeat_interleave(counts).reshape(self.position_shape)
 
-    def fit_noise(self, position: Tensor) -> Tensor:
-        """Frequency of every class in a batch, shaped like one row of the position."""
-        return position.mean(dim=0)
+    def fit_noise(self, position: Tensor, how: str) -> Tensor:
+        """Probability of every class, shaped like one row of the position: its "frequency" in a batch, or "uniform"."""
+        return self.uniform_noise().to(position) if how == "uniform" else position.mean(dim=0)
 
     def draw(self, noise: Tensor, num: int, generator: Generator) -> Tensor:
         """Draws one-hot positions (num, *position_shape) with the class probabilities in `noise`."""
@@ -342,7 +335,7 @@ Block = Continuous | Binary | Categorical
 
 
 def block_from_config(config: dict[str, Any]) -> Block:
-    """Rebuilds a block from its `config`; the inverse of the property of that name."""
+    """Rebuilds a block from its `config`."""
     kind = config.get("kind")
     if kind == "continuous":
         transform = dict(config["transform"])

@@ -1,12 +1,12 @@
-"""The noise that chains start from (App. B, "Sampling Noise")."""
+"""Noise for chains to start from (App. B, "Sampling Noise")."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor
 
-from jointebm.randomness.draws import Generator
-from jointebm.spaces.blocks import Continuous
+from jointebm.randomness.draws import Generator, require_generator
 from jointebm.spaces.space import Position, Space
 
 __all__ = ["Noise"]
@@ -18,7 +18,7 @@ class Noise:
 
     Args:
         space: the blocks.
-        parameters: per block, what its `draw` takes: bounds (2, *shape) of a continuous block in position units, the
+        parameters: per block, as its `draw` takes them: bounds (2, *shape) of a continuous block in position units, the
             probability of the value 1 of each binary variable, the probabilities of each class of a categorical one.
 
     References:
@@ -40,22 +40,22 @@ class Noise:
 
     @staticmethod
     def uniform(space: Space) -> "Noise":
-        """Noise that knows no data: reals uniform on [-1, 1), labels uniform over their classes."""
+        """Noise without data: reals uniform on [-1, 1), labels uniform over their classes."""
         return Noise(space, {name: block.uniform_noise() for name, block in space.items()})
 
     @staticmethod
     def from_batch(space: Space, position: Position, *, labels: str, reals: str = "range") -> "Noise":
-        """Noise fitted to one batch of data; as the paper does it, unless `reals` says otherwise.
+        """Noise fitted to one batch of data, as in the paper unless `reals` says otherwise.
 
         Args:
             space: the blocks.
             position: a batch of rows without missing entries.
             labels: "frequency" (class frequencies of the batch) or "uniform".
             reals: "range" (uniform between the minimum and maximum of the batch) or "moments" (uniform with its mean and
-                variance: where a variable is rarely far from its mean, much fainter noise).
+                variance: much narrower where a variable is rarely far from its mean).
 
         Raises:
-            ValueError: another word for `labels` or `reals`, no rows, or entries that are missing or infinite.
+            ValueError: `labels` or `reals` is unknown, or the batch has no rows or entries that are missing or infinite.
         """
         if labels not in ("frequency", "uniform"):
             raise ValueError(f"Noise: labels must be 'frequency' or 'uniform', got {labels!r}")
@@ -66,18 +66,27 @@ class Noise:
                 raise ValueError(
                     f"Noise: block {name!r}: needs a batch of at least one row, without missing or infinite entries"
                 )
-        return Noise(
-            space,
-            {
-                name: block.fit_noise(position[name], reals)
-                if isinstance(block, Continuous)
-                else block.uniform_noise()
-                if labels == "uniform"
-                else block.fit_noise(position[name])
-                for name, block in space.items()
-            },
-        )
+        how = {True: labels, False: reals}
+        return Noise(space, {n: block.fit_noise(position[n], how[block.discrete]) for n, block in space.items()})
 
-    def draw(self, num: int, *, generator: Generator) -> dict[str, Tensor]:
-        """Draws positions with leading axis `num`."""
-        return {name: block.draw(self.parameters[name], num, generator) for name, block in self.space.items()}
+    def draw(
+        self,
+        num: int,
+        *,
+        generator: Generator,
+        dtype: torch.dtype | None = None,
+        device: torch.device | str | None = None,
+    ) -> dict[str, Tensor]:
+        """Draws positions with leading axis `num`.
+
+        Args:
+            num: number of rows.
+            generator: source of all draws.
+            dtype: of the positions, such as a model's; None is that of `parameters`.
+            device: of the positions; None is that of `parameters`.
+        """
+        require_generator(generator)
+        return {
+            name: block.draw(self.parameters[name].to(device=device, dtype=dtype), num, generator)
+            for name, block in self.space.items()
+        }

@@ -1,4 +1,4 @@
-"""A space: the ordered, named blocks of a model, and the only border between values and positions.
+"""A space: the ordered, named blocks of a model, and the border between values and positions.
 
 Legend: N rows or chains, S configurations of all discrete variables together.
 """
@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from jointebm.randomness.draws import Generator
+from jointebm.randomness.draws import Generator, require_generator
 from jointebm.spaces.blocks import Binary, Block, Categorical, Continuous, block_from_config
 
 __all__ = ["Mask", "Position", "Space", "Values", "image_block"]
@@ -25,8 +25,8 @@ class Space(Mapping[str, Block]):
     """Named blocks of continuous and discrete variables, in order.
 
     Users see *values*: reals (NaN is missing) and integer labels (-1 or NaN is missing). Kernels see *positions*: one
-    float tensor per block, discrete ones 0/1 or one-hot. `encode` and `decode` are the only way across. A space is immutable
-    and hashable.
+    float tensor per block, discrete ones 0/1 or one-hot. Only `encode` and `decode` convert between them. A space is
+    immutable and hashable.
 
     Args:
         **blocks: `Continuous`, `Binary` or `Categorical`, by name.
@@ -103,7 +103,7 @@ class Space(Mapping[str, Block]):
         return block.num_classes_per_variable
 
     def require(self, names: Iterable[str], *, discrete: bool | None = None) -> None:
-        """Raises if any name is not a block of this space, or not of the wanted kind; a string is one name."""
+        """Raises ValueError if a name is not a block of this space, or not of the kind; a string is one name."""
         wanted = {None: tuple(self), True: self.discrete, False: self.continuous}[discrete]
         for name in (names,) if isinstance(names, str) else names:
             if name not in wanted:
@@ -113,7 +113,7 @@ class Space(Mapping[str, Block]):
     def encode(
         self, values: Values, *, dtype: torch.dtype | None = None, device: torch.device | str | None = None
     ) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
-        """Maps values to positions and says which variables are observed.
+        """Maps values to positions, and tells which variables are observed.
 
         A missing entry, and every entry of a block that `values` does not name, is NaN in the position: complete it with
         `clamp` or a kernel before evaluating a log-density.
@@ -170,25 +170,27 @@ class Space(Mapping[str, Block]):
         dtype: torch.dtype | None = None,
         device: torch.device | str | None = None,
     ) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
-        """Starts chains with the given values in place and says what may move.
+        """Positions for chains to start from, with the given values in place, and masks of what may move.
 
         Args:
             given: per block, values that broadcast to (num_chains, *variable_shape); NaN, -1 or an absent block is free.
             num_chains: number of chains N.
-            generator: source of the draws for what is free.
-            init: positions that what is free starts from, leading axis N (as `Noise.draw` gives); None draws reals
-                uniformly on [-1, 1) and labels uniformly over their classes.
-            dtype: of drawn positions; None is torch's default dtype.
-            device: of drawn positions; None is the CPU.
+            generator: source of the draws.
+            init: positions for the free entries to start from, leading axis N (as `Noise.draw` gives); None draws
+                reals uniformly on [-1, 1) and labels uniformly over their classes.
+            dtype: of the positions; None is that of `init`, or torch's default dtype if nothing is given.
+            device: of the positions; None is that of `init`, or the CPU.
 
         Returns:
             (position, free): per block, a float tensor (N, *position_shape) and a bool tensor (N, *variable_shape).
 
         Raises:
-            ValueError: no chains, an unknown block, given or initial entries that do not fit.
+            ValueError: no chains, an unknown block, or given or initial entries that do not fit.
+            TypeError: `generator` is no generator.
         """
         if num_chains < 1:
             raise ValueError(f"clamp: num_chains is a whole number >= 1, got {num_chains}")
+        require_generator(generator)
         if init is None:
             dtype = dtype or torch.get_default_dtype()
             init = {
@@ -207,6 +209,7 @@ class Space(Mapping[str, Block]):
                     f"block {name!r} ({block.kind}): got initial positions of {init[name].dtype}; positions are floats, "
                     "such as `encode` and `Noise.draw` give"
                 )
+        init = {name: init[name].to(device=device, dtype=dtype) for name in self}
         like = next(iter(init.values()))
         values = {}
         self.require(given or {})
@@ -255,7 +258,7 @@ class Space(Mapping[str, Block]):
             Per discrete block, positions (stop - start, *position_shape).
 
         Raises:
-            ValueError: `start` and `stop` are no range of configurations.
+            ValueError: `start` and `stop` are not a range of configurations.
 
         Example:
             >>> Space(a=Binary(), b=Categorical(3)).configurations(start=2, stop=4)["a"]
@@ -279,7 +282,7 @@ class Space(Mapping[str, Block]):
         return {name: self[name].encode(name, labels[name], dtype)[0] for name in self.discrete}
 
     def configuration_index(self, position: Position) -> Tensor:
-        """Numbers of the configurations that rows are in; the inverse of `configurations`.
+        """Number of the configuration of each row; the inverse of `configurations`.
 
         Args:
             position: holds every discrete block, without missing entries.

@@ -1,4 +1,4 @@
-"""Bijections between the values a user sees and the unbounded positions a kernel moves."""
+"""Bijections between values, in the user's units, and the unbounded positions that kernels move."""
 
 import math
 from dataclasses import dataclass
@@ -40,7 +40,7 @@ class Logit:
     [0, 1], at most `slack` away, rather than clipping it, and `forward` takes such values back. The two directions are
     inverses up to rounding, and rounding is coarse near the ends: `forward` first moves p to no less than half a float
     epsilon (or the margin, if that is smaller) and to no more than the largest float below one, so every position is
-    finite, but in float32 none that lies beyond +-17 comes back as it was.
+    finite; positions beyond +-17 do not round-trip in float32.
 
     Args:
         margin: distance kept from 0 and 1, in (0, 0.5); the paper uses 1e-6.
@@ -66,7 +66,7 @@ class Logit:
 
     @property
     def slack(self) -> float:
-        """How far outside the domain `inverse` reaches, rounding in float32 included."""
+        """Largest distance from the domain of a value that `inverse` returns, rounding in float32 included."""
         return (self.margin + 4 * torch.finfo(torch.float32).eps) / (1 - 2 * self.margin)
 
     def forward(self, values: Tensor) -> Tensor:

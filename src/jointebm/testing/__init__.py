@@ -2,7 +2,7 @@
 
 from jointebm.testing.conditional import Redraw, Transition, conditional_path
 from jointebm.testing.geweke import geweke_test
-from jointebm.testing.invariance import Invariance, invariance_test
+from jointebm.testing.invariance import Invariance, Statistics, invariance_test
 from jointebm.testing.ising_closed_forms import (
     CRITICAL_COUPLING,
     ising_critical_square,
@@ -10,10 +10,11 @@ from jointebm.testing.ising_closed_forms import (
     ising_log_partition,
     ising_magnetization,
 )
+from jointebm.testing.mixed_target import MixedTarget
 from jointebm.testing.ranks import rank_test
 from jointebm.testing.sequential import Verdict, sequential_test
 from jointebm.testing.transitions import (
-    Transitions,
+    TransitionMatrix,
     detailed_balance_residual,
     stationarity_residual,
     target_probs,
@@ -23,9 +24,11 @@ from jointebm.testing.transitions import (
 __all__ = [
     "CRITICAL_COUPLING",
     "Invariance",
+    "MixedTarget",
     "Redraw",
+    "Statistics",
     "Transition",
-    "Transitions",
+    "TransitionMatrix",
     "Verdict",
     "conditional_path",
     "detailed_balance_residual",

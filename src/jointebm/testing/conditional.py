@@ -1,4 +1,4 @@
-"""The path under test: "given part of a row, draw the rest", from values to values.
+"""The conditional path: "given part of a row, draw the rest", from values to values.
 
 Legend: N rows.
 """
@@ -15,23 +15,23 @@ from jointebm.spaces.space import Mask, Position, Space
 __all__ = ["Redraw", "Transition", "check_held", "conditional_path", "tile"]
 
 Transition = Callable[[Position, Mask, Generator], Position]
-"""(position, free, generator) -> position: moves what is free, given the rest. A block that `free` leaves out is held."""
+"""(position, free, generator) -> position: moves what is free, given the rest. A block that `free` leaves out is clamped."""
 
 Redraw = Callable[[Position, Mask, Generator], Position]
 """(position, free, generator) -> position: draws what is *not* free from its exact conditional, given what is free."""
 
 
 def conditional_path(log_density: LogDensity, space: Space, kernel: Kernel, *, num_steps: int = 1) -> Transition:
-    """Makes a transition of all that a user's call goes through: values, `sample` with `given`, and values again.
+    """Makes a transition of a user's whole call: values, `sample` with `given`, and values again.
 
-    What is not free reaches the chains as `given` alone; where they start, it is NaN. Entries that come back as they
-    went in keep their bits, so rounding on the way from positions to values and back makes no difference between them.
+    Clamped entries reach the chains only through `given`; they are NaN in the start. Entries whose value did not change keep
+    their bits, so the rounding between positions and values makes no difference.
 
     Args:
         log_density: f, shape (N,).
         space: the blocks.
-        kernel: what moves the chains.
-        num_steps: kernel steps of one transition, >= 1. A cached f or score that went stale shows only from 2 on.
+        kernel: moves the chains.
+        num_steps: kernel steps of one transition, >= 1. A stale f or score is visible only from 2 on.
 
     Returns:
         A `Transition`, for `rank_test` and `geweke_test`.
@@ -66,7 +66,7 @@ def conditional_path(log_density: LogDensity, space: Space, kernel: Kernel, *, n
         )
         dtype = next(iter(position.values())).dtype
         returned, _ = space.encode(samples.values, dtype=dtype)
-        # What is given is encoded and decoded once on its way; what is free starts from the position as it is.
+        # Given entries are encoded and decoded once in between; free entries start from the position itself.
         as_given = space.decode(space.encode(values, dtype=dtype)[0])
         unmoved = {
             name: samples.values[name] == torch.where(free[name], values[name], as_given[name]) for name in space
@@ -80,11 +80,11 @@ def conditional_path(log_density: LogDensity, space: Space, kernel: Kernel, *, n
 
 
 def tile(space: Space, patterns: Sequence[Mask] | None, num: int) -> dict[str, torch.Tensor]:
-    """Lays patterns of what is free over N rows: row i has number i modulo their count.
+    """Assigns patterns of what is free to N rows: row i has number i modulo their count.
 
     Args:
         space: the blocks.
-        patterns: masks that broadcast to (*variable_shape); a block that one leaves out is held. None is one pattern,
+        patterns: masks that broadcast to (*variable_shape); a block that one leaves out is clamped. None is one pattern,
             in which everything is free.
         num: number of rows N.
 
@@ -106,7 +106,7 @@ def tile(space: Space, patterns: Sequence[Mask] | None, num: int) -> dict[str, t
 
 
 def check_held(space: Space, before: Position, after: Position, free: Mask) -> None:
-    """Raises AssertionError, naming block and row, if an entry that is not free is not bit for bit the same.
+    """Raises AssertionError, naming block and row, if an entry that is not free has changed in any bit.
 
     Args:
         space: the blocks.
@@ -120,7 +120,7 @@ def check_held(space: Space, before: Position, after: Position, free: Mask) -> N
         rows = moved.reshape(len(moved), -1).any(dim=1)
         if bool(rows.any()):
             raise AssertionError(
-                f"transition: moved a held entry of block {name!r}, in row {int(rows.nonzero()[0])} "
+                f"transition: moved a clamped entry of block {name!r}, in row {int(rows.nonzero()[0])} "
                 f"({int(rows.sum())} of {len(rows)} rows)"
             )
 

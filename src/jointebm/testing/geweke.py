@@ -1,19 +1,18 @@
-"""Geweke's test: drawing the rest given the data, and data given the rest, must leave the joint as it is.
+"""Geweke's test: alternating exact draws of one part with a transition of the other leaves the joint invariant.
 
 Legend: N draws.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor
 
 from jointebm.kernels import Chain, Info, Kernel, LogDensity, evaluate
 from jointebm.randomness.draws import Generator
 from jointebm.spaces.space import Mask, Position, Space
 from jointebm.testing.conditional import Redraw, Transition, check_held, tile
-from jointebm.testing.invariance import invariance_test
+from jointebm.testing.invariance import Statistics, invariance_test
 from jointebm.testing.sequential import Verdict, sequential_test
 
 __all__ = ["geweke_test"]
@@ -28,29 +27,29 @@ def geweke_test(
     *,
     patterns: Sequence[Mask] | None = None,
     num_sweeps: int = 5,
-    statistics: Mapping[str, Callable[[Position], Tensor]] | None = None,
+    statistics: Statistics | None = None,
     num_draws: int = 2000,
     alpha: float = 1e-5,
     num_stages: int = 7,
     growth: int = 4,
     generator: Generator,
 ) -> Verdict:
-    """Tests a conditional transition by alternating it with exact draws of what it was given.
+    """Tests a conditional transition by alternating it with exact draws of the part it conditions on.
 
     Geweke's marginal-conditional simulator is `draw`. His successive-conditional simulator is, per sweep,
 
-    free part ~ transition(. | held part),   held part ~ redraw(. | free part).
+    free part ~ transition(. | clamped part),   clamped part ~ redraw(. | free part).
 
     Instead of one long chain of each, half of N exact draws make `num_sweeps` sweeps and are compared with the other half,
     by `invariance_test`: independent replicates, so its p-value is exact at every N and no autocorrelation has to be
     estimated. `sequential_test` repeats it where the answer is not clear. An error of the transition adds up over the
-    sweeps and spreads to every variable. Needs no reversibility. What a transition cannot reach is not seen: one that
-    never moves passes.
+    sweeps and spreads to every variable. Reversibility is not needed. Mixing is not tested: a transition that never moves
+    passes.
 
     Args:
-        transition: as for `rank_test`, and so all that is not named here.
-        redraw: draws what is held from its exact conditional, given what is free; draws and redraws are held against the
-            transition, not against f. It has nothing to do where `patterns` is None, which frees everything.
+        transition: as for `rank_test`, like all arguments that are not listed.
+        redraw: draws what is clamped from its exact conditional, given what is free; draws and redraws are compared with
+            the transition, not with f. It has nothing to do where `patterns` is None, which frees everything.
         num_sweeps: >= 1.
         num_draws: exact draws N of the first stage.
 
@@ -58,7 +57,7 @@ def geweke_test(
         `Verdict`.
 
     Raises:
-        AssertionError: the transition moved an entry that is held.
+        AssertionError: the transition moved a clamped entry.
         ValueError: an option out of its range, or so few draws that the test could never reject.
         FloatingPointError: a statistic is not a number.
 

@@ -1,4 +1,4 @@
-"""Does a kernel leave its target as it is? A test with exact draws in, at a stated false-alarm rate.
+"""A test that a kernel leaves its target invariant, with exact draws, at a stated false-alarm rate.
 
 Legend: N draws.
 """
@@ -15,13 +15,14 @@ from jointebm.kernels import Kernel, LogDensity, evaluate, settle
 from jointebm.randomness.draws import Generator, uniform
 from jointebm.spaces.space import Mask, Position, Space
 
-__all__ = ["Invariance", "invariance_test"]
+__all__ = ["Invariance", "Statistics", "default_statistics", "entry", "invariance_test"]
 
-Statistic = Callable[[Position], Tensor]
+Statistics = Mapping[str, Callable[[Position], Tensor]]
+"""Named functions from a position to one number per row, shape (N,)."""
 
 
 class Invariance(NamedTuple):
-    """What `invariance_test` found.
+    """Result of `invariance_test`.
 
     Args:
         p_value: of all statistics together, in [0, 1]: at most a share a of right kernels gets a p-value below a.
@@ -43,7 +44,7 @@ def invariance_test(
     exact_draws: Position,
     *,
     num_steps: int,
-    statistics: Mapping[str, Statistic] | None = None,
+    statistics: Statistics | None = None,
     generator: Generator,
     alpha: float = 1e-3,
     free: Mask | None = None,
@@ -58,11 +59,11 @@ def invariance_test(
 
     and the smallest p-value times the number of statistics (Bonferroni) is compared with alpha. A right kernel is
     rejected with probability at most alpha, for any number of draws; less for discrete statistics, where ties make the
-    test conservative. A wrong one passes if no statistic sees the difference, so the test says nothing about mixing: a
-    kernel that never moves passes.
+    test conservative. A wrong one passes if no statistic sees the difference, and mixing is not tested: a kernel that never
+    moves passes.
 
     Args:
-        kernel: what is tested.
+        kernel: the kernel under test.
         log_density: f, shape (N,).
         space: the blocks.
         exact_draws: N independent draws of the target. Clamped entries are kept, so draws of the joint are right also
@@ -78,7 +79,7 @@ def invariance_test(
         `Invariance`.
 
     Raises:
-        ValueError: so few draws that the test could never reject.
+        ValueError: there are too few draws for the test to reject.
         FloatingPointError: a statistic is not a number.
 
     References:
@@ -130,18 +131,18 @@ def invariance_test(
     return Invariance(p_value, p_value <= alpha, worst, alpha)
 
 
-def default_statistics(log_density: LogDensity, space: Space) -> dict[str, Statistic]:
+def default_statistics(log_density: LogDensity, space: Space) -> Statistics:
     """f, every continuous entry and its square, and the indicator of every class."""
-    statistics: dict[str, Statistic] = {"f": log_density}
+    statistics: dict[str, Callable[[Position], Tensor]] = {"f": log_density}
     for name, block in space.items():
         for column in range(math.prod(block.position_shape)):
-            statistics[f"{name}[{column}]"] = partial(_entry, name, column, 1)
+            statistics[f"{name}[{column}]"] = partial(entry, name, column, 1)
             if not block.discrete:
-                statistics[f"{name}[{column}]^2"] = partial(_entry, name, column, 2)
+                statistics[f"{name}[{column}]^2"] = partial(entry, name, column, 2)
     return statistics
 
 
-def _entry(block: str, column: int, power: int, position: Position) -> Tensor:
+def entry(block: str, column: int, power: int, position: Position) -> Tensor:
     """One entry of a flattened block, raised to a power, shape (N,)."""
     value = position[block]
     return value.reshape(len(value), -1)[:, column] ** power

@@ -1,4 +1,4 @@
-"""Closed forms of the Ising model on a square grid without a field: what a sampler of it must reproduce."""
+"""Closed forms of the Ising model on a square grid without a field, for tests of samplers."""
 
 import math
 

@@ -1,9 +1,9 @@
-"""Gandy and Scott's exact rank test: an exact draw has no special place among the states of its own chain.
+"""Gandy and Scott's exact rank test: the rank of an exact draw among the states of its own chain is uniform.
 
 Legend: N draws (replicates), L steps, L + 1 states and ranks.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
@@ -13,12 +13,10 @@ from jointebm.kernels.chain import where_rows
 from jointebm.randomness.draws import Generator, choose
 from jointebm.spaces.space import Mask, Position, Space
 from jointebm.testing.conditional import Transition, check_held, tile
-from jointebm.testing.invariance import default_statistics
+from jointebm.testing.invariance import Statistics, default_statistics
 from jointebm.testing.sequential import Verdict, sequential_test
 
 __all__ = ["rank_test"]
-
-Statistics = Mapping[str, Callable[[Position], Tensor]]
 
 
 def rank_test(
@@ -37,7 +35,7 @@ def rank_test(
     growth: int = 4,
     generator: Generator,
 ) -> Verdict:
-    """Tests whether a transition is reversible under its target, or has the reversal that is stated.
+    """Tests that a transition is reversible under its target, or has the stated reversal.
 
     In each of N replicates an exact draw X_M is put at a place M uniform on 0..L; X_(M-1), ..., X_0 are drawn from it by
     `reverse` and X_(M+1), ..., X_L by `transition`. If they are each other's reversal under the target, the chain does
@@ -50,19 +48,19 @@ def rank_test(
     the smallest times their number over all statistics (Bonferroni) is that of the stage. So the false-alarm rate
     holds at every N. `sequential_test` repeats the stage where the answer is not clear.
 
-    Compares each chain with its own start, so needs few draws, but a transition that is right and not reversible, such as
-    `Cycle` or a systematic scan, needs its `reverse`; else it may be rejected. `geweke_test` does not. What a
-    transition cannot reach is not seen: one that never moves passes.
+    Each chain is compared with its own start, so few draws are needed. A right transition that is not reversible, such as a
+    `Cycle` or a systematic scan, needs its `reverse`; otherwise it may be rejected (`geweke_test` needs none). Mixing is not
+    tested: a transition that never moves passes.
 
     Args:
-        transition: what is tested, such as `conditional_path` makes.
-        log_density: f, shape (N,), for the statistics; draws are held against the transition, not against f.
+        transition: the transition under test, such as `conditional_path` makes.
+        log_density: f, shape (N,), for the statistics; draws are compared with the transition, not with f.
         space: the blocks.
         draw: (num, generator) to that many exact, independent positions.
         reverse: the time reversal of the transition: of a cycle of reversible kernels, the cycle in the opposite order.
-            None says that the transition is its own.
+            None means that the transition is its own.
         patterns: masks of what is free that broadcast to (*variable_shape); row i has number i modulo their count. A
-            block that a pattern leaves out is held. None frees everything.
+            block that a pattern leaves out is clamped. None frees everything.
         num_steps: L >= 1, transitions per replicate; with a `reverse`, 2 L are run.
         statistics: named functions T from a position to shape (N,). None is those of `invariance_test`.
         num_draws: replicates N of the first stage.
@@ -75,7 +73,7 @@ def rank_test(
         `Verdict`.
 
     Raises:
-        AssertionError: the transition moved an entry that is held.
+        AssertionError: the transition moved a clamped entry.
         ValueError: an option out of its range.
         FloatingPointError: a statistic is not a number.
 

@@ -1,4 +1,4 @@
-"""Tests in stages: few draws when the answer is clear, more when it is not, one false-alarm rate for all of it."""
+"""Tests in stages: few draws if the answer is clear, more if it is not, at one false-alarm rate."""
 
 from collections.abc import Callable
 from typing import NamedTuple
@@ -7,7 +7,7 @@ __all__ = ["Verdict", "sequential_test"]
 
 
 class Verdict(NamedTuple):
-    """What a joint-distribution test found.
+    """Result of a joint-distribution test.
 
     Args:
         rejected: whether the transition is wrong, up to the false-alarm rate.
@@ -33,10 +33,10 @@ def sequential_test(
 
     With beta = alpha / k and gamma = beta^(1 / k), stage i of k
 
-    rejects if p <= beta / gamma^(i - 1),   goes on if p <= gamma,   accepts otherwise.
+    rejects if p <= beta / gamma^(i - 1),   continues if p <= gamma,   accepts otherwise.
 
     A right transition reaches stage i with probability at most gamma^(i - 1), so each stage rejects it with probability
-    at most beta, and all of them with at most alpha. The paper goes on up to gamma + its limit, which keeps alpha for
+    at most beta, and all of them with at most alpha. The paper continues up to gamma + its limit, which keeps alpha for
     p-values that are exactly uniform; here they may also be conservative.
 
     Args:

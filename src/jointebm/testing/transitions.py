@@ -1,7 +1,7 @@
-"""Transition matrices of a kernel's own code, and what they must satisfy.
+"""Transition matrices of a kernel's own code, and the equations that they satisfy.
 
-In a small discrete space nothing has to be sampled: `transition_matrix` runs the kernel's own `step` along every outcome
-of its draws and returns P, so that detailed balance and stationarity hold to rounding or not at all.
+In a small discrete space nothing has to be sampled: `transition_matrix` runs the kernel's own `step` along every outcome of
+its draws and returns P, so detailed balance and stationarity hold to rounding or not at all.
 
 Legend: S configurations, M outcomes of one draw.
 """
@@ -15,16 +15,22 @@ from torch import Tensor
 from jointebm.kernels import Chain, Kernel, LogDensity, evaluate
 from jointebm.spaces.space import Mask, Position, Space, Values
 
-__all__ = ["Transitions", "detailed_balance_residual", "stationarity_residual", "target_probs", "transition_matrix"]
+__all__ = [
+    "TransitionMatrix",
+    "detailed_balance_residual",
+    "stationarity_residual",
+    "target_probs",
+    "transition_matrix",
+]
 
 
-class Transitions(NamedTuple):
-    """One step of a kernel, in full.
+class TransitionMatrix(NamedTuple):
+    """The probabilities of one step of a kernel.
 
     Args:
         matrix: probability of going from configuration i (row) to j (column), shape (S, S), float64.
         position: the configurations in the order of the matrix, per block (S, *position_shape), float64; continuous
-            blocks stand at their given value.
+            blocks have their given value.
     """
 
     matrix: Tensor
@@ -33,24 +39,23 @@ class Transitions(NamedTuple):
 
 def transition_matrix(
     kernel: Kernel, log_density: LogDensity, space: Space, given: Values | None = None, *, free: Mask | None = None
-) -> Transitions:
+) -> TransitionMatrix:
     """Computes the transition matrix of one step, by running it along every outcome of its draws.
 
     P_ij = sum over the outcomes that lead from i to j of their probability
 
     All configurations are one float64 batch. A scripted stream takes the place of the generator: it answers `choose`
-    with each index and `accept` with yes and no, depth first, and multiplies up what each outcome was worth in each
-    row. The cost is one step per sequence of outcomes, so a cycle of many moves takes long.
+    with each index and `accept` with yes and no, depth first, and multiplies the probabilities of the outcomes in each row.
+    The cost is one step per sequence of outcomes, so a cycle of many moves takes long.
 
-    On arrival each path is checked: clamped entries are bit for bit the same, the position is a configuration, and the
-    chain's f and score are those of where it now is. A kernel that breaks this can have a perfect matrix and go wrong
-    at the second step.
+    The end of each path is checked: clamped entries have the same bits, the position is a configuration, and f and score
+    are those of the position. A kernel that breaks this can have a perfect matrix and go wrong at the second step.
 
     Args:
         kernel: draws with `choose` and `accept` only, one draw per chain at a time.
         log_density: f, shape (N,), computed in float64; call `.double()` on a module first.
         space: the blocks. Every continuous block must be given.
-        given: values held still, the same for all chains, in the forms of `Space.clamp`; -1 is free. Only the S
+        given: clamped values, the same for all chains, in the forms of `Space.clamp`; -1 is free. Only the S
             configurations that agree with them are kept. Labels may also have a leading axis over all configurations,
             to clamp other variables in each row; they must then be the row's own.
         free: further masks (S, *variable_shape), or what broadcasts to it, of what may move; clamped entries keep their
@@ -59,7 +64,7 @@ def transition_matrix(
             decomposes and leaves the target invariant; otherwise its rows are right, but belong to different chains.
 
     Returns:
-        `Transitions`: (matrix, position).
+        `TransitionMatrix`: (matrix, position).
 
     Raises:
         ValueError: a continuous block is not given in full, or the kernel draws normals or uniforms of its own.
@@ -99,7 +104,7 @@ def transition_matrix(
         matrix.index_put_((rows[possible], arrived[possible]), path.probs[possible], accumulate=True)
         pending += path.branches
     _check(kernel, (matrix.sum(dim=1) - 1).abs() > 1e-10, "the probabilities of all outcomes do not sum to one")
-    return Transitions(matrix, configurations.position)
+    return TransitionMatrix(matrix, configurations.position)
 
 
 def target_probs(log_density: LogDensity, position: Position) -> Tensor:
@@ -125,7 +130,7 @@ def target_probs(log_density: LogDensity, position: Position) -> Tensor:
 
 
 def detailed_balance_residual(matrix: Tensor, probs: Tensor) -> float:
-    """Computes how far a chain is from being reversible: max |pi_i P_ij - pi_j P_ji|.
+    """Computes the largest violation of detailed balance: max |pi_i P_ij - pi_j P_ji|.
 
     Zero implies stationarity. A systematic scan or a cycle is stationary without it.
 
@@ -144,7 +149,7 @@ def detailed_balance_residual(matrix: Tensor, probs: Tensor) -> float:
 
 
 def stationarity_residual(matrix: Tensor, probs: Tensor) -> float:
-    """Computes how far a step moves the target: max |pi P - pi|.
+    """Computes the largest violation of stationarity: max |pi P - pi|.
 
     Args:
         matrix: P, shape (S, S).
@@ -179,7 +184,7 @@ class _Path:
         self._check_rows("choose", log_weights)
         if log_weights.ndim == 3:  # choices of a row that are independent of one another, one after the other
             return torch.stack([self.choose(each) for each in log_weights.unbind(dim=2)], dim=1)
-        # A row of weights that are all zero may be anything, as nobody uses it; so it is uniform, and sums to one.
+        # A row without any weight is never used; it is taken as uniform, so that it sums to one.
         nothing = (log_weights == -torch.inf).all(dim=1, keepdim=True)
         probs = log_weights.double().masked_fill(nothing, 0).softmax(dim=1)
         bad = (self.probs > 0) & probs.isnan().any(dim=1)
@@ -197,10 +202,10 @@ class _Path:
         return torch.full((len(log_prob),), bool(outcome))
 
     def normal(self, like: Tensor) -> Tensor:
-        raise ValueError(f"transition_matrix: the kernel draws normals of shape {tuple(like.shape)}. {_WAY_OUT}")
+        raise ValueError(f"transition_matrix: the kernel draws normals of shape {tuple(like.shape)}. {_REMEDY}")
 
     def uniform(self, like: Tensor) -> Tensor:
-        raise ValueError(f"transition_matrix: the kernel draws uniforms of shape {tuple(like.shape)}. {_WAY_OUT}")
+        raise ValueError(f"transition_matrix: the kernel draws uniforms of shape {tuple(like.shape)}. {_REMEDY}")
 
     def _check_rows(self, name: str, tensor: Tensor) -> None:
         if len(tensor) != len(self.probs):
@@ -222,7 +227,7 @@ class _Path:
         return outcome
 
 
-_WAY_OUT = (
+_REMEDY = (
     "Infinitely many outcomes cannot be enumerated: draw discrete moves with `choose` and `accept` of "
     "jointebm.randomness.draws, give the continuous blocks, or use `invariance_test`"
 )

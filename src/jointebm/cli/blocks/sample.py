@@ -16,7 +16,7 @@ from jointebm.cli.progress import StepProgress
 from jointebm.inference.model import Model
 from jointebm.runs.interrupts import Pending
 from jointebm.runs.sampling_run import SamplingConfig, read_chains, restore_chains, weights_digest, write_chains
-from jointebm.sampling.sample import Sampling, start
+from jointebm.sampling.sample import SamplingState, begin_sampling
 from jointebm.storage.atomic import check_new, flush_folder, lock
 
 __all__ = []
@@ -48,7 +48,7 @@ def _begun(
         raise ValueError(f"--thin {thin}: keeps none of {num_steps} steps; choose at most that, or more --steps")
     if None not in (num, held.num_rows) and num != held.num_rows:
         raise ValueError(f"--num {num}: --given holds {held.num_rows} rows; leave --num out, or give one row for all")
-    sampling = start(
+    sampling = begin_sampling(
         model,
         model.space,
         model.kernel,
@@ -107,7 +107,7 @@ def _resumed(folder: Path, checkpoint_every: int, pending: Pending) -> dict[str,
 
 def _to_file(
     model: Model,
-    sampling: Sampling,
+    sampling: SamplingState,
     config: SamplingConfig,
     folder: Path,
     save: Callable[[], None],
@@ -127,7 +127,9 @@ def _to_file(
     return {**summary_of(model, samples), "out": str(out), "picture": picture}
 
 
-def _run(sampling: Sampling, num_steps: int, save: Callable[[], None], checkpoint_every: int, pending: Pending) -> bool:
+def _run(
+    sampling: SamplingState, num_steps: int, save: Callable[[], None], checkpoint_every: int, pending: Pending
+) -> bool:
     """Runs the chains; whether a signal came before their end."""
     assert isinstance(sampling.log_density, Model)
     with StepProgress(f"sampling {sampling.log_density.config.name}", num_steps) as progress:
@@ -141,7 +143,7 @@ def _run(sampling: Sampling, num_steps: int, save: Callable[[], None], checkpoin
         return sampling.run(num_steps, show)
 
 
-def _interruption(sampling: Sampling, num_steps: int, way_on: str) -> dict[str, str]:
+def _interruption(sampling: SamplingState, num_steps: int, way_on: str) -> dict[str, str]:
     return {"message": f"interrupted after {len(sampling.accept_probs)} of {num_steps} steps; {way_on}"}
 
 
@@ -169,7 +171,7 @@ class _Folder(NamedTuple):
 
 
 @contextmanager
-def _written(folder: Path, sampling: Sampling, config: SamplingConfig) -> Iterator[_Folder]:
+def _written(folder: Path, sampling: SamplingState, config: SamplingConfig) -> Iterator[_Folder]:
     """A folder of chains that is made when they are first saved, and locked until the block ends; no other is touched."""
     with ExitStack() as stack:
         is_mine = False

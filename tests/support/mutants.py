@@ -1,0 +1,163 @@
+"""Wrong kernels: the proof that tests of kernels can fail.
+
+A mutant is a kernel of this library whose own source has one thing changed before it is compiled.
+"""
+
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from jointebm.kernels import (
+    MALA,
+    Chain,
+    ChromaticGibbs,
+    Gibbs,
+    GibbsWithGradients,
+    Kernel,
+    Langevin,
+    LogDensity,
+    scored,
+)
+from jointebm.randomness.draws import Generator
+from jointebm.spaces.space import Mask
+
+_NO_OTHER_CLASS = """
+    same = [(new == chain.position[n][:, None]).reshape(*new.shape[:2], -1).all(2) for n, new in candidates.items()]
+    several = (columns.num_classes[variable] > 1)[:, None]
+    f = f.masked_fill(absent | (torch.stack(same).all(dim=0) & several), -torch.inf)"""
+_LABELS = (
+    "torch.zeros(len(chain.f), columns.num_variables).double().index_add(1, columns.variable, "
+    "columns.join(chain.position) * columns.class_of_column)"
+)
+_LAST = "(columns.class_of_column == columns.num_classes[columns.variable] - 1)"
+_GWG_RATIO = "proposal.f - chain.f + _pick(log_q_reverse, reverse_move) - _pick(log_q, move)"
+_GWG_MOVED = "return proposal.where(accepted, chain)"
+_MALA_RATIO = (
+    "(proposal.f - chain.f) / self.temperature + self._log_q(x, proposal, mask) - self._log_q(moved, chain, mask)"
+)
+_LANGEVIN_RATE = "self.step_size**2 / (2 * self.temperature)"
+_COLOUR_GAIN = "_pick(log_q_reverse, before) - _pick(log_q, after)"
+
+# Per kernel and fault, pieces of its source and what stands in their place.
+FAULTS: dict[type[Kernel], dict[str, dict[str, str]]] = {
+    GibbsWithGradients: {
+        "reverse proposal missing": {_GWG_RATIO: "proposal.f - chain.f - _pick(log_q, move)"},
+        "proposal ratio missing": {_GWG_RATIO: "proposal.f - chain.f"},
+        "proposal ratio inverted": {
+            _GWG_RATIO: "proposal.f - chain.f - _pick(log_q_reverse, reverse_move) + _pick(log_q, move)"
+        },
+        "f ratio sign flipped": {_GWG_RATIO: _GWG_RATIO.replace("proposal.f - chain.f", "chain.f - proposal.f")},
+        "f ratio missing": {_GWG_RATIO: _GWG_RATIO.replace("proposal.f - chain.f + ", "")},
+        "temperature applied twice": {
+            _GWG_RATIO: _GWG_RATIO.replace("proposal.f - chain.f", "(proposal.f - chain.f) / 2")
+        },
+        "accepts with the f of another row": {_GWG_RATIO: _GWG_RATIO.replace("proposal.f", "proposal.f.roll(1)")},
+        "current class masked only in the reverse": {
+            "free_columns: Tensor) ->": "free_columns: Tensor, own: bool = False) ->",
+            "(columns.is_binary | (y < 0.5))": "(columns.is_binary | (y < 0.5) | own)",
+            "columns.join(chain.score), free_columns)": "columns.join(chain.score), free_columns, True)",
+        },
+        "last class never proposed": {
+            "free_columns: Tensor) ->": "free_columns: Tensor, forth: bool = False) ->",
+            "(columns.is_binary | (y < 0.5))": f"(columns.is_binary | (y < 0.5) & ~(forth & {_LAST}))",
+            "columns.join(chain.score), free_columns)": "columns.join(chain.score), free_columns, True)",
+        },
+        "stale score in the reverse": {"columns.join(proposal.score)": "columns.join(chain.score)"},
+        "gradient halved only in the forward": {"columns.join(proposal.score)": "2 * columns.join(proposal.score)"},
+        "binary gain has the wrong sign in the reverse": {
+            "columns.join(proposal.score)": "torch.where(columns.is_binary, -1, 1) * columns.join(proposal.score)"
+        },
+        "clamp ignored": {
+            "columns.join_free(free, len(y))[:, columns.variable]": "torch.ones_like(y, dtype=torch.bool)"
+        },
+        "clamp ignored in the reverse": {
+            "columns.join(proposal.score), free_columns)": "columns.join(proposal.score), torch.ones_like(free_columns))"
+        },
+        "stale f": {_GWG_MOVED: f"{_GWG_MOVED}._replace(f=chain.f)"},
+        "stale score": {_GWG_MOVED: f"{_GWG_MOVED}._replace(score=chain.score)"},
+    },
+    Gibbs: {
+        "current class excluded": {"\n    f = f.masked_fill(absent, -torch.inf)": _NO_OTHER_CLASS},
+        "softmax at temperature 2": {"choose(f, generator)": "choose(f / 2, generator)"},
+        "last class never drawn": {
+            "columns.num_classes[variable][:, None]": "(columns.num_classes - (columns.num_classes > 1).long())"
+            "[variable][:, None]"
+        },
+        "scan depends on the state": {
+            "~movable[:, None], 0.0, -torch.inf)": f"~movable[:, None], {_LABELS}, -torch.inf)"
+        },
+        "clamp ignored": {
+            "columns.join_free(free, len(chain.f))": "torch.ones(len(chain.f), columns.num_variables, dtype=torch.bool)"
+        },
+        "stale f": {"moved}, f_moved,": "moved}, chain.f,"},
+        "stale score": {"f_moved, None,": "f_moved, chain.score,", "uses_score = False": "uses_score = True"},
+    },
+    ChromaticGibbs: {
+        "clamp ignored": {"free_variables[:, some.number]": "torch.ones_like(free_variables[:, some.number])"},
+        "stale score in the reverse": {"columns.join(proposal.score)": "columns.join(chain.score)"},
+        "clamped variables in the proposal ratio": {f"torch.where(movable, {_COLOUR_GAIN}, 0)": f"({_COLOUR_GAIN})"},
+        "reverse proposal missing": {_COLOUR_GAIN: "-_pick(log_q, after)"},
+        "proposal ratio missing": {_COLOUR_GAIN: "0 * _pick(log_q, after)"},
+        "proposal ratio inverted": {_COLOUR_GAIN: f"-({_COLOUR_GAIN})"},
+        "f ratio missing": {"proposal.f - chain.f + gained": "gained"},
+        "bit reads the wrong sign": {
+            "= score[:, self.column]": "= torch.where(self.is_binary[self.place], -1, 1) * score[:, self.column]"
+        },
+    },
+    MALA: {
+        "proposal ratio missing": {_MALA_RATIO: "(proposal.f - chain.f) / self.temperature"},
+        "drift doubled": {"moved = self._mean(chain) +": "moved = 2 * self._mean(chain) - x +"},
+        "stale score in the reverse": {
+            "_log_q(x, proposal, mask)": "_log_q(x, proposal._replace(score=chain.score), mask)"
+        },
+        "f ratio sign flipped": {"(proposal.f - chain.f) /": "(chain.f - proposal.f) /"},
+        "temperature applied twice": {"/ self.temperature + self._log_q(x": "/ self.temperature**2 + self._log_q(x"},
+        "temperature ignored in the f ratio": {"(proposal.f - chain.f) / self.temperature": "(proposal.f - chain.f)"},
+        "clamped entries in the proposal ratio": {"torch.where(mask, squares, 0)": "squares"},
+        "clamp ignored": {"torch.where(mask, moved, x)": "moved"},
+    },
+    Langevin: {
+        "drift not halved": {_LANGEVIN_RATE: "self.step_size**2 / self.temperature"},
+        "temperature ignored": {_LANGEVIN_RATE: "self.step_size**2 / 2"},
+        "temperature applied twice": {_LANGEVIN_RATE: "self.step_size**2 / (2 * self.temperature**2)"},
+        "step size not squared": {_LANGEVIN_RATE: "self.step_size / (2 * self.temperature)"},
+        "noise scaled by the square": {"self.step_size * normal": "self.step_size**2 * normal"},
+        "clamp ignored": {"torch.where(free[self.block], moved, x)": "moved"},
+    },
+}
+
+
+def altered(kind: type, changes: Mapping[str, str]) -> Any:
+    """A class, compiled from the source of its module with some pieces changed, each of which occurs once."""
+    module = sys.modules[kind.__module__]
+    source = Path(str(module.__file__)).read_text()
+    for right, wrong in changes.items():
+        assert source.count(right) == 1, f"{kind.__name__}: expected one {right!r}, found {source.count(right)}"
+        source = source.replace(right, wrong)
+    namespace: dict[str, Any] = {"__name__": module.__name__}
+    exec(compile(source, f"{module.__file__}, altered", "exec"), namespace)  # noqa: S102
+    return namespace[kind.__name__]
+
+
+def mutant(kernel: type[Kernel], fault: str) -> Any:
+    """The class of a kernel with a fault in it."""
+    return altered(kernel, FAULTS[kernel][fault])
+
+
+@dataclass(frozen=True)
+class StateDependentCycle(Kernel):
+    """Applies the first kernel where f is large and the second elsewhere: each is right, their mixture is not."""
+
+    first: Kernel
+    second: Kernel
+    threshold: float = 0.0
+
+    uses_score = True
+    adjusted = False
+
+    def step(self, log_density: LogDensity, chain: Chain, *, free: Mask, generator: Generator) -> tuple[Chain, Any]:
+        one, info = self.first.step(log_density, chain, free=free, generator=generator)
+        two, _ = self.second.step(log_density, chain, free=free, generator=generator)
+        return scored(log_density, one, self).where(chain.f > self.threshold, scored(log_density, two, self)), info
