@@ -61,8 +61,8 @@ class AnyOrder(nn.Module):
     and is the log-probability of `complete`), and `log_prob` of complete rows or of the first variables of the order.
 
     Not exact: the conditionals of different clamped sets are not those of one joint density, except where the clamped
-    variables are the first ones. `log_prob` of any other subset raises. With evidence, `complete` draws from a proposal whose
-    log-probability is `log_conditional` with the same evidence, not from q given the evidence.
+    variables are the first ones. `log_prob` of any other subset raises. With evidence, `complete` does not draw from q given
+    the evidence, but from a proposal whose log-probability is `log_conditional` with the same evidence.
 
     Args:
         space: discrete blocks only.
@@ -250,7 +250,8 @@ def fit_masked_network(
             pull = max(1 / (AVERAGED_SHARE * num_steps + 1), 1 / (step + 1))
             for old, new in zip(average.parameters(), network.parameters(), strict=True):
                 old.lerp_(new, pull)
-        if check is None or (step + 1) % -(-num_steps // NUM_CHECKS) and step + 1 < num_steps:
+        is_check = (step + 1) % -(-num_steps // NUM_CHECKS) == 0 or step + 1 == num_steps
+        if check is None or not is_check:
             continue
         checked = _mean_loss(average, check, masks)
         if checked < best_loss:

@@ -16,7 +16,7 @@ from torch.nn.functional import embedding_bag, linear, silu
 
 from jointebm.randomness import draws
 from jointebm.randomness.draws import Generator
-from jointebm.references.product_mixture import ProductMixture, aligned
+from jointebm.references.product_mixture import ProductMixture, linear_by_row
 
 __all__ = ["MaskedNetwork"]
 
@@ -72,7 +72,7 @@ class MaskedNetwork(nn.Module):
         """log q(c_j = k | visible) of one missing column, shape (N, K_j), nats; its bits do not depend on other rows."""
         known = self.mixture.of_classes(self.mixture.components(codes), column)
         classes = slice(self.mixture.offsets[column], self.mixture.offsets[column + 1])
-        of_net = linear(*aligned(self.hidden(codes), self.readout[classes]), self.readout_bias[classes])
+        of_net = linear_by_row(self.hidden(codes), self.readout[classes], self.readout_bias[classes])
         return (known + of_net).log_softmax(dim=1)
 
     def hidden(self, codes: Tensor) -> Tensor:
@@ -83,7 +83,7 @@ class MaskedNetwork(nn.Module):
         places = torch.where(codes < 0, num_features + columns, codes + first)
         hidden = silu(embedding_bag(places, self.embedding, mode="sum") + self.bias)
         for weight, bias in zip(self.weights, self.biases, strict=True):
-            hidden = hidden + silu(linear(*aligned(hidden, weight), bias))
+            hidden = hidden + silu(linear_by_row(hidden, weight, bias))
         return hidden
 
     def log_prob(self, codes: Tensor) -> Tensor:
