@@ -12,8 +12,8 @@ from jointebm.spaces import Binary, Categorical, Continuous, Space
 
 SPACE = Space(bit=Binary(), a=Continuous(), group=Categorical((2, 3)), b=Continuous((1,)))
 DISCRETE = Space(bits=Binary(2), group=Categorical((2, 3)), pair=Categorical(2, (1, 1)))
-NODES = torch.linspace(-14, 14, 281, dtype=torch.float64)  # trapezoids over Gaussians: exact to 1e-15
-STEP = 0.1
+STEP = 0.25
+NODES = torch.arange(-60, 61, dtype=torch.float64) * STEP  # trapezoids over Gaussians: exact to 1e-14
 
 
 def generator(seed: int = 0) -> torch.Generator:

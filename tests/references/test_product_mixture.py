@@ -4,14 +4,14 @@ import itertools
 
 import pytest
 import torch
-from references.small_spaces import SPACE, agree, all_codes, generator, grid, outcomes, random_mixture
 
 from jointebm.randomness.row_streams import RowStream
 from jointebm.references.layout import Constraints, Rows
 from jointebm.references.product_mixture import ProductMixture
+from references.small_spaces import SPACE, STEP, agree, all_codes, generator, grid, outcomes, random_mixture
 
 MIXTURE = random_mixture().products
-EVERYTHING, CELL = grid()
+EVERYTHING, _ = grid()
 KNOWN = Rows(torch.tensor([[1, 0, 2]]), torch.tensor([[0.5, -1.0]], dtype=torch.float64))
 SUBSETS = list(itertools.product([False, True], repeat=5))  # missing bit, group, group, a, b
 
@@ -30,7 +30,7 @@ def density() -> torch.Tensor:
 @pytest.mark.parametrize("missing", SUBSETS)
 def test_every_marginal_is_a_sum_and_an_integral(density: torch.Tensor, missing: tuple[bool, ...]) -> None:
     known = with_missing(missing)
-    summed = density[agree(EVERYTHING, known)].sum() * 0.1 ** sum(missing[3:])
+    summed = density[agree(EVERYTHING, known)].sum() * STEP ** sum(missing[3:])
     assert MIXTURE(*known).item() == pytest.approx(summed.log().item(), abs=1e-10)
     if all(missing):
         assert summed.item() == pytest.approx(1, abs=1e-10)

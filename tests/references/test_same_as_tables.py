@@ -2,13 +2,13 @@
 
 import pytest
 import torch
-from references.small_spaces import generator
 
 from jointebm.randomness.row_streams import RowStream
 from jointebm.references.expectation_maximisation import fit_product_mixture
 from jointebm.references.layout import Rows
 from jointebm.references.product_mixture import ProductMixture
 from jointebm.tables.density.mixture import Mixture, fit_mixture
+from references.small_spaces import generator
 
 CLASSES = (2, 7, 20, 3)
 

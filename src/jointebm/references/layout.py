@@ -68,7 +68,10 @@ class Layout:
             ValueError: a block is absent, has another shape, or is not made of floats.
         """
         num_rows = self._num_rows(position)
-        codes = [self.space[name].decode(position[name]).reshape(num_rows, -1) for name in self.space.discrete]
+        codes = [
+            self.space[name].decode(position[name]).reshape(num_rows, self.space[name].num_variables)
+            for name in self.space.discrete
+        ]
         like = position[next(iter(self.space))]
         empty = torch.empty(num_rows, 0, dtype=torch.int64, device=like.device)
         return Rows(torch.cat([empty, *codes], dim=1), self._reals(position, num_rows))
@@ -82,7 +85,7 @@ class Layout:
             missing = block.expand(block.decode(part.detach()) < 0)
             if isinstance(block, Binary):
                 part, missing = torch.stack([1 - part, part], dim=-1), missing[..., None]
-            parts.append(torch.where(missing, 0, part).reshape(num_rows, -1))
+            parts.append(torch.where(missing, 0, part).reshape(num_rows, sum(self.space.num_classes(name))))
         return torch.cat(parts, dim=1), self._reals(position, num_rows).to(dtype)
 
     def position(self, rows: Rows) -> dict[str, Tensor]:
@@ -112,7 +115,7 @@ class Layout:
         for name, block in self.space.items():
             shape = (len(rows.codes), *block.variable_shape)
             mask = free[name].broadcast_to(shape) if name in free else rows.codes.new_zeros(shape, dtype=torch.bool)
-            is_free[block.discrete].append(mask.reshape(len(rows.codes), -1))
+            is_free[block.discrete].append(mask.reshape(len(rows.codes), block.num_variables))
         codes, reals = (
             rows.codes.new_zeros(len(rows.codes), 0, dtype=torch.bool) if not parts else torch.cat(parts, dim=1)
             for parts in (is_free[True], is_free[False])
@@ -180,7 +183,7 @@ class Layout:
 
     def _reals(self, position: Position, num_rows: int) -> Tensor:
         like = position[next(iter(self.space))]
-        parts = [position[name].reshape(num_rows, -1) for name in self.space.continuous]
+        parts = [position[name].reshape(num_rows, self.space[name].num_variables) for name in self.space.continuous]
         return torch.cat(parts, dim=1) if parts else like.new_empty(num_rows, 0)
 
 
