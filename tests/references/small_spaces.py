@@ -54,7 +54,7 @@ def agree(rows: Rows, known: Rows) -> Tensor:
 
 
 class Walk:
-    """A stream that takes given outcomes at `choose`, then the first; its normals are all the same number."""
+    """A stream that takes given outcomes at `choose`, then the first possible; its normals are all the same number."""
 
     def __init__(self, outcomes: tuple[int, ...], num_rows: int, normal: float) -> None:
         self.probs = torch.ones(num_rows, dtype=torch.float64)
@@ -66,8 +66,9 @@ class Walk:
             return torch.stack([self.choose(each) for each in log_weights.unbind(dim=2)], dim=1)
         probs = log_weights.double().softmax(dim=1)
         if self._taken == len(self._outcomes):
-            self.branches += [(*self._outcomes, other) for other in range(1, probs.shape[1])]
-            self._outcomes.append(0)
+            possible = (self.probs[:, None] * probs > 0).any(dim=0).nonzero()[:, 0].tolist()
+            self.branches += [(*self._outcomes, other) for other in possible[1:]]
+            self._outcomes.append(possible[0])
         outcome = self._outcomes[self._taken]
         self._taken += 1
         self.probs = self.probs * probs[:, outcome]

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from jointebm.randomness import draws
 from jointebm.randomness.draws import Generator
 from jointebm.references.layout import Layout, Rows
-from jointebm.references.masked_network import MaskedNetwork
+from jointebm.references.masked_network import WIDTH_STEP, MaskedNetwork
 from jointebm.references.mixture import Mixture
 from jointebm.references.product_mixture import ProductMixture
 from jointebm.spaces.space import Mask, Position, Space
@@ -34,14 +34,14 @@ class AnyOrderSpec(Config):
 
     Example:
         >>> from jointebm.spaces import Categorical, Space
-        >>> spec = AnyOrderSpec(num_components=2, width=8, num_layers=1)
+        >>> spec = AnyOrderSpec(num_components=2, width=32, num_layers=1)
         >>> spec.build(Space(group=Categorical((2, 3)))).spec == spec
         True
     """
 
     kind: Literal["any-order"] = "any-order"
     num_components: int = Field(ge=1, description="components of the mixture that the network starts from")
-    width: int = Field(ge=1, description="hidden units of a layer")
+    width: int = Field(ge=1, multiple_of=WIDTH_STEP, description="hidden units of a layer")
     num_layers: int = Field(ge=1, description="hidden layers")
 
     def build(self, space: Space) -> "AnyOrder":
@@ -95,13 +95,14 @@ class AnyOrder(nn.Module):
             mixture: fitted to the same rows; copied.
             generator: source of weights, batches and masks.
             held_out: rows to stop by; None trains to the end.
-            width: hidden units of a layer.
+            width: hidden units of a layer, a multiple of 32.
             num_layers: hidden layers.
             num_steps: of AdamW, 512 rows each.
             learning_rate: at its peak.
 
         Raises:
-            ValueError: a continuous block, no rows, or positions that do not fit the space.
+            ValueError: a continuous block, no rows, a mixture of another space, a width that is not a multiple of 32, or
+                positions that do not fit the space.
         """
         layout = _discrete(space)
         if mixture.space != space:
@@ -241,8 +242,8 @@ def fit_masked_network(
         places = draws.uniform(network.bias.new_empty(batch_size, dtype=torch.float64), generator) * len(codes)
         batch = codes[places.to(torch.int64)]
         loss = masked_loss(network, batch, _visible(batch, generator)).mean()
-        if not math.isfinite(float(loss)):
-            raise FloatingPointError(f"fit_masked_network: loss {float(loss)} at step {step}; lower the learning rate")
+        if not math.isfinite(loss.item()):
+            raise FloatingPointError(f"fit_masked_network: loss {loss.item()} at step {step}; lower the learning rate")
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()

@@ -18,7 +18,9 @@ from jointebm.randomness import draws
 from jointebm.randomness.draws import Generator
 from jointebm.references.product_mixture import ProductMixture, linear_by_row
 
-__all__ = ["MaskedNetwork"]
+__all__ = ["WIDTH_STEP", "MaskedNetwork"]
+
+WIDTH_STEP = 32  # torch rounds the activations of a few entries at the end of a batch otherwise than those in its midst
 
 
 class MaskedNetwork(nn.Module):
@@ -26,17 +28,22 @@ class MaskedNetwork(nn.Module):
 
     Args:
         mixture: over the same columns; not trained further.
-        width: H.
+        width: H, a multiple of 32, so that a row has the same bits in every batch.
         num_layers: hidden layers of H units.
 
+    Raises:
+        ValueError: a width that is not a multiple of 32.
+
     Example:
-        >>> network = MaskedNetwork(ProductMixture((2, 3)), width=8, num_layers=2)
+        >>> network = MaskedNetwork(ProductMixture((2, 3)), width=32, num_layers=2)
         >>> network.log_prob(torch.tensor([[0, 2]])).exp()
         tensor([0.1667], grad_fn=<ExpBackward0>)
     """
 
     def __init__(self, mixture: ProductMixture, *, width: int, num_layers: int) -> None:
         super().__init__()
+        if width % WIDTH_STEP:
+            raise ValueError(f"MaskedNetwork: width is a multiple of {WIDTH_STEP}, got {width}")
         self.mixture = mixture
         num_columns, num_features = len(mixture.num_classes), mixture.offsets[-1]
         self.embedding = nn.Parameter(torch.zeros(num_features + num_columns, width))  # classes, then missing columns
