@@ -20,6 +20,7 @@ __all__ = ["Prior", "best_gaussians", "em_step", "fit_product_mixture", "prior_o
 MEAN_SHARE = 1e-3  # pseudo-rows of a component's mean, as a share of those of its classes and variance
 MIN_VARIANCE = 1e-5  # of a component, as a share of the variance of the data
 MAX_ROWS_OF_START = 20_000  # that starting rows are chosen among
+NUM_CANDIDATES = 4  # for each starting row
 
 
 class Prior(NamedTuple):
@@ -172,9 +173,10 @@ def fit_product_mixture(
 
 
 def spread_rows(rows: Rows, prior: Prior, num: int, generator: Generator) -> Tensor:
-    """Chooses rows far from one another, each with probability proportional to its squared distance to those before it.
+    """Chooses rows far from one another.
 
-    The squared distance is that of reals in standard deviations of the data plus the number of codes that differ; an entry
+    Each is the best of four (the one that leaves the smallest sum of squared distances), drawn with probability proportional
+    to the squared distance to the rows before it. The squared distance is that of reals in standard deviations of the data plus the number of codes that differ; an entry
     missing in either row adds nothing.
 
     Args:
@@ -187,22 +189,26 @@ def spread_rows(rows: Rows, prior: Prior, num: int, generator: Generator) -> Ten
         Numbers of rows, shape (num,), int64.
 
     References:
-        Arthur & Vassilvitskii 2007 (k-means++).
+        Arthur & Vassilvitskii 2007 (greedy k-means++).
     """
     step = -(-len(rows.codes) // MAX_ROWS_OF_START)
     some = Rows(rows.codes[::step], rows.reals[::step])
-    nearest = torch.ones(len(some.codes), dtype=torch.float64, device=rows.codes.device)
-    chosen: list[Tensor] = []
-    for number in range(num):
-        chosen.append(draws.choose(nearest.clamp(min=1e-12).log()[None], generator))  # duplicates if no row is far
-        distances = _squared_distances(some, Rows(some.codes[chosen[-1]], some.reals[chosen[-1]]), prior)
-        nearest = torch.minimum(nearest, distances) if number else distances
-    return torch.cat(chosen) * step
+    nearest, chosen = torch.full((len(some.codes),), torch.inf, dtype=torch.float64, device=rows.codes.device), []
+    for _ in range(num):
+        weights = nearest.nan_to_num(posinf=1.0).clamp(min=1e-12).log()  # duplicates if no row is far
+        candidates = draws.choose(weights.expand(NUM_CANDIDATES, -1), generator)
+        left = torch.stack([torch.minimum(nearest, _squared_distances(some, row, prior)) for row in candidates])
+        best = left.sum(dim=1).argmin()
+        nearest = left[best]
+        chosen.append(candidates[best])
+    return torch.stack(chosen) * step
 
 
-def _squared_distances(rows: Rows, centre: Rows, prior: Prior) -> Tensor:
-    differs = (rows.codes != centre.codes) & (rows.codes >= 0) & (centre.codes >= 0)
-    return differs.sum(dim=1) + ((rows.reals - centre.reals).square() / prior.variances).nansum(dim=1)
+def _squared_distances(rows: Rows, row: Tensor, prior: Prior) -> Tensor:
+    """Of all rows to the row of that number, shape (N,)."""
+    codes, reals = rows.codes[row], rows.reals[row]
+    differs = (rows.codes != codes) & (rows.codes >= 0) & (codes >= 0)
+    return differs.sum(dim=1) + ((rows.reals - reals).square() / prior.variances).nansum(dim=1)
 
 
 def _around(around: Rows, rows: Rows, num_classes: Sequence[int], prior: Prior) -> ProductMixture:
