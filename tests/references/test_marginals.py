@@ -131,6 +131,16 @@ def test_more_gaussians_raise_the_likelihood_of_missing_and_observed_pixels() ->
     assert scores[0] + 1 < scores[1] and scores[1] + 1 < scores[2]
 
 
+def test_two_gaussians_find_the_two_levels_of_a_pixel() -> None:
+    """.8 and .2 of 4,000 entries, of which every other is fitted."""
+    is_bright = torch.rand(4000, generator=generator()) < 0.2
+    x = is_bright + 0.05 * torch.randn(4000, generator=generator(1))
+    fitted = Marginals.fit(Space(x=Continuous()), {"x": x}, 2)
+    assert fitted.log_weights.exp()[1, 0].item() == pytest.approx(is_bright[::2].double().mean().item(), abs=0.002)
+    assert (fitted.means[:, 0] - torch.tensor([0.0, 1.0])).abs().max() < 0.02
+    assert (fitted.log_sds.exp() - 0.05).abs().max() < 0.01
+
+
 def test_em_climbs_the_likelihood() -> None:
     space, position = images()
     position["image"][:, 0] = torch.nan  # where the smallest deviation decides

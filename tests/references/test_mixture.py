@@ -162,11 +162,12 @@ def test_evidence_about_observed_entries_changes_nothing() -> None:
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 def test_observed_entries_keep_their_bits(dtype: torch.dtype) -> None:
-    num = 500
+    """Of either type; the mixture computes in single precision."""
+    num, mixture = 500, random_mixture().float()
     whole = {name: part.to(dtype) for name, part in MIXTURE.draw(num, generator()).items()}
     observed = {name: torch.rand(num, *SPACE[name].variable_shape, generator=generator(1)) < 0.5 for name in SPACE}
     known = {name: part.masked_fill(~SPACE[name].expand(observed[name]), torch.nan) for name, part in whole.items()}
-    drawn = MIXTURE.complete(known, generator(2))
+    drawn = mixture.complete(known, generator(2))
     for name, part in drawn.items():
         assert part.dtype == dtype
         assert torch.equal(torch.where(known[name].isnan(), torch.nan, part).nan_to_num(99), known[name].nan_to_num(99))

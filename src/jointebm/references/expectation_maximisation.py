@@ -176,8 +176,8 @@ def spread_rows(rows: Rows, prior: Prior, num: int, generator: Generator) -> Ten
     """Chooses rows far from one another.
 
     Each is the best of four (the one that leaves the smallest sum of squared distances), drawn with probability proportional
-    to the squared distance to the rows before it. The squared distance is that of reals in standard deviations of the data plus the number of codes that differ; an entry
-    missing in either row adds nothing.
+    to the squared distance to the rows before it. The squared distance is that of reals in standard deviations of the data
+    plus the number of codes that differ; an entry missing in either row adds nothing.
 
     Args:
         rows: to choose among; at most 20,000 of them are looked at, at equal steps.

@@ -118,7 +118,6 @@ class Marginals(nn.Module):
         marginals.log_probs.copy_(prior.classes.log())
         if marginals.layout.num_reals:
             floor = min_sd**2 * marginals._block_variances(prior.variances)
-            prior = prior._replace(variances=torch.maximum(prior.variances, floor))
             some = rows.reals[:: -(-len(rows.reals) // MAX_ROWS)]
             marginals._fit_gaussians(some, prior, floor, num_iterations if num_gaussians > 1 else 1)
         return marginals

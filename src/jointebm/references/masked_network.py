@@ -16,7 +16,7 @@ from torch.nn.functional import embedding_bag, linear, silu
 
 from jointebm.randomness import draws
 from jointebm.randomness.draws import Generator
-from jointebm.references.product_mixture import ProductMixture, linear_by_row
+from jointebm.references.product_mixture import ProductMixture, features, linear_by_row
 
 __all__ = ["WIDTH_STEP", "MaskedNetwork"]
 
@@ -45,8 +45,8 @@ class MaskedNetwork(nn.Module):
         if width % WIDTH_STEP:
             raise ValueError(f"MaskedNetwork: width is a multiple of {WIDTH_STEP}, got {width}")
         self.mixture = mixture
-        num_columns, num_features = len(mixture.num_classes), mixture.offsets[-1]
-        self.embedding = nn.Parameter(torch.zeros(num_features + num_columns, width))  # classes, then missing columns
+        num_features = mixture.offsets[-1]
+        self.embedding = nn.Parameter(torch.zeros(num_features, width))
         self.bias = nn.Parameter(torch.zeros(width))
         self.weights = nn.ParameterList([torch.zeros(width, width) for _ in range(num_layers - 1)])
         self.biases = nn.ParameterList([torch.zeros(width) for _ in range(num_layers - 1)])
@@ -83,12 +83,9 @@ class MaskedNetwork(nn.Module):
         return (known + of_net).log_softmax(dim=1)
 
     def hidden(self, codes: Tensor) -> Tensor:
-        """The last hidden layer, shape (N, H)."""
-        offsets, num_features = self.mixture.offsets, self.mixture.offsets[-1]
-        columns = torch.arange(codes.shape[1], device=codes.device)
-        first = torch.tensor(offsets[:-1], device=codes.device)
-        places = torch.where(codes < 0, num_features + columns, codes + first)
-        hidden = silu(embedding_bag(places, self.embedding, mode="sum") + self.bias)
+        """The last hidden layer, shape (N, H); a missing code adds nothing to the first one."""
+        padded = torch.cat([self.embedding, self.embedding.new_zeros(1, len(self.bias))])
+        hidden = silu(embedding_bag(features(codes, self.mixture.offsets), padded, mode="sum") + self.bias)
         for weight, bias in zip(self.weights, self.biases, strict=True):
             hidden = hidden + silu(linear_by_row(hidden, weight, bias))
         return hidden

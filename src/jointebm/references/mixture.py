@@ -222,7 +222,8 @@ def choose_mixture(
         >>> space, generator = Space(point=Continuous()), torch.Generator().manual_seed(0)
         >>> values = torch.randn(400, generator=generator) + 9 * (torch.arange(400) % 2)
         >>> position, held_out = ({"point": part} for part in values.split([300, 100]))
-        >>> choose_mixture(space, position, held_out, generator=generator).mixture.num_components
+        >>> choice = choose_mixture(space, position, held_out, generator=generator, candidates=(1, 2))
+        >>> choice.mixture.num_components
         2
     """
     best, scores, num_rows = None, {}, len(position[next(iter(space))])
