@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from jointebm.references.layout import Rows
+from jointebm.references.layout import MixedRows
 from jointebm.references.mixture import Mixture
 from jointebm.spaces import Binary, Categorical, Continuous, Space
 
@@ -39,15 +39,15 @@ def all_codes(space: Space) -> Tensor:
     return torch.cartesian_prod(*[torch.arange(count) for count in counts]).reshape(-1, len(counts))
 
 
-def grid(space: Space = SPACE) -> tuple[Rows, float]:
+def grid(space: Space = SPACE) -> tuple[MixedRows, float]:
     """All configurations at all nodes of every real, and the volume of a cell."""
     codes = all_codes(space)
     num = sum(space[name].num_variables for name in space.continuous)
     nodes = torch.cartesian_prod(*[NODES] * num).reshape(-1, num)
-    return Rows(codes.repeat_interleave(len(nodes), dim=0), nodes.repeat(len(codes), 1)), STEP**num
+    return MixedRows(codes.repeat_interleave(len(nodes), dim=0), nodes.repeat(len(codes), 1)), STEP**num
 
 
-def agree(rows: Rows, known: Rows) -> Tensor:
+def agree(rows: MixedRows, known: MixedRows) -> Tensor:
     """Which rows agree with the observed entries of one row, bool (len(rows),)."""
     codes = ((known.codes < 0) | (rows.codes == known.codes)).all(dim=1)
     return codes & (known.reals.isnan() | ((rows.reals - known.reals).abs() < 1e-9)).all(dim=1)

@@ -10,21 +10,21 @@ from sklearn.mixture import GaussianMixture
 
 from jointebm.references import expectation_maximisation as em
 from jointebm.references.expectation_maximisation import em_step, fit_product_mixture, prior_of, spread_rows
-from jointebm.references.layout import Rows
+from jointebm.references.layout import MixedRows
 from jointebm.references.product_mixture import ProductMixture
 from references.small_spaces import generator, random_mixture
 
 CLASSES = (2, 2, 3)
 
 
-def some_rows(num: int = 300, *, missing: float = 0.3, seed: int = 0) -> Rows:
-    """Rows whose columns depend on one another; some rows may lack everything."""
+def some_rows(num: int = 300, *, missing: float = 0.3, seed: int = 0) -> MixedRows:
+    """MixedRows whose columns depend on one another; some rows may lack everything."""
     group = torch.randint(3, (num,), generator=generator(seed))
     codes = torch.stack([group % 2, torch.randint(2, (num,), generator=generator(seed + 1)), group], dim=1)
     reals = torch.randn(num, 2, generator=generator(seed + 2), dtype=torch.float64) + 5 * group[:, None]
     reals[:, 1] = 1000 + 30 * reals[:, 1]
     gaps = torch.rand(num, 5, generator=generator(seed + 3)) < missing
-    return Rows(codes.masked_fill(gaps[:, :3], -1), reals.masked_fill(gaps[:, 3:], torch.nan))
+    return MixedRows(codes.masked_fill(gaps[:, :3], -1), reals.masked_fill(gaps[:, 3:], torch.nan))
 
 
 @pytest.mark.parametrize("strength", [1e-3, 1.0, 20.0])
@@ -90,7 +90,7 @@ def test_complete_reals_agree_with_scikit_learn() -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         theirs.fit(x.numpy())
-    rows = Rows(torch.empty(600, 0, dtype=torch.int64), x)
+    rows = MixedRows(torch.empty(600, 0, dtype=torch.int64), x)
     ours = ProductMixture((), 3, num_reals=2).double()
     ours.means.copy_(start.T)
     prior = prior_of(rows, (), 1e-9)
@@ -123,7 +123,7 @@ def test_no_component_collapses_on_equal_rows() -> None:
     reals = torch.randn(200, 3, generator=generator())
     reals[:100] = 0.25
     reals[:, 2] = 7.0
-    rows = Rows(torch.empty(200, 0, dtype=torch.int64), reals)
+    rows = MixedRows(torch.empty(200, 0, dtype=torch.int64), reals)
     made = fit_product_mixture(rows, (), num_components=8, generator=generator(), prior_strength=1e-9)
     prior = prior_of(rows, (), 1e-9)
     assert prior.variances[2] == prior.variances[:2].mean()
@@ -132,7 +132,7 @@ def test_no_component_collapses_on_equal_rows() -> None:
 
 
 def test_columns_without_any_entry_have_the_prior() -> None:
-    rows = Rows(torch.full((20, 1), -1), torch.full((20, 2), torch.nan))
+    rows = MixedRows(torch.full((20, 1), -1), torch.full((20, 2), torch.nan))
     made = fit_product_mixture(rows, (3,), num_components=2, generator=generator())
     assert made.log_probs.exp().sub(1 / 3).abs().max() < 1e-6
     assert torch.equal(made.means, torch.zeros(2, 2))
@@ -155,12 +155,12 @@ def test_starting_rows_lie_in_different_groups() -> None:
     sizes = torch.tensor([100] * 7 + [5])
     group = torch.arange(8).repeat_interleave(sizes)
     reals = torch.randn(705, 1, generator=generator()) + 1000 * group[:, None]
-    rows = Rows(torch.zeros(705, 1, dtype=torch.int64), reals)
+    rows = MixedRows(torch.zeros(705, 1, dtype=torch.int64), reals)
     prior = prior_of(rows, (2,), 1.0)
     for seed in range(20):
         assert sorted(group[spread_rows(rows, prior, 8, generator(seed))].tolist()) == list(range(8))
 
 
 def test_equal_rows_can_start_more_components_than_there_are_rows() -> None:
-    rows = Rows(torch.zeros(2, 1, dtype=torch.int64), torch.zeros(2, 1))
+    rows = MixedRows(torch.zeros(2, 1, dtype=torch.int64), torch.zeros(2, 1))
     assert len(spread_rows(rows, prior_of(rows, (2,), 1.0), 5, generator())) == 5

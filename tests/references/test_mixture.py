@@ -11,7 +11,7 @@ from scipy import stats
 
 from jointebm.randomness.row_streams import RowStream
 from jointebm.references import Mixture, Reference, ReferenceSpec, choose_mixture
-from jointebm.references.layout import Layout, Rows
+from jointebm.references.layout import Layout, MixedRows
 from jointebm.spaces import Binary, Categorical, Continuous, Space
 from references.small_spaces import NODES, SPACE, STEP, all_codes, generator, grid, outcomes, random_mixture
 
@@ -26,10 +26,10 @@ EVIDENCE = {
 
 def position(codes: list[int], a: float, b: float, num: int = 1) -> dict[str, torch.Tensor]:
     reals = torch.tensor([[a, b]], dtype=torch.float64).expand(num, -1)
-    return LAYOUT.position(Rows(torch.tensor([codes]).expand(num, -1), reals))
+    return LAYOUT.position(MixedRows(torch.tensor([codes]).expand(num, -1), reals))
 
 
-def of_evidence(rows: Rows) -> torch.Tensor:
+def of_evidence(rows: MixedRows) -> torch.Tensor:
     """Factor of all three pieces of evidence, shape (N,)."""
     b = rows.reals[:, 1]
     weights = EVIDENCE["bit"][rows.codes[:, 0]] + EVIDENCE["group"][2:][rows.codes[:, 2]]
@@ -63,8 +63,8 @@ def test_conditionals_sum_to_one_over_what_is_free(
     free: tuple[str, ...], evidence: dict[str, torch.Tensor] | None
 ) -> None:
     rows, _ = grid()
-    rows = Rows(rows.codes, rows.reals.clone())
-    known = Rows(torch.tensor([1, 0, 2]), torch.tensor([0.5, -0.3], dtype=torch.float64))
+    rows = MixedRows(rows.codes, rows.reals.clone())
+    known = MixedRows(torch.tensor([1, 0, 2]), torch.tensor([0.5, -0.3], dtype=torch.float64))
     columns = {"bit": [0], "group": [1, 2]}, {"a": [0], "b": [1]}
     kept = torch.ones(len(rows.codes), dtype=torch.bool)
     for name, places in columns[0].items():
@@ -73,7 +73,7 @@ def test_conditionals_sum_to_one_over_what_is_free(
         if name not in free:
             kept &= rows.reals[:, places[0]] == NODES[0]
             rows.reals[:, places] = known.reals[places]
-    rows = Rows(rows.codes[kept], rows.reals[kept])
+    rows = MixedRows(rows.codes[kept], rows.reals[kept])
     masks = {name: torch.tensor(True) for name in free}
     log_probs = MIXTURE.log_conditional(LAYOUT.position(rows), masks, evidence)
     if evidence is None or "b" not in free:
@@ -83,13 +83,13 @@ def test_conditionals_sum_to_one_over_what_is_free(
         x, w = (torch.from_numpy(each) for each in np.polynomial.legendre.leggauss(40))
         nodes, weights = -0.5 + 1.5 * (x + 1) / 2, 0.75 * w
         at = rows.reals[:, 1] == NODES[0]
-        rows = Rows(rows.codes[at].repeat_interleave(40, dim=0), rows.reals[at].repeat_interleave(40, dim=0))
+        rows = MixedRows(rows.codes[at].repeat_interleave(40, dim=0), rows.reals[at].repeat_interleave(40, dim=0))
         rows.reals[:, 1] = nodes.repeat(len(rows.codes) // 40)
         log_probs = MIXTURE.log_conditional(LAYOUT.position(rows), masks, evidence)
         cell = STEP if "a" in free else 1.0
         total = (log_probs.exp() * weights.repeat(len(rows.codes) // 40)).sum() * cell
         assert total.item() == pytest.approx(1, abs=1e-10)
-        outside = Rows(rows.codes[:1], torch.tensor([[0.5, 1.1]], dtype=torch.float64))
+        outside = MixedRows(rows.codes[:1], torch.tensor([[0.5, 1.1]], dtype=torch.float64))
         assert MIXTURE.log_conditional(LAYOUT.position(outside), masks, evidence).item() == -math.inf
 
 
@@ -99,7 +99,7 @@ def test_draws_given_evidence_have_the_exact_conditional() -> None:
     x, w = (torch.from_numpy(each) for each in np.polynomial.legendre.leggauss(60))
     nodes, weights = -0.5 + 1.5 * (x + 1) / 2, 0.75 * w
     codes = all_codes(SPACE)
-    rows = Rows(
+    rows = MixedRows(
         codes.repeat_interleave(60, dim=0), torch.stack([torch.full((720,), 0.5).double(), nodes.repeat(12)], dim=1)
     )
     density = MIXTURE.log_prob(LAYOUT.position(rows)).exp() * of_evidence(rows) * (rows.codes[:, 1] == 1)
@@ -120,7 +120,9 @@ def test_draws_of_reals_given_evidence_follow_their_distribution_function() -> N
     drawn = MIXTURE.complete(known, RowStream(torch.arange(num), seed=0), EVIDENCE)
     x = torch.linspace(-0.5, 1.0, 4001, dtype=torch.float64)
     codes = torch.tensor([[1, first, second] for first in range(2) for second in range(3)])
-    rows = Rows(codes.repeat(4001, 1), torch.stack([torch.full((24006,), torch.nan), x.repeat_interleave(6)], dim=1))
+    rows = MixedRows(
+        codes.repeat(4001, 1), torch.stack([torch.full((24006,), torch.nan), x.repeat_interleave(6)], dim=1)
+    )
     density = (MIXTURE.log_prob(LAYOUT.position(rows)).exp() * of_evidence(rows)).view(4001, 6)
     density[0], density[-1] = density[1], density[-2]  # the bounds themselves count as outside in `of_evidence`
     total = density.sum(dim=1)

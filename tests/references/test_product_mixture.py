@@ -6,19 +6,19 @@ import pytest
 import torch
 
 from jointebm.randomness.row_streams import RowStream
-from jointebm.references.layout import Constraints, Rows
+from jointebm.references.layout import Constraints, MixedRows
 from jointebm.references.product_mixture import ProductMixture
 from references.small_spaces import SPACE, STEP, agree, all_codes, generator, grid, outcomes, random_mixture
 
 MIXTURE = random_mixture().products
 EVERYTHING, _ = grid()
-KNOWN = Rows(torch.tensor([[1, 0, 2]]), torch.tensor([[0.5, -1.0]], dtype=torch.float64))
+KNOWN = MixedRows(torch.tensor([[1, 0, 2]]), torch.tensor([[0.5, -1.0]], dtype=torch.float64))
 SUBSETS = list(itertools.product([False, True], repeat=5))  # missing bit, group, group, a, b
 
 
-def with_missing(missing: tuple[bool, ...]) -> Rows:
+def with_missing(missing: tuple[bool, ...]) -> MixedRows:
     codes, reals = torch.tensor([missing[:3]]), torch.tensor([missing[3:]])
-    return Rows(KNOWN.codes.masked_fill(codes, -1), KNOWN.reals.masked_fill(reals, torch.nan))
+    return MixedRows(KNOWN.codes.masked_fill(codes, -1), KNOWN.reals.masked_fill(reals, torch.nan))
 
 
 @pytest.fixture(scope="module")
@@ -42,7 +42,7 @@ def test_draws_have_the_exact_conditional(density: torch.Tensor, missing: tuple[
     known, codes = with_missing(missing), all_codes(SPACE)
     nothing = Constraints((None,) * 3, None)
     possible = agree(EVERYTHING, known)
-    posterior, rows = density[possible] / density[possible].sum(), Rows(*(part[possible] for part in EVERYTHING))
+    posterior, rows = density[possible] / density[possible].sum(), MixedRows(*(part[possible] for part in EVERYTHING))
     probs, moments = torch.zeros(len(codes), dtype=torch.float64), torch.zeros(2, 2, dtype=torch.float64)
     at_zero = outcomes(lambda stream: MIXTURE.draw_rows(known, nothing, stream), 1)
     at_one = outcomes(lambda stream: MIXTURE.draw_rows(known, nothing, stream), 1, normal=1.0)
@@ -57,7 +57,7 @@ def test_draws_have_the_exact_conditional(density: torch.Tensor, missing: tuple[
 
 
 def test_classes_of_a_column_are_those_of_whole_rows() -> None:
-    rows = Rows(all_codes(SPACE), torch.randn(12, 2, generator=generator(), dtype=torch.float64))
+    rows = MixedRows(all_codes(SPACE), torch.randn(12, 2, generator=generator(), dtype=torch.float64))
     for column, count in enumerate(MIXTURE.num_classes):
         others = rows.codes.clone()
         others[:, column] = -1
@@ -79,7 +79,7 @@ def test_a_row_has_the_same_bits_in_every_batch(num_components: int) -> None:
     bounds = (torch.full((num, 2), -0.5), torch.rand(num, 2, generator=generator(4)))
 
     def answers(rows: torch.Tensor) -> list[torch.Tensor]:
-        some, known = Rows(codes[rows], reals[rows]), (evidence[0][rows], *evidence[1:])
+        some, known = MixedRows(codes[rows], reals[rows]), (evidence[0][rows], *evidence[1:])
         constraints = Constraints(known, (bounds[0][rows], bounds[1][rows]))
         drawn = made.draw_rows(some, constraints, RowStream(keys[rows], seed=0))
         one_hot = torch.rand(num, 7, generator=generator(5))[rows]

@@ -5,7 +5,7 @@ import torch
 
 from jointebm.randomness.row_streams import RowStream
 from jointebm.references.expectation_maximisation import fit_product_mixture
-from jointebm.references.layout import Rows
+from jointebm.references.layout import MixedRows
 from jointebm.references.product_mixture import ProductMixture
 from jointebm.tables.density.mixture import Mixture, fit_mixture
 from references.small_spaces import generator
@@ -20,7 +20,7 @@ def test_fits_and_answers_have_the_same_bits(num_components: int) -> None:
     codes = drawn.masked_fill(torch.rand(500, 4, generator=generator(2)) < 0.2, -1)
     arguments = {"num_components": num_components, "prior_strength": 2.0}
     old = fit_mixture(codes, CLASSES, generator=generator(), **arguments)
-    new = fit_product_mixture(Rows(codes, torch.empty(500, 0)), CLASSES, generator=generator(), **arguments)
+    new = fit_product_mixture(MixedRows(codes, torch.empty(500, 0)), CLASSES, generator=generator(), **arguments)
     same_answers(old, new, codes)
 
 

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from jointebm.randomness import draws
 from jointebm.randomness.draws import Generator
-from jointebm.references.layout import Layout, Rows
+from jointebm.references.layout import Layout, MixedRows
 from jointebm.references.masked_network import WIDTH_STEP, MaskedNetwork
 from jointebm.references.mixture import Mixture
 from jointebm.references.product_mixture import ProductMixture
@@ -142,7 +142,7 @@ class AnyOrder(nn.Module):
         """Draws `num` independent positions."""
         like = self.network.bias
         codes = torch.full((num, len(self.layout.num_classes)), -1, device=like.device)
-        return self.layout.position(Rows(self.network.draw(codes, generator), like.new_empty(num, 0)))
+        return self.layout.position(MixedRows(self.network.draw(codes, generator), like.new_empty(num, 0)))
 
     def complete(
         self, position: Position, generator: Generator, evidence: Mapping[str, Tensor] | None = None
@@ -160,7 +160,7 @@ class AnyOrder(nn.Module):
         rows = self.layout.rows(position)
         constraints = self.layout.constraints(evidence, len(rows.codes), self.network.bias)
         drawn = self.network.draw(rows.codes, generator, evidence=constraints.log_weights)
-        return self.layout.completed(position, Rows(drawn, rows.reals))
+        return self.layout.completed(position, MixedRows(drawn, rows.reals))
 
     def log_conditional(self, position: Position, free: Mask, evidence: Mapping[str, Tensor] | None = None) -> Tensor:
         """Log-probability with which `complete` draws the free entries given all others, shape (N,), nats.

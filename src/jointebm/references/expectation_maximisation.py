@@ -12,7 +12,7 @@ from torch import Tensor
 
 from jointebm.randomness import draws
 from jointebm.randomness.draws import Generator
-from jointebm.references.layout import Rows
+from jointebm.references.layout import MixedRows
 from jointebm.references.product_mixture import ENTRIES_AT_ONCE, ProductMixture, features
 
 __all__ = ["Prior", "best_gaussians", "em_step", "fit_product_mixture", "prior_of", "spread_rows"]
@@ -39,7 +39,7 @@ class Prior(NamedTuple):
     strength: float
 
 
-def prior_of(rows: Rows, num_classes: Sequence[int], strength: float) -> Prior:
+def prior_of(rows: MixedRows, num_classes: Sequence[int], strength: float) -> Prior:
     """The prior around the columns' own marginals.
 
     Each class counts as if it had been seen half a time more. A column of reals without spread, or without any observed
@@ -58,7 +58,7 @@ def prior_of(rows: Rows, num_classes: Sequence[int], strength: float) -> Prior:
     return Prior(torch.cat(parts), means, torch.where(has_spread, variances, usual), strength)
 
 
-def em_step(mixture: ProductMixture, rows: Rows, prior: Prior) -> tuple[ProductMixture, float]:
+def em_step(mixture: ProductMixture, rows: MixedRows, prior: Prior) -> tuple[ProductMixture, float]:
     """One step of expectation maximisation.
 
         r_im = p(m | row i),   theta_jm(k) = (sum_i r_im [c_ij = k] + s prior_jk) / (sum_i r_im [c_ij observed] + s)
@@ -129,7 +129,7 @@ def best_gaussians(moments: Tensor, strength: float, min_variance: float | Tenso
 
 
 def fit_product_mixture(
-    rows: Rows,
+    rows: MixedRows,
     num_classes: Sequence[int],
     *,
     num_components: int,
@@ -153,7 +153,7 @@ def fit_product_mixture(
 
     Example:
         >>> codes = torch.tensor([[0, 0], [1, 1], [1, -1]]).repeat(50, 1)
-        >>> rows, generator = Rows(codes, torch.empty(150, 0)), torch.Generator().manual_seed(0)
+        >>> rows, generator = MixedRows(codes, torch.empty(150, 0)), torch.Generator().manual_seed(0)
         >>> mixture = fit_product_mixture(rows, (2, 2), num_components=2, generator=generator)
         >>> mixture(torch.tensor([[1, 1]])).exp() > 3 * mixture(torch.tensor([[0, 1]])).exp()
         tensor([True])
@@ -162,7 +162,7 @@ def fit_product_mixture(
     if start is None:
         priority = draws.uniform(rows.reals.new_empty(len(rows.codes)), generator)
         start = priority.argsort()[torch.arange(num_components, device=priority.device) % len(rows.codes)]
-    mixture = _around(Rows(rows.codes[start], rows.reals[start]), rows, num_classes, prior)
+    mixture = _around(MixedRows(rows.codes[start], rows.reals[start]), rows, num_classes, prior)
     before = -math.inf
     for _ in range(num_iterations if num_components > 1 else 1):
         mixture, objective = em_step(mixture, rows, prior)
@@ -172,7 +172,7 @@ def fit_product_mixture(
     return mixture
 
 
-def spread_rows(rows: Rows, prior: Prior, num: int, generator: Generator) -> Tensor:
+def spread_rows(rows: MixedRows, prior: Prior, num: int, generator: Generator) -> Tensor:
     """Chooses rows far from one another.
 
     Each is the best of four (the one that leaves the smallest sum of squared distances), drawn with probability proportional
@@ -192,7 +192,7 @@ def spread_rows(rows: Rows, prior: Prior, num: int, generator: Generator) -> Ten
         Arthur & Vassilvitskii 2007 (greedy k-means++).
     """
     step = -(-len(rows.codes) // MAX_ROWS_OF_START)
-    some = Rows(rows.codes[::step], rows.reals[::step])
+    some = MixedRows(rows.codes[::step], rows.reals[::step])
     nearest, chosen = torch.full((len(some.codes),), torch.inf, dtype=torch.float64, device=rows.codes.device), []
     for _ in range(num):
         weights = nearest.nan_to_num(posinf=1.0).clamp(min=1e-12).log()  # duplicates if no row is far
@@ -204,14 +204,14 @@ def spread_rows(rows: Rows, prior: Prior, num: int, generator: Generator) -> Ten
     return torch.stack(chosen) * step
 
 
-def _squared_distances(rows: Rows, row: Tensor, prior: Prior) -> Tensor:
+def _squared_distances(rows: MixedRows, row: Tensor, prior: Prior) -> Tensor:
     """Of all rows to the row of that number, shape (N,)."""
     codes, reals = rows.codes[row], rows.reals[row]
     differs = (rows.codes != codes) & (rows.codes >= 0) & (codes >= 0)
     return differs.sum(dim=1) + ((rows.reals - reals).square() / prior.variances).nansum(dim=1)
 
 
-def _around(around: Rows, rows: Rows, num_classes: Sequence[int], prior: Prior) -> ProductMixture:
+def _around(around: MixedRows, rows: MixedRows, num_classes: Sequence[int], prior: Prior) -> ProductMixture:
     """A mixture with one component around each of M rows; the marginals where these have missing entries."""
     num_components, num_reals = around.reals.shape
     mixture = ProductMixture(num_classes, num_components, num_reals=num_reals).to(rows.reals)

@@ -16,14 +16,14 @@ from jointebm.randomness import draws
 from jointebm.randomness.draws import Generator
 from jointebm.references.expectation_maximisation import Prior, best_gaussians, prior_of
 from jointebm.references.gaussians import HALF_LOG_TWO_PI, log_mass, normals_between
-from jointebm.references.layout import Constraints, Layout, Rows
+from jointebm.references.layout import Constraints, Layout, MixedRows
+from jointebm.references.product_mixture import ENTRIES_AT_ONCE
 from jointebm.spaces.space import Mask, Position, Space
 from jointebm.storage.config import Config
 
 __all__ = ["Marginals", "MarginalsSpec"]
 
 MAX_ROWS = 2_000  # that Gaussians are fitted to
-ENTRIES_AT_ONCE = 1 << 22  # of rows, reals and Gaussians
 
 
 class MarginalsSpec(Config):
@@ -139,7 +139,7 @@ class Marginals(nn.Module):
     def draw(self, num: int, generator: Generator) -> dict[str, Tensor]:
         """Draws `num` independent positions."""
         codes = torch.full((num, len(self.layout.num_classes)), -1, device=self.log_probs.device)
-        rows = Rows(codes, self.means.new_full((num, self.layout.num_reals), torch.nan))
+        rows = MixedRows(codes, self.means.new_full((num, self.layout.num_reals), torch.nan))
         return self.layout.position(self._draw(rows, self.layout.constraints(None, num, self.means), generator))
 
     def complete(
@@ -157,7 +157,7 @@ class Marginals(nn.Module):
         """
         rows = self.layout.rows(position)
         constraints = self.layout.constraints(evidence, len(rows.codes), self.log_probs)
-        drawn = self._draw(Rows(rows.codes, rows.reals.to(self.means)), constraints, generator)
+        drawn = self._draw(MixedRows(rows.codes, rows.reals.to(self.means)), constraints, generator)
         return self.layout.completed(position, drawn)
 
     def log_conditional(self, position: Position, free: Mask, evidence: Mapping[str, Tensor] | None = None) -> Tensor:
@@ -218,7 +218,7 @@ class Marginals(nn.Module):
         )
         return self.log_weights + log_mass(low, high).to(self.log_weights)
 
-    def _draw(self, rows: Rows, constraints: Constraints, generator: Generator) -> Rows:
+    def _draw(self, rows: MixedRows, constraints: Constraints, generator: Generator) -> MixedRows:
         num_rows, (codes, reals) = len(rows.codes), rows
         if self.layout.num_classes:
             chosen = draws.choose(self._of_classes(constraints).expand(num_rows, -1, -1), generator)
@@ -236,7 +236,7 @@ class Marginals(nn.Module):
                 normals = normals_between(normals, (low - means) / sds, (high - means) / sds).to(means)
                 drawn = torch.minimum(torch.maximum(means + sds * normals, low), high)  # rounding
             reals = torch.where(reals.isnan(), drawn, reals)
-        return Rows(codes, reals)
+        return MixedRows(codes, reals)
 
     def _block_variances(self, variances: Tensor) -> Tensor:
         """The mean variance of the block of each real, shape (D,)."""

@@ -20,7 +20,7 @@ from torch.nn.functional import embedding_bag, linear, pad
 from jointebm.randomness import draws
 from jointebm.randomness.draws import Generator
 from jointebm.references.gaussians import HALF_LOG_TWO_PI, log_mass, normals_between
-from jointebm.references.layout import Constraints, Rows
+from jointebm.references.layout import Constraints, MixedRows
 
 __all__ = ["ProductMixture", "features", "linear_by_row"]
 
@@ -109,7 +109,7 @@ class ProductMixture(nn.Module):
         """log theta of one column, shape (K_j, M)."""
         return self.log_probs[self.offsets[column] : self.offsets[column + 1]]
 
-    def given(self, rows: Rows, constraints: Constraints) -> Tensor:
+    def given(self, rows: MixedRows, constraints: Constraints) -> Tensor:
         """Log-density of each component, the observed entries and what is known about the missing ones, shape (N, M)."""
         components, missing = self.components(*rows), rows.codes < 0
         for column, weights in enumerate(constraints.log_weights):
@@ -136,9 +136,9 @@ class ProductMixture(nn.Module):
         """
         constraints = Constraints(tuple(evidence or [None] * len(self.num_classes)), None)
         reals = self.means.new_full((len(codes), len(self.means)), torch.nan)
-        return self._draw_codes(Rows(codes, reals), constraints, generator)[0]
+        return self._draw_codes(MixedRows(codes, reals), constraints, generator)[0]
 
-    def draw_rows(self, rows: Rows, constraints: Constraints, generator: Generator) -> Rows:
+    def draw_rows(self, rows: MixedRows, constraints: Constraints, generator: Generator) -> MixedRows:
         """Draws the missing codes and reals of each row from their exact joint conditional given all that is known.
 
         Args:
@@ -148,7 +148,7 @@ class ProductMixture(nn.Module):
         """
         codes, chosen = self._draw_codes(rows, constraints, generator)
         if not len(self.means):
-            return Rows(codes, rows.reals)
+            return MixedRows(codes, rows.reals)
         means, sds = self.means.T[chosen], self.log_sds.T[chosen].exp()  # (N, D)
         normals = draws.normal(means, generator)
         if constraints.bounds is not None:
@@ -157,9 +157,9 @@ class ProductMixture(nn.Module):
         drawn = means + sds * normals
         if constraints.bounds is not None:
             drawn = torch.minimum(torch.maximum(drawn, constraints.bounds[0]), constraints.bounds[1])  # rounding
-        return Rows(codes, torch.where(rows.reals.isnan(), drawn, rows.reals))
+        return MixedRows(codes, torch.where(rows.reals.isnan(), drawn, rows.reals))
 
-    def _draw_codes(self, rows: Rows, constraints: Constraints, generator: Generator) -> tuple[Tensor, Tensor]:
+    def _draw_codes(self, rows: MixedRows, constraints: Constraints, generator: Generator) -> tuple[Tensor, Tensor]:
         """Completed codes, and the component of each row."""
         chosen = draws.choose(self.given(rows, constraints), generator)  # (N,)
         if not self.num_classes:
