@@ -18,7 +18,7 @@ CLASSES = (2, 2, 3)
 
 
 def some_rows(num: int = 300, *, missing: float = 0.3, seed: int = 0) -> MixedRows:
-    """MixedRows whose columns depend on one another; some rows may lack everything."""
+    """Rows whose columns depend on one another; some rows may lack everything."""
     group = torch.randint(3, (num,), generator=generator(seed))
     codes = torch.stack([group % 2, torch.randint(2, (num,), generator=generator(seed + 1)), group], dim=1)
     reals = torch.randn(num, 2, generator=generator(seed + 2), dtype=torch.float64) + 5 * group[:, None]

@@ -66,12 +66,22 @@ class AnyOrder(nn.Module):
 
     Args:
         space: discrete blocks only.
-        network: over its variables.
+        network: over its variables; its parameters are frozen.
+
+    Example:
+        >>> from jointebm.spaces import Binary, Space
+        >>> space, generator = Space(bits=Binary(3)), torch.Generator().manual_seed(0)
+        >>> position, _ = space.encode({"bits": [[0, 1, 1], [1, 0, 1]] * 200})
+        >>> mixture = Mixture.fit(space, position, 1, generator=generator)
+        >>> any_order = AnyOrder.fit(space, position, mixture, generator=generator, width=32, num_steps=60)
+        >>> known, _ = space.encode({"bits": [[-1, 0, 1]]})
+        >>> any_order.complete(known, generator)["bits"]
+        tensor([[1., 0., 1.]])
     """
 
     def __init__(self, space: Space, network: MaskedNetwork) -> None:
         super().__init__()
-        self.space, self.layout, self.network = space, _discrete(space), network
+        self.space, self.layout, self.network = space, _discrete(space), network.requires_grad_(False)
 
     @classmethod
     def fit(
@@ -179,7 +189,7 @@ class AnyOrder(nn.Module):
 def masked_loss(network: MaskedNetwork, codes: Tensor, visible: Tensor) -> Tensor:
     """Estimates -log q of each row in a random order of its columns, from one prefix of it, shape (N,), nats.
 
-        (num observed / num hidden) * sum over hidden j of -log q(c_j | visible)
+        (num observed / num masked) * sum over masked j of -log q(c_j | visible)
 
     Its expectation over uniform orders and prefix lengths is the mean of -log q over all orders.
 
@@ -191,12 +201,12 @@ def masked_loss(network: MaskedNetwork, codes: Tensor, visible: Tensor) -> Tenso
     References:
         Uria et al. 2014; Hoogeboom et al. 2022.
     """
-    hidden = (codes >= 0) & ~visible
+    masked = (codes >= 0) & ~visible
     log_probs = network.conditionals(codes.masked_fill(~visible, -1))
     first = torch.tensor(network.mixture.offsets[:-1], device=codes.device)
     of_codes = log_probs.gather(1, codes.clamp(min=0) + first)  # (N, V)
-    num = (codes >= 0).sum(dim=1) / hidden.sum(dim=1).clamp(min=1)
-    return -num * torch.where(hidden, of_codes, 0).sum(dim=1)
+    num = (codes >= 0).sum(dim=1) / masked.sum(dim=1).clamp(min=1)
+    return -num * torch.where(masked, of_codes, 0).sum(dim=1)
 
 
 def fit_masked_network(

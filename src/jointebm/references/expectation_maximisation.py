@@ -43,7 +43,7 @@ def prior_of(rows: MixedRows, num_classes: Sequence[int], strength: float) -> Pr
     """The prior around the columns' own marginals.
 
     Each class counts as if it had been seen half a time more. A column of reals without spread, or without any observed
-    entry, gets the mean variance of the other columns (1 if there is none), and mean 0 if it has no entry.
+    entry, gets the mean variance of the other columns (1 without others), and mean 0 if it has no entry.
     """
     parts = [rows.reals.new_empty(0)]
     for column, count in enumerate(num_classes):

@@ -17,7 +17,7 @@ __all__ = ["Constraints", "Layout", "MixedRows"]
 
 
 class MixedRows(NamedTuple):
-    """MixedRows as codes and reals.
+    """Rows of a mixed space as codes and reals.
 
     Args:
         codes: shape (N, V), int64; -1 is missing.
