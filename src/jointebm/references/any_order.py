@@ -14,8 +14,8 @@ from torch import Tensor, nn
 
 from jointebm.randomness import draws
 from jointebm.randomness.draws import Generator
-from jointebm.references.layout import Layout, Rows
-from jointebm.references.masked_network import MaskedNetwork
+from jointebm.references.layout import Layout, MixedRows
+from jointebm.references.masked_network import WIDTH_STEP, MaskedNetwork
 from jointebm.references.mixture import Mixture
 from jointebm.references.product_mixture import ProductMixture
 from jointebm.spaces.space import Mask, Position, Space
@@ -34,14 +34,14 @@ class AnyOrderSpec(Config):
 
     Example:
         >>> from jointebm.spaces import Categorical, Space
-        >>> spec = AnyOrderSpec(num_components=2, width=8, num_layers=1)
+        >>> spec = AnyOrderSpec(num_components=2, width=32, num_layers=1)
         >>> spec.build(Space(group=Categorical((2, 3)))).spec == spec
         True
     """
 
     kind: Literal["any-order"] = "any-order"
     num_components: int = Field(ge=1, description="components of the mixture that the network starts from")
-    width: int = Field(ge=1, description="hidden units of a layer")
+    width: int = Field(ge=1, multiple_of=WIDTH_STEP, description="hidden units of a layer")
     num_layers: int = Field(ge=1, description="hidden layers")
 
     def build(self, space: Space) -> "AnyOrder":
@@ -61,17 +61,27 @@ class AnyOrder(nn.Module):
     and is the log-probability of `complete`), and `log_prob` of complete rows or of the first variables of the order.
 
     Not exact: the conditionals of different clamped sets are not those of one joint density, except where the clamped
-    variables are the first ones. `log_prob` of any other subset raises. With evidence, `complete` draws from a proposal whose
-    log-probability is `log_conditional` with the same evidence, not from q given the evidence.
+    variables are the first ones. `log_prob` of any other subset raises. With evidence, `complete` does not draw from q given
+    the evidence, but from a proposal whose log-probability is `log_conditional` with the same evidence.
 
     Args:
         space: discrete blocks only.
-        network: over its variables.
+        network: over its variables; its parameters are frozen.
+
+    Example:
+        >>> from jointebm.spaces import Binary, Space
+        >>> space, generator = Space(bits=Binary(3)), torch.Generator().manual_seed(0)
+        >>> position, _ = space.encode({"bits": [[0, 1, 1], [1, 0, 1]] * 200})
+        >>> mixture = Mixture.fit(space, position, 1, generator=generator)
+        >>> any_order = AnyOrder.fit(space, position, mixture, generator=generator, width=32, num_steps=60)
+        >>> known, _ = space.encode({"bits": [[-1, 0, 1]]})
+        >>> any_order.complete(known, generator)["bits"]
+        tensor([[1., 0., 1.]])
     """
 
     def __init__(self, space: Space, network: MaskedNetwork) -> None:
         super().__init__()
-        self.space, self.layout, self.network = space, _discrete(space), network
+        self.space, self.layout, self.network = space, _discrete(space), network.requires_grad_(False)
 
     @classmethod
     def fit(
@@ -95,13 +105,14 @@ class AnyOrder(nn.Module):
             mixture: fitted to the same rows; copied.
             generator: source of weights, batches and masks.
             held_out: rows to stop by; None trains to the end.
-            width: hidden units of a layer.
+            width: hidden units of a layer, a multiple of 32.
             num_layers: hidden layers.
             num_steps: of AdamW, 512 rows each.
             learning_rate: at its peak.
 
         Raises:
-            ValueError: a continuous block, no rows, or positions that do not fit the space.
+            ValueError: a continuous block, no rows, a mixture of another space, a width that is not a multiple of 32, or
+                positions that do not fit the space.
         """
         layout = _discrete(space)
         if mixture.space != space:
@@ -141,7 +152,7 @@ class AnyOrder(nn.Module):
         """Draws `num` independent positions."""
         like = self.network.bias
         codes = torch.full((num, len(self.layout.num_classes)), -1, device=like.device)
-        return self.layout.position(Rows(self.network.draw(codes, generator), like.new_empty(num, 0)))
+        return self.layout.position(MixedRows(self.network.draw(codes, generator), like.new_empty(num, 0)))
 
     def complete(
         self, position: Position, generator: Generator, evidence: Mapping[str, Tensor] | None = None
@@ -159,7 +170,7 @@ class AnyOrder(nn.Module):
         rows = self.layout.rows(position)
         constraints = self.layout.constraints(evidence, len(rows.codes), self.network.bias)
         drawn = self.network.draw(rows.codes, generator, evidence=constraints.log_weights)
-        return self.layout.completed(position, Rows(drawn, rows.reals))
+        return self.layout.completed(position, MixedRows(drawn, rows.reals))
 
     def log_conditional(self, position: Position, free: Mask, evidence: Mapping[str, Tensor] | None = None) -> Tensor:
         """Log-probability with which `complete` draws the free entries given all others, shape (N,), nats.
@@ -178,7 +189,7 @@ class AnyOrder(nn.Module):
 def masked_loss(network: MaskedNetwork, codes: Tensor, visible: Tensor) -> Tensor:
     """Estimates -log q of each row in a random order of its columns, from one prefix of it, shape (N,), nats.
 
-        (num observed / num hidden) * sum over hidden j of -log q(c_j | visible)
+        (num observed / num masked) * sum over masked j of -log q(c_j | visible)
 
     Its expectation over uniform orders and prefix lengths is the mean of -log q over all orders.
 
@@ -190,12 +201,12 @@ def masked_loss(network: MaskedNetwork, codes: Tensor, visible: Tensor) -> Tenso
     References:
         Uria et al. 2014; Hoogeboom et al. 2022.
     """
-    hidden = (codes >= 0) & ~visible
+    masked = (codes >= 0) & ~visible
     log_probs = network.conditionals(codes.masked_fill(~visible, -1))
     first = torch.tensor(network.mixture.offsets[:-1], device=codes.device)
     of_codes = log_probs.gather(1, codes.clamp(min=0) + first)  # (N, V)
-    num = (codes >= 0).sum(dim=1) / hidden.sum(dim=1).clamp(min=1)
-    return -num * torch.where(hidden, of_codes, 0).sum(dim=1)
+    num = (codes >= 0).sum(dim=1) / masked.sum(dim=1).clamp(min=1)
+    return -num * torch.where(masked, of_codes, 0).sum(dim=1)
 
 
 def fit_masked_network(
@@ -241,8 +252,8 @@ def fit_masked_network(
         places = draws.uniform(network.bias.new_empty(batch_size, dtype=torch.float64), generator) * len(codes)
         batch = codes[places.to(torch.int64)]
         loss = masked_loss(network, batch, _visible(batch, generator)).mean()
-        if not math.isfinite(float(loss)):
-            raise FloatingPointError(f"fit_masked_network: loss {float(loss)} at step {step}; lower the learning rate")
+        if not math.isfinite(loss.item()):
+            raise FloatingPointError(f"fit_masked_network: loss {loss.item()} at step {step}; lower the learning rate")
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
@@ -250,7 +261,8 @@ def fit_masked_network(
             pull = max(1 / (AVERAGED_SHARE * num_steps + 1), 1 / (step + 1))
             for old, new in zip(average.parameters(), network.parameters(), strict=True):
                 old.lerp_(new, pull)
-        if check is None or (step + 1) % -(-num_steps // NUM_CHECKS) and step + 1 < num_steps:
+        is_check = (step + 1) % -(-num_steps // NUM_CHECKS) == 0 or step + 1 == num_steps
+        if check is None or not is_check:
             continue
         checked = _mean_loss(average, check, masks)
         if checked < best_loss:

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from jointebm.randomness import draws
 from jointebm.randomness.draws import Generator
-from jointebm.references.layout import Rows
+from jointebm.references.layout import MixedRows
 from jointebm.references.product_mixture import ENTRIES_AT_ONCE, ProductMixture, features
 
 __all__ = ["Prior", "best_gaussians", "em_step", "fit_product_mixture", "prior_of", "spread_rows"]
@@ -20,6 +20,7 @@ __all__ = ["Prior", "best_gaussians", "em_step", "fit_product_mixture", "prior_o
 MEAN_SHARE = 1e-3  # pseudo-rows of a component's mean, as a share of those of its classes and variance
 MIN_VARIANCE = 1e-5  # of a component, as a share of the variance of the data
 MAX_ROWS_OF_START = 20_000  # that starting rows are chosen among
+NUM_CANDIDATES = 4  # for each starting row
 
 
 class Prior(NamedTuple):
@@ -38,11 +39,11 @@ class Prior(NamedTuple):
     strength: float
 
 
-def prior_of(rows: Rows, num_classes: Sequence[int], strength: float) -> Prior:
+def prior_of(rows: MixedRows, num_classes: Sequence[int], strength: float) -> Prior:
     """The prior around the columns' own marginals.
 
     Each class counts as if it had been seen half a time more. A column of reals without spread, or without any observed
-    entry, gets the mean variance of the other columns (1 if there is none), and mean 0 if it has no entry.
+    entry, gets the mean variance of the other columns (1 without others), and mean 0 if it has no entry.
     """
     parts = [rows.reals.new_empty(0)]
     for column, count in enumerate(num_classes):
@@ -57,7 +58,7 @@ def prior_of(rows: Rows, num_classes: Sequence[int], strength: float) -> Prior:
     return Prior(torch.cat(parts), means, torch.where(has_spread, variances, usual), strength)
 
 
-def em_step(mixture: ProductMixture, rows: Rows, prior: Prior) -> tuple[ProductMixture, float]:
+def em_step(mixture: ProductMixture, rows: MixedRows, prior: Prior) -> tuple[ProductMixture, float]:
     """One step of expectation maximisation.
 
         r_im = p(m | row i),   theta_jm(k) = (sum_i r_im [c_ij = k] + s prior_jk) / (sum_i r_im [c_ij observed] + s)
@@ -128,7 +129,7 @@ def best_gaussians(moments: Tensor, strength: float, min_variance: float | Tenso
 
 
 def fit_product_mixture(
-    rows: Rows,
+    rows: MixedRows,
     num_classes: Sequence[int],
     *,
     num_components: int,
@@ -152,7 +153,7 @@ def fit_product_mixture(
 
     Example:
         >>> codes = torch.tensor([[0, 0], [1, 1], [1, -1]]).repeat(50, 1)
-        >>> rows, generator = Rows(codes, torch.empty(150, 0)), torch.Generator().manual_seed(0)
+        >>> rows, generator = MixedRows(codes, torch.empty(150, 0)), torch.Generator().manual_seed(0)
         >>> mixture = fit_product_mixture(rows, (2, 2), num_components=2, generator=generator)
         >>> mixture(torch.tensor([[1, 1]])).exp() > 3 * mixture(torch.tensor([[0, 1]])).exp()
         tensor([True])
@@ -161,7 +162,7 @@ def fit_product_mixture(
     if start is None:
         priority = draws.uniform(rows.reals.new_empty(len(rows.codes)), generator)
         start = priority.argsort()[torch.arange(num_components, device=priority.device) % len(rows.codes)]
-    mixture = _around(Rows(rows.codes[start], rows.reals[start]), rows, num_classes, prior)
+    mixture = _around(MixedRows(rows.codes[start], rows.reals[start]), rows, num_classes, prior)
     before = -math.inf
     for _ in range(num_iterations if num_components > 1 else 1):
         mixture, objective = em_step(mixture, rows, prior)
@@ -171,11 +172,12 @@ def fit_product_mixture(
     return mixture
 
 
-def spread_rows(rows: Rows, prior: Prior, num: int, generator: Generator) -> Tensor:
-    """Chooses rows far from one another, each with probability proportional to its squared distance to those before it.
+def spread_rows(rows: MixedRows, prior: Prior, num: int, generator: Generator) -> Tensor:
+    """Chooses rows far from one another.
 
-    The squared distance is that of reals in standard deviations of the data plus the number of codes that differ; an entry
-    missing in either row adds nothing.
+    Each is the best of four (the one that leaves the smallest sum of squared distances), drawn with probability proportional
+    to the squared distance to the rows before it. The squared distance is that of reals in standard deviations of the data
+    plus the number of codes that differ; an entry missing in either row adds nothing.
 
     Args:
         rows: to choose among; at most 20,000 of them are looked at, at equal steps.
@@ -187,25 +189,29 @@ def spread_rows(rows: Rows, prior: Prior, num: int, generator: Generator) -> Ten
         Numbers of rows, shape (num,), int64.
 
     References:
-        Arthur & Vassilvitskii 2007 (k-means++).
+        Arthur & Vassilvitskii 2007 (greedy k-means++).
     """
     step = -(-len(rows.codes) // MAX_ROWS_OF_START)
-    some = Rows(rows.codes[::step], rows.reals[::step])
-    nearest = torch.ones(len(some.codes), dtype=torch.float64, device=rows.codes.device)
-    chosen: list[Tensor] = []
-    for number in range(num):
-        chosen.append(draws.choose(nearest.clamp(min=1e-12).log()[None], generator))  # duplicates if no row is far
-        distances = _squared_distances(some, Rows(some.codes[chosen[-1]], some.reals[chosen[-1]]), prior)
-        nearest = torch.minimum(nearest, distances) if number else distances
-    return torch.cat(chosen) * step
+    some = MixedRows(rows.codes[::step], rows.reals[::step])
+    nearest, chosen = torch.full((len(some.codes),), torch.inf, dtype=torch.float64, device=rows.codes.device), []
+    for _ in range(num):
+        weights = nearest.nan_to_num(posinf=1.0).clamp(min=1e-12).log()  # duplicates if no row is far
+        candidates = draws.choose(weights.expand(NUM_CANDIDATES, -1), generator)
+        left = torch.stack([torch.minimum(nearest, _squared_distances(some, row, prior)) for row in candidates])
+        best = left.sum(dim=1).argmin()
+        nearest = left[best]
+        chosen.append(candidates[best])
+    return torch.stack(chosen) * step
 
 
-def _squared_distances(rows: Rows, centre: Rows, prior: Prior) -> Tensor:
-    differs = (rows.codes != centre.codes) & (rows.codes >= 0) & (centre.codes >= 0)
-    return differs.sum(dim=1) + ((rows.reals - centre.reals).square() / prior.variances).nansum(dim=1)
+def _squared_distances(rows: MixedRows, row: Tensor, prior: Prior) -> Tensor:
+    """Of all rows to the row of that number, shape (N,)."""
+    codes, reals = rows.codes[row], rows.reals[row]
+    differs = (rows.codes != codes) & (rows.codes >= 0) & (codes >= 0)
+    return differs.sum(dim=1) + ((rows.reals - reals).square() / prior.variances).nansum(dim=1)
 
 
-def _around(around: Rows, rows: Rows, num_classes: Sequence[int], prior: Prior) -> ProductMixture:
+def _around(around: MixedRows, rows: MixedRows, num_classes: Sequence[int], prior: Prior) -> ProductMixture:
     """A mixture with one component around each of M rows; the marginals where these have missing entries."""
     num_components, num_reals = around.reals.shape
     mixture = ProductMixture(num_classes, num_components, num_reals=num_reals).to(rows.reals)

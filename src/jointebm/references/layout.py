@@ -13,11 +13,11 @@ from torch import Tensor
 from jointebm.spaces.blocks import Binary
 from jointebm.spaces.space import Mask, Position, Space
 
-__all__ = ["Constraints", "Layout", "Rows"]
+__all__ = ["Constraints", "Layout", "MixedRows"]
 
 
-class Rows(NamedTuple):
-    """Rows as codes and reals.
+class MixedRows(NamedTuple):
+    """Rows of a mixed space as codes and reals.
 
     Args:
         codes: shape (N, V), int64; -1 is missing.
@@ -51,7 +51,7 @@ class Layout:
         >>> layout = Layout(Space(bit=Binary(), point=Continuous(2), group=Categorical((2, 3))))
         >>> layout.num_classes, layout.num_reals
         ((2, 2, 3), 2)
-        >>> layout.position(Rows(torch.tensor([[1, 0, 2]]), torch.zeros(1, 2)))["group"]
+        >>> layout.position(MixedRows(torch.tensor([[1, 0, 2]]), torch.zeros(1, 2)))["group"]
         tensor([[1., 0., 0., 0., 1.]])
     """
 
@@ -61,17 +61,20 @@ class Layout:
         self.num_reals = sum(space[name].num_variables for name in space.continuous)
         self.offsets = (0, *accumulate(self.num_classes))
 
-    def rows(self, position: Position) -> Rows:
+    def rows(self, position: Position) -> MixedRows:
         """Codes and reals of a position.
 
         Raises:
             ValueError: a block is absent, has another shape, or is not made of floats.
         """
         num_rows = self._num_rows(position)
-        codes = [self.space[name].decode(position[name]).reshape(num_rows, -1) for name in self.space.discrete]
+        codes = [
+            self.space[name].decode(position[name]).reshape(num_rows, self.space[name].num_variables)
+            for name in self.space.discrete
+        ]
         like = position[next(iter(self.space))]
         empty = torch.empty(num_rows, 0, dtype=torch.int64, device=like.device)
-        return Rows(torch.cat([empty, *codes], dim=1), self._reals(position, num_rows))
+        return MixedRows(torch.cat([empty, *codes], dim=1), self._reals(position, num_rows))
 
     def one_hot(self, position: Position, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
         """One-hot codes (N, F), zeros where missing, and reals (N, D); both differentiable in the position."""
@@ -82,10 +85,10 @@ class Layout:
             missing = block.expand(block.decode(part.detach()) < 0)
             if isinstance(block, Binary):
                 part, missing = torch.stack([1 - part, part], dim=-1), missing[..., None]
-            parts.append(torch.where(missing, 0, part).reshape(num_rows, -1))
+            parts.append(torch.where(missing, 0, part).reshape(num_rows, sum(self.space.num_classes(name))))
         return torch.cat(parts, dim=1), self._reals(position, num_rows).to(dtype)
 
-    def position(self, rows: Rows) -> dict[str, Tensor]:
+    def position(self, rows: MixedRows) -> dict[str, Tensor]:
         """The position of codes and reals; missing entries are NaN, and the dtype is that of the reals."""
         num_rows, place = len(rows.codes), {True: 0, False: 0}
         position = {}
@@ -97,7 +100,7 @@ class Layout:
             position[name] = block.encode(name, part, rows.reals.dtype)[0] if block.discrete else part
         return position
 
-    def completed(self, position: Position, rows: Rows) -> dict[str, Tensor]:
+    def completed(self, position: Position, rows: MixedRows) -> dict[str, Tensor]:
         """The position with its missing entries filled from complete rows; all others keep their bits."""
         filled = self.position(rows)
         return {
@@ -105,19 +108,19 @@ class Layout:
             for name in self.space
         }
 
-    def clamped(self, rows: Rows, free: Mask) -> Rows:
+    def clamped(self, rows: MixedRows, free: Mask) -> MixedRows:
         """The rows with what is free made missing; a block that `free` leaves out is clamped."""
         self.space.require(free)
         is_free: dict[bool, list[Tensor]] = {True: [], False: []}
         for name, block in self.space.items():
             shape = (len(rows.codes), *block.variable_shape)
             mask = free[name].broadcast_to(shape) if name in free else rows.codes.new_zeros(shape, dtype=torch.bool)
-            is_free[block.discrete].append(mask.reshape(len(rows.codes), -1))
+            is_free[block.discrete].append(mask.reshape(len(rows.codes), block.num_variables))
         codes, reals = (
             rows.codes.new_zeros(len(rows.codes), 0, dtype=torch.bool) if not parts else torch.cat(parts, dim=1)
             for parts in (is_free[True], is_free[False])
         )
-        return Rows(rows.codes.masked_fill(codes, -1), rows.reals.masked_fill(reals, torch.nan))
+        return MixedRows(rows.codes.masked_fill(codes, -1), rows.reals.masked_fill(reals, torch.nan))
 
     def constraints(self, evidence: Mapping[str, Tensor] | None, num_rows: int, like: Tensor) -> Constraints:
         """Splits evidence (see `Reference`) into variables, with the dtype and device of `like`.
@@ -180,7 +183,7 @@ class Layout:
 
     def _reals(self, position: Position, num_rows: int) -> Tensor:
         like = position[next(iter(self.space))]
-        parts = [position[name].reshape(num_rows, -1) for name in self.space.continuous]
+        parts = [position[name].reshape(num_rows, self.space[name].num_variables) for name in self.space.continuous]
         return torch.cat(parts, dim=1) if parts else like.new_empty(num_rows, 0)
 
 

@@ -16,14 +16,14 @@ from jointebm.randomness import draws
 from jointebm.randomness.draws import Generator
 from jointebm.references.expectation_maximisation import Prior, best_gaussians, prior_of
 from jointebm.references.gaussians import HALF_LOG_TWO_PI, log_mass, normals_between
-from jointebm.references.layout import Constraints, Layout, Rows
+from jointebm.references.layout import Constraints, Layout, MixedRows
+from jointebm.references.product_mixture import ENTRIES_AT_ONCE
 from jointebm.spaces.space import Mask, Position, Space
 from jointebm.storage.config import Config
 
 __all__ = ["Marginals", "MarginalsSpec"]
 
-MAX_ROWS = 10_000  # that Gaussians are fitted to
-ENTRIES_AT_ONCE = 1 << 22  # of rows, reals and Gaussians
+MAX_ROWS = 2_000  # that Gaussians are fitted to
 
 
 class MarginalsSpec(Config):
@@ -64,15 +64,15 @@ class Marginals(nn.Module):
     """
 
     log_probs: Tensor  # (F,)
-    log_weights: Tensor  # (D, G)
-    means: Tensor  # (D, G)
-    log_sds: Tensor  # (D, G)
+    log_weights: Tensor  # (G, D)
+    means: Tensor  # (G, D)
+    log_sds: Tensor  # (G, D)
 
     def __init__(self, space: Space, num_gaussians: int = 1) -> None:
         super().__init__()
         self.space, self.layout = space, Layout(space)
         uniform = [torch.full((count,), -math.log(count)) for count in self.layout.num_classes]
-        shape = (self.layout.num_reals, num_gaussians)
+        shape = (num_gaussians, self.layout.num_reals)
         self.register_buffer("log_probs", torch.cat([torch.empty(0), *uniform]))
         self.register_buffer("log_weights", torch.full(shape, -math.log(num_gaussians)))
         self.register_buffer("means", torch.zeros(shape))
@@ -87,11 +87,11 @@ class Marginals(nn.Module):
         *,
         prior_strength: float = 1.0,
         min_sd: float = 0.05,
-        num_iterations: int = 30,
+        num_iterations: int = 20,
     ) -> Self:
         """Fits each marginal to its observed entries; draws nothing.
 
-        Gaussians are fitted to at most 10,000 rows, at equal steps; with several of them by EM, to a local maximum.
+        Gaussians are fitted to at most 2,000 rows, at equal steps; with several of them by EM, to a local maximum.
 
         Args:
             space: the blocks.
@@ -118,7 +118,6 @@ class Marginals(nn.Module):
         marginals.log_probs.copy_(prior.classes.log())
         if marginals.layout.num_reals:
             floor = min_sd**2 * marginals._block_variances(prior.variances)
-            prior = prior._replace(variances=torch.maximum(prior.variances, floor))
             some = rows.reals[:: -(-len(rows.reals) // MAX_ROWS)]
             marginals._fit_gaussians(some, prior, floor, num_iterations if num_gaussians > 1 else 1)
         return marginals
@@ -126,7 +125,7 @@ class Marginals(nn.Module):
     @property
     def spec(self) -> MarginalsSpec:
         """The marginals as plain data, but for their parameters."""
-        return MarginalsSpec(num_gaussians=self.log_weights.shape[1])
+        return MarginalsSpec(num_gaussians=len(self.log_weights))
 
     def forward(self, position: Position) -> Tensor:
         """`log_prob`, so that the marginals are a log-density that kernels take."""
@@ -140,7 +139,7 @@ class Marginals(nn.Module):
     def draw(self, num: int, generator: Generator) -> dict[str, Tensor]:
         """Draws `num` independent positions."""
         codes = torch.full((num, len(self.layout.num_classes)), -1, device=self.log_probs.device)
-        rows = Rows(codes, self.means.new_full((num, self.layout.num_reals), torch.nan))
+        rows = MixedRows(codes, self.means.new_full((num, self.layout.num_reals), torch.nan))
         return self.layout.position(self._draw(rows, self.layout.constraints(None, num, self.means), generator))
 
     def complete(
@@ -158,7 +157,7 @@ class Marginals(nn.Module):
         """
         rows = self.layout.rows(position)
         constraints = self.layout.constraints(evidence, len(rows.codes), self.log_probs)
-        drawn = self._draw(Rows(rows.codes, rows.reals.to(self.means)), constraints, generator)
+        drawn = self._draw(MixedRows(rows.codes, rows.reals.to(self.means)), constraints, generator)
         return self.layout.completed(position, drawn)
 
     def log_conditional(self, position: Position, free: Mask, evidence: Mapping[str, Tensor] | None = None) -> Tensor:
@@ -188,13 +187,13 @@ class Marginals(nn.Module):
         parts = []
         for rows in reals.split(max(1, ENTRIES_AT_ONCE // max(1, self.means.numel()))):
             seen = ~rows.isnan()
-            log_densities = self._joint(torch.where(seen, rows, 0)).logsumexp(dim=2)
+            log_densities = self._joint(torch.where(seen, rows, 0)).logsumexp(dim=1)
             parts.append(torch.where(seen, log_densities, 0))
         return torch.cat(parts)
 
     def _joint(self, reals: Tensor) -> Tensor:
-        """Log-density of each Gaussian and real together, shape (N, D, G)."""
-        distances = (reals[:, :, None] - self.means) * (-self.log_sds).exp()
+        """Log-density of each Gaussian and real together, shape (N, G, D)."""
+        distances = (reals[:, None] - self.means) * (-self.log_sds).exp()
         return self.log_weights - self.log_sds - HALF_LOG_TWO_PI - 0.5 * distances.square()
 
     def _of_classes(self, constraints: Constraints) -> Tensor:
@@ -211,24 +210,23 @@ class Marginals(nn.Module):
 
     def _of_gaussians(self, constraints: Constraints) -> Tensor:
         """Log-weights of the Gaussians of each real, shape (1 or N, G, D)."""
-        weights = self.log_weights[None]
-        if constraints.bounds is not None:
-            low, high = (
-                (bound.reshape(-1, len(self.means), 1) - self.means) * (-self.log_sds).exp()
-                for bound in constraints.bounds
-            )
-            weights = weights + log_mass(low, high).to(weights)
-        return weights.transpose(1, 2)
+        if constraints.bounds is None:
+            return self.log_weights[None]
+        low, high = (
+            (bound.reshape(-1, 1, self.layout.num_reals) - self.means) * (-self.log_sds).exp()
+            for bound in constraints.bounds
+        )
+        return self.log_weights + log_mass(low, high).to(self.log_weights)
 
-    def _draw(self, rows: Rows, constraints: Constraints, generator: Generator) -> Rows:
+    def _draw(self, rows: MixedRows, constraints: Constraints, generator: Generator) -> MixedRows:
         num_rows, (codes, reals) = len(rows.codes), rows
         if self.layout.num_classes:
             chosen = draws.choose(self._of_classes(constraints).expand(num_rows, -1, -1), generator)
             codes = torch.where(codes < 0, chosen, codes)
         if self.layout.num_reals:
-            chosen = draws.choose(self._of_gaussians(constraints).expand(num_rows, -1, -1), generator)[:, :, None]
+            chosen = draws.choose(self._of_gaussians(constraints).expand(num_rows, -1, -1), generator)[:, None]
             means, sds = (
-                each.expand(num_rows, -1, -1).gather(2, chosen)[:, :, 0] for each in (self.means, self.log_sds.exp())
+                each.expand(num_rows, -1, -1).gather(1, chosen)[:, 0] for each in (self.means, self.log_sds.exp())
             )
             normals = draws.normal(means, generator)
             if constraints.bounds is None:
@@ -238,7 +236,7 @@ class Marginals(nn.Module):
                 normals = normals_between(normals, (low - means) / sds, (high - means) / sds).to(means)
                 drawn = torch.minimum(torch.maximum(means + sds * normals, low), high)  # rounding
             reals = torch.where(reals.isnan(), drawn, reals)
-        return Rows(codes, reals)
+        return MixedRows(codes, reals)
 
     def _block_variances(self, variances: Tensor) -> Tensor:
         """The mean variance of the block of each real, shape (D,)."""
@@ -247,21 +245,20 @@ class Marginals(nn.Module):
 
     def _fit_gaussians(self, reals: Tensor, prior: Prior, floor: Tensor, num_iterations: int) -> None:
         """EM for each real on its own, started at Gaussians at equal steps over three standard deviations."""
-        num_gaussians = self.means.shape[1]
-        middle, sds = prior.means[:, None], prior.variances.sqrt()[:, None]
+        num_gaussians, middle, sds = len(self.means), prior.means, prior.variances.sqrt()
         steps = torch.linspace(-1.5, 1.5, num_gaussians).to(sds) if num_gaussians > 1 else sds.new_zeros(1)
-        self.means.copy_(middle + sds * steps)
-        self.log_sds.copy_((sds / num_gaussians).log().expand(-1, num_gaussians))
+        self.means.copy_(middle + sds * steps[:, None])
+        self.log_sds.copy_((sds / num_gaussians).log().expand(num_gaussians, -1))
         for _ in range(num_iterations):
             moments = sds.new_zeros(3, *self.means.shape)
             for rows in reals.split(max(1, ENTRIES_AT_ONCE // self.means.numel())):
                 seen = ~rows.isnan()
-                r = self._joint(torch.where(seen, rows, 0)).softmax(dim=2) * seen[:, :, None]  # (n, D, G)
-                z = torch.where(seen, (rows - prior.means) / prior.variances.sqrt(), 0).to(r)
-                first = torch.einsum("ndg,nd->dg", r, z)
-                moments += torch.stack([r.sum(dim=0), first, torch.einsum("ndg,nd->dg", r, z.square())])
-            means, variances = best_gaussians(moments, prior.strength, (floor / prior.variances)[:, None])
+                r = self._joint(torch.where(seen, rows, 0)).softmax(dim=1) * seen[:, None]  # (n, G, D)
+                z = torch.where(seen, (rows - middle) / sds, 0).to(r)[:, None]
+                moments += torch.stack([r.sum(dim=0), (r * z).sum(dim=0), (r * z.square()).sum(dim=0)])
+            least = (floor / prior.variances)[:, None]
+            means, variances = (each.T for each in best_gaussians(moments.transpose(1, 2), prior.strength, least))
             self.means.copy_(middle + sds * means)
             self.log_sds.copy_(0.5 * variances.log() + sds.log())
             weights = moments[0] + prior.strength / num_gaussians
-            self.log_weights.copy_((weights / weights.sum(dim=1, keepdim=True)).log())
+            self.log_weights.copy_((weights / weights.sum(dim=0)).log())

@@ -16,9 +16,11 @@ from torch.nn.functional import embedding_bag, linear, silu
 
 from jointebm.randomness import draws
 from jointebm.randomness.draws import Generator
-from jointebm.references.product_mixture import ProductMixture, aligned
+from jointebm.references.product_mixture import ProductMixture, features, linear_by_row
 
-__all__ = ["MaskedNetwork"]
+__all__ = ["WIDTH_STEP", "MaskedNetwork"]
+
+WIDTH_STEP = 32  # torch rounds the activations of a few entries at the end of a batch otherwise than those in its midst
 
 
 class MaskedNetwork(nn.Module):
@@ -26,20 +28,25 @@ class MaskedNetwork(nn.Module):
 
     Args:
         mixture: over the same columns; not trained further.
-        width: H.
+        width: H, a multiple of 32, so that a row has the same bits in every batch.
         num_layers: hidden layers of H units.
 
+    Raises:
+        ValueError: a width that is not a multiple of 32.
+
     Example:
-        >>> network = MaskedNetwork(ProductMixture((2, 3)), width=8, num_layers=2)
+        >>> network = MaskedNetwork(ProductMixture((2, 3)), width=32, num_layers=2)
         >>> network.log_prob(torch.tensor([[0, 2]])).exp()
         tensor([0.1667], grad_fn=<ExpBackward0>)
     """
 
     def __init__(self, mixture: ProductMixture, *, width: int, num_layers: int) -> None:
         super().__init__()
+        if width % WIDTH_STEP:
+            raise ValueError(f"MaskedNetwork: width is a multiple of {WIDTH_STEP}, got {width}")
         self.mixture = mixture
-        num_columns, num_features = len(mixture.num_classes), mixture.offsets[-1]
-        self.embedding = nn.Parameter(torch.zeros(num_features + num_columns, width))  # classes, then missing columns
+        num_features = mixture.offsets[-1]
+        self.embedding = nn.Parameter(torch.zeros(num_features, width))
         self.bias = nn.Parameter(torch.zeros(width))
         self.weights = nn.ParameterList([torch.zeros(width, width) for _ in range(num_layers - 1)])
         self.biases = nn.ParameterList([torch.zeros(width) for _ in range(num_layers - 1)])
@@ -72,18 +79,15 @@ class MaskedNetwork(nn.Module):
         """log q(c_j = k | visible) of one missing column, shape (N, K_j), nats; its bits do not depend on other rows."""
         known = self.mixture.of_classes(self.mixture.components(codes), column)
         classes = slice(self.mixture.offsets[column], self.mixture.offsets[column + 1])
-        of_net = linear(*aligned(self.hidden(codes), self.readout[classes]), self.readout_bias[classes])
+        of_net = linear_by_row(self.hidden(codes), self.readout[classes], self.readout_bias[classes])
         return (known + of_net).log_softmax(dim=1)
 
     def hidden(self, codes: Tensor) -> Tensor:
-        """The last hidden layer, shape (N, H)."""
-        offsets, num_features = self.mixture.offsets, self.mixture.offsets[-1]
-        columns = torch.arange(codes.shape[1], device=codes.device)
-        first = torch.tensor(offsets[:-1], device=codes.device)
-        places = torch.where(codes < 0, num_features + columns, codes + first)
-        hidden = silu(embedding_bag(places, self.embedding, mode="sum") + self.bias)
+        """The last hidden layer, shape (N, H); a missing code adds nothing to the first one."""
+        padded = torch.cat([self.embedding, self.embedding.new_zeros(1, len(self.bias))])
+        hidden = silu(embedding_bag(features(codes, self.mixture.offsets), padded, mode="sum") + self.bias)
         for weight, bias in zip(self.weights, self.biases, strict=True):
-            hidden = hidden + silu(linear(*aligned(hidden, weight), bias))
+            hidden = hidden + silu(linear_by_row(hidden, weight, bias))
         return hidden
 
     def log_prob(self, codes: Tensor) -> Tensor:

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from jointebm.randomness.draws import Generator
 from jointebm.references.expectation_maximisation import fit_product_mixture, prior_of, spread_rows
-from jointebm.references.layout import Constraints, Layout, Rows
+from jointebm.references.layout import Constraints, Layout, MixedRows
 from jointebm.references.product_mixture import ProductMixture
 from jointebm.spaces.space import Mask, Position, Space
 from jointebm.storage.config import Config
@@ -144,7 +144,7 @@ class Mixture(nn.Module):
         """Draws `num` independent positions."""
         like = self.products.log_weights
         codes = torch.full((num, len(self.layout.num_classes)), -1, device=like.device)
-        rows = Rows(codes, like.new_full((num, self.layout.num_reals), torch.nan))
+        rows = MixedRows(codes, like.new_full((num, self.layout.num_reals), torch.nan))
         nothing = self.layout.constraints(None, num, like)
         return self.layout.position(self.products.draw_rows(rows, nothing, generator))
 
@@ -179,9 +179,9 @@ class Mixture(nn.Module):
         known = self.products.given(clamped, constraints).logsumexp(dim=1)
         return self.log_prob(position) + log_evidence(rows, clamped, constraints) - known
 
-    def _rows(self, position: Position) -> Rows:
+    def _rows(self, position: Position) -> MixedRows:
         codes, reals = self.layout.rows(position)
-        return Rows(codes, reals.to(self.products.log_weights))
+        return MixedRows(codes, reals.to(self.products.log_weights))
 
 
 class MixtureChoice(NamedTuple):
@@ -222,7 +222,8 @@ def choose_mixture(
         >>> space, generator = Space(point=Continuous()), torch.Generator().manual_seed(0)
         >>> values = torch.randn(400, generator=generator) + 9 * (torch.arange(400) % 2)
         >>> position, held_out = ({"point": part} for part in values.split([300, 100]))
-        >>> choose_mixture(space, position, held_out, generator=generator).mixture.num_components
+        >>> choice = choose_mixture(space, position, held_out, generator=generator, candidates=(1, 2))
+        >>> choice.mixture.num_components
         2
     """
     best, scores, num_rows = None, {}, len(position[next(iter(space))])
@@ -240,7 +241,7 @@ def choose_mixture(
     return MixtureChoice(best, scores)
 
 
-def log_evidence(rows: Rows, clamped: Rows, constraints: Constraints) -> Tensor:
+def log_evidence(rows: MixedRows, clamped: MixedRows, constraints: Constraints) -> Tensor:
     """Sum of the log-weights that evidence gives to what is free, shape (N,); -inf outside an interval.
 
     Args:
@@ -271,7 +272,7 @@ def _checked(num_components: int, prior_strength: float) -> int:
     return num_components
 
 
-def _some_rows(rows: Rows) -> Rows:
+def _some_rows(rows: MixedRows) -> MixedRows:
     if not len(rows.codes):
         raise ValueError("Mixture.fit: got no rows; give at least one")
     return rows

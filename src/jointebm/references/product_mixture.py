@@ -20,11 +20,12 @@ from torch.nn.functional import embedding_bag, linear, pad
 from jointebm.randomness import draws
 from jointebm.randomness.draws import Generator
 from jointebm.references.gaussians import HALF_LOG_TWO_PI, log_mass, normals_between
-from jointebm.references.layout import Constraints, Rows
+from jointebm.references.layout import Constraints, MixedRows
 
-__all__ = ["ProductMixture", "aligned", "features"]
+__all__ = ["ProductMixture", "features", "linear_by_row"]
 
 VECTOR = 16  # single floats of the longest vectors of a processor
+MIN_ROWS = 16  # of a product of matrices whose rows round alike
 ENTRIES_AT_ONCE = 1 << 22  # of rows, reals and components: memory does not grow with the data
 
 
@@ -79,7 +80,7 @@ class ProductMixture(nn.Module):
 
     def components_of_one_hot(self, one_hot: Tensor, reals: Tensor) -> Tensor:
         """`components`, linear in the one-hot codes (N, F) and so differentiable in them, shape (N, M)."""
-        joint = linear(*aligned(one_hot, self.log_probs.T)) + self.log_weights
+        joint = linear_by_row(one_hot, self.log_probs.T) + self.log_weights
         return joint + self.of_reals(reals) if len(self.means) else joint
 
     def of_reals(self, reals: Tensor) -> Tensor:
@@ -101,14 +102,14 @@ class ProductMixture(nn.Module):
             column: j.
         """
         peak = components.amax(dim=1, keepdim=True)
-        probs = linear(*aligned((components - peak).exp(), self.of_column(column).exp()))  # (N, K_j)
+        probs = linear_by_row((components - peak).exp(), self.of_column(column).exp())  # (N, K_j)
         return probs.log() + peak
 
     def of_column(self, column: int) -> Tensor:
         """log theta of one column, shape (K_j, M)."""
         return self.log_probs[self.offsets[column] : self.offsets[column + 1]]
 
-    def given(self, rows: Rows, constraints: Constraints) -> Tensor:
+    def given(self, rows: MixedRows, constraints: Constraints) -> Tensor:
         """Log-density of each component, the observed entries and what is known about the missing ones, shape (N, M)."""
         components, missing = self.components(*rows), rows.codes < 0
         for column, weights in enumerate(constraints.log_weights):
@@ -135,9 +136,9 @@ class ProductMixture(nn.Module):
         """
         constraints = Constraints(tuple(evidence or [None] * len(self.num_classes)), None)
         reals = self.means.new_full((len(codes), len(self.means)), torch.nan)
-        return self._draw_codes(Rows(codes, reals), constraints, generator)[0]
+        return self._draw_codes(MixedRows(codes, reals), constraints, generator)[0]
 
-    def draw_rows(self, rows: Rows, constraints: Constraints, generator: Generator) -> Rows:
+    def draw_rows(self, rows: MixedRows, constraints: Constraints, generator: Generator) -> MixedRows:
         """Draws the missing codes and reals of each row from their exact joint conditional given all that is known.
 
         Args:
@@ -147,7 +148,7 @@ class ProductMixture(nn.Module):
         """
         codes, chosen = self._draw_codes(rows, constraints, generator)
         if not len(self.means):
-            return Rows(codes, rows.reals)
+            return MixedRows(codes, rows.reals)
         means, sds = self.means.T[chosen], self.log_sds.T[chosen].exp()  # (N, D)
         normals = draws.normal(means, generator)
         if constraints.bounds is not None:
@@ -156,9 +157,9 @@ class ProductMixture(nn.Module):
         drawn = means + sds * normals
         if constraints.bounds is not None:
             drawn = torch.minimum(torch.maximum(drawn, constraints.bounds[0]), constraints.bounds[1])  # rounding
-        return Rows(codes, torch.where(rows.reals.isnan(), drawn, rows.reals))
+        return MixedRows(codes, torch.where(rows.reals.isnan(), drawn, rows.reals))
 
-    def _draw_codes(self, rows: Rows, constraints: Constraints, generator: Generator) -> tuple[Tensor, Tensor]:
+    def _draw_codes(self, rows: MixedRows, constraints: Constraints, generator: Generator) -> tuple[Tensor, Tensor]:
         """Completed codes, and the component of each row."""
         chosen = draws.choose(self.given(rows, constraints), generator)  # (N,)
         if not self.num_classes:
@@ -180,24 +181,37 @@ class ProductMixture(nn.Module):
         if weights.ndim == 1:
             return (table + weights[:, None]).logsumexp(dim=0)
         peak = weights.amax(dim=1, keepdim=True)
-        return linear(*aligned((weights - peak).exp(), table.exp().T)).log() + peak
+        return linear_by_row((weights - peak).exp(), table.exp().T).log() + peak
 
     def _standardised(self, bound: Tensor) -> Tensor:
         """A bound (D,) or (N, D) in standard deviations of each component, shape (1 or N, D, M)."""
         return (bound.reshape(-1, len(self.means), 1) - self.means) * (-self.log_sds).exp()
 
 
-def aligned(rows: Tensor, weights: Tensor) -> tuple[Tensor, Tensor]:
-    """Pads both with zeros behind their last axis up to whole vectors, so that a row of `linear` rounds alike everywhere.
+def linear_by_row(rows: Tensor, weights: Tensor, bias: Tensor | None = None) -> Tensor:
+    """`linear`, with the same bits for a row in every batch, shape (..., K) to (..., M).
 
-    Without it some processors sum the products of rows in the midst of a batch and at its end in different orders.
+    On some processors the products of rows in the midst of a batch and at its end are summed in different orders, and those
+    of a few rows in yet another one. Zeros behind the last axis up to whole vectors, and further rows, prevent that.
+
+    Args:
+        rows: shape (..., K).
+        weights: shape (M, K).
+        bias: shape (M,), or None.
 
     Example:
-        >>> [part.shape for part in aligned(torch.ones(2, 15), torch.ones(3, 15))]
-        [torch.Size([2, 16]), torch.Size([3, 16])]
+        >>> rows, weights = torch.ones(5, 15), torch.ones(2, 15)
+        >>> torch.equal(linear_by_row(rows[:1], weights), linear_by_row(rows, weights)[:1])
+        True
     """
-    num = -rows.shape[-1] % VECTOR
-    return (pad(rows, (0, num)), pad(weights, (0, num))) if num else (rows, weights)
+    num = rows.shape[:-1].numel()
+    behind, below = -rows.shape[-1] % VECTOR, max(0, MIN_ROWS - num)
+    if behind:
+        rows, weights = pad(rows, (0, behind)), pad(weights, (0, behind))
+    if not below:
+        return linear(rows, weights, bias)
+    flat = pad(rows.reshape(num, rows.shape[-1]), (0, 0, 0, below))
+    return linear(flat, weights, bias)[:num].reshape(*rows.shape[:-1], len(weights))
 
 
 def features(codes: Tensor, offsets: Sequence[int]) -> Tensor:
