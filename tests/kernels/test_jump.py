@@ -296,3 +296,16 @@ def test_names_what_does_not_fit() -> None:
     with pytest.raises(ValueError, match="make the reference from this space"):
         Jump(q).require(Space(bits=Binary(2), y=Categorical(4)))
     Jump(q).require(Space(bits=Binary(2), extra=Continuous(), y=Categorical(3)))
+
+
+@pytest.mark.parametrize("of_chain", [torch.float32, torch.float64])
+@pytest.mark.parametrize("of_reference", [torch.float32, torch.float64])
+def test_chains_keep_their_precision_whatever_that_of_the_reference(
+    of_chain: torch.dtype, of_reference: torch.dtype
+) -> None:
+    space, generator = Space(x=Continuous(2), y=Categorical((2, 3))), torch.Generator().manual_seed(0)
+    q = Mixture(space, 2).to(of_reference)
+    position, free = space.clamp(None, num_chains=20, generator=generator, dtype=of_chain)
+    chain = evaluate(lambda p: -p["x"].square().sum(dim=1), position)
+    moved, info = Jump(q).step(lambda p: -p["x"].square().sum(dim=1), chain, free=free, generator=generator)
+    assert {moved.f.dtype, info.accept_prob.dtype, *(value.dtype for value in moved.position.values())} == {of_chain}

@@ -86,7 +86,7 @@ class Jump(Kernel):
         new = {**old, **{name: drawn[name] for name in names}}  # other blocks stay the very same tensors
         proposal = evaluate(log_density, {**chain.position, **new}, previous=chain, with_score=chain.score is not None)
         log_q = [self.reference.log_conditional(each, masks) for each in (new, old)]
-        log_ratio = (proposal.f - log_q[0]) - (chain.f - log_q[1])
+        log_ratio = ((proposal.f - log_q[0]) - (chain.f - log_q[1])).to(chain.f.dtype)
         movable = torch.stack([mask.reshape(num_chains, -1).any(dim=1) for mask in masks.values()]).any(dim=0)
         accepted = accept(log_ratio, generator) & movable
         accept_prob = torch.where(movable, log_ratio.clamp(max=0).exp(), 0)

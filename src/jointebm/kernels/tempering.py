@@ -38,9 +38,9 @@ class Tempered:
 
     def __call__(self, position: Position) -> Tensor:
         rows = {name: value for name, value in position.items() if name != RUNG}
-        return _mix(
-            position[RUNG].detach(), self.reference.log_prob(of_space(self.reference, rows)), self.log_density(rows)
-        )
+        f = self.log_density(rows)
+        log_q = self.reference.log_prob(of_space(self.reference, rows)).to(f.dtype)
+        return _mix(position[RUNG].detach(), log_q, f)
 
 
 class Endpoints(NamedTuple):
@@ -88,7 +88,8 @@ def evaluate_endpoints(
         with_score: whether chains made from the result have a score.
     """
     of_reference = evaluate(reference.log_prob, of_space(reference, position), with_score=with_score)
-    return Endpoints(of_reference, evaluate(log_density, position, with_score=with_score))
+    of_target = evaluate(log_density, position, with_score=with_score)
+    return Endpoints(of_reference._replace(f=of_reference.f.to(of_target.f.dtype)), of_target)
 
 
 def check_rungs(what: str, rungs: Iterable[float]) -> tuple[float, ...]:
