@@ -12,9 +12,11 @@ import jointebm
 ROOT = Path(jointebm.__file__).parent
 # A folder imports from itself and from the folders before it.
 FOLDERS = [
+    "importing",
     "randomness",
     "storage",
     "spaces",
+    "references",
     "kernels",
     "energies",
     "data",
