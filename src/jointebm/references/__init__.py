@@ -5,6 +5,6 @@ from jointebm.references.marginals import Marginals
 from jointebm.references.mixture import Mixture, choose_mixture
 from jointebm.references.product_mixture import ProductMixture
 from jointebm.references.reference import Reference
-from jointebm.references.specs import ReferenceSpec
+from jointebm.references.reference_specs import ReferenceSpec
 
 __all__ = ["AnyOrder", "Marginals", "Mixture", "ProductMixture", "Reference", "ReferenceSpec", "choose_mixture"]

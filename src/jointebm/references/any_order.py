@@ -73,7 +73,7 @@ class AnyOrder(nn.Module):
         >>> space, generator = Space(bits=Binary(3)), torch.Generator().manual_seed(0)
         >>> position, _ = space.encode({"bits": [[0, 1, 1], [1, 0, 1]] * 200})
         >>> mixture = Mixture.fit(space, position, 1, generator=generator)
-        >>> any_order = AnyOrder.fit(space, position, mixture, generator=generator, width=32, num_steps=60)
+        >>> any_order = AnyOrder.fit(position, mixture, generator=generator, width=32, num_steps=60)
         >>> known, _ = space.encode({"bits": [[-1, 0, 1]]})
         >>> any_order.complete(known, generator)["bits"]
         tensor([[1., 0., 1.]])
@@ -86,7 +86,6 @@ class AnyOrder(nn.Module):
     @classmethod
     def fit(
         cls,
-        space: Space,
         position: Position,
         mixture: Mixture,
         *,
@@ -100,9 +99,8 @@ class AnyOrder(nn.Module):
         """Trains a network on random masks, starting from a mixture of the same space.
 
         Args:
-            space: discrete blocks only.
             position: rows, any entries missing.
-            mixture: fitted to the same rows; copied.
+            mixture: fitted to the same rows, of a space of discrete blocks only; copied.
             generator: source of weights, batches and masks.
             held_out: rows to stop by; None trains to the end.
             width: hidden units of a layer, a multiple of 32.
@@ -111,14 +109,10 @@ class AnyOrder(nn.Module):
             learning_rate: at its peak.
 
         Raises:
-            ValueError: a continuous block, no rows, a mixture of another space, a width that is not a multiple of 32, or
-                positions that do not fit the space.
+            ValueError: a continuous block, no rows, a width that is not a multiple of 32, or positions that do not fit the
+                space.
         """
-        layout = _discrete(space)
-        if mixture.space != space:
-            raise ValueError(
-                f"AnyOrder.fit: the mixture is of {mixture.space}, expected {space}; fit one to this space"
-            )
+        layout = _discrete(mixture.space)
         network = MaskedNetwork(copy.deepcopy(mixture.products), width=width, num_layers=num_layers)
         network.to(mixture.products.log_weights)
         network.initialise(generator)
@@ -127,7 +121,7 @@ class AnyOrder(nn.Module):
         fitted = fit_masked_network(
             network, rows, generator=generator, held_out=scored, num_steps=num_steps, learning_rate=learning_rate
         )
-        return cls(space, fitted)
+        return cls(mixture.space, fitted)
 
     @property
     def spec(self) -> AnyOrderSpec:
