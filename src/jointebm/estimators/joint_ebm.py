@@ -18,7 +18,8 @@ from jointebm.tables.answers.store import TableFolder, load_table, save_table
 from jointebm.tables.codes.codec import Name, TableCodec, Unseen
 from jointebm.tables.codes.column import Kind
 from jointebm.tables.frames.reading import Frame, read_frame, target_name, with_column
-from jointebm.tables.training.config import Progress
+from jointebm.tables.training.table_config import Progress
+from jointebm.training.objectives import MaximumLikelihood, PseudoLikelihood
 
 try:
     from sklearn.base import clone
@@ -41,10 +42,11 @@ class JointEBM(Answers):
     column is treated.
 
     Args:
-        objective: what training follows: "pseudo-likelihood" (exact conditionals of each column), or "pcd" (the same to
-            begin with, then persistent chains if there are 1,000 rows or more).
+        objective: "maximum-likelihood" (a warm start by the pseudo-likelihood, then persistent chains if there are 1,000
+            rows or more), or "pseudo-likelihood" (exact conditionals of each column alone); or such an object of
+            `jointebm.objectives`.
         base: what the energy starts at: "independent" marginals, or a "mixture" of products of them.
-        training: further fields of `jointebm.tables.training.config.TableConfig`, such as {"num_visits": 10};
+        training: further fields of `jointebm.tables.training.table_config.TableConfig`, such as {"num_visits": 10};
             None keeps them all.
         kinds: overrules what a column's content suggests: {column: "numeric", "categorical" or "id"}. None overrules
             nothing.
@@ -77,7 +79,9 @@ class JointEBM(Answers):
     def __init__(
         self,
         *,
-        objective: Literal["pcd", "pseudo-likelihood"] = "pcd",
+        objective: Literal["maximum-likelihood", "pseudo-likelihood"]
+        | MaximumLikelihood
+        | PseudoLikelihood = "maximum-likelihood",
         base: Literal["independent", "mixture"] = "independent",
         training: Mapping[str, object] | None = None,
         kinds: Mapping[Name, Kind] | None = None,
@@ -99,13 +103,23 @@ class JointEBM(Answers):
         self.num_sweeps = num_sweeps
         self.random_state = random_state
 
-    def fit(self, X: Any, y: Any = None, *, on_progress: Callable[[Progress], object] | None = None) -> Self:  # noqa: N803
+    def fit(
+        self,
+        X: Any,  # noqa: N803
+        y: Any = None,
+        *,
+        on_progress: Callable[[Progress], object] | None = None,
+        run: str | os.PathLike[str] | None = None,
+    ) -> Self:
         """Fits the joint density of all columns of X, and of y if it is given.
+
+        With `run`, an interrupted fit resumes when it is called again with the same table and parameters.
 
         Args:
             X: table, N rows; entries may be missing.
             y: one more column, such as a label, named by its own name or "target"; its entries may be missing too.
-            on_progress: is told how far it is, from time to time.
+            on_progress: called whenever the held-out rows are scored.
+            run: folder for checkpoints and metrics.jsonl; None writes nothing.
 
         Raises:
             TypeError: a column holds what no kind of column can.
@@ -115,7 +129,7 @@ class JointEBM(Answers):
         target = None if y is None else target_name(y, frame.schema.names)
         if target is not None:
             frame = with_column(frame, target, y)
-        return self.fit_frame(frame, target=target, on_progress=on_progress)
+        return self.fit_frame(frame, target=target, on_progress=on_progress, run=run)
 
     def fit_frame(
         self,
@@ -124,6 +138,7 @@ class JointEBM(Answers):
         target: Name | None = None,
         kinds: Mapping[Name, Kind] | None = None,
         on_progress: Callable[[Progress], object] | None = None,
+        run: str | os.PathLike[str] | None = None,
     ) -> Self:
         """Fits to a frame that has been read; `kinds` overrules those of the estimator."""
         parameters = self._parameters(kinds or {})
@@ -145,6 +160,7 @@ class JointEBM(Answers):
             config=parameters.training,
             seed=parameters.seed,
             on_progress=on_progress,
+            run=run,
         )
         self._set_fitted(TableFolder.of(frame.schema, codec, model, target=target, parameters=parameters), model)
         return self
@@ -169,8 +185,9 @@ class JointEBM(Answers):
         folder, model = load_table(path)
         parameters = folder.parameters
         training = parameters.training.model_dump(exclude={"objective", "base"}, exclude_defaults=True)
+        objective = parameters.training.objective
         estimator = cls(
-            objective=parameters.training.objective,
+            objective=objective.name if objective == type(objective)() else objective,
             base=parameters.training.base,
             training=training or None,
             kinds=dict(parameters.kinds) or None,

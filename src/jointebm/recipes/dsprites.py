@@ -3,7 +3,8 @@
 from jointebm.energies import ConcatSpec, ConvSpec, MLPSpec
 from jointebm.kernels import KernelSpec
 from jointebm.recipes.recipe import Recipe
-from jointebm.training.trainer import TrainConfig
+from jointebm.training.objectives import SummedOut
+from jointebm.training.train_config import TrainConfig
 
 __all__ = ["dsprites", "dsprites_paper"]
 
@@ -69,8 +70,8 @@ def dsprites() -> Recipe:
             ema_decay=0.995,
             noise_labels="uniform",
             noise_reals="moments",  # bright noise hides where a sprite is asked for
-            objective="summed",
-            sampled_share=0.25,  # a sprite that forms elsewhere than asked for teaches that it should not
+            # A sprite that forms elsewhere than asked for teaches that it should not.
+            objective=SummedOut(sampled_share=0.25),
             precision="bfloat16",
         ),
         calibration_rows=2_000,

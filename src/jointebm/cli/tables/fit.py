@@ -14,7 +14,7 @@ from jointebm.storage.untrusted import quoted
 from jointebm.tables.codes.codec import Name, Unseen
 from jointebm.tables.codes.column import Kind
 from jointebm.tables.files.reading import read_whole
-from jointebm.tables.training.config import Progress, TableConfig
+from jointebm.tables.training.table_config import Progress, TableConfig
 
 __all__ = ["fit_table", "parsed_fields"]
 
