@@ -6,6 +6,7 @@ Legend: N rows, V columns, K_j classes of column j.
 """
 
 from collections.abc import Sequence
+from dataclasses import KW_ONLY, field
 from typing import Annotated, Any, ClassVar, Literal, NamedTuple, Protocol
 
 import torch
@@ -115,7 +116,8 @@ class MaximumLikelihood:
         tensor(-1.)
     """
 
-    name: Literal["maximum-likelihood"] = Field("maximum-likelihood", kw_only=True, repr=False)
+    _: KW_ONLY
+    name: Literal["maximum-likelihood"] = field(default="maximum-likelihood", repr=False)
 
     sums_labels_out: ClassVar[bool] = False
     keeps_row_chains: ClassVar[bool] = False
@@ -138,10 +140,11 @@ class SummedOut:
         SummedOut(sampled_share=0.15)
     """
 
-    sampled_share: float = Field(
-        0.0, ge=0, le=1, strict=True, description="weight of the chains' own labels; 0 uses their x alone"
-    )
-    name: Literal["summed"] = Field("summed", kw_only=True, repr=False)
+    sampled_share: Annotated[
+        float, Field(ge=0, le=1, strict=True, description="weight of the chains' own labels; 0 uses their x alone")
+    ] = 0.0
+    _: KW_ONLY
+    name: Literal["summed"] = field(default="summed", repr=False)
 
     sums_labels_out: ClassVar[bool] = True
     keeps_row_chains: ClassVar[bool] = False
@@ -164,7 +167,8 @@ class Conditional:
     p(x) is not learned. It is for y with too many configurations to enumerate, where x is large and always given.
     """
 
-    name: Literal["conditional"] = Field("conditional", kw_only=True, repr=False)
+    _: KW_ONLY
+    name: Literal["conditional"] = field(default="conditional", repr=False)
 
     sums_labels_out: ClassVar[bool] = False
     keeps_row_chains: ClassVar[bool] = True
@@ -188,8 +192,11 @@ class PseudoLikelihood:
         Besag 1975. Ma & Collins 2018 (ranking).
     """
 
-    num_candidates: int = Field(8, ge=2, strict=True, description="classes that a code is told from in an iteration")
-    name: Literal["pseudo-likelihood"] = Field("pseudo-likelihood", kw_only=True, repr=False)
+    num_candidates: Annotated[
+        int, Field(ge=2, strict=True, description="classes that a code is told from in an iteration")
+    ] = 8
+    _: KW_ONLY
+    name: Literal["pseudo-likelihood"] = field(default="pseudo-likelihood", repr=False)
 
     sums_labels_out: ClassVar[bool] = False
     keeps_row_chains: ClassVar[bool] = False
@@ -233,9 +240,10 @@ class ConditionalTerm:
         labelled_batch_size: rows with labels per iteration, drawn apart; 0 takes those of the batch.
     """
 
-    weight: float = Field(1.0, gt=0, strict=True)
-    labelled_batch_size: int = Field(0, ge=0, strict=True)
-    name: Literal["conditional"] = Field("conditional", kw_only=True, repr=False)
+    weight: Annotated[float, Field(gt=0, strict=True)] = 1.0
+    labelled_batch_size: Annotated[int, Field(ge=0, strict=True)] = 0
+    _: KW_ONLY
+    name: Literal["conditional"] = field(default="conditional", repr=False)
 
     def loss(self, log_density: LogDensity, samples: Samples) -> Tensor:
         """See `conditional_likelihood`."""
@@ -250,8 +258,9 @@ class InformationTerm:
         weight: of the term, > 0.
     """
 
-    weight: float = Field(1.0, gt=0, strict=True)
-    name: Literal["information"] = Field("information", kw_only=True, repr=False)
+    weight: Annotated[float, Field(gt=0, strict=True)] = 1.0
+    _: KW_ONLY
+    name: Literal["information"] = field(default="information", repr=False)
 
     labelled_batch_size: ClassVar[int] = 0
 
@@ -269,9 +278,10 @@ class RoughnessTerm:
         radius: L2 radius of the perturbation, in position units, > 0.
     """
 
-    weight: float = Field(1.0, gt=0, strict=True)
-    radius: float = Field(1.0, gt=0, strict=True)
-    name: Literal["roughness"] = Field("roughness", kw_only=True, repr=False)
+    weight: Annotated[float, Field(gt=0, strict=True)] = 1.0
+    radius: Annotated[float, Field(gt=0, strict=True)] = 1.0
+    _: KW_ONLY
+    name: Literal["roughness"] = field(default="roughness", repr=False)
 
     labelled_batch_size: ClassVar[int] = 0
 

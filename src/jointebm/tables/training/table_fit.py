@@ -108,7 +108,9 @@ class TableFit:
         order = shuffled(len(codes), self._generator)
         num_held_out = min(int(HELD_OUT * len(codes)), MAX_HELD_OUT)
         trains = num_held_out >= MIN_HELD_OUT and config.num_visits > 0 and max(num_classes) > 1
-        self.held_out, training = order.split([num_held_out, len(codes) - num_held_out]) if trains else (order[:0], order)
+        if not trains:
+            num_held_out = 0
+        self.held_out, training = order[:num_held_out], order[num_held_out:]
         self._base, self._guide = self._mixtures(codes[training], num_classes)
         self.best = Residual(num_classes, width=config.width, num_layers=NUM_LAYERS)  # zero
         self._stages = _stages(len(training), config) if trains else ()
