@@ -176,12 +176,15 @@ class JointEBM(Answers):
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> Self:
-        """Reads a folder that `save` wrote; nothing in it is executed.
+        """Reads a folder that `save` or `jointebm fit` wrote; nothing in it is executed.
 
         Raises:
             FileNotFoundError: the folder or one of its files is missing.
             ValueError: a file does not hold what it should, with the file and the reason.
         """
+        path = Path(path)
+        if not (path / "config.json").is_file() and (path / "model" / "config.json").is_file():
+            path = path / "model"  # of a run folder
         folder, model = load_table(path)
         parameters = folder.parameters
         training = parameters.training.model_dump(exclude={"objective", "base"}, exclude_defaults=True)
