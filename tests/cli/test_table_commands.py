@@ -502,12 +502,12 @@ def test_parquet_values_that_do_not_fit_are_named_by_row_and_column(folder: Path
         (("fit", "TABLE", "--out", "new", "--kind", "weight=id"), "'weight' is no column"),
         (
             ("fit", "TABLE", "--out", "new", "--set", "epochs=3"),
-            "--set 'epochs': is no parameter; there are base, batch_size,",
+            "--set 'epochs': unknown parameter; known: base, batch_size,",
         ),
-        (("fit", "TABLE", "--out", "new", "--set", "kinds=3"), "--set 'kinds': is an option of its own: --kind"),
+        (("fit", "TABLE", "--out", "new", "--set", "kinds=3"), "--set 'kinds': has an option of its own: --kind"),
         (
             ("fit", "TABLE", "--out", "new", "--set", "random_state=3"),
-            "--set 'random_state': is an option of its own: --seed",
+            "--set 'random_state': has an option of its own: --seed",
         ),
         (("fit", "TABLE", "--out", "new", "--set", "num_visits"), "expected KEY=VALUE"),
     ],
@@ -567,13 +567,14 @@ def test_a_command_that_is_stopped_leaves_nothing(
         assert result.code == 2 and "No space left on device" in result.err
 
 
-def test_an_interrupted_fit_leaves_nothing(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_interrupted_fit_names_the_command_that_resumes_it(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def stopped(*_: object, **__: object) -> None:
         raise KeyboardInterrupt
 
     monkeypatch.setattr(JointEBM, "fit", stopped)
     result = run("fit", folder / "table.csv", "--out", tmp_path / "m", *QUICK)
-    assert result.code == 130 and "nothing is written" in result.err and list(tmp_path.iterdir()) == []
+    assert result.code == 130 and f"resume with: jointebm fit --resume {tmp_path / 'm'}" in result.err
+    assert [path.name for path in (tmp_path / "m").iterdir()] == ["fit.json"]
 
 
 def test_memory_does_not_grow_with_the_rows(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -649,7 +650,7 @@ def test_what_cannot_be_given_is_named(model: JointEBM, text: str, message: str)
 def test_json_is_one_object_and_nothing_else(folder: Path, tmp_path: Path) -> None:
     filled = run("impute", folder / "model", folder / "table.csv", "--json", "--out", tmp_path / "f.csv")
     assert filled.json == {
-        "model": str(folder / "model"),
+        "model": str(folder / "model" / "model"),
         "rows": 150,
         "filled": int(TABLE[MODELLED].isna().sum().sum()),
         "out": [str(tmp_path / "f.csv")],

@@ -579,3 +579,74 @@ def test_a_label_given_alone_completes_the_reals_by_the_kernel_of_the_model() ->
     assert trainer.completions.num_rows["x"] == 6 and trainer.completions.num_rows["y"] == 0
     assert missing_entries(SPACE, {"x": trainer.completions.state()["position.x"], "y": torch.eye(3)[[0] * 6]}) is None
     assert isinstance(trainer.kernel, Cycle) and isinstance(trainer.kernel.kernels[1], MALA | Langevin)
+
+
+# What the loss is of.
+
+
+def term_gradient(trainer: Trainer, network: Sound) -> Tensor:
+    trainer.step()
+    return torch.cat([p.grad.flatten() for p in network.parameters() if p.grad is not None])
+
+
+def test_rows_with_labels_are_what_their_term_is_of() -> None:
+    """All else is the same with and without the term: the difference of gradients is that of the labelled rows alone."""
+    labels = torch.arange(6) % 3
+    rows = {"x": torch.linspace(-1, 1, 12).reshape(6, 2), "y": torch.eye(3)[labels]}
+    rows["y"][4:] = torch.nan  # two of them have no label
+    found = []
+    for terms in ((), (ConditionalTerm(0.7, labelled_batch_size=6),)):
+        network = Sound()
+        config = CONFIG.model_copy(update={"terms": terms})
+        trainer = Trainer(
+            network,
+            SPACE,
+            lambda num, generator: whole(num, generator=generator).position,
+            kernel=KERNELS["gibbs + mala"],
+            config=config,
+            seed=3,
+            labelled=lambda num, generator: rows,  # noqa: ARG005
+        )
+        found.append(term_gradient(trainer, network))
+    network = Sound()
+    conditional_likelihood(network, SPACE, rows, missing=missing_entries(SPACE, rows)).backward()
+    expected = torch.cat([p.grad.flatten() for p in network.parameters() if p.grad is not None])
+    assert float(expected.norm()) > 0.05
+    torch.testing.assert_close(found[1] - found[0], 0.7 * expected, rtol=0, atol=1e-5)
+
+
+@dataclass(frozen=True)
+class Counts(Kernel):
+    """A kernel that does not move, and records at how many entries each call lets it move anything."""
+
+    calls: list[int]
+
+    uses_score = False
+    adjusted = False
+
+    def step(self, log_density: LogDensity, chain: Chain, *, free: Mask, generator: Generator) -> tuple[Chain, Info]:  # noqa: ARG002
+        masks = [mask.expand(len(chain.f), *SPACE[name].variable_shape) for name, mask in free.items()]
+        self.calls.append(int(sum(mask.sum() for mask in masks)))
+        return chain, Info(torch.ones_like(chain.f), torch.ones_like(chain.f, dtype=torch.bool))
+
+
+@pytest.mark.parametrize(("fields", "num_steps"), [({"completion_steps": 7}, 7), ({"num_steps": 10}, 4)])
+def test_completions_take_their_own_number_of_steps_and_lazy_parts_never_skip(
+    fields: dict[str, int], num_steps: int
+) -> None:
+    """At a rate of one in a million the chains never move; missing entries of rows may, at every step of a visit."""
+    counts = Counts([])
+    config = CONFIG.model_copy(update={"num_steps": 1, "replacement_rate": 0.0, **fields})
+    trainer = Trainer(Sound(), SPACE, numbered, kernel=Cycle((Lazy(counts, rate=1e-6),)), config=config, seed=0)
+    drawn = numbered(config.batch_size, generator=copy_of(trainer.generator))
+    missing = missing_entries(SPACE, drawn.position)
+    assert missing is not None
+    num_missing = sum(int(mask.sum()) for mask in missing.values())
+    trainer.step()
+    of_rows, of_chains = counts.calls[:num_steps], counts.calls[num_steps:]
+    assert of_rows == [num_missing] * num_steps
+    assert of_chains == [0] * config.num_steps
+
+
+def copy_of(generator: torch.Generator) -> torch.Generator:
+    return torch.Generator().set_state(generator.get_state())

@@ -726,3 +726,32 @@ def test_the_noise_is_fitted_as_the_configuration_says() -> None:
         assert not torch.equal(ranges[name], moments[name])
         batch = random_batch(CONFIG.batch_size, generator=torch.Generator().manual_seed(0))[name]
         torch.testing.assert_close(moments[name].mean(dim=0), batch.mean(dim=0))
+
+
+def spoiled(**blocks: Tensor) -> Callable[..., Position]:
+    return lambda num, generator: random_batch(num, generator=generator) | blocks
+
+
+@pytest.mark.parametrize(
+    ("batch", "error", "message"),
+    [
+        ({"x": torch.zeros(8, 2)}, TypeError, r"batch: got a dict, expected a function \(num, \*, generator\)"),
+        (lambda num, generator: [1], TypeError, r"batch: drew a list, expected a position"),  # noqa: ARG005
+        (
+            spoiled(y=torch.zeros(8, dtype=torch.int64)),
+            ValueError,
+            r"batch: block 'y': got torch.int64 of shape \(8,\), expected floats of shape \(N, 3\); space.encode",
+        ),
+        (spoiled(x=torch.zeros(8)), ValueError, r"block 'x': got torch.float32 of shape \(8,\), expected .* \(N, 2\)"),
+        (
+            spoiled(x=torch.full((8, 2), torch.nan)),
+            ValueError,
+            r"block 'x' has missing entries, but its rows have no numbers, .*; draw a Batch\(position, numbers\)",
+        ),
+    ],
+    ids=["a dict", "a list", "labels", "a wrong shape", "missing entries"],
+)
+def test_data_of_the_wrong_form_are_refused_in_a_line(batch: Any, error: type[Exception], message: str) -> None:
+    with pytest.raises(error, match=message) as caught:
+        make(batch=batch)
+    assert "\n" not in str(caught.value)
