@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import one_hot
 
-from jointebm.cli.files import open_data_of, open_model
+from jointebm.cli.blocks.models import open_data_of, open_model
 from jointebm.data import ArrayDataset
 from jointebm.evaluation import image_block
 from jointebm.inference.inpainting import HALVES, NOTHING, WHOLE, Part, accuracy_given

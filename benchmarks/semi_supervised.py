@@ -41,7 +41,6 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from jointebm import Model
 from jointebm.data import ArrayDataset
-from jointebm.data.hiding import hide
 from jointebm.data.registry import open_dataset
 from jointebm.energies import ConcatSpec, JEMSpec
 from jointebm.evaluation.accuracy import evaluate_model
@@ -51,7 +50,8 @@ from jointebm.recipes.registry import find
 from jointebm.runs.training_run import initial_model, resume, train
 from jointebm.spaces.noise import Noise
 from jointebm.storage.atomic import lock
-from jointebm.training.objectives import ConditionalTerm, InformationTerm, RoughnessTerm, Samples, Term
+from jointebm.training.hiding import hide
+from jointebm.training.objectives import ConditionalTerm, InformationTerm, LossInputs, RoughnessTerm, Term
 from jointebm.training.row_completions import missing_entries
 
 COLUMNS = ("data", "seen", "seed", "method", "error", "exact_match_error", "seconds")
@@ -164,7 +164,7 @@ def trained_on_labels(recipe: Recipe, data: ArrayDataset, seed: int) -> tuple[Mo
                 rows = seen.labelled(term.labelled_batch_size, generator=generator).position
             else:
                 rows = all_rows = all_rows or data.batch(config.batch_size, generator=generator)
-            samples = Samples(rows, {}, seen.space, missing_entries(seen.space, rows), generator)
+            samples = LossInputs(rows, {}, seen.space, missing_entries(seen.space, rows), generator)
             loss = loss + term.weight * term.loss(model.energy, samples)
         optimizer.zero_grad()
         loss.backward()

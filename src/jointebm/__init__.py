@@ -4,27 +4,23 @@ log p(x, y) = f(x, y) - log Z, after Kelly & Grathwohl 2021, "No conditional mod
 """
 
 from importlib.metadata import version
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from jointebm import energies, kernels, recipes, testing
-from jointebm.energies import BilinearEnergy, ConcatEnergy, JEMEnergy
-from jointebm.inference.model import Model, ModelConfig, load
-from jointebm.inference.predict import Prediction, predict
-from jointebm.kernels import KernelSpec
-from jointebm.sampling.sample import Samples, Trajectory, sample, sample_trajectory
-from jointebm.spaces.blocks import Binary, Categorical, Continuous
-from jointebm.spaces.noise import Noise
-from jointebm.spaces.space import Space
-from jointebm.training import objectives
-from jointebm.training.replay_buffer import ReplayBuffer
-from jointebm.training.trainer import Metrics, TrainConfig, Trainer
+from jointebm.importing import lazy_members
 
 if TYPE_CHECKING:
+    from jointebm import energies, kernels, recipes, testing
+    from jointebm.energies import BilinearEnergy, ConcatEnergy, JEMEnergy
     from jointebm.estimators import JointEBM as JointEBM
     from jointebm.estimators import JointEBMClassifier as JointEBMClassifier
     from jointebm.estimators import JointEBMImputer as JointEBMImputer
     from jointebm.estimators import JointEBMOutlierDetector as JointEBMOutlierDetector
     from jointebm.estimators import JointEBMRegressor as JointEBMRegressor
+    from jointebm.inference import Model, ModelConfig, Prediction, load, predict
+    from jointebm.kernels import KernelSpec
+    from jointebm.sampling import Samples, Trajectory, sample, sample_trajectory
+    from jointebm.spaces import Binary, Categorical, Continuous, Noise, Space
+    from jointebm.training import Metrics, ReplayBuffer, TrainConfig, Trainer, objectives
 
 __version__ = version("jointebm")
 
@@ -59,17 +55,10 @@ __all__ = [
     "testing",
 ]
 
-# The estimators need the extra `tables`. They are imported when they are asked for; `import *` leaves them out.
-_ESTIMATORS = ("JointEBM", "JointEBMClassifier", "JointEBMImputer", "JointEBMOutlierDetector", "JointEBMRegressor")
-
-
-def __getattr__(name: str) -> Any:
-    if name not in _ESTIMATORS:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    from jointebm import estimators
-
-    return getattr(estimators, name)
-
-
-def __dir__() -> list[str]:
-    return sorted({*globals(), *_ESTIMATORS})
+if not TYPE_CHECKING:
+    # The estimators need the extra `tables`, so `import *` leaves them out.
+    _ESTIMATORS = ("JointEBM", "JointEBMClassifier", "JointEBMImputer", "JointEBMOutlierDetector", "JointEBMRegressor")
+    _PACKAGES = ("spaces", "kernels", "energies", "sampling", "training", "inference", "estimators")
+    __getattr__, __dir__ = lazy_members(
+        __name__, (*__all__, *_ESTIMATORS), [f"{__name__}.{package}" for package in _PACKAGES]
+    )

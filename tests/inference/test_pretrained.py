@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from jointebm import load
-from jointebm.cli.files import open_model
+from jointebm.cli.blocks.models import open_model
 from jointebm.data.registry import open_dataset
 from jointebm.evaluation.accuracy import evaluate_model
 

@@ -114,7 +114,7 @@ def test_a_signal_in_training_finishes_the_step_and_saves_and_resume_gives_the_s
         num = newest.checkpoint.iteration
         assert num == num_lines(metrics) > lines
         assert err.splitlines()[-1] == (
-            f"jointebm: interrupted after {num} of 400 iterations; go on with: jointebm train --resume run --threads 1"
+            f"jointebm: interrupted after {num} of 400 iterations; resume with: jointebm train --resume run --threads 1"
         )
         assert list((tmp_path / "run").glob(".*")) == []
     with one_thread():
@@ -124,7 +124,7 @@ def test_a_signal_in_training_finishes_the_step_and_saves_and_resume_gives_the_s
 
 def test_a_signal_in_the_evaluation_after_training_leaves_the_model_and_says_so(tmp_path: Path, whole: Path) -> None:
     script = """
-import sys, jointebm.cli.evaluate as module
+import sys, jointebm.cli.blocks.evaluate as module
 from jointebm.cli import main
 module.evaluate_model = lambda *_, **__: [print("evaluates", flush=True), __import__("time").sleep(60)]
 sys.exit(main())
@@ -134,14 +134,14 @@ sys.exit(main())
     process.send_signal(signal.SIGTERM)
     _, err = process.communicate(timeout=60)
     assert process.returncode == 143 and err.splitlines()[-1] == (
-        "jointebm: interrupted in the evaluation; run/model is complete; go on with: jointebm evaluate run"
+        "jointebm: interrupted during the evaluation; run/model is complete; evaluate it with: jointebm evaluate run"
     )
     assert weights(tmp_path / "run") == weights(whole)
 
 
 def test_signals_while_the_model_is_written_wait_until_it_is_there(tmp_path: Path, whole: Path) -> None:
     script = """
-import os, signal, sys, jointebm.models as module
+import os, signal, sys, jointebm.inference.model as module
 from jointebm.cli import main
 save = module.save_file
 def slow(*arguments):
@@ -154,14 +154,14 @@ sys.exit(main())
     process = begin(tmp_path, *TRAIN, "--out", "run", script=script)
     _, err = process.communicate(timeout=60)
     assert process.returncode == 143 and err.splitlines()[-1] == (
-        "jointebm: interrupted after 400 of 400 iterations; run/model is complete; go on with: jointebm evaluate run"
+        "jointebm: interrupted after 400 of 400 iterations; run/model is complete; evaluate it with: jointebm evaluate run"
     )
     assert weights(tmp_path / "run") == weights(whole)
 
 
 def test_a_signal_before_anything_is_written_says_so(tmp_path: Path) -> None:
     script = """
-import os, signal, sys, jointebm.runs as module
+import os, signal, sys, jointebm.runs.training_run as module
 from jointebm.cli import main
 module.open_dataset = lambda *_: os.kill(os.getpid(), signal.SIGTERM)
 sys.exit(main())
@@ -170,7 +170,7 @@ sys.exit(main())
     _, err = process.communicate(timeout=60)
     assert (process.returncode, err) == (
         143,
-        "jointebm: interrupted after 0 of 400 iterations; nothing is written yet\n",
+        "jointebm: interrupted after 0 of 400 iterations; nothing has been written\n",
     )
     assert list(tmp_path.iterdir()) == []
 
@@ -198,7 +198,7 @@ def test_a_signal_in_sampling_keeps_the_chains_and_resume_gives_the_same_file(
             and least < num < 900
             and err.splitlines()[-1]
             == (
-                f"jointebm: interrupted after {num} of 900 steps; go on with: jointebm sample --resume s.chains --threads 1"
+                f"jointebm: interrupted after {num} of 900 steps; resume with: jointebm sample --resume s.chains --threads 1"
             )
         )
         assert sorted(path.name for path in tmp_path.iterdir()) == ["model", "s.chains"]

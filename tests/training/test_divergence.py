@@ -21,7 +21,7 @@ from jointebm.recipes.registry import find
 from jointebm.runs.training_run import train
 from jointebm.spaces.space import Mask, Position
 from jointebm.training import divergence
-from jointebm.training.block_problem import BlockAttempt, BlockProblem, Rows
+from jointebm.training.block_problem import BlockAttempt, BlockProblem, BlockRows
 from jointebm.training.divergence import Diverged, Intervention, Scales
 from jointebm.training.watch import Moved, Watch
 
@@ -285,7 +285,7 @@ def test_a_rollback_halves_the_rate_and_is_in_the_metrics_and_on_the_card(
     attempt = BlockProblem.attempt
     failures = iter([7])
 
-    def fails_once(self: BlockProblem, drawn: Rows, where: str) -> BlockAttempt:
+    def fails_once(self: BlockProblem, drawn: BlockRows, where: str) -> BlockAttempt:
         if where == "iteration 8" and next(failures, None):
             raise Diverged("energy gap", "energy gap: injected")
         return attempt(self, drawn, where)
@@ -326,7 +326,7 @@ def test_what_is_usual_is_that_of_healthy_iterations(monkeypatch: pytest.MonkeyP
     trainer.on_intervention = lambda _: seen.append(trainer.state().plain["scales"])
     attempt = BlockProblem.attempt
 
-    def fails_at_first(self: BlockProblem, drawn: Rows, where: str) -> BlockAttempt:
+    def fails_at_first(self: BlockProblem, drawn: BlockRows, where: str) -> BlockAttempt:
         result = attempt(self, drawn, where)
         if not trainer.interventions:
             raise Diverged("chain", "chain: injected", torch.tensor([True] * 2 + [False] * 6))

@@ -33,10 +33,10 @@ from jointebm.spaces.space import Mask, Position
 from jointebm.training.divergence import Diverged, Scales
 from jointebm.training.objectives import (
     ConditionalTerm,
+    LossInputs,
     MaximumLikelihood,
     Objective,
     Phases,
-    Samples,
     SummedOut,
     conditional_likelihood,
     maximum_likelihood,
@@ -554,7 +554,7 @@ def test_rows_with_labels_are_drawn_for_the_conditional_term_only_if_they_are_as
 def test_the_share_of_the_chains_labels_comes_from_the_objective() -> None:
     generator = torch.Generator().manual_seed(0)
     noise = Noise.uniform(SPACE)
-    samples = Samples(noise.draw(6, generator=generator), noise.draw(5, generator=generator), SPACE)
+    samples = LossInputs(noise.draw(6, generator=generator), noise.draw(5, generator=generator), SPACE)
     network = Sound()
 
     def loss(share: float) -> float:

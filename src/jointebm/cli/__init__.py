@@ -1,4 +1,4 @@
-"""The command line: `jointebm recipes | data | train | fit | evaluate | sample | predict | impute | score | figures`."""
+"""The command line `jointebm`."""
 
 from jointebm.cli.main import app, main
 

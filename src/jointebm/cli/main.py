@@ -1,7 +1,7 @@
-"""Puts the commands together, and turns every failure that a user can cause into one line and an exit code.
+"""Assembles the commands, and turns every failure that a user can cause into one line and an exit code.
 
-0: done. 1: the numbers diverged, or memory ran out. 2: wrong input. 130: interrupted by Ctrl-C. 143: ended
-by SIGTERM.
+Exit codes: 0, done; 1, the numbers diverged or memory ran out; 2, wrong input; 130, interrupted by Ctrl-C; 143, ended by
+SIGTERM.
 """
 
 from collections.abc import Sequence
@@ -25,9 +25,16 @@ from jointebm.runs.interrupts import raise_on_terminate
 
 __all__ = ["app", "main"]
 
-app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
-for command in (recipes, data, train, fit, evaluate, sample, predict, impute, score, figures):
-    app.command()(command)
+TABLES, BLOCKS, BOTH = "Models of tables", "Models of blocks", "Models of either kind"
+
+app = typer.Typer(rich_markup_mode="markdown", pretty_exceptions_enable=False)
+for panel, commands in (
+    (TABLES, (fit, impute, score)),
+    (BLOCKS, (recipes, data, train, evaluate, figures)),
+    (BOTH, (predict, sample)),
+):
+    for command in commands:
+        app.command(rich_help_panel=panel)(command)
 
 
 def _show_version(wanted: bool) -> None:
@@ -40,10 +47,14 @@ def _show_version(wanted: bool) -> None:
 def _without_command(
     context: typer.Context,
     show_version: Annotated[
-        bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Print the version.")
+        bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version and exit.")
     ] = False,
 ) -> None:
-    """One energy-based model of the joint density of mixed continuous and discrete data."""
+    """One energy-based model of the joint density of mixed continuous and discrete data.
+
+    A model of a table is fitted to a CSV or Parquet file with 'fit'. A model of blocks, such as an image and its label, is
+    trained from a recipe with 'train'. Either predicts and samples any variables given any others.
+    """
     if context.invoked_subcommand is None and not show_version:
         typer.echo(context.get_help())
 
@@ -55,7 +66,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         arguments: the words after `jointebm`; None takes them from the process.
 
     Returns:
-        The exit code; see above. Nothing is raised for what a user did wrong: it is one line on standard error.
+        The exit code, as above. Wrong input raises nothing: it is one line on standard error.
     """
     try:
         with raise_on_terminate() as pending:
@@ -64,9 +75,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         say(str(interrupted))
         return interrupted.exit_code
     except typer.TyperException as error:
-        context = getattr(error, "ctx", None)  # a usage error knows which command was meant
+        context = getattr(error, "ctx", None)  # a usage error knows its command
         command = context.command_path if context else "jointebm"
-        return _refuse(f"{error.format_message().rstrip('.')}. See '{command} --help'.")
+        message = error.format_message().replace("Value error, ", "").rstrip(".")
+        return _refuse(f"{message}. See '{command} --help'.")
     except (ValueError, TypeError, OSError, ImportError) as error:
         return _refuse(_reason(error))
     except FloatingPointError as error:
@@ -75,9 +87,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except (MemoryError, RuntimeError) as error:
         if isinstance(error, RuntimeError) and "allocate memory" not in str(error):
             raise
-        say("error: there is not enough memory; ask for fewer samples, chains or rows at once")
+        say("error: not enough memory; ask for fewer samples, chains or rows at once")
         return 1
-    if code == 130:  # Ctrl-C or SIGTERM where no command had anything to say about it
+    if code == 130:  # Ctrl-C or SIGTERM that no command has reported
         say("interrupted")
         return exit_code(pending.reason or KeyboardInterrupt())
     return int(code or 0)
@@ -89,7 +101,7 @@ def _refuse(message: str) -> int:
 
 
 def _reason(error: Exception) -> str:
-    """The message of an error; one that comes from the operating system names its file first."""
+    """The message of an error; one of the operating system starts with the name of its file."""
     if isinstance(error, OSError) and error.filename is not None and error.strerror:
         return f"{error.filename}: {error.strerror}"
     return str(error) or type(error).__name__

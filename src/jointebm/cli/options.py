@@ -1,14 +1,16 @@
-"""Options that several commands share, each with one name and one meaning."""
+"""Arguments and options that several commands share, each with one name and one meaning.
+
+Nothing here imports torch at its head: importing it takes longer than showing a help text may.
+"""
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-import torch
 import typer
 
 __all__ = [
-    "MAX_SEED",
+    "NUM_SAMPLES",
     "DataDir",
     "Json",
     "Missing",
@@ -21,18 +23,19 @@ __all__ = [
     "Set",
     "TableFile",
     "Threads",
-    "Unseen",
+    "UnseenCategories",
     "Workers",
-    "begun_with",
     "check_only_resumes",
     "given_on_the_line",
-    "going_on_from",
     "number_option",
     "refuse_options",
+    "resume_option",
+    "start_argument",
     "whole_number",
 ]
 
-MAX_SEED = 2**63 - 1
+NUM_SAMPLES = 64  # drawn by `jointebm sample` without --num
+_MAX_SEED = 2**63 - 1
 
 
 def whole_number(low: int, high: int = 1_000_000_000) -> Callable[[str], int]:
@@ -59,21 +62,41 @@ def number_option(name: str, low: int, high: int, help_text: str, **more: Any) -
     """An option that takes a whole number between two bounds.
 
     Args:
-        name: of the option.
-        low: its smallest value.
-        high: its largest.
-        help_text: what it is.
-        **more: further fields of `typer.Option`.
+        name: name of the option.
+        low: smallest value.
+        high: largest value.
+        help_text: its line in the help.
+        **more: further arguments of `typer.Option`.
     """
-    return typer.Option(name, parser=whole_number(low, high), metavar="N", help=help_text, **more)
+    return typer.Option(name, parser=whole_number(low, high), help=help_text, **{"metavar": "N"} | more)
+
+
+def start_argument(metavar: str, help_text: str) -> Any:
+    """The argument of a command that starts a run, unless --resume is given.
+
+    Args:
+        metavar: name of the argument.
+        help_text: its line in the help.
+    """
+    return typer.Argument(metavar=metavar, help=f"{help_text} Omitted with --resume.", show_default=False)
+
+
+def resume_option(metavar: str, place: str) -> Any:
+    """The option --resume.
+
+    Args:
+        metavar: what it takes.
+        place: completes the line "Resume an interrupted run from".
+    """
+    return typer.Option("--resume", metavar=metavar, help=f"Resume an interrupted run from {place}.")
 
 
 def given_on_the_line(context: typer.Context, names: Sequence[str]) -> list[str]:
-    """Which parameters were given, rather than left at their defaults, as a user writes them.
+    """The options among `names` that the user wrote, spelled as on the command line.
 
     Args:
-        context: of the command.
-        names: of parameters.
+        context: context of the command.
+        names: names of parameters.
     """
     sources = {name: context.get_parameter_source(name) for name in names}
     given = [name for name, source in sources.items() if source is not None and source.name == "COMMANDLINE"]
@@ -81,30 +104,58 @@ def given_on_the_line(context: typer.Context, names: Sequence[str]) -> list[str]
     return [written[name] if written[name].startswith("-") else name.upper() for name in given]
 
 
-def refuse_options(context: typer.Context, names: Sequence[str], reason: str) -> None:
-    """Raises if options were given that mean nothing for this kind of model.
+def refuse_options(context: typer.Context, names: Sequence[str], kind: str) -> None:
+    """Raises if an option is given that does not apply to this kind of model.
 
     Args:
-        context: of the command.
-        names: of their parameters.
-        reason: why, such as "MODEL is of a table".
+        context: context of the command.
+        names: parameters that do not apply.
+        kind: names the model and its kind, such as "MODEL is a model of a table".
     """
     options = given_on_the_line(context, names)
     if options:
-        raise ValueError(f"{reason}, for which {', '.join(options)} means nothing; leave it out")
+        raise ValueError(f"{', '.join(options)}: {kind}, to which this does not apply; leave it out")
+
+
+def check_only_resumes(context: typer.Context, defining: Sequence[str]) -> None:
+    """Raises if --resume is combined with parameters that were fixed when the run started.
+
+    Args:
+        context: context of the command.
+        defining: names of those parameters.
+    """
+    given = given_on_the_line(context, defining)
+    if given:
+        raise ValueError(
+            f"--resume continues a run with the settings it was started with; leave out {', '.join(given)}"
+        )
 
 
 def _use_threads(num: int | None) -> int | None:
     if num is not None:
+        import torch
+
         torch.set_num_threads(num)
     return num
 
 
+# Every command
+
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON object to standard output, and nothing else.")]
+Threads = Annotated[
+    int | None,
+    number_option(
+        "--threads", 1, 1024, "Number of processor threads (default: torch's choice).", callback=_use_threads
+    ),
+]
+Seed = Annotated[int, number_option("--seed", 0, _MAX_SEED, "Seed of all random draws.")]
 ModelName = Annotated[
     str,
     typer.Argument(metavar="MODEL", help="A model folder, a run folder, or pretrained:NAME.", show_default=False),
 ]
-Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on standard output, and nothing else there.")]
+
+# Recipes and their data
+
 DataDir = Annotated[
     Path | None,
     typer.Option(
@@ -113,105 +164,62 @@ DataDir = Annotated[
         envvar="JOINTEBM_DATA",
         exists=True,
         file_okay=False,
-        help="Folder where data files lie; it must exist, although embedded data (toy, digits) read nothing from it.",
+        help="Folder of the data files; it must exist. The embedded data sets (toy, digits) need no files.",
     ),
 ]
-Seed = Annotated[int, number_option("--seed", 0, MAX_SEED, "Seed of all draws.")]
 Set = Annotated[
     list[str] | None,
     typer.Option(
         "--set",
         metavar="KEY=VALUE",
-        help="Change a field of the recipe, such as num_iterations=100; 'jointebm recipes RECIPE' lists them. Repeatable.",
+        help="Change a field of the recipe, such as num_iterations=100. 'jointebm recipes RECIPE' lists the fields. "
+        "Repeatable.",
     ),
 ]
-Threads = Annotated[
-    int | None,
-    number_option("--threads", 1, 1024, "Processor threads; default is torch's.", callback=_use_threads),
-]
 
-
-def check_only_resumes(context: typer.Context, defining: Sequence[str]) -> None:
-    """Raises if --resume comes together with parameters that define a run, which are what they were when it was begun.
-
-    Args:
-        context: of the command.
-        defining: names of those parameters.
-    """
-    given = given_on_the_line(context, defining)
-    if given:
-        raise ValueError(f"--resume goes on with a run as it was begun; leave out {', '.join(given)}")
-
-
-def begun_with(metavar: str, help_text: str) -> Any:
-    """The argument that a run is begun with, and that --resume takes the place of.
-
-    Args:
-        metavar: its name.
-        help_text: what it is.
-    """
-    return typer.Argument(metavar=metavar, help=f"{help_text} Left out with --resume.", show_default=False)
-
-
-def going_on_from(metavar: str, place: str) -> Any:
-    """The option --resume.
-
-    Args:
-        metavar: what is resumed.
-        place: completes "Go on with an interrupted run, from".
-    """
-    return typer.Option("--resume", metavar=metavar, help=f"Go on with an interrupted run, from {place}.")
-
+# Tables
 
 TableFile = Annotated[
-    Path, typer.Argument(metavar="TABLE", help="A table: .csv, .csv.gz or .parquet.", show_default=False)
+    Path,
+    typer.Argument(metavar="TABLE", help="A table with a header: .csv, .csv.gz or .parquet.", show_default=False),
 ]
-
-
 OutTable = Annotated[
     Path | None,
     typer.Option(
-        "--out", metavar="FILE", help="New .csv, .csv.gz or .parquet file; default is CSV on standard output."
+        "--out",
+        metavar="FILE",
+        help="New file to write: .csv, .csv.gz or .parquet (default: CSV on standard output).",
     ),
 ]
-
-
 Missing = Annotated[
     list[str] | None,
     typer.Option(
         "--missing",
         metavar="TEXT",
-        help="What stands for a missing value in CSV, beside nothing, NA, NaN, null and the like. Repeatable.",
+        help="A cell that stands for a missing value, such as -999 or '?', in addition to empty cells, NA, NaN, null and "
+        "the like. A model remembers those that it was fitted with. Repeatable.",
     ),
 ]
-
-
-Unseen = Annotated[
+UnseenCategories = Annotated[
     Literal["error", "missing"] | None,
-    typer.Option("--unseen", help="What a category that was not there in training is; default is what the model says."),
+    typer.Option("--unseen", help="How to treat categories not seen in training (default: as in the model)."),
 ]
-
-
-Workers = Annotated[int, number_option("--workers", 1, 1024, "Processes; the result is the same for any number.")]
-
-
+Workers = Annotated[
+    int, number_option("--workers", 1, 1024, "Number of processes; the result is the same for any number.")
+]
 NumDraws = Annotated[
     int | None,
     number_option(
         "--num-draws",
         1,
         1_000_000,
-        "Completions that are averaged over where several entries of a row are missing; default is the model's own.",
+        "Completions to average over where several entries of a row are missing (default: as in the model).",
     ),
 ]
-
-
 NumSweeps = Annotated[
     int | None,
-    number_option("--num-sweeps", 1, 1_000_000, "Sweeps for each draw; default is the model's own."),
+    number_option("--num-sweeps", 1, 1_000_000, "Sweeps over the columns for each draw (default: as in the model)."),
 ]
-
-
 OtherSeed = Annotated[
-    int | None, number_option("--seed", 0, MAX_SEED, "Seed of all draws; default is that of the model.")
+    int | None, number_option("--seed", 0, _MAX_SEED, "Seed of all random draws (default: as in the model).")
 ]

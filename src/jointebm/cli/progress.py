@@ -1,4 +1,4 @@
-"""How far a long command is, on standard error: a bar on a terminal, a line now and then elsewhere."""
+"""Shows the progress of a long command on standard error: a bar on a terminal, a line every ten seconds elsewhere."""
 
 import time
 from collections.abc import Callable, Iterator
@@ -16,11 +16,11 @@ SECONDS_BETWEEN_LINES = 10.0
 
 
 class StepProgress:
-    """Shows steps as they are done.
+    """Shows how many steps are done.
 
     Args:
-        name: what is being done.
-        num_steps: how many steps it takes.
+        name: name of the work, such as "training toy".
+        num_steps: number of steps.
     """
 
     def __init__(self, name: str, num_steps: int) -> None:
@@ -40,7 +40,7 @@ class StepProgress:
         )
         self._task = self._bar.add_task(name, total=num_steps, figures="")
         self._started = self._shown = time.monotonic()
-        self._num_before: int | None = None  # steps that were done before this session
+        self._num_before: int | None = None  # steps done before this session
 
     def __enter__(self) -> "StepProgress":
         self._bar.start()
@@ -52,7 +52,7 @@ class StepProgress:
         self._bar.stop()
 
     def show(self, num_done: int, figures: str = "") -> None:
-        """Shows that so many steps are done, and how it goes."""
+        """Shows that `num_done` steps are done, and figures next to them."""
         self.num_done = num_done
         if self._num_before is None:
             self._num_before = num_done - 1
@@ -66,11 +66,11 @@ class StepProgress:
 
 @contextmanager
 def watched(name: str, num_rows: int) -> Iterator[Callable[[int], None]]:
-    """A progress bar to tell how many more rows are done; Ctrl-C says how far it came.
+    """A progress bar of rows; yields a function that adds rows. Ctrl-C reports how many are done.
 
     Args:
-        name: what is being done.
-        num_rows: of the table.
+        name: name of the work, such as "imputing table.csv".
+        num_rows: number of rows.
     """
     num_done = 0
     with StepProgress(name, num_rows) as progress:
@@ -83,4 +83,4 @@ def watched(name: str, num_rows: int) -> Iterator[Callable[[int], None]]:
         try:
             yield add
         except KeyboardInterrupt as reason:
-            raise Interrupted(reason, f"interrupted after {num_done} of {num_rows} rows; no file is written") from None
+            raise Interrupted(reason, f"interrupted after {num_done} of {num_rows} rows; no file was written") from None

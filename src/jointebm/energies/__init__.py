@@ -1,15 +1,8 @@
 """Joint log-densities f(x, y) as networks: the paper's forms."""
 
-from jointebm.energies.bilinear import BilinearEnergy
-from jointebm.energies.composition import Given, WeightedSum
-from jointebm.energies.concat import ConcatEnergy
-from jointebm.energies.deep_sets import DeepSetEnergy, PerItem
-from jointebm.energies.interactions import GridPairs, Transitions
-from jointebm.energies.ising import IsingEnergy
-from jointebm.energies.jem import JEMEnergy
-from jointebm.energies.networks import MLP, ConvEncoder
+from typing import TYPE_CHECKING
+
 from jointebm.energies.specs import BilinearSpec, ConcatSpec, ConvSpec, EnergySpec, JEMSpec, MLPSpec
-from jointebm.energies.structured import StructuredEnergy
 from jointebm.energies.structured_specs import (
     DeepSetSpec,
     GridPairsSpec,
@@ -19,7 +12,19 @@ from jointebm.energies.structured_specs import (
     StructuredSpec,
     TransitionsSpec,
 )
-from jointebm.energies.unaries import PerPixel, PerPlace
+from jointebm.importing import lazy_members
+
+if TYPE_CHECKING:
+    from jointebm.energies.bilinear import BilinearEnergy
+    from jointebm.energies.composition import Given, WeightedSum
+    from jointebm.energies.concat import ConcatEnergy
+    from jointebm.energies.deep_sets import DeepSetEnergy, PerItem
+    from jointebm.energies.interactions import GridPairs, Transitions
+    from jointebm.energies.ising import IsingEnergy
+    from jointebm.energies.jem import JEMEnergy
+    from jointebm.energies.networks import MLP, ConvEncoder
+    from jointebm.energies.structured import StructuredEnergy
+    from jointebm.energies.unaries import PerPixel, PerPlace
 
 __all__ = [
     "MLP",
@@ -51,3 +56,6 @@ __all__ = [
     "TransitionsSpec",
     "WeightedSum",
 ]
+
+if not TYPE_CHECKING:  # these import torch
+    __getattr__, __dir__ = lazy_members(__name__, __all__)

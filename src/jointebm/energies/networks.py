@@ -2,13 +2,12 @@
 
 from collections.abc import Sequence
 from itertools import pairwise
-from typing import Literal
 
 from torch import Tensor, nn
 
-__all__ = ["MLP", "Activation", "ConvEncoder"]
+from jointebm.energies.structured_specs import Activation
 
-Activation = Literal["elu", "silu"]
+__all__ = ["MLP", "ConvEncoder"]
 
 _ACTIVATIONS: dict[str, type[nn.Module]] = {"elu": nn.ELU, "silu": nn.SiLU}
 

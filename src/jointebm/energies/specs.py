@@ -1,18 +1,21 @@
-"""Energies as plain data, so that recipes can name them and model folders can rebuild them."""
+"""Energies as plain data, so that recipes can name them and model folders can rebuild them.
 
-from typing import Annotated, Literal, Self
+They are read and listed without torch: `build` imports the networks.
+"""
+
+from typing import TYPE_CHECKING, Annotated, Literal, Self
 
 from pydantic import Field, model_validator
-from torch import nn
 
-from jointebm.energies.bilinear import BilinearEnergy
-from jointebm.energies.concat import ConcatEnergy
-from jointebm.energies.inputs import Inputs
-from jointebm.energies.jem import JEMEnergy
-from jointebm.energies.networks import MLP, Activation, ConvEncoder
-from jointebm.energies.structured_specs import DeepSetSpec, IsingSpec, StructuredSpec
-from jointebm.spaces.space import Space
+from jointebm.energies.structured_specs import Activation, DeepSetSpec, IsingSpec, StructuredSpec
 from jointebm.storage.config import Config
+
+if TYPE_CHECKING:
+    from jointebm.energies.bilinear import BilinearEnergy
+    from jointebm.energies.concat import ConcatEnergy
+    from jointebm.energies.jem import JEMEnergy
+    from jointebm.energies.networks import MLP, ConvEncoder
+    from jointebm.spaces.space import Space
 
 __all__ = ["BilinearSpec", "ConcatSpec", "ConvSpec", "EnergySpec", "JEMSpec", "MLPSpec"]
 
@@ -31,8 +34,10 @@ class MLPSpec(Config):
     hidden: tuple[Width, ...] = Field(description="widths of the hidden layers")
     activation: Activation = Field("elu", description="elu or silu")
 
-    def build(self, in_features: int, out_features: int) -> MLP:
+    def build(self, in_features: int, out_features: int) -> "MLP":
         """Makes the network, with freshly drawn weights."""
+        from jointebm.energies.networks import MLP
+
         return MLP(in_features, self.hidden, out_features, activation=self.activation)
 
 
@@ -67,8 +72,10 @@ class ConvSpec(Config):
         """Width of the encoding."""
         return self.out_channels * (self.side // 2**self._num_halvings) ** 2
 
-    def build(self) -> ConvEncoder:
+    def build(self) -> "ConvEncoder":
         """Makes the encoder, with freshly drawn weights."""
+        from jointebm.energies.networks import ConvEncoder
+
         return ConvEncoder(self.channels, self.out_channels, activation=self.activation, halves_first=self.halves_first)
 
 
@@ -81,8 +88,10 @@ class ConcatSpec(Config):
     scale: Scale = Field(default_factory=dict, description="per block, factor on the network's input")
     output_scale: float = Field(1.0, gt=0, description="factor on the network's output")
 
-    def build(self, space: Space) -> ConcatEnergy:
+    def build(self, space: "Space") -> "ConcatEnergy":
         """Makes the energy, with freshly drawn weights."""
+        from jointebm.energies.concat import ConcatEnergy
+
         width = _width_of_h(space, self.encoder)
         net = self.net.build(width + _width(space, space.discrete), 1)
         encoder = None if self.encoder is None else self.encoder.build()
@@ -98,8 +107,10 @@ class BilinearSpec(Config):
     num_features: Width = Field(description="length of the inner product")
     scale: Scale = Field(default_factory=dict, description="per block, factor on the network's input")
 
-    def build(self, space: Space) -> BilinearEnergy:
+    def build(self, space: "Space") -> "BilinearEnergy":
         """Makes the energy, with freshly drawn weights."""
+        from jointebm.energies.bilinear import BilinearEnergy
+
         g = self.g.build(_width(space, space.continuous), self.num_features)
         h = self.h.build(_width(space, space.discrete), self.num_features)
         return BilinearEnergy(space, g, h, scale=self.scale)
@@ -113,11 +124,13 @@ class JEMSpec(Config):
     encoder: ConvSpec | None = Field(None, description="h; null is the identity")
     scale: Scale = Field(default_factory=dict, description="per continuous block, factor on the network's input")
 
-    def build(self, space: Space) -> JEMEnergy:
+    def build(self, space: "Space") -> "JEMEnergy":
         """Makes the energy, with freshly drawn weights."""
+        from jointebm.energies.jem import JEMEnergy
+
         width = _width_of_h(space, self.encoder)
         net = self.net.build(width, _width(space, space.discrete))
-        encoder: nn.Module | None = None if self.encoder is None else self.encoder.build()
+        encoder = None if self.encoder is None else self.encoder.build()
         return JEMEnergy(space, net, encoder=encoder, scale=self.scale)
 
 
@@ -126,11 +139,13 @@ EnergySpec = Annotated[
 ]
 
 
-def _width(space: Space, names: tuple[str, ...]) -> int:
+def _width(space: "Space", names: tuple[str, ...]) -> int:
+    from jointebm.energies.inputs import Inputs
+
     return Inputs(space, names).width
 
 
-def _width_of_h(space: Space, encoder: ConvSpec | None) -> int:
+def _width_of_h(space: "Space", encoder: ConvSpec | None) -> int:
     """Width of h(x); raises if the encoder is made for images of another shape."""
     if encoder is None:
         return _width(space, space.continuous)

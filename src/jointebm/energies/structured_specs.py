@@ -1,21 +1,25 @@
-"""Structured energies, sets and the Ising model as plain data, so that model folders can rebuild them."""
+"""Structured energies, sets and the Ising model as plain data, so that model folders can rebuild them.
+
+They are read and listed without torch: `build` imports the networks.
+"""
 
 import math
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import Field
-from torch import nn
 
-from jointebm.energies.deep_sets import DeepSetEnergy
-from jointebm.energies.interactions import GridPairs, Transitions
-from jointebm.energies.ising import IsingEnergy
-from jointebm.energies.networks import MLP, Activation
-from jointebm.energies.structured import StructuredEnergy
-from jointebm.energies.unaries import PerPixel, PerPlace
-from jointebm.spaces.space import Space
 from jointebm.storage.config import Config
 
+if TYPE_CHECKING:
+    from torch import nn
+
+    from jointebm.energies.deep_sets import DeepSetEnergy
+    from jointebm.energies.ising import IsingEnergy
+    from jointebm.energies.structured import StructuredEnergy
+    from jointebm.spaces.space import Space
+
 __all__ = [
+    "Activation",
     "DeepSetSpec",
     "GridPairsSpec",
     "IsingSpec",
@@ -25,6 +29,7 @@ __all__ = [
     "TransitionsSpec",
 ]
 
+Activation = Literal["elu", "silu"]
 Width = Annotated[int, Field(ge=1)]
 
 
@@ -35,8 +40,10 @@ class PerPixelSpec(Config):
     channels: Width = Field(description="of the hidden layers")
     num_layers: int = Field(ge=1, le=64, description="3 x 3 convolutions")
 
-    def build(self, space: Space) -> nn.Module:  # noqa: ARG002  # every unary is built for a space
+    def build(self, space: "Space") -> "nn.Module":  # noqa: ARG002  # every unary is built for a space
         """Makes the network, with freshly drawn weights."""
+        from jointebm.energies.unaries import PerPixel
+
         return PerPixel(self.channels, num_layers=self.num_layers)
 
 
@@ -47,8 +54,13 @@ class PerPlaceSpec(Config):
     hidden: tuple[Width, ...] = Field(description="widths of the hidden layers")
     activation: Activation = Field("silu", description="elu or silu")
 
-    def build(self, space: Space) -> nn.Module:
+    def build(self, space: "Space") -> "nn.Module":
         """Makes the network, with freshly drawn weights."""
+        from torch import nn
+
+        from jointebm.energies.networks import MLP
+        from jointebm.energies.unaries import PerPlace
+
         (_, columns), (_, *inputs) = _sequences(space)
         width = math.prod(inputs)
         mlp = MLP(width, self.hidden, columns, activation=self.activation)
@@ -61,8 +73,10 @@ class TransitionsSpec(Config):
     kind: Literal["transitions"] = "transitions"
     reach: int = Field(1, ge=1, le=64, description="the largest distance of two labels that interact")
 
-    def build(self, space: Space) -> nn.Module:
+    def build(self, space: "Space") -> "nn.Module":
         """Makes the interaction; it starts at 0."""
+        from jointebm.energies.interactions import Transitions
+
         return Transitions(_sequences(space)[0][1], reach=self.reach)
 
 
@@ -72,8 +86,10 @@ class GridPairsSpec(Config):
     kind: Literal["grid-pairs"] = "grid-pairs"
     width: int = Field(5, ge=3, le=65, description="side of the neighbourhood, odd")
 
-    def build(self, space: Space) -> nn.Module:  # noqa: ARG002  # every interaction is built for a space
+    def build(self, space: "Space") -> "nn.Module":  # noqa: ARG002  # every interaction is built for a space
         """Makes the interaction; it starts at 0."""
+        from jointebm.energies.interactions import GridPairs
+
         return GridPairs(width=self.width)
 
 
@@ -86,8 +102,10 @@ class StructuredSpec(Config):
         None, description="h; null is 0"
     )
 
-    def build(self, space: Space) -> StructuredEnergy:
+    def build(self, space: "Space") -> "StructuredEnergy":
         """Makes the energy, with freshly drawn weights."""
+        from jointebm.energies.structured import StructuredEnergy
+
         interaction = None if self.interaction is None else self.interaction.build(space)
         return StructuredEnergy(space, self.unary.build(space), interaction)
 
@@ -101,8 +119,11 @@ class DeepSetSpec(Config):
     rho: tuple[Width, ...] = Field(description="widths of the hidden layers of rho")
     activation: Activation = Field("elu", description="elu or silu")
 
-    def build(self, space: Space) -> DeepSetEnergy:
+    def build(self, space: "Space") -> "DeepSetEnergy":
         """Makes the energy, with freshly drawn weights."""
+        from jointebm.energies.deep_sets import DeepSetEnergy
+        from jointebm.energies.networks import MLP
+
         width = sum(math.prod(block.position_shape[1:]) for block in space.values())
         phi = MLP(width, self.phi, self.num_features, activation=self.activation)
         return DeepSetEnergy(space, phi, MLP(self.num_features, self.rho, activation=self.activation))
@@ -115,12 +136,14 @@ class IsingSpec(Config):
     coupling: float = Field(allow_inf_nan=False, description="J, nats per pair")
     field: float = Field(0.0, allow_inf_nan=False, description="h, nats per spin")
 
-    def build(self, space: Space) -> IsingEnergy:
+    def build(self, space: "Space") -> "IsingEnergy":
         """Makes the energy."""
+        from jointebm.energies.ising import IsingEnergy
+
         return IsingEnergy(space, coupling=self.coupling, field=self.field)
 
 
-def _sequences(space: Space) -> tuple[tuple[int, ...], tuple[int, ...]]:
+def _sequences(space: "Space") -> tuple[tuple[int, ...], tuple[int, ...]]:
     """Shapes of y, (T, C), and of x, (T, *inputs); raises unless both are sequences of one length."""
     y = [space[name].position_shape for name in space.discrete]
     x = [space[name].position_shape for name in space.continuous]

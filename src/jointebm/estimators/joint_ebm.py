@@ -61,6 +61,7 @@ class JointEBM(Answers):
         codec_: the columns and their codes.
         model_: the energy over codes.
         target_: the column that `fit` got as y, or None.
+        reading_: how the command line reads cells of files for this model; frames are taken as they are.
         n_features_in_: number of columns of X.
         feature_names_in_: their names, if all are text.
 
@@ -172,7 +173,11 @@ class JointEBM(Answers):
             FileExistsError: the folder exists.
         """
         check_is_fitted(self, "model_")
-        return save_table(path, self._folder.model_copy(update={"parameters": self._answering()}), self.model_)
+        return save_table(
+            path,
+            self._folder.model_copy(update={"parameters": self._answering(), "reading": self.reading_}),
+            self.model_,
+        )
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> Self:
@@ -229,7 +234,7 @@ class JointEBM(Answers):
 
     def _set_fitted(self, folder: TableFolder, model: TableModel) -> None:
         self._folder = folder
-        self.codec_, self.model_, self.target_ = folder.codec, model, folder.target
+        self.codec_, self.model_, self.target_, self.reading_ = folder.codec, model, folder.target, folder.reading
         set_features(self, self.features)
 
 

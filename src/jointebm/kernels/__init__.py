@@ -1,23 +1,28 @@
 """Markov transitions: pure steps that move the free part of a chain and leave the rest bit for bit."""
 
-from jointebm.kernels.chain import (
-    Chain,
-    EncodedLogDensity,
-    LogDensity,
-    Score,
-    evaluate,
-    evaluate_candidates,
-    scored,
-)
-from jointebm.kernels.chromatic_gibbs import ChromaticGibbs
-from jointebm.kernels.cycle import Cycle
-from jointebm.kernels.gibbs import Gibbs
-from jointebm.kernels.gibbs_with_gradients import GibbsWithGradients
-from jointebm.kernels.kernel import Info, Kernel, parts_of, settle, without_laziness
-from jointebm.kernels.langevin import Langevin
-from jointebm.kernels.lazy import Lazy
-from jointebm.kernels.mala import MALA
+from typing import TYPE_CHECKING
+
+from jointebm.importing import lazy_members
 from jointebm.kernels.spec import KernelSpec
+
+if TYPE_CHECKING:
+    from jointebm.kernels.chain import (
+        Chain,
+        EncodedLogDensity,
+        LogDensity,
+        Score,
+        evaluate,
+        evaluate_candidates,
+        scored,
+    )
+    from jointebm.kernels.chromatic_gibbs import ChromaticGibbs
+    from jointebm.kernels.cycle import Cycle
+    from jointebm.kernels.gibbs import Gibbs
+    from jointebm.kernels.gibbs_with_gradients import GibbsWithGradients
+    from jointebm.kernels.kernel import Info, Kernel, parts_of, settle, without_laziness
+    from jointebm.kernels.langevin import Langevin
+    from jointebm.kernels.lazy import Lazy
+    from jointebm.kernels.mala import MALA
 
 __all__ = [
     "MALA",
@@ -41,3 +46,6 @@ __all__ = [
     "settle",
     "without_laziness",
 ]
+
+if not TYPE_CHECKING:  # these import torch
+    __getattr__, __dir__ = lazy_members(__name__, __all__)

@@ -1,18 +1,15 @@
-"""The joint sampler of a model as plain data."""
+"""The joint sampler of a model as plain data, which is read and listed without torch: `build` imports the kernels."""
 
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from pydantic import Field
 
-from jointebm.kernels.cycle import Cycle
-from jointebm.kernels.gibbs import Gibbs
-from jointebm.kernels.gibbs_with_gradients import GibbsWithGradients
-from jointebm.kernels.kernel import Kernel
-from jointebm.kernels.langevin import Langevin
-from jointebm.kernels.lazy import Lazy
-from jointebm.kernels.mala import MALA
-from jointebm.spaces.space import Space
 from jointebm.storage.config import Config
+
+if TYPE_CHECKING:
+    from jointebm.kernels.cycle import Cycle
+    from jointebm.kernels.kernel import Kernel
+    from jointebm.spaces.space import Space
 
 __all__ = ["KernelSpec"]
 
@@ -21,7 +18,7 @@ class KernelSpec(Config):
     """Algorithm 1: some moves of the discrete blocks, then one move of each continuous block.
 
     Example:
-        >>> from jointebm import Binary, Continuous
+        >>> from jointebm import Binary, Continuous, Space
         >>> kernel = KernelSpec(step_size=0.1, temperature=0.5).build(Space(x=Continuous(), y=Binary()))
         >>> [type(part).__name__ for part in kernel.kernels]
         ['GibbsWithGradients', 'Langevin']
@@ -38,21 +35,30 @@ class KernelSpec(Config):
     step_size: float = Field(gt=0, description="eps of Eq. 3, in position units of the continuous blocks")
     temperature: float = Field(1.0, gt=0, description="lambda of Eq. 3, for x only; y moves at temperature 1")
 
-    def build(self, space: Space) -> Cycle:
+    def build(self, space: "Space") -> "Cycle":
         """Makes the kernel for a space; kinds of block that the space lacks are left out."""
+        from jointebm.kernels.cycle import Cycle
+        from jointebm.kernels.lazy import Lazy
+
         discrete = self.build_discrete(space)
         if self.discrete_rate < 1:
             discrete = tuple(Lazy(kernel, self.discrete_rate) for kernel in discrete)
         return Cycle((*discrete, *self.build_continuous(space)))
 
-    def build_discrete(self, space: Space) -> tuple[Kernel, ...]:
+    def build_discrete(self, space: "Space") -> "tuple[Kernel, ...]":
         """The kernels that move y, one entry per move, without rests."""
+        from jointebm.kernels.gibbs import Gibbs
+        from jointebm.kernels.gibbs_with_gradients import GibbsWithGradients
+
         if not space.discrete:
             return ()
         kind = GibbsWithGradients if self.discrete == "gibbs-with-gradients" else Gibbs
         return (kind(space),) * self.discrete_moves
 
-    def build_continuous(self, space: Space) -> tuple[Kernel, ...]:
+    def build_continuous(self, space: "Space") -> "tuple[Kernel, ...]":
         """The kernels that move x, one per continuous block."""
+        from jointebm.kernels.langevin import Langevin
+        from jointebm.kernels.mala import MALA
+
         kind = Langevin if self.continuous == "langevin" else MALA
         return tuple(kind(name, self.step_size, self.temperature) for name in space.continuous)

@@ -24,7 +24,7 @@ from jointebm.storage.atomic import flush_folder, lock, naming
 from jointebm.storage.checkpoint import write
 from jointebm.data import ArrayDataset, Dataset
 from jointebm.data.registry import open_dataset
-from jointebm.data.hiding import hide
+from jointebm.training.hiding import hide
 from jointebm.training.divergence import Diverged, Intervention
 from jointebm.runs.interrupts import held_back
 from jointebm.runs.temperature_scaling import label_scale, rescaled

@@ -15,7 +15,7 @@ from jointebm.kernels import Chain, Kernel
 from jointebm.spaces.noise import Noise
 from jointebm.spaces.space import Position, Space
 from jointebm.training.divergence import Scales
-from jointebm.training.objectives import Phases, Samples
+from jointebm.training.objectives import LossInputs, Phases
 from jointebm.training.phases import Completer, Positive, move, without_nan
 from jointebm.training.replay_buffer import Drawn, ReplayBuffer
 from jointebm.training.row_completions import Completions, missing_entries, noise_of
@@ -23,14 +23,14 @@ from jointebm.training.train_config import TrainConfig
 from jointebm.training.training_state import prefixed, without_prefix
 from jointebm.training.watch import Moved, Watch
 
-__all__ = ["BlockAttempt", "BlockProblem", "Rows", "Source"]
+__all__ = ["BatchSource", "BlockAttempt", "BlockProblem", "BlockRows"]
 
-Source = Callable[..., Position | Batch]  # (num, *, generator)
+BatchSource = Callable[..., Position | Batch]  # (num, *, generator)
 
 AUTOCAST = {"float32": None, "bfloat16": torch.bfloat16}  # dtype of network evaluations; None leaves that of parameters
 
 
-class Rows(NamedTuple):
+class BlockRows(NamedTuple):
     """Rows of data, and the chains that move beside them."""
 
     batch: Batch
@@ -78,8 +78,8 @@ class BlockProblem:
         kernel: Kernel,
         config: TrainConfig,
         generator: torch.Generator,
-        batch: Source,
-        labelled: Source | None,
+        batch: BatchSource,
+        labelled: BatchSource | None,
     ) -> None:
         self.module, self._space, self._kernel, self._config = log_density, space, kernel, config
         self._objective, self._generator, self._batch, self._labelled = config.objective, generator, batch, labelled
@@ -101,37 +101,39 @@ class BlockProblem:
             for name in (space.discrete if self._objective.keeps_row_chains else space)
         }
 
-    def draw(self) -> Rows:
+    def draw(self) -> BlockRows:
         """Draws rows, and chains of the buffer: any, or those of the rows with the reals of the rows."""
         batch = self._rows(self._batch, self._config.batch_size)
         if not self._objective.keeps_row_chains:
-            return Rows(batch, self.buffer.draw(self._config.batch_size, generator=self._generator))
+            return BlockRows(batch, self.buffer.draw(self._config.batch_size, generator=self._generator))
         self._require_row_chains(batch)
         assert batch.numbers is not None
         drawn = self.buffer.at(batch.numbers, generator=self._generator)
         reals = {name: batch.position[name] for name in self._space.continuous}
-        return Rows(batch, drawn._replace(position=drawn.position | reals))
+        return BlockRows(batch, drawn._replace(position=drawn.position | reals))
 
-    def attempt(self, drawn: Rows, where: str) -> BlockAttempt:
+    def attempt(self, drawn: BlockRows, where: str) -> BlockAttempt:
         """Completes the rows, moves the chains, and evaluates the loss with its terms."""
         with self._precision():
             positive = self._completer().complete(
                 drawn.batch, self.completions, log_density=self.module, generator=self._generator, where=where
             )
             moved = self._moved(drawn.chains.position, positive.position, where)
-            samples = Samples(positive.position, moved.chain.position, self._space, positive.missing, self._generator)
+            samples = LossInputs(
+                positive.position, moved.chain.position, self._space, positive.missing, self._generator
+            )
             phases = self._phases(samples, where)
         f_positive, f_negative = float(phases.positive.detach().mean()), float(moved.chain.f.mean())
         self._watch.check_phases(positive.position, phases, f_positive - f_negative, where)
         accept_rate = tuple(moved.accept_probs.mean(dim=1).tolist())
         return BlockAttempt(phases.loss, positive, moved.chain, accept_rate, f_positive, f_negative)
 
-    def commit(self, drawn: Rows, attempt: BlockAttempt) -> None:
+    def commit(self, drawn: BlockRows, attempt: BlockAttempt) -> None:
         """Writes both halves of each chain back to its slot, and keeps the completions."""
         self.buffer.write(drawn.chains.slots, attempt.chain.position)
         attempt.positive.keep(self.completions)
 
-    def restart(self, drawn: Rows, chains: Tensor) -> int:
+    def restart(self, drawn: BlockRows, chains: Tensor) -> int:
         """Writes noise to the slots of offending chains."""
         slots = drawn.chains.slots[chains]
         self.buffer.write(slots, self.buffer.noise.draw(len(slots), generator=self._generator))
@@ -169,7 +171,7 @@ class BlockProblem:
         self._watch.check_chains(moved, positive, where)
         return moved
 
-    def _phases(self, samples: Samples, where: str) -> Phases:
+    def _phases(self, samples: LossInputs, where: str) -> Phases:
         """The objective with its terms; rows with labels are drawn first."""
         of_terms = [self._samples_of(term.labelled_batch_size, samples, where) for term in self._config.terms]
         phases = self._objective.loss(self.module, samples)
@@ -178,7 +180,7 @@ class BlockProblem:
             loss = loss + term.weight * term.loss(self.module, of_term)
         return phases._replace(loss=loss)
 
-    def _samples_of(self, labelled_batch_size: int, samples: Samples, where: str) -> Samples:
+    def _samples_of(self, labelled_batch_size: int, samples: LossInputs, where: str) -> LossInputs:
         """The batch, or rows with labels if a term asks for them."""
         if not labelled_batch_size:
             return samples
@@ -187,7 +189,7 @@ class BlockProblem:
         self._watch.check_data({name: without_nan(value) for name, value in rows.items()}, where)
         return samples._replace(positive=rows, missing=missing_entries(self._space, rows))
 
-    def _rows(self, source: Source, num: int) -> Batch:
+    def _rows(self, source: BatchSource, num: int) -> Batch:
         drawn = source(num, generator=self._generator)
         batch = drawn if isinstance(drawn, Batch) else Batch(drawn)
         _require_positions(self._space, batch.position)

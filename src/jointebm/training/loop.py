@@ -27,11 +27,11 @@ class Attempt(Protocol):
         ...
 
 
-Drawn = TypeVar("Drawn")
-Tried = TypeVar("Tried", bound=Attempt)
+D = TypeVar("D")  # rows of data and chains, as drawn
+A = TypeVar("A", bound=Attempt)
 
 
-class Problem(Protocol[Drawn, Tried]):
+class Problem(Protocol[D, A]):
     """What is trained: its parameters, where data and chains come from, and the loss.
 
     Args:
@@ -45,11 +45,11 @@ class Problem(Protocol[Drawn, Tried]):
     @property
     def scales(self) -> Scales: ...
 
-    def draw(self) -> Drawn:
+    def draw(self) -> D:
         """Draws rows of data, and the chains that move in this iteration."""
         ...
 
-    def attempt(self, drawn: Drawn, where: str) -> Tried:
+    def attempt(self, drawn: D, where: str) -> A:
         """Moves chains and completions and evaluates the loss; changes nothing that lasts.
 
         Raises:
@@ -57,11 +57,11 @@ class Problem(Protocol[Drawn, Tried]):
         """
         ...
 
-    def commit(self, drawn: Drawn, attempt: Tried) -> None:
+    def commit(self, drawn: D, attempt: A) -> None:
         """Keeps the chains and completions of an attempt."""
         ...
 
-    def restart(self, drawn: Drawn, chains: Tensor) -> int:
+    def restart(self, drawn: D, chains: Tensor) -> int:
         """Starts offending chains afresh, bool (N,); returns how many."""
         ...
 
@@ -74,7 +74,7 @@ class Problem(Protocol[Drawn, Tried]):
         ...
 
 
-class Update(NamedTuple, Generic[Tried]):
+class Update(NamedTuple, Generic[A]):
     """One iteration.
 
     Args:
@@ -86,13 +86,13 @@ class Update(NamedTuple, Generic[Tried]):
     """
 
     iteration: int
-    attempt: Tried
+    attempt: A
     grad_norm: float
     learning_rate: float
     seconds: float
 
 
-class Loop(Generic[Drawn, Tried]):
+class Loop(Generic[D, A]):
     """Descends the loss of a problem.
 
     Args:
@@ -102,9 +102,7 @@ class Loop(Generic[Drawn, Tried]):
         max_rollbacks: returns to an earlier state, in all; 0 stops at the first sign of divergence.
     """
 
-    def __init__(
-        self, problem: Problem[Drawn, Tried], descent: Descent, *, snapshot_every: int, max_rollbacks: int
-    ) -> None:
+    def __init__(self, problem: Problem[D, A], descent: Descent, *, snapshot_every: int, max_rollbacks: int) -> None:
         self._problem, self._snapshot_every = problem, snapshot_every
         self._state = TrainingState(problem, descent)
         self._recovery = Recovery(self._state, max_rollbacks=max_rollbacks)
@@ -140,7 +138,7 @@ class Loop(Generic[Drawn, Tried]):
     def on_intervention(self, told: Callable[[Intervention], object] | None) -> None:
         self._recovery.on_intervention = told
 
-    def step(self) -> Update[Tried]:
+    def step(self) -> Update[A]:
         """Does one iteration, after as many interventions as it takes.
 
         Raises:
@@ -171,7 +169,7 @@ class Loop(Generic[Drawn, Tried]):
         self._recovery.restore(checkpoint)
         self.seconds = checkpoint.plain["seconds"]
 
-    def _sound_attempt(self) -> tuple[Drawn, Tried, float]:
+    def _sound_attempt(self) -> tuple[D, A, float]:
         """Attempts until nothing is wrong; leaves the gradient in the parameters."""
         while True:
             drawn = self._problem.draw()
@@ -181,14 +179,14 @@ class Loop(Generic[Drawn, Tried]):
             except Diverged as trouble:
                 self._problem.scales.restore(usual)  # scales are of healthy iterations only
 
-                def restart(chains: Tensor, drawn: Drawn = drawn) -> int:
+                def restart(chains: Tensor, drawn: D = drawn) -> int:
                     return self._problem.restart(drawn, chains)
 
                 self._recovery.intervene(trouble, restart)
             else:
                 return drawn, attempt, grad_norm
 
-    def _attempt(self, drawn: Drawn) -> tuple[Tried, float]:
+    def _attempt(self, drawn: D) -> tuple[A, float]:
         where = f"iteration {self.iteration + 1}"
         self.optimizer.zero_grad()
         attempt = self._problem.attempt(drawn, where)

@@ -7,24 +7,24 @@ Legend: N rows, V columns, K_j classes of column j.
 
 from collections.abc import Sequence
 from dataclasses import KW_ONLY, field
-from typing import Annotated, Any, ClassVar, Literal, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, NamedTuple, Protocol
 
-import torch
 from pydantic import BeforeValidator, ConfigDict, Field
 from pydantic.dataclasses import dataclass
-from torch import Tensor
 
-from jointebm.kernels import LogDensity
-from jointebm.randomness.draws import Generator, shuffled
-from jointebm.spaces.space import Mask, Position, Space
-from jointebm.training.label_terms import label_information, label_roughness
-from jointebm.training.likelihoods import (
-    Phases,
-    conditional_likelihood,
-    maximum_likelihood,
-    observed_log_density,
-    summed_maximum_likelihood,
-)
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from jointebm.kernels import LogDensity
+    from jointebm.randomness.draws import Generator
+    from jointebm.spaces.space import Mask, Position, Space
+    from jointebm.training.likelihoods import (
+        Phases,
+        conditional_likelihood,
+        maximum_likelihood,
+        observed_log_density,
+        summed_maximum_likelihood,
+    )
 
 __all__ = [
     "BlockObjective",
@@ -33,12 +33,12 @@ __all__ = [
     "ConditionalTerm",
     "HasConditionals",
     "InformationTerm",
+    "LossInputs",
     "MaximumLikelihood",
     "Objective",
     "Phases",
     "PseudoLikelihood",
     "RoughnessTerm",
-    "Samples",
     "SummedOut",
     "TableObjective",
     "Term",
@@ -52,7 +52,7 @@ COLUMNS_AT_ONCE = 16  # of a pseudo-likelihood; a batch is dealt out to so many 
 PLAIN = ConfigDict(extra="forbid", allow_inf_nan=False)
 
 
-class Samples(NamedTuple):
+class LossInputs(NamedTuple):
     """Data and chains of one iteration.
 
     Args:
@@ -63,11 +63,11 @@ class Samples(NamedTuple):
         generator: source of what a loss draws itself; None if it draws nothing.
     """
 
-    positive: Position
-    negative: Position
-    space: Space | None = None
-    missing: Mask | None = None
-    generator: Generator | None = None
+    positive: "Position"
+    negative: "Position"
+    space: "Space | None" = None
+    missing: "Mask | None" = None
+    generator: "Generator | None" = None
 
 
 class Objective(Protocol):
@@ -86,7 +86,7 @@ class Objective(Protocol):
     @property
     def name(self) -> str: ...
 
-    def loss(self, log_density: Any, samples: Samples) -> Phases:
+    def loss(self, log_density: Any, inputs: LossInputs) -> "Phases":
         """The loss, and f of both phases."""
         ...
 
@@ -100,8 +100,8 @@ class HasConditionals(Protocol):
         ...
 
     def composite(
-        self, parts: Sequence[tuple[int, Tensor]], *, num_candidates: int, generator: Generator | None
-    ) -> Tensor:
+        self, parts: "Sequence[tuple[int, Tensor]]", *, num_candidates: int, generator: "Generator | None"
+    ) -> "Tensor":
         """Sum of -log p(c_j | others) over pairs of a column j and complete rows (N_j, V), a scalar, nats."""
         ...
 
@@ -111,8 +111,9 @@ class MaximumLikelihood:
     """Eq. 2 with the sampled y of the chains; Eq. 8 where entries are missing.
 
     Example:
-        >>> samples = Samples({"x": torch.ones(2)}, {"x": torch.zeros(3)})
-        >>> MaximumLikelihood().loss(lambda position: position["x"], samples).loss
+        >>> import torch
+        >>> inputs = LossInputs({"x": torch.ones(2)}, {"x": torch.zeros(3)})
+        >>> MaximumLikelihood().loss(lambda position: position["x"], inputs).loss
         tensor(-1.)
     """
 
@@ -123,9 +124,11 @@ class MaximumLikelihood:
     keeps_row_chains: ClassVar[bool] = False
     needs_chains: ClassVar[bool] = True
 
-    def loss(self, log_density: LogDensity, samples: Samples) -> Phases:
+    def loss(self, log_density: "LogDensity", inputs: LossInputs) -> "Phases":
         """Mean f of the chains minus mean f of the data (`maximum_likelihood`)."""
-        return maximum_likelihood(log_density, samples.positive, samples.negative)
+        from jointebm.training.likelihoods import maximum_likelihood
+
+        return maximum_likelihood(log_density, inputs.positive, inputs.negative)
 
 
 @dataclass(frozen=True, config=PLAIN)
@@ -150,13 +153,15 @@ class SummedOut:
     keeps_row_chains: ClassVar[bool] = False
     needs_chains: ClassVar[bool] = True
 
-    def loss(self, log_density: LogDensity, samples: Samples) -> Phases:
+    def loss(self, log_density: "LogDensity", inputs: LossInputs) -> "Phases":
         """See `summed_maximum_likelihood`."""
-        space, missing = _space(samples), samples.missing
+        from jointebm.training.likelihoods import summed_maximum_likelihood
+
+        space, missing = _space(inputs), inputs.missing
         if missing is not None and not any(bool(missing[name].any()) for name in space.discrete):
             missing = None  # reals may be missing, but no label is
         return summed_maximum_likelihood(
-            log_density, space, samples.positive, samples.negative, missing=missing, sampled_share=self.sampled_share
+            log_density, space, inputs.positive, inputs.negative, missing=missing, sampled_share=self.sampled_share
         )
 
 
@@ -174,9 +179,11 @@ class Conditional:
     keeps_row_chains: ClassVar[bool] = True
     needs_chains: ClassVar[bool] = True
 
-    def loss(self, log_density: LogDensity, samples: Samples) -> Phases:
+    def loss(self, log_density: "LogDensity", inputs: LossInputs) -> "Phases":
         """Mean f of the chains minus mean f of the data; both have the same x."""
-        return maximum_likelihood(log_density, samples.positive, samples.negative)
+        from jointebm.training.likelihoods import maximum_likelihood
+
+        return maximum_likelihood(log_density, inputs.positive, inputs.negative)
 
 
 @dataclass(frozen=True, config=PLAIN)
@@ -202,16 +209,21 @@ class PseudoLikelihood:
     keeps_row_chains: ClassVar[bool] = False
     needs_chains: ClassVar[bool] = False
 
-    def loss(self, log_density: HasConditionals, samples: Samples) -> Phases:
+    def loss(self, log_density: HasConditionals, inputs: LossInputs) -> "Phases":
         """Sum of -log p(c_j | others) over the observed entries asked for, per row; no phase is reported."""
-        assert samples.missing is not None and samples.generator is not None
-        codes, missing = samples.positive["codes"], samples.missing["codes"]
+        import torch
+
+        from jointebm.randomness.draws import shuffled
+        from jointebm.training.likelihoods import Phases
+
+        assert inputs.missing is not None and inputs.generator is not None
+        codes, missing = inputs.positive["codes"], inputs.missing["codes"]
         columns = [column for column, count in enumerate(log_density.num_classes) if count > 1]
-        chosen = shuffled(len(columns), samples.generator)[: min(COLUMNS_AT_ONCE, len(codes))].tolist()
+        chosen = shuffled(len(columns), inputs.generator)[: min(COLUMNS_AT_ONCE, len(codes))].tolist()
         hands = torch.arange(len(codes)).tensor_split(len(chosen))
         parts = [(columns[index], hand) for index, hand in zip(chosen, hands, strict=True)]
         observed = [(column, codes[hand[~missing[hand, column]]]) for column, hand in parts]
-        total = log_density.composite(observed, num_candidates=self.num_candidates, generator=samples.generator)
+        total = log_density.composite(observed, num_candidates=self.num_candidates, generator=inputs.generator)
         return Phases(total / len(codes), total.new_empty(0), total.new_empty(0))
 
 
@@ -226,7 +238,7 @@ class Term(Protocol):
         """Rows with labels that the term is of, drawn apart from the batch; 0: it is of the batch."""
         ...
 
-    def loss(self, log_density: LogDensity, samples: Samples) -> Tensor:
+    def loss(self, log_density: "LogDensity", inputs: LossInputs) -> "Tensor":
         """A scalar, nats."""
         ...
 
@@ -245,9 +257,11 @@ class ConditionalTerm:
     _: KW_ONLY
     name: Literal["conditional"] = field(default="conditional", repr=False)
 
-    def loss(self, log_density: LogDensity, samples: Samples) -> Tensor:
+    def loss(self, log_density: "LogDensity", inputs: LossInputs) -> "Tensor":
         """See `conditional_likelihood`."""
-        return conditional_likelihood(log_density, _space(samples), samples.positive, missing=samples.missing)
+        from jointebm.training.likelihoods import conditional_likelihood
+
+        return conditional_likelihood(log_density, _space(inputs), inputs.positive, missing=inputs.missing)
 
 
 @dataclass(frozen=True, config=PLAIN)
@@ -264,9 +278,11 @@ class InformationTerm:
 
     labelled_batch_size: ClassVar[int] = 0
 
-    def loss(self, log_density: LogDensity, samples: Samples) -> Tensor:
+    def loss(self, log_density: "LogDensity", inputs: LossInputs) -> "Tensor":
         """Minus `label_information`."""
-        return -label_information(log_density, _space(samples), samples.positive)
+        from jointebm.training.label_terms import label_information
+
+        return -label_information(log_density, _space(inputs), inputs.positive)
 
 
 @dataclass(frozen=True, config=PLAIN)
@@ -285,18 +301,20 @@ class RoughnessTerm:
 
     labelled_batch_size: ClassVar[int] = 0
 
-    def loss(self, log_density: LogDensity, samples: Samples) -> Tensor:
+    def loss(self, log_density: "LogDensity", inputs: LossInputs) -> "Tensor":
         """See `label_roughness`."""
-        assert samples.generator is not None
+        from jointebm.training.label_terms import label_roughness
+
+        assert inputs.generator is not None
         return label_roughness(
-            log_density, _space(samples), samples.positive, radius=self.radius, generator=samples.generator
+            log_density, _space(inputs), inputs.positive, radius=self.radius, generator=inputs.generator
         )
 
 
-def _space(samples: Samples) -> Space:
-    if samples.space is None:
-        raise ValueError("objective: this one sums over labels, so its samples need the space of the blocks")
-    return samples.space
+def _space(inputs: LossInputs) -> "Space":
+    if inputs.space is None:
+        raise ValueError("objective: this one sums over labels, so its inputs need the space of the blocks")
+    return inputs.space
 
 
 def _named(*kinds: type) -> BeforeValidator:
@@ -326,3 +344,12 @@ BlockTerm = Annotated[
     Field(discriminator="name"),
     _named(ConditionalTerm, InformationTerm, RoughnessTerm),
 ]
+
+if not TYPE_CHECKING:  # these import torch
+
+    def __getattr__(name: str) -> Any:
+        if name not in __all__:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        from jointebm.training import likelihoods
+
+        return getattr(likelihoods, name)

@@ -4,11 +4,35 @@ from typing import Literal, Self
 
 from pydantic import Field, model_validator
 
-from jointebm.data.hiding import Hiding
 from jointebm.storage.config import Config
 from jointebm.training.objectives import BlockObjective, BlockTerm, MaximumLikelihood
 
-__all__ = ["TrainConfig"]
+__all__ = ["Hiding", "TrainConfig"]
+
+
+class Hiding(Config):
+    """Which entries of the training rows are hidden; none by default.
+
+    Example:
+        >>> Hiding(labels_per_class=5).hides, Hiding().hides
+        (True, False)
+    """
+
+    labels_per_class: int | None = Field(
+        None, ge=1, description="rows of each class whose label training sees, drawn at random; null: all rows"
+    )
+    observe_labels: float = Field(
+        1.0, ge=0, le=1, description="probability that training sees a label of a row, each by itself"
+    )
+    observe_reals: float = Field(
+        1.0, ge=0, le=1, description="probability that training sees a real (a pixel), each by itself"
+    )
+    hiding_seed: int = Field(0, ge=0, description="of what is hidden")
+
+    @property
+    def hides(self) -> bool:
+        """Whether anything is hidden."""
+        return self.labels_per_class is not None or self.observe_labels < 1 or self.observe_reals < 1
 
 
 class TrainConfig(Config):

@@ -17,7 +17,7 @@ from jointebm.sampling.checks import check_kernel
 from jointebm.spaces.noise import Noise
 from jointebm.spaces.space import Position, Space
 from jointebm.storage.checkpoint import Checkpoint
-from jointebm.training.block_problem import BlockAttempt, BlockProblem, Rows, Source
+from jointebm.training.block_problem import BatchSource, BlockAttempt, BlockProblem, BlockRows
 from jointebm.training.divergence import Intervention
 from jointebm.training.loop import Loop, Update
 from jointebm.training.metrics import Metrics
@@ -85,12 +85,12 @@ class Trainer:
         self,
         log_density: nn.Module,
         space: Space,
-        batch: Source,
+        batch: BatchSource,
         *,
         kernel: Kernel,
         config: TrainConfig,
         seed: int,
-        labelled: Source | None = None,
+        labelled: BatchSource | None = None,
     ) -> None:
         check_kernel(kernel, space)
         if not callable(batch):
@@ -113,7 +113,7 @@ class Trainer:
             batch=batch,
             labelled=labelled,
         )
-        self._loop: Loop[Rows, BlockAttempt] = Loop(
+        self._loop: Loop[BlockRows, BlockAttempt] = Loop(
             self._problem,
             _descent(log_density, config),
             snapshot_every=config.snapshot_every,

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from jointebm.tables.density.energy import TableEnergy
 from jointebm.tables.training.pseudo_likelihood import pseudo_likelihood
-from jointebm.training.objectives import PseudoLikelihood, Samples
+from jointebm.training.objectives import LossInputs, PseudoLikelihood
 from support.tiny_tables import ALL, CLASSES, energy, enumerated, generator, matches
 
 
@@ -120,7 +120,7 @@ def test_missing_entries_and_columns_of_one_class_are_never_asked_for() -> None:
     missing = torch.rand(rows.shape, generator=generator(2)) < 0.4
     seen = torch.zeros_like(missing)
     for seed in range(50):
-        samples = Samples({"codes": rows}, {}, missing={"codes": missing}, generator=generator(seed))
+        samples = LossInputs({"codes": rows}, {}, missing={"codes": missing}, generator=generator(seed))
         before = len(asked.parts)
         loss = PseudoLikelihood().loss(asked, samples).loss
         counts = sum(len(part) for _, part in asked.parts[before:])

@@ -9,7 +9,7 @@ from jointebm.tables.density.mixture import Mixture
 from jointebm.tables.training import table_problem
 from jointebm.tables.training.completed_rows import CompletedRows
 from jointebm.tables.training.table_problem import BURN_IN, Residuals, TableProblem
-from jointebm.training.objectives import MaximumLikelihood, PseudoLikelihood, Samples
+from jointebm.training.objectives import LossInputs, MaximumLikelihood, PseudoLikelihood
 from support.tiny_tables import ALL, CLASSES, energy, enumerated, generator, matches
 
 COUNTS = torch.arange(24) % 5 + 1  # how many of 70 rows each configuration has
@@ -31,7 +31,7 @@ def rational() -> TableEnergy:
 
 
 def contrastive(made: TableEnergy, completed: Tensor, chains: Tensor) -> Tensor:
-    samples = Samples({"codes": completed}, {"codes": chains})
+    samples = LossInputs({"codes": completed}, {"codes": chains})
     return MaximumLikelihood().loss(Residuals(made, torch.float64), samples).loss
 
 

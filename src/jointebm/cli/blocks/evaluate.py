@@ -1,4 +1,4 @@
-"""Runs `jointebm evaluate` and prints its report."""
+"""Evaluates a model of blocks and prints the report."""
 
 import math
 import time
@@ -11,31 +11,68 @@ import torch
 import typer
 from rich.console import Console
 
-from jointebm.cli.console import print_table, say
+from jointebm.cli.blocks.models import open_data_of, open_model
+from jointebm.cli.console import print_json, print_table, say
 from jointebm.data import Dataset
 from jointebm.evaluation import judge_for, judge_samples
 from jointebm.evaluation.accuracy import evaluate_model
-from jointebm.evaluation.out_of_distribution import SCORES, separation
+from jointebm.evaluation.out_of_distribution import SCORES, outlier_images, separation
 from jointebm.inference.model import Model
 from jointebm.inference.predict import MAX_CONFIGURATIONS
 
-__all__ = ["evaluation", "print_evaluation"]
+__all__ = ["evaluation", "print_evaluation", "run_evaluation"]
 
-
-MAX_CLASSES = 100  # of all variables of y, for a decoder that evaluates them one by one to be a default
-
-
+MAX_CLASSES = 100  # of all labels together, up to which the decoder 'gibbs' runs by default
 MAX_VARIABLES_SHOWN = 32
 
-
 Method = Literal["sample", "gibbs", "exact"]
-
-
-# Calibration is that of the last one.
-METHODS: tuple[Method, ...] = get_args(Method)
-
-
+METHODS: tuple[Method, ...] = get_args(Method)  # calibration is reported for the last one that runs
 MEANING = {"sample": "sample-based", "gibbs": "Rao-Blackwellised", "exact": "energy-based"}
+
+
+def run_evaluation(
+    name: str,
+    data_dir: Path | None,
+    *,
+    seed: int,
+    methods: str | None,
+    num_rows: int | None,
+    num_samples: int | None,
+    with_outliers: bool,
+    as_json: bool,
+) -> None:
+    """Evaluates a model on the test rows of its data and prints the report.
+
+    Args:
+        name: the model.
+        data_dir: folder of the data files.
+        seed: seed of all random draws.
+        methods: decoders, separated by commas; None is all that are affordable.
+        num_rows: number of test rows; None is all.
+        num_samples: samples to judge per condition; None skips them.
+        with_outliers: whether to compare with out-of-distribution images.
+        as_json: whether to print JSON.
+    """
+    chosen = None if methods is None else _parse_methods(methods)
+    path, model = open_model(name)
+    dataset = open_data_of(model, data_dir)
+    generator = torch.Generator().manual_seed(seed)
+    outliers = outlier_images(dataset, data_dir, generator=generator) if with_outliers else None
+    report = evaluation(
+        model, dataset, path, seed=seed, methods=chosen, num_rows=num_rows, num_samples=num_samples, outliers=outliers
+    )
+    if as_json:
+        print_json(report)
+    else:
+        print_evaluation(report)
+
+
+def _parse_methods(text: str) -> list[Method]:
+    names = [name.strip() for name in text.split(",")]
+    for name in names:
+        if name not in METHODS:
+            raise ValueError(f"--methods {text!r}: got {name!r}, expected some of {', '.join(METHODS)}")
+    return [method for method in METHODS if method in names]
 
 
 def evaluation(
@@ -53,13 +90,13 @@ def evaluation(
 
     Args:
         model: the model.
-        dataset: the data whose test rows are predicted.
-        path: where the model was found.
-        seed: of all draws.
-        methods: decoders; None is all that are possible.
-        num_rows: only the first test rows; None is all.
-        num_samples: samples per condition that are judged; None leaves them out.
-        outliers: per kind, images that are to be told from the test rows; None leaves that out.
+        dataset: data with the test rows.
+        path: folder of the model.
+        seed: seed of all random draws.
+        methods: decoders; None is all that are affordable.
+        num_rows: number of test rows; None is all.
+        num_samples: samples to judge per condition; None skips them.
+        outliers: out-of-distribution images by kind; None skips them.
     """
     started = time.perf_counter()
     values = _first_rows(dataset, num_rows)
@@ -72,7 +109,7 @@ def evaluation(
         }
         if model.space.continuous or methods is not None:
             accuracies, calibration = evaluate_model(
-                model, values, methods=_possible(model) if methods is None else methods, generator=generator
+                model, values, methods=_affordable(model) if methods is None else methods, generator=generator
             )
             report["accuracy"] = {method: accuracy._asdict() for method, accuracy in accuracies.items()}
             report["calibration"] = calibration._asdict()
@@ -86,19 +123,19 @@ def evaluation(
     return {**report, "seconds": round(time.perf_counter() - started, 2)}
 
 
-def _possible(model: Model) -> tuple[Method, ...]:
+def _affordable(model: Model) -> tuple[Method, ...]:
     num = model.space.num_configurations
     if num <= MAX_CONFIGURATIONS:
         return METHODS
     count = str(num) if num < 10**9 else f"10^{math.log10(num):.0f}"
     say(
-        f"leaves out the decoder 'exact': {count} configurations are too many to enumerate (at most {MAX_CONFIGURATIONS})"
+        f"skipping the decoder 'exact': {count} configurations are too many to enumerate (at most {MAX_CONFIGURATIONS})"
     )
     classes = sum(sum(model.space.num_classes(name)) for name in model.space.discrete)
     if classes <= MAX_CLASSES:
         return ("sample", "gibbs")
     say(
-        f"leaves out the decoder 'gibbs': a sweep evaluates all {classes} classes of y, one by one; ask with --methods gibbs"
+        f"skipping the decoder 'gibbs': a sweep evaluates all {classes} classes of y one by one; --methods gibbs runs it"
     )
     return ("sample",)
 
@@ -107,14 +144,12 @@ def _first_rows(dataset: Dataset, num: int | None) -> Mapping[str, torch.Tensor]
     values = dataset.test()
     available = len(next(iter(values.values())))
     if num is not None and num > available:
-        raise ValueError(
-            f"--rows {num}: the data {dataset.name!r} have {available} test rows; ask for at most that many"
-        )
+        raise ValueError(f"--rows {num}: data {dataset.name!r} have {available} test rows; ask for at most that many")
     return {name: value[:num] for name, value in values.items()}
 
 
 def print_evaluation(report: Mapping[str, Any], note: str = "") -> None:
-    """Prints a report as tables, with a last line of notes."""
+    """Prints a report as tables, followed by a note."""
     if "accuracy" in report:
         _print_accuracy(report)
     if "samples" in report:
@@ -130,7 +165,7 @@ def print_evaluation(report: Mapping[str, Any], note: str = "") -> None:
 
 
 def _print_accuracy(report: Mapping[str, Any]) -> None:
-    """The accuracy of each variable, if there are few, and the means."""
+    """Prints the accuracy of each variable, unless there are many, and the means."""
     accuracies = report["accuracy"]
     names = list(next(iter(accuracies.values()))["per_attribute"])
     if len(names) > MAX_VARIABLES_SHOWN:
@@ -160,10 +195,10 @@ def _print_samples(samples: Mapping[str, Any]) -> None:
     means = ["mean", _percent(samples["agreement"]), _percent(samples["judge_accuracy"])]
     print_table(
         f"{samples['num_per_condition']} samples from noise given each condition",
-        ["given", "as asked", "of data", *["modes"] * has_modes, "variance"],
+        ["given", "as asked", "data", *["modes"] * has_modes, "variance ratio"],
         [*rows, [*means, *[""] * has_modes, ""]],
-        caption=f"judged by: {samples['judge']}, itself {_percent(samples['judge_accuracy'])} right on the test rows "
-        "(of data); variance: over that of data",
+        caption=f"judged by: {samples['judge']}, which is right on {_percent(samples['judge_accuracy'])} of the test rows "
+        "(column data); variance ratio: samples over data",
     )
     if samples["nearest"] is not None:
         _print_nearest({**samples["nearest_per_condition"], "all": samples["nearest"]})
@@ -180,8 +215,8 @@ def _print_samples(samples: Mapping[str, Any]) -> None:
 def _print_nearest(nearest: Mapping[str, Mapping[str, float] | None]) -> None:
     keys = ("training", "training_data", "other", "other_data")
     print_table(
-        "median distance to the nearest training row of the condition, and to the nearest of one another",
-        ["given", "to training", "(test rows)", "to one another", "(test rows)"],
+        "median distance to the nearest training row of the condition, and to the nearest other sample",
+        ["given", "to training", "(test rows)", "to each other", "(test rows)"],
         [[text, *("" if of is None else f"{of[key]:.3f}" for key in keys)] for text, of in nearest.items()],
         caption="Euclidean, with the noise of the data; as many test rows as samples",
     )
@@ -189,7 +224,7 @@ def _print_nearest(nearest: Mapping[str, Mapping[str, float] | None]) -> None:
 
 def _print_placement(samples: Mapping[str, Any], data: Mapping[str, Any]) -> None:
     print_table(
-        "samples given every variable: the bin of the centre, and the bin that was asked for",
+        "samples given every variable: the bin of the centre against the bin asked for",
         ["", "as asked", "within one", "(test rows)", "(within one)"],
         [
             [name, *(_percent(of[key][name]) for of in (samples, data) for key in ("exact", "within_one"))]
@@ -204,7 +239,7 @@ def _print_separation(areas: Mapping[str, Mapping[str, float]]) -> None:
         "AUROC of the test rows against other images",
         ["score", *kinds],
         [[SCORES[score], *(f"{of[kind]:.4f}" for kind in kinds)] for score, of in areas.items()],
-        caption="1: test rows always score higher; .5: the score says nothing; 0: test rows always score lower",
+        caption="1: test rows always score higher; .5: no better than chance; 0: test rows always score lower",
     )
 
 

@@ -1,8 +1,8 @@
 """The grammar of `--given`: block=value pairs, separated by commas.
 
 digit=3                   one label, or one real
-attributes=[1,-1,0]       a list, nested as the block's shape; -1 leaves a label free, nan a real
-image=@file.npz           the array of that block in a file
+attributes=[1,-1,0]       a list, nested like the shape of the block; -1 leaves a label free, nan a real
+image=@file.npz           the array of the block in a file
 """
 
 import json
@@ -21,11 +21,11 @@ __all__ = ["Given", "parse_given"]
 
 
 class Given(NamedTuple):
-    """What `--given` says.
+    """Clamped values, as `--given` names them.
 
     Args:
         values: per block, an array that broadcasts over chains.
-        num_rows: the number of rows of the arrays that came from files; None if every chain is given the same.
+        num_rows: number of rows of the arrays; None if all chains get the same values.
     """
 
     values: dict[str, npt.NDArray[Any]]
@@ -40,8 +40,8 @@ def parse_given(texts: Sequence[str], space: Space) -> Given:
         space: the blocks that may be named.
 
     Raises:
-        ValueError: a pair that is none, an unknown block, a block named twice, or a value that is no number.
-        FileNotFoundError: no such file.
+        ValueError: a pair is malformed, a block is unknown or named twice, or a value is not a number.
+        FileNotFoundError: a file does not exist.
 
     Example:
         >>> from jointebm import Categorical
@@ -57,20 +57,20 @@ def parse_given(texts: Sequence[str], space: Space) -> Given:
                 f"--given {pair!r}: expected block=value, such as digit=3, bits=[1,-1,0] or image=@file.npz"
             )
         if name not in space:
-            raise ValueError(f"--given {pair!r}: no block {name!r}; this model has {', '.join(map(repr, space))}")
+            raise ValueError(f"--given {pair!r}: unknown block {name!r}; this model has {', '.join(map(repr, space))}")
         if name in values:
-            raise ValueError(f"--given: block {name!r} is given twice; give it once")
+            raise ValueError(f"--given: duplicate block {name!r}; give it once")
         values[name] = _read_file(name, Path(text[1:]), space) if text.startswith("@") else _read_number(pair, text)
         if values[name].ndim > len(space[name].variable_shape):
             num_rows.add(len(values[name]))
     num_rows -= {1}
     if len(num_rows) > 1:
-        raise ValueError(f"--given: blocks come with different numbers of rows, {sorted(num_rows)}; give each as many")
+        raise ValueError(f"--given: got different numbers of rows, {sorted(num_rows)}; give every block as many")
     return Given(values, num_rows.pop() if num_rows else None)
 
 
 def _split_pairs(text: str) -> list[str]:
-    """Splits at the commas that stand outside of brackets."""
+    """Splits at the commas outside brackets."""
     pairs, depth = [""], 0
     for character in text:
         depth += {"[": 1, "]": -1}.get(character, 0)
@@ -92,13 +92,13 @@ def _read_number(pair: str, text: str) -> npt.NDArray[Any]:
         ) from None
     if array.dtype.kind not in "if":
         raise ValueError(
-            f"--given {pair!r}: {text!r} is not made of numbers; a label is a whole number, and -1 is free"
+            f"--given {pair!r}: {text!r} does not consist of numbers; a label is a whole number, and -1 leaves it free"
         )
     return array
 
 
 def _read_file(name: str, path: Path, space: Space) -> npt.NDArray[Any]:
-    """Reads the array of a block; its values are checked here, where it is known which file they came from."""
+    """Reads the array of a block and checks its values, so that an error names the file."""
     try:
         array = read_array(path, name)
     except ValueError as error:

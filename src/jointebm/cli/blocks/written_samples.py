@@ -1,4 +1,4 @@
-"""What `jointebm sample` makes of its samples: a file, a picture, and a summary."""
+"""Writes samples of blocks to a file and a picture, and summarises them."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -8,7 +8,8 @@ import numpy as np
 import typer
 from torch import Tensor
 
-from jointebm.cli.console import named_rates, print_table, say, write_rates
+from jointebm.cli.blocks.acceptance import named_rates, write_rates
+from jointebm.cli.console import print_table, say
 from jointebm.inference.conditions import variable_names
 from jointebm.inference.model import Model
 from jointebm.sampling.sample import Samples
@@ -18,7 +19,7 @@ __all__ = ["print_summary", "summary_of", "write_samples"]
 
 
 def summary_of(model: Model, samples: Samples) -> dict[str, Any]:
-    """What `--json` prints."""
+    """The summary that `--json` prints."""
     return {
         "num": len(samples.chain.f),
         "num_steps": samples.num_steps,
@@ -30,7 +31,7 @@ def summary_of(model: Model, samples: Samples) -> dict[str, Any]:
 
 
 def _counts(model: Model, values: Mapping[str, Tensor]) -> dict[str, list[int]]:
-    """How often each label of each discrete variable occurs."""
+    """Counts of each label of each discrete variable."""
     counts = {}
     for name in model.space.discrete:
         columns = values[name].reshape(-1, model.space[name].num_variables).T
@@ -42,7 +43,7 @@ def _counts(model: Model, values: Mapping[str, Tensor]) -> dict[str, list[int]]:
 
 
 def write_samples(model: Model, samples: Samples, kept: Mapping[str, Tensor], out: Path, title: str) -> str | None:
-    """Writes the arrays and, if the samples can be drawn, a picture; returns its name."""
+    """Writes the arrays and, if a block can be drawn, a picture; returns its name."""
     with new_file(out) as file:
         np.savez(file, **{name: value.cpu().numpy() for name, value in kept.items()})  # type: ignore[arg-type]
     try:
@@ -62,12 +63,12 @@ def write_samples(model: Model, samples: Samples, kept: Mapping[str, Tensor], ou
 
 
 def print_summary(summary: Mapping[str, Any]) -> None:
-    """Prints what `--json` would print, as a table, and the names of the files."""
+    """Prints the summary as a table, and the names of the files."""
     rates = write_rates(summary["accept_rate"]) or "none"
     rows = [[variable, " ".join(map(str, counts))] for variable, counts in summary["counts"].items()]
     print_table(
         f"{summary['model']}: {summary['num']} samples after {summary['num_steps']} steps",
-        ["label", "how often each class occurs, from 0"],
+        ["label", "counts of its classes, from 0"],
         rows,
         num_text=2,
         caption=f"mean f {summary['mean_f']:.3f} nats; acceptance: {rates}",

@@ -1,3 +1,3 @@
-"""The signature of each command."""
+"""The signature and help text of each command; the work is imported when a command runs, which keeps `--help` fast."""
 
 __all__: list[str] = []

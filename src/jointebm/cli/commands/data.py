@@ -1,107 +1,26 @@
-"""`jointebm data`: which data there are, whether their files are, and where to get what is missing."""
+"""`jointebm data`."""
 
-from collections.abc import Sequence
-from pathlib import Path
-from typing import Annotated, Any, NamedTuple
+from typing import Annotated, Literal
 
 import typer
 
-from jointebm.cli.console import print_json, print_table, say
 from jointebm.cli.options import DataDir, Json
-from jointebm.data.downloads import DOWNLOADS, DataFile, download, open_https
-from jointebm.data.letters import LETTERS_FILE
-from jointebm.data.registry import DATASETS
-from jointebm.storage.untrusted import quoted
 
 __all__ = ["data"]
-
-EMBEDDED = ("toy", "digits", "sets", "ising")
-RENDERED = ("dsprites",)  # if their files are missing
-BROUGHT = {"letters": LETTERS_FILE}  # files that are not to be downloaded
-
-
-class FileState(NamedTuple):
-    """A file: `state` is found, missing or damaged; `note` says what is wrong."""
-
-    path: str
-    state: str
-    note: str
-    url: str
 
 
 def data(
     *,
-    download_name: Annotated[
-        str | None,
-        typer.Option("--download", metavar="NAME", help=f"Download what is missing of {', '.join(DOWNLOADS)}."),
+    name: Annotated[
+        Literal["mnist", "fashion-mnist", "dsprites"] | None,
+        typer.Option("--download", help="Download the missing files of a data set into the folder of --data."),
     ] = None,
     data_dir: DataDir = None,
     as_json: Json = False,
 ) -> None:
-    """Lists the data sets and the state of their files; downloads nothing unless asked to."""
-    if download_name is not None:
-        _download(download_name, data_dir)
-    sets = [_described(name, data_dir) for name in (*EMBEDDED, *DOWNLOADS, *BROUGHT)]
-    if as_json:
-        print_json({"data_dir": None if data_dir is None else str(data_dir), "data": sets})
-    else:
-        _print(sets, data_dir)
+    """List the data sets and the state of their files. Nothing is downloaded without --download."""
+    from jointebm.cli.blocks.data_files import download_files, list_data
 
-
-def _download(name: str, data_dir: Path | None) -> None:
-    if name not in DOWNLOADS:
-        raise ValueError(f"--download {name!r}: expected one of {', '.join(DOWNLOADS)}; other data need no files")
-    if data_dir is None:
-        raise ValueError(f"--download {name}: name the folder it goes to with --data DIR or JOINTEBM_DATA")
-    for file in DOWNLOADS[name]:
-        found = file.find(data_dir)
-        if found is not None:
-            file.check(found)
-            say(f"{found} is there already")
-            continue
-        say(f"downloading {file.url}")
-        say(f"wrote {download(file, data_dir, open_url=open_https)}")
-
-
-def _described(name: str, data_dir: Path | None) -> dict[str, Any]:
-    """A data set as `--json` prints it."""
-    files = [_state(file, data_dir) for file in DOWNLOADS.get(name, ())]
-    if name in BROUGHT:
-        path = (data_dir or Path()) / BROUGHT[name]
-        files.append(FileState(str(path), "found" if data_dir and path.is_file() else "missing", "", ""))
-    return {
-        "name": name,
-        "datasets": [each for each in DATASETS if each == name or each.startswith(f"{name}-")],
-        "state": _whole(name, [file.state for file in files]),
-        "files": [file._asdict() for file in files],
-    }
-
-
-def _state(file: DataFile, data_dir: Path | None) -> FileState:
-    found = file.find(data_dir)
-    if found is None:
-        return FileState(str((data_dir or Path()) / file.path), "missing", "", file.url)
-    try:
-        file.check(found)
-    except ValueError as error:
-        return FileState(str(found), "damaged", quoted(error), file.url)
-    return FileState(str(found), "found", "", file.url)
-
-
-def _whole(name: str, states: Sequence[str]) -> str:
-    """The state of a data set, given those of its files."""
-    if "missing" in states and name in RENDERED:
-        return "rendered"
-    return next((state for state in ("damaged", "missing", "found") if state in states), "embedded")
-
-
-def _print(sets: Sequence[dict[str, Any]], data_dir: Path | None) -> None:
-    rows = [
-        (each["name"], each["state"], ", ".join(each["datasets"]) or "for out-of-distribution tests") for each in sets
-    ]
-    print_table(f"data; data folder: {data_dir or 'none'}", ("what", "state", "used as"), rows, num_text=3)
-    for file in (file for each in sets for file in each["files"]):
-        typer.echo(f"{file['state']}: {file['path']}" + (f" ({file['note']})" if file["note"] else ""))
-    for each in sets:
-        if each["name"] in DOWNLOADS and "missing" in (file["state"] for file in each["files"]):
-            typer.echo(f"get {each['name']} with: jointebm data --download {each['name']} --data {data_dir or 'DIR'}")
+    if name is not None:
+        download_files(name, data_dir)
+    list_data(data_dir, as_json=as_json)

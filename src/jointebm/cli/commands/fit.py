@@ -5,7 +5,7 @@ from typing import Annotated, Any, Literal
 
 import typer
 
-from jointebm.cli.options import Json, Missing, Seed, Threads, begun_with, check_only_resumes, going_on_from
+from jointebm.cli.options import Json, Missing, Seed, Threads, check_only_resumes, resume_option, start_argument
 
 __all__ = ["fit"]
 
@@ -14,9 +14,9 @@ KINDS = ("numeric", "categorical", "id")
 
 def fit(
     context: typer.Context,
-    file: Annotated[Path | None, begun_with("TABLE", "A table: .csv, .csv.gz or .parquet.")] = None,
+    file: Annotated[Path | None, start_argument("TABLE", "A table: .csv, .csv.gz or .parquet.")] = None,
     *,
-    resume: Annotated[Path | None, going_on_from("DIR", "its newest checkpoint")] = None,
+    resume: Annotated[Path | None, resume_option("DIR", "its newest checkpoint")] = None,
     out: Annotated[
         Path | None, typer.Option("--out", metavar="DIR", help="New folder of the run; the model is in DIR/model.")
     ] = None,
@@ -51,7 +51,7 @@ def fit(
     says how each kind of column is treated.
     """
     from jointebm.cli.tables.fit import fit_table, parsed_fields, plan_fit, resume_fit
-    from jointebm.tables.files.cells import missing_words
+    from jointebm.tables.files.missing_words import missing_words
 
     if resume is not None:
         check_only_resumes(context, ("file", "out", "kind", "assignments", "missing", "unseen", "seed"))

@@ -1,4 +1,4 @@
-"""`jointebm impute`: a table with its missing entries filled."""
+"""`jointebm impute`."""
 
 from typing import Annotated
 
@@ -11,7 +11,7 @@ from jointebm.cli.options import (
     OutTable,
     TableFile,
     Threads,
-    Unseen,
+    UnseenCategories,
     Workers,
     number_option,
 )
@@ -26,22 +26,30 @@ def impute(
     out: OutTable = None,
     num: Annotated[
         int,
-        number_option("--num", 1, 10_000, "Draws: N tables, FILE-1 to FILE-N, whose spread is what is unknown."),
+        number_option(
+            "--num", 1, 10_000, "Number of completed tables, FILE-1 to FILE-N; their spread shows the uncertainty."
+        ),
     ] = 1,
     missing: Missing = None,
-    unseen: Unseen = None,
+    unseen: UnseenCategories = None,
     num_sweeps: NumSweeps = None,
     seed: OtherSeed = None,
     workers: Workers = 1,
     threads: Threads = None,  # noqa: ARG001  # its callback sets them
     as_json: Json = False,
 ) -> None:
-    """Fills the missing entries of a table with joint draws given the rest of their row.
+    """Fill the missing entries of a table with joint draws given the rest of their row.
 
-    A draw, not a best guess. Observed cells stay as they are, to the letter. Rows go in parts through memory.
+    Each entry is a random draw, not a best guess. Observed cells stay as they are, to the letter. The file is read in
+    parts, so it may be larger than memory.
     """
     from jointebm.cli.tables.questions import Asked, impute_table
-    from jointebm.tables.files.cells import missing_words
 
-    asked = Asked.open(model, workers=workers, as_json=as_json, unseen=unseen, num_sweeps=num_sweeps, random_state=seed)
-    impute_table(asked, file, out, num=num, missing=missing_words(missing))
+    asked = Asked.open(
+        model,
+        workers=workers,
+        as_json=as_json,
+        missing=missing,
+        changes={"unseen": unseen, "num_sweeps": num_sweeps, "random_state": seed},
+    )
+    impute_table(asked, file, out, num=num)

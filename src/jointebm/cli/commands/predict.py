@@ -1,14 +1,10 @@
-"""`jointebm predict`: labels of rows in a file, or columns of a table, from whatever else is known of them."""
+"""`jointebm predict`."""
 
 from pathlib import Path
 from typing import Annotated, Literal
 
-import torch
 import typer
 
-from jointebm.cli.blocks.predict import _as_lists, _is_complete, _naming, _print, _targets, _write
-from jointebm.cli.console import print_json, say
-from jointebm.cli.files import holds_table, open_model
 from jointebm.cli.options import (
     Json,
     Missing,
@@ -17,18 +13,16 @@ from jointebm.cli.options import (
     NumSweeps,
     Seed,
     Threads,
-    Unseen,
+    UnseenCategories,
     Workers,
     given_on_the_line,
     refuse_options,
 )
-from jointebm.inference.predict import predict as predict_rows
-from jointebm.storage.atomic import check_new
-from jointebm.storage.npz import read_arrays
 
 __all__ = ["predict"]
 
-OF_TABLES = ("statistic", "missing", "unseen", "num_draws", "num_sweeps", "workers")
+_TABLE_ONLY = ("statistic", "missing", "unseen", "num_draws", "num_sweeps", "workers")
+_BLOCKS_ONLY = ("method",)
 
 
 def predict(
@@ -38,8 +32,8 @@ def predict(
         Path,
         typer.Argument(
             metavar="FILE",
-            help="A .npz with one array of rows per block that is known; -1 or nan within is missing. For a table's model, "
-            "a .csv, .csv.gz or .parquet.",
+            help="Model of a table: a .csv, .csv.gz or .parquet file. Model of blocks: a .npz file with an array of rows "
+            "for each known block, in which -1 and nan are missing.",
             show_default=False,
         ),
     ],
@@ -49,31 +43,32 @@ def predict(
         typer.Option(
             "--target",
             metavar="NAME",
-            help="Block to predict; default is every block that has labels missing. Or a column; default is all that the "
-            "table does not have. Repeatable.",
+            help="Column or block to predict (default: columns that the file lacks; blocks with missing labels). "
+            "Repeatable.",
         ),
     ] = None,
-    method: Annotated[
-        Literal["exact", "gibbs", "sample"],
-        typer.Option(
-            "--method", help="exact: enumeration; gibbs: averaged exact conditionals; sample: the paper's vote."
-        ),
-    ] = "exact",
     out: Annotated[
         Path | None,
         typer.Option(
             "--out",
             metavar="FILE",
-            help="Write there: .npz with arrays labels_BLOCK and probs_BLOCK, or .csv with a column per label and class. "
-            "For a table's model .csv, .csv.gz or .parquet; default is CSV on standard output.",
+            help="New file to write. Model of a table: .csv, .csv.gz or .parquet (default: CSV on standard output). Model "
+            "of blocks: .npz with arrays labels_BLOCK and probs_BLOCK, or .csv.",
         ),
     ] = None,
+    method: Annotated[
+        Literal["exact", "gibbs", "sample"],
+        typer.Option(
+            "--method",
+            help="Blocks only. exact: enumerate all labels; gibbs: average exact conditionals; sample: vote of samples.",
+        ),
+    ] = "exact",
     statistic: Annotated[
         Literal["mean", "median"],
-        typer.Option("--statistic", help="Of numbers and dates in a table; the central 90% stand beside it."),
+        typer.Option("--statistic", help="Tables only. Prediction of numbers and dates, next to their central 90%."),
     ] = "mean",
     missing: Missing = None,
-    unseen: Unseen = None,
+    unseen: UnseenCategories = None,
     num_draws: NumDraws = None,
     num_sweeps: NumSweeps = None,
     workers: Workers = 1,
@@ -81,50 +76,23 @@ def predict(
     threads: Threads = None,  # noqa: ARG001  # its callback sets them
     as_json: Json = False,
 ) -> None:
-    """Predicts labels of rows from whatever else is known of them, with the probability of every class.
+    """Predict columns or labels of rows from all else that is known of them, with a probability for every class.
 
-    A table's model predicts columns; --statistic, --missing, --unseen, --num-draws, --num-sweeps and --workers are for it.
+    --statistic, --missing, --unseen, --num-draws, --num-sweeps and --workers are for models of tables; --method is for
+    models of blocks.
     """
-    if holds_table(model):
-        refuse_options(context, ("method",), f"{model} is of a table")
-        from jointebm.cli.tables.questions import Asked, predict_table
-        from jointebm.tables.files.cells import missing_words
+    from jointebm.cli.blocks.models import holds_table
 
-        asked = Asked.open(
-            model,
-            workers=workers,
-            as_json=as_json,
-            unseen=unseen,
-            num_draws=num_draws,
-            num_sweeps=num_sweeps,
-            random_state=seed if given_on_the_line(context, ["seed"]) else None,
-        )
-        texts = missing_words(missing)
-        predict_table(asked, file, out, target=target, statistic=statistic, missing=texts)
-        return
-    refuse_options(context, OF_TABLES, f"{model} is no table's model")
-    path, opened = open_model(model)
-    if out is not None:
-        check_new(out, ".npz", ".csv")
-    values = read_arrays(file)
-    with _naming(file):
-        opened.space.require(values)
-    targets = _targets(opened.space, values, target, file)
-    # A target that is known throughout is asked for afresh; in one with gaps, what is known is held still.
-    answered = [name for name in targets if _is_complete(values, name)]
-    known = {name: array for name, array in values.items() if name not in answered}
-    if not known:
-        raise ValueError(f"{file}: holds nothing but what is to be predicted; add an array of another block")
-    generator = torch.Generator().manual_seed(seed)
-    with _naming(file):
-        prediction = predict_rows(opened, known, targets, method=method, generator=generator)
-    for name in answered:
-        say(f"block {name!r}: {file} gives every label; they are not used")
-    if out is not None:
-        _write(opened.space, prediction, out)
-    if as_json:
-        print_json({"model": str(path), "method": method, **_as_lists(prediction)})
+    if holds_table(model):
+        refuse_options(context, _BLOCKS_ONLY, f"{model} is a model of a table")
+        from jointebm.cli.tables.questions import Asked, predict_table
+
+        own_seed = seed if given_on_the_line(context, ["seed"]) else None
+        changes = {"unseen": unseen, "num_draws": num_draws, "num_sweeps": num_sweeps, "random_state": own_seed}
+        asked = Asked.open(model, workers=workers, as_json=as_json, missing=missing, changes=changes)
+        predict_table(asked, file, out, target=target, statistic=statistic)
     else:
-        _print(opened.space, prediction, f"{file}: predicted by {method}")
-    if out is not None:
-        say(f"wrote {out}")
+        refuse_options(context, _TABLE_ONLY, f"{model} is a model of blocks")
+        from jointebm.cli.blocks.row_predictions import predict_rows
+
+        predict_rows(model, file, out, target=target, method=method, seed=seed, as_json=as_json)

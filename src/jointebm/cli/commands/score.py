@@ -1,4 +1,4 @@
-"""`jointebm score`: how likely rows of a table are, and how well their entries go together."""
+"""`jointebm score`."""
 
 from typing import Annotated
 
@@ -14,7 +14,7 @@ from jointebm.cli.options import (
     OutTable,
     TableFile,
     Threads,
-    Unseen,
+    UnseenCategories,
     Workers,
 )
 
@@ -28,10 +28,10 @@ def score(
     out: OutTable = None,
     conditional: Annotated[
         bool,
-        typer.Option("--conditional", help="Also log p(entry | the others of its row) of every column, in its units."),
+        typer.Option("--conditional", help="Also write log p(entry | rest of its row) for every column."),
     ] = False,
     missing: Missing = None,
-    unseen: Unseen = None,
+    unseen: UnseenCategories = None,
     num_draws: NumDraws = None,
     num_sweeps: NumSweeps = None,
     seed: OtherSeed = None,
@@ -39,20 +39,18 @@ def score(
     threads: Threads = None,  # noqa: ARG001  # its callback sets them
     as_json: Json = False,
 ) -> None:
-    """Scores the rows of a table: log-density, and dependence, which is low where entries do not belong together.
+    """Score the rows of a table by log-density and dependence.
 
-    Both in nats, up to one constant for all rows.
+    The dependence of a row is low where its entries are common alone but not together. Both columns are in nats, up to a
+    constant that is the same for all rows.
     """
     from jointebm.cli.tables.questions import Asked, score_table
-    from jointebm.tables.files.cells import missing_words
 
     asked = Asked.open(
         model,
         workers=workers,
         as_json=as_json,
-        unseen=unseen,
-        num_draws=num_draws,
-        num_sweeps=num_sweeps,
-        random_state=seed,
+        missing=missing,
+        changes={"unseen": unseen, "num_draws": num_draws, "num_sweeps": num_sweeps, "random_state": seed},
     )
-    score_table(asked, file, out, conditional=conditional, missing=missing_words(missing))
+    score_table(asked, file, out, conditional=conditional)

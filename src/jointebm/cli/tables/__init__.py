@@ -1,4 +1,4 @@
-"""What the commands do with tables: files of them in and out, in parts, by several processes; needs the extra `tables`."""
+"""Commands for models of tables: files in, files out, in parts, with several processes. Needs the extra `tables`."""
 
 from importlib.metadata import PackageNotFoundError, version
 

@@ -19,7 +19,8 @@ from jointebm.storage.atomic import check_new
 from jointebm.storage.untrusted import quoted
 from jointebm.tables.codes.codec import Unseen
 from jointebm.tables.codes.column import Kind
-from jointebm.tables.files.reading import read_whole
+from jointebm.tables.files.missing_words import ReadingOptions
+from jointebm.tables.files.sources import read_whole
 from jointebm.tables.training.table_config import Progress, TableConfig
 
 __all__ = ["fit_table", "parsed_fields", "plan_fit", "resume_fit"]
@@ -132,7 +133,10 @@ def _fit(plan: FitPlan, table: Any, out: Path, *, as_json: bool) -> None:
             model.fit(table, on_progress=show, run=out)
         except KeyboardInterrupt as reason:
             threads = torch.get_num_threads()
-            raise Interrupted(reason, f"interrupted; resume with: jointebm fit --resume {out} --threads {threads}") from None
+            raise Interrupted(
+                reason, f"interrupted; resume with: jointebm fit --resume {out} --threads {threads}"
+            ) from None
+    model.reading_ = ReadingOptions(missing=plan.missing)
     model.save(out / "model")
     columns = [
         {"name": str(each.name), "holds": each.role, "kind": each.codec.kind, "codes": each.codec.num_codes}

@@ -56,7 +56,9 @@ def plan_of(folder: Path) -> FitPlan:
     """
     path = folder / "fit.json"
     if not path.is_file():
-        raise FileNotFoundError(f"{path}: no such file; --resume takes a folder that 'jointebm fit TABLE --out DIR' made")
+        raise FileNotFoundError(
+            f"{path}: no such file; --resume takes a folder that 'jointebm fit TABLE --out DIR' made"
+        )
     if (folder / "model").exists():
         raise FileExistsError(f"{folder}: is finished; its model is in {folder / 'model'}")
     plan = read_config(path, "the record of a fit", FitPlan, version=FORMAT)

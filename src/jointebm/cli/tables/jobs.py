@@ -1,6 +1,6 @@
-"""What is asked of a model about one part of a table: Arrow tables in, Arrow tables out.
+"""Answers one question about one part of a table: Arrow tables in, Arrow tables out.
 
-A row's answer does not depend on the part that it is in, so neither do the files that parts are written to.
+The answer for a row does not depend on the part that holds it, so the output does not depend on the size of the parts.
 """
 
 from abc import ABC, abstractmethod
@@ -18,76 +18,76 @@ from jointebm.tables.codes.categories import CategoryCodec
 from jointebm.tables.codes.codec import Name
 from jointebm.tables.codes.column import Column
 from jointebm.tables.codes.numbers import NumberCodec
-from jointebm.tables.files.cells import is_missing
-from jointebm.tables.files.reading import Part
-from jointebm.tables.files.writing import cell_text
+from jointebm.tables.files.missing_words import is_missing_cell
+from jointebm.tables.files.outputs import cell_text
+from jointebm.tables.files.sources import Part
 from jointebm.tables.frames.reading import read_frame
 from jointebm.tables.frames.writing import write_frame
 
-__all__ = ["Imputing", "Job", "Predicting", "Sampling", "Scoring"]
+__all__ = ["ImputeJob", "Job", "PredictJob", "SampleJob", "ScoreJob"]
 
-INTERVAL = (0.05, 0.95)  # of numbers and times, beside their prediction
+INTERVAL = (0.05, 0.95)  # quantiles next to the prediction of a number or a time
 
 
 class Job(ABC):
-    """A question; it can be sent to another process."""
+    """A question, which can be sent to another process."""
 
     @abstractmethod
     def __call__(self, model: JointEBM, part: pa.Table) -> list[pa.Table]:
-        """The answer about a part: one table for each file that is written."""
+        """The answer for a part: one table per output file."""
 
     def schemas(self, model: JointEBM, empty: pa.Table) -> list[pa.Schema]:
-        """Columns of the answers, from a part without rows."""
+        """Schemas of the answers, from a part without rows."""
         return [answer.schema for answer in self(model, empty)]
 
     def texts(self, part: Part, answer: pa.Table, schema: pa.Schema) -> Mapping[str, list[str]]:  # noqa: ARG002
-        """What stands for some columns of an answer in CSV; all others are written as their values."""
+        """The text of the cells in CSV, for columns where it differs from the values."""
         return {}
 
     def counts(self, part: pa.Table, answer: pa.Table) -> Mapping[str, int]:  # noqa: ARG002
-        """What is summed over all parts and said at the end: what was done, and to how many entries."""
+        """Numbers of entries to sum over all parts and to report at the end, by what was done to them."""
         return {}
 
 
 @dataclass(frozen=True)
-class Imputing(Job):
+class ImputeJob(Job):
     """Fills missing entries.
 
     Args:
-        num: draws of them, each in a table of its own.
-        missing: texts for a missing value in CSV, beside the usual ones.
+        num: number of completed tables.
+        missing: words for a missing value in addition to the usual ones.
     """
 
     num: int
     missing: frozenset[str]
 
     def __call__(self, model: JointEBM, part: pa.Table) -> list[pa.Table]:
-        """The part with nothing missing, once for each draw."""
+        """The completed part, once per draw."""
         return [model.impute(part)] if self.num == 1 else list(model.impute(part, n=self.num))
 
     def schemas(self, model: JointEBM, empty: pa.Table) -> list[pa.Schema]:
-        """The types of the file itself, but where they could not hold what the model draws."""
+        """The types of the file, except where they cannot hold the draws of the model."""
         return [_filled_schema(empty.schema, answer.schema, model) for answer in self(model, empty)]
 
     def texts(self, part: Part, answer: pa.Table, schema: pa.Schema) -> Mapping[str, list[str]]:
-        """The cells of a CSV file to the letter, and the values of the missing ones."""
+        """The observed cells of a CSV file to the letter, and the draws for the missing ones."""
         texts = {}
         for name, column in (part.cells or {}).items():
             values, arrow = answer[name].to_pylist(), schema.field(name).type
             texts[name] = [
-                text if value is None or not is_missing(text, self.missing) else cell_text(value, arrow)
+                text if value is None or not is_missing_cell(text, self.missing) else cell_text(value, arrow)
                 for text, value in zip(column, values, strict=True)
             ]
         return texts
 
     def counts(self, part: pa.Table, answer: pa.Table) -> Mapping[str, int]:
-        """How many entries were missing and no longer are."""
+        """The number of filled entries."""
         return {"filled": _num_missing(part) - _num_missing(answer)}
 
 
 @dataclass(frozen=True)
-class Predicting(Job):
-    """Guesses some columns, with probabilities of categories and the central 90% of numbers."""
+class PredictJob(Job):
+    """Predicts columns, with the probabilities of categories and the central 90% of numbers."""
 
     targets: tuple[Name, ...]
     statistic: Statistic
@@ -114,13 +114,13 @@ class Predicting(Job):
 
 
 @dataclass(frozen=True)
-class Scoring(Job):
-    """Scores rows: their log-density, how well their entries go together, and on demand each entry given the others."""
+class ScoreJob(Job):
+    """Scores rows by log-density and dependence, and on request each entry given the rest of its row."""
 
     conditional: bool
 
     def __call__(self, model: JointEBM, part: pa.Table) -> list[pa.Table]:
-        """Columns `log_density` and `dependence`, and on demand "log p(NAME | rest)"; null where the entry is missing."""
+        """Columns `log_density`, `dependence` and on request "log p(NAME | rest)", null where the entry is missing."""
         frame = read_frame(part)
         rows = model.fitted.rows(frame.table, frame.num_rows)
         columns = {
@@ -135,13 +135,13 @@ class Scoring(Job):
 
 
 @dataclass(frozen=True)
-class Sampling(Job):
-    """Draws rows; a part holds their numbers, one after the other."""
+class SampleJob(Job):
+    """Draws rows; a part holds their consecutive numbers."""
 
     given: Mapping[Name, object]
 
     def __call__(self, model: JointEBM, part: pa.Table) -> list[pa.Table]:
-        """The rows of these numbers."""
+        """The rows with these numbers."""
         first = part["number"][0].as_py() if len(part) else 0
         table = model.draw(len(part), given=self.given, first=first)
         schema = model.frame_schema_

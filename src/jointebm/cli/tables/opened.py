@@ -1,4 +1,4 @@
-"""Models of tables as the commands see them: opened, and asked about files."""
+"""Opens models of tables, and files of rows to ask them about."""
 
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -7,14 +7,14 @@ from typing import Any, NamedTuple
 import numpy as np
 import pyarrow as pa
 
-from jointebm.cli.files import holds_table
+from jointebm.cli.blocks.models import holds_table
 from jointebm.estimators import JointEBM
 from jointebm.inference.pretrained import find_model
 from jointebm.storage.untrusted import quoted
 from jointebm.tables.codes.categories import CategoryCodec
 from jointebm.tables.codes.codec import CodedColumn
 from jointebm.tables.files.cells import CellKind
-from jointebm.tables.files.reading import ColumnType, Part, open_source
+from jointebm.tables.files.sources import ColumnType, Part, open_source
 from jointebm.tables.frames.reading import read_frame
 from jointebm.tables.frames.schemas import ColumnSchema
 
@@ -22,12 +22,12 @@ __all__ = ["Questions", "open_questions", "open_table", "with_answers"]
 
 
 class Questions(NamedTuple):
-    """A file of rows that a model is asked about, looked through.
+    """A checked file of rows to ask a model about.
 
     Args:
-        schema: of its columns.
-        parts: reads it from the beginning.
-        num_rows: how many there are.
+        schema: Arrow types of its columns.
+        parts: reads the file from its beginning.
+        num_rows: number of its rows.
     """
 
     schema: pa.Schema
@@ -39,41 +39,39 @@ def open_table(name: str) -> tuple[Path, JointEBM]:
     """Finds and loads a model of a table.
 
     Raises:
-        ValueError: it is a model of something else.
+        ValueError: the model is not one of a table.
     """
     if not holds_table(name):
-        raise ValueError(f"{name}: is no table's model; 'jointebm fit' writes those")
+        raise ValueError(f"{name}: is not a model of a table; 'jointebm fit' writes those")
     path = find_model(name)
     return path, JointEBM.load(path)
 
 
 def with_answers(model: JointEBM, changes: Mapping[str, Any]) -> JointEBM:
-    """The model with some parameters of its answers changed; None leaves them.
+    """The model with changed parameters of its answers; None keeps the model's own.
 
     Raises:
-        ValueError: one is out of its range.
+        ValueError: a parameter is out of its range.
     """
     model.set_params(**{name: value for name, value in changes.items() if value is not None})
-    assert model.fitted  # raises if it cannot be asked
+    assert model.fitted  # raises if a parameter is out of its range
     return model
 
 
 def open_questions(path: Path, model: JointEBM, *, missing: frozenset[str]) -> Questions:
-    """A file to ask about, each of whose rows the model can read.
+    """Opens a file and checks that the model can read all of its rows.
 
     Raises:
-        ValueError: a row that it cannot, with file, line and column.
+        ValueError: a row cannot be read; names file, line and column.
     """
     if not all(isinstance(name, str) for name in model.codec_.names):
-        raise ValueError(f"{path}: this model was fitted to an array, whose columns have no names; ask it in Python")
+        raise ValueError(f"{path}: the model was fitted to an array, whose columns have no names; use it from Python")
     schemas = {str(schema.name): schema for schema in model.frame_schema_.columns}
 
     def type_of(name: str) -> ColumnType:
         schema = schemas[name]
         if schema.is_duration:
-            raise ValueError(
-                f"{path}: column {name!r} holds lengths of time, which CSV does not tell from text; use Parquet"
-            )
+            raise ValueError(f"{path}: column {name!r} holds durations, which CSV does not tell from text; use Parquet")
         return _type(schema.in_backend("pyarrow", model.frame_schema_.backend), model.coded(name))
 
     source = open_source(path, list(schemas), type_of, missing=missing)
@@ -85,7 +83,7 @@ def open_questions(path: Path, model: JointEBM, *, missing: frozenset[str]) -> Q
 
 
 def _check(path: Path, part: Part, model: JointEBM) -> None:
-    """Raises unless the model knows what the rows hold."""
+    """Raises unless the model can read the rows."""
     try:
         table = read_frame(part.table).table
         converted = {name: model.codec_.converted(name, column) for name, column in table.items()}
@@ -95,17 +93,17 @@ def _check(path: Path, part: Part, model: JointEBM) -> None:
         codec = model.coded(name).codec
         if isinstance(codec, CategoryCodec) and model.unseen == "error":
             seen = np.flatnonzero(~column.is_missing)
-            strange = seen[codec.encode(column.values[seen]) < 0]
-            if len(strange):
+            unknown = seen[codec.encode(column.values[seen]) < 0]
+            if len(unknown):
                 raise ValueError(
-                    f"{path}, {part.places(int(strange[0]))}, column {name!r}: "
-                    f"{quoted(repr(column.values[strange[0]]))} was not there in training; correct it, or take what is "
-                    "not known for missing: --unseen missing"
+                    f"{path}, {part.places(int(unknown[0]))}, column {name!r}: "
+                    f"category {quoted(repr(column.values[unknown[0]]))} was not seen in training; correct it, or treat "
+                    "unknown categories as missing: --unseen missing"
                 )
 
 
 def _type(schema: ColumnSchema, coded: CodedColumn) -> ColumnType:
-    """What the cells of a column hold in CSV, and Arrow's type for them."""
+    """The kind of the cells of a column in CSV, and their Arrow type."""
     if schema.role == "time":
         if schema.unit == "D":
             return "date", pa.date32()
@@ -116,7 +114,7 @@ def _type(schema: ColumnSchema, coded: CodedColumn) -> ColumnType:
         role = _role_of_levels(coded.codec)
     types: dict[str, ColumnType] = {
         "real": ("real", pa.float64()),
-        "whole": ("real", pa.int64()),  # fractions are read as well: there may just have been none in training
+        "whole": ("real", pa.int64()),  # fractions are read as well
         "boolean": ("boolean", pa.bool_()),
         "label": ("text", pa.string()),
     }
@@ -124,7 +122,7 @@ def _type(schema: ColumnSchema, coded: CodedColumn) -> ColumnType:
 
 
 def _role_of_levels(codec: CategoryCodec) -> str:
-    """Categories that are numbers or booleans are so in text too."""
+    """The role of cells whose categories are numbers or booleans."""
     types = {type(level) for level in codec.levels}
     if types == {bool}:
         return "boolean"

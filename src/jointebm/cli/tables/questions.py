@@ -1,4 +1,4 @@
-"""What the commands ask a model about every row of a file, or of rows to be drawn: read in parts, answered, written."""
+"""Asks a model about every row of a file, or for new rows: reads parts, answers them, writes the answers."""
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
@@ -11,30 +11,32 @@ import pyarrow as pa
 
 from jointebm.cli.console import print_json, say
 from jointebm.cli.progress import watched
-from jointebm.cli.tables.given import parse_table_given
-from jointebm.cli.tables.jobs import Imputing, Job, Predicting, Sampling, Scoring
+from jointebm.cli.tables.jobs import ImputeJob, Job, PredictJob, SampleJob, ScoreJob
 from jointebm.cli.tables.opened import open_questions, open_table, with_answers
+from jointebm.cli.tables.table_given import parse_table_given
 from jointebm.cli.tables.workers import answered
 from jointebm.estimators import JointEBM
 from jointebm.tables.answers.predictions import Statistic
-from jointebm.tables.codes.codec import Name, Unseen
+from jointebm.tables.codes.codec import Name
 from jointebm.tables.codes.column import IgnoredCodec
-from jointebm.tables.files.reading import Part
-from jointebm.tables.files.writing import check_out, collected, written
+from jointebm.tables.files.missing_words import missing_words
+from jointebm.tables.files.outputs import check_out, collected, written
+from jointebm.tables.files.sources import Part
 
 __all__ = ["Asked", "impute_table", "predict_table", "sample_table", "score_table"]
 
-ROWS_AT_ONCE = 1024  # of samples
+SAMPLES_PER_PART = 1024
 
 
 @dataclass(frozen=True)
 class Asked:
-    """A model, and how it is to be asked.
+    """A model and how to ask it.
 
     Args:
-        folder: of the model.
-        model: with the changes made.
-        changes: of the parameters of its answers; None is none.
+        folder: folder of the model.
+        model: the model, with the changes made.
+        changes: changed parameters of its answers; None keeps the model's own.
+        missing: words for a missing value: those of the model, and those of this command.
         workers: number of processes.
         as_json: whether to print one JSON object.
     """
@@ -42,6 +44,7 @@ class Asked:
     folder: Path
     model: JointEBM
     changes: Mapping[str, Any]
+    missing: frozenset[str]
     workers: int
     as_json: bool
 
@@ -50,35 +53,28 @@ class Asked:
         cls,
         name: str,
         *,
+        changes: Mapping[str, Any],
         workers: int,
         as_json: bool,
-        unseen: Unseen | None = None,
-        num_draws: int | None = None,
-        num_sweeps: int | None = None,
-        random_state: int | None = None,
+        missing: Sequence[str] | None = None,
     ) -> "Asked":
-        """Opens a table's model; parameters of its answers that are None stay as they are."""
+        """Opens a model of a table."""
         folder, model = open_table(name)
-        changes = {
-            "unseen": unseen,
-            "num_draws": num_draws,
-            "num_sweeps": num_sweeps,
-            "random_state": random_state,
-        }
-        return cls(folder, with_answers(model, changes), changes, workers, as_json)
+        words = missing_words([*model.reading_.missing, *(missing or ())])
+        return cls(folder, with_answers(model, changes), changes, words, workers, as_json)
 
 
-def impute_table(asked: Asked, file: Path, out: Path | None, *, num: int, missing: frozenset[str]) -> None:
-    """Fills a file's missing entries, `num` times."""
+def impute_table(asked: Asked, file: Path, out: Path | None, *, num: int) -> None:
+    """Fills the missing entries of a file, `num` times."""
     if num > 1 and out is None:
-        raise ValueError(f"--num {num}: several tables need files; name them with --out")
+        raise ValueError(f"--num {num}: writes several tables; name their files with --out")
     outs = [out] if out is None or num == 1 else [_numbered(out, draw) for draw in range(1, num + 1)]
     for each in outs:
         check_out(each)
-    questions = open_questions(file, asked.model, missing=missing)
+    questions = open_questions(file, asked.model, missing=asked.missing)
     _answer(
         asked,
-        Imputing(num, missing),
+        ImputeJob(num, asked.missing),
         questions.parts(),
         outs,
         what=f"imputing {file.name}",
@@ -94,15 +90,14 @@ def predict_table(
     *,
     target: Sequence[str] | None,
     statistic: Statistic,
-    missing: frozenset[str],
 ) -> None:
-    """Guesses columns of a file's rows: those that are named, or those that the file does not have."""
+    """Predicts columns of the rows of a file: the named ones, or those that the file lacks."""
     check_out(out)
-    questions = open_questions(file, asked.model, missing=missing)
+    questions = open_questions(file, asked.model, missing=asked.missing)
     targets = _targets(asked.model, file, questions.schema.names, target)
     _answer(
         asked,
-        Predicting(targets, statistic),
+        PredictJob(targets, statistic),
         questions.parts(),
         [out],
         what=f"predicting {', '.join(map(str, targets))}",
@@ -111,13 +106,13 @@ def predict_table(
     )
 
 
-def score_table(asked: Asked, file: Path, out: Path | None, *, conditional: bool, missing: frozenset[str]) -> None:
-    """Scores a file's rows."""
+def score_table(asked: Asked, file: Path, out: Path | None, *, conditional: bool) -> None:
+    """Scores the rows of a file."""
     check_out(out)
-    questions = open_questions(file, asked.model, missing=missing)
+    questions = open_questions(file, asked.model, missing=asked.missing)
     _answer(
         asked,
-        Scoring(conditional),
+        ScoreJob(conditional),
         questions.parts(),
         [out],
         what=f"scoring {file.name}",
@@ -127,12 +122,12 @@ def score_table(asked: Asked, file: Path, out: Path | None, *, conditional: bool
 
 
 def sample_table(asked: Asked, out: Path | None, *, given: Sequence[str], num: int) -> None:
-    """Draws rows, of the whole table or of the part that agrees with what is given."""
+    """Draws rows that agree with the given values."""
     check_out(out)
-    numbers = (range(first, min(num, first + ROWS_AT_ONCE)) for first in range(0, num, ROWS_AT_ONCE))
+    numbers = (range(first, min(num, first + SAMPLES_PER_PART)) for first in range(0, num, SAMPLES_PER_PART))
     _answer(
         asked,
-        Sampling(parse_table_given(given, asked.model)),
+        SampleJob(parse_table_given(given, asked.model)),
         (Part(pa.table({"number": list(each)}), None, str) for each in numbers),
         [out],
         what="sampling",
@@ -151,16 +146,16 @@ def _answer(
     empty: pa.Table,
     num_rows: int,
 ) -> None:
-    """Writes the answers about all parts, in their order, and says so.
+    """Writes the answers for all parts in order, and reports the files.
 
     Args:
         asked: the model.
         job: the question.
-        parts: of the table.
-        outs: a file for each answer; None is standard output.
-        what: is being done, for the progress bar.
+        parts: parts of the table.
+        outs: a file per answer; None is standard output.
+        what: name of the work, for the progress bar.
         empty: a part without rows.
-        num_rows: of all parts.
+        num_rows: number of rows of all parts.
     """
     schemas = job.schemas(asked.model, empty)
     columns: dict[str, list[Any]] = {}
@@ -203,11 +198,11 @@ def _targets(model: JointEBM, file: Path, names: Sequence[str], target: Sequence
     if target is None:
         absent = tuple(name for name in modelled if name not in names)
         if not absent:
-            raise ValueError(f"{file}: has every column of the model; name what is to be predicted with --target")
+            raise ValueError(f"{file}: has every column of the model; name the columns to predict with --target")
         return absent
     for name in target:
         if name not in modelled:
             raise ValueError(
-                f"--target {name!r}: is no column that the model predicts, which are {', '.join(map(repr, modelled))}"
+                f"--target {name!r}: the model does not predict this column; it predicts {', '.join(map(repr, modelled))}"
             )
     return tuple(dict.fromkeys(target))

@@ -1,4 +1,4 @@
-"""Many parts of a table, answered in their order by one process or several; memory holds some parts at a time."""
+"""Answers the parts of a table in order, with one process or several; memory holds a few parts at a time."""
 
 import multiprocessing
 import signal
@@ -16,13 +16,13 @@ import torch
 from jointebm.cli.tables.jobs import Job
 from jointebm.cli.tables.opened import with_answers
 from jointebm.estimators import JointEBM
-from jointebm.tables.files.reading import Part
+from jointebm.tables.files.sources import Part
 
 __all__ = ["answered"]
 
-WAITING = 2  # parts for each process: one that it works on, and one to go on with
+WAITING = 2  # parts per process: the one at work, and the next
 
-_MODEL: list[JointEBM] = []  # of a worker process
+_MODEL: list[JointEBM] = []  # the model of a worker process
 
 
 def answered(
@@ -34,15 +34,15 @@ def answered(
     workers: int,
     changes: Mapping[str, Any],
 ) -> Generator[tuple[Part, list[pa.Table]], None, None]:
-    """Each part with its answer, in order.
+    """Yields each part with its answer, in order.
 
     Args:
-        job: what is asked.
-        model: which is asked, by this process.
-        folder: where the other processes find it.
-        parts: of the table.
-        workers: number of processes; 1 is this one.
-        changes: of the parameters of answers.
+        job: the question.
+        model: the model, for this process.
+        folder: folder of the model, for other processes.
+        parts: parts of the table.
+        workers: number of processes; 1 is this process alone.
+        changes: changed parameters of the answers.
     """
     if workers == 1:
         for part in parts:
@@ -62,9 +62,9 @@ def answered(
 
 @contextmanager
 def _pool(workers: int, arguments: tuple[Any, ...]) -> Iterator[ProcessPoolExecutor]:
-    """Processes that end with the block, at once if it ends by a signal or an error."""
+    """Processes that end with the block, and at once after a signal or an error."""
     before = set(multiprocessing.active_children())
-    context = multiprocessing.get_context("spawn")  # a forked copy of a process with threads may hang
+    context = multiprocessing.get_context("spawn")  # a fork of a process with threads may hang
     pool = ProcessPoolExecutor(workers, mp_context=context, initializer=_begin, initargs=arguments)
     try:
         yield pool
@@ -72,14 +72,14 @@ def _pool(workers: int, arguments: tuple[Any, ...]) -> Iterator[ProcessPoolExecu
         for process in set(multiprocessing.active_children()) - before:
             process.terminate()
         if isinstance(error, BrokenProcessPool):
-            raise MemoryError("a worker process ended; there may not be enough memory for so many") from None
+            raise MemoryError("a worker process died") from None
         raise
     finally:
         pool.shutdown(cancel_futures=True)
 
 
 def _begin(folder: Path, changes: Mapping[str, Any], threads: int) -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the process that asks decides what Ctrl-C means
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent process handles Ctrl-C
     torch.set_num_threads(threads)
     _MODEL[:] = [with_answers(JointEBM.load(folder), changes)]
 

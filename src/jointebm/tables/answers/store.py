@@ -21,6 +21,7 @@ from jointebm.storage.weights import check_tensors, read_weights
 from jointebm.tables.answers.model import TableModel
 from jointebm.tables.answers.parameters import Parameters
 from jointebm.tables.codes.codec import Name, TableCodec
+from jointebm.tables.files.missing_words import ReadingOptions
 from jointebm.tables.frames.schemas import FrameSchema
 
 __all__ = ["MAX_CONFIG", "TableFolder", "load_table", "save_table"]
@@ -39,6 +40,7 @@ class TableFolder(Config):
     model: dict[str, Any] = Field(description="shapes of the model")
     target: Name | None = Field(None, description="column that `fit` got as y")
     parameters: Parameters = Field(description="of the fit and of answers")
+    reading: ReadingOptions = Field(ReadingOptions(), description="how cells of files are read")
 
     @classmethod
     def of(

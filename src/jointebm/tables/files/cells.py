@@ -1,21 +1,17 @@
-"""Cells of a text file: what kind of value a column of them holds, and what each of them is."""
+"""Parses the cells of a text file, and infers the kind of value that a column of them holds."""
 
 import datetime
 import re
 from collections import Counter
-from collections.abc import Iterable
 from functools import lru_cache
 from typing import Literal, NamedTuple
 
 from jointebm.storage.untrusted import quoted
 from jointebm.tables.frames.reading import LARGEST
 
-__all__ = ["MISSING", "NAMES", "CellKind", "Tally", "is_missing", "missing_words", "parse"]
+__all__ = ["NAMES", "CellKind", "Tally", "parse"]
 
 CellKind = Literal["whole", "real", "boolean", "date", "time", "zoned", "text"]
-MISSING = frozenset(
-    {"", "NA", "N/A", "<NA>", "NaN", "nan", "NaT", "null", "NULL", "None"}
-)  # spaces around them do not matter
 NAMES: dict[CellKind, str] = {
     "whole": "a whole number",
     "real": "a number",
@@ -26,45 +22,24 @@ NAMES: dict[CellKind, str] = {
     "text": "text",
 }
 BOOLEANS = {"True": True, "true": True, "TRUE": True, "False": False, "false": False, "FALSE": False}
-KINDS: tuple[CellKind, ...] = ("whole", "real", "boolean", "date", "time", "zoned")
-MOSTLY = 0.95  # of a column's cells are numbers or times: then the others are mistakes rather than categories
-MIN_CELLS = 20  # for that to be said
+CELL_KINDS: tuple[CellKind, ...] = ("whole", "real", "boolean", "date", "time", "zoned")
+MOSTLY = 0.95  # where so many of the cells are numbers or times, the others are mistakes rather than categories
+MIN_CELLS = 20  # with fewer cells, nothing is called a mistake
 
 _WHOLE = re.compile(r"[+-]?\d+", re.ASCII)
 _REAL = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?", re.ASCII)
-_PADDED = re.compile(r"[+-]?0\d+", re.ASCII)  # 007 is a label: as a number it would come back as 7
+_PADDED = re.compile(r"[+-]?0\d+", re.ASCII)  # 007 is a label; as a number it would become 7
 _DATE = re.compile(r"\d{4}-\d\d-\d\d", re.ASCII)
 _TIME = re.compile(r"\d{4}-\d\d-\d\d[T ]\d\d:\d\d(:\d\d(\.\d{1,6})?)?", re.ASCII)
 _ZONED = re.compile(_TIME.pattern + r"(Z|[+-]\d\d:?\d\d)", re.ASCII)
 _MAX_WHOLE = 2**63
 
 
-def missing_words(said: Iterable[str] | None) -> frozenset[str]:
-    """What else a user says stands for a missing value, as `is_missing` takes it; None is nothing.
-
-    Example:
-        >>> missing_words([" ?"])
-        frozenset({'?'})
-    """
-    return frozenset(text.strip() for text in said or ())
-
-
-def is_missing(text: str, more: frozenset[str]) -> bool:
-    """Whether a cell says that there is no value.
-
-    Example:
-        >>> is_missing(" NA", frozenset()), is_missing("?", frozenset()), is_missing("?", frozenset({"?"}))
-        (True, False, True)
-    """
-    plain = text.strip()
-    return plain in MISSING or plain in more
-
-
 def parse(text: str, kind: CellKind) -> object:
     """The value of a cell.
 
     Raises:
-        ValueError: it is of another kind.
+        ValueError: the cell is of another kind.
 
     Example:
         >>> parse("12", "real"), parse("TRUE", "boolean"), parse("007", "text")
@@ -86,7 +61,7 @@ def parse(text: str, kind: CellKind) -> object:
             return datetime.datetime.fromisoformat(plain)
         if kind == "zoned" and _ZONED.fullmatch(plain):
             return datetime.datetime.fromisoformat(plain)
-    except ValueError:  # the 30th of February
+    except ValueError:  # such as the 30th of February
         pass
     raise ValueError(f"got {quoted(repr(text))}, expected {NAMES[kind]}")
 
@@ -107,14 +82,14 @@ def _is_huge(plain: str) -> bool:
 
 @lru_cache(maxsize=1 << 16)
 def _kinds(text: str) -> frozenset[str]:
-    """All kinds that a cell can be of, and "padded" for a whole number with zeros before it."""
+    """All kinds that a cell can have, and "padded" for a whole number with leading zeros."""
     plain = text.strip()
     if _PADDED.fullmatch(plain):
         return frozenset({"padded"})
     if _WHOLE.fullmatch(plain) and _is_huge(plain):
         return frozenset({"real"})
     found: set[str] = set()
-    for kind in KINDS:
+    for kind in CELL_KINDS:
         try:
             parse(plain, kind)
         except ValueError:
@@ -124,14 +99,14 @@ def _kinds(text: str) -> frozenset[str]:
 
 
 class _Other(NamedTuple):
-    """The first cell that is not of the kind most are."""
+    """The first cell of another kind than most."""
 
     line: int
     text: str
 
 
 class Tally:
-    """Counts what the cells of a column could be, to say at the end what the column holds.
+    """Counts the kinds that the cells of a column could have, to infer the kind of the column.
 
     Example:
         >>> tally = Tally()
@@ -147,7 +122,7 @@ class Tally:
         self._others: dict[CellKind, _Other] = {}
 
     def add(self, text: str, line: int) -> None:
-        """Takes a cell that is not missing."""
+        """Counts a cell that is not missing."""
         found = _kinds(text)
         self._num += 1
         self._counts.update(found)
@@ -156,17 +131,17 @@ class Tally:
                 self._others[kind] = _Other(line, text)
 
     def kind(self, where: str) -> CellKind | None:
-        """What the column holds; None if every cell is missing.
+        """The kind of the column; None if every cell is missing.
 
         Args:
-            where: names the column, for the message.
+            where: file and column, for the message.
 
         Raises:
             ValueError: nearly all cells are numbers or times, and some are not.
         """
         if self._num == 0:
             return None
-        for kind in KINDS:
+        for kind in CELL_KINDS:
             if self._counts[kind] == self._num:
                 return kind
         for kind in ("real", "time"):
@@ -174,8 +149,8 @@ class Tally:
                 other = self._others[kind]
                 raise ValueError(
                     f"{where}, line {other.line}: got {quoted(repr(other.text))}, and {self._counts[kind]} of the column's "
-                    f"{self._num} cells are {'numbers' if kind == 'real' else 'times'}; correct it, or say that it is "
-                    f"missing (--missing {quoted(repr(other.text.strip()))}), or that the column is of categories "
+                    f"{self._num} cells are {'numbers' if kind == 'real' else 'times'}; correct it, declare it missing "
+                    f"(--missing {quoted(repr(other.text.strip()))}), or declare the column categorical "
                     "(--kind NAME=categorical)"
                 )
         return "text"

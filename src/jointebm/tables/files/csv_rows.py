@@ -1,4 +1,4 @@
-"""Rows of a CSV file in parts, each with the line it begins at; what is malformed is named by file, line and column."""
+"""Reads the rows of a CSV file in parts, with their line numbers; errors name file, line and column."""
 
 import csv
 import gzip
@@ -18,7 +18,7 @@ class CsvPart(NamedTuple):
     """Some rows, as text.
 
     Args:
-        lines: line of the file at which each row begins, counted from 1.
+        lines: line of the file where each row begins, counted from 1.
         columns: cells of each column.
     """
 
@@ -30,28 +30,28 @@ def read_header(path: Path) -> list[str]:
     """Names of the columns: the first line.
 
     Raises:
-        ValueError: there is none, or a name stands there twice or is empty, or it is not separated by commas.
+        ValueError: the file is empty, a name is empty or a duplicate, or the names are not separated by commas.
     """
     with _opened(path) as file:
         for _, header in _rows(file, path):
             for place, name in enumerate(header):
                 if not name.strip():
-                    rows = "if it numbers the rows, leave it out: pandas' to_csv(..., index=False)"
-                    way_out = "the first line names the columns" if place else rows
-                    raise ValueError(f"{path}, line 1: column {place + 1} has no name; {way_out}")
+                    numbers = "if it numbers the rows, leave it out: pandas' to_csv(..., index=False)"
+                    fix = "the first line names the columns" if place else numbers
+                    raise ValueError(f"{path}, line 1: column {place + 1} has no name; {fix}")
                 if header.index(name) != place:
-                    raise ValueError(f"{path}, line 1: column {name!r} stands there twice; rename one of them")
+                    raise ValueError(f"{path}, line 1: duplicate column {name!r}; rename one of them")
             if len(header) == 1 and any(separator in header[0] for separator in ";\t|"):
                 raise ValueError(
-                    f"{path}, line 1: has one column, called {quoted(repr(header[0]))}; cells are separated by commas: "
-                    "convert the file, or rename its column"
+                    f"{path}, line 1: got one column, {quoted(repr(header[0]))}; separate cells by commas, or rename the "
+                    "column"
                 )
             return header
-    raise ValueError(f"{path}: is empty; the first line names the columns")
+    raise ValueError(f"{path}: is empty; expected a first line with the names of the columns")
 
 
 def read_parts(path: Path, *, size: int) -> Iterator[CsvPart]:
-    """The rows behind the header, `size` at a time.
+    """The rows after the header, `size` at a time.
 
     Raises:
         ValueError: a row is malformed, with file, line and column.
@@ -76,12 +76,12 @@ def read_parts(path: Path, *, size: int) -> Iterator[CsvPart]:
 def _misfit(row: list[str], header: list[str]) -> str:
     if len(row) < len(header):
         return (
-            f"column {header[len(row)]!r}: missing from the row, which has {len(row)} cells where the header names "
-            f"{len(header)}; leave a cell empty where there is no value"
+            f"column {header[len(row)]!r}: the row has {len(row)} cells, but the header names {len(header)} columns; leave "
+            "a cell empty where a value is missing"
         )
     return (
-        f"column {len(header) + 1}: the row has {len(row)} cells where the header names {len(header)}, and the first too "
-        f"many is {quoted(repr(row[len(header)]))}; put text with commas in quotes"
+        f"column {len(header) + 1}: the row has {len(row)} cells, but the header names {len(header)} columns; the first "
+        f"extra cell is {quoted(repr(row[len(header)]))}; put text with commas in quotes"
     )
 
 
@@ -91,7 +91,7 @@ def _opened(path: Path) -> Iterator[io.TextIOBase]:
     try:
         with path.open("rb") as raw:
             unpacked = gzip.GzipFile(fileobj=raw) if path.suffix == ".gz" else raw
-            # Bytes that are no UTF-8 come as surrogates, so that their line can be named.
+            # Bytes that are not UTF-8 become surrogates, so that an error can name their line.
             with io.TextIOWrapper(unpacked, encoding="utf-8-sig", errors="surrogateescape", newline="") as file:
                 yield file
     except (gzip.BadGzipFile, EOFError, zlib.error) as error:
@@ -99,25 +99,25 @@ def _opened(path: Path) -> Iterator[io.TextIOBase]:
 
 
 def _rows(file: io.TextIOBase, path: Path) -> Iterator[tuple[int, list[str]]]:
-    """Each row with the line it begins at; blank lines are skipped but in a table of one column."""
+    """Each row with its line; blank lines are skipped, except in a table of one column."""
     reader = csv.reader(file, strict=True)
     line, header = 1, list[str]()
     try:
         for row in reader:
             if not row and len(header) == 1:
-                row = [""]  # how a missing cell looks in a table of one column
+                row = [""]  # a missing cell in a table of one column
             if row:
                 _check_text(row, path, line, header)
                 header = header or row
                 yield line, row
             line = reader.line_num + 1
     except csv.Error as error:
-        raise ValueError(f"{path}, line {line}: the row that begins there is no CSV: {error}") from None
+        raise ValueError(f"{path}, line {line}: the row that begins here is not valid CSV: {error}") from None
 
 
 def _check_text(row: list[str], path: Path, line: int, header: list[str]) -> None:
     for place, text in enumerate(row):
-        if text.isprintable():  # what most cells are, and what neither NUL nor a surrogate is
+        if text.isprintable():  # true of most cells, and of neither NUL nor a surrogate
             continue
         column = repr(header[place]) if place < len(header) else str(place + 1)
         if any("\udc80" <= character <= "\udcff" for character in text):
@@ -126,6 +126,6 @@ def _check_text(row: list[str], path: Path, line: int, header: list[str]) -> Non
             )
         if "\0" in text:
             raise ValueError(
-                f"{path}, line {line}, column {column}: {quoted(ascii(text))} holds NUL, which no text does; the file is "
-                "damaged, or not UTF-8"
+                f"{path}, line {line}, column {column}: {quoted(ascii(text))} holds a NUL character; the file is damaged, "
+                "or not UTF-8"
             )

@@ -17,7 +17,7 @@ from jointebm.tables.training.completed_rows import CompletedRows
 from jointebm.tables.training.pseudo_likelihood import pseudo_likelihood
 from jointebm.tables.training.smoothing import Curves
 from jointebm.training.divergence import Diverged, Scales
-from jointebm.training.objectives import MaximumLikelihood, PseudoLikelihood, Samples
+from jointebm.training.objectives import LossInputs, MaximumLikelihood, PseudoLikelihood
 
 __all__ = ["Residuals", "TableAttempt", "TableProblem"]
 
@@ -119,7 +119,7 @@ class TableProblem:
         codes = self._completed.moved(self._energy, drawn, generator=self._generator)
         chains = self._moved(self._chains) if len(self._chains) else self._chains
         missing = {"codes": self._completed.missing(drawn)}
-        samples = Samples({"codes": codes}, {"codes": chains}, missing=missing, generator=self._generator)
+        samples = LossInputs({"codes": codes}, {"codes": chains}, missing=missing, generator=self._generator)
         phases = self._objective.loss(self._residuals, samples)
         where = f"{where} of fitting a table"
         lost = ~phases.negative.detach().isfinite()

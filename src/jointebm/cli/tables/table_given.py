@@ -1,9 +1,11 @@
 """The grammar of `--given` for tables: column=value pairs, separated by commas.
 
 age=30                        a value: a number, a category, a date such as 2024-02-29
-kind={cat,dog}                one of some
+kind={cat,dog}                one of several values
 age=30..40  age=30..  age=..40    an interval, ends included
-"a, b"="x=y"                  in double quotes (as in JSON), any text
+"a, b"="x=y"                  any text, in double quotes as in JSON
+
+A text that is the name of a category is that category, whatever characters it holds.
 """
 
 import json
@@ -26,10 +28,10 @@ def parse_table_given(texts: Sequence[str], model: JointEBM) -> dict[Name, objec
 
     Args:
         texts: each a list of pairs.
-        model: of the table.
+        model: model of the table.
 
     Raises:
-        ValueError: a pair that is none, an unknown column, a column given twice, or a value that it cannot have.
+        ValueError: a pair is malformed, a column is unknown or given twice, or a value does not fit its column.
     """
     names = {str(name): name for name in model.codec_.names}
     given: dict[Name, object] = {}
@@ -40,11 +42,11 @@ def parse_table_given(texts: Sequence[str], model: JointEBM) -> dict[Name, objec
         column = _plain(name.strip())
         if column not in names:
             raise ValueError(
-                f"--given {quoted(repr(pair))}: no column {quoted(repr(column))}; this model has "
+                f"--given {quoted(repr(pair))}: unknown column {quoted(repr(column))}; this model has "
                 f"{quoted(', '.join(map(repr, names)))}"
             )
         if names[column] in given:
-            raise ValueError(f"--given: column {column!r} is given twice; give it once")
+            raise ValueError(f"--given: duplicate column {column!r}; give it once")
         try:
             given[names[column]] = _said(values[0].strip(), model.coded(names[column]))
         except ValueError as error:
@@ -54,20 +56,21 @@ def parse_table_given(texts: Sequence[str], model: JointEBM) -> dict[Name, objec
 
 def _said(text: str, coded: CodedColumn) -> object:
     read = _reader(coded)
+    if isinstance(coded.codec, CategoryCodec) and text in map(str, coded.codec.levels):
+        return read(text)
     if text.startswith("{") and text.endswith("}"):
         return [read(each.strip()) for each in _split(text[1:-1], ",")]
-    is_level = isinstance(coded.codec, CategoryCodec) and text in map(str, coded.codec.levels)
-    if ".." in text and not text.startswith('"') and not is_level:
+    if ".." in text and not text.startswith('"') and not isinstance(coded.codec, CategoryCodec):
         ends = [each.strip() for each in text.split("..", 1)]
         if ends == ["", ""]:
-            raise ValueError("an interval without any end; leave it out, or write 30..40, 30.. or ..40")
+            raise ValueError("got an interval without ends; write 30..40, 30.. or ..40, or leave it out")
         low, high = (read(each) if each else None for each in ends)
         return low, high
     return read(text)
 
 
 def _reader(coded: CodedColumn) -> Callable[[str], object]:
-    """What reads a value of a column."""
+    """A function that reads a value of a column."""
     if coded.role == "time":
         return _plain  # ISO text is read by `read_given`
     if isinstance(coded.codec, NumberCodec):
@@ -86,18 +89,18 @@ def _reader(coded: CodedColumn) -> Callable[[str], object]:
 
 
 def _plain(text: str) -> str:
-    """What double quotes hold."""
+    """The text inside double quotes, or the text itself."""
     if not text.startswith('"'):
         return text
     try:
         plain = json.loads(text)
     except ValueError:
-        raise ValueError(f"{quoted(text)}: a double quote that is not closed, or text behind it") from None
+        raise ValueError(f"{quoted(text)}: unclosed double quote, or text after it") from None
     return str(plain)
 
 
 def _split(text: str, separator: str, *, most: int = -1) -> Iterator[str]:
-    """Parts between separators that stand outside of braces and double quotes."""
+    """Parts between separators outside braces and double quotes."""
     part, depth, in_quotes, escaped = "", 0, False, False
     for character in text:
         if in_quotes:

@@ -1,4 +1,4 @@
-"""Files that the commands read and write: models, and outputs that appear whole or not at all."""
+"""Opens the models that commands name, and their data."""
 
 import contextlib
 from pathlib import Path
@@ -14,7 +14,7 @@ __all__ = ["holds_table", "open_data_of", "open_model"]
 
 
 def holds_table(name: str) -> bool:
-    """Whether a model is of a table.
+    """Whether a model is a model of a table.
 
     Args:
         name: a model folder, a run folder, or pretrained:NAME.
@@ -27,18 +27,18 @@ def open_model(name: str) -> tuple[Path, Model]:
     """Finds and loads a model of blocks.
 
     Raises:
-        ValueError: it is a table's.
+        ValueError: the model is one of a table, or its files are damaged.
     """
     path = find_model(name)
     try:
         return path, load(path)
     except ValueError:
         is_table = False
-        with contextlib.suppress(ValueError):  # then what `load` says is what matters
+        with contextlib.suppress(ValueError):  # then the error of `load` says more
             is_table = holds_table(name)
         if is_table:
             raise ValueError(
-                f"{name}: is of a table, which 'jointebm impute', 'predict', 'sample' and 'score' ask"
+                f"{name}: is a model of a table; use 'jointebm impute', 'predict', 'sample' or 'score'"
             ) from None
         raise
 
@@ -47,12 +47,12 @@ def open_data_of(model: Model, data_dir: Path | None) -> Dataset:
     """The data that a model was trained on.
 
     Raises:
-        ValueError: there are none of that name, or their blocks are not those of the model.
+        ValueError: the data are unknown, or their blocks differ from those of the model.
     """
     dataset = open_dataset(model.config.data, data_dir)
     if dataset.space != model.space:
         raise ValueError(
-            f"data {model.config.data!r}: have the blocks {dataset.space}, but the model has {quoted(model.space)}; it was "
-            "trained on other data, or by another version"
+            f"data {model.config.data!r}: got blocks {dataset.space}, but the model has {quoted(model.space)}; it was "
+            "trained on other data, or by another version of jointebm"
         )
     return dataset

@@ -10,10 +10,11 @@ import torch
 from jointebm import Binary, Space
 from jointebm.cli import main
 from jointebm.data import ArrayDataset, Toy, digits
-from jointebm.data.hiding import Hiding, hide
 from jointebm.recipes import override
 from jointebm.recipes.registry import find
 from jointebm.runs.training_run import resume, train
+from jointebm.training.hiding import hide
+from jointebm.training.train_config import Hiding
 from jointebm.training.trainer import Metrics
 
 DIGITS = digits()
@@ -163,18 +164,15 @@ def test_a_run_in_which_everything_but_the_labels_is_hidden_is_refused(tmp_path:
     assert not (tmp_path / "run").exists()
 
 
-def test_the_command_line_hides_and_says_so_in_the_recipe(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    tiny = [f"--set={field}" for field in ("num_iterations=2", "batch_size=16", "buffer_size=16", "hidden=[4]")]
+def test_fields_that_hide_labels_are_set_on_the_command_line(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    hidden = ("labels_per_class=3", "observe_labels=0.5")
+    fields = ("num_iterations=2", "batch_size=16", "buffer_size=16", "hidden=[4]", *hidden)
     out = tmp_path / "run"
-    assert (
-        main(["train", "digits", "--labels-per-class", "3", "--observe", "0.5", "--out", str(out), "--json", *tiny])
-        == 0
-    )
+    assert main(["train", "digits", *(f"--set={field}" for field in fields), "--out", str(out), "--json"]) == 0
     recorded = json.loads((out / "recipe.json").read_text())["train"]["hide"]
     assert (recorded["labels_per_class"], recorded["observe_labels"]) == (3, 0.5)
     assert json.loads(capsys.readouterr().out)["rows"] == 359
-    assert main(["train", "--resume", str(out), "--observe", "0.5"]) == 2
-    assert "leave out --observe" in capsys.readouterr().err
-    assert main(["train", "toy", "--observe", "0.5", "--out", str(tmp_path / "toy")]) == 2
+    assert main(["train", "toy", "--set=observe_labels=0.5", "--out", str(tmp_path / "toy")]) == 2
     assert "drawn afresh in every batch" in capsys.readouterr().err
-    assert main(["train", "digits", "--observe", "1.5", "--out", str(tmp_path / "none")]) == 2

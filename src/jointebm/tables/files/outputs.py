@@ -1,4 +1,4 @@
-"""Tables that commands write: CSV or Parquet, a part at a time, whole or not at all."""
+"""Writes tables as CSV or Parquet, one part at a time; a file appears whole or not at all."""
 
 import csv
 import gzip
@@ -14,7 +14,7 @@ import typer
 
 from jointebm.storage.atomic import check_new, new_file
 from jointebm.storage.untrusted import quoted
-from jointebm.tables.files.reading import check_ending
+from jointebm.tables.files.sources import check_ending
 
 __all__ = ["Write", "cell_text", "check_out", "collected", "csv_text", "written"]
 
@@ -24,7 +24,7 @@ ROWS_PER_GROUP = 1 << 16
 
 
 def check_out(out: Path | None) -> None:
-    """Raises unless a table may be written there."""
+    """Raises unless a table can be written to a file of this name; None is standard output."""
     if out is not None:
         check_ending(out)
         check_new(out)
@@ -32,13 +32,14 @@ def check_out(out: Path | None) -> None:
 
 @contextmanager
 def written(out: Path | None, schema: pa.Schema) -> Iterator[Write]:
-    """What writes parts of a table, to a file that appears when all are there, or as CSV to standard output.
+    """Yields a function that writes a part of a table.
 
-    It takes a part, and for some columns the text that stands for them in CSV.
+    The function takes the part, and the text of its cells in CSV for those columns where it differs from their values.
+    A file appears when the block ends without an error.
 
     Args:
-        out: the file; None is standard output.
-        schema: of all parts.
+        out: the file; None is CSV on standard output.
+        schema: schema of all parts.
     """
     if out is None:
         typer.echo(_line(schema.names), nl=False)
@@ -62,10 +63,10 @@ def written(out: Path | None, schema: pa.Schema) -> Iterator[Write]:
 
 @contextmanager
 def collected(into: dict[str, list[Any]], schema: pa.Schema) -> Iterator[Write]:
-    """What keeps parts in memory, as plain data for JSON."""
+    """Yields a function that collects parts as plain data for JSON."""
     into.update({name: [] for name in schema.names})
 
-    def write(part: pa.Table, texts: Mapping[str, list[str]]) -> None:  # noqa: ARG001  # JSON has values of its own
+    def write(part: pa.Table, texts: Mapping[str, list[str]]) -> None:  # noqa: ARG001  # JSON takes the values
         for name in schema.names:
             into[name] += [_plain(each) for each in part[name].to_pylist()]
 
@@ -77,8 +78,8 @@ def csv_text(part: pa.Table, texts: Mapping[str, list[str]], schema: pa.Schema) 
 
     Args:
         part: the rows.
-        texts: what stands for some columns.
-        schema: of the whole table; a column of whole numbers is written as such.
+        texts: text of the cells of some columns.
+        schema: schema of the whole table; its columns of whole numbers are written without fractions.
 
     Example:
         >>> table = pa.table({"a": [1.0, None], "b": ["x, y", "z"]})
@@ -102,7 +103,7 @@ def _line(cells: Any) -> str:
 
 
 def cell_text(value: object, arrow: pa.DataType) -> str:
-    """A value as a cell; what is missing is nothing, and the numbers of a whole column are written as such."""
+    """A value as a cell; a missing one is empty, and a number of a column of whole numbers has no fraction."""
     if value is None:
         return ""
     if isinstance(value, float):
@@ -116,11 +117,11 @@ def _plain(value: object) -> object:
 
 @contextmanager
 def _parquet(file: BinaryIO, out: Path, schema: pa.Schema) -> Iterator[Write]:
-    """Writes row groups of many parts each: a file of small ones is slow to read."""
+    """Writes row groups of many parts each; a file of small groups is slow to read."""
     waiting: list[pa.Table] = []
     with pq.ParquetWriter(file, schema) as writer:
 
-        def write(part: pa.Table, texts: Mapping[str, list[str]]) -> None:  # noqa: ARG001  # it has values of its own
+        def write(part: pa.Table, texts: Mapping[str, list[str]]) -> None:  # noqa: ARG001  # Parquet takes the values
             waiting.append(_typed(part, schema, out))
             if sum(map(len, waiting)) >= ROWS_PER_GROUP:
                 flush()

@@ -1,4 +1,4 @@
-"""Runs `jointebm sample` for a model of blocks."""
+"""Samples from a model of blocks, with chains on disk from which an interrupted run resumes."""
 
 import shutil
 from collections.abc import Callable, Iterator
@@ -9,41 +9,80 @@ from typing import Any, NamedTuple
 import torch
 
 from jointebm.cli.blocks.given import parse_given
-from jointebm.cli.blocks.written_samples import summary_of, write_samples
-from jointebm.cli.console import say
-from jointebm.cli.files import open_model
+from jointebm.cli.blocks.models import open_model
+from jointebm.cli.blocks.written_samples import print_summary, summary_of, write_samples
+from jointebm.cli.console import Interrupted, print_json, say
+from jointebm.cli.options import NUM_SAMPLES
 from jointebm.cli.progress import StepProgress
 from jointebm.inference.model import Model
-from jointebm.runs.interrupts import Pending
+from jointebm.runs.interrupts import Pending, held_back
 from jointebm.runs.sampling_run import SamplingConfig, read_chains, restore_chains, weights_digest, write_chains
 from jointebm.sampling.sample import Sampling, start
 from jointebm.storage.atomic import check_new, flush_folder, lock
 
-__all__ = []
+__all__ = ["Draws", "resume_samples", "start_samples"]
 
 
-NUM_SAMPLES = 64
+class Draws(NamedTuple):
+    """Samples to draw from a model.
+
+    Args:
+        given: clamped values, in the grammar of `--given`.
+        num: number of chains; None is the number of given rows, or `NUM_SAMPLES`.
+        steps: kernel steps; None is the model's own number.
+        thin: keep every `thin`-th state; None keeps the last only.
+        seed: seed of all random draws.
+    """
+
+    given: tuple[str, ...]
+    num: int | None
+    steps: int | None
+    thin: int | None
+    seed: int
 
 
-def _begun(
-    name: str,
-    given: list[str],
-    num: int | None,
-    steps: int | None,
-    thin: int | None,
-    seed: int,
-    out: Path | None,
-    checkpoint_every: int,
-    pending: Pending,
-) -> dict[str, Any]:
-    """Samples from noise; returns what is to be printed."""
+def start_samples(name: str, draws: Draws, out: Path | None, *, checkpoint_every: int, as_json: bool) -> None:
+    """Samples from noise, writes the file and prints a summary.
+
+    Args:
+        name: the model.
+        draws: what to draw.
+        out: the new file; None writes none.
+        checkpoint_every: steps between checkpoints; 0 saves the chains on interruption only.
+        as_json: whether to print JSON.
+    """
+    with held_back() as pending:  # a step that has begun is finished, and so is a file
+        _report(_start(name, draws, out, checkpoint_every, pending), pending, as_json)
+
+
+def resume_samples(folder: Path, *, checkpoint_every: int, as_json: bool) -> None:
+    """Resumes interrupted chains, writes the file and prints a summary."""
+    with held_back() as pending:
+        _report(_resume(folder, checkpoint_every, pending), pending, as_json)
+
+
+def _report(summary: dict[str, Any], pending: Pending, as_json: bool) -> None:
+    interrupted = summary.pop("message", None)
+    if as_json:
+        print_json(summary)
+    else:
+        print_summary(summary)
+    if interrupted is None and pending.reason is not None:  # the signal came after the last step
+        interrupted = f"interrupted; {summary['out']} is complete" if "out" in summary else "interrupted at the end"
+    if interrupted is not None:
+        raise Interrupted(pending.reason or KeyboardInterrupt(), interrupted)
+
+
+def _start(name: str, draws: Draws, out: Path | None, checkpoint_every: int, pending: Pending) -> dict[str, Any]:
+    """Samples from noise; returns the summary."""
     path, model = open_model(name)
     if out is not None:
         check_new(out, ".npz")
         check_new(out.with_suffix(".png"))
         _check_no_chains(_chains_of(out))
-    held = parse_given(given, model.space)
-    num_steps = model.config.num_steps if steps is None else steps
+    held = parse_given(draws.given, model.space)
+    num, thin = draws.num, draws.thin
+    num_steps = model.config.num_steps if draws.steps is None else draws.steps
     if thin is not None and thin > num_steps:
         raise ValueError(f"--thin {thin}: keeps none of {num_steps} steps; choose at most that, or more --steps")
     if None not in (num, held.num_rows) and num != held.num_rows:
@@ -55,21 +94,21 @@ def _begun(
         num_chains=num or held.num_rows or NUM_SAMPLES,
         given=held.values,
         init=model.noise,
-        generator=torch.Generator().manual_seed(seed),
+        generator=torch.Generator().manual_seed(draws.seed),
         thin=thin,
     )
     if out is None:
         interrupted = _run(sampling, num_steps, lambda: None, 0, pending)
         summary = {"model": str(path), **summary_of(model, sampling.samples(interrupted))}
-        return summary | (_interruption(sampling, num_steps, "nothing was to be written") if interrupted else {})
+        return summary | (_interruption(sampling, num_steps, "without --out, nothing is saved") if interrupted else {})
     config = SamplingConfig(
         model=str(path.absolute()),
         weights=weights_digest(path),
-        given=tuple(given),
+        given=draws.given,
         num=len(sampling.chain.f),
         steps=num_steps,
         thin=thin,
-        seed=seed,
+        seed=draws.seed,
     )
     with _written(_chains_of(out), sampling, config) as folder:
         result = _to_file(model, sampling, config, _chains_of(out), folder.save, checkpoint_every, pending)
@@ -78,21 +117,21 @@ def _begun(
         return {"model": str(path), **result}
 
 
-def _resumed(folder: Path, checkpoint_every: int, pending: Pending) -> dict[str, Any]:
-    """Goes on with chains; returns what is to be printed."""
+def _resume(folder: Path, checkpoint_every: int, pending: Pending) -> dict[str, Any]:
+    """Continues saved chains; returns the summary."""
     found = read_chains(folder)
     out = _out_of(folder)
     with lock(folder / "lock"):
-        found = read_chains(folder)  # another process may have gone on with them before
+        found = read_chains(folder)  # another process may have continued them in between
         for line in found.damaged:
-            say(f"{line}; going on from the checkpoint before it")
+            say(f"{line}; resuming from the checkpoint before it")
         check_new(out)
         check_new(out.with_suffix(".png"))
         path, model = open_model(found.config.model)
         if weights_digest(path) != found.config.weights:
             raise ValueError(
-                f"{path / 'model.safetensors'}: is not what the chains in {folder} were run with: its SHA-256 differs; put "
-                "the old weights back, or remove the folder and sample anew"
+                f"{path / 'model.safetensors'}: SHA-256 differs from that of the weights which the chains in {folder} ran "
+                "with; restore those weights, or remove the folder and sample again"
             )
         sampling = restore_chains(found, model)
 
@@ -114,11 +153,11 @@ def _to_file(
     checkpoint_every: int,
     pending: Pending,
 ) -> dict[str, Any]:
-    """Runs the chains to their end and writes the file and the picture, or writes the chains if it is interrupted."""
+    """Runs the chains to their end and writes the file and the picture; saves the chains if interrupted."""
     if _run(sampling, config.steps, save, checkpoint_every, pending):
         save()
-        way_on = f"go on with: jointebm sample --resume {folder} --threads {torch.get_num_threads()}"
-        return {**summary_of(model, sampling.samples(True)), **_interruption(sampling, config.steps, way_on)}
+        next_step = f"resume with: jointebm sample --resume {folder} --threads {torch.get_num_threads()}"
+        return {**summary_of(model, sampling.samples(True)), **_interruption(sampling, config.steps, next_step)}
     trajectory = sampling.trajectory(False)
     samples = trajectory.samples
     kept = samples.values if config.thin is None else trajectory.values
@@ -128,7 +167,7 @@ def _to_file(
 
 
 def _run(sampling: Sampling, num_steps: int, save: Callable[[], None], checkpoint_every: int, pending: Pending) -> bool:
-    """Runs the chains; whether a signal came before their end."""
+    """Runs the chains; returns whether a signal came before their end."""
     assert isinstance(sampling.log_density, Model)
     with StepProgress(f"sampling {sampling.log_density.config.name}", num_steps) as progress:
 
@@ -141,8 +180,8 @@ def _run(sampling: Sampling, num_steps: int, save: Callable[[], None], checkpoin
         return sampling.run(num_steps, show)
 
 
-def _interruption(sampling: Sampling, num_steps: int, way_on: str) -> dict[str, str]:
-    return {"message": f"interrupted after {len(sampling.accept_probs)} of {num_steps} steps; {way_on}"}
+def _interruption(sampling: Sampling, num_steps: int, next_step: str) -> dict[str, str]:
+    return {"message": f"interrupted after {len(sampling.accept_probs)} of {num_steps} steps; {next_step}"}
 
 
 def _chains_of(out: Path) -> Path:
@@ -150,19 +189,19 @@ def _chains_of(out: Path) -> Path:
 
 
 def _out_of(folder: Path) -> Path:
-    """The file lies beside its chains, wherever they are; what a folder says of other places is not written to."""
+    """The file next to the chains, wherever the folder is now."""
     return folder.with_suffix(".npz")
 
 
 def _check_no_chains(folder: Path) -> None:
     if folder.exists():
         raise FileExistsError(
-            f"{folder}: exists; go on with it: jointebm sample --resume {folder}, or remove it, or choose another --out"
+            f"{folder}: exists; resume it with: jointebm sample --resume {folder}, or remove it, or choose another --out"
         )
 
 
 class _Folder(NamedTuple):
-    """How the chains of this process are written, and how they are removed once the file is there."""
+    """Saves the chains of this process, and removes them once the file is complete."""
 
     save: Callable[[], None]
     remove: Callable[[], None]
@@ -170,7 +209,7 @@ class _Folder(NamedTuple):
 
 @contextmanager
 def _written(folder: Path, sampling: Sampling, config: SamplingConfig) -> Iterator[_Folder]:
-    """A folder of chains that is made when they are first saved, and locked until the block ends; no other is touched."""
+    """A folder of chains, made at the first save and locked until the block ends; an existing one is left alone."""
     with ExitStack() as stack:
         is_mine = False
 

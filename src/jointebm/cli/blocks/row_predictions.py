@@ -1,47 +1,95 @@
-"""Runs `jointebm predict` for a model of blocks."""
+"""Predicts labels of rows in an npz file, and writes or prints them."""
 
 import csv
 import io
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from jointebm.cli.console import print_table
+from jointebm.cli.blocks.models import open_model
+from jointebm.cli.console import print_json, print_table, say
 from jointebm.inference.conditions import variable_names
-from jointebm.inference.predict import Prediction
+from jointebm.inference.predict import Prediction, predict
 from jointebm.spaces.blocks import Binary
 from jointebm.spaces.space import Space, Values
-from jointebm.storage.atomic import new_file
+from jointebm.storage.atomic import check_new, new_file
+from jointebm.storage.npz import read_arrays
 from jointebm.storage.untrusted import quoted
 
-__all__ = []
-
+__all__ = ["predict_rows"]
 
 NUM_SHOWN = 20
 
 
+def predict_rows(
+    name: str,
+    file: Path,
+    out: Path | None,
+    *,
+    target: Sequence[str] | None,
+    method: Literal["exact", "gibbs", "sample"],
+    seed: int,
+    as_json: bool,
+) -> None:
+    """Predicts labels and writes or prints them with the probability of every class.
+
+    Args:
+        name: the model.
+        file: npz file with an array of rows per known block.
+        out: the new file; None writes none.
+        target: blocks to predict; None is all with missing labels.
+        method: exact, gibbs or sample.
+        seed: seed of all random draws.
+        as_json: whether to print JSON.
+    """
+    path, model = open_model(name)
+    if out is not None:
+        check_new(out, ".npz", ".csv")
+    values = read_arrays(file)
+    with _naming(file):
+        model.space.require(values)
+    targets = _targets(model.space, values, target, file)
+    # A target whose labels are all known is predicted without them; where some are missing, the known ones are clamped.
+    ignored = [name for name in targets if _is_complete(values, name)]
+    known = {name: array for name, array in values.items() if name not in ignored}
+    if not known:
+        raise ValueError(f"{file}: holds only the blocks to predict; add an array of another block")
+    with _naming(file):
+        prediction = predict(model, known, targets, method=method, generator=torch.Generator().manual_seed(seed))
+    for name in ignored:
+        say(f"block {name!r}: ignoring its labels in {file}, since all are known")
+    if out is not None:
+        _write(model.space, prediction, out)
+    if as_json:
+        print_json({"model": str(path), "method": method, **_as_lists(prediction)})
+    else:
+        _print(model.space, prediction, f"{file}: predicted by {method}")
+    if out is not None:
+        say(f"wrote {out}")
+
+
 @contextmanager
 def _naming(file: Path) -> Iterator[None]:
-    """Puts the name of the file before what is wrong with its rows."""
+    """Starts an error about rows with the name of their file."""
     try:
         yield
     except ValueError as error:
         raise ValueError(f"{file}: {quoted(error)}") from None
 
 
-def _targets(space: Space, values: Values, target: list[str] | None, file: Path) -> list[str]:
-    """The blocks to predict: those that are named, or else those in which something is missing."""
+def _targets(space: Space, values: Values, target: Sequence[str] | None, file: Path) -> list[str]:
+    """The blocks to predict: the named ones, or all with missing labels."""
     if target is not None:
         space.require(target, discrete=True)
         return list(dict.fromkeys(target))
     missing = [name for name in space.discrete if not _is_complete(values, name)]
     if not missing:
-        raise ValueError(f"{file}: no label is missing; name what is to be predicted with --target, or set it to -1")
+        raise ValueError(f"{file}: no label is missing; name the blocks to predict with --target, or set labels to -1")
     return missing
 
 
@@ -70,7 +118,7 @@ def _write(space: Space, prediction: Prediction, out: Path) -> None:
 
 
 def _csv_rows(space: Space, prediction: Prediction) -> list[list[Any]]:
-    """A header, then per row each label and the probability of each of its classes."""
+    """A header, then the labels of each row with the probabilities of their classes."""
     header: list[Any] = ["row"]
     columns: list[list[Any]] = [list(range(len(next(iter(prediction.labels.values())))))]
     for variable, (labels, probs) in _variables(space, prediction).items():
@@ -80,7 +128,7 @@ def _csv_rows(space: Space, prediction: Prediction) -> list[list[Any]]:
 
 
 def _variables(space: Space, prediction: Prediction) -> dict[str, tuple[Tensor, Tensor]]:
-    """Per variable, its labels (N,) and the probabilities of all its classes (N, K)."""
+    """Labels (N,) and class probabilities (N, K) of each variable."""
     variables: dict[str, tuple[Tensor, Tensor]] = {}
     for name in prediction.labels:
         probs = prediction.probs[name]
@@ -102,5 +150,5 @@ def _print(space: Space, prediction: Prediction, title: str) -> None:
         rows.append([str(row), *cells])
     caption = "label (its probability)"
     if num_rows > NUM_SHOWN:
-        caption += f"; {num_rows - NUM_SHOWN} more rows: use --json or --out"
+        caption += f"; {num_rows - NUM_SHOWN} more rows: see --json or --out"
     print_table(title, ["row", *variables], rows, caption=caption)

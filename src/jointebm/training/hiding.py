@@ -1,4 +1,4 @@
-"""Hiding entries of training rows, to train as if they had never been known.
+"""Hides entries of training rows, to train as if they had never been known.
 
 What is hidden is drawn from a seed of its own: it is the same in every run with that seed, whatever the seed of training.
 """
@@ -7,38 +7,12 @@ from dataclasses import replace
 
 import numpy as np
 import numpy.typing as npt
-from pydantic import Field
 
 from jointebm.data.datasets import ArrayDataset, Dataset
 from jointebm.spaces.space import Space
-from jointebm.storage.config import Config
+from jointebm.training.train_config import Hiding
 
-__all__ = ["Hiding", "hide"]
-
-
-class Hiding(Config):
-    """What training may see of its rows; by default everything.
-
-    Example:
-        >>> Hiding(labels_per_class=5).hides, Hiding().hides
-        (True, False)
-    """
-
-    labels_per_class: int | None = Field(
-        None, ge=1, description="rows of each class whose label training sees, drawn at random; null: all rows"
-    )
-    observe_labels: float = Field(
-        1.0, ge=0, le=1, description="probability that training sees a label of a row, each by itself"
-    )
-    observe_reals: float = Field(
-        1.0, ge=0, le=1, description="probability that training sees a real (a pixel), each by itself"
-    )
-    hiding_seed: int = Field(0, ge=0, description="of what is hidden")
-
-    @property
-    def hides(self) -> bool:
-        """Whether anything is hidden."""
-        return self.labels_per_class is not None or self.observe_labels < 1 or self.observe_reals < 1
+__all__ = ["hide"]
 
 
 def hide(dataset: Dataset, hiding: Hiding) -> Dataset:

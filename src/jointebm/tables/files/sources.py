@@ -1,11 +1,12 @@
-"""Tables in files: the whole of one to fit to, or a part at a time to be asked about.
+"""Reads tables from files: a whole one to fit to, or one part at a time to answer questions about.
 
-CSV (.csv, .csv.gz) and Parquet (.parquet) become Arrow tables. Nothing is asked before the whole file has been looked
-through, so that a malformed row is found before any work is done; at no time is more of it in memory than one part.
+CSV (.csv, .csv.gz) and Parquet (.parquet) become Arrow tables. A file is checked from end to end before the first
+question, so that a malformed row is found before any work is done. Memory holds one part at a time.
 
 Legend: N rows of a part.
 """
 
+import math
 from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
@@ -14,18 +15,20 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from jointebm.storage.untrusted import quoted
 from jointebm.tables.codes.column import Kind
-from jointebm.tables.files.cells import CellKind, Tally, is_missing, parse
+from jointebm.tables.files.cells import CellKind, Tally, parse
 from jointebm.tables.files.csv_rows import read_header, read_parts
+from jointebm.tables.files.missing_words import is_missing_cell
 from jointebm.tables.frames.reading import LARGEST
 
 __all__ = ["ColumnType", "Part", "Source", "check_ending", "open_source", "read_whole"]
 
-ROWS_AT_ONCE = 1024  # of a part: some seconds of work, and so many more rows of memory for each worker
-ROWS_AT_A_LOOK = 16384
+ROWS_PER_PART = 1024  # some seconds of work; each worker holds a few parts
+ROWS_PER_LOOK = 16384
 ENDINGS = (".csv", ".csv.gz", ".parquet")
 
 
@@ -34,8 +37,8 @@ class Part(NamedTuple):
 
     Args:
         table: their values.
-        cells: of a CSV file, the text of each cell by column.
-        places: where in the file each row is, for messages.
+        cells: the text of each cell by column, for a CSV file.
+        places: the place of each row in the file, for messages.
     """
 
     table: pa.Table
@@ -44,39 +47,39 @@ class Part(NamedTuple):
 
 
 class Source(NamedTuple):
-    """A table in a file that can be read again and again.
+    """A table in a file that can be read more than once.
 
     Args:
-        schema: of its columns, in Arrow's types.
-        parts: reads it from the beginning.
+        schema: Arrow types of its columns.
+        parts: reads the file from its beginning.
     """
 
     schema: pa.Schema
     parts: Callable[[], Iterator[Part]]
 
 
-ColumnType = tuple[CellKind, pa.DataType]  # what the cells of a column hold in CSV, and Arrow's type for them
+ColumnType = tuple[CellKind, pa.DataType]  # kind of the cells of a column in CSV, and their Arrow type
 
 
 def check_ending(path: Path) -> None:
-    """Raises unless a file's name says what is in it."""
+    """Raises unless the name of a file ends in .csv, .csv.gz or .parquet."""
     if not path.name.endswith(ENDINGS):
-        raise ValueError(f"{path}: ends in {path.suffix or 'nothing'!r}, expected {', '.join(ENDINGS)}")
+        raise ValueError(f"{path}: got {path.suffix or 'no ending'}, expected a name that ends in {', '.join(ENDINGS)}")
 
 
 def open_source(
     path: Path, known: Collection[str], type_of: Callable[[str], ColumnType], *, missing: frozenset[str]
 ) -> Source:
-    """A table whose columns are known.
+    """Opens a table whose columns are known.
 
     Args:
-        path: of the file.
-        known: names of the columns that there may be.
-        type_of: of a column in CSV.
-        missing: texts that stand for a missing value in CSV, beside the usual ones.
+        path: the file.
+        known: names of the columns that it may have.
+        type_of: type of a column in CSV.
+        missing: words for a missing value in addition to the usual ones.
 
     Raises:
-        ValueError: it cannot be read, or has a column that is not known.
+        ValueError: the file cannot be read, or has an unknown column.
     """
     _check_file(path)
     is_parquet = path.suffix == ".parquet"
@@ -84,42 +87,42 @@ def open_source(
     unknown = [name for name in names if name not in known]
     if unknown:
         raise ValueError(
-            f"{path}: column {quoted(repr(unknown[0]))} is not one of this model's, which are "
-            f"{quoted(', '.join(map(repr, known)))}; leave it out"
+            f"{path}: unknown column {quoted(repr(unknown[0]))}; leave it out, for this model has "
+            f"{quoted(', '.join(map(repr, known)))}"
         )
     if is_parquet:
-        return Source(_parquet_schema(path), lambda: _parquet_parts(path))
+        return Source(_parquet_schema(path), lambda: _parquet_parts(path, missing))
     columns = {name: type_of(name) for name in names}
-    return Source(_schema(columns), lambda: _csv_parts(path, columns, missing, ROWS_AT_ONCE))
+    return Source(_schema(columns), lambda: _csv_parts(path, columns, missing, ROWS_PER_PART))
 
 
 def read_whole(path: Path, *, kinds: Mapping[str, Kind], missing: frozenset[str]) -> pa.Table:
-    """All rows, to fit to; the columns of a CSV file hold what all their cells are.
+    """Reads a whole table; the kinds of its columns in CSV are inferred from their cells.
 
     Args:
-        path: of the file.
-        kinds: what is known of some columns: "categorical" and "id" take text as it is.
-        missing: texts that stand for a missing value in CSV, beside the usual ones.
+        path: the file.
+        kinds: kinds of some columns; "categorical" and "id" keep text as it is.
+        missing: words for a missing value in addition to the usual ones.
 
     Raises:
-        ValueError: it cannot be read, or a cell is malformed, with file, line and column.
+        ValueError: the file cannot be read, or a cell is malformed; names file, line and column.
     """
     _check_file(path)
     if path.suffix == ".parquet":
         _parquet_schema(path)
         with _naming(path):
-            return pq.read_table(path, partitioning=None)
+            return _without_words(pq.read_table(path, partitioning=None), missing)
     columns = _found_in(path, kinds, missing)
-    parts = [part.table for part in _csv_parts(path, columns, missing, ROWS_AT_A_LOOK)]
+    parts = [part.table for part in _csv_parts(path, columns, missing, ROWS_PER_LOOK)]
     return pa.concat_tables([_schema(columns).empty_table(), *parts])
 
 
 def _check_file(path: Path) -> None:
-    """Raises unless there is a file that can be read more than once."""
+    """Raises unless the file can be read more than once."""
     check_ending(path)
     path.open("rb").close()
     if not path.is_file():
-        raise ValueError(f"{path}: is no regular file, and a table is read more than once; write it to a file first")
+        raise ValueError(f"{path}: is not a regular file, and a table is read more than once; write it to a file first")
 
 
 def _schema(columns: Mapping[str, ColumnType]) -> pa.Schema:
@@ -131,7 +134,7 @@ def _parquet_schema(path: Path) -> pa.Schema:
         schema = file.schema_arrow
     for place, name in enumerate(schema.names):
         if schema.names.index(name) != place:
-            raise ValueError(f"{path}: column {name!r} stands there twice; rename one of them")
+            raise ValueError(f"{path}: duplicate column {name!r}; rename one of them")
     if not schema.names:
         raise ValueError(f"{path}: has no columns")
     return schema
@@ -149,14 +152,14 @@ _ARROW: dict[CellKind, pa.DataType] = {
 
 
 def _found_in(path: Path, kinds: Mapping[str, Kind], missing: frozenset[str]) -> dict[str, ColumnType]:
-    """What the columns of a CSV file hold."""
+    """The types of the columns of a CSV file, from their cells."""
     names = read_header(path)
     tallies = [Tally() for _ in names]
-    for part in read_parts(path, size=ROWS_AT_A_LOOK):
+    for part in read_parts(path, size=ROWS_PER_LOOK):
         for name, tally, cells in zip(names, tallies, part.columns, strict=True):
             if kinds.get(name) not in ("categorical", "id"):
                 for line, text in zip(part.lines, cells, strict=True):
-                    if not is_missing(text, missing):
+                    if not is_missing_cell(text, missing):
                         tally.add(text, line)
     found: dict[str, ColumnType] = {}
     for name, tally in zip(names, tallies, strict=True):
@@ -196,11 +199,11 @@ def _array(
     values: list[Any] = []
     for line, text in zip(lines, cells, strict=True):
         try:
-            values.append(None if is_missing(text, missing) else parse(text, kind))
+            values.append(None if is_missing_cell(text, missing) else parse(text, kind))
         except ValueError as error:
             raise ValueError(f"{place(line)}: {error}") from None
     if pa.types.is_integer(arrow) and any(isinstance(each, float) for each in values):
-        arrow = pa.float64()  # a part may hold fractions where there were none in training
+        arrow = pa.float64()  # fractions in a column that had none in training
     if pa.types.is_floating(arrow):
         values = [None if each is None else float(each) for each in values]
     try:
@@ -209,14 +212,41 @@ def _array(
         raise ValueError(f"{place(lines[0])}, or in a row up to line {lines[-1]}: {quoted(error)}") from None
 
 
-def _parquet_parts(path: Path) -> Iterator[Part]:
+def _parquet_parts(path: Path, missing: frozenset[str]) -> Iterator[Part]:
     first = 0
     with _naming(path), pq.ParquetFile(path) as file:
-        for batch in file.iter_batches(batch_size=ROWS_AT_ONCE):
-            table = pa.Table.from_batches([batch])
+        for batch in file.iter_batches(batch_size=ROWS_PER_PART):
+            table = _without_words(pa.Table.from_batches([batch]), missing)
             _check_finite(path, table, first)
             yield Part(table, None, lambda row, first=first: f"row {first + row + 1}")  # type: ignore[misc]
             first += len(table)
+
+
+def _without_words(table: pa.Table, missing: frozenset[str]) -> pa.Table:
+    """A table with null in place of each text and each number that is a word for a missing value."""
+    words = pa.array(sorted(missing), pa.string())
+    numbers = pa.array([float(word) for word in sorted(missing) if _is_number(word)], pa.float64())
+    for place, field in enumerate(table.schema if missing else ()):
+        kind, column = field.type, table.column(place)
+        is_dictionary = pa.types.is_dictionary(kind)
+        if pa.types.is_integer(kind) or pa.types.is_floating(kind):
+            is_word = pc.is_in(column.cast(pa.float64(), safe=False), numbers)
+        elif pa.types.is_string(kind) or pa.types.is_large_string(kind) or is_dictionary:
+            is_word = pc.is_in(pc.utf8_trim_whitespace(column.cast(pa.string())), words)
+        else:
+            continue
+        if pc.any(is_word).as_py():
+            plain = column.cast(kind.value_type) if is_dictionary else column
+            plain = pc.if_else(is_word, pa.scalar(None, plain.type), plain)
+            table = table.set_column(place, field, plain.cast(kind))
+    return table
+
+
+def _is_number(word: str) -> bool:
+    try:
+        return math.isfinite(float(word))
+    except ValueError:
+        return False
 
 
 def _check_finite(path: Path, table: pa.Table, first: int) -> None:
@@ -233,10 +263,10 @@ def _check_finite(path: Path, table: pa.Table, first: int) -> None:
 
 @contextmanager
 def _naming(path: Path) -> Iterator[None]:
-    """Says which file Arrow could not read."""
+    """Starts an error of Arrow with the name of the file."""
     try:
         yield
     except (pa.ArrowException, OSError) as error:
         if isinstance(error, OSError) and error.errno is not None:
             raise
-        raise ValueError(f"{path}: not a Parquet file that can be read: {quoted(error)}") from None
+        raise ValueError(f"{path}: not a readable Parquet file: {quoted(error)}") from None

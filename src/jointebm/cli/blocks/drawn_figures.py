@@ -1,0 +1,38 @@
+"""Draws the figures of a model into a folder."""
+
+from pathlib import Path
+
+import torch
+import typer
+from rich.console import Console
+
+from jointebm.cli.blocks.models import open_data_of, open_model
+from jointebm.cli.console import print_json
+from jointebm.plots import save_figures
+from jointebm.plots.figures import figures_of
+from jointebm.storage.atomic import check_new
+
+__all__ = ["draw_figures"]
+
+
+def draw_figures(name: str, out: Path | None, data_dir: Path | None, *, seed: int, as_json: bool) -> None:
+    """Draws all figures of a model and prints the names of the files.
+
+    Args:
+        name: the model.
+        out: the new folder; None is figures-NAME.
+        data_dir: folder of the data files.
+        seed: seed of all random draws.
+        as_json: whether to print JSON.
+    """
+    path, model = open_model(name)
+    folder = out or Path(f"figures-{model.config.name}")
+    check_new(folder)
+    dataset = open_data_of(model, data_dir)
+    with Console(stderr=True).status(f"drawing {model.config.name}"):
+        written = save_figures(figures_of(model, dataset, torch.Generator().manual_seed(seed)), folder)
+    if as_json:
+        print_json({"model": str(path), "out": str(folder), "figures": [str(file) for file in written]})
+    else:
+        for file in written:
+            typer.echo(file)

@@ -1,0 +1,42 @@
+"""Prints recipes: all of them, or the fields of one."""
+
+import json
+from typing import Any
+
+from jointebm.cli.console import print_json, print_table
+from jointebm.recipes.recipe import recipe_fields
+from jointebm.recipes.registry import RECIPES, find
+
+__all__ = ["list_recipes", "show_recipe"]
+
+
+def list_recipes(*, as_json: bool) -> None:
+    """Prints name, summary and data of every recipe."""
+    rows = [(recipe.name, recipe.summary, recipe.data) for recipe in (make() for make in RECIPES.values())]
+    if as_json:
+        print_json({"recipes": [dict(zip(("name", "summary", "data"), row, strict=True)) for row in rows]})
+        return
+    print_table("recipes", ("name", "what it is", "data"), rows, num_text=3)
+
+
+def show_recipe(name: str, *, as_json: bool) -> None:
+    """Prints every field of a recipe with its value and meaning."""
+    recipe = find(name)
+    fields = recipe_fields(recipe)
+    if as_json:
+        values = {field.path: {"value": field.value, "meaning": field.description} for field in fields}
+        print_json({"name": recipe.name, "summary": recipe.summary, "data": recipe.data, "fields": values})
+        return
+    rows = [(field.path, _as_set(field.value), field.description) for field in fields]
+    print_table(
+        f"{recipe.name}: {recipe.summary}; data: {recipe.data}",
+        ("field", "value", "meaning"),
+        rows,
+        num_text=3,
+        caption=f"change one with: jointebm train {recipe.name} --set KEY=VALUE; the last part of a field's name is enough",
+    )
+
+
+def _as_set(value: Any) -> str:
+    """A value as `--set` reads it."""
+    return value if isinstance(value, str) else json.dumps(value)

@@ -1,0 +1,106 @@
+"""Trains a model of blocks in a run folder, shows the progress, and evaluates the model."""
+
+import json
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from jointebm.cli.blocks.acceptance import named_rates, write_rates
+from jointebm.cli.blocks.evaluate import evaluation, print_evaluation
+from jointebm.cli.console import Interrupted, print_json, say
+from jointebm.cli.progress import StepProgress
+from jointebm.recipes.recipe import Recipe, override
+from jointebm.recipes.registry import find
+from jointebm.runs.training_run import Run, recipe_of
+from jointebm.runs.training_run import resume as resume_run
+from jointebm.runs.training_run import train as train_recipe
+from jointebm.storage.atomic import check_new, new_file
+from jointebm.training.divergence import Intervention
+from jointebm.training.trainer import Metrics
+
+__all__ = ["resume_training", "start_training"]
+
+
+def start_training(
+    name: str, out: Path, data_dir: Path | None, *, assignments: Sequence[str], seed: int, as_json: bool
+) -> None:
+    """Trains a recipe into a new folder, then evaluates the model and prints the report.
+
+    Args:
+        name: name of the recipe.
+        out: the new folder.
+        data_dir: folder of the data files.
+        assignments: changed fields of the recipe, each KEY=VALUE.
+        seed: seed of all random draws.
+        as_json: whether to print JSON.
+    """
+    recipe = override(find(name), assignments)
+    check_new(out)
+    with _progress(recipe, out) as on_metrics:
+        run = train_recipe(recipe, out, seed=seed, data_dir=data_dir, on_metrics=on_metrics, on_intervention=_tell)
+    _finish(run, as_json=as_json)
+
+
+def resume_training(path: Path, data_dir: Path | None, *, as_json: bool) -> None:
+    """Resumes a run from its newest checkpoint, then evaluates the model and prints the report."""
+    with _progress(recipe_of(path), path) as on_metrics:
+        run = resume_run(path, data_dir=data_dir, on_metrics=on_metrics, on_intervention=_tell, on_damage=say)
+    _finish(run, as_json=as_json)
+
+
+def _finish(run: Run, *, as_json: bool) -> None:
+    report = _evaluated(run)
+    if as_json:
+        print_json(report)
+    else:
+        rates = named_rates(run.model.kernel, run.metrics.accept_rate)
+        print_evaluation(report, f"acceptance at the end of training: {write_rates(rates)}")
+
+
+def _tell(intervention: Intervention) -> None:
+    say(str(intervention))
+
+
+@contextmanager
+def _progress(recipe: Recipe, out: Path) -> Iterator[Callable[[Metrics], None]]:
+    """A progress bar that takes metrics; Ctrl-C reports how far the run is and how to resume it."""
+    num_iterations = recipe.train.num_iterations
+    with StepProgress(f"training {recipe.name}", num_iterations) as progress:
+        try:
+            yield lambda metrics: progress.show(metrics.iteration, _figures(metrics))
+        except KeyboardInterrupt as reason:
+            where = f"interrupted after {progress.num_done} of {num_iterations} iterations"
+            raise Interrupted(reason, f"{where}; {_next_step(out)}") from None
+
+
+def _next_step(out: Path) -> str:
+    """What an interrupted run has saved, and the command that continues it."""
+    if (out / "model").exists():
+        return f"{out / 'model'} is complete; evaluate it with: jointebm evaluate {out}"
+    if (out / "recipe.json").exists():
+        return f"resume with: jointebm train --resume {out} --threads {torch.get_num_threads()}"
+    return "nothing has been written"
+
+
+def _figures(metrics: Metrics) -> str:
+    """The figures next to the progress bar."""
+    accept_rate = "/".join(f"{rate:.2f}" for rate in metrics.accept_rate)
+    return (
+        f"gap {metrics.energy_gap:.2f}  accept {accept_rate}  grad {metrics.grad_norm:.2g}  "
+        f"range {metrics.chain_low:.2f}..{metrics.chain_high:.2f}"
+    )
+
+
+def _evaluated(run: Run) -> dict[str, Any]:
+    """The report of a run, also written to evaluation.json; its seconds are those of the training."""
+    try:
+        report = evaluation(run.model, run.dataset, run.path / "model", seed=run.seed)
+    except KeyboardInterrupt as reason:
+        raise Interrupted(reason, f"interrupted during the evaluation; {_next_step(run.path)}") from None
+    report = {"run": str(run.path), **report, "seconds": round(run.seconds, 2)}
+    with new_file(run.path / "evaluation.json") as file:
+        file.write((json.dumps(report, indent=2, allow_nan=False) + "\n").encode())
+    return report

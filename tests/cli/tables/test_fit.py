@@ -1,0 +1,85 @@
+"""`jointebm fit`."""
+
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from jointebm.estimators import JointEBM
+from support.command_line import assert_refused, run
+from support.pet_table import QUICK, write_csv
+
+
+def test_kinds_and_fields_of_a_fit_are_as_asked(folder: Path, tmp_path: Path) -> None:
+    ask = (
+        "fit",
+        folder / "table.csv",
+        "--out",
+        tmp_path / "m",
+        *QUICK,
+        "--kind",
+        "count=categorical",
+        "--kind",
+        "city=id",
+    )
+    assert run(*ask, "--set", "max_bins=5", "--set", "num_sweeps=3", "--unseen", "missing", "--seed", 3).code == 0
+    model = JointEBM.load(tmp_path / "m")
+    assert (
+        model.get_params()
+        == JointEBM(
+            training={"num_visits": 0, "rows_per_component": 20},
+            base="mixture",
+            kinds={"count": "categorical", "city": "id"},
+            max_bins=5,
+            num_sweeps=3,
+            num_draws=3,
+            unseen="missing",
+            random_state=3,
+        ).get_params()
+    )
+    assert [each.codec.kind for each in model.codec_.columns if each.name in ("count", "city")] == [
+        "category",
+        "ignored",
+    ]
+
+
+def test_a_fit_reports_its_progress_and_its_score(folder: Path, tmp_path: Path) -> None:
+    training = ("--set", "num_visits=1", "--set", "width=8", "--set", "num_looks=2")
+    result = run("fit", folder / "table.csv", "--out", tmp_path / "m", *training)
+    assert result.code == 0 and "held-out log score -" in result.err and "treated as" in result.out
+
+
+def test_a_malformed_file_is_one_line_and_no_model(tmp_path: Path) -> None:
+    (tmp_path / "t.csv").write_text("x,x\n1,2\n")
+    assert_refused(run("fit", tmp_path / "t.csv", "--out", tmp_path / "m", *QUICK), "duplicate column 'x'")
+    assert not (tmp_path / "m").exists()
+
+
+def test_words_for_missing_values_stay_with_the_model(tmp_path: Path) -> None:
+    numbers = np.random.default_rng(0).integers(1, 9, 60)
+    rows = [["a", "b"], *([str(number), "-999" if number == 8 else str(2 * number)] for number in numbers)]
+    table = write_csv(tmp_path / "t.csv", rows)
+    assert run("fit", table, "--out", tmp_path / "m", "--missing=-999", *QUICK).code == 0
+    assert JointEBM.load(tmp_path / "m").reading_.missing == ("-999", "-999.0")
+    JointEBM.load(tmp_path / "m").save(tmp_path / "again")
+    filled = run("impute", tmp_path / "again", table).out
+    assert "-999" not in filled and len(filled.splitlines()) == 61
+    asked = [write_csv(tmp_path / f"{word or 'empty'}.csv", [["a", "b"], ["8", word]]) for word in ("-999", "?", "")]
+    for command in (("score",), ("predict", "--target", "a")):
+        name, *more = command
+        answers = [run(name, tmp_path / "m", file, *more, "--missing", "?") for file in asked]
+        assert answers[0].code == 0 and answers[0].out == answers[1].out == answers[2].out
+    assert_refused(run("score", tmp_path / "m", asked[1]), "got '?', expected a number")
+    pq.write_table(pa.table({"a": [8], "b": [-999]}), tmp_path / "p.parquet")
+    assert run("score", tmp_path / "m", tmp_path / "p.parquet").out == run("score", tmp_path / "m", asked[0]).out
+
+
+def test_an_interrupted_fit_leaves_nothing(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def stopped(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(JointEBM, "fit", stopped)
+    result = run("fit", folder / "table.csv", "--out", tmp_path / "m", *QUICK)
+    assert result.code == 130 and "nothing is written" in result.err and list(tmp_path.iterdir()) == []

@@ -1,0 +1,139 @@
+"""Tables in files: rows that are read, and errors that name file, line and column."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from jointebm.tables.files.missing_words import missing_words
+from jointebm.tables.files.sources import ColumnType, open_source, read_whole
+
+TYPES: dict[str, ColumnType] = {
+    "name": ("text", pa.string()),
+    "size": ("real", pa.float64()),
+    "count": ("real", pa.int64()),
+    "income": ("text", pa.string()),
+    "indoors": ("boolean", pa.bool_()),
+    "born": ("date", pa.date32()),
+}
+GOOD = "size,count,income,indoors,born\n10.1,3,<=50K,True,2020-02-03\n"
+
+
+MALFORMED: dict[str, tuple[bytes, str]] = {
+    "too few cells": (
+        f"{GOOD}1.5,2\n".encode(),
+        "line 3, column 'income': the row has 2 cells, but the header names 5",
+    ),
+    "too many cells": (f"{GOOD}1,2,<=50K,True,2020-02-03,9\n".encode(), "line 3, column 6: the row has 6 cells"),
+    "no number": (f"{GOOD}tall,,,,\n".encode(), "line 3, column 'size': got 'tall', expected a number"),
+    "infinity": (f"{GOOD}inf,,,,\n".encode(), "line 3, column 'size': got 'inf', expected a number"),
+    "a number beyond the range": (f"{GOOD}1.7e308,,,,\n".encode(), "line 3, column 'size': got '1.7e308', expected a"),
+    "more than a float": (f"{GOOD}1e999,,,,\n".encode(), "line 3, column 'size': got '1e999', expected a number"),
+    "no boolean": (f"{GOOD},,,perhaps,\n".encode(), "line 3, column 'indoors': got 'perhaps', expected True or False"),
+    "no date": (f"{GOOD},,,,2023-02-30\n".encode(), "line 3, column 'born': got '2023-02-30', expected a date such as"),
+    "after a cell of two lines": (
+        b'name,size\n"two\nlines",1.5\nx,tall\n',
+        "line 4, column 'size': got 'tall', expected a number",
+    ),
+    "an unknown column": (
+        b"size,weight\n1,2\n",
+        "unknown column 'weight'; leave it out, for this model has 'name', 'size'",
+    ),
+    "a column twice": (b"size,count,size\n1,2,3\n", "line 1: duplicate column 'size'"),
+    "no name": (b"size,,count\n1,2,3\n", "line 1: column 2 has no name"),
+    "numbers of rows": (b",size\n0,1\n", "line 1: column 1 has no name; if it numbers the rows, leave it out"),
+    "semicolons": (b"size;count\n1;2\n", "line 1: got one column, 'size;count'; separate cells by commas"),
+    "tabs": (b"size\tcount\n1\t2\n", "line 1: got one column, 'size\\tcount'; separate cells by commas"),
+    "empty": (b"", "is empty; expected a first line"),
+    "only line breaks": (b"\n\n\n", "is empty; expected a first line"),
+    "not UTF-8": (f"{GOOD}1,1,".encode() + b"caf\xe9,,\n", "line 3, column 'income': 'caf\\udce9' is not UTF-8"),
+    "UTF-16": (GOOD.encode("utf-16"), "line 1, column 1: "),
+    "NUL": (f"{GOOD}1\0,,,,\n".encode(), "line 3, column 'size': '1\\x00' holds a NUL"),
+    "an open quote": (f'{GOOD}1,2,"<=50K,True,\n'.encode(), "line 3: the row that begins here is not valid CSV"),
+    "a torn quote": (f'{GOOD}1,2,"<=50"K,True,\n'.encode(), "line 3: the row that begins here is not valid CSV"),
+    "a huge cell": (
+        f"{GOOD}{'9' * 200_000},,,,\n".encode(),
+        "line 3: the row that begins here is not valid CSV: field larger",
+    ),
+}
+
+
+def rows_of(path: Path, *said: str) -> pa.Table:
+    source = open_source(path, list(TYPES), TYPES.__getitem__, missing=missing_words(said))
+    return pa.concat_tables([part.table for part in source.parts()])
+
+
+@pytest.mark.parametrize("name", MALFORMED)
+def test_a_malformed_file_is_named_by_file_line_and_column(tmp_path: Path, name: str) -> None:
+    content, message = MALFORMED[name]
+    (tmp_path / "bad.csv").write_bytes(content)
+    with pytest.raises(ValueError, match=r"bad\.csv") as caught:
+        rows_of(tmp_path / "bad.csv")
+    assert message in str(caught.value)
+
+
+def test_text_in_a_column_of_numbers_is_a_mistake_unless_declared(tmp_path: Path) -> None:
+    path = tmp_path / "t.csv"
+    path.write_text("x\n" + "".join(f"{number}\n" for number in range(60)) + "tall\n")
+    with pytest.raises(
+        ValueError, match=r"column 'x', line 62: got 'tall', and 60 of the column's 61 cells are numbers"
+    ):
+        read_whole(path, kinds={}, missing=frozenset())
+    assert read_whole(path, kinds={}, missing=missing_words(["tall"]))["x"].null_count == 1
+    assert read_whole(path, kinds={"x": "categorical"}, missing=frozenset())["x"].type == pa.string()
+    path.write_text("x\n1\n" + "9" * 5000 + "\n")
+    with pytest.raises(ValueError, match=r"t.csv, line 3, column 'x': got '999"):
+        read_whole(path, kinds={}, missing=frozenset())
+
+
+@pytest.mark.parametrize("text", ["", " ", "NA", " NA", "NA ", "\tnull\t", " ? ", "-7", " -7.0"])
+def test_spaces_around_a_missing_word_do_not_matter(tmp_path: Path, text: str) -> None:
+    (tmp_path / "t.csv").write_text(f'size,income\n1.5,low\n"{text}","{text}"\n')
+    for table in (
+        rows_of(tmp_path / "t.csv", "?", " -7"),
+        read_whole(tmp_path / "t.csv", kinds={}, missing=missing_words(["?", " -7"])),
+    ):
+        assert table["size"].to_pylist() == [1.5, None] and table["income"].to_pylist() == ["low", None]
+
+
+def test_missing_words_are_missing_in_parquet_too(tmp_path: Path) -> None:
+    columns = {
+        "size": pa.array([1.5, -7.0, None]),
+        "count": pa.array([3, -7, 4], pa.int16()),
+        "income": pa.array(["low", " ? ", "-7"]),
+        "name": pa.array(["?", "a", "b"]).dictionary_encode(),
+    }
+    pq.write_table(pa.table(columns), tmp_path / "t.parquet")
+    expected = {
+        "size": [1.5, None, None],
+        "count": [3, None, 4],
+        "income": ["low", None, None],
+        "name": [None, "a", "b"],
+    }
+    for table in (
+        rows_of(tmp_path / "t.parquet", "?", "-7"),
+        read_whole(tmp_path / "t.parquet", kinds={}, missing=missing_words(["?", "-7"])),
+    ):
+        assert table.to_pydict() == expected and table.schema.equals(pa.table(columns).schema)
+    assert rows_of(tmp_path / "t.parquet")["count"].to_pylist() == [3, -7, 4]
+
+
+DAMAGED: dict[str, Callable[[bytes], bytes]] = {
+    "torn": lambda content: content[:-40],
+    "overwritten": lambda content: content[:4] + b"x" * 100 + content[104:],
+    "empty": lambda content: b"",  # noqa: ARG005
+    "CSV": lambda content: b"size\n1\n",  # noqa: ARG005
+}
+
+
+@pytest.mark.parametrize("name", DAMAGED)
+def test_a_damaged_parquet_file_is_named(tmp_path: Path, name: str) -> None:
+    path = tmp_path / "t.parquet"
+    pq.write_table(pa.table({"size": [float(number) for number in range(99)]}), path)
+    path.write_bytes(DAMAGED[name](path.read_bytes()))
+    with pytest.raises(ValueError, match=r"t.parquet: not a readable Parquet file"):
+        rows_of(path)
+    with pytest.raises(ValueError, match=r"t.parquet: not a readable Parquet file"):
+        read_whole(path, kinds={}, missing=frozenset())
