@@ -47,6 +47,7 @@ def begun(table: Path, out: Path) -> subprocess.Popen[bytes]:
     return subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
 def test_a_fit_that_is_stopped_and_resumed_leaves_the_same_model(
     number: signal.Signals, table: Path, tmp_path: Path
