@@ -55,7 +55,7 @@ def run_table(parts: Parts, name: str, train: pd.DataFrame, test: pd.DataFrame, 
     folder = arguments.out / f"{name}-model-10-missing"
     run_fit(parts, f"fit: {name}", train, folder, unseen="missing")
     methods: dict[str, Callable[[], list[pd.DataFrame]]] = {
-        "JointEBM": lambda: JointEBM.load(folder).impute(holes, n=NUM_DRAWS)
+        "JointEBM": lambda: JointEBM.load(folder).draw_imputations(holes, NUM_DRAWS)
     }
     if arguments.anchors is not None:
         for anchor in ("miceforest", "utrees") if name == "penguins" else ("miceforest",):

@@ -120,7 +120,7 @@ def run_table(parts: Parts, name: str, train: pd.DataFrame, test: pd.DataFrame, 
         return draws_of(arguments.anchors, method, train, holes, num_draws=num_draws, threads=arguments.threads)
 
     methods: dict[str, Callable[[pd.DataFrame], Draws]] = {
-        "JointEBM": lambda holes: JointEBM.load(folder).impute(holes, n=NUM_DRAWS),
+        "JointEBM": lambda holes: JointEBM.load(folder).draw_imputations(holes, NUM_DRAWS),
         "mixture": lambda holes: of_mixture(JointEBM.load(folder), train, holes),
         "IterativeImputer": lambda holes: iterative(train, holes),
     }

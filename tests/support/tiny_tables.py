@@ -1,4 +1,4 @@
-"""A table so small that everything about it can be enumerated, and an energy over it that is not simple in any way."""
+"""A table small enough to enumerate, and a density over it with a random base, network and reference."""
 
 import torch
 from torch import Tensor
@@ -26,13 +26,13 @@ def mixture(num_components: int = 3, *, seed: int = 0, dtype: torch.dtype = torc
 
 
 def energy(*, num_components: int = 3, seed: int = 0, dtype: torch.dtype = torch.float64) -> TableEnergy:
-    """An energy with a random base, a random network that differs from it by nats, and a guide that is neither."""
+    """An energy with a random base, a random network that differs from it by nats, and a reference that is neither."""
     residual = Residual(CLASSES, width=8, num_layers=2)
     residual.initialise(generator(seed))
     with torch.no_grad():
         residual.readout.copy_(torch.randn(8, generator=generator(seed + 1)))
-    base, guide = mixture(num_components, seed=seed, dtype=dtype), mixture(4, seed=seed + 2, dtype=dtype)
-    return TableEnergy(base, residual.to(dtype), guide)
+    base, reference = mixture(num_components, seed=seed, dtype=dtype), mixture(4, seed=seed + 2, dtype=dtype)
+    return TableEnergy(base, residual.to(dtype), reference)
 
 
 def enumerated(made: TableEnergy) -> Tensor:

@@ -1,32 +1,28 @@
-"""`JointEBMClassifier`: p(label | row) of the joint density."""
+"""`JointEBMClassifier`: predicts labels by p(label | row) of the joint density."""
 
 from typing import Any, Self
 
 import numpy as np
+from sklearn.base import ClassifierMixin
+from sklearn.utils.multiclass import check_classification_targets
 
 from jointebm.estimators.facade import Facade, checked_target
 from jointebm.estimators.joint_ebm import JointEBM
 from jointebm.tables.answers.predictions import class_probs, classes
 from jointebm.tables.codes.codec import Name
 
-try:
-    from sklearn.base import ClassifierMixin
-    from sklearn.utils.multiclass import check_classification_targets
-except ImportError as error:
-    raise ImportError("JointEBM needs scikit-learn, narwhals and pandas: pip install 'jointebm[tables]'") from error
-
 __all__ = ["JointEBMClassifier"]
 
 
 class JointEBMClassifier(ClassifierMixin, Facade):  # type: ignore[misc]  # scikit-learn has no types
-    """Predicts a label by its conditional under the joint density of X and y; X may have missing entries.
+    """Predicts a label by p(label | row) under the joint density of X and y; X may have missing entries.
 
     Args:
-        core: a `JointEBM` with the parameters to use, which is copied; None is one with all defaults.
+        core: a `JointEBM` with the parameters to use; it is copied. None is one with all defaults.
 
     Attributes:
-        core_: the fitted joint density, for all other questions.
-        classes_: labels, ascending.
+        core_: the fitted `JointEBM`.
+        classes_: labels in ascending order, shape (K,).
 
     Example:
         >>> quick = {"num_visits": 0, "rows_per_component": 10, "prior_strength": 0.1}
@@ -40,7 +36,7 @@ class JointEBMClassifier(ClassifierMixin, Facade):  # type: ignore[misc]  # scik
         """Fits the joint density of X and y.
 
         Raises:
-            ValueError: y is no vector of labels, or misses some.
+            ValueError: y is not a vector of labels, or has missing entries.
         """
         labels = checked_target(y, type(self).__name__)
         check_classification_targets(labels)
@@ -50,13 +46,17 @@ class JointEBMClassifier(ClassifierMixin, Facade):  # type: ignore[misc]  # scik
 
     @classmethod
     def of(cls, core: JointEBM, target: Name) -> Self:
-        """A classifier on a fitted core, for any of its columns that has classes."""
+        """A classifier on a fitted core, for any column that has classes.
+
+        Raises:
+            ValueError: an unknown column, or one of numbers in bins.
+        """
         classifier = cls._of(core, target)
         classifier.classes_ = np.unique(classes(core.coded(target)))
         return classifier
 
     def predict_proba(self, X: Any) -> np.ndarray:  # noqa: N803
-        """p(label | row) of each of `classes_`, shape (N, K)."""
+        """p(label | row) for each of `classes_`, shape (N, K)."""
         log_probs = self._log_predictive(X)
         coded = self.core_.coded(self._target)
         places = {label: place for place, label in enumerate(classes(coded).tolist())}

@@ -1,30 +1,26 @@
-"""What the scikit-learn estimators over one joint density share: the fitted core, and how they read X and y.
+"""Shared parts of the scikit-learn estimators over one joint density: the fitted core, and how they read X and y.
 
-A facade holds no model of its own. It fits a copy of its `core`, or is put on a core that is fitted already (`of`), so
-that one fit classifies, regresses, imputes and finds outliers.
+A facade fits a copy of its `core`, or uses a core that is already fitted (`of`), so that one fit can classify, regress,
+impute and find outliers.
 """
 
 from abc import ABC
 from typing import Any, Self
 
 import numpy as np
+from sklearn.base import BaseEstimator, clone
+from sklearn.utils.validation import (
+    assert_all_finite,
+    check_consistent_length,
+    check_is_fitted,
+    column_or_1d,
+    validate_data,
+)
 
 from jointebm.estimators.answers import set_features
 from jointebm.estimators.joint_ebm import JointEBM
 from jointebm.tables.codes.codec import Name
 from jointebm.tables.frames.reading import Frame, is_frame, is_missing, read_frame, target_name, with_column
-
-try:
-    from sklearn.base import BaseEstimator, clone
-    from sklearn.utils.validation import (
-        assert_all_finite,
-        check_consistent_length,
-        check_is_fitted,
-        column_or_1d,
-        validate_data,
-    )
-except ImportError as error:
-    raise ImportError("JointEBM needs scikit-learn, narwhals and pandas: pip install 'jointebm[tables]'") from error
 
 __all__ = ["Facade"]
 
@@ -49,7 +45,7 @@ class Facade(BaseEstimator, ABC):  # type: ignore[misc]  # scikit-learn has no t
         return JointEBM() if self.core is None else clone(self.core)
 
     def _read(self, table: Any, *, reset: bool) -> Frame:
-        """Reads X; scikit-learn's checks of names, numbers of columns and arrays are as they are everywhere."""
+        """Reads X after scikit-learn's checks of column names and shapes."""
         if not reset:
             check_is_fitted(self)
         if is_frame(table):
@@ -69,12 +65,12 @@ class Facade(BaseEstimator, ABC):  # type: ignore[misc]  # scikit-learn has no t
         """log p(code of the target | X), shape (N, K), nats."""
         frame = self._read(table, reset=False)
         target = self._target
-        rows = self.core_.fitted.rows(frame.table, frame.num_rows, hidden=[target])
+        rows = self.core_.fitted.rows(frame.table, frame.num_rows, missing=[target])
         return self.core_.fitted.log_predictive(rows, target)
 
     @property
     def _target(self) -> Name:
-        """The column that is predicted."""
+        """The name of the predicted column."""
         target = self.core_.target_
         assert target is not None  # `fit` and `of` have set it
         return target
@@ -93,7 +89,7 @@ def checked_target(y: Any, estimator: str) -> np.ndarray:
     """y as a vector without missing entries.
 
     Raises:
-        ValueError: it is missing, incomplete, or not a vector.
+        ValueError: it is None, has missing entries, or is not a vector.
     """
     if y is None:
         raise ValueError(f"{estimator} requires y to be passed, but the target y is None")
@@ -102,7 +98,7 @@ def checked_target(y: Any, estimator: str) -> np.ndarray:
         for row, label in enumerate(vector.tolist()):
             if is_missing(label):
                 raise ValueError(
-                    f"y: row {row} is missing; leave such rows out, or fit a JointEBM, whose y may have gaps"
+                    f"y: row {row} is missing; drop such rows, or fit a JointEBM, whose y may have missing entries"
                 )
     assert_all_finite(vector, input_name="y")
     return vector

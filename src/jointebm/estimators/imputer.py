@@ -1,29 +1,27 @@
-"""`JointEBMImputer`: missing entries filled by draws of the joint density."""
+"""`JointEBMImputer`: fills missing entries by draws from the joint density."""
 
 from typing import Any, Self
+
+from sklearn.base import OneToOneFeatureMixin, TransformerMixin
 
 from jointebm.estimators.facade import Facade
 from jointebm.estimators.joint_ebm import JointEBM
 from jointebm.tables.frames.writing import write_filled
 
-try:
-    from sklearn.base import OneToOneFeatureMixin, TransformerMixin
-except ImportError as error:
-    raise ImportError("JointEBM needs scikit-learn, narwhals and pandas: pip install 'jointebm[tables]'") from error
-
 __all__ = ["JointEBMImputer"]
 
 
 class JointEBMImputer(OneToOneFeatureMixin, TransformerMixin, Facade):  # type: ignore[misc]  # scikit-learn has no types
-    """Fills missing entries with one joint draw given the rest of their row; `core_.impute(X, n)` gives several.
+    """Fills missing entries with one joint draw given the observed entries of their row.
 
-    A draw, not a best guess: means and medians would understate all spread. The same row gets the same draw at every call.
+    A draw, not a best guess: means and medians would understate the spread. Equal rows get equal draws, in every call.
+    `core_.draw_imputations(X, num)` gives several.
 
     Args:
-        core: a `JointEBM` with the parameters to use, which is copied; None is one with all defaults.
+        core: a `JointEBM` with the parameters to use; it is copied. None is one with all defaults.
 
     Attributes:
-        core_: the fitted joint density, for all other questions.
+        core_: the fitted `JointEBM`.
 
     Example:
         >>> quick = {"num_visits": 0, "rows_per_component": 10, "prior_strength": 0.1}
@@ -34,7 +32,7 @@ class JointEBMImputer(OneToOneFeatureMixin, TransformerMixin, Facade):  # type: 
     """
 
     def fit(self, X: Any, y: Any = None) -> Self:  # noqa: ARG002, N803
-        """Fits the joint density of X; y is not looked at."""
+        """Fits the joint density of X; y is ignored."""
         self.core_ = self._new_core().fit_frame(self._read(X, reset=True))
         return self
 
@@ -44,7 +42,7 @@ class JointEBMImputer(OneToOneFeatureMixin, TransformerMixin, Facade):  # type: 
         return cls._of(core, None)
 
     def transform(self, X: Any) -> Any:  # noqa: N803
-        """X with missing entries filled, in its own kind of frame, order and dtypes.
+        """X with missing entries filled, in the same kind of frame, with its order and dtypes.
 
         An id, or an entry of a column without training values, stays missing.
         """

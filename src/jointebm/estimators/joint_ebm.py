@@ -1,4 +1,4 @@
-"""`JointEBM`: the joint density of a table, in the manner of scikit-learn.
+"""`JointEBM`: a joint density of a table as a scikit-learn estimator.
 
 Legend: N rows, V columns, K classes.
 """
@@ -10,57 +10,62 @@ from typing import Any, Literal, Self, get_args
 
 import numpy as np
 import torch
+from sklearn.base import clone
+from sklearn.utils import check_random_state
+from sklearn.utils.validation import check_is_fitted
 
 from jointebm.estimators.answers import Answers, set_features
-from jointebm.tables.answers.model import TableModel
+from jointebm.storage.untrusted import quoted
 from jointebm.tables.answers.parameters import Parameters
 from jointebm.tables.answers.store import TableFolder, load_table, save_table
+from jointebm.tables.answers.table_model import TableModel
 from jointebm.tables.codes.codec import Name, TableCodec, Unseen
 from jointebm.tables.codes.column import Kind
 from jointebm.tables.frames.reading import Frame, read_frame, target_name, with_column
 from jointebm.tables.training.table_config import Progress
 from jointebm.training.objectives import MaximumLikelihood, PseudoLikelihood
 
-try:
-    from sklearn.base import clone
-    from sklearn.utils import check_random_state
-    from sklearn.utils.validation import check_is_fitted
-except ImportError as error:
-    raise ImportError("JointEBM needs scikit-learn, narwhals and pandas: pip install 'jointebm[tables]'") from error
-
 __all__ = ["JointEBM"]
 
 
 class JointEBM(Answers):
-    """One energy-based model of all columns of a table, fitted to rows with holes; it answers any from any others.
+    """A joint density of all columns of a table, fitted to rows with missing entries; it answers for any columns given any.
 
-    log p(row) = f(codes) + sum_j log p(value_j | code_j) - log Z. A table is a frame of pandas, polars or pyarrow, or a
-    2-D array; answers come back as the same, with its column order, dtypes and categories. Missing entries (NaN, None,
-    NaT, NA, null) may be anywhere, in training and in questions, and a question may leave out columns. An answer about
-    a row depends on the row and `random_state` alone, bit for bit, and not on other rows or their order. So equal rows
-    get equal draws; an id column, which the model does not see, tells them apart. docs/tables.md says how each kind of
-    column is treated.
+        log p(row) = F(codes) + sum_j log p(value_j | code_j) - log Z
+
+    A table model is a model of codes. Numbers and dates are binned, categories get one code per level (docs/tables.md). F is
+    the log-density of a simple base plus a network. Codes are moved by Metropolis-Hastings steps that propose from a
+    reference, a mixture fitted before F; missing columns of a question are marginalised.
+
+    A table is a frame of pandas, polars or pyarrow, or a 2-D array; answers come back as the same kind with its column
+    order, dtypes and categories. NaN, None, NaT, NA and null are missing. An answer about a row depends on the row and
+    `random_state` alone, bit for bit, so equal rows get equal draws; an id column tells them apart.
+
+    Not guaranteed:
+    - F is not normalised: `score_samples` is exact up to one constant for all rows.
+    - Given its bin, a number does not depend on the other columns.
+    - Weights between groups of rows that lie far apart may be wrong, as chains seldom cross between them. Draws start from
+      the reference, so for rare groups `sample` and `impute` can disagree with `predict_proba`.
 
     Args:
         objective: "maximum-likelihood" (a warm start by the pseudo-likelihood, then persistent chains if there are 1,000
             rows or more), or "pseudo-likelihood" (exact conditionals of each column alone); or such an object of
             `jointebm.objectives`.
-        base: what the energy starts at: "independent" marginals, or a "mixture" of products of them.
-        training: further fields of `jointebm.tables.training.table_config.TableConfig`, such as {"num_visits": 10};
-            None keeps them all.
-        kinds: overrules what a column's content suggests: {column: "numeric", "categorical" or "id"}. None overrules
-            nothing.
+        base: start of F: "independent" marginals, or a "mixture" of products of them.
+        training: further fields of `jointebm.tables.training.table_config.TableConfig`, such as {"num_visits": 10}; None
+            keeps their defaults.
+        kinds: overrules the kind that a column's content suggests: {column: "numeric", "categorical" or "id"}.
         max_bins: codes for a column of numbers or dates, about at most, from 2.
-        max_levels: codes for a column of categories, from 2; with more levels, the rarest share the last one.
-        unseen: what a category that was not there in training is: an "error", or "missing".
+        max_levels: codes for a column of categories, from 2; with more levels, the rarest share the last code.
+        unseen: a category that was not seen in training is an "error", or "missing".
         num_draws: completions that a prediction is averaged over where other entries are missing, from 1.
         num_sweeps: sweeps per completion and per sample, from 1.
-        random_state: seed of all draws, those of training and of answers; None takes a new one at each fit.
+        random_state: seed of all draws in training and answers; None takes a new one at each fit.
 
     Attributes:
-        codec_: the columns and their codes.
-        model_: the energy over codes.
-        target_: the column that `fit` got as y, or None.
+        codec_: columns and their codes.
+        model_: the density over codes.
+        target_: name of the column passed as y to `fit`, or None.
         reading_: how the command line reads cells of files for this model; frames are taken as they are.
         n_features_in_: number of columns of X.
         feature_names_in_: their names, if all are text.
@@ -71,7 +76,7 @@ class JointEBM(Answers):
         >>> size, kind = [1.0, 1.2, None, 5.0, 5.2, 5.1], ["cat", "cat", "cat", "dog", "dog", None]
         >>> table = pd.DataFrame({"size": size * 20, "kind": kind * 20})
         >>> model = JointEBM(base="mixture", training=quick).fit(table)
-        >>> model.predict(pd.DataFrame({"size": [1.0, 5.2]}), target=["kind"])["kind"].tolist()
+        >>> model.predict(pd.DataFrame({"size": [1.0, 5.2]}), "kind").tolist()
         ['cat', 'dog']
         >>> sorted(set(model.sample(50, given={"kind": "dog"})["size"]) - {1.0, 1.2})
         [5.0, 5.1, 5.2]
@@ -118,13 +123,13 @@ class JointEBM(Answers):
 
         Args:
             X: table, N rows; entries may be missing.
-            y: one more column, such as a label, named by its own name or "target"; its entries may be missing too.
+            y: one more column, such as a label, called by its own name or "target"; entries may be missing.
             on_progress: called whenever the held-out rows are scored.
             run: folder for checkpoints and metrics.jsonl; None writes nothing.
 
         Raises:
-            TypeError: a column holds what no kind of column can.
-            ValueError: no rows or columns, an infinite number, or a parameter out of its range.
+            TypeError: a column holds an unsupported type.
+            ValueError: no rows or columns, an infinite number, or a parameter that is out of its range.
         """
         frame = read_frame(X)
         target = None if y is None else target_name(y, frame.schema.names)
@@ -141,7 +146,7 @@ class JointEBM(Answers):
         on_progress: Callable[[Progress], object] | None = None,
         run: str | os.PathLike[str] | None = None,
     ) -> Self:
-        """Fits to a frame that has been read; `kinds` overrules those of the estimator."""
+        """Fits a frame that has been read; `kinds` overrules those of the estimator."""
         parameters = self._parameters(kinds or {})
         if frame.num_rows == 0 or not frame.table:
             raise ValueError(
@@ -167,7 +172,7 @@ class JointEBM(Answers):
         return self
 
     def save(self, path: str | os.PathLike[str]) -> Path:
-        """Writes a folder: `config.json`, `model.safetensors` and `README.md`, whole or not at all.
+        """Writes a folder with `config.json`, `model.safetensors` and `README.md`, completely or not at all.
 
         Raises:
             FileExistsError: the folder exists.
@@ -181,11 +186,11 @@ class JointEBM(Answers):
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> Self:
-        """Reads a folder that `save` or `jointebm fit` wrote; nothing in it is executed.
+        """Reads a folder written by `save` or `jointebm fit`; nothing in it is executed.
 
         Raises:
             FileNotFoundError: the folder or one of its files is missing.
-            ValueError: a file does not hold what it should, with the file and the reason.
+            ValueError: a file is malformed; names the file and the reason.
         """
         path = Path(path)
         if not (path / "config.json").is_file() and (path / "model" / "config.json").is_file():
@@ -210,7 +215,7 @@ class JointEBM(Answers):
         return estimator
 
     def with_target(self, target: Name) -> Self:
-        """The same fitted density with another column as the default target; no model is copied."""
+        """The same fitted density with another default target; the model is shared."""
         target = self.codec_.names[self.codec_.index(target)]
         other = clone(self)
         other._set_fitted(self._folder.model_copy(update={"target": target}), self.model_)
@@ -241,4 +246,4 @@ class JointEBM(Answers):
 def _check_mapping(name: str, given: object, example: Mapping[str, object]) -> None:
     """Raises unless a parameter is a mapping or None."""
     if given is not None and not isinstance(given, Mapping):
-        raise ValueError(f"{name}: got {given!r}, expected a mapping, such as {example}")
+        raise ValueError(f"{name}: got {quoted(repr(given))}, expected a mapping, such as {example}")

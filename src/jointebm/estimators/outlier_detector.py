@@ -1,18 +1,14 @@
-"""`JointEBMOutlierDetector`: rows whose entries do not belong together."""
+"""`JointEBMOutlierDetector`: finds rows whose entries do not fit together."""
 
 from numbers import Real
 from typing import Any, Literal, Self, get_args
 
 import numpy as np
+from sklearn.base import OutlierMixin
 
 from jointebm.estimators.facade import Facade
 from jointebm.estimators.joint_ebm import JointEBM
 from jointebm.tables.frames.reading import Frame
-
-try:
-    from sklearn.base import OutlierMixin
-except ImportError as error:
-    raise ImportError("JointEBM needs scikit-learn, narwhals and pandas: pip install 'jointebm[tables]'") from error
 
 __all__ = ["JointEBMOutlierDetector"]
 
@@ -20,18 +16,18 @@ Criterion = Literal["dependence", "conditional", "density"]
 
 
 class JointEBMOutlierDetector(OutlierMixin, Facade):  # type: ignore[misc]  # scikit-learn has no types
-    """Scores rows by how well their entries go together under the joint density, and marks the lowest.
+    """Scores rows by how well their entries fit together under the joint density, and marks the lowest.
 
     Args:
-        core: a `JointEBM` with the parameters to use, which is copied; None is one with all defaults.
-        criterion: what marks an outlier. "dependence": its entries do not belong together, however common each is by itself
-            (log p(codes) - sum_j log p(code_j)); "conditional": the mean over entries of log p(entry | the rest of its row)
-            is low; "density": the row is rare for whatever reason. The first two have no units.
-        contamination: share of the training rows that count as outliers, in (0, 0.5].
+        core: a `JointEBM` with the parameters to use; it is copied. None is one with all defaults.
+        criterion: the score. "dependence": log p(codes) - sum_j log p(code_j), low if the entries do not fit together
+            however common each one is; "conditional": the mean over entries of log p(code | other codes of the row);
+            "density": log-density of the row, which depends on the units of its columns.
+        contamination: share of the training rows to mark as outliers, in (0, 0.5].
 
     Attributes:
-        core_: the fitted joint density, for all other questions.
-        offset_: rows below this score are outliers.
+        core_: the fitted `JointEBM`.
+        offset_: rows with a score below it are outliers, nats.
 
     Example:
         >>> quick = {"num_visits": 0, "rows_per_component": 20, "prior_strength": 0.1}
@@ -53,10 +49,10 @@ class JointEBMOutlierDetector(OutlierMixin, Facade):  # type: ignore[misc]  # sc
         self.contamination = contamination
 
     def fit(self, X: Any, y: Any = None) -> Self:  # noqa: ARG002, N803
-        """Fits the joint density of X, and the offset; y is not looked at.
+        """Fits the joint density of X, and the offset; y is ignored.
 
         Raises:
-            ValueError: a parameter out of its range.
+            ValueError: a parameter is out of its range.
         """
         self._check()
         frame = self._read(X, reset=True)
@@ -73,22 +69,22 @@ class JointEBMOutlierDetector(OutlierMixin, Facade):  # type: ignore[misc]  # sc
         criterion: Criterion = "dependence",
         contamination: float = 0.1,
     ) -> Self:
-        """A detector on a fitted core, with the offset that marks the asked share of X."""
+        """A detector on a fitted core; the offset marks the share `contamination` of X."""
         detector = cls._of(core, None).set_params(criterion=criterion, contamination=contamination)
         detector._check()
         detector.offset_ = float(np.percentile(detector.score_samples(X), 100 * detector.contamination))
         return detector
 
     def score_samples(self, X: Any) -> np.ndarray:  # noqa: N803
-        """The score of each row, shape (N,), nats; the lower, the more of an outlier."""
+        """The score of each row, shape (N,), nats; low scores are outliers."""
         return self._scores(self._read(X, reset=False))
 
     def decision_function(self, X: Any) -> np.ndarray:  # noqa: N803
-        """Score above the offset, shape (N,): negative for outliers."""
+        """Score minus the offset, shape (N,), nats; negative for outliers."""
         return self.score_samples(X) - self.offset_
 
     def predict(self, X: Any) -> np.ndarray:  # noqa: N803
-        """1 for rows that belong, -1 for outliers, shape (N,)."""
+        """1 for inliers, -1 for outliers, shape (N,)."""
         return np.where(self.decision_function(X) < 0, -1, 1)
 
     def _scores(self, frame: Frame) -> np.ndarray:

@@ -1,8 +1,9 @@
-"""`JointEBMRegressor`: the mean of p(number | row) of the joint density."""
+"""`JointEBMRegressor`: predicts numbers by the mean of p(number | row) of the joint density."""
 
 from typing import Any, Self
 
 import numpy as np
+from sklearn.base import RegressorMixin
 
 from jointebm.estimators.facade import Facade, checked_target
 from jointebm.estimators.joint_ebm import JointEBM
@@ -10,24 +11,19 @@ from jointebm.tables.answers.predictions import posterior_mean
 from jointebm.tables.codes.codec import Name
 from jointebm.tables.codes.numbers import NumberCodec
 
-try:
-    from sklearn.base import RegressorMixin
-except ImportError as error:
-    raise ImportError("JointEBM needs scikit-learn, narwhals and pandas: pip install 'jointebm[tables]'") from error
-
 __all__ = ["JointEBMRegressor"]
 
 
 class JointEBMRegressor(RegressorMixin, Facade):  # type: ignore[misc]  # scikit-learn has no types
-    """Predicts a number by its mean under the joint density of X and y; X may have missing entries.
+    """Predicts a number by its mean given the row, under the joint density of X and y; X may have missing entries.
 
-    The mean is over bins of y, so it never leaves the range of y in training.
+    The mean is taken over bins of y: it stays within the range of y in training and does not extrapolate.
 
     Args:
-        core: a `JointEBM` with the parameters to use, which is copied; None is one with all defaults.
+        core: a `JointEBM` with the parameters to use; it is copied. None is one with all defaults.
 
     Attributes:
-        core_: the fitted joint density, for quantiles (`core_.predict(X, statistic="median")`), draws and all else.
+        core_: the fitted `JointEBM`; `core_.predict(X, statistic="median")` gives medians.
 
     Example:
         >>> quick = {"num_visits": 0, "rows_per_component": 20, "prior_strength": 0.1}
@@ -41,7 +37,7 @@ class JointEBMRegressor(RegressorMixin, Facade):  # type: ignore[misc]  # scikit
         """Fits the joint density of X and y.
 
         Raises:
-            ValueError: y is no vector of numbers, or misses some.
+            ValueError: y is not a vector of numbers, or has missing entries.
         """
         numbers = checked_target(y, type(self).__name__).astype(np.float64)
         self._fit_with_target(X, y, numbers, kind="numeric")
@@ -49,19 +45,17 @@ class JointEBMRegressor(RegressorMixin, Facade):  # type: ignore[misc]  # scikit
 
     @classmethod
     def of(cls, core: JointEBM, target: Name) -> Self:
-        """A regressor on a fitted core, for any of its columns of numbers.
+        """A regressor on a fitted core, for any column of numbers.
 
         Raises:
-            ValueError: the column is of something else.
+            ValueError: an unknown column, or one that does not hold numbers.
         """
         coded = core.coded(target)
         if not isinstance(coded.codec, NumberCodec) or coded.role == "time":
-            raise ValueError(
-                f"column {target!r} is not of numbers; JointEBMClassifier.of, or core.predict, takes others"
-            )
+            raise ValueError(f"column {target!r} does not hold numbers; use JointEBMClassifier.of or core.predict")
         return cls._of(core, target)
 
     def predict(self, X: Any) -> np.ndarray:  # noqa: N803
-        """The mean of the target given each row, shape (N,)."""
+        """The mean of the target given each row, shape (N,), float64."""
         log_probs = self._log_predictive(X)
         return posterior_mean(self.core_.coded(self._target), log_probs)

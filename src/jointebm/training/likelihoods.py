@@ -78,21 +78,20 @@ def summed_maximum_likelihood(
 
     E_{p(x', y')}[grad f(x', y')] = E_{p(x')}[grad log sum_y exp f(x', y)]
 
-    The same expectation as in `maximum_likelihood` with less noise: a chain whose label is right still teaches what all
-    the wrong labels are worth. Costs one evaluation of the head per configuration of y and chain, so it is for small
-    label spaces. Missing labels of the data are summed out likewise (Eq. 8).
+    The same expectation as in `maximum_likelihood` with less noise. It costs one evaluation of the head per configuration of
+    y and chain, so it is for small label spaces. Missing labels of the data are summed out likewise (Eq. 8).
 
     With w = `sampled_share` above 0 the negative phase is w f(x', y') + (1 - w) log sum_y exp f(x', y), which has the same
-    expected gradient where the chains are draws from the joint density. Chains whose y rests, or whose x moves at another
-    temperature, are not, and then what is learned depends on w: summed out alone, an x that goes astray from the label it
-    keeps teaches nothing about that label; with its own label it does, and samples asked for by label come out better.
+    expected gradient where the chains are draws from the joint density. Chains with a lazy y, or with x at another
+    temperature, are not, and then the result depends on w: with y fully marginalised, an x that has drifted from its label
+    contributes no gradient about that label; with w > 0 it does, and samples given a label are better.
 
     Args:
         log_density: f with parameters, shape (N,).
         space: the blocks; all configurations of its discrete blocks are evaluated.
         positive: data, completed: no missing entries.
         negative: chains; only their continuous blocks matter if w is 0.
-        missing: per discrete block, which labels of `positive` mean nothing because they were not observed, shape
+        missing: per discrete block, which labels of `positive` were not observed, shape
             (N, *variable_shape), bool; None if all were observed.
         sampled_share: w, in [0, 1].
 
@@ -171,18 +170,18 @@ def _all_configurations(
 def conditional_likelihood(
     log_density: LogDensity, space: Space, positive: Position, *, missing: Mask | None = None
 ) -> Tensor:
-    """The classifier's loss, minus mean log p(y | x) of the data, by enumeration of y.
+    """Minus mean log p(y | x) of the data, by enumeration of y: the loss of a classifier.
 
     log p(y | x) = f(x, y) - log sum_y' exp f(x, y')
 
-    Added to the loss of Eq. 2 this is a composite likelihood: the joint one, with a second helping of the conditional. It
+    Added to the loss of Eq. 2 this is a composite likelihood: the joint likelihood plus an extra conditional term. It
     leaves f a joint energy, but the maximum is no longer that of the likelihood unless the model holds the truth.
 
     Args:
         log_density: f with parameters, shape (N,).
         space: the blocks; all configurations of its discrete blocks are evaluated.
         positive: data, completed: no missing entries.
-        missing: per block, which entries of `positive` mean nothing because they were not observed, shape
+        missing: per block, which entries of `positive` were not observed, shape
             (N, *variable_shape), bool; None if all were observed. Missing labels are summed out; a row of which a real is
             missing has no such term, and counts as 0 in the mean, as does one without any label.
 
@@ -217,5 +216,5 @@ def conditional_likelihood(
 
 
 def _flat(per_row: Tensor) -> Tensor:
-    """What a block has per row side by side, (N, V)."""
+    """All entries of a block per row, (N, V)."""
     return per_row.reshape(len(per_row), -1)

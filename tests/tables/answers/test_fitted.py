@@ -5,10 +5,15 @@ import itertools
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 from scipy.special import logsumexp
+from scipy.stats import kendalltau
 from sklearn.base import clone
 
 from jointebm import JointEBM, JointEBMOutlierDetector
+from jointebm.tables.density import moves
+from jointebm.tables.density.energy import TableEnergy
+from jointebm.tables.density.moves import State
 
 RNG = np.random.default_rng(5)
 LEVELS = {"a": ["x", "y"], "b": ["p", "q", "r"], "c": [False, True]}
@@ -43,36 +48,39 @@ def test_dependence_is_the_joint_less_the_marginals() -> None:
     assert np.ptp(found - LOG_P) > 0.2  # and it is not the density
 
 
-@pytest.mark.parametrize("hidden", [["a"], ["b"], ["a", "b"], ["a", "c"], ["a", "b", "c"]])
-def test_dependence_of_an_incomplete_row_is_that_of_what_is_observed(hidden: list[str]) -> None:
+@pytest.mark.parametrize("missing", [["a"], ["b"], ["a", "b"], ["a", "c"], ["a", "b", "c"]])
+def test_dependence_of_an_incomplete_row_is_that_of_its_observed_entries(missing: list[str]) -> None:
     """Exact if one entry is missing. If more are, over the draws of 400 completions of a few classes."""
     shift = float(np.mean(MODEL.score_samples(ALL) - LOG_P))  # log Z
     questions = ALL.astype(object)
-    questions[hidden] = None
+    questions[missing] = None
     model = clone(MODEL).set_params(num_draws=400).fit(TABLE)
     found = model.dependence(questions) - shift
     for i, row in ALL.iterrows():
-        known = {name: row[name] for name in LEVELS if name not in hidden}
+        known = {name: row[name] for name in LEVELS if name not in missing}
         expected = marginal(**known) - sum(marginal(**{name: value}) for name, value in known.items()) if known else 0.0
-        assert found[i] == pytest.approx(expected, abs=1e-4 if len(hidden) == 1 else 0.1)
+        assert found[i] == pytest.approx(expected, abs=1e-4 if len(missing) == 1 else 0.1)
 
 
-def test_a_row_of_common_entries_that_do_not_belong_together_is_found_by_dependence_alone() -> None:
+def test_dependence_alone_finds_common_entries_that_do_not_fit_together() -> None:
     """Two columns that are always equal, of which 90% are "x": ("x", "x") is common, ("y", "y") is rare but in order."""
     same = np.where(RNG.random(2000) < 0.9, "x", "y")
     table = pd.DataFrame({"first": same, "second": same})
     strange = pd.DataFrame({"first": ["x", "y"], "second": ["y", "y"]})
     start = 1  # some of the 20 rows that the mixture starts from are "y"; with .9^20 = 12% of all seeds none is
     model = JointEBM(base="mixture", training={"num_visits": 0, "prior_strength": 0.1}, random_state=start).fit(table)
-    gaps = {}
+    differences = {}
     for criterion in ("dependence", "density"):
         low, high = JointEBMOutlierDetector.of(model, table, criterion=criterion).score_samples(strange)
-        gaps[criterion] = high - low
-    rarer = np.log((same == "x").mean() / (same == "y").mean())  # by how much "y" is rarer than "x" by itself
-    assert gaps["dependence"] == pytest.approx(gaps["density"] + rarer, abs=0.05) and gaps["dependence"] > 4
+        differences[criterion] = high - low
+    rarer = np.log((same == "x").mean() / (same == "y").mean())  # log-ratio of the shares of "x" and "y"
+    assert (
+        differences["dependence"] == pytest.approx(differences["density"] + rarer, abs=0.05)
+        and differences["dependence"] > 4
+    )
 
 
-def test_numbers_beyond_those_of_training_lower_dependence() -> None:
+def test_numbers_outside_the_training_range_lower_dependence() -> None:
     table = pd.DataFrame({"x": RNG.normal(size=300), "y": RNG.normal(size=300)})
     model = JointEBM(training={"num_visits": 0}).fit(table)
     scores = model.dependence(pd.DataFrame({"x": [0.0, 50.0, 5000.0], "y": [0.0, 0.0, 0.0]}))
@@ -92,7 +100,7 @@ def test_parameters_of_answers_may_be_set_after_the_fit() -> None:
 
 
 @pytest.mark.parametrize("objective", ["maximum-likelihood", "pseudo-likelihood"])
-def test_both_objectives_learn_what_the_columns_say_of_one_another(objective: str) -> None:
+def test_both_objectives_learn_the_dependence_of_columns(objective: str) -> None:
     """Trained from independent marginals: how far the density is from the frequencies of 4,000 rows, nats."""
     table = rows(4000)
     training = {"width": 32, "num_visits": 30, "precision": "float32"}
@@ -105,3 +113,45 @@ def test_both_objectives_learn_what_the_columns_say_of_one_another(objective: st
     log_truth = np.log(truth.clip(1e-9))
     assert truth @ (log_truth - independent) > 0.2
     assert truth @ (log_truth - log_p) < 0.02
+
+
+@pytest.mark.parametrize("ask", ["impute", "sample", "predict_proba", "score_samples"])
+def test_answers_take_the_sweeps_that_the_model_asks_for(ask: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each sweep starts from the codes that the last one left."""
+    model = clone(MODEL).fit(TABLE)
+    question = ALL.assign(a=None, b=None)
+    answers = {
+        "impute": lambda: model.impute(question),
+        "sample": lambda: model.sample(3),
+        "predict_proba": lambda: model.predict_proba(question, "a"),
+        "score_samples": lambda: model.score_samples(question),
+    }
+    runs: list[list[tuple[torch.Tensor, torch.Tensor]]] = []
+
+    def watched(energy: TableEnergy, state: State, **more: object) -> State:
+        after = moves.sweep(energy, state, **more)  # type: ignore[arg-type]
+        if not runs or not torch.equal(runs[-1][-1][1], state.codes):
+            runs.append([])
+        runs[-1].append((state.codes, after.codes))
+        return after
+
+    monkeypatch.setattr("jointebm.tables.answers.table_model.sweep", watched)
+    for num_sweeps in (1, 7):
+        runs.clear()
+        model.set_params(num_sweeps=num_sweeps)
+        answers[ask]()
+        assert runs and {len(run) for run in runs} == {num_sweeps}
+    assert any(not torch.equal(before, after) for run in runs for before, after in run[1:])
+
+
+def test_numbers_of_one_row_are_drawn_inside_their_codes_independently() -> None:
+    """Kendall's tau of two independent columns in 2,000 samples; its standard error is 2 / (3 sqrt(2,000)) = .015."""
+    table = pd.DataFrame(RNG.random((300, 2)), columns=["u", "v"])
+    drawn = JointEBM(training={"num_visits": 0}, max_bins=4).fit(table).sample(2000)
+    assert abs(kendalltau(drawn["u"], drawn["v"]).statistic) < 5 * 0.015
+    edges = [np.quantile(table[name], [0.25, 0.5, 0.75]) for name in table]
+    inside = [
+        pd.Series(drawn[name]).groupby(np.digitize(drawn[name], each)).rank(pct=True)
+        for name, each in zip(table, edges, strict=True)
+    ]
+    assert abs(kendalltau(*inside).statistic) < 5 * 0.015

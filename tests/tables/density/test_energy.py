@@ -1,4 +1,4 @@
-"""The energy: all classes of a column at once are whole rows, and a fresh network says nothing."""
+"""f of a table: classes of a column agree with whole rows, and a new network is zero."""
 
 import pytest
 import torch
@@ -20,7 +20,7 @@ def test_all_classes_of_a_column_are_those_of_whole_rows(column: int, dtype: tor
 
 
 @pytest.mark.parametrize("width", range(1, 20))
-def test_what_a_network_says_of_a_row_does_not_depend_on_its_place(width: int) -> None:
+def test_the_network_of_a_row_does_not_depend_on_its_place(width: int) -> None:
     residual = Residual((3, 8), width=width, num_layers=2)
     residual.initialise(generator())
     rows = torch.stack([torch.randint(count, (512,), generator=generator(count)) for count in (3, 8)], dim=1)
@@ -30,7 +30,7 @@ def test_what_a_network_says_of_a_row_does_not_depend_on_its_place(width: int) -
         assert torch.equal(residual(rows[shuffled]), residual(rows)[shuffled])
 
 
-def test_a_fresh_network_leaves_the_base_as_it_is() -> None:
+def test_a_new_network_is_zero() -> None:
     residual = Residual(CLASSES, width=8, num_layers=3)
     residual.initialise(generator())
     made = TableEnergy(mixture(dtype=torch.float32), residual)
@@ -38,7 +38,7 @@ def test_a_fresh_network_leaves_the_base_as_it_is() -> None:
     assert made.residual.readout.requires_grad
 
 
-def test_its_first_layer_is_a_sum_over_columns_and_a_missing_code_adds_nothing() -> None:
+def test_the_first_layer_is_a_sum_over_observed_columns() -> None:
     residual = energy().residual
     rows = torch.tensor([[1, 2, 3], [1, -1, 3]])
     vectors = [residual.of_column(column) for column in range(3)]

@@ -1,4 +1,4 @@
-"""The base: sums over components and missing entries are those of loops, EM climbs, draws are exact."""
+"""The mixture: sums agree with loops, EM never decreases its objective, draws are exact."""
 
 import math
 
@@ -9,14 +9,14 @@ from jointebm.randomness.row_streams import RowStream
 from jointebm.tables.density.mixture import Mixture, em_step, fit_mixture
 from support.tiny_tables import ALL, CLASSES, generator, matches, mixture, mixture_by_loops
 
-WITH_HOLES = torch.cartesian_prod(*[torch.arange(-1, count) for count in CLASSES])  # every row with every hole
+INCOMPLETE = torch.cartesian_prod(*[torch.arange(-1, count) for count in CLASSES])  # every row with every missing entry
 
 
-def test_it_is_a_sum_of_products_with_missing_entries_summed_out() -> None:
+def test_the_mixture_is_a_sum_of_products_with_missing_entries_marginalised() -> None:
     made = mixture()
-    found = made(WITH_HOLES).exp()
-    by_loops = torch.tensor([mixture_by_loops(made, row) for row in WITH_HOLES.tolist()], dtype=torch.float64)
-    summed = (matches(WITH_HOLES) * made(ALL).exp()).sum(dim=1)
+    found = made(INCOMPLETE).exp()
+    by_loops = torch.tensor([mixture_by_loops(made, row) for row in INCOMPLETE.tolist()], dtype=torch.float64)
+    summed = (matches(INCOMPLETE) * made(ALL).exp()).sum(dim=1)
     assert (found - by_loops).abs().max() < 1e-14
     assert (found - summed).abs().max() < 1e-14
     assert made(ALL).exp().sum().item() == pytest.approx(1, abs=1e-14)
@@ -54,7 +54,7 @@ def some_rows(num: int = 60) -> torch.Tensor:
     return drawn.masked_fill(torch.rand(num, 3, generator=generator(2)) < 0.25, -1)
 
 
-def test_one_step_of_em_is_the_one_of_loops() -> None:
+def test_a_step_of_em_agrees_with_loops() -> None:
     made, codes = mixture(2), some_rows()
     prior = torch.cat([torch.full((count,), 1 / count, dtype=torch.float64) for count in CLASSES])
     following, _ = em_step(made, codes, prior, prior_strength=1.5)
@@ -88,7 +88,7 @@ def test_em_never_decreases_its_objective_and_reaches_a_fixed_point(prior_streng
     assert gains[-1] < 1e-3 < gains[0]
 
 
-def test_the_objective_is_the_marginal_likelihood_of_what_is_observed() -> None:
+def test_the_objective_is_the_likelihood_of_observed_entries() -> None:
     made, codes = mixture(2), some_rows()
     prior = torch.full((sum(CLASSES),), 0.25, dtype=torch.float64)
     likelihood = sum(math.log(mixture_by_loops(made, row)) for row in codes.tolist())
@@ -96,7 +96,7 @@ def test_the_objective_is_the_marginal_likelihood_of_what_is_observed() -> None:
     assert em_step(made, codes, prior, prior_strength=2.0)[1] == pytest.approx(likelihood + penalty, abs=1e-9)
 
 
-def test_a_dropped_posterior_would_be_noticed() -> None:
+def test_em_without_responsibilities_fails() -> None:
     """The mutant counts every row in every component alike: its step does lower the objective."""
     made, codes = mixture(4), some_rows(200)
     prior = torch.cat([torch.full((count,), 1 / count, dtype=torch.float64) for count in CLASSES])
@@ -115,7 +115,7 @@ def test_one_component_is_the_marginals() -> None:
     assert (fitted.of_column(1).exp()[:, 0] - expected).abs().max() < 1e-6
 
 
-def test_it_finds_the_groups_that_made_the_rows() -> None:
+def test_em_finds_two_separate_groups() -> None:
     """Two groups without overlap: the likelihood per row is log 1/2, and rows between them are all but impossible."""
     codes = torch.tensor([[0, 0, 0], [1, 2, 3]]).repeat(500, 1)
     fitted = fit_mixture(codes, CLASSES, num_components=2, generator=generator(), prior_strength=1e-3)
@@ -137,7 +137,7 @@ def test_draws_of_missing_entries_have_their_exact_joint_distribution(with_evide
             if each is not None and row[column] < 0:
                 weights = weights + each[ALL[:, column]]
         probs = weights.softmax(dim=0)
-        drawn = made.draw(codes.expand(num, -1), RowStream(torch.arange(num), seed=0), evidence=evidence)
+        drawn = made.draw(codes.expand(num, -1), RowStream(torch.arange(num), seed=0), log_weights=evidence)
         shares = (drawn[:, None] == ALL).all(dim=2).double().mean(dim=0)
         assert ((shares - probs).abs() <= 5.5 * (probs * (1 - probs) / num).sqrt() + 1e-12).all()
 

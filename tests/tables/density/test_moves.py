@@ -1,4 +1,4 @@
-"""The moves of missing entries: their transition matrices leave exp f invariant, and completions are kept row by row."""
+"""Moves of missing entries: transition matrices leave exp f invariant, and each row keeps its completion."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -11,7 +11,7 @@ from torch.nn.functional import one_hot
 from jointebm import Categorical, Space
 from jointebm.kernels import Chain, Info, evaluate
 from jointebm.tables.density.energy import Residual, TableEnergy
-from jointebm.tables.density.moves import redraw, start, sweep
+from jointebm.tables.density.moves import chain_at, redraw, sweep
 from jointebm.testing import detailed_balance_residual, stationarity_residual, target_probs, transition_matrix
 from support.tiny_tables import ALL, CLASSES, energy, generator
 
@@ -30,11 +30,11 @@ class Move:
 
     def step(self, log_density: Any, chain: Chain, *, free: Any, generator: Any) -> tuple[Chain, Info]:
         may_move = free["row"].expand(len(chain.f), 3) & torch.isin(torch.arange(3), torch.tensor(self.columns))
-        state = start(self.energy, SPACE.decode(chain.position)["row"])
-        state = sweep(self.energy, state, free=may_move, generators=lambda _: generator, evidence=self.evidence)
-        again = start(self.energy, state.codes)
+        state = chain_at(self.energy, SPACE.decode(chain.position)["row"])
+        state = sweep(self.energy, state, free=may_move, generators=lambda _: generator, log_weights=self.evidence)
+        again = chain_at(self.energy, state.codes)
         for kept, fresh in zip(state, again, strict=True):
-            assert (kept - fresh).abs().max() < 1e-12  # what a state carries is never stale
+            assert (kept - fresh).abs().max() < 1e-12  # the sums of a state are never stale
         parts = [one_hot(codes, count) for codes, count in zip(state.codes.T, CLASSES, strict=True)]
         moved = evaluate(log_density, {"row": torch.cat(parts, dim=1).double()}, with_score=False)
         return moved, Info(torch.ones_like(chain.f), torch.ones_like(chain.f, dtype=torch.bool))
@@ -68,7 +68,7 @@ def test_a_sweep_over_missing_entries_leaves_their_conditional_invariant() -> No
     assert stationarity_residual(matrix, target_probs(target(made), position)) < 1e-14
 
 
-def test_a_move_that_forgets_the_network_is_noticed() -> None:
+def test_a_move_without_the_network_fails() -> None:
     """The mutant accepts every proposal of the base."""
     made = energy()
     matrix, position = transition_matrix(Move(TableEnergy(made.base, _silent(made)), (2,)), target(made), SPACE)
@@ -80,7 +80,7 @@ def _silent(made: TableEnergy) -> Residual:
     return Residual(CLASSES, width=8, num_layers=2).to(made.base.log_probs.dtype)
 
 
-def test_a_move_that_proposes_from_the_marginal_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_move_that_proposes_from_the_marginal_fails(monkeypatch: pytest.MonkeyPatch) -> None:
     """The mutant forgets to take the column out of the components before it asks for the column's classes."""
     made = energy()
     monkeypatch.setattr(
@@ -92,7 +92,7 @@ def test_a_move_that_proposes_from_the_marginal_is_noticed(monkeypatch: pytest.M
     assert stationarity_residual(matrix, target_probs(target(made), position)) > 1e-3
 
 
-def test_with_a_guide_that_is_exp_f_every_proposal_is_accepted() -> None:
+def test_with_a_reference_that_is_exp_f_every_proposal_is_accepted() -> None:
     made = TableEnergy(energy().base, _silent(energy()))
     matrix, _position = transition_matrix(Move(made, (2,)), target(made), SPACE)
     exact = made.of_classes(ALL, 2).softmax(dim=1).detach()
@@ -105,7 +105,7 @@ def test_with_a_guide_that_is_exp_f_every_proposal_is_accepted() -> None:
 
 def test_rows_that_are_not_free_keep_their_bits() -> None:
     made, free = energy(), torch.arange(24) % 2 == 0
-    before = start(made, ALL)
+    before = chain_at(made, ALL)
     after = redraw(made, before, 2, free=free, generator=generator())
     assert not torch.equal(after.codes, before.codes)
     for kept, old in zip(after, before, strict=True):

@@ -10,8 +10,8 @@ from support.tiny_tables import ALL, energy, enumerated, generator, matches
 def test_completions_start_as_draws_of_the_base_and_keep_what_is_observed() -> None:
     made = energy()
     codes = torch.tensor([[0, -1, 2], [-1, -1, -1], [1, 2, 3]])
-    kept = CompletedRows(codes, made.guide, generator())
-    expected = made.guide.draw(codes, generator())
+    kept = CompletedRows(codes, made.reference, generator())
+    expected = made.reference.draw(codes, generator())
     assert torch.equal(kept.rows(torch.arange(3)), expected)
     numbers = torch.tensor([0, 2])
     moved = kept.moved(made, numbers, generator=generator(1))
@@ -26,7 +26,7 @@ def test_persistent_completions_become_draws_of_the_model() -> None:
     """20,000 rows, 40 visits; every share within 5.5 standard errors: false alarm below 1e-6 (fixed seed)."""
     made, num = energy(), 20_000
     codes = torch.tensor([[-1, 1, -1]]).expand(num, -1)
-    kept, drawn, rows = CompletedRows(codes, made.guide, generator()), generator(1), torch.arange(num)
+    kept, drawn, rows = CompletedRows(codes, made.reference, generator()), generator(1), torch.arange(num)
     for _ in range(40):
         moved = kept.moved(made, rows, generator=drawn)
         kept.keep(rows, moved)

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from jointebm.tables.answers.model import TableModel
+from jointebm.tables.answers.table_model import TableModel
 from jointebm.tables.density.energy import Residual
 from jointebm.tables.training.smoothing import Curves, smoothing
 from jointebm.tables.training.table_config import TableConfig

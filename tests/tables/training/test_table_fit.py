@@ -10,7 +10,7 @@ from torch import Tensor
 
 from jointebm.storage import checkpoint
 from jointebm.storage.checkpoint import Checkpoint
-from jointebm.tables.answers.model import TableModel
+from jointebm.tables.answers.table_model import TableModel
 from jointebm.tables.density.energy import TableEnergy
 from jointebm.tables.training import table_fit
 from jointebm.tables.training.table_config import Progress, TableConfig
@@ -140,7 +140,7 @@ def test_a_table_without_a_warm_start_may_have_hardly_a_complete_row() -> None:
 
 
 def test_nothing_is_learned_from_held_out_rows() -> None:
-    """Base, guide, completions and network are those of a fit in which the held-out rows are others, bit for bit."""
+    """Base, reference, completions and network are those of a fit in which the held-out rows are others, bit for bit."""
     codes = rows_of(energy(), 1500)
     codes = codes.masked_fill(torch.rand(codes.shape, generator=generator(4)) < 0.2, -1)
     config = SMALL.model_copy(update={"num_looks": 1})

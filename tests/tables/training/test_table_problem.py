@@ -79,7 +79,7 @@ def problem_of(
     return TableProblem(
         objective or MaximumLikelihood(),
         made,
-        CompletedRows(codes, made.guide, generator()),
+        CompletedRows(codes, made.reference, generator()),
         ordered=(False,) * 3,
         batch_size=batch_size,
         precision=torch.float64,
@@ -94,8 +94,8 @@ def test_every_row_is_drawn_once_per_pass_in_another_order_each_time() -> None:
     assert len({tuple(each) for each in passes}) == 6
 
 
-def test_chains_start_near_the_model_and_not_where_the_guide_draws_them(monkeypatch: pytest.MonkeyPatch) -> None:
-    """4,800 chains: every share within 5.5 standard errors of exp f, and some not of the guide (fixed seed)."""
+def test_chains_start_near_the_model_and_not_where_the_reference_draws_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    """4,800 chains: every share within 5.5 standard errors of exp f, and some not of the reference (fixed seed)."""
     made, num = energy(), 4800
     problem = problem_of(made, ALL.repeat(200, 1), num)
     sweeps: list[int] = []
@@ -108,7 +108,7 @@ def test_chains_start_near_the_model_and_not_where_the_guide_draws_them(monkeypa
         probs = log_weights.softmax(dim=0)
         return bool(((shares - probs).abs() <= 5.5 * (probs * (1 - probs) / num).sqrt()).all())
 
-    assert is_like(enumerated(made)) and not is_like(made.guide(ALL))
+    assert is_like(enumerated(made)) and not is_like(made.reference(ALL))
     assert len(sweeps) == BURN_IN
 
 
@@ -129,7 +129,7 @@ def test_an_attempt_leaves_no_trace_until_it_is_committed() -> None:
     assert not torch.equal(after["completed"], before["completed"])
 
 
-def test_offending_chains_alone_restart_from_the_guide() -> None:
+def test_offending_chains_alone_restart_from_the_reference() -> None:
     problem = problem_of(energy(), ALL, 24)
     problem.start_chains()
     before = problem.state()["chains"].clone()

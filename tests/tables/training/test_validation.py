@@ -27,7 +27,7 @@ def exact(made: TableEnergy, codes: Tensor) -> float:
 
 
 def looks(made: TableEnergy, codes: Tensor, num: int, *, seed: int = 0) -> Tensor:
-    asked = Validation(codes, made.guide, generator(seed), torch.float64)
+    asked = Validation(codes, made.reference, generator(seed), torch.float64)
     return torch.tensor([asked.score(made) for _ in range(num)], dtype=torch.float64)
 
 
@@ -77,7 +77,9 @@ def test_only_some_entries_of_many_are_asked_for_and_weigh_as_all(monkeypatch: p
 
 def test_it_is_rough_if_hardly_a_row_is_whole() -> None:
     rough = [
-        Validation(torch.cat([WHOLE, HOLED[:1].repeat(num, 1)]), energy().guide, generator(), torch.float32).is_rough
+        Validation(
+            torch.cat([WHOLE, HOLED[:1].repeat(num, 1)]), energy().reference, generator(), torch.float32
+        ).is_rough
         for num in (0, 27, 28)
     ]
     assert rough == [False, False, True]

@@ -62,8 +62,8 @@ class ImputeJob(Job):
     missing: frozenset[str]
 
     def __call__(self, model: JointEBM, part: pa.Table) -> list[pa.Table]:
-        """The completed part, once per draw."""
-        return [model.impute(part)] if self.num == 1 else list(model.impute(part, n=self.num))
+        """The part with nothing missing, once for each draw."""
+        return model.draw_imputations(part, self.num)
 
     def schemas(self, model: JointEBM, empty: pa.Table) -> list[pa.Schema]:
         """The types of the file, except where they cannot hold the draws of the model."""
@@ -95,7 +95,7 @@ class PredictJob(Job):
     def __call__(self, model: JointEBM, part: pa.Table) -> list[pa.Table]:
         """Columns NAME and NAME=LEVEL of categories, or NAME, NAME:5% and NAME:95% of numbers and times."""
         frame = read_frame(part)
-        rows = model.fitted.rows(frame.table, frame.num_rows, hidden=self.targets)
+        rows = model.fitted.rows(frame.table, frame.num_rows, missing=self.targets)
         columns: dict[str, Any] = {}
         for name in self.targets:
             coded = model.coded(name)

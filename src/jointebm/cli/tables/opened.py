@@ -86,7 +86,7 @@ def _check(path: Path, part: Part, model: JointEBM) -> None:
     """Raises unless the model can read the rows."""
     try:
         table = read_frame(part.table).table
-        converted = {name: model.codec_.converted(name, column) for name, column in table.items()}
+        converted = {name: model.coded(name).converted(column) for name, column in table.items()}
     except (TypeError, ValueError) as error:
         raise type(error)(f"{path}: {error}") from None
     for name, column in converted.items():

@@ -1,7 +1,8 @@
-"""A fitted table: codec and model together answer questions about tables.
+"""A fitted table: the codec and the model of codes, which together answer questions about tables.
 
-log p(row) = f(codes) + sum_j log p(value_j | code_j) - log Z. What comes out for a row depends on the row and the seed
-alone, bit for bit: rows go through the model in blocks, and all draws come from streams keyed by the row's content.
+    log p(row) = f(codes) + sum_j log p(value_j | code_j) - log Z
+
+An answer about a row depends on the row and the seed alone, bit for bit: draws come from streams keyed by the row's content.
 
 Legend: N rows, V columns, K_j codes of column j, D draws.
 """
@@ -15,10 +16,10 @@ import torch
 from torch import Tensor
 
 from jointebm.randomness.row_streams import RowStream
-from jointebm.tables.answers.model import TableModel
 from jointebm.tables.answers.parameters import Parameters
 from jointebm.tables.answers.row_keys import content_keys
-from jointebm.tables.codes.codec import Name, TableCodec
+from jointebm.tables.answers.table_model import TableModel
+from jointebm.tables.codes.codec import MISSING_CODE, Name, TableCodec
 from jointebm.tables.codes.column import Column
 from jointebm.tables.codes.evidence import Evidence
 from jointebm.tables.codes.numbers import NumberCodec
@@ -26,15 +27,14 @@ from jointebm.tables.codes.numbers import NumberCodec
 __all__ = ["FittedTable", "Rows"]
 
 BLOCK = 4096  # rows at a time; memory does not grow with the table beyond its own size
-MISSING = -1
-_VALUES = 2**40  # counter of the stream that values inside codes are drawn from; sweeps count from 0
+_VALUES = 2**40  # stream counter of draws of values inside codes; sweeps count from 0
 
 
 class Rows(NamedTuple):
-    """Rows as the model sees them."""
+    """Encoded rows."""
 
     table: Mapping[Name, Column]
-    codes: Tensor  # (N, V), int64, -1 is missing
+    codes: Tensor  # (N, V), int64; -1 is missing
     keys: Tensor  # (N,), int64
 
 
@@ -44,7 +44,7 @@ class FittedTable:
 
     Args:
         codec: columns and their codes.
-        model: of the codes.
+        model: density over codes.
         parameters: of answers.
     """
 
@@ -52,51 +52,40 @@ class FittedTable:
     model: TableModel
     parameters: Parameters
 
-    def rows(self, table: Mapping[Name, Column], num_rows: int, *, hidden: Sequence[Name] = ()) -> Rows:
-        """Encodes a table; hidden columns count as missing."""
-        for name in hidden:
+    def rows(self, table: Mapping[Name, Column], num_rows: int, *, missing: Sequence[Name] = ()) -> Rows:
+        """Encodes a table; columns named in `missing` count as missing."""
+        for name in missing:
             self.codec.index(name)
-        shown = {name: column for name, column in table.items() if name not in hidden}
-        codes = np.full((num_rows, len(self.codec.columns)), MISSING)
+        shown = {name: column for name, column in table.items() if name not in missing}
+        codes = np.full((num_rows, len(self.codec.columns)), MISSING_CODE)
         if shown:
             codes = self.codec.encode(shown, unseen=self.parameters.unseen)
-        alike = {name: self.codec.converted(name, column) for name, column in shown.items()}
+        alike = {name: self.codec.columns[self.codec.index(name)].converted(column) for name, column in shown.items()}
         return Rows(shown, torch.from_numpy(codes), content_keys(alike, self.codec.names, num_rows=num_rows))
 
     def log_predictive(self, rows: Rows, name: Name) -> np.ndarray:
-        """log p(code of the column | what else is observed), shape (N, K_j), nats, float64."""
+        """log p(code of the column | other observed entries), shape (N, K_j), nats, float64."""
         place = self.codec.index(name)
         parts = [self._predictive(codes, place) for codes in rows.codes.split(BLOCK)]
         return torch.cat(parts).double().log_softmax(dim=1).numpy()
 
     def impute(self, rows: Rows, *, num_draws: int) -> Iterator[dict[Name, Column]]:
-        """Draws of the missing entries, jointly in each row; observed entries stand."""
-        completed = torch.cat(
-            [
-                self.model.complete(
-                    codes,
-                    num_draws=num_draws,
-                    num_sweeps=self.parameters.num_sweeps,
-                    seed=self.parameters.seed,
-                    keys=keys,
-                )
-                for codes, keys in zip(rows.codes.split(BLOCK), rows.keys.split(BLOCK), strict=True)
-            ],
-            dim=1,
-        )  # (D, N, V)
+        """Joint draws of the missing entries of each row; observed entries stay as they are."""
+        blocks = zip(rows.codes.split(BLOCK), rows.keys.split(BLOCK), strict=True)
+        completed = torch.cat([self._complete(*block, num_draws=num_draws) for block in blocks], dim=1)  # (D, N, V)
         for draw, codes in enumerate(completed):
             yield self._values(codes, rows.keys, draw=draw, evidence={}, seed=self.parameters.seed)
 
     def sample(
         self, num: int, *, evidence: Mapping[Name, Evidence], seed: int | None = None, first: int = 0
     ) -> dict[Name, Column]:
-        """Draws whole rows from number `first` on, given evidence about some columns; None is the seed of the model."""
+        """Draws rows number `first`, `first + 1`, ... given evidence; None is the seed of the model."""
         seed = self.parameters.seed if seed is None else seed
         log_weights = [
             None if each is None else torch.from_numpy(each).float() for each in self.codec.log_weights(evidence)
         ]
         keys = torch.arange(first, first + num)
-        nothing = torch.full((num, len(log_weights)), MISSING)
+        nothing = torch.full((num, len(log_weights)), MISSING_CODE)
         parts = [
             self.model.complete(
                 codes, num_sweeps=self.parameters.num_sweeps, seed=seed, log_weights=log_weights, keys=some
@@ -106,18 +95,18 @@ class FittedTable:
         return self._values(torch.cat(parts), keys, draw=0, evidence=evidence, seed=seed)
 
     def log_density(self, rows: Rows) -> np.ndarray:
-        """Unnormalised log-density of what is observed in each row, shape (N,), nats, float64.
+        """Unnormalised log-density of the observed entries of each row, shape (N,), nats, float64.
 
-        A complete row is exact. In an incomplete one the missing entries m are summed out by Chib's identity,
-        log p(observed) = log p(observed, m) - log p(m | observed) for any m, with m drawn by sweeps and the last term a
-        product of estimated conditionals; exact if a single entry is missing.
+        Exact with at most one missing entry. Else the missing entries m are marginalised by Chib's identity,
+        log p(observed) = log p(observed, m) - log p(m | observed), for one m drawn by sweeps; the last term is a product
+        of estimated conditionals.
         """
         return self._log_codes(rows) + self.codec.log_prob(rows.table, rows.codes.numpy()).sum(axis=1)
 
     def dependence(self, rows: Rows) -> np.ndarray:
-        """What the observed entries of each row say about one another, beyond how rare each is by itself, shape (N,), nats.
+        """Dependence of the observed entries of each row, shape (N,), nats, up to one constant.
 
-            log p(codes) - sum_j log p_marginal(c_j) + log-surprise, up to one constant for all rows, over observed entries
+            log p(codes) - sum_j log p_marginal(c_j) + log-surprise
 
         Without the density inside the codes, so without units. An estimate where `log_density` is one.
         """
@@ -128,15 +117,14 @@ class FittedTable:
         return scores
 
     def conditional_log_score(self, rows: Rows, names: Sequence[Name]) -> np.ndarray:
-        """log p(value | what else is observed in its row) of each entry, shape (N, len(names)); NaN where it is missing."""
+        """log p(value | other observed entries of the row) of each entry, shape (N, len(names)), nats; NaN where missing."""
         within = self.codec.log_prob(rows.table, rows.codes.numpy())
         return self._of_codes(rows, names) + within[:, [self.codec.index(name) for name in names]]
 
     def conditional_surprise(self, rows: Rows) -> np.ndarray:
-        """Mean of log p(code | what else is observed) + log-surprise over observed entries, shape (N,); 0 without any.
+        """Mean of log p(code | other observed entries) + log-surprise over observed entries, shape (N,), nats.
 
-        Without the density inside the codes, which has units, so that a column of small numbers counts as much as one
-        of large numbers.
+        Without the density inside the codes, so without units.
         """
         names = [
             coded.name
@@ -149,19 +137,33 @@ class FittedTable:
         return np.nansum(scores, axis=1) / num_seen.clip(min=1)
 
     def _log_surprise(self, rows: Rows) -> np.ndarray:
-        """How far numbers lie beyond those of training, shape (N, V); 0 for all else."""
+        """Log-probability of numbers outside the training range, shape (N, V), nats; 0 for all else."""
         surprise = np.zeros(rows.codes.shape)
         for place, coded in enumerate(self.codec.columns):
             if isinstance(coded.codec, NumberCodec) and coded.name in rows.table:
                 seen = np.flatnonzero(rows.codes[:, place] >= 0)
-                values = self.codec.converted(coded.name, rows.table[coded.name]).values[seen]
+                values = coded.converted(rows.table[coded.name]).values[seen]
                 surprise[seen, place] = coded.codec.log_surprise(values)
         return surprise
 
     def _log_codes(self, rows: Rows) -> np.ndarray:
         """Unnormalised log p of the observed codes of each row, shape (N,), nats, float64."""
         blocks = zip(rows.codes.split(BLOCK), rows.keys.split(BLOCK), strict=True)
-        return torch.cat([self._log_density(*block) for block in blocks]).numpy()
+        return torch.cat([self._log_block(*block) for block in blocks]).numpy()
+
+    def _log_block(self, codes: Tensor, keys: Tensor) -> Tensor:
+        """The same of one block, by Chib's identity over the missing columns in turn."""
+        complete = self._complete(codes, keys)[0]
+        scores = self.model.log_density(complete).double()
+        filled = codes.clone()
+        for place in range(codes.shape[1]):
+            rows = (filled[:, place] < 0).nonzero().squeeze(1)
+            if len(rows):
+                drawn = complete[rows, place]
+                log_probs = self._predictive(filled[rows], place)
+                scores[rows] -= log_probs.gather(1, drawn[:, None]).squeeze(1).double()
+                filled[rows, place] = drawn
+        return scores
 
     def _of_codes(self, rows: Rows, names: Sequence[Name]) -> np.ndarray:
         scores = np.full((len(rows.codes), len(names)), np.nan)
@@ -183,20 +185,12 @@ class FittedTable:
             seed=self.parameters.seed,
         )
 
-    def _log_density(self, codes: Tensor, keys: Tensor) -> Tensor:
-        complete = self.model.complete(
-            codes, num_sweeps=self.parameters.num_sweeps, seed=self.parameters.seed, keys=keys
-        )[0]
-        scores = self.model.log_density(complete).double()
-        filled = codes.clone()
-        for place in range(codes.shape[1]):
-            rows = (filled[:, place] < 0).nonzero().squeeze(1)
-            if len(rows):
-                drawn = complete[rows, place]
-                log_probs = self._predictive(filled[rows], place)
-                scores[rows] -= log_probs.gather(1, drawn[:, None]).squeeze(1).double()
-                filled[rows, place] = drawn
-        return scores
+    def _complete(self, codes: Tensor, keys: Tensor, *, num_draws: int = 1) -> Tensor:
+        """Draws of one block, shape (D, N, V)."""
+        parameters = self.parameters
+        return self.model.complete(
+            codes, num_draws=num_draws, num_sweeps=parameters.num_sweeps, seed=parameters.seed, keys=keys
+        )
 
     def _values(
         self, codes: Tensor, keys: Tensor, *, draw: int, evidence: Mapping[Name, Evidence], seed: int

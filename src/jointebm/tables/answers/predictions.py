@@ -21,21 +21,21 @@ def classes(coded: CodedColumn) -> np.ndarray:
     """All values of a column that has finitely many, shape (L,).
 
     Raises:
-        ValueError: it is of numbers in bins, or the model ignores it.
+        ValueError: a column of numbers in bins, or one that the model ignores.
     """
     if isinstance(coded.codec, CategoryCodec):
         return coded.codec.values
     if isinstance(coded.codec, NumberCodec) and coded.codec.is_discrete:
         return coded.codec.decode(np.arange(coded.codec.num_codes), np.zeros(coded.codec.num_codes))
-    reason = "numbers in bins" if isinstance(coded.codec, NumberCodec) else "nothing the model knows"
-    raise ValueError(f"column {coded.name!r} holds {reason}, so it has no classes; ask for draws: impute(X, n=100)")
+    reason = "numbers in bins" if isinstance(coded.codec, NumberCodec) else "no values that the model knows"
+    raise ValueError(f"column {coded.name!r} holds {reason}, so it has no classes; call draw_imputations(X, 100)")
 
 
 def class_probs(coded: CodedColumn, log_probs: np.ndarray) -> np.ndarray:
     """p(value) of each of `classes`, shape (N, L), from log p(code), shape (N, K)."""
     probs = np.exp(log_probs)
     if isinstance(coded.codec, CategoryCodec):
-        # `take` keeps a row's numbers side by side, so that sums over them round alike in any number of rows.
+        # `take` keeps the numbers of a row contiguous, so that sums over them do not depend on the number of rows.
         return probs.take(coded.codec.code, axis=1) * np.array(coded.codec.weight)
     return probs
 
@@ -43,12 +43,12 @@ def class_probs(coded: CodedColumn, log_probs: np.ndarray) -> np.ndarray:
 def posterior_mean(coded: CodedColumn, log_probs: np.ndarray) -> np.ndarray:
     """Mean of a column of numbers, shape (N,), float64."""
     assert isinstance(coded.codec, NumberCodec)
-    # A sum for each row by itself: a product of matrices rounds differently for other numbers of rows.
+    # One sum per row: rounding in a product of matrices depends on the number of rows.
     return (np.exp(log_probs) * coded.codec.means).sum(axis=1)
 
 
 def point_prediction(coded: CodedColumn, log_probs: np.ndarray, *, statistic: Statistic) -> Column:
-    """The best guess at each row: the most probable category, or the mean or median of a number, on its grid.
+    """The most probable category of each row, or the mean or median of a number, on its grid.
 
     Args:
         coded: the column.

@@ -1,4 +1,4 @@
-"""Keys of rows: a hash of what a row holds, so that its random draws depend on nothing else.
+"""Keys of rows: hashes of their content, which key their random draws.
 
 Equal rows have equal keys. A number has the same hash as a whole number, a real, or a category.
 
@@ -22,7 +22,7 @@ _MISSING = -(2**63) + 1
 
 
 def content_keys(table: Mapping[Name, Column], names: Sequence[Name], *, num_rows: int) -> Tensor:
-    """Hashes the rows of a table, shape (N,), int64; a column that is not there counts as missing.
+    """Hashes the rows of a table, shape (N,), int64; an absent column counts as missing.
 
     Example:
         >>> age = Column("real", np.array([1.0, 2.0]), np.array([False, False]))
@@ -56,7 +56,7 @@ def _hash(value: object) -> int:
 
 
 def _of_numbers(values: np.ndarray) -> np.ndarray:
-    """The bits of the float; of whole numbers that floats do not tell apart, their own."""
+    """The bits of the float, or of the whole number where floats are too coarse."""
     floats = values.astype(np.float64) + 0.0  # plus zero: -0.0 is 0.0
     is_large = (np.abs(floats) >= 2**53) & ((np.abs(floats) < 2**63) | (values.dtype.kind == "i"))
     return np.where(is_large, np.where(is_large, values, 0).astype(np.int64), floats.view(np.int64))

@@ -18,8 +18,8 @@ from jointebm.storage.atomic import new_folder
 from jointebm.storage.config import Config
 from jointebm.storage.untrusted import quoted, read_config
 from jointebm.storage.weights import check_tensors, read_weights
-from jointebm.tables.answers.model import TableModel
 from jointebm.tables.answers.parameters import Parameters
+from jointebm.tables.answers.table_model import TableModel
 from jointebm.tables.codes.codec import Name, TableCodec
 from jointebm.tables.files.missing_words import ReadingOptions
 from jointebm.tables.frames.schemas import FrameSchema

@@ -2,10 +2,10 @@
 
 With N values and a budget of B codes:
 1. Few distinct values (at most B, three rows each on average): every value is an atom.
-2. Otherwise B is at most 2 N^(1/3), Rice's rule, so that bins have some rows; every value with a share of at least 1 / B
-   is an atom, and between atoms lie bins of about equal counts.
-3. Within a bin, values much more frequent than the bin's density explains are points of their own; the rest is a
-   histogram of up to four cells of equal counts, which long tails need.
+2. Otherwise B is at most 2 N^(1/3) (Rice's rule). Every value with a share of at least 1 / B is an atom; bins of about
+   equal counts lie between atoms.
+3. Within a bin, values much more frequent than its density are points; the rest is a histogram of up to four cells of
+   equal counts.
 
 Legend: N values, U distinct values.
 """
@@ -23,9 +23,7 @@ ROWS_PER_ATOM = 3  # on average, when all values are atoms
 ROWS_PER_CELL = 20
 MAX_CELLS = 4  # of a bin
 MAX_POINTS = 512  # of a column
-MIN_POINT = (
-    5  # rows of a point; on a grid on top of three times what chance gives, among reals no two are equal by chance
-)
+MIN_POINT = 5  # rows of a point; on a grid, beyond three times those expected by chance
 
 Piece = tuple[float, float, float]  # low, high, rows
 
@@ -35,7 +33,7 @@ def fit_numbers(values: np.ndarray, *, max_codes: int) -> NumberCodec:
 
     Args:
         values: finite numbers, int64 or float64, at least one, shape (N,).
-        max_codes: budget B, at least 2; atoms between bins may take some more.
+        max_codes: budget B, at least 2; atoms between bins may exceed it.
 
     Example:
         >>> fit_numbers(np.array([1.5, 1.5, 2.5, 2.5, 2.5, 4.0, 4.0, 4.0, 4.0]), max_codes=48).num_codes
@@ -78,7 +76,7 @@ def fit_numbers(values: np.ndarray, *, max_codes: int) -> NumberCodec:
 
 
 def _bins(counts: np.ndarray, is_atom: np.ndarray, budget: int) -> np.ndarray:
-    """The code of each distinct value, shape (U,): atoms alone, runs between them cut into bins of about equal counts."""
+    """The code of each distinct value, shape (U,): one per atom, and bins of about equal counts between atoms."""
     run = np.cumsum(is_atom | np.append(False, is_atom[:-1]))  # (U,)
     mass = np.bincount(run, counts)[run]
     before = np.cumsum(counts) - counts
@@ -91,7 +89,7 @@ def _bins(counts: np.ndarray, is_atom: np.ndarray, budget: int) -> np.ndarray:
 def _ends(
     position: np.ndarray, first: np.ndarray, last: np.ndarray, is_atom: np.ndarray, point: int
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Where the codes begin and end, shape (K,) each: atoms are points, and bins fill all room between their neighbours."""
+    """Ends of the codes, shape (K,) each: atoms are points, and bins fill the space between their neighbours."""
     low, high = position[first], position[last] + point
     border = _between(position[last[:-1]], position[first[1:]], point)
     for_bins = ~is_atom[first]
@@ -102,7 +100,7 @@ def _ends(
 
 
 def _between(left: np.ndarray, right: np.ndarray, point: int) -> np.ndarray:
-    """Borders above `left`, and not above `right`."""
+    """Borders in (left, right]."""
     if point:
         return left + (right - left + 1) // 2
     middle = left + (right - left) / 2
@@ -110,7 +108,7 @@ def _between(left: np.ndarray, right: np.ndarray, point: int) -> np.ndarray:
 
 
 def _frequent(counts: np.ndarray, bins: np.ndarray, length: np.ndarray) -> np.ndarray:
-    """Which distinct values are more frequent than the density of their bins explains, shape (U,)."""
+    """Whether a distinct value is much more frequent than the density of its bin, shape (U,)."""
     frequent = counts >= MIN_POINT
     if length.dtype.kind == "i":  # a grid
         by_chance = np.bincount(bins, counts) / length
@@ -123,7 +121,7 @@ def _frequent(counts: np.ndarray, bins: np.ndarray, length: np.ndarray) -> np.nd
 def _pieces(
     position: np.ndarray, counts: np.ndarray, is_frequent: np.ndarray, ends: tuple[float, float], point: int
 ) -> list[Piece]:
-    """Points and cells of one code; one more row is spread over the cells, as values in between may be seen later."""
+    """Points and cells of one code; one extra row is spread over the cells for values between those of training."""
     low, high = ends
     if high - low <= point:
         return [(low, high, counts.sum())]

@@ -1,4 +1,4 @@
-"""Categories as codes: one code per level, and one for all rare levels together if there are too many.
+"""Categories to codes and back: one code per level, and a shared code for rare levels if there are too many.
 
 Legend: N entries, K codes, L levels.
 """
@@ -12,6 +12,7 @@ import numpy as np
 from pydantic import Field, model_validator
 
 from jointebm.storage.config import Config
+from jointebm.storage.untrusted import quoted
 from jointebm.tables.codes.evidence import Choice, Evidence
 
 __all__ = ["CategoryCodec", "Label", "fit_categories"]
@@ -21,7 +22,7 @@ UNSEEN = -1
 
 
 class CategoryCodec(Config):
-    """Levels <-> codes, and log p(level | code), by the levels in `config.json`.
+    """Levels <-> codes, and log p(level | code), as stored in `config.json`.
 
     Example:
         >>> codec = fit_categories(np.array(["b", "a", "a"], dtype=object), max_codes=64)
@@ -35,12 +36,12 @@ class CategoryCodec(Config):
     levels: tuple[Label, ...] = Field(min_length=1, description="in the order of their codes")
     code: tuple[int, ...] = Field(min_length=1, description="code of each level, ascending")
     weight: tuple[float, ...] = Field(min_length=1, description="probability of each level within its code")
-    ordered: bool = Field(description="whether the order of the levels means something")
+    ordered: bool = Field(description="whether the order of the levels has a meaning")
 
     @model_validator(mode="after")
     def _check(self) -> Self:
         if not len(self.levels) == len(self.code) == len(self.weight) == len(set(self.levels)):
-            raise ValueError("levels, code and weight differ in length, or a level stands there twice")
+            raise ValueError("levels, code and weight differ in length, or a level is duplicate")
         steps = {after - before for before, after in zip((-1, *self.code), self.code, strict=False)}
         if not steps <= {0, 1} or self.code[0] != 0 or min(self.weight) <= 0:
             raise ValueError("code must ascend from 0 in steps of 1, and weights must be positive")
@@ -53,20 +54,20 @@ class CategoryCodec(Config):
 
     @property
     def is_ordered(self) -> bool:
-        """Whether the order of the codes means something."""
+        """Whether the order of the codes has a meaning."""
         return self.ordered
 
     def encode(self, values: np.ndarray) -> np.ndarray:
-        """The code of each level, shape (N,); -1 for one that was not there in training."""
+        """The code of each level, shape (N,); -1 for one not seen in training."""
         return np.append(self.code, UNSEEN)[self._numbers(values)]
 
     def decode(self, codes: np.ndarray, uniforms: np.ndarray, *, evidence: Evidence | None = None) -> np.ndarray:
-        """Draws a level of each code, given the evidence, shape (N,); codes that contradict it must not be asked for."""
+        """Draws a level of each code given the evidence, shape (N,); every code must agree with the evidence."""
         weight = self._given(evidence)
         mass = np.bincount(self.code, weight)
         before = np.cumsum(weight) - weight
         first = np.searchsorted(self.code, np.arange(self.num_codes))
-        # Invert the distribution function of all levels side by side, from where that of the code begins.
+        # Invert the distribution function over all levels, from the start of each code.
         target = (before[first] + np.zeros_like(mass))[codes] + uniforms * mass[codes]
         chosen = np.searchsorted(np.cumsum(weight), target, "right")
         possible = np.flatnonzero(weight)
@@ -118,23 +119,23 @@ class CategoryCodec(Config):
         return np.where((np.arange(len(weight)) >= low) & (np.arange(len(weight)) <= high), weight, 0.0)
 
     def _place(self, level: object) -> int:
-        place = self._places.get(level, UNSEEN)  # type: ignore[call-overload]  # any object may be asked for
+        place = self._places.get(level, UNSEEN) if isinstance(level, Label) else UNSEEN
         if place == UNSEEN:
             known = ", ".join(map(repr, self.levels[:8])) + (", ..." if len(self.levels) > 8 else "")
-            raise ValueError(f"category {level!r} was not there in training; known are {known}")
+            raise ValueError(f"category {quoted(repr(level))} was not seen in training; known: {known}")
         return int(place)
 
 
 def fit_categories(
     values: np.ndarray, *, max_codes: int, declared: Sequence[Label] | None = None, ordered: bool = False
 ) -> CategoryCodec:
-    """Gives each level that occurs a code; if they are too many, all but the `max_codes` - 1 most frequent share one.
+    """Gives each level that occurs a code; if there are too many, all but the `max_codes` - 1 most frequent share one.
 
     Args:
         values: levels, at least one, shape (N,).
-        max_codes: budget, at least 2. An ordered column has no rare levels, as they would lie in the midst.
-        declared: levels in their order, which decides that of the codes; None sorts them.
-        ordered: whether the order means something.
+        max_codes: budget, at least 2. Ordered levels never share a code.
+        declared: levels in the order of their codes; None sorts them.
+        ordered: whether the order has a meaning.
 
     Example:
         >>> fit_categories(np.array(["a"] * 5 + ["b", "c", "d", "d"], dtype=object), max_codes=3).code

@@ -1,4 +1,4 @@
-"""One column of a table: what it holds once it has left its frame, and which codec its policy gives it.
+"""One column of a table without its frame, and the codec that its content suggests.
 
 Legend: N rows.
 """
@@ -35,15 +35,22 @@ class Column(NamedTuple):
     """
 
     role: Role
-    values: np.ndarray  # (N,), with anything where it is missing
+    values: np.ndarray  # (N,), arbitrary where missing
     is_missing: np.ndarray  # (N,), bool
     unit: Unit | None = None  # of a time
     declared: tuple[Label, ...] | None = None  # categories, by their order in the frame
-    ordered: bool = False  # whether that order means something
+    ordered: bool = False  # whether that order has a meaning
+
+    def in_unit(self, unit: Unit | None) -> "Column":
+        """Times in another unit, rounded down."""
+        if unit == self.unit:
+            return self
+        times = self.values.astype(np.int64).view(f"datetime64[{self.unit}]").astype(f"datetime64[{unit}]")
+        return self._replace(values=times.astype(np.int64), unit=unit)
 
 
 class IgnoredCodec(Config):
-    """A column the model does not see: it adds nothing to a density, and what is missing in it stays missing.
+    """A column outside the model: it adds nothing to densities, and its missing entries stay missing.
 
     Example:
         >>> IgnoredCodec(reason="id").encode(np.array(["x7", "y8"], dtype=object))
@@ -55,7 +62,7 @@ class IgnoredCodec(Config):
 
     @property
     def num_codes(self) -> int:
-        """One, which says nothing."""
+        """One."""
         return 1
 
     @property
@@ -72,24 +79,24 @@ class IgnoredCodec(Config):
         return np.zeros(len(codes))
 
     def log_weights(self, evidence: Evidence) -> np.ndarray:  # noqa: ARG002
-        """Raises: evidence about it would change nothing."""
-        raise ValueError(f"the model does not know this column ({self.reason}), so nothing can be given about it")
+        """Raises ValueError: the model cannot use evidence about the column."""
+        raise ValueError(f"the model ignores this column ({self.reason}); leave it out of given")
 
 
 ColumnCodec = NumberCodec | CategoryCodec | IgnoredCodec
 
 
 def fit_column(column: Column, *, kind: Kind | None, max_bins: int, max_levels: int) -> ColumnCodec:
-    """Chooses the codec of a column by its role, its content and what was asked for.
+    """Chooses the codec of a column by its role, its content and the requested kind.
 
     Args:
-        column: with its training values.
-        kind: overrules what the content suggests; None follows it.
+        column: of training values.
+        kind: overrules the kind that the content suggests; None follows the content.
         max_bins: budget of codes for numbers and times.
         max_levels: budget of codes for categories.
 
     Raises:
-        ValueError: text was asked to be numeric.
+        ValueError: text is requested to be numeric.
 
     Example:
         >>> column = Column("whole", np.array([3, 1, 1]), np.array([False, False, True]))
@@ -102,8 +109,8 @@ def fit_column(column: Column, *, kind: Kind | None, max_bins: int, max_levels: 
     if not len(present):
         return IgnoredCodec(reason="all missing")
     if kind == "numeric" and column.role == "label":
-        raise ValueError("asked to be numeric, but it holds text; convert it to numbers first")
-    if column.role == "boolean" and kind != "numeric":  # both levels, even if one did not occur
+        raise ValueError("kind is 'numeric', but the column holds text; convert it to numbers first")
+    if column.role == "boolean" and kind != "numeric":  # both levels, even if one does not occur
         return CategoryCodec(levels=(False, True), code=(0, 1), weight=(1.0, 1.0), ordered=False)
     if column.role == "label" or kind == "categorical":
         if kind is None and column.declared is None and _are_ids(present):
@@ -114,5 +121,5 @@ def fit_column(column: Column, *, kind: Kind | None, max_bins: int, max_levels: 
 
 
 def _are_ids(labels: np.ndarray) -> bool:
-    """Whether texts name rows rather than say something about them: nearly all differ."""
+    """Whether texts are ids of rows: nearly all differ."""
     return len(labels) >= MIN_IDS and len(set(labels.tolist())) >= ID_RATE * len(labels)

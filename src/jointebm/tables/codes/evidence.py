@@ -1,10 +1,12 @@
-"""Evidence about one column: some values, one of which it has, or an interval that it lies in."""
+"""Evidence about one column: a choice of values, or an interval."""
 
 from collections.abc import Iterable
 from collections.abc import Set as AbstractSet
 from typing import Any, NamedTuple
 
 import numpy as np
+
+from jointebm.storage.untrusted import quoted
 
 __all__ = ["Choice", "Evidence", "Interval", "as_evidence"]
 
@@ -16,7 +18,7 @@ class Choice(NamedTuple):
 
 
 class Interval(NamedTuple):
-    """The value lies between these, ends included; None is no bound."""
+    """The value lies in [low, high]; None is no bound."""
 
     low: Any
     high: Any
@@ -26,10 +28,10 @@ Evidence = Choice | Interval
 
 
 def as_evidence(given: object) -> Evidence:
-    """Reads what a user wrote: a tuple of two is an interval, a set or list are choices, all else is a single value.
+    """Reads what a user gives: a pair is an interval, a set or list is a choice, all else is a single value.
 
     Raises:
-        ValueError: a tuple that is no pair, an empty choice, or several values that are neither set nor list.
+        ValueError: a tuple that is not a pair, an empty choice, or several values in neither a set nor a list.
 
     Example:
         >>> as_evidence((30, None)), as_evidence("Private")
@@ -41,10 +43,10 @@ def as_evidence(given: object) -> Evidence:
         return Interval(*given)
     if isinstance(given, AbstractSet | list):
         if not given:
-            raise ValueError("an empty choice; name at least one value")
+            raise ValueError("got an empty choice; give at least one value")
         return Choice(tuple(given))
     if isinstance(given, Iterable) and not isinstance(given, str | bytes | np.generic):
         raise ValueError(
-            f"got {type(given).__name__} {given!r}, which is several values; use a set or list for choices"
+            f"got {type(given).__name__} {quoted(repr(given))}, which is several values; use a set or list for choices"
         )
     return Choice((given,))

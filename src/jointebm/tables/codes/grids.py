@@ -1,7 +1,7 @@
-"""Rounding grids: numbers that are all offset + k * step, and the exact way from k back to the number that was written.
+"""Rounding grids: the numbers offset + k * step, converted exactly to k and back.
 
-Tables hold rounded numbers: whole years, prices in steps of 25, lengths to a tenth of a millimetre. A density over reals
-would put all its mass beside them; a probability over k does not.
+Tables hold rounded numbers: whole years, prices in steps of 25, lengths to a tenth of a millimetre. They get a probability
+for each k, not a density over reals.
 
 Legend: N values.
 """
@@ -19,7 +19,7 @@ __all__ = ["Grid", "find_grid"]
 MAX_DECIMALS = 6
 MAX_UNITS = 2**53  # whole numbers up to here are floats
 MAX_INTEGER = 2**62  # differences of whole numbers up to here fit 64 bits
-MIN_DISTINCT = 8  # fewer values share a coarse step by accident
+MIN_DISTINCT = 8  # fewer values may share a coarse step by chance
 
 
 class Grid(Config):
@@ -38,7 +38,7 @@ class Grid(Config):
     decimals: int = Field(0, ge=0, le=MAX_DECIMALS, description="digits behind the point")
 
     def index(self, values: np.ndarray) -> np.ndarray:
-        """k of the grid point nearest to each value, shape (N,), int64; values beyond 64 bits count as their ends."""
+        """k of the grid point nearest to each value, shape (N,), int64; values beyond 64 bits are clipped."""
         ahead = self._units(values) - self.offset
         return (ahead.clip(max=2**63 - 1 - self.step // 2) + self.step // 2) // self.step
 
@@ -51,12 +51,12 @@ class Grid(Config):
         return math.ceil(self._steps(number))
 
     def value(self, index: np.ndarray) -> np.ndarray:
-        """The number at each k, shape (N,): int64 without decimals, else the float that reading its decimals gives."""
+        """The number at each k, shape (N,): int64 without decimals, else the float nearest to its decimals."""
         units = self.offset + index * self.step
         return units if self.decimals == 0 else units / 10.0**self.decimals
 
     def _steps(self, number: float) -> Fraction:
-        """Steps from k = 0 to a number, taking decimals as they are written."""
+        """Steps from k = 0 to a number, exact in its decimal digits."""
         near = max(min(number, MAX_INTEGER), -MAX_INTEGER)  # infinity has no fraction
         written = near if isinstance(near, int) else Fraction(repr(float(near)))
         clipped = max(min(written * 10**self.decimals, MAX_INTEGER), -MAX_INTEGER)
@@ -73,11 +73,11 @@ class Grid(Config):
 def find_grid(distinct: np.ndarray) -> Grid | None:
     """The coarsest grid that all values lie on, or None if they have more than six decimals or too many digits.
 
-    The step is the greatest common divisor of all differences. With few values that could be an accident, so below
-    eight of them it is one unit of the last decimal.
+    The step is the greatest common divisor of all differences; with fewer than eight values it is one unit of the last
+    decimal.
 
     Args:
-        distinct: the values, each once, ascending, at least one, shape (N,), int64 or float64.
+        distinct: distinct values in ascending order, at least one, shape (N,), int64 or float64.
 
     Example:
         >>> find_grid(np.array([39.1, 39.5, 40.25]))

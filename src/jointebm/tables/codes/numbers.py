@@ -1,14 +1,13 @@
-"""Numbers as codes: atoms and bins along the line, with the exact density of a value inside its code.
+"""Numbers to codes and back: atoms and bins along the line, with the exact density of a value given its code.
 
-A code is either an atom (one value, such as 0 or 40, that many rows share) or a bin. A bin has a density of its own: a
-histogram of a few cells, on the rounding grid of the column if it has one, and on top of it the single values that are more
-frequent than their neighbours. Atoms, bins, cells and grid are found by `jointebm.tables.codes.binning`.
+A code is an atom (one frequent value, such as 0 or 40) or a bin. A bin has a density: a histogram of a few cells, on the
+rounding grid of the column if there is one, plus points at single values that are more frequent than their neighbours.
+`jointebm.tables.codes.binning` finds atoms, bins, cells and grid.
 
-**Surprises.** No training value lies between two neighbouring atoms, or beyond the smallest and the largest value, but a
-later value may. A code that borders on such a gap keeps the share 1 / (its count + 2) for it: spread evenly over the half of
-the gap next to it, or, beyond the ends, falling with distance x as (s / (s + x)), where s is the range of the data. So every
-number has a finite log-density and the density of each code integrates to one. Draws never are surprises: they keep to grid,
-bounds and atoms, and are from the density given that there is none.
+**Surprises** are values in a gap: between two neighbouring atoms, or outside the range of training. A code next to a gap
+keeps the share 1 / (its count + 2) for surprises, spread evenly over its half of the gap or, outside the range, falling
+with distance x as s / (s + x), where s is the range. So every number has a finite log-density, and the density of each code
+integrates to one. Draws are never surprises.
 
 Legend: N entries, K codes, P pieces, G gaps.
 """
@@ -31,9 +30,9 @@ MAX_SCALE = 1e300  # of a range, so that sums with it stay finite
 
 
 class NumberCodec(Config):
-    """Numbers <-> codes, and log p(value | code), by the numbers in `config.json`.
+    """Numbers <-> codes, and log p(value | code), as stored in `config.json`.
 
-    Values are float64, or int64 if `whole`; whole numbers that are too large for a grid (beyond 2^62) are rounded reals.
+    Values are float64, or int64 if `whole`; whole numbers beyond 2^62, too large for a grid, are rounded reals.
 
     Example:
         >>> codec = NumberCodec(grid=Grid(offset=0, step=1), whole=True, low=(0, 1), high=(1, 11), weight=(1.0, 1.0),
@@ -79,7 +78,7 @@ class NumberCodec(Config):
 
     @property
     def is_ordered(self) -> bool:
-        """Numbers are."""
+        """True: numbers have an order."""
         return True
 
     @property
@@ -100,19 +99,19 @@ class NumberCodec(Config):
 
     @cached_property
     def pieces(self) -> Pieces:
-        """Where training values were, and how dense."""
+        """The density of each code, without surprises."""
         dtype = np.int64 if self.grid else np.float64
         low, high = np.array(self.low, dtype=dtype), np.array(self.high, dtype=dtype)
         return Pieces(low, high, np.array(self.weight), np.array(self.code))
 
     def encode(self, values: np.ndarray) -> np.ndarray:
-        """The code of each number, shape (N,); off the grid counts as its nearest point, a surprise as its neighbour."""
+        """The code of each number, shape (N,): off the grid that of the nearest point, of a surprise its neighbour."""
         position = self._positions(values)
         located = self.pieces.locate(position)
         return np.where(located >= 0, located, self._gaps.code[self._gaps.find(position)])
 
     def decode(self, codes: np.ndarray, uniforms: np.ndarray, *, evidence: Evidence | None = None) -> np.ndarray:
-        """Draws a value inside each code, given the evidence, shape (N,); codes that contradict it must not be asked for."""
+        """Draws a value of each code given the evidence, shape (N,); every code must agree with the evidence."""
         return self._values(self._given(evidence).draw(codes, uniforms))
 
     def log_prob(self, values: np.ndarray, codes: np.ndarray) -> np.ndarray:
@@ -123,9 +122,9 @@ class NumberCodec(Config):
         return np.where(self.pieces.locate(position) >= 0, inside, surprise)
 
     def log_surprise(self, values: np.ndarray) -> np.ndarray:
-        """log-probability that a value of its code is such a surprise, or a greater one, shape (N,); 0 if it is none.
+        """log-probability, given the code, of a surprise at least as far out, shape (N,), nats; 0 for values that are none.
 
-        Unlike a density it has no unit, so columns can be compared.
+        Without units, unlike a density.
         """
         position = self._positions(values)
         return np.where(self.pieces.locate(position) >= 0, 0.0, self._gaps.log_survival(position))
@@ -133,16 +132,14 @@ class NumberCodec(Config):
     def log_weights(self, evidence: Evidence) -> np.ndarray:
         """log p(evidence | code), shape (K,); -inf for codes that contradict it.
 
-        For single values this is their log-mass or log-density, whichever the column has.
+        Of reals, a choice has the log-mass or log-density of its values, up to one constant for all codes.
         """
         with np.errstate(divide="ignore"):
             fraction = np.log(self._given(evidence).mass(self.num_codes))
-        if isinstance(evidence, Choice):  # the greatest was taken out, which says nothing about the others
-            return fraction
-        return np.minimum(fraction, 0.0)
+        return fraction if self.grid is None and isinstance(evidence, Choice) else np.minimum(fraction, 0.0)
 
     def quantile(self, probs: np.ndarray, level: float) -> np.ndarray:
-        """The value below which lies the share `level` of a distribution over codes, shape (N,).
+        """The quantile at `level` of a distribution over codes, shape (N,).
 
         Args:
             probs: of the codes, shape (N, K).
@@ -167,7 +164,7 @@ class NumberCodec(Config):
         return np.bincount(self.pieces.code, middle * self.pieces.weight) / self.pieces.mass(self.num_codes)
 
     def nearest(self, values: np.ndarray) -> np.ndarray:
-        """The numbers nearest to given reals that respect grid and bounds, shape (N,)."""
+        """The nearest numbers on the grid and within the range of training, shape (N,)."""
         return self._values(self._positions(values)).clip(self.smallest, self.largest)
 
     @cached_property
@@ -183,14 +180,18 @@ class NumberCodec(Config):
         if self.grid is None:
             return self.pieces.within(-np.inf if low is None else low, np.inf if high is None else high)
         first = self.pieces.low[0] if low is None else self.grid.ceil(low)
-        last = self.pieces.high[-1] if high is None else self.grid.floor(high)
+        last = self.pieces.high.max() if high is None else self.grid.floor(high)
         return self.pieces.within(first, last)
 
     def _points(self, values: np.ndarray) -> Pieces:
-        """All mass at some values, in proportion to their densities."""
+        """The part of every code at some values: of mass on a grid, of density among reals, up to one constant.
+
+        Training values weigh as in an interval. A surprise keeps its share, which intervals leave out.
+        """
         position, codes = self._positions(values), self.encode(values)
-        log_prob = self.log_prob(values, codes)
-        weight = np.exp(log_prob - log_prob.max())
+        is_inside = self.pieces.locate(position) >= 0
+        log_prob = np.where(is_inside, self.pieces.log_prob(position, codes), self._gaps.log_prob(position))
+        weight = np.exp(log_prob - (log_prob.max() if self.grid is None else 0.0))
         return Pieces(position, position + (1 if self.grid else 0), weight, codes)
 
     def _positions(self, values: np.ndarray) -> np.ndarray:
@@ -204,24 +205,24 @@ class NumberCodec(Config):
 
 
 def _whole(reals: np.ndarray) -> np.ndarray:
-    """The nearest 64-bit numbers: the float beside the largest of them is 2^63, which is none."""
+    """The nearest 64-bit integers; the largest is not a float, and 2^63 rounds down to it."""
     whole = np.rint(reals)
     return np.where(whole < 2.0**63, whole.clip(max=2.0**63 - 1024).astype(np.int64), np.int64(2**63 - 1))
 
 
 @dataclass(frozen=True, eq=False)
 class _Gaps:
-    """Where no training value was: halves of the gaps between atoms, and the two tails, sorted along the line.
+    """Gaps without training values: halves of those between atoms, and the two tails, sorted along the line.
 
     The first and the last gap are the tails, of unlimited length.
     """
 
-    low: np.ndarray  # (G,) first position; of no meaning for the left tail
+    low: np.ndarray  # (G,) first position; meaningless for the left tail
     length: np.ndarray  # (G,) float64; 1 for the tails
-    code: np.ndarray  # (G,) which code reaches into it
-    share: np.ndarray  # (K,) what each code keeps for its gaps
+    code: np.ndarray  # (G,) code that reaches into the gap
+    share: np.ndarray  # (K,) share that each code keeps for its gaps
     log_weight: np.ndarray  # (G,) share of a code over the number of its gaps
-    ends: tuple[float, float]  # where the left tail ends, and the right one begins
+    ends: tuple[float, float]  # end of the left tail, start of the right one
     scale: float  # of the tails
     on_grid: bool
 
@@ -266,13 +267,13 @@ class _Gaps:
         return self.log_weight[gap] + np.where(is_beyond, tail, -np.log(self.length[gap]))
 
     def log_survival(self, position: np.ndarray) -> np.ndarray:
-        """log of the share of its code that lies in the gap, and at least as far out, shape (N,)."""
+        """log of the share of the code in the gap at least as far out, shape (N,)."""
         return (
             self.log_weight[self.find(position)] + np.log(self.scale) - np.log(self.scale + self._distance(position)[0])
         )
 
     def _distance(self, position: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """How far each position lies beyond the ends, and whether it does, shape (N,) each."""
+        """Distance of each position beyond the ends, and whether it is beyond them, shape (N,) each."""
         gap = self.find(position)
         is_left, is_right = gap == 0, gap == len(self.low) - 1
         distance = np.select([is_left, is_right], [self.ends[0] - position, position - self.ends[1]], 0.0)

@@ -1,7 +1,7 @@
-"""Densities on the line, made of uniform pieces and points, one density per code: exact draws, densities and restrictions.
+"""Densities on the line, made of uniform pieces and points, one density per code.
 
 A position is a grid index (int64) or a real (float64). On a grid the piece [low, high) holds the points low, ..., high - 1;
-on the reals it is an interval, and one with low = high is a single real that carries mass.
+on the reals it is an interval, or a single real with mass if low = high.
 
 Legend: P pieces, K codes, N entries.
 """
@@ -26,15 +26,16 @@ class _Found(NamedTuple):
 class Pieces:
     """p(position | code) = sum of share / length over the pieces of the code that hold the position.
 
-    Points (length one on a grid, zero on the reals) may lie on an interval of the same code; otherwise pieces do not
-    overlap, and codes ascend along the line. A real that is a point has the mass of the point, not the density around it. A
-    code without pieces has no mass and must not be drawn.
+    Points (length one on a grid, zero on the reals) may lie on an interval of the same code; other pieces do not overlap,
+    and codes ascend along the line. `log_prob` of a real that is a point is the mass of the point, without the density
+    around it. A code without pieces has no mass and cannot be drawn.
 
     Args:
         low: first position of each piece, shape (P,), int64 on a grid, else float64; sorted by code, then by low.
-        high: end of each piece, shape (P,); not part of it, except for the last interval on the reals.
+        high: end of each piece, shape (P,), exclusive, except for the last interval on the reals. Not ascending: a point may
+            come after the interval around it.
         weight: positive, shape (P,); only ratios within a code matter to draws and densities.
-        code: which density the piece belongs to, shape (P,).
+        code: of each piece, shape (P,).
 
     Example:
         >>> pieces = Pieces(np.array([0, 1]), np.array([1, 11]), np.array([3.0, 1.0]), np.array([0, 0]))
@@ -71,7 +72,7 @@ class Pieces:
         low, high = self.low[chosen], self.high[chosen]
         if self.on_grid:
             return low + np.minimum((inside * (high - low)).astype(np.int64), high - low - 1)
-        below = np.nextafter(high, low)  # strictly inside, where no neighbour begins
+        below = np.nextafter(high, low)  # strictly inside, below the next piece
         return (low + inside * (high - low)).clip(np.nextafter(low, below), below)
 
     def log_prob(self, position: np.ndarray, codes: np.ndarray) -> np.ndarray:
@@ -85,7 +86,7 @@ class Pieces:
             length = np.ones(len(piece)) if is_point else (self.high - self.low)[piece]
             with np.errstate(divide="ignore"):
                 part = np.log(share) - np.log(length)
-            around = log_prob[rows] if self.on_grid else -np.inf  # a real has either a mass or a density
+            around = log_prob[rows] if self.on_grid else -np.inf  # a real has a mass or a density, not both
             log_prob[rows] = np.logaddexp(around, part)
         return log_prob
 
@@ -96,7 +97,7 @@ class Pieces:
         return np.where(number >= 0, self.code[number], -1)
 
     def within(self, low: float, high: float) -> "Pieces":
-        """The part of every piece in [low, high], with its part of the weight."""
+        """The pieces cut to [low, high], with their part of the weight."""
         end = high + 1 if self.on_grid else high
         cut_low, cut_high = self.low.clip(min=low), self.high.clip(max=end)
         length = self.high - self.low
@@ -106,7 +107,7 @@ class Pieces:
         return Pieces(*(column[kept] for column in columns))
 
     def ascending(self) -> "Pieces":
-        """The same densities, with intervals cut at the points that lie on them: then no draw falls as its uniform rises.
+        """The same densities with intervals cut at the points on them, so that draws ascend with their uniforms.
 
         Example:
             >>> pieces = Pieces(np.array([0.0, 5.0]), np.array([10.0, 5.0]), np.array([1.0, 1.0]), np.array([0, 0]))
@@ -144,7 +145,7 @@ class Pieces:
 
     @cached_property
     def _start(self) -> np.ndarray:
-        """Share of the pieces of the same code that come before, shape (P,)."""
+        """Share of the earlier pieces of the same code, shape (P,)."""
         before = np.cumsum(self._share) - self._share
         return (before - before[self._first[self.code]]).clip(0.0, 1.0)
 
@@ -163,5 +164,5 @@ class Pieces:
 
 
 def _last_not_above(low: np.ndarray, position: np.ndarray, numbers: np.ndarray) -> np.ndarray:
-    """The number of the last piece that begins at or below each position, -1 for none."""
+    """The number of the last piece that starts at or below each position, -1 for none."""
     return np.append(numbers, -1)[np.searchsorted(low, position, "right") - 1]

@@ -1,9 +1,9 @@
-"""The energy of a table: the logarithm of a simple base times what a network knows beyond it.
+"""The log-density of rows of codes: a simple base plus a network.
 
     f(c) = log p_base(c) + g(c),   g(c) = net(sum_j W_j[c_j])
 
-The first layer is a sum of one vector per column, so all classes of one column cost one product of it: the sum over the
-other columns is made once and each class's vector added. The last layer starts at zero: the model starts at the base.
+The first layer is a sum of one vector per column, so f of all classes of one column shares it: the sum over the other
+columns is computed once and the vector of each class added. The last layer starts at zero, so f starts at the base.
 
 Legend: N rows, V columns, K_j classes of column j, F = sum of K_j, H hidden units, M components of the base.
 """
@@ -65,7 +65,7 @@ class Residual(nn.Module):
         return embedding_bag(features(codes, self.offsets), padded, mode="sum") + self.bias
 
     def of_column(self, column: int) -> Tensor:
-        """What each class of a column adds to the first layer, shape (K_j, H)."""
+        """The vectors of the classes of one column in the first layer, shape (K_j, H)."""
         return self.embedding[self.offsets[column] : self.offsets[column + 1]]
 
     def head(self, summed: Tensor) -> Tensor:
@@ -79,13 +79,13 @@ class Residual(nn.Module):
 class TableEnergy(nn.Module):
     """f(c) = log p_base(c) + g(c) over rows of V codes.
 
-    The guide is no part of f. It is what samplers start from and propose from, so it may know the data better than the base
-    should: a base that has seen a training row too well leaves the network nothing to learn from it.
+    The reference is no part of f: chains start and propose from it. It may fit the training rows more closely than the base
+    should; a base that fits them too closely leaves the network nothing to learn.
 
     Args:
-        base: what f starts at; not trained further.
+        base: start of f; not trained further.
         residual: the network.
-        guide: a normalised density near exp f; None is a copy of the base.
+        reference: a normalised density near exp f; None is a copy of the base.
 
     Example:
         >>> energy = TableEnergy(Mixture((2, 3)), Residual((2, 3), width=8, num_layers=2))
@@ -95,11 +95,11 @@ class TableEnergy(nn.Module):
         tensor([[0.1667, 0.1667, 0.1667]], grad_fn=<ExpBackward0>)
     """
 
-    def __init__(self, base: Mixture, residual: Residual, guide: Mixture | None = None) -> None:
+    def __init__(self, base: Mixture, residual: Residual, reference: Mixture | None = None) -> None:
         super().__init__()
         self.base, self.residual = base, residual
-        # A copy, so that the state holds no tensor twice: safetensors refuses that.
-        self.guide = deepcopy(base) if guide is None or guide is base else guide
+        # A copy: safetensors refuses a state that holds a tensor twice.
+        self.reference = deepcopy(base) if reference is None or reference is base else reference
 
     @property
     def num_classes(self) -> tuple[int, ...]:
@@ -111,7 +111,7 @@ class TableEnergy(nn.Module):
         return self.base(codes) + self.residual(codes)
 
     def of_classes(self, codes: Tensor, column: int) -> Tensor:
-        """f with each class in turn in one column, shape (N, K_j); the column's own code is not looked at."""
+        """f with each class in turn in one column, shape (N, K_j); the column's own code is ignored."""
         others = codes.clone()
         others[:, column] = -1
         summed = self.residual.summed(others)[:, None] + self.residual.of_column(column)  # (N, K_j, H)

@@ -1,11 +1,11 @@
-"""The base of a table's energy: a mixture of products of categoricals, fitted by EM with missing entries summed out.
+"""Mixtures of products of categoricals, fitted by EM with missing entries marginalised; base and reference of a table's f.
 
     p(c) = sum_m pi_m prod_j theta_jm(c_j)
 
-Everything about it is exact: it is normalised, a missing entry is left out of the product, every conditional is a ratio of
-two such sums, and it is sampled by drawing the component first. With one component the columns are independent.
+The mixture is normalised; a missing entry is left out of the product, so marginals and conditionals are exact, and draws
+choose the component first. With one component the columns are independent.
 
-Legend: N rows, V columns, K_j classes of column j, F = sum of K_j, M components. Codes are whole numbers, -1 is missing.
+Legend: N rows, V columns, K_j classes of column j, F = sum of K_j, M components. Codes are integers; -1 is missing.
 """
 
 import math
@@ -21,14 +21,14 @@ from jointebm.randomness.draws import Generator
 
 __all__ = ["Mixture", "em_step", "fit_mixture"]
 
-VECTOR = 16  # single floats of the longest vectors of a processor
+VECTOR = 16  # float32 numbers in the longest vector of a processor
 ENTRIES_AT_ONCE = 1 << 22  # of one-hot rows in an EM step: memory does not grow with the table
 
 
 class Mixture(nn.Module):
     """A mixture of products of categoricals over V columns of codes.
 
-    A fresh one is uniform over all codes.
+    A new mixture is uniform over all codes.
 
     Args:
         num_classes: K_j of each column.
@@ -41,7 +41,7 @@ class Mixture(nn.Module):
     """
 
     log_weights: Tensor  # (M,), log pi
-    log_probs: Tensor  # (F, M), log theta; the classes of all columns one after the other
+    log_probs: Tensor  # (F, M), log theta; classes of all columns concatenated
 
     def __init__(self, num_classes: Sequence[int], num_components: int = 1) -> None:
         super().__init__()
@@ -61,10 +61,10 @@ class Mixture(nn.Module):
         return embedding_bag(features(codes, self.offsets), padded, mode="sum") + self.log_weights
 
     def of_classes(self, components: Tensor, column: int) -> Tensor:
-        """log p(c_j = k, what `components` has seen) for every class k of column j, shape (N, K_j).
+        """log p(c_j = k, observed entries) for every class k of column j, shape (N, K_j).
 
         Args:
-            components: of `components`, with column j left out (-1), shape (N, M).
+            components: from `components`, with column j missing, shape (N, M).
             column: j.
         """
         peak = components.amax(dim=1, keepdim=True)
@@ -75,27 +75,25 @@ class Mixture(nn.Module):
         """log theta of one column, shape (K_j, M)."""
         return self.log_probs[self.offsets[column] : self.offsets[column + 1]]
 
-    def draw(self, codes: Tensor, generator: Generator, *, evidence: Sequence[Tensor | None] | None = None) -> Tensor:
+    def draw(
+        self, codes: Tensor, generator: Generator, *, log_weights: Sequence[Tensor | None] | None = None
+    ) -> Tensor:
         """Draws the missing entries of each row from their exact joint conditional given the observed ones.
 
         Args:
             codes: shape (N, V).
             generator: source of V + 1 choices per row.
-            evidence: per column, log-weights of its classes by which the mixture is multiplied, shape (K_j,), or None. They
-                concern missing entries only.
+            log_weights: per column, added to the log-probability of its classes where it is missing, shape (K_j,), or None.
 
         Returns:
             Completed codes, shape (N, V).
         """
-        evidence = evidence or [None] * len(self.num_classes)
         missing = codes < 0
         tables = [self.of_column(column) for column in range(len(self.num_classes))]
-        tables = [
-            table if each is None else table + each[:, None] for table, each in zip(tables, evidence, strict=True)
-        ]
         components = self.components(codes)
-        for column, each in enumerate(evidence):
+        for column, each in enumerate(log_weights or ()):
             if each is not None:
+                tables[column] = tables[column] + each[:, None]
                 components = components + missing[:, column, None] * tables[column].logsumexp(dim=0)
         chosen = draws.choose(components, generator)  # (N,)
         drawn = [draws.choose(table.T[chosen], generator) for table in tables]
@@ -103,9 +101,9 @@ class Mixture(nn.Module):
 
 
 def aligned(rows: Tensor, weights: Tensor) -> tuple[Tensor, Tensor]:
-    """Both with zeros behind their last axis up to whole vectors: then a row of `linear` rounds alike at every place.
+    """Pads the last axis of both with zeros to whole vectors, so that `linear` rounds a row alike at every place.
 
-    On some processors the products of rows in the midst of a batch and at its end are summed in another order otherwise.
+    Without it, some processors sum rows at the end of a batch in another order.
 
     Example:
         >>> [part.shape for part in aligned(torch.ones(2, 15), torch.ones(3, 15))]
@@ -116,26 +114,26 @@ def aligned(rows: Tensor, weights: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def features(codes: Tensor, offsets: Sequence[int]) -> Tensor:
-    """Number of the feature (column and class) of each code, shape (N, V); F for a missing one."""
+    """Index of the feature (column and class) of each code, shape (N, V); F if missing."""
     first = torch.tensor(offsets[:-1], device=codes.device)
     return torch.where(codes < 0, offsets[-1], codes.to(torch.int64) + first)
 
 
 def em_step(mixture: Mixture, codes: Tensor, prior: Tensor, *, prior_strength: float) -> tuple[Mixture, float]:
-    """One step of expectation maximisation, with a Dirichlet prior around the columns' marginals.
+    """One step of expectation maximisation with a Dirichlet prior around the columns' marginals.
 
         r_im = p(m | c_i),   theta_jm(k) = (sum_i r_im [c_ij = k] + s prior_jk) / (sum_i r_im [c_ij observed] + s)
 
     Never decreases log-likelihood + log-prior, where the log-prior is s sum_jmk prior_jk log theta_jm(k) up to a constant.
 
     Args:
-        mixture: where to start; not changed.
-        codes: shape (N, V); missing entries are summed out.
-        prior: of each feature, shape (F,); positive, and sums to one in each column.
+        mixture: of this step; left unchanged.
+        codes: shape (N, V); missing entries are marginalised.
+        prior: of each feature, shape (F,); positive, sums to one in each column.
         prior_strength: s, in rows per component.
 
     Returns:
-        (mixture, objective): the next mixture, and log-likelihood + log-prior of the one given, in nats.
+        (mixture, objective): the next mixture, and log-likelihood + log-prior of the current one, nats.
     """
     dtype, num_features = mixture.log_probs.dtype, mixture.offsets[-1]
     counts = mixture.log_probs.new_zeros(num_features, len(mixture.log_weights))
@@ -177,8 +175,8 @@ def fit_mixture(
         codes: shape (N, V), -1 is missing.
         num_classes: K_j of each column.
         num_components: M; 1 gives independent columns.
-        generator: chooses the rows to start from.
-        prior_strength: how many rows, distributed like the columns' marginals, every component has seen beforehand.
+        generator: source of the rows to start from.
+        prior_strength: pseudo-counts of each component, in rows distributed like the columns' marginals.
         num_iterations: of EM, at most.
         tolerance: stops when an iteration improves the objective by less than this, in nats per row.
 
@@ -208,7 +206,7 @@ def fit_mixture(
 
 
 def _marginals(codes: Tensor, offsets: Sequence[int]) -> Tensor:
-    """Share of each class in its column, as if each had been seen half a time more, shape (F,)."""
+    """Share of each class in its column with half a pseudo-count, shape (F,)."""
     parts = []
     for column, first in enumerate(offsets[:-1]):
         seen = codes[:, column]

@@ -1,7 +1,4 @@
-"""The border to data frames: pandas, polars, pyarrow and numpy tables in, the same kind with the same dtypes out.
-
-Frames are read through narwhals; how their columns were stored is kept as a `FrameSchema`. The only file that reads
-frames; `jointebm.tables.frames.writing` writes them.
+"""Reads tables of pandas, polars, pyarrow and numpy into columns, and keeps how they were stored as a `FrameSchema`.
 
 Legend: N rows.
 """
@@ -12,6 +9,7 @@ import numbers
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
+import narwhals as nw
 import numpy as np
 
 from jointebm.storage.untrusted import quoted
@@ -20,26 +18,23 @@ from jointebm.tables.codes.codec import Name
 from jointebm.tables.codes.column import Column, Role, Unit
 from jointebm.tables.frames.schemas import Backend, ColumnSchema, FrameSchema
 
-try:
-    import narwhals as nw
-except ImportError as error:
-    raise ImportError("tables need scikit-learn, narwhals and pandas: pip install 'jointebm[tables]'") from error
-
 __all__ = ["LARGEST", "Frame", "is_frame", "is_missing", "read_frame", "target_name", "with_column"]
 
 LARGEST = 4e307  # of a number, so that the distance of any two is a float
 _TABLES = "a pandas, polars or pyarrow table or a numpy array"
+_TOO_LONG = "column {0!r}: holds whole numbers of more than 64 bits; convert it to floats or text"
+_OF_KIND: dict[str, Role] = {"f": "real", "i": "whole", "u": "whole", "b": "boolean", "m": "time", "M": "time"}
 _UNITS: dict[str, Unit] = {"Y": "D", "M": "D", "W": "D", "D": "D", "s": "s", "ms": "ms", "us": "us", "ns": "ns"}
 
 
 class Frame(NamedTuple):
-    """A frame that has been read."""
+    """Columns of a frame, and how it stored them."""
 
     schema: FrameSchema
     table: dict[Name, Column]
     num_rows: int
-    index: Any  # of a pandas frame, None for the others
-    native: Any  # the frame itself, or the array
+    index: Any  # of a pandas frame, else None
+    native: Any  # the frame or array
 
 
 def read_frame(frame: object, *, names: Sequence[Name] | None = None) -> Frame:
@@ -52,8 +47,9 @@ def read_frame(frame: object, *, names: Sequence[Name] | None = None) -> Frame:
         names: of the columns of an array; None numbers them from 0.
 
     Raises:
-        TypeError: it is no table, or a column holds what no kind of column can: lists, bytes, structs, ...
-        ValueError: a column name stands there twice or is neither text nor a number, or a number is infinite or too large.
+        TypeError: it is not a table, or a column holds an unsupported type, such as lists, bytes or structs.
+        ValueError: a duplicate column name, a name that is neither text nor a number, or a number that is infinite or too
+            large.
 
     Example:
         >>> frame = read_frame(np.array([[1.5, np.nan], [2.0, 3.0]]))
@@ -69,23 +65,23 @@ def read_frame(frame: object, *, names: Sequence[Name] | None = None) -> Frame:
 
 
 def target_name(y: object, names: Sequence[Name]) -> Name:
-    """What to call y beside the columns of X: its own name, if it has one of its own, else "target".
+    """The name of y next to the columns of X: its own name if it has one, else "target".
 
     Raises:
-        ValueError: X has a column of that name.
+        ValueError: X already has a column with that name.
     """
     name = getattr(y, "name", None)
     name = name if isinstance(name, str) and name else "target"
     if name in names:
-        raise ValueError(f"y is called {name!r} like a column of X; rename it, or leave the column in X and y out")
+        raise ValueError(f"y: its name {name!r} is also a column of X; rename one, or fit X alone")
     return name
 
 
 def with_column(frame: Frame, name: Name, vector: Any) -> Frame:
-    """The frame and one more column behind the others.
+    """The frame with one more column at the end.
 
     Raises:
-        ValueError: it is not one entry per row.
+        ValueError: the vector does not have one entry per row.
     """
     if nw.dependencies.is_into_series(vector):
         native = nw.from_native(vector, series_only=True).alias(str(name)).to_frame().to_native()
@@ -103,13 +99,13 @@ def with_column(frame: Frame, name: Name, vector: Any) -> Frame:
 
 
 def _as_array(array: object) -> np.ndarray:
-    """An array; nested lists of text and numbers keep both."""
+    """An array; nested lists of text and numbers keep both types."""
     values = np.asarray(array)
     return np.array(array, dtype=object) if values.dtype.kind in "US" and not isinstance(array, np.ndarray) else values
 
 
 def is_frame(frame: object) -> bool:
-    """Whether it is a table of pandas, polars or pyarrow, rather than an array or lists."""
+    """Whether it is a table of pandas, polars or pyarrow."""
     return nw.dependencies.is_into_dataframe(frame)
 
 
@@ -125,15 +121,12 @@ def _read_native(native: Any) -> Frame:
                 f"column {name!r}: names must be text or whole numbers, got {type(name).__name__}; rename it"
             )
         if seen.count(name) > 1:
-            raise ValueError(f"column {name!r} stands there twice; rename one of them")
+            raise ValueError(f"duplicate column {name!r}; rename one of them")
     frame = nw.from_native(native, eager_only=True)
-    schemas, table = [], {}
-    for place, name in enumerate(seen):
-        schemas.append(_describe(frame[:, place], name, backend))
-        schema, table[name] = _read_series(frame[:, place], schemas[-1])
-        schemas[-1] = schema
-    index = native.index if backend == "pandas" else None
-    return Frame(FrameSchema(backend=backend, columns=tuple(schemas)), table, len(frame), index, native)
+    read = [_read_series(frame[:, i], _describe(frame[:, i], name, backend)) for i, name in enumerate(seen)]
+    schema = FrameSchema(backend=backend, columns=tuple(each for each, _ in read))
+    table = {each.name: column for each, column in read}
+    return Frame(schema, table, len(frame), native.index if backend == "pandas" else None, native)
 
 
 def _backend(native: Any) -> Backend:
@@ -149,26 +142,28 @@ def _type_name(each: object) -> str:
 
 
 def _check_array(array: object) -> None:
-    """Raises for what numpy would make an array of that has lost names, or masks, or is none.
+    """Refuses what numpy would turn into an array without names or masks.
 
     Raises:
-        TypeError: it is something else than an array or nested lists.
+        TypeError: not an array or nested lists.
     """
     if nw.dependencies.is_into_series(array):
         raise TypeError(f"got {_type_name(array)}, expected {_TABLES}; its to_frame() is a table of one column")
     if isinstance(array, np.ma.MaskedArray):
-        raise TypeError("got a masked array; array.filled(np.nan) has its missing entries as NaN")
+        raise TypeError("got a masked array; pass array.filled(np.nan), with NaN for its missing entries")
     is_other_table = any(hasattr(array, name) for name in ("__dataframe__", "__arrow_c_stream__", "__arrow_c_array__"))
     if is_other_table or not (isinstance(array, Sequence) or hasattr(array, "__array__")) or isinstance(array, str):
         raise TypeError(f"got {_type_name(array)}, expected {_TABLES}; convert it")
 
 
 def _describe(series: "nw.Series[Any]", name: Name, backend: Backend) -> ColumnSchema:
-    """The schema of a series; its role may be changed by a look at its objects."""
+    """The schema of a series; objects may change its role."""
     dtype = series.dtype
     unit: Unit | None = None
-    if dtype.is_integer():
+    if dtype.is_integer() and dtype not in (nw.Int128, nw.UInt128):
         role: Role = "whole"
+    elif dtype.is_integer():
+        raise ValueError(_TOO_LONG.format(name))
     elif dtype.is_numeric():
         role = "real"
     elif dtype == nw.Boolean:
@@ -179,7 +174,7 @@ def _describe(series: "nw.Series[Any]", name: Name, backend: Backend) -> ColumnS
         role = "label"
     else:
         raise TypeError(
-            f"column {name!r}: holds {dtype}; a column is of numbers, booleans, text, categories, dates or times: convert it"
+            f"column {name!r}: holds {dtype}, expected numbers, booleans, text, categories, dates or times; convert it"
         )
     categories, ordered = _categories(series, name, backend)
     return ColumnSchema(
@@ -195,7 +190,7 @@ def _describe(series: "nw.Series[Any]", name: Name, backend: Backend) -> ColumnS
 
 
 def _pandas_name(dtype: Any, role: Role) -> str:
-    """What pandas makes the dtype of again; Arrow's decimals and dictionaries have no such name."""
+    """The name from which pandas makes the dtype; Arrow's decimals and dictionaries have none, so they get another."""
     import pandas as pd  # the caller's own
 
     try:
@@ -216,50 +211,10 @@ def _categories(series: "nw.Series[Any]", name: Name, backend: Backend) -> tuple
 
 
 def _read_series(series: "nw.Series[Any]", schema: ColumnSchema) -> tuple[ColumnSchema, Column]:
-    is_missing = series.is_null().to_numpy().astype(bool)
-    if schema.role == "label" or series.dtype in (nw.Int128, nw.UInt128):
+    if schema.role == "label":
         return _read_objects(series.to_list(), schema)
-    present = series.filter(~series.is_null()).to_numpy()
-    if schema.role == "real":
-        present = present.astype(np.float64)
-        is_missing[~is_missing] = np.isnan(present)
-        return schema, _real(present[~np.isnan(present)], is_missing, schema.name)
-    if schema.role == "whole" and present.dtype.kind == "u" and (present > np.iinfo(np.int64).max).any():
-        return schema.model_copy(update={"role": "real"}), _real(present.astype(np.float64), is_missing, schema.name)
-    if schema.role == "time":
-        present = present.astype(f"{'timedelta64' if schema.is_duration else 'datetime64'}[{schema.unit}]")
-        return schema, Column("time", _spread(present.astype(np.int64), is_missing), is_missing, schema.unit)
-    present = present.astype(bool if schema.role == "boolean" else np.int64)
-    return schema, Column(schema.role, _spread(present, is_missing), is_missing)
-
-
-def _read_objects(objects: list[object], schema: ColumnSchema) -> tuple[ColumnSchema, Column]:
-    """A column of Python objects: what they are decides its role."""
-    gaps = np.array([is_missing(each) for each in objects], dtype=bool)
-    present = [each for each, missing in zip(objects, gaps, strict=True) if not missing]
-    types = {type(each) for each in present}
-    if schema.categories is None and types and str not in types:
-        if all(issubclass(each, bool | np.bool_) for each in types):
-            values = _spread(np.array(present, dtype=bool), gaps)
-            return schema.model_copy(update={"role": "boolean"}), Column("boolean", values, gaps)
-        if all(issubclass(each, datetime.date | np.datetime64) for each in types):
-            if any(isinstance(each, datetime.datetime) and each.tzinfo is not None for each in present):
-                way_out = "pd.to_datetime(column, utc=True)"
-                raise TypeError(f"column {schema.name!r}: holds objects of times with a zone; convert it: {way_out}")
-            unit: Unit = "D" if types == {datetime.date} else "us"
-            values = _spread(np.array(present, dtype=f"datetime64[{unit}]").astype(np.int64), gaps)
-            return schema.model_copy(update={"role": "time", "unit": unit}), Column("time", values, gaps, unit)
-        if all(issubclass(each, numbers.Real | decimal.Decimal) and not issubclass(each, bool) for each in types):
-            is_whole = all(issubclass(each, numbers.Integral) for each in types)
-            if is_whole and all(abs(int(each)) < 2**63 for each in present):  # type: ignore[call-overload]
-                values = _spread(np.array(present, dtype=np.int64), gaps)
-                return schema.model_copy(update={"role": "whole"}), Column("whole", values, gaps)
-            reals = _real(np.array(present, dtype=np.float64), gaps, schema.name)
-            return schema.model_copy(update={"role": "real"}), reals
-    labels = np.empty(len(present), dtype=object)
-    labels[:] = [_label(each, schema.name) for each in present]
-    values = _spread(labels, gaps)
-    return schema, Column("label", values, gaps, declared=schema.categories, ordered=schema.ordered)
+    is_missing = series.is_null().to_numpy().astype(bool)
+    return schema, _column(schema, series.filter(~series.is_null()).to_numpy(), is_missing)
 
 
 def _read_array(array: object, names: Sequence[Name] | None) -> Frame:
@@ -272,49 +227,85 @@ def _read_array(array: object, names: Sequence[Name] | None) -> Frame:
     names = tuple(range(values.shape[1])) if names is None else tuple(names)
     if len(names) != values.shape[1]:
         raise ValueError(f"an array of {values.shape[1]} columns, expected {len(names)}: {', '.join(map(repr, names))}")
-    if values.dtype.kind not in "fiubOUSmM" or values.dtype.kind == "S":
-        raise TypeError(f"an array of {values.dtype}; expected numbers, booleans, text, dates or objects: convert it")
-    schemas, table = [], {}
-    for name, column in zip(names, values.T, strict=True):
-        schema, table[name] = _read_vector(column, ColumnSchema(name=name, role="label", dtype=str(values.dtype)))
-        schemas.append(schema)
-    return Frame(FrameSchema(backend="numpy", columns=tuple(schemas)), table, len(values), None, values)
+    if values.dtype.kind not in (*_OF_KIND, "O", "U"):
+        raise TypeError(f"an array of {values.dtype}, expected numbers, booleans, text, dates or objects; convert it")
+    read = [_read_vector(column, name) for name, column in zip(names, values.T, strict=True)]
+    schema = FrameSchema(backend="numpy", columns=tuple(each for each, _ in read))
+    return Frame(schema, {each.name: column for each, column in read}, len(values), None, values)
 
 
-def _read_vector(vector: np.ndarray, schema: ColumnSchema) -> tuple[ColumnSchema, Column]:
-    kind = vector.dtype.kind
-    if kind in "OU":
+def _read_vector(vector: np.ndarray, name: Name) -> tuple[ColumnSchema, Column]:
+    schema = ColumnSchema(name=name, role=_OF_KIND.get(vector.dtype.kind, "label"), dtype=str(vector.dtype))
+    if schema.role == "label":
         return _read_objects(vector.tolist(), schema)
-    if kind in "mM":
-        unit = _UNITS.get(np.datetime_data(vector.dtype)[0], "us")
-        is_missing = np.isnat(vector)
-        values = np.where(is_missing, 0, vector.astype(f"{kind}8[{unit}]").astype(np.int64))
-        return schema.model_copy(update={"role": "time", "unit": unit}), Column("time", values, is_missing, unit)
-    if kind == "f" or (kind == "u" and (vector > np.iinfo(np.int64).max).any()):
-        reals = vector.astype(np.float64)
-        return schema.model_copy(update={"role": "real"}), _real(reals[~np.isnan(reals)], np.isnan(reals), schema.name)
-    role: Role = "boolean" if kind == "b" else "whole"
-    column = Column(role, vector.astype(bool if kind == "b" else np.int64), np.zeros(len(vector), dtype=bool))
-    return schema.model_copy(update={"role": role}), column
+    if schema.role != "time":
+        return schema, _column(schema, vector, np.zeros(len(vector), dtype=bool))
+    schema = schema.model_copy(update={"unit": _UNITS.get(np.datetime_data(vector.dtype)[0], "us")})
+    return schema, _column(schema, vector[~np.isnat(vector)], np.isnat(vector))
 
 
-def _real(present: np.ndarray, is_missing: np.ndarray, name: Name) -> Column:
+def _read_objects(objects: list[object], schema: ColumnSchema) -> tuple[ColumnSchema, Column]:
+    """A column of Python objects, whose types decide its role."""
+    missing = np.array([is_missing(each) for each in objects], dtype=bool)
+    present = [each for each, absent in zip(objects, missing, strict=True) if not absent]
+    if schema.categories is None:
+        role, unit = _role_of({type(each) for each in present})
+        schema = schema.model_copy(update={"role": role, "unit": unit})
+    if schema.role == "time" and any(
+        isinstance(each, datetime.datetime) and each.tzinfo is not None for each in present
+    ):
+        fix = "pd.to_datetime(column, utc=True)"
+        raise TypeError(f"column {schema.name!r}: holds objects of times with a zone; convert it: {fix}")
+    vector = np.empty(len(present), dtype=object)
+    vector[:] = [_label(each, schema.name) for each in present] if schema.role == "label" else present
+    return schema, _column(schema, vector, missing)
+
+
+def _role_of(types: set[type]) -> tuple[Role, Unit | None]:
+    """Role and unit of objects of these types."""
+    if types and all(issubclass(each, bool | np.bool_) for each in types):
+        return "boolean", None
+    if types and all(issubclass(each, datetime.date | np.datetime64) for each in types):
+        return "time", "D" if types == {datetime.date} else "us"
+    if types and all(issubclass(each, numbers.Real | decimal.Decimal) and not issubclass(each, bool) for each in types):
+        return "whole" if all(issubclass(each, numbers.Integral) for each in types) else "real", None
+    return "label", None
+
+
+def _column(schema: ColumnSchema, present: np.ndarray, is_missing: np.ndarray) -> Column:
+    """A column from the entries that are not missing; NaN among reals is missing too.
+
+    Raises:
+        ValueError: a number is infinite or too large.
+    """
+    if schema.role == "real":
+        present, is_missing = present.astype(np.float64), is_missing.copy()
+        is_missing[~is_missing] = np.isnan(present)
+        present = present[~np.isnan(present)]
+        _check_size(present, is_missing, schema.name)
+    elif schema.role == "whole":
+        if present.dtype.kind in "uO" and any(abs(int(each)) >= 2**63 for each in present):
+            raise ValueError(_TOO_LONG.format(schema.name))
+        present = present.astype(np.int64)
+    elif schema.role == "time":
+        present = present.astype(f"{'timedelta64' if schema.is_duration else 'datetime64'}[{schema.unit}]").astype(
+            np.int64
+        )
+    elif schema.role == "boolean":
+        present = present.astype(bool)
+    values = np.zeros(len(is_missing), dtype=present.dtype)
+    values[~is_missing] = present
+    return Column(schema.role, values, is_missing, schema.unit, schema.categories, schema.ordered)
+
+
+def _check_size(present: np.ndarray, is_missing: np.ndarray, name: Name) -> None:
     too_large = np.abs(present) > LARGEST
     if too_large.any():
         row, number = np.flatnonzero(~is_missing)[too_large][0], present[too_large][0]
-        what = "infinity" if np.isinf(number) else str(number)
         raise ValueError(
-            f"column {name!r}: row {row} holds {what}; expected finite numbers, up to {LARGEST:.0e} in size, or NaN for "
-            "missing ones"
+            f"column {name!r}: row {row} holds {'infinity' if np.isinf(number) else number}; expected finite numbers up to "
+            f"{LARGEST:.0e} in size, or NaN for missing ones"
         )
-    return Column("real", _spread(present, is_missing), is_missing)
-
-
-def _spread(present: np.ndarray, is_missing: np.ndarray) -> np.ndarray:
-    """All rows from those that are not missing."""
-    values = np.zeros(len(is_missing), dtype=present.dtype)
-    values[~is_missing] = present
-    return values
 
 
 def is_missing(each: object) -> bool:
@@ -335,10 +326,10 @@ def _label(each: object, name: Name) -> Label:
         try:
             plain.encode()
         except UnicodeEncodeError:
-            raise ValueError(f"column {name!r}: {quoted(ascii(plain))} is no Unicode text; correct it") from None
+            raise ValueError(f"column {name!r}: {quoted(ascii(plain))} is not valid Unicode; correct it") from None
         return str(plain)
-    way_out = "pd.to_timedelta(column)" if isinstance(plain, datetime.timedelta) else "column.astype(str)"
+    fix = "pd.to_timedelta(column)" if isinstance(plain, datetime.timedelta) else "column.astype(str)"
     raise TypeError(
         f"column {name!r}: argument must be a string or a real number (or a boolean or date), got {type(each).__name__}; "
-        f"convert it: {way_out}"
+        f"convert it: {fix}"
     )

@@ -1,4 +1,4 @@
-"""How a frame stored its columns, as plain data, so that a saved model gives back what it was fitted on."""
+"""Storage of the columns of a frame as plain data, so that a saved model returns the kind of frame it was fitted on."""
 
 from collections.abc import Sequence
 from typing import Literal
@@ -19,7 +19,7 @@ _OF_ROLE_NUMPY = {"real": "float64", "whole": "int64", "boolean": "bool", "label
 
 
 class ColumnSchema(Config):
-    """How a column was stored in its frame, as plain data."""
+    """Storage of one column."""
 
     name: Name = Field(description="of the column")
     role: Role = Field(description="what its values are")
@@ -28,11 +28,11 @@ class ColumnSchema(Config):
     unit: Unit | None = Field(None, description="of a time")
     time_zone: str | None = Field(None, pattern=r"^\P{C}*$", max_length=200, description="of a time")
     categories: tuple[Label, ...] | None = Field(None, description="declared ones, in their order")
-    ordered: bool = Field(False, description="whether that order means something")
+    ordered: bool = Field(False, description="whether that order has a meaning")
 
     @property
     def is_duration(self) -> bool:
-        """Whether a time is a length of time rather than a date."""
+        """Whether a time is a length of time, not a date."""
         return self.dtype.lower().startswith(("timedelta", "duration"))
 
     def in_backend(self, backend: Backend, source: Backend) -> "ColumnSchema":
@@ -52,9 +52,9 @@ class ColumnSchema(Config):
 
 
 class FrameSchema(Config):
-    """What kind of frame, and how each column was stored."""
+    """The kind of a frame, and the storage of its columns."""
 
-    backend: Backend = Field(description="whose frame it is")
+    backend: Backend = Field(description="library of the frame")
     columns: tuple[ColumnSchema, ...] = Field(description="in their order")
 
     @property

@@ -1,4 +1,4 @@
-"""Writes columns back as the kind of frame they came from: same names, order, dtypes and categories.
+"""Writes columns as frames of pandas, polars, pyarrow and numpy with the names, order, dtypes and categories of a schema.
 
 Legend: N rows.
 """
@@ -17,7 +17,7 @@ from jointebm.tables.frames.schemas import Backend, ColumnSchema, FrameSchema
 
 __all__ = ["only_column", "write_filled", "write_frame"]
 
-_WHOLE = ("Int8", "Int16", "Int32", "Int64", "Int128", "UInt8", "UInt16", "UInt32", "UInt64", "UInt128")
+_WHOLE = ("Int8", "Int16", "Int32", "Int64", "UInt8", "UInt16", "UInt32", "UInt64")
 _DTYPES = {name: getattr(nw, name) for name in [*_WHOLE, "Float32", "Float64", "Boolean", "String", "Categorical"]}
 
 
@@ -26,10 +26,10 @@ def write_frame(table: Mapping[Name, Column], schema: FrameSchema, *, index: Any
 
     Args:
         table: a column for each of the schema.
-        schema: what to make.
+        schema: of the frame.
         index: of a pandas frame; None numbers the rows.
 
-    A column that misses values and whose dtype has no missing value, such as int64, becomes float64 or object.
+    A column with missing entries whose dtype has no missing value, such as int64, becomes float64 or object.
 
     Example:
         >>> column = Column("whole", np.array([1, 2]), np.array([False, True]))
@@ -57,14 +57,15 @@ def write_frame(table: Mapping[Name, Column], schema: FrameSchema, *, index: Any
 
 
 def write_filled(frame: Frame, drawn: Mapping[Name, Column], fitted: FrameSchema) -> Any:
-    """The frame with its missing entries taken from other columns; what is missing there too stays missing.
+    """The frame with its missing entries filled from drawn columns; entries missing in both stay missing.
 
-    A column in which nothing is filled is the caller's own, and so are seen objects; all else is new, in the dtype it had.
+    Columns without filled entries, and observed objects, are those of the caller; other columns are new, in the same dtype.
 
     Args:
-        frame: that was asked about.
+        frame: to fill.
         drawn: values for all its columns.
-        fitted: of the training frame; a column without any entry, whose dtype cannot hold the drawn values, gets its dtype.
+        fitted: schema of the training frame; a column without any entry, whose dtype cannot hold the drawn values, gets
+            its dtype.
     """
     filled: dict[int, tuple[Column, ColumnSchema]] = {}
     for place, schema in enumerate(frame.schema.columns):
@@ -76,7 +77,7 @@ def write_filled(frame: Frame, drawn: Mapping[Name, Column], fitted: FrameSchema
 
 
 def only_column(frame: Any) -> Any:
-    """The column of a frame that has one: a Series, an Arrow column, or a vector."""
+    """The only column of a frame: a Series, an Arrow column, or a vector."""
     if isinstance(frame, np.ndarray):
         return frame[:, 0]
     return nw.from_native(frame, eager_only=True)[:, 0].to_native()
@@ -87,16 +88,9 @@ def _fill(column: Column, drawn: Column, schema: ColumnSchema, trained: ColumnSc
     new = column.is_missing & ~drawn.is_missing
     if column.is_missing.all() and (schema.role != drawn.role or schema.dtype == "Unknown"):
         return drawn._replace(is_missing=is_missing), trained
-    fills = drawn.values
-    if schema.role == drawn.role == "time" and column.unit != drawn.unit:
-        fills = (
-            fills.astype(np.int64)
-            .view(f"datetime64[{drawn.unit}]")
-            .astype(f"datetime64[{column.unit}]")
-            .astype(np.int64)
-        )
+    fills = drawn.in_unit(column.unit).values if schema.role == drawn.role == "time" else drawn.values
     if schema.role == "whole" and (fills[new] != np.rint(fills[new].astype(np.float64))).any():
-        schema = trained  # as the column held reals in training
+        schema = trained  # the column held reals in training
     values = np.where(column.is_missing, fills, column.values)
     return column._replace(role=schema.role, values=values, is_missing=is_missing), schema
 
@@ -120,7 +114,7 @@ def _fill_pandas(frame: Frame, filled: Mapping[int, tuple[Column, ColumnSchema]]
         if series.dtype == object and stored.dtype == object:
             series = stored.where(~frame.table[schema.name].is_missing, series)
         elif isinstance(stored.dtype, pd.ArrowDtype) and schema == frame.schema.columns[place]:
-            series = series.astype(stored.dtype)  # which may have no name, or that of another dtype
+            series = series.astype(stored.dtype)  # its name may not give the dtype back
         result.isetitem(place, series)
     return result
 
@@ -129,7 +123,7 @@ def _fill_polars(frame: Frame, filled: Mapping[int, tuple[Column, ColumnSchema]]
     columns = []
     for place, (column, schema) in filled.items():
         series, stored = _narwhals_series(column, schema, "polars").to_native(), frame.native.dtypes[place]
-        is_new_type = schema != frame.schema.columns[place] or schema.dtype == "Enum"  # which may have got new levels
+        is_new_type = schema != frame.schema.columns[place] or schema.dtype == "Enum"  # an Enum may have new levels
         columns.append(series if is_new_type else series.cast(stored))
     return frame.native.with_columns(columns)
 
@@ -150,7 +144,7 @@ def _arrow_array(column: Column, schema: ColumnSchema) -> Any:
 
 
 def _arrow_type(name: str) -> Any:
-    """The type that `str` has written, or None: zoned times and the like are made without it."""
+    """The type of this name; None for those that need none, such as zoned times."""
     import pyarrow as pa  # the caller's own
 
     if decimal := re.fullmatch(r"decimal(32|64|128|256)\((\d+), (-?\d+)\)", name):
@@ -165,7 +159,7 @@ def _arrow_type(name: str) -> Any:
 
 
 def _as_stored(array: Any, arrow: Any) -> Any:
-    """An Arrow array in a type that holds the same."""
+    """An Arrow array cast to a stored type."""
     if array.type == arrow:
         return array
     if hasattr(arrow, "index_type"):  # a dictionary
@@ -182,7 +176,7 @@ _FILL: dict[Backend, Callable[[Frame, Mapping[int, tuple[Column, ColumnSchema]]]
 
 
 def _objects(column: Column) -> np.ndarray:
-    """Python objects with None where the column is missing, shape (N,)."""
+    """Python objects with None for missing entries, shape (N,)."""
     objects = np.empty(len(column.values), dtype=object)
     objects[:] = column.values.tolist()
     objects[column.is_missing] = None
@@ -200,16 +194,12 @@ def _vector(column: Column, schema: ColumnSchema) -> np.ndarray:
     if schema.role == "time":
         times = _times(column, schema)
         return times.astype(schema.dtype) if schema.dtype != "object" else times.astype(object)
-    if schema.role == "label" or schema.dtype == "object":
-        return (
-            _objects(column)
-            if schema.dtype == "object" or column.is_missing.any()
-            else column.values.astype(schema.dtype)
-        )
-    if column.is_missing.any():
-        holes = np.where(column.is_missing, np.nan, column.values.astype(np.float64))
-        return holes.astype(schema.dtype) if np.dtype(schema.dtype).kind == "f" else holes
-    return column.values.astype(schema.dtype)
+    if schema.dtype == "object" or (schema.role == "label" and column.is_missing.any()):
+        return _objects(column)
+    if schema.role == "label" or not column.is_missing.any():
+        return column.values.astype(schema.dtype)
+    reals = np.where(column.is_missing, np.nan, column.values.astype(np.float64))
+    return reals.astype(schema.dtype) if np.dtype(schema.dtype).kind == "f" else reals
 
 
 def _array(vectors: list[np.ndarray]) -> np.ndarray:
@@ -247,8 +237,6 @@ def _pandas_series(column: Column, schema: ColumnSchema, index: Any) -> Any:
 def _narwhals_series(column: Column, schema: ColumnSchema, backend: Literal["polars", "pyarrow"]) -> Any:
     objects = _objects(column).tolist()
     name = str(schema.name)
-    if column.role == "real" and schema.dtype in _WHOLE:  # of more than 64 bits
-        objects = [None if each is None else int(each) for each in objects]
     if schema.role == "time":
         whole = nw.new_series(name, objects, nw.Int32 if schema.unit == "D" else nw.Int64, backend=backend)
         if schema.unit == "D":
@@ -264,10 +252,8 @@ def _narwhals_series(column: Column, schema: ColumnSchema, backend: Literal["pol
         declared = list(schema.categories or ())
         new = [level for level in dict.fromkeys(objects) if level is not None and level not in declared]
         return nw.new_series(name, objects, nw.String, backend=backend).cast(nw.Enum([*map(str, declared), *new]))
-    if schema.dtype not in _DTYPES and schema.role == "label":  # all missing
-        return nw.new_series(name, objects, backend=backend)
-    if schema.dtype not in _DTYPES:  # decimals
-        return nw.new_series(name, objects, nw.Float64, backend=backend)
+    if schema.dtype not in _DTYPES:  # all missing, or decimals
+        return nw.new_series(name, objects, None if schema.role == "label" else nw.Float64, backend=backend)
     first = nw.String if schema.dtype == "Categorical" else _DTYPES[schema.dtype]
     series = nw.new_series(name, objects, first, backend=backend)
     return series.cast(_DTYPES[schema.dtype]) if first is nw.String else series

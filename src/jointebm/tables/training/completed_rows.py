@@ -6,7 +6,7 @@ from torch import Tensor
 from jointebm.randomness.draws import Generator
 from jointebm.tables.density.energy import TableEnergy
 from jointebm.tables.density.mixture import Mixture
-from jointebm.tables.density.moves import start, sweep
+from jointebm.tables.density.moves import chain_at, sweep
 
 __all__ = ["CompletedRows"]
 
@@ -14,11 +14,11 @@ __all__ = ["CompletedRows"]
 class CompletedRows:
     """A completion of every training row, moved at each visit (Eq. 8 with persistent chains).
 
-    Started from the guide's exact draw given the observed entries. Memory is three bytes per entry.
+    Started from the reference's exact draw given the observed entries. Memory is three bytes per entry.
 
     Args:
         codes: training rows, shape (N, V), -1 is missing.
-        guide: draws the missing entries at the start.
+        reference: draws the missing entries at the start.
         generator: source of the draws.
 
     Example:
@@ -27,9 +27,9 @@ class CompletedRows:
         tensor([[0, 0]])
     """
 
-    def __init__(self, codes: Tensor, guide: Mixture, generator: Generator) -> None:
-        smallest = torch.int16 if max(guide.num_classes) < 2**15 else torch.int32
-        self.codes = torch.cat([guide.draw(part, generator).to(smallest) for part in codes.split(8192)])
+    def __init__(self, codes: Tensor, reference: Mixture, generator: Generator) -> None:
+        smallest = torch.int16 if max(reference.num_classes) < 2**15 else torch.int32
+        self.codes = torch.cat([reference.draw(part, generator).to(smallest) for part in codes.split(8192)])
         self._missing = codes < 0
 
     def __len__(self) -> int:
@@ -49,7 +49,7 @@ class CompletedRows:
         incomplete = missing.any(dim=1).nonzero().squeeze(1)
         if len(incomplete):
             with torch.no_grad():
-                state = start(energy, codes[incomplete])
+                state = chain_at(energy, codes[incomplete])
                 free = missing[incomplete]
                 codes[incomplete] = sweep(energy, state, free=free, generators=lambda _: generator).codes
         return codes

@@ -25,7 +25,7 @@ class TableConfig(Config):
     )
     base: Literal["independent", "mixture"] = Field(
         "independent",
-        description="start of the energy: the columns' marginals, or the mixture that guides samplers",
+        description="start of the energy: the columns' marginals, or the reference, a mixture",
     )
     max_components: int = Field(64, ge=1, description="components of the mixture, at most")
     rows_per_component: int = Field(100, ge=1, description="training rows for each component, at least")

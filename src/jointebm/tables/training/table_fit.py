@@ -111,7 +111,7 @@ class TableFit:
         if not trains:
             num_held_out = 0
         self.held_out, training = order[:num_held_out], order[num_held_out:]
-        self._base, self._guide = self._mixtures(codes[training], num_classes)
+        self._base, self._reference = self._mixtures(codes[training], num_classes)
         self.best = Residual(num_classes, width=config.width, num_layers=NUM_LAYERS)  # zero
         self._stages = _stages(len(training), config) if trains else ()
         self.num_iterations = self._stages[-1].last if self._stages else 0
@@ -121,10 +121,12 @@ class TableFit:
         if trains:
             residual = deepcopy(self.best)
             residual.initialise(self._generator)
-            self._completed = CompletedRows(codes[training], self._guide, self._generator)
+            self._completed = CompletedRows(codes[training], self._reference, self._generator)
             self._begin(residual)
             self.best = deepcopy(residual)
-            self._validation = Validation(codes[self.held_out], self._guide, self._looking, DTYPES[config.precision])
+            self._validation = Validation(
+                codes[self.held_out], self._reference, self._looking, DTYPES[config.precision]
+            )
             self._base_score = self._best_score = self._score = self._validation.score(self.energy)
             if not self._stages[0].last:  # no warm start
                 self._follow()
@@ -221,17 +223,17 @@ class TableFit:
         return self._stages[self._number]
 
     def _mixtures(self, rows: Tensor, num_classes: tuple[int, ...]) -> tuple[Mixture, Mixture]:
-        """The base and the guide of samplers, which may be one."""
+        """The base and the reference of samplers, which may be one."""
         config = self._config
         num = max(1, min(config.max_components, len(rows) // config.rows_per_component))
         prior = config.prior_strength
-        guide = fit_mixture(rows, num_classes, num_components=num, generator=self._generator, prior_strength=prior)
+        reference = fit_mixture(rows, num_classes, num_components=num, generator=self._generator, prior_strength=prior)
         if config.base == "mixture":
-            return guide, guide
-        return fit_mixture(rows, num_classes, num_components=1, generator=self._generator), guide
+            return reference, reference
+        return fit_mixture(rows, num_classes, num_components=1, generator=self._generator), reference
 
     def _with(self, residual: Residual) -> TableEnergy:
-        return TableEnergy(self._base, residual, self._guide)
+        return TableEnergy(self._base, residual, self._reference)
 
     def _begin(self, residual: Residual) -> TableProblem:
         """Makes the loop of the present stage, which trains this network."""

@@ -12,7 +12,7 @@ from torch import Tensor
 from jointebm.randomness.draws import Generator, shuffled
 from jointebm.spaces.space import Position
 from jointebm.tables.density.energy import TableEnergy
-from jointebm.tables.density.moves import start, sweep
+from jointebm.tables.density.moves import chain_at, sweep
 from jointebm.tables.training.completed_rows import CompletedRows
 from jointebm.tables.training.pseudo_likelihood import pseudo_likelihood
 from jointebm.tables.training.smoothing import Curves
@@ -101,7 +101,7 @@ class TableProblem:
         self._chains = torch.empty(batch_size if objective.needs_chains else 0, len(energy.num_classes)).long()
 
     def start_chains(self) -> None:
-        """Draws the chains from the guide, and lets them come near exp f."""
+        """Draws the chains from the reference, and lets them come near exp f."""
         self._chains = self._fresh_chains(len(self._chains))
         for _ in range(BURN_IN):
             self._chains = self._moved(self._chains)
@@ -139,7 +139,7 @@ class TableProblem:
         self._chains = attempt.chains
 
     def restart(self, drawn: Tensor, chains: Tensor) -> int:  # noqa: ARG002  # the form of a problem
-        """Draws offending chains from the guide."""
+        """Draws offending chains from the reference."""
         num = int(chains.sum())
         self._chains[chains] = self._fresh_chains(num)
         return num
@@ -159,11 +159,11 @@ class TableProblem:
         self._order, self._num_drawn = tensors["order"], tensors["num_drawn"]
 
     def _fresh_chains(self, num: int) -> Tensor:
-        return self._energy.guide.draw(torch.full((num, len(self._energy.num_classes)), -1), self._generator)
+        return self._energy.reference.draw(torch.full((num, len(self._energy.num_classes)), -1), self._generator)
 
     @torch.no_grad()
     def _moved(self, chains: Tensor) -> Tensor:
         """Chains after one sweep."""
         free = torch.ones_like(chains, dtype=torch.bool)
-        state = start(self._energy, chains)
+        state = chain_at(self._energy, chains)
         return sweep(self._energy, state, free=free, generators=lambda _: self._generator).codes

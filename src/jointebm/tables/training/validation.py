@@ -19,7 +19,7 @@ from torch import Tensor
 from jointebm.randomness.draws import Generator, shuffled
 from jointebm.tables.density.energy import TableEnergy
 from jointebm.tables.density.mixture import Mixture
-from jointebm.tables.density.moves import start, sweep
+from jointebm.tables.density.moves import chain_at, sweep
 from jointebm.tables.training.pseudo_likelihood import pseudo_likelihood
 
 __all__ = ["Validation"]
@@ -34,12 +34,12 @@ ROUGH = 0.1  # share of complete rows, below which the score depends on chains a
 class Validation:
     """Held-out rows: the mean log score of their observed entries, each given the others of its row.
 
-    The chains persist from score to score, one sweep each, started from the guide's exact draw. The score of incomplete rows
-    is not precise: it has the noise of P entries, and the log of a mean over S draws is a little too low.
+    The chains persist from score to score, one sweep each, started from the reference's exact draw. The score of incomplete
+    rows is not precise: it has the noise of P entries, and the log of a mean over S draws is a little too low.
 
     Args:
         codes: shape (N, V), -1 is missing.
-        guide: draws missing entries at the start.
+        reference: draws missing entries at the start.
         generator: chooses the entries and moves the chains; not that of training, which validation must not change.
         precision: dtype of the hidden layers.
 
@@ -47,12 +47,12 @@ class Validation:
         >>> from jointebm.tables.density.energy import Residual
         >>> energy = TableEnergy(Mixture((2, 4)), Residual((2, 4), width=4, num_layers=1))
         >>> rows = torch.tensor([[0, 3], [1, -1]])
-        >>> validation = Validation(rows, energy.guide, torch.Generator().manual_seed(0), torch.float32)
+        >>> validation = Validation(rows, energy.reference, torch.Generator().manual_seed(0), torch.float32)
         >>> validation.score(energy) * 3  # - log 2 - log 4 - log 2
         -2.7725887298583984
     """
 
-    def __init__(self, codes: Tensor, guide: Mixture, generator: Generator, precision: torch.dtype) -> None:
+    def __init__(self, codes: Tensor, reference: Mixture, generator: Generator, precision: torch.dtype) -> None:
         is_complete = (codes >= 0).all(dim=1)
         incomplete = codes[~is_complete]
         observed = (incomplete >= 0).nonzero()
@@ -63,7 +63,7 @@ class Validation:
         self._columns, self._truth = asked[:, 1], incomplete[asked[:, 0], asked[:, 1]]  # (P,)
         self._free = (known < 0).repeat(NUM_CHAINS, 1)  # (S * P, V)
         # All that lasts from score to score, but for the generator, (S * P, V).
-        self.chains = guide.draw(known.repeat(NUM_CHAINS, 1), generator)
+        self.chains = reference.draw(known.repeat(NUM_CHAINS, 1), generator)
         self._generator, self._precision = generator, precision
 
     @property
@@ -90,7 +90,7 @@ class Validation:
 
     def _mean_of_asked(self, energy: TableEnergy) -> float:
         """Mean over the entries asked for, after a sweep."""
-        state = start(energy, self.chains)
+        state = chain_at(energy, self.chains)
         self.chains = sweep(energy, state, free=self._free, generators=lambda _: self._generator).codes
         of_chains = torch.empty(NUM_CHAINS, len(self._columns))
         chains = self.chains.view(NUM_CHAINS, len(self._columns), -1)

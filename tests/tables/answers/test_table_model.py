@@ -1,10 +1,10 @@
-"""The model of a table: every answer is that of enumeration, and a row's answer is its own, bit for bit."""
+"""The model of codes: answers agree with enumeration, and each depends on its row alone, bit for bit."""
 
 import pytest
 import torch
 from torch import Tensor
 
-from jointebm.tables.answers.model import CHAINS, TableModel
+from jointebm.tables.answers.table_model import CHAINS, TableModel
 from jointebm.tables.density.energy import Residual, TableEnergy
 from jointebm.tables.density.mixture import Mixture
 from support.tiny_tables import ALL, CLASSES, energy, enumerated, generator, matches
@@ -29,7 +29,7 @@ def test_conditionals_are_those_of_enumeration(column: int, dtype: torch.dtype, 
     assert (model(dtype).conditional(ALL, column).exp() - exact_predictive(ALL, column).exp()).abs().max() < tolerance
 
 
-def test_the_columns_own_code_is_not_looked_at() -> None:
+def test_conditionals_ignore_the_code_of_their_column() -> None:
     codes = ALL.clone()
     codes[:, 1] = -1
     assert torch.equal(model().conditional(codes, 1), model().conditional(ALL, 1))
@@ -45,7 +45,7 @@ def test_log_density_is_f_and_marginals_are_those_of_the_base() -> None:
 
 
 @pytest.mark.parametrize("with_evidence", [False, True])
-def test_completions_are_draws_of_the_model_given_what_is_observed(with_evidence: bool) -> None:
+def test_completions_are_draws_of_the_model_given_observed_entries(with_evidence: bool) -> None:
     """4,000 draws of each of 3 rows; each share within 5.5 standard errors: false alarm below 3e-6 (fixed seed).
 
     The evidence multiplies exp f where an entry is missing; a forbidden class never comes.
@@ -81,7 +81,7 @@ def test_predictions_are_right_on_average_where_more_is_missing() -> None:
 
 
 def wide_model() -> tuple[TableModel, Tensor]:
-    """A model of ordinary size in float32, and 300 rows with holes."""
+    """A model of ordinary size in float32, and 300 rows with missing entries."""
     classes, drawn = (40, 3, 17, 2, 48, 9), generator(5)
     base = Mixture(classes, 16)
     base.log_probs.copy_(torch.cat([torch.randn(count, 16, generator=drawn).log_softmax(dim=0) for count in classes]))
@@ -96,13 +96,13 @@ def wide_model() -> tuple[TableModel, Tensor]:
 
 @pytest.mark.parametrize("ask", ["log_density", "conditional", "complete", "predictive"])
 def test_a_rows_answer_does_not_depend_on_its_batch_or_place_or_the_threads(ask: str) -> None:
-    made, holed = wide_model()
-    whole = made.complete(holed, seed=1, num_sweeps=1)[0]
+    made, incomplete = wide_model()
+    whole = made.complete(incomplete, seed=1, num_sweeps=1)[0]
     questions = {
         "log_density": lambda rows: made.log_density(whole[rows]),
         "conditional": lambda rows: made.conditional(whole[rows], 4),
-        "complete": lambda rows: made.complete(holed[rows], num_draws=2, num_sweeps=2, seed=3).transpose(0, 1),
-        "predictive": lambda rows: made.predictive(holed[rows], 0, num_draws=2, num_sweeps=1, seed=3),
+        "complete": lambda rows: made.complete(incomplete[rows], num_draws=2, num_sweeps=2, seed=3).transpose(0, 1),
+        "predictive": lambda rows: made.predictive(incomplete[rows], 0, num_draws=2, num_sweeps=1, seed=3),
     }
     answer, everyone = questions[ask], torch.arange(300)
     together = answer(everyone)
@@ -121,19 +121,19 @@ def test_a_rows_answer_does_not_depend_on_its_batch_or_place_or_the_threads(ask:
 
 @pytest.mark.parametrize("size", [1, 2, 7, 64])
 def test_the_mean_over_draws_does_not_depend_on_the_batch(size: int) -> None:
-    """With 20 draws: sums over so many are taken in another order at the end of a batch than in its midst."""
-    made, holed = model(torch.float32), torch.full((133, 3), -1)
-    holed[:, 2] = torch.arange(133) % 4
-    together = made.predictive(holed, 0, num_draws=20, num_sweeps=1, seed=3)
+    """With 20 draws: sums over so many round differently at the end of a batch."""
+    made, incomplete = model(torch.float32), torch.full((133, 3), -1)
+    incomplete[:, 2] = torch.arange(133) % 4
+    together = made.predictive(incomplete, 0, num_draws=20, num_sweeps=1, seed=3)
     assert torch.equal(
-        torch.cat([made.predictive(p, 0, num_draws=20, num_sweeps=1, seed=3) for p in holed.split(size)]), together
+        torch.cat([made.predictive(p, 0, num_draws=20, num_sweeps=1, seed=3) for p in incomplete.split(size)]), together
     )
 
 
 def test_unpadded_evaluation_would_depend_on_the_batch() -> None:
     """Why chunks are padded: the same rows, evaluated as they come, round differently in batches of other sizes."""
-    made, holed = wide_model()
-    whole = made.complete(holed, seed=1, num_sweeps=1)[0]
+    made, incomplete = wide_model()
+    whole = made.complete(incomplete, seed=1, num_sweeps=1)[0]
     with torch.no_grad():
         alone = torch.cat([made.energy(row) for row in whole.split(1)])
         assert not torch.equal(alone, made.energy(whole))
@@ -151,7 +151,7 @@ def test_draws_differ_and_equal_rows_are_told_apart_by_keys_only() -> None:
     assert not torch.equal(alike, made.complete(codes, num_draws=30, seed=1))
 
 
-def test_questions_about_no_rows_have_answers_without_rows() -> None:
+def test_answers_for_no_rows_have_no_rows() -> None:
     made = model()
     assert made.complete(ALL[:0], num_draws=2, seed=0).shape == (2, 0, 3)
     assert made.predictive(ALL[:0], 1, seed=0).shape == (0, 3)
@@ -170,22 +170,22 @@ def test_a_model_comes_back_from_its_spec_and_state() -> None:
     again = TableModel.from_spec(made.spec())
     again.load_state_dict(made.state_dict())
     assert torch.equal(again.log_density(ALL), made.log_density(ALL))
-    holes = torch.full((1, 3), -1)
-    drawn = [each.complete(holes, num_draws=20, seed=0) for each in (again, made)]
+    incomplete = torch.full((1, 3), -1)
+    drawn = [each.complete(incomplete, num_draws=20, seed=0) for each in (again, made)]
     assert torch.equal(*drawn)
 
 
 @pytest.mark.parametrize(
     ("codes", "message"),
     [
-        (torch.tensor([[0, 3, 0]]), r"codes: got 3 in row 0, column 1; its codes run from 0 to 2, and -1 is missing"),
+        (torch.tensor([[0, 3, 0]]), r"codes: got 3 in row 0, column 1; codes there run from 0 to 2, and -1 is missing"),
         (torch.tensor([[0, 0, 0], [-2, 0, 0]]), r"codes: got -2 in row 1, column 0"),
         (
             torch.zeros(2, 4, dtype=torch.int64),
-            r"expected whole numbers of shape \(rows, 3\), got torch.int64 of shape \(2, 4\)",
+            r"got torch.int64 of shape \(2, 4\), expected whole numbers of shape \(rows, 3\)",
         ),
-        (torch.zeros(2, 3), r"expected whole numbers .* got torch.float32"),
-        (torch.tensor([[0, 0, -1]]), r"codes: row 0, column 2 is missing, and this needs complete rows"),
+        (torch.zeros(2, 3), r"got torch.float32 .* expected whole numbers"),
+        (torch.tensor([[0, 0, -1]]), r"codes: row 0, column 2 is missing; draw missing entries with `complete` first"),
     ],
 )
 def test_codes_that_do_not_fit_are_named(codes: Tensor, message: str) -> None:

@@ -1,4 +1,4 @@
-"""Codecs of single columns: round trips, exact densities, draws within grid, bounds and atoms, and the policies."""
+"""Codes of numbers: round trips, exact densities, and draws within grid, bounds and atoms."""
 
 import numpy as np
 import pytest
@@ -6,8 +6,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from jointebm.tables.codes.binning import fit_numbers
-from jointebm.tables.codes.categories import CategoryCodec, fit_categories
-from jointebm.tables.codes.column import Column, IgnoredCodec, fit_column
 from jointebm.tables.codes.evidence import Choice, Interval
 from jointebm.tables.codes.grids import Grid, find_grid
 from jointebm.tables.codes.numbers import NumberCodec
@@ -32,7 +30,7 @@ NUMBERS = {
     "both ends of floats": RNG.choice([-4e307, 4e307, 0.0], 200),
     "smaller than floats have digits": RNG.normal(size=200) * 1e-310,
     "both ends of 64 bits": RNG.choice([2**63 - 1, -(2**63)], 200),
-    "neighbours that floats do not tell apart": RNG.integers(2**62 - 5, 2**62 + 5, 200),
+    "neighbours beyond float precision": RNG.integers(2**62 - 5, 2**62 + 5, 200),
     "a range beyond 2^62": RNG.integers(-(2**62) + 1, 2**62 - 1, 200),
     "five": RNG.normal(size=5),
     "two": np.array([3, 4]),
@@ -48,7 +46,7 @@ TOO_FAR_TO_SUM = {
     "both ends of floats",
     "smaller than floats have digits",
     "both ends of 64 bits",
-    "neighbours that floats do not tell apart",
+    "neighbours beyond float precision",
     "a range beyond 2^62",
 }
 
@@ -58,7 +56,7 @@ def as_numbers(values: np.ndarray) -> NumberCodec:
 
 
 def total(codec: NumberCodec, code: int) -> float:
-    """Mass of one code: between the ends point by point or piece by piece, and what `log_surprise` says of the tails."""
+    """Mass of one code: between the ends point by point or piece by piece, and `log_surprise` for the tails."""
     first, last = min(codec.low), max(codec.high)
     if codec.grid is not None:
         points = codec.grid.value(np.arange(first, last)).astype(np.int64 if codec.whole else np.float64)
@@ -101,7 +99,7 @@ def test_draws_fall_into_their_code_and_respect_grid_and_bounds(name: str) -> No
 
 
 @pytest.mark.parametrize("name", [n for n in NUMBERS if n not in TOO_FAR_TO_SUM])
-def test_each_code_has_total_mass_one_over_the_whole_line(name: str) -> None:
+def test_each_code_has_mass_one_over_the_whole_line(name: str) -> None:
     codec = as_numbers(NUMBERS[name])
     if codec.grid is not None and max(codec.high) - min(codec.low) > 10**6:
         pytest.skip("too many points to sum")
@@ -109,7 +107,7 @@ def test_each_code_has_total_mass_one_over_the_whole_line(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", ["hours: atoms and a grid", "gains: zeros, spikes, heavy tail", "few", "tenths"])
-def test_draws_have_the_probabilities_that_log_prob_says(name: str) -> None:
+def test_draws_have_the_probabilities_of_log_prob(name: str) -> None:
     """Exactly: equally spaced uniforms hit each grid point in proportion, up to one in their number per piece."""
     codec = as_numbers(NUMBERS[name])
     num = 20_000
@@ -118,7 +116,7 @@ def test_draws_have_the_probabilities_that_log_prob_says(name: str) -> None:
         distinct, counts = np.unique(drawn, return_counts=True)
         prob = np.exp(codec.log_prob(distinct, np.full(len(distinct), code)))
         surprise = 1 / (codec.counts[code] + 2)
-        scales = (1.0, 1 - surprise)  # what a code keeps for surprises is not drawn
+        scales = (1.0, 1 - surprise)  # surprises are not drawn
         assert min(np.abs(prob - scale * counts / num).max() for scale in scales) < 3 / num
 
 
@@ -144,7 +142,7 @@ def test_any_integers_round_trip(numbers: list[int]) -> None:
     assert NumberCodec.model_validate_json(codec.model_dump_json()) == codec
 
 
-def test_tails_on_a_grid_are_what_log_surprise_says_point_by_point() -> None:
+def test_tails_on_a_grid_agree_with_log_surprise_at_every_point() -> None:
     codec = as_numbers(np.array([10, 20] * 30))
     outside = np.arange(21, 200)
     survival = np.exp(codec.log_surprise(np.append(outside, 200)))
@@ -201,7 +199,7 @@ def test_quantiles_within_a_code_are_those_of_its_draws(dtype: type) -> None:
 
 
 @pytest.mark.parametrize("name", NUMBERS)
-def test_means_and_the_densities_of_what_was_not_seen_are_finite(name: str) -> None:
+def test_means_and_densities_of_unseen_values_are_finite(name: str) -> None:
     values = NUMBERS[name]
     codec = as_numbers(values)
     assert np.isfinite(codec.means).all()
@@ -249,6 +247,61 @@ def test_a_choice_of_numbers_draws_only_these_in_proportion() -> None:
     assert np.log(weights[code_of_40] / weights[code_of_41]) == pytest.approx(ratio[0] - ratio[1])
 
 
+STEPS = np.append(RNG.integers(20, 60, 3000) * 5, [280] * 150 + [100] * 90)  # frequent values at both ends
+GRIDS = {
+    "steps of 5": STEPS,
+    "tenths": np.round(RNG.normal(40, 3, 2000), 1),
+    "a frequent value in the last cell": np.append(RNG.integers(0, 300_000, 5000), [298_500] * 60),
+    "atoms": RNG.integers(0, 6, 600) * 3,
+}
+ENDS = [
+    (None, 0.4),
+    (0.6, None),
+    (0.3, 0.7),
+    (0.0, 0.0),
+    (0.0, 0.02),
+    (0.98, 1.0),
+    (0.5, None),
+    (None, 1.0),
+    (0.97, None),
+]
+
+
+@pytest.mark.parametrize("shift", [-0.013, 0.0, 0.013])
+@pytest.mark.parametrize("ends", ENDS)
+@pytest.mark.parametrize("name", GRIDS)
+def test_an_interval_on_a_grid_is_the_sum_over_its_points(
+    name: str, ends: tuple[float | None, float | None], shift: float
+) -> None:
+    """Both ends included, on the grid (shift 0) or off it; a set of the same points weighs the same."""
+    codec = as_numbers(GRIDS[name])
+    assert codec.grid is not None
+    index = np.arange(min(codec.low), max(codec.high))
+    points, codes = codec.grid.value(index), codec.pieces.locate(index)
+    on_grid = [None if end is None else points[round(end * (len(points) - 1))] for end in ends]
+    low, high = (None if end is None else end.item() + shift if shift else end.item() for end in on_grid)
+    is_inside = (points >= (-np.inf if low is None else low)) & (points <= (np.inf if high is None else high))
+    mass = np.exp(codec.pieces.log_prob(index, codes)) * (codes >= 0)
+    expected = np.bincount(codes[is_inside & (codes >= 0)], mass[is_inside & (codes >= 0)], minlength=codec.num_codes)
+    evidence = Interval(low, high)
+    assert np.exp(codec.log_weights(evidence)) == pytest.approx(expected, abs=1e-9)
+    possible = np.flatnonzero(expected)
+    for uniform in (0.0, 0.5, 1 - 2**-53):
+        drawn = codec.decode(possible, np.full(len(possible), uniform), evidence=evidence)
+        assert np.isin(drawn, points[is_inside]).all()
+    seen = is_inside & (codes >= 0)
+    if 0 < seen.sum() < 5000:
+        assert np.exp(codec.log_weights(Choice(tuple(points[seen].tolist())))) == pytest.approx(expected, abs=1e-9)
+
+
+def test_an_interval_that_ends_at_a_frequent_real_includes_it() -> None:
+    codec = as_numbers(NUMBERS["reals with an atom"])
+    (code,) = codec.encode(np.array([0.0]))
+    for ends in ((0.0, 0.0), (None, 0.0), (0.0, None)):
+        weights = np.exp(codec.log_weights(Interval(*ends)))
+        assert weights[code] == 1 and (weights > 0).sum() == (1 if ends[1] == 0 else codec.num_codes)
+
+
 def test_grids_are_found_and_decimals_are_read_back_exactly() -> None:
     assert find_grid(np.array([0.1, 0.2, 0.3])) == Grid(offset=1, step=1, decimals=1)
     assert find_grid(np.array([0.1 + 0.2, 1.0])) is None
@@ -256,61 +309,6 @@ def test_grids_are_found_and_decimals_are_read_back_exactly() -> None:
     values = np.round(np.random.default_rng(0).normal(size=1000), 3)
     grid = find_grid(np.unique(values))
     assert grid is not None and np.array_equal(grid.value(grid.index(values)), values)
-
-
-def test_rare_levels_share_a_code_and_come_back_at_their_rates() -> None:
-    values = np.array(["a"] * 50 + ["b"] * 30 + ["c"] * 12 + ["d"] * 6 + ["e"] * 2, dtype=object)
-    codec = fit_categories(values, max_codes=3)
-    assert codec.num_codes == 3 and codec.encode(values).max() == 2
-    drawn = codec.decode(np.full(2000, 2), (np.arange(2000) + 0.5) / 2000)
-    assert {level: (drawn == level).mean() for level in "cde"} == pytest.approx(
-        {"c": 0.6, "d": 0.3, "e": 0.1}, abs=1e-3
-    )
-    levels = np.array(list("cde"), dtype=object)
-    assert np.exp(codec.log_prob(levels, np.full(3, 2))).sum() == pytest.approx(1)
-    assert np.exp(codec.log_weights(Choice(("d", "e")))).tolist() == pytest.approx([0, 0, 0.4])
-    assert set(codec.decode(np.full(50, 2), np.linspace(0, 0.99, 50), evidence=Choice(("e",)))) == {"e"}
-    assert CategoryCodec.model_validate_json(codec.model_dump_json()) == codec
-
-
-def test_ordered_categories_keep_their_order_and_have_intervals() -> None:
-    values = np.array(["low", "high", "mid", "high"], dtype=object)
-    codec = fit_categories(values, max_codes=64, declared=("low", "mid", "never", "high"), ordered=True)
-    assert codec.levels == ("low", "mid", "high") and codec.is_ordered
-    assert np.exp(codec.log_weights(Interval("mid", None))).tolist() == [0, 1, 1]
-    with pytest.raises(ValueError, match="category 'huge' was not there in training; known are 'low'"):
-        codec.log_weights(Choice(("huge",)))
-    with pytest.raises(ValueError, match="give a set"):
-        fit_categories(values, max_codes=64).log_weights(Interval("low", "high"))
-
-
-def column(role: str, values: list[object], **more: object) -> Column:
-    is_missing = np.array([value is None for value in values])
-    dtype = {"real": float, "whole": np.int64, "boolean": bool, "time": np.int64}.get(role, object)
-    filled = np.array([(0 if dtype is not object else "") if value is None else value for value in values], dtype=dtype)
-    return Column(role, filled, is_missing, **more)  # type: ignore[arg-type]
-
-
-def policy(each: Column, kind: str | None = None) -> object:
-    return fit_column(each, kind=kind, max_bins=48, max_levels=64)  # type: ignore[arg-type]
-
-
-def test_policies_by_what_a_column_holds() -> None:
-    ids = [f"customer {i}" for i in range(40)]
-    assert policy(column("label", list(ids))) == IgnoredCodec(reason="id")
-    assert policy(column("label", [*ids[:10]])) != IgnoredCodec(reason="id")  # ten may differ by chance
-    assert policy(column("label", ids, declared=tuple(ids))).num_codes == 40  # type: ignore[attr-defined]  # the user said so
-    assert policy(column("real", [None, None])) == IgnoredCodec(reason="all missing")
-    assert policy(column("label", ["x"] * 5)).num_codes == 1  # type: ignore[attr-defined]
-    assert policy(column("whole", [4] * 5)).num_codes == 1  # type: ignore[attr-defined]
-    assert policy(column("boolean", [True, None, True])).num_codes == 2  # type: ignore[attr-defined]
-    assert policy(column("whole", [1, 2, 3] * 9), "categorical").levels == (1, 2, 3)  # type: ignore[attr-defined]
-    assert policy(column("whole", list(range(100))), "id") == IgnoredCodec(reason="id")
-    assert isinstance(policy(column("boolean", [True, False] * 9), "numeric"), NumberCodec)
-    with pytest.raises(ValueError, match="asked to be numeric, but it holds text"):
-        policy(column("label", ["1", "2"]), "numeric")
-    days = policy(column("time", [18262 + 7 * i for i in range(60)], unit="D"))
-    assert isinstance(days, NumberCodec) and days.grid == Grid(offset=18262, step=7)
 
 
 @pytest.mark.parametrize(

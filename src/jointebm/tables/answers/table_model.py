@@ -1,6 +1,6 @@
-"""A joint density over rows of codes: fitted to rows with holes, asked for any column given any others.
+"""A joint density over rows of codes, fitted to rows with missing entries: conditionals, completions and scores.
 
-Legend: N rows, V columns, K_j classes of column j, D draws. Codes are whole numbers in 0..K_j-1, -1 is missing.
+Legend: N rows, V columns, K_j classes of column j, D draws. Codes are integers in 0..K_j-1; -1 is missing.
 """
 
 import os
@@ -14,27 +14,25 @@ from torch.nn.functional import pad
 from jointebm.randomness.row_streams import RowStream, row_keys
 from jointebm.tables.density.energy import Residual, TableEnergy
 from jointebm.tables.density.mixture import Mixture
-from jointebm.tables.density.moves import start, sweep
+from jointebm.tables.density.moves import chain_at, sweep
 from jointebm.tables.training.fit_record import FitRecord, identity_of, run_fit
 from jointebm.tables.training.table_config import Progress, TableConfig
 from jointebm.tables.training.table_fit import TableFit
 
-__all__ = ["Evidence", "TableModel"]
+__all__ = ["TableModel"]
 
-Evidence = Sequence[Tensor | None]
-
-# Rows are computed in chunks padded to one shape, because products of matrices round differently in different shapes.
-EVALUATIONS = 2048  # of the network at once, when all classes of a column are asked for
+# Chunks of rows are padded to one shape: products of matrices round differently in different shapes.
+EVALUATIONS = 2048  # of the network at once, for all classes of a column
 CHAINS = 128  # moved at once
-ROWS_PER_VECTOR = 64  # so many rows of numbers are whole vectors on every processor
+ROWS_PER_VECTOR = 64  # a multiple of the vector length of every processor
 
 
 class TableModel(nn.Module):
     """log p(c) = f(c) - log Z over rows of V codes.
 
-    What comes out for a row depends on that row and the seed alone, bit for bit: not on the batch, on its place in it, or on
-    who computes it. Draws come from streams keyed by the row's content (or by `keys`), and networks are evaluated in
-    chunks of one fixed shape. Equal rows therefore get equal draws, unless `keys` tell them apart.
+    An answer about a row depends on that row and the seed alone, bit for bit, not on the batch or its place in it. Draws
+    come from streams keyed by the row's content, or by `keys`, so equal rows get equal draws unless `keys` differ. f is
+    not normalised.
 
     Args:
         energy: f.
@@ -112,7 +110,7 @@ class TableModel(nn.Module):
 
     @torch.no_grad()
     def conditional(self, codes: Tensor, column: int) -> Tensor:
-        """log p(c_j = k | all other columns), shape (N, K_j); the column's own code is not looked at."""
+        """log p(c_j = k | all other columns), shape (N, K_j); the column's own code is ignored."""
         codes = _checked(codes, self.num_classes, column).clone()
         codes[:, column] = 0
         return self._of_classes(_complete(codes), column).log_softmax(dim=1)
@@ -130,19 +128,18 @@ class TableModel(nn.Module):
         num_draws: int = 1,
         num_sweeps: int = 20,
         seed: int,
-        log_weights: Evidence | None = None,
+        log_weights: Sequence[Tensor | None] | None = None,
         keys: Tensor | None = None,
     ) -> Tensor:
-        """Draws the missing entries of each row given the observed ones, by Markov chains from the guide's exact draw.
+        """Draws the missing entries of each row by Markov chains that start from an exact draw of the reference.
 
         Args:
             codes: shape (N, V), -1 is missing.
             num_draws: D, independent chains per row.
             num_sweeps: over all missing columns.
             seed: of all draws.
-            log_weights: per column, log evidence of its classes where it is missing, shape (K_j,): -inf forbids a class;
-                None where there is none.
-            keys: of the rows' streams, shape (N,), int64; None hashes each row's content.
+            log_weights: per column, added to f of its classes where it is missing, shape (K_j,); -inf forbids a class.
+            keys: of the rows' streams, shape (N,), int64; None hashes the content of each row.
 
         Returns:
             Completed codes, shape (D, N, V), int64.
@@ -153,65 +150,67 @@ class TableModel(nn.Module):
         keys = row_keys(codes) if keys is None else keys
         numbers = torch.arange(num_draws).repeat_interleave(len(codes))
         stream = RowStream(keys.repeat(num_draws), seed, draw=numbers)
-        evidence = list(log_weights or [None] * codes.shape[1])
         chunks = torch.arange(num_draws * len(codes)).split(CHAINS)
         drawn = [
-            self._complete_chunk(codes[rows % len(codes)], stream.select(rows), num_sweeps, evidence) for rows in chunks
+            self._complete_chunk(codes[rows % len(codes)], stream.select(rows), num_sweeps, log_weights)
+            for rows in chunks
         ]
         return torch.cat(drawn).reshape(num_draws, *codes.shape)
 
-    def _complete_chunk(self, codes: Tensor, stream: RowStream, num_sweeps: int, evidence: Evidence) -> Tensor:
-        """One draw of the missing entries of at most `CHAINS` rows, computed as if they were so many."""
+    def _complete_chunk(
+        self, codes: Tensor, stream: RowStream, num_sweeps: int, log_weights: Sequence[Tensor | None] | None
+    ) -> Tensor:
+        """One draw of the missing entries of at most `CHAINS` rows, padded to that number."""
         num_rows, num_columns = codes.shape
         filler = torch.arange(CHAINS) % num_rows
         codes, stream = codes[filler], stream.select(filler)
         free = codes < 0
         if not bool(free.any()):
             return codes[:num_rows]
-        state = start(self.energy, self.energy.guide.draw(codes, stream, evidence=evidence))
+        state = chain_at(self.energy, self.energy.reference.draw(codes, stream, log_weights=log_weights))
         for number in range(1, num_sweeps + 1):
-            first = number * 2 * num_columns  # two draws of each column, at counters that do not depend on the others
+            first = number * 2 * num_columns  # counters of two draws per column, fixed in advance
 
             def generators(column: int, first: int = first) -> RowStream:
                 return stream.at(first + 2 * column)
 
-            state = sweep(self.energy, state, free=free, generators=generators, evidence=evidence)
+            state = sweep(self.energy, state, free=free, generators=generators, log_weights=log_weights)
         return state.codes[:num_rows]
 
     @torch.no_grad()
     def predictive(self, codes: Tensor, column: int, *, num_draws: int = 20, num_sweeps: int = 10, seed: int) -> Tensor:
         """log p(c_j = k | the row's observed entries but column j), shape (N, K_j).
 
-        Rao-Blackwellised: the mean of exact conditionals over draws of the other missing entries; exact if there are none.
+        Rao-Blackwellised: the mean of exact conditionals over draws of the other missing entries; exact without any.
         """
         codes = _checked(codes, self.num_classes, column).clone()
         codes[:, column] = -1
-        holes = (codes < 0).sum(dim=1) > 1
+        incomplete = (codes < 0).sum(dim=1) > 1
         log_probs = self.energy.base.log_probs.new_empty(len(codes), self.num_classes[column])
-        log_probs[~holes] = self.conditional(codes[~holes], column)
-        drawn = self.complete(codes[holes], num_draws=num_draws, num_sweeps=num_sweeps, seed=seed)
+        log_probs[~incomplete] = self.conditional(codes[~incomplete], column)
+        drawn = self.complete(codes[incomplete], num_draws=num_draws, num_sweeps=num_sweeps, seed=seed)
         of_draws = self.conditional(drawn.flatten(0, 1), column).reshape(num_draws, -1, log_probs.shape[1])
-        log_probs[holes] = _log_mean(of_draws).log_softmax(dim=1)
+        log_probs[incomplete] = _log_mean(of_draws).log_softmax(dim=1)
         return log_probs
 
     def spec(self) -> dict[str, Any]:
-        """What `from_spec` needs to make a model that `load_state_dict` fills, as JSON data."""
+        """The shapes of the model as JSON data, for `from_spec`."""
         residual = self.energy.residual
         return {
             "num_classes": list(self.num_classes),
             "num_base_components": len(self.energy.base.log_weights),
-            "num_guide_components": len(self.energy.guide.log_weights),
+            "num_reference_components": len(self.energy.reference.log_weights),
             "width": len(residual.bias),
             "num_layers": len(residual.weights) + 1,
         }
 
     @classmethod
     def from_spec(cls, spec: dict[str, Any]) -> Self:
-        """Makes a model with the shapes of `spec` and no knowledge."""
+        """Makes an unfitted model with the shapes of `spec`."""
         base = Mixture(spec["num_classes"], spec["num_base_components"])
-        guide = Mixture(spec["num_classes"], spec["num_guide_components"])
+        reference = Mixture(spec["num_classes"], spec["num_reference_components"])
         residual = Residual(spec["num_classes"], width=spec["width"], num_layers=spec["num_layers"])
-        return cls(TableEnergy(base, residual, guide)).eval()
+        return cls(TableEnergy(base, residual, reference)).eval()
 
     def _of_classes(self, codes: Tensor, column: int) -> Tensor:
         chunk = max(8, EVALUATIONS // self.num_classes[column] // 8 * 8)
@@ -220,7 +219,7 @@ class TableModel(nn.Module):
 
 def _in_chunks(evaluate: Callable[[Tensor], Tensor], codes: Tensor, chunk: int) -> Tensor:
     """Evaluates rows in chunks of exactly one size; the last is padded with zeros."""
-    # An empty batch still is one chunk: the answer then has no rows, but its own shape and dtype.
+    # An empty batch is one chunk, so that its answer has the right shape and dtype.
     parts = [evaluate(pad(rows, (0, 0, 0, chunk - len(rows))))[: len(rows)] for rows in codes.split(chunk)]
     return torch.cat(parts)
 
@@ -228,8 +227,8 @@ def _in_chunks(evaluate: Callable[[Tensor], Tensor], codes: Tensor, chunk: int) 
 def _log_mean(of_draws: Tensor) -> Tensor:
     """log of the mean over draws of probabilities, shape (D, N, K) to (N, K).
 
-    One draw after the other: a sum over the first axis takes the entries at the end of a batch in another order than those
-    in its midst. And in whole vectors of the processor, whose exponentials may differ from those of single numbers.
+    Summed draw by draw and in whole vectors: torch's sum over an axis, and exponentials of partial vectors, round
+    differently at the end of a batch.
     """
     num_rows = of_draws.shape[1]
     padded = pad(of_draws.double(), (0, 0, 0, -num_rows % ROWS_PER_VECTOR))
@@ -241,30 +240,28 @@ def _log_mean(of_draws: Tensor) -> Tensor:
 
 
 def _checked(codes: Tensor, num_classes: tuple[int, ...], column: int = 0) -> Tensor:
-    """Raises unless the codes fit the columns, and the column asked for is one of them."""
+    """Raises unless the codes fit the columns and `column` is one of them."""
     if not 0 <= column < max(1, len(num_classes)):
         raise ValueError(f"column: got {column}; the columns are numbered from 0 to {len(num_classes) - 1}")
     if codes.dim() != 2 or codes.shape[1] != len(num_classes) or codes.is_floating_point():
         raise ValueError(
-            f"codes: expected whole numbers of shape (rows, {len(num_classes)}), got {codes.dtype} of shape "
-            f"{tuple(codes.shape)}"
+            f"codes: got {codes.dtype} of shape {tuple(codes.shape)}, expected whole numbers of shape "
+            f"(rows, {len(num_classes)})"
         )
     codes = codes.to(torch.int64)
     wrong = (codes < -1) | (codes >= torch.tensor(num_classes))
     if wrong.any():
         row, column = wrong.nonzero()[0].tolist()
         raise ValueError(
-            f"codes: got {int(codes[row, column])} in row {row}, column {column}; its codes run from 0 to "
+            f"codes: got {int(codes[row, column])} in row {row}, column {column}; codes there run from 0 to "
             f"{num_classes[column] - 1}, and -1 is missing"
         )
     return codes
 
 
 def _complete(codes: Tensor) -> Tensor:
-    """Raises unless nothing is missing."""
+    """Raises if an entry is missing."""
     if bool((codes < 0).any()):
         row, column = (codes < 0).nonzero()[0].tolist()
-        raise ValueError(
-            f"codes: row {row}, column {column} is missing, and this needs complete rows; `complete` draws missing entries"
-        )
+        raise ValueError(f"codes: row {row}, column {column} is missing; draw missing entries with `complete` first")
     return codes
