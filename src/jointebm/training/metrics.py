@@ -11,7 +11,7 @@ class Metrics(NamedTuple):
     Args:
         iteration: number of updates done.
         energy_gap: mean f of the data minus mean f of the chains, nats.
-        f_positive: mean f of the data, completed where entries are missing; with missing labels summed out if the objective does so, nats.
+        f_positive: mean f of the data, completed; of the observed entries if the objective sums missing labels out, nats.
         f_negative: mean f of the chains, nats.
         accept_rate: mean accept_prob of each kernel of the cycle, over steps and chains; chains that a `kernels.Lazy`
             skips count as 0.

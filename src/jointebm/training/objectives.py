@@ -181,9 +181,7 @@ class Conditional:
 
     def loss(self, log_density: "LogDensity", inputs: LossInputs) -> "Phases":
         """Mean f of the chains minus mean f of the data; both have the same x."""
-        from jointebm.training.likelihoods import maximum_likelihood
-
-        return maximum_likelihood(log_density, inputs.positive, inputs.negative)
+        return MaximumLikelihood().loss(log_density, inputs)
 
 
 @dataclass(frozen=True, config=PLAIN)
@@ -266,11 +264,7 @@ class ConditionalTerm:
 
 @dataclass(frozen=True, config=PLAIN)
 class InformationTerm:
-    """Subtracts the mutual information of x and each label over the batch, for few labels in clear classes.
-
-    Args:
-        weight: of the term, > 0.
-    """
+    """Subtracts the mutual information of x and each label over the batch, for few labels in clear classes."""
 
     weight: Annotated[float, Field(gt=0, strict=True)] = 1.0
     _: KW_ONLY
