@@ -191,7 +191,7 @@ class ProductMixture(nn.Module):
 def linear_by_row(rows: Tensor, weights: Tensor, bias: Tensor | None = None) -> Tensor:
     """`linear`, with the same bits for a row in every batch, shape (..., K) to (..., M).
 
-    On some processors the products of rows in the midst of a batch and at its end are summed in different orders, and those
+    On some processors the products of rows inside a batch and at its end are summed in different orders, and those
     of a few rows in yet another one. Zeros behind the last axis up to whole vectors, and further rows, prevent that.
 
     Args:

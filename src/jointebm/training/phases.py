@@ -28,7 +28,7 @@ class Positive(NamedTuple):
     Args:
         position: N rows without missing entries.
         missing: which entries were not observed, per block (N, *variable_shape), bool; None if all were.
-        moved: places in the batch of the rows that a kernel completed, int64; None if there are none.
+        moved: places in the batch of the rows that a kernel completed, int64; None without any.
         numbers: of all rows, shape (N,), int64; None if they have none.
     """
 
