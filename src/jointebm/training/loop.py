@@ -1,7 +1,8 @@
 """The training loop, without any knowledge of what is trained.
 
 An iteration: attempt, check, backward, check the gradient; if there is a sign of divergence, recover and try again; then
-commit, update, average, take a snapshot every `snapshot_every` iterations. A `Problem` says what is drawn, moved and minimised.
+commit, update, average, take a snapshot every `snapshot_every` iterations. A `Problem` says what is drawn, moved and
+minimised.
 """
 
 import time
