@@ -66,12 +66,7 @@ class StepProgress:
 
 @contextmanager
 def watched(name: str, num_rows: int) -> Iterator[Callable[[int], None]]:
-    """A progress bar of rows; yields a function that adds rows. Ctrl-C reports how many are done.
-
-    Args:
-        name: name of the work, such as "imputing table.csv".
-        num_rows: number of rows.
-    """
+    """A progress bar of rows; yields a function that adds rows. Ctrl-C reports how many are done."""
     num_done = 0
     with StepProgress(name, num_rows) as progress:
 

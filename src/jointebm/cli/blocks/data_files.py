@@ -29,12 +29,7 @@ class FileState(NamedTuple):
 
 
 def download_files(name: str, data_dir: Path | None) -> None:
-    """Downloads the files of a data set that are missing.
-
-    Args:
-        name: one of `DOWNLOADS`.
-        data_dir: the data folder.
-    """
+    """Downloads the files of a data set that are missing."""
     if data_dir is None:
         raise ValueError(f"--download {name}: needs a folder to write to; name it with --data DIR or JOINTEBM_DATA")
     for file in DOWNLOADS[name]:

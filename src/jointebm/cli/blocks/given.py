@@ -35,14 +35,6 @@ class Given(NamedTuple):
 def parse_given(texts: Sequence[str], space: Space) -> Given:
     """Reads `--given`.
 
-    Args:
-        texts: each a list of pairs.
-        space: the blocks that may be named.
-
-    Raises:
-        ValueError: a pair is malformed, a block is unknown or named twice, or a value is not a number.
-        FileNotFoundError: a file does not exist.
-
     Example:
         >>> from jointebm import Categorical
         >>> parse_given(["a=3,b=[1,-1]"], Space(a=Categorical(10), b=Categorical(2, (2,)))).values

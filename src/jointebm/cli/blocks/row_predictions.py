@@ -36,17 +36,7 @@ def predict_rows(
     seed: int,
     as_json: bool,
 ) -> None:
-    """Predicts labels and writes or prints them with the probability of every class.
-
-    Args:
-        name: the model.
-        file: npz file with an array of rows per known block.
-        out: the new file; None writes none.
-        target: blocks to predict; None is all with missing labels.
-        method: exact, gibbs or sample.
-        seed: seed of all random draws.
-        as_json: whether to print JSON.
-    """
+    """Predicts labels and writes or prints them with the probability of every class."""
     path, model = open_model(name)
     if out is not None:
         check_new(out, ".npz", ".csv")

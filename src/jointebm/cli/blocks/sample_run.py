@@ -49,15 +49,7 @@ class Draws(NamedTuple):
 
 
 def start_samples(name: str, draws: Draws, out: Path | None, *, checkpoint_every: int, as_json: bool) -> None:
-    """Samples from noise, writes the file and prints a summary.
-
-    Args:
-        name: the model.
-        draws: what to draw.
-        out: the new file; None writes none.
-        checkpoint_every: steps between checkpoints; 0 saves the chains on interruption only.
-        as_json: whether to print JSON.
-    """
+    """Samples from noise, writes the file and prints a summary."""
     with held_back() as pending:  # a step that has begun is finished, and so is a file
         _report(_start(name, draws, out, checkpoint_every), pending, as_json)
 

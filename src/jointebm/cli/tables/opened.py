@@ -36,11 +36,7 @@ class Questions(NamedTuple):
 
 
 def open_table(name: str) -> tuple[Path, JointEBM]:
-    """Finds and loads a model of a table.
-
-    Raises:
-        ValueError: the model is not one of a table.
-    """
+    """Finds and loads a model of a table."""
     if not holds_table(name):
         raise ValueError(f"{name}: is not a model of a table; 'jointebm fit' writes those")
     path = find_model(name)
@@ -48,22 +44,14 @@ def open_table(name: str) -> tuple[Path, JointEBM]:
 
 
 def with_answers(model: JointEBM, changes: Mapping[str, Any]) -> JointEBM:
-    """The model with changed parameters of its answers; None keeps the model's own.
-
-    Raises:
-        ValueError: a parameter is out of its range.
-    """
+    """The model with changed parameters of its answers; None keeps the model's own."""
     model.set_params(**{name: value for name, value in changes.items() if value is not None})
     assert model.fitted  # raises if a parameter is out of its range
     return model
 
 
 def open_questions(path: Path, model: JointEBM, *, missing: frozenset[str]) -> Questions:
-    """Opens a file and checks that the model can read all of its rows.
-
-    Raises:
-        ValueError: a row cannot be read; names file, line and column.
-    """
+    """Opens a file and checks that the model can read all of its rows."""
     if not all(isinstance(name, str) for name in model.codec_.names):
         raise ValueError(f"{path}: the model was fitted to an array, whose columns have no names; use it from Python")
     schemas = {str(schema.name): schema for schema in model.frame_schema_.columns}

@@ -146,17 +146,7 @@ def _answer(
     empty: pa.Table,
     num_rows: int,
 ) -> None:
-    """Writes the answers for all parts in order, and reports the files.
-
-    Args:
-        asked: the model.
-        job: the question.
-        parts: parts of the table.
-        outs: a file per answer; None is standard output.
-        what: name of the work, for the progress bar.
-        empty: a part without rows.
-        num_rows: number of rows of all parts.
-    """
+    """Writes the answers for all parts in order, and reports the files."""
     schemas = job.schemas(asked.model, empty)
     columns: dict[str, list[Any]] = {}
     counts = Counter(job.counts(empty, schemas[0].empty_table()))
