@@ -16,12 +16,7 @@ SECONDS_BETWEEN_LINES = 10.0
 
 
 class StepProgress:
-    """Shows how many steps are done.
-
-    Args:
-        name: name of the work, such as "training toy".
-        num_steps: number of steps.
-    """
+    """Shows how many steps are done."""
 
     def __init__(self, name: str, num_steps: int) -> None:
         console = Console(stderr=True, markup=False, highlight=False)

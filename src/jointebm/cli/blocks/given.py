@@ -21,15 +21,10 @@ __all__ = ["Given", "parse_given"]
 
 
 class Given(NamedTuple):
-    """Clamped values, as `--given` names them.
+    """Clamped values, as `--given` names them."""
 
-    Args:
-        values: per block, an array that broadcasts over chains.
-        num_rows: number of rows of the arrays; None if all chains get the same values.
-    """
-
-    values: dict[str, npt.NDArray[Any]]
-    num_rows: int | None
+    values: dict[str, npt.NDArray[Any]]  # per block, an array that broadcasts over chains
+    num_rows: int | None  # of the arrays; None if all chains get the same values
 
 
 def parse_given(texts: Sequence[str], space: Space) -> Given:

@@ -1,6 +1,6 @@
 """Opens models of tables, and files of rows to ask them about."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -22,17 +22,11 @@ __all__ = ["Questions", "open_questions", "open_table", "with_answers"]
 
 
 class Questions(NamedTuple):
-    """A checked file of rows to ask a model about.
+    """Rows to ask a model about."""
 
-    Args:
-        schema: Arrow types of its columns.
-        parts: reads the file from its beginning.
-        num_rows: number of its rows.
-    """
-
-    schema: pa.Schema
-    parts: Callable[[], Iterator[Part]]
-    num_rows: int
+    schema: pa.Schema  # of the parts
+    parts: Iterable[Part]
+    num_rows: int  # of all parts
 
 
 def open_table(name: str) -> tuple[Path, JointEBM]:
@@ -67,7 +61,7 @@ def open_questions(path: Path, model: JointEBM, *, missing: frozenset[str]) -> Q
     for part in source.parts():
         _check(path, part, model)
         num_rows += len(part.table)
-    return Questions(source.schema, source.parts, num_rows)
+    return Questions(source.schema, source.parts(), num_rows)
 
 
 def _check(path: Path, part: Part, model: JointEBM) -> None:
