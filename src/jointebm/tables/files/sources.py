@@ -33,29 +33,18 @@ ENDINGS = (".csv", ".csv.gz", ".parquet")
 
 
 class Part(NamedTuple):
-    """Some rows.
-
-    Args:
-        table: their values.
-        cells: the text of each cell by column, for a CSV file.
-        places: the place of each row in the file, for messages.
-    """
+    """Some rows."""
 
     table: pa.Table
-    cells: Mapping[str, list[str]] | None
-    places: Callable[[int], str]
+    cells: Mapping[str, list[str]] | None  # the text of each cell by column, for a CSV file
+    places: Callable[[int], str]  # the place of each row in the file, for messages
 
 
 class Source(NamedTuple):
-    """A table in a file that can be read more than once.
-
-    Args:
-        schema: Arrow types of its columns.
-        parts: reads the file from its beginning.
-    """
+    """A table in a file that can be read more than once."""
 
     schema: pa.Schema
-    parts: Callable[[], Iterator[Part]]
+    parts: Callable[[], Iterator[Part]]  # reads the file from its beginning
 
 
 ColumnType = tuple[CellKind, pa.DataType]  # kind of the cells of a column in CSV, and their Arrow type
@@ -70,17 +59,7 @@ def check_ending(path: Path) -> None:
 def open_source(
     path: Path, known: Collection[str], type_of: Callable[[str], ColumnType], *, missing: frozenset[str]
 ) -> Source:
-    """Opens a table whose columns are known.
-
-    Args:
-        path: the file.
-        known: names of the columns that it may have.
-        type_of: type of a column in CSV.
-        missing: words for a missing value in addition to the usual ones.
-
-    Raises:
-        ValueError: the file cannot be read, or has an unknown column.
-    """
+    """Opens a table whose columns are known."""
     _check_file(path)
     is_parquet = path.suffix == ".parquet"
     names = _parquet_schema(path).names if is_parquet else read_header(path)
@@ -97,16 +76,7 @@ def open_source(
 
 
 def read_whole(path: Path, *, kinds: Mapping[str, Kind], missing: frozenset[str]) -> pa.Table:
-    """Reads a whole table; the kinds of its columns in CSV are inferred from their cells.
-
-    Args:
-        path: the file.
-        kinds: kinds of some columns; "categorical" and "id" keep text as it is.
-        missing: words for a missing value in addition to the usual ones.
-
-    Raises:
-        ValueError: the file cannot be read, or a cell is malformed; names file, line and column.
-    """
+    """Reads a whole table; the kinds of its columns in CSV are inferred from their cells."""
     _check_file(path)
     if path.suffix == ".parquet":
         _parquet_schema(path)
