@@ -139,12 +139,7 @@ class NumberCodec(Config):
         return fraction if self.grid is None and isinstance(evidence, Choice) else np.minimum(fraction, 0.0)
 
     def quantile(self, probs: np.ndarray, level: float) -> np.ndarray:
-        """The quantile at `level` of a distribution over codes, shape (N,).
-
-        Args:
-            probs: of the codes, shape (N, K).
-            level: in [0, 1).
-        """
+        """The quantile at `level`, in [0, 1), of distributions over codes (N, K), shape (N,)."""
         cumulative = np.cumsum(probs, axis=1)
         target = level * cumulative[:, -1:]
         codes = (cumulative <= target).sum(axis=1).clip(max=self.num_codes - 1)
@@ -268,9 +263,8 @@ class _Gaps:
 
     def log_survival(self, position: np.ndarray) -> np.ndarray:
         """log of the share of the code in the gap at least as far out, shape (N,)."""
-        return (
-            self.log_weight[self.find(position)] + np.log(self.scale) - np.log(self.scale + self._distance(position)[0])
-        )
+        distance, _ = self._distance(position)
+        return self.log_weight[self.find(position)] + np.log(self.scale) - np.log(self.scale + distance)
 
     def _distance(self, position: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Distance of each position beyond the ends, and whether it is beyond them, shape (N,) each."""
