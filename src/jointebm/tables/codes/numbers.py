@@ -145,11 +145,7 @@ class NumberCodec(Config):
         codes = (cumulative <= target).sum(axis=1).clip(max=self.num_codes - 1)
         rows = np.arange(len(codes))
         inside = (target[:, 0] - cumulative[rows, codes] + probs[rows, codes]) / probs[rows, codes].clip(min=1e-300)
-        return self._values(self._ascending.draw(codes, inside.clip(0.0, 1.0 - 2**-53)))
-
-    @cached_property
-    def _ascending(self) -> Pieces:
-        return self.pieces.ascending()
+        return self._values(self.pieces.ascending.draw(codes, inside.clip(0.0, 1.0 - 2**-53)))
 
     @cached_property
     def means(self) -> np.ndarray:

@@ -88,6 +88,7 @@ class Pieces:
         columns = (cut_low.astype(self.low.dtype), cut_high.astype(self.low.dtype), self.weight * fraction, self.code)
         return Pieces(*(column[kept] for column in columns))
 
+    @cached_property
     def ascending(self) -> "Pieces":
         """The same densities with intervals cut at the points on them, so that draws ascend with their uniforms."""
         parts = [np.stack([self.low, self.high])[:, self._is_point]]

@@ -9,7 +9,6 @@ Legend: N rows of a part.
 import math
 from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
-from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -146,32 +145,21 @@ def _found_in(path: Path, kinds: Mapping[str, Kind], missing: frozenset[str]) ->
 def _csv_parts(path: Path, columns: Mapping[str, ColumnType], missing: frozenset[str], size: int) -> Iterator[Part]:
     for part in read_parts(path, size=size):
         cells = dict(zip(columns, part.columns, strict=True))
-        arrays = {
-            name: _array(cells[name], part.lines, partial(_place, path, name), *columns[name], missing)
-            for name in columns
-        }
+        arrays = {name: _array(path, name, cells[name], part.lines, columns[name], missing) for name in columns}
         yield Part(pa.table(arrays), cells, lambda row, lines=part.lines: f"line {lines[row]}")  # type: ignore[misc]
 
 
-def _place(path: Path, name: str, line: int) -> str:
-    return f"{path}, line {line}, column {name!r}"
-
-
 def _array(
-    cells: list[str],
-    lines: list[int],
-    place: Callable[[int], str],
-    kind: CellKind,
-    arrow: pa.DataType,
-    missing: frozenset[str],
+    path: Path, name: str, cells: list[str], lines: list[int], column: ColumnType, missing: frozenset[str]
 ) -> pa.Array:
     """The values of a column."""
+    kind, arrow = column
     values: list[Any] = []
     for line, text in zip(lines, cells, strict=True):
         try:
             values.append(None if is_missing_cell(text, missing) else parse(text, kind))
         except ValueError as error:
-            raise ValueError(f"{place(line)}: {error}") from None
+            raise ValueError(f"{path}, line {line}, column {name!r}: {error}") from None
     if pa.types.is_integer(arrow) and any(isinstance(each, float) for each in values):
         arrow = pa.float64()  # fractions in a column that had none in training
     if pa.types.is_floating(arrow):
@@ -179,7 +167,9 @@ def _array(
     try:
         return pa.array(values, type=arrow)
     except (pa.ArrowInvalid, OverflowError) as error:  # a time that does not fit its unit
-        raise ValueError(f"{place(lines[0])}, or in a row up to line {lines[-1]}: {quoted(error)}") from None
+        raise ValueError(
+            f"{path}, line {lines[0]}, column {name!r}, or in a row up to line {lines[-1]}: {quoted(error)}"
+        ) from None
 
 
 def _parquet_parts(path: Path, missing: frozenset[str]) -> Iterator[Part]:
