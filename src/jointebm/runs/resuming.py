@@ -12,7 +12,7 @@ from jointebm.storage.checkpoint import Checkpoint, newest
 from jointebm.storage.untrusted import quoted
 from jointebm.training.trainer import Trainer
 
-__all__ = ["check_same_run", "newest_checkpoint", "restore"]
+__all__ = ["check_same_run", "metrics_bytes", "newest_checkpoint", "restore"]
 
 
 def newest_checkpoint(path: Path, on_damage: Callable[[str], object]) -> Checkpoint | None:
@@ -50,17 +50,8 @@ def check_same_run(
             )
 
 
-def restore(trainer: Trainer, checkpoint: Checkpoint, path: Path) -> int:
-    """Restores a trainer, and returns the length of metrics.jsonl when the checkpoint was written.
-
-    Refuses, in one line, an intact checkpoint of another run.
-    """
-    found = checkpoint.plain.get("metrics_bytes")
-    if type(found) is not int or found < 0:
-        raise ValueError(
-            f"{path / 'checkpoints'}: the checkpoint of iteration {checkpoint.iteration} lacks the length of metrics.jsonl; "
-            "it does not belong to a run"
-        )
+def restore(trainer: Trainer, checkpoint: Checkpoint, path: Path) -> None:
+    """Restores a trainer; refuses, in one line, an intact checkpoint of another run."""
     try:
         trainer.restore(checkpoint)
     except (ValueError, KeyError, TypeError, AttributeError, IndexError, RuntimeError) as error:
@@ -68,6 +59,16 @@ def restore(trainer: Trainer, checkpoint: Checkpoint, path: Path) -> int:
             f"{path / 'checkpoints'}: the checkpoint of iteration {checkpoint.iteration} does not belong to this run: "
             f"{quoted(error)}"
         ) from None
+
+
+def metrics_bytes(path: Path, checkpoint: Checkpoint) -> int:
+    """Length of metrics.jsonl when the checkpoint was written."""
+    found = checkpoint.plain.get("metrics_bytes")
+    if type(found) is not int or found < 0:
+        raise ValueError(
+            f"{path / 'checkpoints'}: the checkpoint of iteration {checkpoint.iteration} lacks the length of metrics.jsonl; "
+            "it does not belong to a run"
+        )
     return found
 
 

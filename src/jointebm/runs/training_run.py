@@ -26,7 +26,7 @@ from jointebm.recipes import Recipe
 from jointebm.runs.folder import append_metrics, begin, cut_metrics, facts_of, recipe_of, write_facts
 from jointebm.runs.interrupts import held_back
 from jointebm.runs.provenance import card, environment
-from jointebm.runs.resuming import check_same_run, newest_checkpoint, restore
+from jointebm.runs.resuming import check_same_run, metrics_bytes, newest_checkpoint, restore
 from jointebm.runs.size import check_size
 from jointebm.runs.temperature_scaling import calibrated
 from jointebm.storage.atomic import flush, flush_folder, lock
@@ -150,7 +150,11 @@ def resume(
             check_same_run(path, recipe, facts, checkpoint, on_damage)
         dataset = open_dataset(recipe.data, data_dir)
         model, trainer = _prepare(recipe, dataset, seed=facts["seed"])
-        cut_metrics(path, 0 if checkpoint is None else restore(trainer, checkpoint, path), on_damage)
+        num_bytes = 0
+        if checkpoint is not None:
+            restore(trainer, checkpoint, path)
+            num_bytes = metrics_bytes(path, checkpoint)
+        cut_metrics(path, num_bytes, on_damage)
         return _run(path, recipe, facts, model, dataset, trainer, on_metrics, on_intervention)
 
 
