@@ -17,9 +17,10 @@ from jointebm.data import Sets, Toy
 from jointebm.data.toy import attributes_of, centers, nearest_mode
 from jointebm.energies import ConcatSpec, MLPSpec
 from jointebm.inference.conditions import Condition, configurations, single_values
-from jointebm.plots import grid_densities, image_figures, mosaic, save_figures, square_grid, toy_figures
-from jointebm.plots.figures import figures_of, sample_figure
-from jointebm.plots.tiles import grey_range
+from jointebm.plots import figures_of, sample_figure, save_figures
+from jointebm.plots.image_grids import image_figures
+from jointebm.plots.plane import grid_densities, square_grid, toy_figures
+from jointebm.plots.tiles import grey_range, mosaic
 from jointebm.spaces.space import Position
 from support.stripes import Stripes, real_stripes, stripes, stripes_model
 from support.true_toy import TrueEnergy, toy_model
@@ -277,7 +278,7 @@ def test_importing_plots_changes_neither_pyplot_nor_settings() -> None:
     script = (
         "import sys, jointebm.plots, matplotlib\n"
         "assert 'matplotlib.pyplot' not in sys.modules\n"
-        "assert all(matplotlib.rcParams[key] == matplotlib.rcParamsDefault[key] for key in jointebm.plots.STYLE)"
+        "assert all(matplotlib.rcParams[key] == matplotlib.rcParamsDefault[key] for key in jointebm.plots.style.STYLE)"
     )
     assert subprocess.run([sys.executable, "-c", script], check=False).returncode == 0
 

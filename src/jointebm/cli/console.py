@@ -15,12 +15,7 @@ __all__ = ["Interrupted", "exit_code", "print_json", "print_table", "say"]
 
 
 class Interrupted(Exception):  # noqa: N818  # not an error
-    """Ends a command after Ctrl-C or SIGTERM with one line.
-
-    Args:
-        reason: the exception of the signal.
-        message: what has been saved, and how to resume.
-    """
+    """Ends a command after Ctrl-C or SIGTERM with one line."""
 
     def __init__(self, reason: KeyboardInterrupt, message: str) -> None:
         super().__init__(message)

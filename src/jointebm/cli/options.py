@@ -3,7 +3,7 @@
 Nothing here imports torch at its head: importing it takes longer than showing a help text may.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -31,20 +31,14 @@ __all__ = [
     "refuse_options",
     "resume_option",
     "start_argument",
-    "whole_number",
 ]
 
 NUM_SAMPLES = 64  # drawn by `jointebm sample` without --num
 _MAX_SEED = 2**63 - 1
 
 
-def whole_number(low: int, high: int = 1_000_000_000) -> Callable[[str], int]:
-    """A parser of whole numbers between two bounds, for `typer.Option`.
-
-    Example:
-        >>> whole_number(1)("64")
-        64
-    """
+def number_option(name: str, low: int, high: int, help_text: str, **more: Any) -> Any:
+    """An option that takes a whole number between two bounds."""
 
     def parse(text: str) -> int:
         try:
@@ -55,49 +49,21 @@ def whole_number(low: int, high: int = 1_000_000_000) -> Callable[[str], int]:
             raise typer.BadParameter(f"got {text!r}, expected a whole number from {low} to {high}")
         return number
 
-    return parse
-
-
-def number_option(name: str, low: int, high: int, help_text: str, **more: Any) -> Any:
-    """An option that takes a whole number between two bounds.
-
-    Args:
-        name: name of the option.
-        low: smallest value.
-        high: largest value.
-        help_text: its line in the help.
-        **more: further arguments of `typer.Option`.
-    """
-    return typer.Option(name, parser=whole_number(low, high), help=help_text, **{"metavar": "N"} | more)
+    return typer.Option(name, parser=parse, help=help_text, **{"metavar": "N"} | more)
 
 
 def start_argument(metavar: str, help_text: str) -> Any:
-    """The argument of a command that starts a run, unless --resume is given.
-
-    Args:
-        metavar: name of the argument.
-        help_text: its line in the help.
-    """
+    """The argument of a command that starts a run, unless --resume is given."""
     return typer.Argument(metavar=metavar, help=f"{help_text} Omitted with --resume.", show_default=False)
 
 
 def resume_option(metavar: str, place: str) -> Any:
-    """The option --resume.
-
-    Args:
-        metavar: what it takes.
-        place: completes the line "Resume an interrupted run from".
-    """
+    """The option --resume."""
     return typer.Option("--resume", metavar=metavar, help=f"Resume an interrupted run from {place}.")
 
 
 def given_on_the_line(context: typer.Context, names: Sequence[str]) -> list[str]:
-    """The options among `names` that the user wrote, spelled as on the command line.
-
-    Args:
-        context: context of the command.
-        names: names of parameters.
-    """
+    """The options among `names` that the user wrote, spelled as on the command line."""
     sources = {name: context.get_parameter_source(name) for name in names}
     given = [name for name, source in sources.items() if source is not None and source.name == "COMMANDLINE"]
     written = {parameter.name: parameter.opts[0] for parameter in context.command.params}
@@ -105,25 +71,14 @@ def given_on_the_line(context: typer.Context, names: Sequence[str]) -> list[str]
 
 
 def refuse_options(context: typer.Context, names: Sequence[str], kind: str) -> None:
-    """Raises if an option is given that does not apply to this kind of model.
-
-    Args:
-        context: context of the command.
-        names: parameters that do not apply.
-        kind: names the model and its kind, such as "MODEL is a model of a table".
-    """
+    """Raises if an option is given that does not apply to this kind of model."""
     options = given_on_the_line(context, names)
     if options:
         raise ValueError(f"{', '.join(options)}: {kind}, to which this does not apply; leave it out")
 
 
 def check_only_resumes(context: typer.Context, defining: Sequence[str]) -> None:
-    """Raises if --resume is combined with parameters that were fixed when the run started.
-
-    Args:
-        context: context of the command.
-        defining: names of those parameters.
-    """
+    """Raises if --resume is combined with parameters that were fixed when the run started."""
     given = given_on_the_line(context, defining)
     if given:
         raise ValueError(

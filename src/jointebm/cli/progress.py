@@ -16,12 +16,7 @@ SECONDS_BETWEEN_LINES = 10.0
 
 
 class StepProgress:
-    """Shows how many steps are done.
-
-    Args:
-        name: name of the work, such as "training toy".
-        num_steps: number of steps.
-    """
+    """Shows how many steps are done."""
 
     def __init__(self, name: str, num_steps: int) -> None:
         console = Console(stderr=True, markup=False, highlight=False)
@@ -66,12 +61,7 @@ class StepProgress:
 
 @contextmanager
 def watched(name: str, num_rows: int) -> Iterator[Callable[[int], None]]:
-    """A progress bar of rows; yields a function that adds rows. Ctrl-C reports how many are done.
-
-    Args:
-        name: name of the work, such as "imputing table.csv".
-        num_rows: number of rows.
-    """
+    """A progress bar of rows; yields a function that adds rows. Ctrl-C reports how many are done."""
     num_done = 0
     with StepProgress(name, num_rows) as progress:
 

@@ -8,9 +8,10 @@ Judges and figures are plain names here, because data import neither `jointebm.e
 those maps the names to functions in one table (`JUDGES`, `FIGURES`). Only a new kind of judge or figure needs a new name.
 """
 
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal, NamedTuple, Protocol
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -32,59 +33,45 @@ FigureKind = Literal["toy", "images"]
 class Batch(NamedTuple):
     """Training rows, some entries of which may be missing.
 
-    Args:
-        position: the rows, encoded; NaN is missing.
-        numbers: row numbers, shape (N,), int64, under which completions are kept between visits; a row may occur twice.
-            None if every batch is drawn afresh; then no entry may be missing.
+    Completions are kept between visits under the numbers of their rows; a row may occur twice.
     """
 
-    position: Mapping[str, Tensor]
-    numbers: Tensor | None = None
+    position: Mapping[str, Tensor]  # encoded; NaN is missing
+    numbers: Tensor | None = None  # (N,), int64; None if every batch is drawn afresh, and then no entry may be missing
 
 
-class Dataset(Protocol):
+class Dataset(ABC):
     """A source of training batches and test rows over one space."""
 
-    @property
-    def name(self) -> str: ...
-
-    @property
-    def space(self) -> Space: ...
-
-    @property
-    def judge(self) -> JudgeKind | None:
-        """The judge of class-conditional samples, a key of `jointebm.evaluation.judges.JUDGES`; None if none fits."""
-        ...
-
-    @property
-    def figures(self) -> FigureKind | None:
-        """The figures, a key of `jointebm.plots.figures.FIGURES`; None if none fit."""
-        ...
+    name: str
+    space: Space
+    judge: JudgeKind | None = None  # of class-conditional samples, a key of `jointebm.evaluation.judges.JUDGES`
+    figures: FigureKind | None = None  # a key of `jointebm.plots.figures.FIGURES`
 
     @property
     def stored(self) -> "ArrayDataset | None":
         """The rows held in memory; None if every batch is drawn afresh."""
-        ...
+        return None
+
+    @abstractmethod
+    def rows(self, num: int, *, generator: Generator) -> Batch:
+        """Draws training rows with their row numbers."""
+
+    @abstractmethod
+    def labelled(self, num: int, *, generator: Generator) -> Batch:
+        """Draws training rows that have at least one label and every real."""
+
+    @abstractmethod
+    def test(self) -> dict[str, Tensor]:
+        """All test rows as values; the same ones each time."""
 
     def batch(self, num: int, *, generator: Generator) -> dict[str, Tensor]:
         """Draws training rows as a position."""
-        ...
-
-    def rows(self, num: int, *, generator: Generator) -> Batch:
-        """Draws training rows as `batch` does, with their row numbers."""
-        ...
-
-    def labelled(self, num: int, *, generator: Generator) -> Batch:
-        """Draws training rows that have at least one label and every real."""
-        ...
-
-    def test(self) -> dict[str, Tensor]:
-        """All test rows as values; the same ones each time."""
-        ...
+        return dict(self.rows(num, generator=generator).position)
 
 
 @dataclass(frozen=True)
-class ArrayDataset:
+class ArrayDataset(Dataset):
     """Rows held in memory: quantised images with labels, dequantised afresh in each batch.
 
     A grey level x in 0 .. white becomes x / white * (1 - noise_width) + noise_width * u, with u uniform on [0, 1): a
@@ -130,12 +117,8 @@ class ArrayDataset:
         """These rows."""
         return self
 
-    def batch(self, num: int, *, generator: Generator) -> dict[str, Tensor]:
-        """Draws rows with replacement and dequantises them; entries that are not observed are NaN."""
-        return dict(self.rows(num, generator=generator).position)
-
     def rows(self, num: int, *, generator: Generator) -> Batch:
-        """Draws rows as `batch` does, with their row numbers."""
+        """Draws rows with replacement and dequantises them; entries that are not observed are NaN."""
         return self._encoded(_drawn(num, self._num_rows, generator), generator)
 
     def labelled(self, num: int, *, generator: Generator) -> Batch:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, suppress
 from functools import partial
 from pathlib import Path
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple
 
 from jointebm.data.dsprites import OFFICIAL_FILE, check_official, find_official
 from jointebm.data.letters import LETTERS_FILE
@@ -14,56 +14,27 @@ from jointebm.data.mnist import FASHION_FILES, MNIST_FILES, find_file, read_orig
 from jointebm.storage.atomic import new_file
 from jointebm.storage.untrusted import quoted
 
-__all__ = ["BY_HAND", "DOWNLOADS", "RENDERED", "DataFile", "Response", "download", "open_https"]
+__all__ = ["BY_HAND", "DOWNLOADS", "RENDERED", "DataFile", "download", "open_https"]
 
 CHUNK_BYTES = 2**16  # bytes received at once
 TIMEOUT = 30  # seconds without a byte
 
 
-class Response(Protocol):
-    """The answer of a server."""
-
-    @property
-    def headers(self) -> http.client.HTTPMessage: ...
-
-    def geturl(self) -> str:
-        """The address after redirections."""
-        ...
-
-    def read(self, num: int) -> bytes: ...
-
-
-OpenUrl = Callable[[str], AbstractContextManager[Response]]
+OpenUrl = Callable[[str], AbstractContextManager[Any]]  # of a response, as that of `urllib.request.urlopen`
 
 
 class DataFile(NamedTuple):
-    """A file of a data set.
+    """A file of a data set."""
 
-    Args:
-        path: where a download puts it, relative to the data folder.
-        url: where to download it.
-        max_bytes: upper limit of its length.
-        find: returns its path, given the data folder; None if it is missing.
-        check: raises a ValueError, naming the path, unless the content is the original.
-    """
-
-    path: Path
+    path: Path  # where a download puts it, relative to the data folder
     url: str
-    max_bytes: int
-    find: Callable[[Path | None], Path | None]
-    check: Callable[[Path], object]
+    max_bytes: int  # upper limit of its length
+    find: Callable[[Path | None], Path | None]  # its path, given the data folder; None if it is missing
+    check: Callable[[Path], object]  # raises a ValueError, naming the path, unless the content is the original
 
 
 def download(file: DataFile, data_dir: Path, *, open_url: OpenUrl) -> Path:
     """Downloads a file into the data folder; it appears under its name once it is complete and verified.
-
-    Args:
-        file: one of `DOWNLOADS`.
-        data_dir: the data folder.
-        open_url: opens an address; `open_https`.
-
-    Returns:
-        The path of the new file.
 
     Raises:
         FileExistsError: the file exists; nothing is overwritten.
@@ -71,7 +42,8 @@ def download(file: DataFile, data_dir: Path, *, open_url: OpenUrl) -> Path:
         ValueError: the content received is not the original.
     """
     path = data_dir / file.path
-    _check_new(path)
+    if path.exists():
+        raise FileExistsError(f"{path}: exists, and nothing is overwritten; remove it to download it again")
     is_new_folder = not path.parent.exists()
     path.parent.mkdir(parents=True, exist_ok=True)
     try:
@@ -83,7 +55,8 @@ def download(file: DataFile, data_dir: Path, *, open_url: OpenUrl) -> Path:
             try:
                 file.check(scratch)
             except ValueError as error:
-                raise ValueError(f"{file.url}: not the original: {_without(scratch, error)}") from None
+                reason = str(error).removeprefix(f"{scratch}: ")
+                raise ValueError(f"{file.url}: not the original: {reason}") from None
     except BaseException:
         if is_new_folder:
             with suppress(OSError):  # another process uses it
@@ -92,7 +65,7 @@ def download(file: DataFile, data_dir: Path, *, open_url: OpenUrl) -> Path:
     return path
 
 
-def open_https(url: str) -> AbstractContextManager[Response]:
+def open_https(url: str) -> AbstractContextManager[Any]:
     """Opens an https address; see `urllib.request.urlopen` for proxies and certificates."""
     if not url.startswith("https://"):
         raise ValueError(f"{url}: expected an address starting with https://")
@@ -120,22 +93,11 @@ def _received(file: DataFile, open_url: OpenUrl) -> Iterator[bytes]:
         raise ConnectionError(f"{file.url}: broke off after {num} of {quoted(declared)} bytes; try again")
 
 
-def _check_new(path: Path) -> None:
-    if path.exists():
-        raise FileExistsError(f"{path}: exists, and nothing is overwritten; remove it to download it again")
-
-
-def _without(scratch: Path, error: ValueError) -> str:
-    """A message without the name of the temporary file."""
-    return str(error).removeprefix(f"{scratch}: ")
-
-
 def _idx_file(folder: str, name: str, digest: str, mirror: str, max_bytes: int) -> DataFile:
     def find(data_dir: Path | None) -> Path | None:
-        try:
+        with suppress(FileNotFoundError):
             return find_file(data_dir, folder, name)
-        except FileNotFoundError:
-            return None
+        return None
 
     check = partial(read_original, folder=folder, digest=digest)
     return DataFile(Path(folder, f"{name}.gz"), f"{mirror}{name}.gz", max_bytes, find, check)
@@ -157,11 +119,7 @@ DOWNLOADS: dict[str, tuple[DataFile, ...]] = {
     ),
     "dsprites": (
         DataFile(
-            path=Path("dsprites", OFFICIAL_FILE),
-            url=f"{DSPRITES_MIRROR}{OFFICIAL_FILE}",
-            max_bytes=64 << 20,
-            find=find_official,
-            check=check_official,
+            Path("dsprites", OFFICIAL_FILE), DSPRITES_MIRROR + OFFICIAL_FILE, 64 << 20, find_official, check_official
         ),
     ),
 }

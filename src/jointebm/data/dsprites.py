@@ -15,7 +15,7 @@ import numpy.typing as npt
 from jointebm.data.datasets import LOGIT, ArrayDataset
 from jointebm.spaces.blocks import Categorical, Continuous
 from jointebm.spaces.space import Space
-from jointebm.spaces.transforms import Transform
+from jointebm.spaces.transforms import Identity
 from jointebm.storage.npz import read_rows
 
 __all__ = [
@@ -43,15 +43,7 @@ FIRST_CENTER = 15.5
 CENTER_SPACING = 32 / 31
 
 
-def dsprites(
-    data_dir: Path | None,
-    *,
-    name: str = "dsprites",
-    transform: Transform = LOGIT,
-    noise_width: float = 1 / 8,
-    noise_sd: float = 0.0,
-    split: Split = "twin-free",
-) -> ArrayDataset:
+def dsprites(data_dir: Path | None, *, pixels: bool = False, split: Split = "twin-free") -> ArrayDataset:
     """46,652 + 2,500 images of ellipses, 32 x 32, with their binned positions; by default as in App. B.3.1.
 
     The paper tests on a plain random sample ("random"). But orientations 0 and 39 are the same angle, and some small
@@ -61,7 +53,7 @@ def dsprites(
 
     Args:
         data_dir: folder searched for the official file, as is its folder `dsprites/`; without the file images are rendered.
-        name: as for `mnist`, and so `transform`, `noise_width` and `noise_sd`.
+        pixels: whether positions are pixels under normal noise of standard deviation 0.1.
         split: which rows are test rows.
 
     Returns:
@@ -83,13 +75,17 @@ def dsprites(
         "vertical": (latents[:, 5] // 2).astype(np.uint8),
     }
     return ArrayDataset(
-        name=name,
-        space=Space(image=Continuous((32, 32), transform), horizontal=Categorical(16), vertical=Categorical(16)),
+        name="dsprites-pixels" if pixels else "dsprites" if split == "twin-free" else "dsprites-random",
+        space=Space(
+            image=Continuous((32, 32), Identity() if pixels else LOGIT),
+            horizontal=Categorical(16),
+            vertical=Categorical(16),
+        ),
         train={block: values[~held_out] for block, values in rows.items()},
         held_out={block: values[held_out] for block, values in rows.items()},
         white=4,
-        noise_width=noise_width,
-        noise_sd=noise_sd,
+        noise_width=0.0 if pixels else 1 / 8,
+        noise_sd=0.1 if pixels else 0.0,
         judge="sprite centre",
     )
 
@@ -102,11 +98,7 @@ def chosen_latents() -> npt.NDArray[np.int64]:
 
 
 def sprites(data_dir: Path | None) -> Images:
-    """Images (N, 32, 32) with levels 0 .. 4, one per row of `chosen_latents`: official if the file exists, else rendered.
-
-    Raises:
-        ValueError: a file has the official name but not the official content.
-    """
+    """Images (N, 32, 32) with levels 0 .. 4, one per row of `chosen_latents`: official if the file exists, else rendered."""
     path = find_official(data_dir)
     if path is not None:
         return _read_official(path)
@@ -180,16 +172,13 @@ def check_official(path: Path) -> None:
         )
 
 
-def _official_shape() -> tuple[int, int, int]:
-    return math.prod(LATENTS.values()), ORIGINAL_SIDE, ORIGINAL_SIDE
-
-
 def _read_official(path: Path) -> Images:
     """The chosen images of the official file, halved; no other array is opened, since `metadata` holds Python objects."""
     rows, parts = np.ravel_multi_index(tuple(chosen_latents().T), tuple(LATENTS.values())), []
+    shape = math.prod(LATENTS.values()), ORIGINAL_SIDE, ORIGINAL_SIDE
     try:
         check_official(path)
-        for images in read_rows(path, "imgs", rows, shape=_official_shape(), dtype=np.uint8):
+        for images in read_rows(path, "imgs", rows, shape=shape, dtype=np.uint8):
             if images.max() > 1:
                 raise ValueError(f"{path}: 'imgs' has a pixel of {images.max()}; expected zeros and ones")
             parts.append(halved(images))

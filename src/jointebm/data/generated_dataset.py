@@ -1,45 +1,32 @@
 """Data drawn afresh in every batch from a distribution that is known in closed form."""
 
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 
 import torch
 from torch import Tensor
 
-from jointebm.data.datasets import Batch, FigureKind, JudgeKind
+from jointebm.data.datasets import Batch, Dataset
 from jointebm.randomness.draws import Generator
-from jointebm.spaces.space import Space
 
 __all__ = ["GeneratedDataset"]
 
 
-class GeneratedDataset(ABC):
+class GeneratedDataset(Dataset):
     """A `Dataset` with complete rows and without row numbers; a subclass says its name, its space and how to draw.
 
     The test rows are drawn once, with a seed of their own.
     """
 
-    name: str
     num_test: int
-    judge: JudgeKind | None = None
-    figures: FigureKind | None = None
-    stored = None
-
-    @property
-    @abstractmethod
-    def space(self) -> Space: ...
 
     @abstractmethod
     def draw(self, num: int, *, generator: Generator) -> dict[str, Tensor]:
         """Draws values of N rows from the true joint distribution."""
         ...
 
-    def batch(self, num: int, *, generator: Generator) -> dict[str, Tensor]:
-        """Draws a fresh batch as a position."""
-        return self.space.encode(self.draw(num, generator=generator))[0]
-
     def rows(self, num: int, *, generator: Generator) -> Batch:
         """Draws a fresh batch."""
-        return Batch(self.batch(num, generator=generator))
+        return Batch(self.space.encode(self.draw(num, generator=generator))[0])
 
     def labelled(self, num: int, *, generator: Generator) -> Batch:
         """Draws a fresh batch; every row has all its labels."""

@@ -38,10 +38,7 @@ class IsingGrids(GeneratedDataset):
     num_test: int = 1_000
 
     name = "ising"
-
-    @property
-    def space(self) -> Space:
-        return Space(spins=Binary((4, 4)))
+    space = Space(spins=Binary((4, 4)))
 
     def draw(self, num: int, *, generator: Generator) -> dict[str, Tensor]:
         """Draws values of N grids from the true distribution."""

@@ -9,7 +9,7 @@ import numpy.typing as npt
 from jointebm.data.datasets import LOGIT, ArrayDataset
 from jointebm.spaces.blocks import Categorical, Continuous
 from jointebm.spaces.space import Space
-from jointebm.spaces.transforms import Transform
+from jointebm.spaces.transforms import Identity
 from jointebm.storage.idx import read_idx
 
 __all__ = ["FASHION_FILES", "MNIST_FILES", "fashion_images", "find_file", "mnist", "read_original"]
@@ -27,22 +27,12 @@ FASHION_FILES = {
 }
 
 
-def mnist(
-    data_dir: Path | None,
-    *,
-    name: str = "mnist",
-    transform: Transform = LOGIT,
-    noise_width: float = 1 / 256,
-    noise_sd: float = 0.0,
-) -> ArrayDataset:
+def mnist(data_dir: Path | None, *, pixels: bool = False) -> ArrayDataset:
     """60,000 + 10,000 handwritten digits of 28 x 28 pixels; by default dequantised and in logit space as in App. B.2.1.
 
     Args:
         data_dir: the folder that holds `mnist/` or the files themselves, gzip or plain.
-        name: name of the data.
-        transform: from pixels to positions; `Identity()` stays in pixel space.
-        noise_width: width of the uniform noise, in [0, 1).
-        noise_sd: standard deviation of the normal noise, >= 0.
+        pixels: whether positions are pixels under normal noise of standard deviation 0.1.
 
     Returns:
         Blocks `image` (28, 28), dequantised grey levels on [0, 1], and `digit`, 10 classes.
@@ -55,13 +45,13 @@ def mnist(
         file: read_original(find_file(data_dir, "mnist", file), "mnist", digest) for file, digest in MNIST_FILES.items()
     }
     return ArrayDataset(
-        name=name,
-        space=Space(image=Continuous((28, 28), transform), digit=Categorical(10)),
+        name="mnist-pixels" if pixels else "mnist",
+        space=Space(image=Continuous((28, 28), Identity() if pixels else LOGIT), digit=Categorical(10)),
         train={"image": arrays["train-images-idx3-ubyte"], "digit": arrays["train-labels-idx1-ubyte"]},
         held_out={"image": arrays["t10k-images-idx3-ubyte"], "digit": arrays["t10k-labels-idx1-ubyte"]},
         white=255,
-        noise_width=noise_width,
-        noise_sd=noise_sd,
+        noise_width=0.0 if pixels else 1 / 256,
+        noise_sd=0.1 if pixels else 0.0,
     )
 
 
@@ -72,11 +62,7 @@ def fashion_images(data_dir: Path | None) -> npt.NDArray[np.uint8]:
 
 
 def read_original(path: Path, folder: str, digest: str) -> npt.NDArray[np.uint8]:
-    """Reads one file of the data set `folder` and verifies its checksum.
-
-    Raises:
-        ValueError: the file is not IDX, or not the original.
-    """
+    """Reads one file of the data set `folder` and verifies its checksum."""
     array = read_idx(path)
     header = bytes([0, 0, 8, array.ndim]) + b"".join(size.to_bytes(4, "big") for size in array.shape)
     digester = hashlib.sha256(header)

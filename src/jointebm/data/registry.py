@@ -13,7 +13,6 @@ from jointebm.data.mnist import mnist
 from jointebm.data.segmentation import segmentation
 from jointebm.data.sets import Sets
 from jointebm.data.toy import Toy
-from jointebm.spaces.transforms import Identity
 
 __all__ = ["DATASETS", "open_dataset"]
 
@@ -27,10 +26,10 @@ DATASETS: dict[str, Callable[[Path | None], Dataset]] = {
     "sets": lambda data_dir: Sets(),  # noqa: ARG005
     "ising": lambda data_dir: IsingGrids(),  # noqa: ARG005
     "mnist": mnist,
-    "mnist-pixels": partial(mnist, name="mnist-pixels", transform=Identity(), noise_width=0.0, noise_sd=0.1),
+    "mnist-pixels": partial(mnist, pixels=True),
     "dsprites": dsprites,
-    "dsprites-pixels": partial(dsprites, name="dsprites-pixels", transform=Identity(), noise_width=0.0, noise_sd=0.1),
-    "dsprites-random": partial(dsprites, name="dsprites-random", split="random"),
+    "dsprites-pixels": partial(dsprites, pixels=True),
+    "dsprites-random": partial(dsprites, split="random"),
     "dsprites-masks": segmentation,
     "letters": letters,
 }

@@ -39,10 +39,7 @@ class Sets(GeneratedDataset):
     num_test: int = 500
 
     name = "sets"
-
-    @property
-    def space(self) -> Space:
-        return Space(points=Continuous((NUM_ITEMS, 2)), members=Binary(NUM_ITEMS))
+    space = Space(points=Continuous((NUM_ITEMS, 2)), members=Binary(NUM_ITEMS))
 
     def draw(self, num: int, *, generator: Generator) -> dict[str, Tensor]:
         """Draws values of N rows from the true joint distribution."""

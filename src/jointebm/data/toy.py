@@ -45,12 +45,9 @@ class Toy(GeneratedDataset):
     num_test: int = 5_000
 
     name = "toy"
+    space = Space(point=Continuous(2), bottom=Categorical(2), left=Categorical(2), diagonal=Categorical(2))
     judge = "nearest mode"
     figures = "toy"
-
-    @property
-    def space(self) -> Space:
-        return Space(point=Continuous(2), bottom=Categorical(2), left=Categorical(2), diagonal=Categorical(2))
 
     def draw(self, num: int, *, generator: Generator) -> dict[str, Tensor]:
         """Draws values of N points and their attributes from the true joint distribution."""

@@ -62,7 +62,7 @@ class Answers(BaseEstimator, ABC):  # type: ignore[misc]  # scikit-learn has no 
             ValueError: an unknown column, or one that the model ignores.
         """
         if target is not None and not _is_name(target):
-            raise TypeError(f"predict: got several targets {_shown(target)}; call predict_frame(X, targets)")
+            raise TypeError(f"predict: got several targets {quoted(repr(target))}; call predict_frame(X, targets)")
         return only_column(self._predicted(X, [self._one_target(target)], statistic))
 
     def predict_frame(self, X: Any, targets: Sequence[Name], *, statistic: Statistic = "mean") -> Any:  # noqa: N803
@@ -83,7 +83,7 @@ class Answers(BaseEstimator, ABC):  # type: ignore[misc]  # scikit-learn has no 
             ValueError: an unknown column, or one that the model ignores.
         """
         if _is_name(targets):
-            raise TypeError(f"predict_frame: got {_shown(targets)}, expected a list of names")
+            raise TypeError(f"predict_frame: got {quoted(repr(targets))}, expected a list of names")
         return self._predicted(X, list(targets), statistic)
 
     def predict_proba(self, X: Any, target: Name | None = None) -> np.ndarray:  # noqa: N803
@@ -108,23 +108,17 @@ class Answers(BaseEstimator, ABC):  # type: ignore[misc]  # scikit-learn has no 
         """The values whose probabilities `predict_proba` returns, shape (K,)."""
         return classes(self.coded(self._one_target(target)))
 
-    def impute(self, X: Any, n: None = None) -> Any:  # noqa: N803
+    def impute(self, X: Any) -> Any:  # noqa: N803
         """Fills missing entries with one joint draw given the observed entries of each row, which stay as they are.
 
         A draw, not a best guess. `draw_imputations` returns several draws.
 
         Args:
             X: table with some or all of the columns; absent columns are marginalised.
-            n: not accepted; the number of draws belongs to `draw_imputations`.
 
         Returns:
             A frame like X. An id, or an entry of a column without training values, stays missing.
-
-        Raises:
-            TypeError: `n` is given.
         """
-        if n is not None:
-            raise TypeError(f"impute returns one frame; for a list of {n} imputations call draw_imputations(X, {n})")
         return self.draw_imputations(X, 1)[0]
 
     def draw_imputations(self, X: Any, num: int) -> list[Any]:  # noqa: N803
@@ -290,20 +284,11 @@ def _is_name(named: object) -> bool:
     return isinstance(named, str | np.generic | AbstractSet) or not isinstance(named, Iterable)
 
 
-def _shown(value: object) -> str:
-    """One line of text for a message."""
-    return quoted(repr(value))
-
-
 def _whole(value: Any, name: str, *, least: int, expected: str) -> int:
-    """A whole number of Python or numpy, of at most 63 bits.
-
-    Raises:
-        ValueError: it is something else, or less than `least`.
-    """
+    """A whole number of Python or numpy, from `least` to 63 bits."""
     number = operator.index(value) if hasattr(type(value), "__index__") else least - 1
     if not least <= number < 2**63:
-        raise ValueError(f"{name}: got {_shown(value)}, expected {expected}")
+        raise ValueError(f"{name}: got {quoted(repr(value))}, expected {expected}")
     return number
 
 

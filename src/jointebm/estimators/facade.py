@@ -86,11 +86,7 @@ class Facade(BaseEstimator, ABC):  # type: ignore[misc]  # scikit-learn has no t
 
 
 def checked_target(y: Any, estimator: str) -> np.ndarray:
-    """y as a vector without missing entries.
-
-    Raises:
-        ValueError: it is None, has missing entries, or is not a vector.
-    """
+    """y as a vector without missing entries."""
     if y is None:
         raise ValueError(f"{estimator} requires y to be passed, but the target y is None")
     vector = np.asarray(column_or_1d(y, warn=True))

@@ -204,12 +204,8 @@ class JointEBM(Answers):
             base=parameters.training.base,
             training=training or None,
             kinds=dict(parameters.kinds) or None,
-            max_bins=parameters.max_bins,
-            max_levels=parameters.max_levels,
-            unseen=parameters.unseen,
-            num_draws=parameters.num_draws,
-            num_sweeps=parameters.num_sweeps,
             random_state=parameters.seed,
+            **parameters.model_dump(exclude={"training", "kinds", "seed"}),
         )
         estimator._set_fitted(folder, model)
         return estimator

@@ -19,12 +19,7 @@ __all__ = ["FIGURES", "figures_of", "sample_figure"]
 
 
 def figures_of(model: Model, dataset: Dataset, generator: Generator) -> dict[str, Figure]:
-    """The figures for a model of these data.
-
-    Args:
-        model: the model.
-        dataset: the data it was trained on, which are drawn next to its samples.
-        generator: source of all draws.
+    """The figures for a model of these data, which are drawn next to its samples.
 
     Raises:
         ValueError: no figures fit the data.
@@ -55,13 +50,7 @@ FIGURES: dict[FigureKind, Callable[[Model, Dataset, Generator], dict[str, Figure
 
 
 def sample_figure(model: Model, values: Mapping[str, Tensor], title: str) -> Figure | None:
-    """One picture of samples: a grid of the first images, a scatter plot of points, or None if neither fits.
-
-    Args:
-        model: the model that drew them.
-        values: per block, shape (N, *variable_shape).
-        title: a description, such as "horizontal = 3".
-    """
+    """One picture of values that a model drew: a grid of the first images, points in the plane, or None if neither fits."""
     space, image = model.space, image_block(model.space)
     plane = next((name for name in space.continuous if space[name].variable_shape == (2,)), None)
     title = title if len(title) <= MAX_TITLE else f"{title[:MAX_TITLE]}..."

@@ -32,23 +32,11 @@ def image_figures(
 ) -> dict[str, Figure]:
     """Class-conditional and unconditional samples of images, next to real ones.
 
-    Args:
-        model: a model with one continuous block of shape (height, width); it samples from noise with its own number of
-            steps.
-        real: real rows, by block.
-        generator: source of all draws.
-        num_columns: images per row.
-        num_rows: rows of images of the unconditional figure.
-        num_per_class: images per class in the grids of single classes, at least `num_columns`.
-
     Returns:
         "conditional-NAME" per discrete variable, one row of images per class (Fig. 2, right); "classes-NAME", a grid of
         samples per class, for six classes if there are many (Figs. 11-15, 17-22); "unconditional", with the labels that the
         model predicts for its samples (Figs. 2, left, 16, 23); and with several discrete variables "fixed", rows that share
         the first next to columns that share the second (Fig. 3).
-
-    Raises:
-        ValueError: the continuous blocks are not exactly one image.
     """
     space, image = model.space, image_block(model.space)
     if image is None or space.continuous != (image,):
@@ -57,36 +45,33 @@ def image_figures(
     conditions = single_values(space)
     sampled = sample_each(model, conditions, max(num_columns, num_per_class), generator=generator)
     (free,) = sample_each(model, [Condition("", {})], num_rows * num_columns, generator=generator)
-    drawn = {condition.text: values[image] for condition, values in zip(conditions, sampled, strict=True)}
-    rows = [
-        (
-            condition,
-            padded(spread(real[image][condition.holds(real)], num_columns), num_columns),
-            drawn[condition.text][:num_columns],
-        )
-        for condition in conditions
-    ]
     names = [variable for name in space.discrete for variable in variable_names(space, name)]
+    drawn: dict[str, dict[str, Tensor]] = {name: {} for name in names}  # by variable and by text of the condition
+    shown: dict[str, list[Tensor]] = {name: [] for name in names}
+    for condition, values in zip(conditions, sampled, strict=True):
+        name = condition.text.rpartition(" = ")[0]
+        drawn[name][condition.text] = values[image]
+        shown[name].append(padded(spread(real[image][condition.holds(real)], num_columns), num_columns))
     with rc_context(STYLE):
         figures = {
             f"conditional-{name}": _class_figure(
-                name, [row for row in rows if row[0].text.startswith(f"{name} = ")], limits
+                name, shown[name], {text: x[:num_columns] for text, x in drawn[name].items()}, limits
             )
             for name in names
         }
-        of_name = {name: {text: x for text, x in drawn.items() if text.startswith(f"{name} = ")} for name in names}
         figures |= {
-            f"classes-{name}": _grids_figure({text: x[:num_per_class] for text, x in of_name[name].items()}, limits)
+            f"classes-{name}": _grids_figure({text: x[:num_per_class] for text, x in drawn[name].items()}, limits)
             for name in names
         }
         if len(names) > 1:
-            images = [torch.stack([x[:num_columns] for x in of_name[name].values()]) for name in names[:2]]
+            images = [torch.stack([x[:num_columns] for x in drawn[name].values()]) for name in names[:2]]
             figures["fixed"] = _fixed_figure(names[:2], images, limits)
-        predicted = _predicted(model, image, free[image], generator)
-        shown = {name: spread(value, num_rows * num_columns) for name, value in real.items()}
+        method: Literal["exact", "gibbs"] = "exact" if space.num_configurations <= MAX_CONFIGURATIONS else "gibbs"
+        predicted = predict(model, {image: free[image]}, space.discrete, method=method, generator=generator).labels
+        data = {name: spread(value, num_rows * num_columns) for name, value in real.items()}
         figures["unconditional"] = _labelled_figure(
             {
-                "data, true labels": (shown[image], _captions(space, shown)),
+                "data, true labels": (data[image], _captions(space, data)),
                 "samples, predicted labels": (free[image], _captions(space, predicted)),
             },
             num_columns,
@@ -95,17 +80,17 @@ def image_figures(
     return figures
 
 
-def _class_figure(name: str, rows: Sequence[tuple[Condition, Tensor, Tensor]], limits: tuple[float, float]) -> Figure:
+def _class_figure(
+    name: str, real: Sequence[Tensor], drawn: Mapping[str, Tensor], limits: tuple[float, float]
+) -> Figure:
     """One row of tiles per class: real images on the left, samples on the right."""
-    num_columns, height, width = rows[0][1].shape
+    num_columns, height, width = real[0].shape
     side = 3.3 / num_columns
-    figure = Figure(figsize=(7, len(rows) * side * height / width + 0.4), layout="compressed")
+    figure = Figure(figsize=(7, len(real) * side * height / width + 0.4), layout="compressed")
     axes = figure.subplots(1, 2)
-    panels = {f"data given {name}": [row[1] for row in rows], f"samples given {name}": [row[2] for row in rows]}
-    for ax, (title, images) in zip(axes, panels.items(), strict=True):
-        draw_tiles(ax, torch.cat(images), num_columns, limits).set_title(title)
-    labels = [condition.text.rpartition(" ")[2] for condition, _, _ in rows]
-    axes[0].set_yticks([row + 0.5 for row in range(len(rows))], labels)
+    for ax, kind, images in zip(axes, ("data", "samples"), (real, list(drawn.values())), strict=True):
+        draw_tiles(ax, torch.cat(list(images)), num_columns, limits).set_title(f"{kind} given {name}")
+    axes[0].set_yticks([row + 0.5 for row in range(len(real))], [text.rpartition(" ")[2] for text in drawn])
     return figure
 
 
@@ -159,12 +144,6 @@ def _labelled_figure(
             row, column = divmod(index, num_columns)
             ax.text(column + 0.12, row + 0.06, caption, va="top", fontsize=5.5, color=MODEL)
     return figure
-
-
-def _predicted(model: Model, image: str, images: Tensor, generator: Generator) -> dict[str, Tensor]:
-    exact = model.space.num_configurations <= MAX_CONFIGURATIONS
-    method: Literal["exact", "gibbs"] = "exact" if exact else "gibbs"
-    return predict(model, {image: images}, model.space.discrete, method=method, generator=generator).labels
 
 
 def _captions(space: Space, values: Mapping[str, Tensor]) -> list[str]:

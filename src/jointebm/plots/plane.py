@@ -4,7 +4,7 @@ Legend: N samples, P grid points, C conditions, S configurations of all discrete
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -31,12 +31,6 @@ def toy_figures(
 ) -> dict[str, Figure]:
     """The figures of the paper for the toy data, each next to the truth.
 
-    Args:
-        model: a model of the toy data; it samples from noise with its own number of steps.
-        generator: source of all draws.
-        num_points: points per panel.
-        num_cells: cells per side of the grid on which densities are normalised.
-
     Returns:
         "conditional-samples" (Fig. 1, 4, 5), "unconditional" (Fig. 6), "density-attributes" and
         "density-configurations" (Fig. 7-10).
@@ -54,7 +48,6 @@ def toy_figures(
     with rc_context(STYLE):
         return {
             "conditional-samples": _point_figure(
-                "Samples of x given one attribute",
                 single,
                 [real["point"][c.holds(real)][:num_points] for c in single],
                 [values["point"] for values in sampled],
@@ -89,20 +82,10 @@ def square_grid(num_cells: int, *, like: Tensor) -> SquareGrid:
 def grid_densities(log_density: LogDensity, space: Space, grid: SquareGrid, conditions: Sequence[Condition]) -> Tensor:
     """Densities p(x | condition) on a grid: the sum over y of exp f(x, y), normalised over the grid.
 
-    Args:
-        log_density: f, shape (N,).
-        space: one continuous block of shape (2,), and the discrete blocks that are summed over.
-        grid: the points.
-        conditions: C conditions, each with the configurations to sum over.
+    The space has one continuous block, of shape (2,).
 
     Returns:
         Shape (C, P); each row times the area of a cell sums to 1.
-
-    Example:
-        >>> grid = square_grid(100, like=torch.empty(0))
-        >>> density = grid_densities(Toy().log_density, Toy().space, grid, [Condition("", {})])
-        >>> density.shape, round(float(density.sum()) * grid.area, 4)
-        (torch.Size([1, 10000]), 1.0)
     """
     pieces = [f for _, f in enumerate_log_density(log_density, space, {space.continuous[0]: grid.points})]
     f = torch.cat(pieces, dim=1)  # (P, S)
@@ -120,35 +103,45 @@ def _panels(num_rows: int, num_columns: int, side: float) -> tuple[Figure, Any]:
     return figure, axes
 
 
-def _point_figure(
-    title: str, conditions: Sequence[Condition], real: Sequence[Tensor], ours: Sequence[Tensor]
-) -> Figure:
-    """Data above, samples below, one column per condition; rings mark the modes that meet the condition."""
-    figure, axes = _panels(2, len(conditions), 1.45)
+def _rows(
+    title: str,
+    conditions: Sequence[Condition],
+    names: tuple[str, str],
+    side: float,
+    draw: Callable[[Axes, int, int], None],
+) -> tuple[Figure, Any]:
+    """Two named rows of panels, one column per condition; `draw` takes the row and the column."""
+    figure, axes = _panels(2, len(conditions), side)
     figure.suptitle(title)
-    for row, (label, colour, columns) in enumerate((("data", DATA, real), ("model", MODEL, ours))):
-        axes[row, 0].set_ylabel(label)
-        for ax, condition, points in zip(axes[row], conditions, columns, strict=True):
-            _rings(ax, condition)
-            _scatter(ax, points, colour)
-            if row == 0:
-                ax.set_title(condition.text)
-    return figure
+    for column, condition in enumerate(conditions):
+        axes[0, column].set_title(condition.text.replace(", ", "\n"))
+    for row, name in enumerate(names):
+        axes[row, 0].set_ylabel(name)
+        for column, ax in enumerate(axes[row]):
+            draw(ax, row, column)
+    return figure, axes
+
+
+def _point_figure(conditions: Sequence[Condition], real: Sequence[Tensor], ours: Sequence[Tensor]) -> Figure:
+    """Data above, samples below; rings mark the modes that meet the condition."""
+
+    def draw(ax: Axes, row: int, column: int) -> None:
+        _rings(ax, conditions[column])
+        _scatter(ax, (real, ours)[row][column], (DATA, MODEL)[row])
+
+    return _rows("Samples of x given one attribute", conditions, ("data", "model"), 1.45, draw)[0]
 
 
 def _density_figure(
     title: str, conditions: Sequence[Condition], true: Tensor, ours: Tensor, grid: SquareGrid
 ) -> Figure:
-    """Truth above, model below, one column per condition, all on one scale."""
-    figure, axes = _panels(2, len(conditions), 1.3)
-    figure.suptitle(title)
+    """Truth above, model below, all on one scale."""
     top = float(torch.cat([true, ours]).max())
-    for row, (label, densities) in enumerate((("truth", true), ("model", ours))):
-        axes[row, 0].set_ylabel(label)
-        for ax, condition, density in zip(axes[row], conditions, densities, strict=True):
-            _density(ax, density, top)
-            if row == 0:
-                ax.set_title(condition.text.replace(", ", "\n"))
+
+    def draw(ax: Axes, row: int, column: int) -> None:
+        _density(ax, (true, ours)[row][column], top)
+
+    figure, axes = _rows(title, conditions, ("truth", "model"), 1.3, draw)
     for ax, distance in zip(axes[1], _total_variation(true, ours, grid), strict=True):
         _note_distance(ax, distance)
     return figure

@@ -44,19 +44,8 @@ def spread(rows: Tensor, num: int) -> Tensor:
 def mosaic(images: Tensor, num_columns: int) -> Tensor:
     """Joins images into one, with gaps of one pixel; gaps and unused tiles are NaN.
 
-    Args:
-        images: shape (N, height, width).
-        num_columns: tiles per row.
-
     Returns:
         Shape (R * (height + 1), num_columns * (width + 1)), R the number of rows; the gap is above and left of a tile.
-
-    Example:
-        >>> mosaic(torch.ones(3, 1, 1), 2)
-        tensor([[nan, nan, nan, nan],
-                [nan, 1., nan, 1.],
-                [nan, nan, nan, nan],
-                [nan, 1., nan, nan]])
     """
     num_rows = -(-len(images) // num_columns)
     tiles = padded(images, num_rows * num_columns).unflatten(0, (num_rows, num_columns))

@@ -32,12 +32,6 @@ def card(recipe: Recipe, facts: Mapping[str, Any], metrics: Metrics, interventio
     """The card of a trained model: Markdown under YAML front matter.
 
     The license of a new model is `unknown` until its owner writes one.
-
-    Args:
-        recipe: the recipe that was trained.
-        facts: content of run.json; all but the seed may be missing in a run of another version.
-        metrics: of the last iteration.
-        interventions: against divergence.
     """
     known = {name: quoted(facts.get(name, "unknown")) for name in ("threads", "machine", "jointebm", "torch", "python")}
     command = f"jointebm train {recipe.name} --seed {facts['seed']}"

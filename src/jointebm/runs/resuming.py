@@ -35,17 +35,13 @@ def newest_checkpoint(path: Path, on_damage: Callable[[str], object]) -> Checkpo
 def check_same_run(
     path: Path, recipe: Recipe, facts: Mapping[str, Any], checkpoint: Checkpoint, on_damage: Callable[[str], object]
 ) -> None:
-    """Raises if recipe or seed differ from those of the checkpoint; reports what else prevents equal bits.
-
-    Args:
-        path: the folder of the run.
-        recipe: content of recipe.json.
-        facts: content of run.json.
-        checkpoint: where the run resumes.
-        on_damage: called with one line per version or number of threads that differs.
-    """
+    """Raises if recipe or seed differ from those of the checkpoint; reports what else prevents equal bits."""
     _check_recipe(path, recipe, checkpoint)
-    _check_seed(path, facts, checkpoint)
+    if checkpoint.plain.get("seed") != facts["seed"]:
+        raise ValueError(
+            f"{path / 'run.json'}: seed is {facts['seed']}, but the checkpoint of iteration {checkpoint.iteration} was "
+            f"written with {quoted(repr(checkpoint.plain.get('seed')))}; restore that value, or train a new run"
+        )
     for name, now in environment().items():
         if facts.get(name, now) != now:
             on_damage(
@@ -83,7 +79,8 @@ def _check_recipe(path: Path, recipe: Recipe, checkpoint: Checkpoint) -> None:
         written = Recipe.model_validate_json(json.dumps(checkpoint.plain.get("recipe")))
     except ValueError:
         raise ValueError(f"{path}: {place}: its recipe is not one of this version") from None
-    for (name, now), (name_then, then) in zip_longest(_leaves(recipe), _leaves(written), fillvalue=("", None)):
+    both = (_leaves(each.model_dump(mode="json")) for each in (recipe, written))
+    for (name, now), (name_then, then) in zip_longest(*both, fillvalue=("", None)):
         if name != name_then or now != then:
             raise ValueError(
                 f"{path / 'recipe.json'}: field {quoted(repr(name or name_then))} is {quoted(repr(now))}, but the {place} "
@@ -91,23 +88,10 @@ def _check_recipe(path: Path, recipe: Recipe, checkpoint: Checkpoint) -> None:
             )
 
 
-def _check_seed(path: Path, facts: Mapping[str, Any], checkpoint: Checkpoint) -> None:
-    """Raises if the seed in run.json differs from that of the checkpoint."""
-    if checkpoint.plain.get("seed") != facts["seed"]:
-        raise ValueError(
-            f"{path / 'run.json'}: seed is {facts['seed']}, but the checkpoint of iteration {checkpoint.iteration} was "
-            f"written with {quoted(repr(checkpoint.plain.get('seed')))}; restore that value, or train a new run"
-        )
-
-
-def _leaves(recipe: Recipe) -> list[tuple[str, Any]]:
-    """Every field of a recipe by its dotted path."""
-
-    def walk(plain: Any, prefix: str) -> Iterator[tuple[str, Any]]:
-        if not isinstance(plain, dict):
-            yield prefix, plain
-            return
-        for name, value in plain.items():
-            yield from walk(value, f"{prefix}.{name}" if prefix else name)
-
-    return list(walk(json.loads(recipe.model_dump_json()), ""))
+def _leaves(plain: Any, path: str = "") -> Iterator[tuple[str, Any]]:
+    """Every field of a recipe in JSON by its dotted path."""
+    if not isinstance(plain, dict):
+        yield path, plain
+        return
+    for name, value in plain.items():
+        yield from _leaves(value, f"{path}.{name}" if path else name)

@@ -4,6 +4,7 @@ The folder FILE.chains has the layout of `jointebm.storage.checkpoint`; a checkp
 """
 
 import hashlib
+import json
 from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from typing import Annotated, NamedTuple
@@ -48,29 +49,15 @@ class SamplingConfig(Config):
 
 
 class Found(NamedTuple):
-    """Content of a folder of chains.
-
-    Args:
-        config: the request.
-        checkpoint: the state of the chains.
-        damaged: one line per newer checkpoint that was skipped.
-    """
+    """Content of a folder of chains."""
 
     config: SamplingConfig
     checkpoint: Checkpoint
-    damaged: tuple[str, ...]
+    damaged: tuple[str, ...]  # one line per newer checkpoint that was skipped
 
 
 def write_chains(folder: Path, sampling: SamplingState, config: SamplingConfig) -> None:
     """Writes chains between two steps; with the same model, versions, device type and threads they resume bit for bit.
-
-    Args:
-        folder: the folder of chains; an older checkpoint in it is removed once this one is complete.
-        sampling: the chains.
-        config: the request.
-
-    Raises:
-        OSError: it cannot be written; names the file.
     """
     assert isinstance(sampling.generator, torch.Generator)
     tensors = {
@@ -101,7 +88,7 @@ def read_chains(folder: Path) -> Found:
         reason = loaded.damaged[0] if loaded.damaged else f"{folder}: holds no checkpoint"
         raise ValueError(f"{reason}; nothing can be resumed. Remove {folder} and sample again")
     try:
-        config = SamplingConfig.model_validate(loaded.checkpoint.plain | {"given": _given(loaded.checkpoint.plain)})
+        config = SamplingConfig.model_validate_json(json.dumps(loaded.checkpoint.plain))  # JSON has lists for tuples
     except ValidationError as error:
         first = error.errors(include_url=False, include_context=False, include_input=False)[0]
         reason = f"{'.'.join(map(str, first['loc']))}: {first['msg']}"
@@ -111,10 +98,6 @@ def read_chains(folder: Path) -> Found:
 
 def restore_chains(found: Found, model: Model) -> SamplingState:
     """Restores chains to the state in which they were written.
-
-    Args:
-        found: returned by `read_chains`.
-        model: the model it names, with the same weights.
 
     Raises:
         ValueError: the chains do not fit the model or the configuration.
@@ -161,7 +144,7 @@ def run_chains(
         num_steps: steps in all.
         save: writes the chains; None saves nothing.
         save_every: steps between two saves; 0 saves only when interrupted.
-        on_step: called with the number of steps done after each step.
+        on_step: called after each step with the number of steps done.
 
     Raises:
         KeyboardInterrupt: after Ctrl-C, and `Terminated` after SIGTERM; the chains are saved.
@@ -186,12 +169,6 @@ def weights_digest(folder: Path) -> str:
     """SHA-256 of the weights of a model folder."""
     with (folder / "model.safetensors").open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def _given(plain: Mapping[str, object]) -> object:
-    """Turns the list of JSON into the tuple of the configuration."""
-    given = plain.get("given")
-    return tuple(given) if isinstance(given, list) else given
 
 
 Expected = dict[str, tuple[torch.dtype, tuple[int | None, ...]]]
@@ -228,19 +205,16 @@ def _check(tensors: Mapping[str, Tensor], expected: Expected) -> None:
     for name in sorted(expected.keys() | tensors.keys()):
         wanted = expected.get(name)
         found = (tensors[name].dtype, tuple(tensors[name].shape)) if name in tensors else None
-        if wanted is None or found is None or not _fits(wanted, found):
+        if wanted is not None and found is not None and len(wanted[1]) == len(found[1]):
+            sizes = zip(wanted[1], found[1], strict=True)
+            fits = wanted[0] == found[0] and all(size in (None, length) for size, length in sizes)
+        else:
+            fits = False
+        if not fits:
             raise ValueError(
                 f"chains: tensor {quoted(repr(name))} does not fit the model: got {found or 'none'}, expected "
                 f"{wanted or 'none'}"
             )
-
-
-def _fits(wanted: tuple[torch.dtype, tuple[int | None, ...]], found: tuple[torch.dtype, tuple[int, ...]]) -> bool:
-    return (
-        wanted[0] == found[0]
-        and len(wanted[1]) == len(found[1])
-        and all(size in (None, length) for size, length in zip(wanted[1], found[1], strict=True))
-    )
 
 
 def chain_tensors(chain: Chain) -> dict[str, Tensor]:
@@ -260,20 +234,7 @@ def chain_tensors(chain: Chain) -> dict[str, Tensor]:
 
 
 def chain_from_tensors(log_density: LogDensity, tensors: Mapping[str, Tensor]) -> Chain:
-    """Restores a chain; runs the encoder once if the chain had an encoding.
-
-    Args:
-        log_density: the one with which the chain was evaluated.
-        tensors: returned by `chain_tensors`.
-
-    Example:
-        >>> import torch
-        >>> from jointebm.kernels import evaluate
-        >>> chain = evaluate(lambda position: -position["x"].square().sum(dim=1), {"x": torch.ones(3, 2)})
-        >>> again = chain_from_tensors(lambda position: -position["x"].square().sum(dim=1), chain_tensors(chain))
-        >>> again.f.equal(chain.f), again.score["x"].equal(chain.score["x"])
-        (True, True)
-    """
+    """Restores a chain; runs the encoder once if the chain had an encoding."""
     position, blocks = (
         {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}
         for prefix in ("position.", "score.")

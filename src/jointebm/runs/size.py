@@ -15,15 +15,7 @@ MAX_LAYERS = 1000
 
 
 def check_size(recipe: Recipe, space: Space) -> None:
-    """Raises if parameters and chains alone exceed the memory of this machine, or the network has too many layers.
-
-    Args:
-        recipe: the recipe to train.
-        space: the blocks of its data.
-
-    Raises:
-        ValueError: names the size and the limit; also if the network cannot be built.
-    """
+    """Raises if parameters and chains alone exceed the memory of this machine, or the network has too many layers."""
     name, widths = quoted(repr(recipe.name)), _widths(recipe)
     for path, values in widths.items():
         if len(values) > MAX_LAYERS:

@@ -46,7 +46,8 @@ def fit_inverse_temperature(log_density: LogDensity, space: Space, position: Pos
         >>> round(fit_inverse_temperature(f, Space(y=Binary()), rows) * 0.1, 4) == round(math.log(3), 4)
         True
     """
-    f = torch.cat([_table(log_density, space, rows) for rows in _in_pieces(position)])  # (N, S)
+    pieces = zip(*(value.split(TABULATED_AT_ONCE) for value in position.values()), strict=True)
+    f = torch.cat([_table(log_density, space, dict(zip(position, piece, strict=True))) for piece in pieces])  # (N, S)
     true = space.configuration_index(position)[:, None]
 
     def derivative(c: float) -> float:
@@ -61,11 +62,7 @@ def fit_inverse_temperature(log_density: LogDensity, space: Space, position: Pos
 
 
 def rescaled(config: ModelConfig, factor: float) -> ModelConfig:
-    """The configuration with f and the temperature of x multiplied by a factor.
-
-    Raises:
-        ValueError: the energy has no output_scale.
-    """
+    """The configuration with f and the temperature of x multiplied by a factor."""
     if not hasattr(config.energy, "output_scale"):
         raise ValueError(
             f"model {config.name!r}: its energy ({config.energy.kind}) has no output_scale; expected a kind with one"
@@ -76,16 +73,7 @@ def rescaled(config: ModelConfig, factor: float) -> ModelConfig:
 
 
 def calibrated(model: Model, dataset: Dataset, num_rows: int) -> tuple[Model, float]:
-    """The model with f scaled to the labels of training rows, and the factor.
-
-    Args:
-        model: the model; its energy has an output_scale.
-        dataset: its training rows are drawn; those with a missing entry are skipped.
-        num_rows: rows to draw.
-
-    Raises:
-        ValueError: every row drawn has a missing entry.
-    """
+    """The model with f scaled to the labels of training rows, and the factor."""
     position = dataset.batch(num_rows, generator=torch.Generator().manual_seed(0))
     complete = torch.stack([value.reshape(num_rows, -1).isfinite().all(dim=1) for value in position.values()]).all(
         dim=0
@@ -99,12 +87,6 @@ def calibrated(model: Model, dataset: Dataset, num_rows: int) -> tuple[Model, fl
     energy = config.energy.build(model.space)
     energy.load_state_dict(model.energy.state_dict())
     return Model(config, energy=energy, noise=model.noise).eval(), factor
-
-
-def _in_pieces(position: Position) -> list[dict[str, Tensor]]:
-    num_rows = len(next(iter(position.values())))
-    starts = range(0, num_rows, TABULATED_AT_ONCE)
-    return [{name: value[start : start + TABULATED_AT_ONCE] for name, value in position.items()} for start in starts]
 
 
 def _table(log_density: LogDensity, space: Space, position: Position) -> Tensor:

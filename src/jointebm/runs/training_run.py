@@ -42,23 +42,14 @@ OnIntervention = Callable[[Intervention], object]
 
 
 class Run(NamedTuple):
-    """A finished run.
+    """A finished run."""
 
-    Args:
-        path: its folder.
-        seed: of the weights and of all draws.
-        model: the trained model, as saved.
-        dataset: the data it was trained on.
-        seconds: training time.
-        metrics: of the last iteration.
-    """
-
-    path: Path
-    seed: int
-    model: Model
-    dataset: Dataset
-    seconds: float
-    metrics: Metrics
+    path: Path  # its folder
+    seed: int  # of the weights and of all draws
+    model: Model  # as saved
+    dataset: Dataset  # the data it was trained on
+    seconds: float  # training time
+    metrics: Metrics  # of the last iteration
 
 
 def initial_model(recipe: Recipe, dataset: Dataset, *, seed: int) -> Model:
@@ -122,17 +113,13 @@ def train(
         return _run(out, recipe, facts, model, dataset, trainer, on_metrics, on_intervention)
 
 
-def _warn(line: str) -> None:
-    warnings.warn(line, stacklevel=3)
-
-
 def resume(
     path: str | os.PathLike[str],
     *,
     data_dir: Path | None = None,
     on_metrics: OnMetrics | None = None,
     on_intervention: OnIntervention | None = None,
-    on_damage: Callable[[str], object] = _warn,
+    on_damage: Callable[[str], object] = warnings.warn,
 ) -> Run:
     """Resumes an interrupted run from its newest intact checkpoint, or from the start if it wrote none.
 
@@ -238,12 +225,11 @@ def _finish(
 ) -> Run:
     """Writes the trained model, complete or not at all."""
     assert trainer.metrics is not None
-    write_facts(path, {**facts, "seconds": round(trainer.seconds, 1)})
     trained = Model(model.config, energy=trainer.average, noise=trainer.noise).eval()
     if recipe.calibration_rows:
         trained, factor = calibrated(trained, hide(dataset, recipe.train.hide), recipe.calibration_rows)
         facts = {**facts, "inverse_temperature": factor}
-        write_facts(path, {**facts, "seconds": round(trainer.seconds, 1)})
+    write_facts(path, {**facts, "seconds": round(trainer.seconds, 1)})
     trained.save(path / "model", card=card(recipe, facts, trainer.metrics, trainer.interventions))
     return Run(path, facts["seed"], trained, dataset, trainer.seconds, trainer.metrics)
 

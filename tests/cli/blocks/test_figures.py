@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from jointebm import Model, plots
+from jointebm import Model
+from jointebm.plots import style
 from support.command_line import Trained, assert_refused, run
 
 
@@ -21,8 +22,8 @@ def test_figures_writes_the_figures_of_the_data_into_a_new_folder(digits_model: 
 def test_figures_of_the_toy_data_go_to_a_folder_named_after_the_model(
     toy: Trained, here: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def one_figure(model: Model, *_: object) -> dict[str, plots.Figure]:
-        return {model.config.name: plots.Figure()}
+    def one_figure(model: Model, *_: object) -> dict[str, style.Figure]:
+        return {model.config.name: style.Figure()}
 
     monkeypatch.setattr("jointebm.cli.blocks.drawn_figures.figures_of", one_figure)
     result = run("figures", toy.run)

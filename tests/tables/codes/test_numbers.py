@@ -190,7 +190,7 @@ def test_quantiles_within_a_code_are_those_of_its_draws(dtype: type) -> None:
     """With a frequent value within a bin. Of 20,000 equally spaced draws, at most three more or fewer lie below."""
     spread = RNG.integers(0, 10_000, 3000) if dtype is np.int64 else RNG.random(3000) * 10_000
     codec, num = as_numbers(np.append(spread, [1234, 8765] * 40).astype(dtype)), 20_000
-    assert len(codec.pieces.ascending().low) > len(codec.low)  # a value within a bin there is
+    assert len(codec.pieces.ascending.low) > len(codec.low)  # a value within a bin there is
     for code in range(codec.num_codes):
         drawn = codec.decode(np.full(num, code), (np.arange(num) + 0.5) / num)
         for level in np.linspace(0.05, 0.95, 19):

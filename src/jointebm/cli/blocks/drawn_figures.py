@@ -16,15 +16,7 @@ __all__ = ["draw_figures"]
 
 
 def draw_figures(name: str, out: Path | None, data_dir: Path | None, *, seed: int, as_json: bool) -> None:
-    """Draws all figures of a model and prints the names of the files.
-
-    Args:
-        name: the model.
-        out: the new folder; None is figures-NAME.
-        data_dir: folder of the data files.
-        seed: seed of all random draws.
-        as_json: whether to print JSON.
-    """
+    """Draws all figures of a model and prints the names of the files."""
     path, model = open_model(name)
     folder = out or Path(f"figures-{model.config.name}")
     check_new(folder)

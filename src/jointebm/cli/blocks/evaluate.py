@@ -41,18 +41,7 @@ def run_evaluation(
     with_outliers: bool,
     as_json: bool,
 ) -> None:
-    """Evaluates a model on the test rows of its data and prints the report.
-
-    Args:
-        name: the model.
-        data_dir: folder of the data files.
-        seed: seed of all random draws.
-        methods: decoders, separated by commas; None is all that are affordable.
-        num_rows: number of test rows; None is all.
-        num_samples: samples to judge per condition; None skips them.
-        with_outliers: whether to compare with out-of-distribution images.
-        as_json: whether to print JSON.
-    """
+    """Evaluates a model on the test rows of its data and prints the report."""
     chosen = None if methods is None else _parse_methods(methods)
     path, model = open_model(name)
     dataset = open_data_of(model, data_dir)
@@ -86,18 +75,7 @@ def evaluation(
     num_samples: int | None = None,
     outliers: Mapping[str, torch.Tensor] | None = None,
 ) -> dict[str, Any]:
-    """The report of a model, as `--json` prints it.
-
-    Args:
-        model: the model.
-        dataset: data with the test rows.
-        path: folder of the model.
-        seed: seed of all random draws.
-        methods: decoders; None is all that are affordable.
-        num_rows: number of test rows; None is all.
-        num_samples: samples to judge per condition; None skips them.
-        outliers: out-of-distribution images by kind; None skips them.
-    """
+    """The report of a model, as `--json` prints it."""
     started = time.perf_counter()
     values = _first_rows(dataset, num_rows)
     generator = torch.Generator().manual_seed(seed)

@@ -21,27 +21,14 @@ __all__ = ["Given", "parse_given"]
 
 
 class Given(NamedTuple):
-    """Clamped values, as `--given` names them.
+    """Clamped values, as `--given` names them."""
 
-    Args:
-        values: per block, an array that broadcasts over chains.
-        num_rows: number of rows of the arrays; None if all chains get the same values.
-    """
-
-    values: dict[str, npt.NDArray[Any]]
-    num_rows: int | None
+    values: dict[str, npt.NDArray[Any]]  # per block, an array that broadcasts over chains
+    num_rows: int | None  # of the arrays; None if all chains get the same values
 
 
 def parse_given(texts: Sequence[str], space: Space) -> Given:
     """Reads `--given`.
-
-    Args:
-        texts: each a list of pairs.
-        space: the blocks that may be named.
-
-    Raises:
-        ValueError: a pair is malformed, a block is unknown or named twice, or a value is not a number.
-        FileNotFoundError: a file does not exist.
 
     Example:
         >>> from jointebm import Categorical

@@ -1,7 +1,6 @@
 """Prints recipes: all of them, or the fields of one."""
 
 import json
-from typing import Any
 
 from jointebm.cli.console import print_json, print_table
 from jointebm.recipes.catalogue import RECIPES, find
@@ -27,7 +26,10 @@ def show_recipe(name: str, *, as_json: bool) -> None:
         values = {field.path: {"value": field.value, "meaning": field.description} for field in fields}
         print_json({"name": recipe.name, "summary": recipe.summary, "data": recipe.data, "fields": values})
         return
-    rows = [(field.path, _as_set(field.value), field.description) for field in fields]
+    texts = [
+        field.value if isinstance(field.value, str) else json.dumps(field.value) for field in fields
+    ]  # as for --set
+    rows = [(field.path, text, field.description) for field, text in zip(fields, texts, strict=True)]
     print_table(
         f"{recipe.name}: {recipe.summary}; data: {recipe.data}",
         ("field", "value", "meaning"),
@@ -35,8 +37,3 @@ def show_recipe(name: str, *, as_json: bool) -> None:
         num_text=3,
         caption=f"change one with: jointebm train {recipe.name} --set KEY=VALUE; the last part of a field's name is enough",
     )
-
-
-def _as_set(value: Any) -> str:
-    """A value as `--set` reads it."""
-    return value if isinstance(value, str) else json.dumps(value)

@@ -13,30 +13,18 @@ __all__ = ["holds_table", "open_data_of", "open_model"]
 
 
 def holds_table(name: str) -> bool:
-    """Whether a model is a model of a table.
-
-    Args:
-        name: a model folder, a run folder, or pretrained:NAME.
-    """
+    """Whether a model is a model of a table."""
     return folder_kind(find_model(name)) == TABLE_MODEL
 
 
 def open_model(name: str) -> tuple[Path, Model]:
-    """Finds and loads a model of blocks.
-
-    Raises:
-        ValueError: the model is one of a table, or its files are damaged.
-    """
+    """Finds and loads a model of blocks."""
     path = find_model(name)
     return path, load_model(path)
 
 
 def open_data_of(model: Model, data_dir: Path | None) -> Dataset:
-    """The data that a model was trained on.
-
-    Raises:
-        ValueError: the data are unknown, or their blocks differ from those of the model.
-    """
+    """The data that a model was trained on."""
     dataset = open_dataset(model.config.data, data_dir)
     if dataset.space != model.space:
         raise ValueError(

@@ -36,17 +36,7 @@ def predict_rows(
     seed: int,
     as_json: bool,
 ) -> None:
-    """Predicts labels and writes or prints them with the probability of every class.
-
-    Args:
-        name: the model.
-        file: npz file with an array of rows per known block.
-        out: the new file; None writes none.
-        target: blocks to predict; None is all with missing labels.
-        method: exact, gibbs or sample.
-        seed: seed of all random draws.
-        as_json: whether to print JSON.
-    """
+    """Predicts labels and writes or prints them with the probability of every class."""
     path, model = open_model(name)
     if out is not None:
         check_new(out, ".npz", ".csv")
@@ -66,7 +56,11 @@ def predict_rows(
     if out is not None:
         _write(model.space, prediction, out)
     if as_json:
-        print_json({"model": str(path), "method": method, **_as_lists(prediction)})
+        num_rows = len(next(iter(prediction.labels.values())))
+        labels, probs = (
+            {name: each.tolist() for name, each in part.items()} for part in (prediction.labels, prediction.probs)
+        )
+        print_json({"model": str(path), "method": method, "rows": num_rows, "labels": labels, "probs": probs})
     else:
         _print(model.space, prediction, f"{file}: predicted by {method}")
     if out is not None:
@@ -97,14 +91,6 @@ def _is_complete(values: Values, name: str) -> bool:
     return name in values and not bool((values[name] == -1).any())
 
 
-def _as_lists(prediction: Prediction) -> dict[str, Any]:
-    return {
-        "rows": len(next(iter(prediction.labels.values()))),
-        "labels": {name: labels.tolist() for name, labels in prediction.labels.items()},
-        "probs": {name: probs.tolist() for name, probs in prediction.probs.items()},
-    }
-
-
 def _write(space: Space, prediction: Prediction, out: Path) -> None:
     with new_file(out) as file:
         if out.suffix == ".npz":
@@ -112,19 +98,13 @@ def _write(space: Space, prediction: Prediction, out: Path) -> None:
             arrays |= {f"probs_{name}": probs for name, probs in prediction.probs.items()}
             np.savez(file, **{name: value.cpu().numpy() for name, value in arrays.items()})  # type: ignore[arg-type]
         else:
+            columns: dict[str, Sequence[Any]] = {"row": range(len(next(iter(prediction.labels.values()))))}
+            for variable, (labels, probs) in _variables(space, prediction).items():
+                columns[variable] = labels.tolist()
+                columns |= {f"{variable}={label}": column for label, column in enumerate(probs.T.tolist())}
             text = io.StringIO()
-            csv.writer(text).writerows(_csv_rows(space, prediction))
+            csv.writer(text).writerows([list(columns), *zip(*columns.values(), strict=True)])
             file.write(text.getvalue().encode())
-
-
-def _csv_rows(space: Space, prediction: Prediction) -> list[list[Any]]:
-    """A header, then the labels of each row with the probabilities of their classes."""
-    header: list[Any] = ["row"]
-    columns: list[list[Any]] = [list(range(len(next(iter(prediction.labels.values())))))]
-    for variable, (labels, probs) in _variables(space, prediction).items():
-        header += [variable, *(f"{variable}={label}" for label in range(probs.shape[1]))]
-        columns += [labels.tolist(), *probs.T.tolist()]
-    return [header, *map(list, zip(*columns, strict=True))]
 
 
 def _variables(space: Space, prediction: Prediction) -> dict[str, tuple[Tensor, Tensor]]:

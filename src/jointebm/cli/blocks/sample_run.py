@@ -3,6 +3,7 @@
 import shutil
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -31,33 +32,17 @@ __all__ = ["Draws", "resume_samples", "start_samples"]
 
 
 class Draws(NamedTuple):
-    """Samples to draw from a model.
+    """Samples to draw from a model."""
 
-    Args:
-        given: clamped values, in the grammar of `--given`.
-        num: number of chains; None is the number of given rows, or `NUM_SAMPLES`.
-        steps: kernel steps; None is the model's own number.
-        thin: keep every `thin`-th state; None keeps the last only.
-        seed: seed of all random draws.
-    """
-
-    given: tuple[str, ...]
-    num: int | None
-    steps: int | None
-    thin: int | None
+    given: tuple[str, ...]  # clamped values, in the grammar of `--given`
+    num: int | None  # of chains; None is the number of given rows, or `NUM_SAMPLES`
+    steps: int | None  # of the kernel; None is the model's own number
+    thin: int | None  # keep every `thin`-th state; None keeps the last only
     seed: int
 
 
 def start_samples(name: str, draws: Draws, out: Path | None, *, checkpoint_every: int, as_json: bool) -> None:
-    """Samples from noise, writes the file and prints a summary.
-
-    Args:
-        name: the model.
-        draws: what to draw.
-        out: the new file; None writes none.
-        checkpoint_every: steps between checkpoints; 0 saves the chains on interruption only.
-        as_json: whether to print JSON.
-    """
+    """Samples from noise, writes the file and prints a summary."""
     with held_back() as pending:  # a step that has begun is finished, and so is a file
         _report(_start(name, draws, out, checkpoint_every), pending, as_json)
 
@@ -86,7 +71,7 @@ def _start(name: str, draws: Draws, out: Path | None, checkpoint_every: int) -> 
     if out is not None:
         check_new(out, ".npz")
         check_new(out.with_suffix(".png"))
-        _check_no_chains(_chains_of(out))
+        _check_no_chains(out.with_suffix(".chains"))
     held = parse_given(draws.given, model.space)
     num, thin = draws.num, draws.thin
     num_steps = model.config.num_steps if draws.steps is None else draws.steps
@@ -117,10 +102,11 @@ def _start(name: str, draws: Draws, out: Path | None, checkpoint_every: int) -> 
         thin=thin,
         seed=draws.seed,
     )
-    with _written(_chains_of(out), sampling, config) as folder:
-        result = _to_file(model, sampling, config, _chains_of(out), folder.save, checkpoint_every)
+    folder = out.with_suffix(".chains")
+    with _saving(folder, sampling, config) as (save, remove):
+        result = _to_file(model, sampling, config, folder, save, checkpoint_every)
         if "message" not in result:
-            folder.remove()
+            remove()
         return {"model": str(path), **result}
 
 
@@ -141,10 +127,7 @@ def _resume(folder: Path, checkpoint_every: int) -> dict[str, Any]:
                 "with; restore those weights, or remove the folder and sample again"
             )
         sampling = restore_chains(found, model)
-
-        def save() -> None:
-            write_chains(folder, sampling, found.config)
-
+        save = partial(write_chains, folder, sampling, found.config)
         result = _to_file(model, sampling, found.config, folder, save, checkpoint_every)
         if "message" not in result:
             shutil.rmtree(folder)
@@ -187,10 +170,6 @@ def _interruption(sampling: SamplingState, num_steps: int, next_step: str) -> di
     return {"message": f"interrupted after {len(sampling.accept_probs)} of {num_steps} steps; {next_step}"}
 
 
-def _chains_of(out: Path) -> Path:
-    return out.with_suffix(".chains")
-
-
 def _out_of(folder: Path) -> Path:
     """The file next to the chains, wherever the folder is now."""
     return folder.with_suffix(".npz")
@@ -203,16 +182,15 @@ def _check_no_chains(folder: Path) -> None:
         )
 
 
-class _Folder(NamedTuple):
-    """Saves the chains of this process, and removes them once the file is complete."""
-
-    save: Callable[[], None]
-    remove: Callable[[], None]
+Action = Callable[[], None]
 
 
 @contextmanager
-def _written(folder: Path, sampling: SamplingState, config: SamplingConfig) -> Iterator[_Folder]:
-    """A folder of chains, made at the first save and locked until the block ends; an existing one is left alone."""
+def _saving(folder: Path, sampling: SamplingState, config: SamplingConfig) -> Iterator[tuple[Action, Action]]:
+    """Functions that save the chains and remove them.
+
+    The folder is made at the first save and locked until the block ends; an existing one is left alone.
+    """
     with ExitStack() as stack:
         is_mine = False
 
@@ -230,4 +208,4 @@ def _written(folder: Path, sampling: SamplingState, config: SamplingConfig) -> I
             if is_mine:
                 shutil.rmtree(folder)
 
-        yield _Folder(save, remove)
+        yield save, remove

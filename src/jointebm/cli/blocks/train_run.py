@@ -27,16 +27,7 @@ __all__ = ["resume_training", "start_training"]
 def start_training(
     name: str, out: Path, data_dir: Path | None, *, assignments: Sequence[str], seed: int, as_json: bool
 ) -> None:
-    """Trains a recipe into a new folder, then evaluates the model and prints the report.
-
-    Args:
-        name: name of the recipe.
-        out: the new folder.
-        data_dir: folder of the data files.
-        assignments: changed fields of the recipe, each KEY=VALUE.
-        seed: seed of all random draws.
-        as_json: whether to print JSON.
-    """
+    """Trains a recipe into a new folder, then evaluates the model and prints the report."""
     recipe = override(find(name), assignments)
     check_new(out)
     with _progress(recipe, out) as on_metrics:

@@ -51,15 +51,10 @@ class Job(ABC):
 
 @dataclass(frozen=True)
 class ImputeJob(Job):
-    """Fills missing entries.
+    """Fills missing entries."""
 
-    Args:
-        num: number of completed tables.
-        missing: words for a missing value in addition to the usual ones.
-    """
-
-    num: int
-    missing: frozenset[str]
+    num: int  # of completed tables
+    missing: frozenset[str]  # words for a missing value in addition to the usual ones
 
     def __call__(self, model: JointEBM, part: pa.Table) -> list[pa.Table]:
         """The part with nothing missing, once for each draw."""

@@ -1,6 +1,6 @@
 """Opens models of tables, and files of rows to ask them about."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -22,25 +22,15 @@ __all__ = ["Questions", "open_questions", "open_table", "with_answers"]
 
 
 class Questions(NamedTuple):
-    """A checked file of rows to ask a model about.
+    """Rows to ask a model about."""
 
-    Args:
-        schema: Arrow types of its columns.
-        parts: reads the file from its beginning.
-        num_rows: number of its rows.
-    """
-
-    schema: pa.Schema
-    parts: Callable[[], Iterator[Part]]
-    num_rows: int
+    schema: pa.Schema  # of the parts
+    parts: Iterable[Part]
+    num_rows: int  # of all parts
 
 
 def open_table(name: str) -> tuple[Path, JointEBM]:
-    """Finds and loads a model of a table.
-
-    Raises:
-        ValueError: the model is not one of a table.
-    """
+    """Finds and loads a model of a table."""
     if not holds_table(name):
         raise ValueError(f"{name}: is not a model of a table; 'jointebm fit' writes those")
     path = find_model(name)
@@ -48,22 +38,14 @@ def open_table(name: str) -> tuple[Path, JointEBM]:
 
 
 def with_answers(model: JointEBM, changes: Mapping[str, Any]) -> JointEBM:
-    """The model with changed parameters of its answers; None keeps the model's own.
-
-    Raises:
-        ValueError: a parameter is out of its range.
-    """
+    """The model with changed parameters of its answers; None keeps the model's own."""
     model.set_params(**{name: value for name, value in changes.items() if value is not None})
     assert model.fitted  # raises if a parameter is out of its range
     return model
 
 
 def open_questions(path: Path, model: JointEBM, *, missing: frozenset[str]) -> Questions:
-    """Opens a file and checks that the model can read all of its rows.
-
-    Raises:
-        ValueError: a row cannot be read; names file, line and column.
-    """
+    """Opens a file and checks that the model can read all of its rows."""
     if not all(isinstance(name, str) for name in model.codec_.names):
         raise ValueError(f"{path}: the model was fitted to an array, whose columns have no names; use it from Python")
     schemas = {str(schema.name): schema for schema in model.frame_schema_.columns}
@@ -79,7 +61,7 @@ def open_questions(path: Path, model: JointEBM, *, missing: frozenset[str]) -> Q
     for part in source.parts():
         _check(path, part, model)
         num_rows += len(part.table)
-    return Questions(source.schema, source.parts, num_rows)
+    return Questions(source.schema, source.parts(), num_rows)
 
 
 def _check(path: Path, part: Part, model: JointEBM) -> None:

@@ -1,7 +1,7 @@
 """Asks a model about every row of a file, or for new rows: reads parts, answers them, writes the answers."""
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,7 +12,7 @@ import pyarrow as pa
 from jointebm.cli.console import print_json, say
 from jointebm.cli.progress import watched
 from jointebm.cli.tables.jobs import ImputeJob, Job, PredictJob, SampleJob, ScoreJob
-from jointebm.cli.tables.opened import open_questions, open_table, with_answers
+from jointebm.cli.tables.opened import Questions, open_questions, open_table, with_answers
 from jointebm.cli.tables.table_given import parse_table_given
 from jointebm.cli.tables.workers import answered
 from jointebm.estimators import JointEBM
@@ -30,21 +30,12 @@ SAMPLES_PER_PART = 1024
 
 @dataclass(frozen=True)
 class Asked:
-    """A model and how to ask it.
-
-    Args:
-        folder: folder of the model.
-        model: the model, with the changes made.
-        changes: changed parameters of its answers; None keeps the model's own.
-        missing: words for a missing value: those of the model, and those of this command.
-        workers: number of processes.
-        as_json: whether to print one JSON object.
-    """
+    """A model and how to ask it."""
 
     folder: Path
-    model: JointEBM
-    changes: Mapping[str, Any]
-    missing: frozenset[str]
+    model: JointEBM  # with the changes made
+    changes: Mapping[str, Any]  # of parameters of its answers; None keeps the model's own
+    missing: frozenset[str]  # words for a missing value: those of the model, and those of this command
     workers: int
     as_json: bool
 
@@ -72,91 +63,39 @@ def impute_table(asked: Asked, file: Path, out: Path | None, *, num: int) -> Non
     for each in outs:
         check_out(each)
     questions = open_questions(file, asked.model, missing=asked.missing)
-    _answer(
-        asked,
-        ImputeJob(num, asked.missing),
-        questions.parts(),
-        outs,
-        what=f"imputing {file.name}",
-        empty=questions.schema.empty_table(),
-        num_rows=questions.num_rows,
-    )
+    _answer(asked, ImputeJob(num, asked.missing), questions, outs, what=f"imputing {file.name}")
 
 
 def predict_table(
-    asked: Asked,
-    file: Path,
-    out: Path | None,
-    *,
-    target: Sequence[str] | None,
-    statistic: Statistic,
+    asked: Asked, file: Path, out: Path | None, *, target: Sequence[str] | None, statistic: Statistic
 ) -> None:
     """Predicts columns of the rows of a file: the named ones, or those that the file lacks."""
     check_out(out)
     questions = open_questions(file, asked.model, missing=asked.missing)
     targets = _targets(asked.model, file, questions.schema.names, target)
-    _answer(
-        asked,
-        PredictJob(targets, statistic),
-        questions.parts(),
-        [out],
-        what=f"predicting {', '.join(map(str, targets))}",
-        empty=questions.schema.empty_table(),
-        num_rows=questions.num_rows,
-    )
+    what = f"predicting {', '.join(map(str, targets))}"
+    _answer(asked, PredictJob(targets, statistic), questions, [out], what=what)
 
 
 def score_table(asked: Asked, file: Path, out: Path | None, *, conditional: bool) -> None:
     """Scores the rows of a file."""
     check_out(out)
     questions = open_questions(file, asked.model, missing=asked.missing)
-    _answer(
-        asked,
-        ScoreJob(conditional),
-        questions.parts(),
-        [out],
-        what=f"scoring {file.name}",
-        empty=questions.schema.empty_table(),
-        num_rows=questions.num_rows,
-    )
+    _answer(asked, ScoreJob(conditional), questions, [out], what=f"scoring {file.name}")
 
 
 def sample_table(asked: Asked, out: Path | None, *, given: Sequence[str], num: int) -> None:
     """Draws rows that agree with the given values."""
     check_out(out)
+    job = SampleJob(parse_table_given(given, asked.model))
     numbers = (range(first, min(num, first + SAMPLES_PER_PART)) for first in range(0, num, SAMPLES_PER_PART))
-    _answer(
-        asked,
-        SampleJob(parse_table_given(given, asked.model)),
-        (Part(pa.table({"number": list(each)}), None, str) for each in numbers),
-        [out],
-        what="sampling",
-        empty=pa.table({"number": pa.array([], pa.int64())}),
-        num_rows=num,
-    )
+    parts = (Part(pa.table({"number": list(each)}), None, str) for each in numbers)
+    _answer(asked, job, Questions(pa.schema([("number", pa.int64())]), parts, num), [out], what="sampling")
 
 
-def _answer(
-    asked: Asked,
-    job: Job,
-    parts: Iterable[Part],
-    outs: Sequence[Path | None],
-    *,
-    what: str,
-    empty: pa.Table,
-    num_rows: int,
-) -> None:
-    """Writes the answers for all parts in order, and reports the files.
-
-    Args:
-        asked: the model.
-        job: the question.
-        parts: parts of the table.
-        outs: a file per answer; None is standard output.
-        what: name of the work, for the progress bar.
-        empty: a part without rows.
-        num_rows: number of rows of all parts.
-    """
+def _answer(asked: Asked, job: Job, questions: Questions, outs: Sequence[Path | None], *, what: str) -> None:
+    """Writes the answers for all parts in order, one file per answer (None is standard output), and reports the files."""
+    empty, num_rows = questions.schema.empty_table(), questions.num_rows
     schemas = job.schemas(asked.model, empty)
     columns: dict[str, list[Any]] = {}
     counts = Counter(job.counts(empty, schemas[0].empty_table()))
@@ -166,7 +105,7 @@ def _answer(
             stack.enter_context(collected(columns, schema) if out is None and asked.as_json else written(out, schema))
             for out, schema in zip(outs, schemas, strict=True)
         ]
-        found = answered(job, asked.model, asked.folder, parts, workers=asked.workers, changes=asked.changes)
+        found = answered(job, asked.model, asked.folder, questions.parts, workers=asked.workers, changes=asked.changes)
         for part, answers in stack.enter_context(closing(found)):
             for write, answer, schema in zip(writers, answers, schemas, strict=True):
                 write(answer, job.texts(part, answer, schema))
@@ -174,14 +113,8 @@ def _answer(
             add(len(answers[0]))
     files = [str(out) for out in outs if out is not None]
     if asked.as_json:
-        print_json(
-            {
-                "model": str(asked.folder),
-                "rows": num_rows,
-                **counts,
-                **({"out": files} if files else {"columns": columns}),
-            }
-        )
+        written_to = {"out": files} if files else {"columns": columns}
+        print_json({"model": str(asked.folder), "rows": num_rows, **counts, **written_to})
     elif files:
         counted = "".join(f", {count} entries {done}" for done, count in counts.items())
         say(f"wrote {', '.join(files)}: {num_rows} rows{counted}")

@@ -24,15 +24,7 @@ EXPECTED = "expected column=value, such as age=30, age=30..40, 'income=>50K' or 
 
 
 def parse_table_given(texts: Sequence[str], model: JointEBM) -> dict[Name, object]:
-    """Reads `--given`, as `JointEBM.sample` takes it.
-
-    Args:
-        texts: each a list of pairs.
-        model: model of the table.
-
-    Raises:
-        ValueError: a pair is malformed, a column is unknown or given twice, or a value does not fit its column.
-    """
+    """Reads `--given`, as `JointEBM.sample` takes it."""
     names = {str(name): name for name in model.codec_.names}
     given: dict[Name, object] = {}
     for pair in (pair for text in texts for pair in _split(text, ",")):

@@ -34,16 +34,7 @@ def answered(
     workers: int,
     changes: Mapping[str, Any],
 ) -> Generator[tuple[Part, list[pa.Table]], None, None]:
-    """Yields each part with its answer, in order.
-
-    Args:
-        job: the question.
-        model: the model, for this process.
-        folder: folder of the model, for other processes.
-        parts: parts of the table.
-        workers: number of processes; 1 is this process alone.
-        changes: changed parameters of the answers.
-    """
+    """Yields each part with its answer, in order."""
     if workers == 1:
         for part in parts:
             yield part, job(model, part.table)

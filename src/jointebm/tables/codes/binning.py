@@ -29,18 +29,7 @@ Piece = tuple[float, float, float]  # low, high, rows
 
 
 def fit_numbers(values: np.ndarray, *, max_codes: int) -> NumberCodec:
-    """Chooses the codes of a column of numbers.
-
-    Args:
-        values: finite numbers, int64 or float64, at least one, shape (N,).
-        max_codes: budget B, at least 2; atoms between bins may exceed it.
-
-    Example:
-        >>> fit_numbers(np.array([1.5, 1.5, 2.5, 2.5, 2.5, 4.0, 4.0, 4.0, 4.0]), max_codes=48).num_codes
-        3
-        >>> fit_numbers(np.arange(1000), max_codes=48).num_codes
-        20
-    """
+    """Chooses the codes of finite numbers (N,), int64 or float64; atoms between bins may exceed the budget."""
     distinct, counts = np.unique(values, return_counts=True)
     grid = find_grid(distinct)
     if grid is None and values.dtype.kind == "i":  # floats do not tell all of them apart

@@ -131,15 +131,7 @@ def fit_categories(
 ) -> CategoryCodec:
     """Gives each level that occurs a code; if there are too many, all but the `max_codes` - 1 most frequent share one.
 
-    Args:
-        values: levels, at least one, shape (N,).
-        max_codes: budget, at least 2. Ordered levels never share a code.
-        declared: levels in the order of their codes; None sorts them.
-        ordered: whether the order has a meaning.
-
-    Example:
-        >>> fit_categories(np.array(["a"] * 5 + ["b", "c", "d", "d"], dtype=object), max_codes=3).code
-        (0, 1, 2, 2)
+    Codes have the order of `declared`, else of the sorted levels. Ordered levels never share a code.
     """
     counts: Counter[Label] = Counter(values.tolist())
     if declared is None:

@@ -34,11 +34,7 @@ class CodedColumn(Config):
     codec: ColumnCodec = Field(description="its codes", discriminator="kind")
 
     def converted(self, column: Column) -> Column:
-        """The column in the role and unit it had in training, if no value changes.
-
-        Raises:
-            ValueError: the column holds something else than in training.
-        """
+        """The column in the role and unit it had in training, if no value changes."""
         roles = {self.role, column.role}
         if roles == {"time"}:
             return column.in_unit(self.unit)
@@ -84,17 +80,7 @@ class TableCodec(Config):
         max_bins: int = 48,
         max_levels: int = 64,
     ) -> "TableCodec":
-        """Chooses the codec of each column.
-
-        Args:
-            table: training columns of equal length.
-            kinds: overrules the kind that the content suggests, for some columns.
-            max_bins: budget of codes for a column of numbers.
-            max_levels: budget of codes for a column of categories.
-
-        Raises:
-            ValueError: `kinds` names an unknown column, or a kind that its column cannot have.
-        """
+        """Chooses the codec of each column; `kinds` overrules the kind that its content suggests."""
         kinds = kinds or {}
         for name in kinds:
             if name not in table:
@@ -124,11 +110,7 @@ class TableCodec(Config):
         return tuple(column.codec.is_ordered for column in self.columns)
 
     def index(self, name: object) -> int:
-        """Place of a column.
-
-        Raises:
-            ValueError: an unknown column.
-        """
+        """Place of a column."""
         plain = name.item() if isinstance(name, np.generic) else name
         for place, known in enumerate(self.names):
             if type(known) is type(plain) and known == plain:
@@ -136,15 +118,7 @@ class TableCodec(Config):
         raise ValueError(f"unknown column {quoted(repr(name))}; columns of the model: {_listed(self.names)}")
 
     def encode(self, table: Mapping[Name, Column], *, unseen: Unseen = "error") -> np.ndarray:
-        """Codes, shape (N, V), int64; -1 where an entry is missing or its column is not in the table.
-
-        Args:
-            table: some of the columns, in any order, at least one.
-            unseen: how to treat a category not seen in training.
-
-        Raises:
-            ValueError: an unknown column, one that holds something else than in training, or an unseen category.
-        """
+        """Codes, shape (N, V), int64; -1 where an entry is missing or its column is not in the table."""
         for name in table:
             self.index(name)
         num_rows = len(next(iter(table.values())).values)
@@ -159,13 +133,7 @@ class TableCodec(Config):
     def decode(
         self, codes: np.ndarray, uniforms: np.ndarray, *, evidence: Mapping[Name, Evidence] | None = None
     ) -> dict[Name, Column]:
-        """Draws values inside their codes.
-
-        Args:
-            codes: shape (N, V); none may be missing.
-            uniforms: on [0, 1), float64, shape (N, V).
-            evidence: about some columns; their codes must agree with it.
-        """
+        """Draws values inside codes (N, V) by uniforms on [0, 1), (N, V); codes are known and agree with the evidence."""
         return {
             coded.name: _decode(coded, codes[:, place], uniforms[:, place], (evidence or {}).get(coded.name))
             for place, coded in enumerate(self.columns)
@@ -182,11 +150,7 @@ class TableCodec(Config):
         return log_prob
 
     def log_weights(self, evidence: Mapping[Name, Evidence]) -> list[np.ndarray | None]:
-        """log p(evidence | code) of each column, shape (K_j,), or None without evidence.
-
-        Raises:
-            ValueError: an unknown column, or evidence that no training value agrees with.
-        """
+        """log p(evidence | code) of each column, shape (K_j,), or None without evidence."""
         log_weights: list[np.ndarray | None] = [None] * len(self.columns)
         for name, known in evidence.items():
             place = self.index(name)

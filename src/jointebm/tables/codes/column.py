@@ -87,22 +87,7 @@ ColumnCodec = NumberCodec | CategoryCodec | IgnoredCodec
 
 
 def fit_column(column: Column, *, kind: Kind | None, max_bins: int, max_levels: int) -> ColumnCodec:
-    """Chooses the codec of a column by its role, its content and the requested kind.
-
-    Args:
-        column: of training values.
-        kind: overrules the kind that the content suggests; None follows the content.
-        max_bins: budget of codes for numbers and times.
-        max_levels: budget of codes for categories.
-
-    Raises:
-        ValueError: text is requested to be numeric.
-
-    Example:
-        >>> column = Column("whole", np.array([3, 1, 1]), np.array([False, False, True]))
-        >>> fit_column(column, kind=None, max_bins=48, max_levels=64).num_codes
-        2
-    """
+    """Chooses the codec of a column by its role, its training values and the requested kind; None follows the content."""
     present = column.values[~column.is_missing]
     if kind == "id":
         return IgnoredCodec(reason="id")
@@ -113,13 +98,10 @@ def fit_column(column: Column, *, kind: Kind | None, max_bins: int, max_levels: 
     if column.role == "boolean" and kind != "numeric":  # both levels, even if one does not occur
         return CategoryCodec(levels=(False, True), code=(0, 1), weight=(1.0, 1.0), ordered=False)
     if column.role == "label" or kind == "categorical":
-        if kind is None and column.declared is None and _are_ids(present):
+        # Texts that nearly all differ are ids of rows.
+        num, num_distinct = len(present), len(set(present.tolist()))
+        if kind is None and column.declared is None and num >= MIN_IDS and num_distinct >= ID_RATE * num:
             return IgnoredCodec(reason="id")
         return fit_categories(present, max_codes=max_levels, declared=column.declared, ordered=column.ordered)
     whole = column.role != "real"
     return fit_numbers(present.astype(np.int64 if whole else np.float64), max_codes=max_bins)
-
-
-def _are_ids(labels: np.ndarray) -> bool:
-    """Whether texts are ids of rows: nearly all differ."""
-    return len(labels) >= MIN_IDS and len(set(labels.tolist())) >= ID_RATE * len(labels)

@@ -76,9 +76,6 @@ def find_grid(distinct: np.ndarray) -> Grid | None:
     The step is the greatest common divisor of all differences; with fewer than eight values it is one unit of the last
     decimal.
 
-    Args:
-        distinct: distinct values in ascending order, at least one, shape (N,), int64 or float64.
-
     Example:
         >>> find_grid(np.array([39.1, 39.5, 40.25]))
         Grid(offset=3910, step=1, decimals=2)

@@ -139,22 +139,13 @@ class NumberCodec(Config):
         return fraction if self.grid is None and isinstance(evidence, Choice) else np.minimum(fraction, 0.0)
 
     def quantile(self, probs: np.ndarray, level: float) -> np.ndarray:
-        """The quantile at `level` of a distribution over codes, shape (N,).
-
-        Args:
-            probs: of the codes, shape (N, K).
-            level: in [0, 1).
-        """
+        """The quantile at `level`, in [0, 1), of distributions over codes (N, K), shape (N,)."""
         cumulative = np.cumsum(probs, axis=1)
         target = level * cumulative[:, -1:]
         codes = (cumulative <= target).sum(axis=1).clip(max=self.num_codes - 1)
         rows = np.arange(len(codes))
         inside = (target[:, 0] - cumulative[rows, codes] + probs[rows, codes]) / probs[rows, codes].clip(min=1e-300)
-        return self._values(self._ascending.draw(codes, inside.clip(0.0, 1.0 - 2**-53)))
-
-    @cached_property
-    def _ascending(self) -> Pieces:
-        return self.pieces.ascending()
+        return self._values(self.pieces.ascending.draw(codes, inside.clip(0.0, 1.0 - 2**-53)))
 
     @cached_property
     def means(self) -> np.ndarray:
@@ -268,9 +259,8 @@ class _Gaps:
 
     def log_survival(self, position: np.ndarray) -> np.ndarray:
         """log of the share of the code in the gap at least as far out, shape (N,)."""
-        return (
-            self.log_weight[self.find(position)] + np.log(self.scale) - np.log(self.scale + self._distance(position)[0])
-        )
+        distance, _ = self._distance(position)
+        return self.log_weight[self.find(position)] + np.log(self.scale) - np.log(self.scale + distance)
 
     def _distance(self, position: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Distance of each position beyond the ends, and whether it is beyond them, shape (N,) each."""

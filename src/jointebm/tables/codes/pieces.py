@@ -8,18 +8,10 @@ Legend: P pieces, K codes, N entries.
 
 from dataclasses import dataclass
 from functools import cached_property
-from typing import NamedTuple
 
 import numpy as np
 
 __all__ = ["Pieces"]
-
-
-class _Found(NamedTuple):
-    """The pieces that hold each position, -1 for none."""
-
-    interval: np.ndarray  # (N,)
-    point: np.ndarray  # (N,)
 
 
 @dataclass(frozen=True, eq=False)
@@ -30,12 +22,8 @@ class Pieces:
     and codes ascend along the line. `log_prob` of a real that is a point is the mass of the point, without the density
     around it. A code without pieces has no mass and cannot be drawn.
 
-    Args:
-        low: first position of each piece, shape (P,), int64 on a grid, else float64; sorted by code, then by low.
-        high: end of each piece, shape (P,), exclusive, except for the last interval on the reals. Not ascending: a point may
-            come after the interval around it.
-        weight: positive, shape (P,); only ratios within a code matter to draws and densities.
-        code: of each piece, shape (P,).
+    Pieces are sorted by code, then by low. Ends are exclusive, except for the last interval on the reals, and do not ascend:
+    a point may come after the interval around it. Only ratios of weights within a code matter to draws and densities.
 
     Example:
         >>> pieces = Pieces(np.array([0, 1]), np.array([1, 11]), np.array([3.0, 1.0]), np.array([0, 0]))
@@ -45,10 +33,10 @@ class Pieces:
         array([0, 3])
     """
 
-    low: np.ndarray
-    high: np.ndarray
-    weight: np.ndarray
-    code: np.ndarray
+    low: np.ndarray  # (P,), int64 on a grid, else float64
+    high: np.ndarray  # (P,)
+    weight: np.ndarray  # (P,), positive
+    code: np.ndarray  # (P,)
 
     @property
     def on_grid(self) -> bool:
@@ -60,12 +48,7 @@ class Pieces:
         return np.bincount(self.code, self.weight, minlength=num_codes)
 
     def draw(self, codes: np.ndarray, uniforms: np.ndarray) -> np.ndarray:
-        """Draws a position from the density of each code by inverting its distribution function.
-
-        Args:
-            codes: codes that have mass, shape (N,).
-            uniforms: on [0, 1), float64, shape (N,).
-        """
+        """Draws a position from the density of each code by inverting its distribution function."""
         chosen = np.searchsorted(self.code + self._start, codes + uniforms, "right") - 1
         chosen = chosen.clip(self._first[codes], self._last[codes])
         inside = ((uniforms - self._start[chosen]) / self._share[chosen]).clip(0.0, 1.0)
@@ -77,9 +60,8 @@ class Pieces:
 
     def log_prob(self, position: np.ndarray, codes: np.ndarray) -> np.ndarray:
         """log p(position | code), shape (N,), nats: of mass on a grid and at points, else per unit of position."""
-        found = self._find(position)
         log_prob = np.full(len(position), -np.inf)
-        for number, is_point in ((found.interval, False), (found.point, True)):
+        for number, is_point in zip(self._find(position), (False, True), strict=True):
             rows = np.flatnonzero(number >= 0)
             piece = number[rows]
             share = np.where(self.code[piece] == codes[rows], self._share[piece], 0.0)
@@ -92,8 +74,8 @@ class Pieces:
 
     def locate(self, position: np.ndarray) -> np.ndarray:
         """The code whose pieces hold each position, shape (N,), or -1."""
-        found = self._find(position)
-        number = np.where(found.point >= 0, found.point, found.interval)
+        interval, point = self._find(position)
+        number = np.where(point >= 0, point, interval)
         return np.where(number >= 0, self.code[number], -1)
 
     def within(self, low: float, high: float) -> "Pieces":
@@ -106,15 +88,9 @@ class Pieces:
         columns = (cut_low.astype(self.low.dtype), cut_high.astype(self.low.dtype), self.weight * fraction, self.code)
         return Pieces(*(column[kept] for column in columns))
 
+    @cached_property
     def ascending(self) -> "Pieces":
-        """The same densities with intervals cut at the points on them, so that draws ascend with their uniforms.
-
-        Example:
-            >>> pieces = Pieces(np.array([0.0, 5.0]), np.array([10.0, 5.0]), np.array([1.0, 1.0]), np.array([0, 0]))
-            >>> levels, code = np.array([0.2, 0.5, 0.8]), np.zeros(3, dtype=int)
-            >>> pieces.draw(code, levels), pieces.ascending().draw(code, levels)
-            (array([4., 5., 5.]), array([4., 5., 6.]))
-        """
+        """The same densities with intervals cut at the points on them, so that draws ascend with their uniforms."""
         parts = [np.stack([self.low, self.high])[:, self._is_point]]
         weight, code = [self.weight[self._is_point]], [self.code[self._is_point]]
         for number in np.flatnonzero(~self._is_point):
@@ -153,14 +129,15 @@ class Pieces:
     def _is_point(self) -> np.ndarray:
         return (self.high - self.low) <= (1 if self.on_grid else 0)
 
-    def _find(self, position: np.ndarray) -> _Found:
+    def _find(self, position: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """The interval and the point that hold each position, shape (N,) each, -1 for none."""
         intervals, points = np.flatnonzero(~self._is_point), np.flatnonzero(self._is_point)
         interval = _last_not_above(self.low[intervals], position, intervals)
         is_inside = position < self.high[interval] if self.on_grid else position <= self.high[interval]
         is_inside &= interval >= 0
         point = _last_not_above(self.low[points], position, points)
         is_there = (point >= 0) & (self.low[point] == position)
-        return _Found(np.where(is_inside, interval, -1), np.where(is_there, point, -1))
+        return np.where(is_inside, interval, -1), np.where(is_there, point, -1)
 
 
 def _last_not_above(low: np.ndarray, position: np.ndarray, numbers: np.ndarray) -> np.ndarray:

@@ -38,19 +38,7 @@ _ZONED = re.compile(r"(.*[T ]\d\d.*?)\s*(?:Z|([+-])(\d\d):?(\d\d)?)")  # ISO tex
 def read_given(
     given: Mapping[Name, object], codec: TableCodec, *, durations: frozenset[Name] = frozenset()
 ) -> dict[Name, Evidence]:
-    """Evidence in the values and units of the codecs.
-
-    Args:
-        given: per column a value, a set (or list) of values, or an interval (low, high), ends included, None for no
-            bound. Dates may be ISO text, also with an offset from UTC; without one they are UTC. Lengths of time may be
-            text such as 90m.
-        codec: of the table.
-        durations: columns of times that are lengths of time.
-
-    Raises:
-        TypeError: `given` is not a mapping.
-        ValueError: an unknown column, or a value that the column cannot have.
-    """
+    """Evidence in the values and units of the codecs."""
     if not isinstance(given, Mapping):
         raise TypeError(f"given: got {type(given).__name__}, expected a mapping such as {{'age': (30, None)}}")
     evidence: dict[Name, Evidence] = {}

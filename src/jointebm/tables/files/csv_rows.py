@@ -6,6 +6,7 @@ import io
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
+from itertools import islice
 from pathlib import Path
 from typing import NamedTuple
 
@@ -15,23 +16,14 @@ __all__ = ["CsvPart", "read_header", "read_parts"]
 
 
 class CsvPart(NamedTuple):
-    """Some rows, as text.
+    """Some rows, as text."""
 
-    Args:
-        lines: line of the file where each row begins, counted from 1.
-        columns: cells of each column.
-    """
-
-    lines: list[int]
-    columns: list[list[str]]
+    lines: list[int]  # where each row begins, counted from 1
+    columns: list[list[str]]  # cells of each column
 
 
 def read_header(path: Path) -> list[str]:
-    """Names of the columns: the first line.
-
-    Raises:
-        ValueError: the file is empty, a name is empty or a duplicate, or the names are not separated by commas.
-    """
+    """Names of the columns: the first line."""
     with _opened(path) as file:
         for _, header in _rows(file, path):
             for place, name in enumerate(header):
@@ -51,26 +43,13 @@ def read_header(path: Path) -> list[str]:
 
 
 def read_parts(path: Path, *, size: int) -> Iterator[CsvPart]:
-    """The rows after the header, `size` at a time.
-
-    Raises:
-        ValueError: a row is malformed, with file, line and column.
-    """
+    """The rows after the header, `size` at a time."""
     with _opened(path) as file:
         rows = _rows(file, path)
-        _, header = next(rows)
-        lines: list[int] = []
-        cells: list[list[str]] = []
-        for line, row in rows:
-            if len(row) != len(header):
-                raise ValueError(f"{path}, line {line}, {_misfit(row, header)}")
-            lines.append(line)
-            cells.append(row)
-            if len(cells) == size:
-                yield CsvPart(lines, [list(column) for column in zip(*cells, strict=True)])
-                lines, cells = [], []
-        if cells:
-            yield CsvPart(lines, [list(column) for column in zip(*cells, strict=True)])
+        next(rows)  # the header
+        while part := list(islice(rows, size)):
+            lines, cells = zip(*part, strict=True)
+            yield CsvPart(list(lines), [list(column) for column in zip(*cells, strict=True)])
 
 
 def _misfit(row: list[str], header: list[str]) -> str:
@@ -109,6 +88,8 @@ def _rows(file: io.TextIOBase, path: Path) -> Iterator[tuple[int, list[str]]]:
             if row:
                 _check_text(row, path, line, header)
                 header = header or row
+                if len(row) != len(header):
+                    raise ValueError(f"{path}, line {line}, {_misfit(row, header)}")
                 yield line, row
             line = reader.line_num + 1
     except csv.Error as error:

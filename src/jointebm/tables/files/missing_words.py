@@ -37,15 +37,6 @@ def missing_words(said: Iterable[str] | None) -> frozenset[str]:
 
 
 def is_missing_cell(text: str, more: frozenset[str]) -> bool:
-    """Whether a cell stands for a missing value; spaces around its text do not matter.
-
-    Args:
-        text: text of the cell.
-        more: words in addition to the usual ones, from `missing_words`.
-
-    Example:
-        >>> is_missing_cell(" NA", frozenset()), is_missing_cell("?", frozenset()), is_missing_cell("?", frozenset({"?"}))
-        (True, False, True)
-    """
+    """Whether a cell stands for a missing value; spaces around its text do not matter."""
     plain = text.strip()
     return plain in MISSING_WORDS or plain in more

@@ -18,7 +18,7 @@ from jointebm.tables.files.sources import check_ending
 
 __all__ = ["Write", "cell_text", "check_out", "collected", "csv_text", "written"]
 
-Write = Callable[[pa.Table, Mapping[str, list[str]]], None]
+Write = Callable[[pa.Table, Mapping[str, list[str]]], object]
 
 ROWS_PER_GROUP = 1 << 16
 
@@ -36,10 +36,6 @@ def written(out: Path | None, schema: pa.Schema) -> Iterator[Write]:
 
     The function takes the part, and the text of its cells in CSV for those columns where it differs from their values.
     A file appears when the block ends without an error.
-
-    Args:
-        out: the file; None is CSV on standard output.
-        schema: schema of all parts.
     """
     if out is None:
         typer.echo(_line(schema.names), nl=False)
@@ -53,12 +49,7 @@ def written(out: Path | None, schema: pa.Schema) -> Iterator[Write]:
         if out.suffix == ".gz":
             file = stack.enter_context(gzip.GzipFile(filename="", fileobj=file, mode="wb", mtime=0))  # type: ignore[assignment]
         file.write(_line(schema.names).encode())
-        packed = file
-
-        def write(part: pa.Table, texts: Mapping[str, list[str]]) -> None:
-            packed.write(csv_text(part, texts, schema).encode())
-
-        yield write
+        yield lambda part, texts: file.write(csv_text(part, texts, schema).encode())
 
 
 @contextmanager
@@ -68,25 +59,16 @@ def collected(into: dict[str, list[Any]], schema: pa.Schema) -> Iterator[Write]:
 
     def write(part: pa.Table, texts: Mapping[str, list[str]]) -> None:  # noqa: ARG001  # JSON takes the values
         for name in schema.names:
-            into[name] += [_plain(each) for each in part[name].to_pylist()]
+            into[name] += [
+                each if each is None or isinstance(each, bool | int | float | str) else str(each)
+                for each in part[name].to_pylist()
+            ]
 
     yield write
 
 
 def csv_text(part: pa.Table, texts: Mapping[str, list[str]], schema: pa.Schema) -> str:
-    """Rows as lines of CSV.
-
-    Args:
-        part: the rows.
-        texts: text of the cells of some columns.
-        schema: schema of the whole table; its columns of whole numbers are written without fractions.
-
-    Example:
-        >>> table = pa.table({"a": [1.0, None], "b": ["x, y", "z"]})
-        >>> print(csv_text(table, {}, table.schema), end="")
-        1.0,"x, y"
-        ,z
-    """
+    """Rows as lines of CSV."""
     columns = [
         texts[field.name]
         if field.name in texts
@@ -109,10 +91,6 @@ def cell_text(value: object, arrow: pa.DataType) -> str:
     if isinstance(value, float):
         return str(int(value)) if pa.types.is_integer(arrow) and value.is_integer() else repr(value)
     return str(value)
-
-
-def _plain(value: object) -> object:
-    return value if value is None or isinstance(value, bool | int | float | str) else str(value)
 
 
 @contextmanager

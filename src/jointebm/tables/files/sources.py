@@ -9,7 +9,6 @@ Legend: N rows of a part.
 import math
 from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
-from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -33,29 +32,18 @@ ENDINGS = (".csv", ".csv.gz", ".parquet")
 
 
 class Part(NamedTuple):
-    """Some rows.
-
-    Args:
-        table: their values.
-        cells: the text of each cell by column, for a CSV file.
-        places: the place of each row in the file, for messages.
-    """
+    """Some rows."""
 
     table: pa.Table
-    cells: Mapping[str, list[str]] | None
-    places: Callable[[int], str]
+    cells: Mapping[str, list[str]] | None  # the text of each cell by column, for a CSV file
+    places: Callable[[int], str]  # the place of each row in the file, for messages
 
 
 class Source(NamedTuple):
-    """A table in a file that can be read more than once.
-
-    Args:
-        schema: Arrow types of its columns.
-        parts: reads the file from its beginning.
-    """
+    """A table in a file that can be read more than once."""
 
     schema: pa.Schema
-    parts: Callable[[], Iterator[Part]]
+    parts: Callable[[], Iterator[Part]]  # reads the file from its beginning
 
 
 ColumnType = tuple[CellKind, pa.DataType]  # kind of the cells of a column in CSV, and their Arrow type
@@ -70,17 +58,7 @@ def check_ending(path: Path) -> None:
 def open_source(
     path: Path, known: Collection[str], type_of: Callable[[str], ColumnType], *, missing: frozenset[str]
 ) -> Source:
-    """Opens a table whose columns are known.
-
-    Args:
-        path: the file.
-        known: names of the columns that it may have.
-        type_of: type of a column in CSV.
-        missing: words for a missing value in addition to the usual ones.
-
-    Raises:
-        ValueError: the file cannot be read, or has an unknown column.
-    """
+    """Opens a table whose columns are known."""
     _check_file(path)
     is_parquet = path.suffix == ".parquet"
     names = _parquet_schema(path).names if is_parquet else read_header(path)
@@ -97,16 +75,7 @@ def open_source(
 
 
 def read_whole(path: Path, *, kinds: Mapping[str, Kind], missing: frozenset[str]) -> pa.Table:
-    """Reads a whole table; the kinds of its columns in CSV are inferred from their cells.
-
-    Args:
-        path: the file.
-        kinds: kinds of some columns; "categorical" and "id" keep text as it is.
-        missing: words for a missing value in addition to the usual ones.
-
-    Raises:
-        ValueError: the file cannot be read, or a cell is malformed; names file, line and column.
-    """
+    """Reads a whole table; the kinds of its columns in CSV are inferred from their cells."""
     _check_file(path)
     if path.suffix == ".parquet":
         _parquet_schema(path)
@@ -176,32 +145,21 @@ def _found_in(path: Path, kinds: Mapping[str, Kind], missing: frozenset[str]) ->
 def _csv_parts(path: Path, columns: Mapping[str, ColumnType], missing: frozenset[str], size: int) -> Iterator[Part]:
     for part in read_parts(path, size=size):
         cells = dict(zip(columns, part.columns, strict=True))
-        arrays = {
-            name: _array(cells[name], part.lines, partial(_place, path, name), *columns[name], missing)
-            for name in columns
-        }
+        arrays = {name: _array(path, name, cells[name], part.lines, columns[name], missing) for name in columns}
         yield Part(pa.table(arrays), cells, lambda row, lines=part.lines: f"line {lines[row]}")  # type: ignore[misc]
 
 
-def _place(path: Path, name: str, line: int) -> str:
-    return f"{path}, line {line}, column {name!r}"
-
-
 def _array(
-    cells: list[str],
-    lines: list[int],
-    place: Callable[[int], str],
-    kind: CellKind,
-    arrow: pa.DataType,
-    missing: frozenset[str],
+    path: Path, name: str, cells: list[str], lines: list[int], column: ColumnType, missing: frozenset[str]
 ) -> pa.Array:
     """The values of a column."""
+    kind, arrow = column
     values: list[Any] = []
     for line, text in zip(lines, cells, strict=True):
         try:
             values.append(None if is_missing_cell(text, missing) else parse(text, kind))
         except ValueError as error:
-            raise ValueError(f"{place(line)}: {error}") from None
+            raise ValueError(f"{path}, line {line}, column {name!r}: {error}") from None
     if pa.types.is_integer(arrow) and any(isinstance(each, float) for each in values):
         arrow = pa.float64()  # fractions in a column that had none in training
     if pa.types.is_floating(arrow):
@@ -209,7 +167,9 @@ def _array(
     try:
         return pa.array(values, type=arrow)
     except (pa.ArrowInvalid, OverflowError) as error:  # a time that does not fit its unit
-        raise ValueError(f"{place(lines[0])}, or in a row up to line {lines[-1]}: {quoted(error)}") from None
+        raise ValueError(
+            f"{path}, line {lines[0]}, column {name!r}, or in a row up to line {lines[-1]}: {quoted(error)}"
+        ) from None
 
 
 def _parquet_parts(path: Path, missing: frozenset[str]) -> Iterator[Part]:

@@ -38,23 +38,14 @@ class Frame(NamedTuple):
 
 
 def read_frame(frame: object, *, names: Sequence[Name] | None = None) -> Frame:
-    """Reads a frame of pandas, polars or pyarrow, or an array of numpy (or nested lists).
+    """Reads a frame of pandas, polars or pyarrow, or an array of numpy (or nested lists) with these names of its columns.
 
     NaN, None, NaT, pandas' NA and polars' and Arrow's null are all missing.
-
-    Args:
-        frame: rows by columns.
-        names: of the columns of an array; None numbers them from 0.
 
     Raises:
         TypeError: it is not a table, or a column holds an unsupported type, such as lists, bytes or structs.
         ValueError: a duplicate column name, a name that is neither text nor a number, or a number that is infinite or too
             large.
-
-    Example:
-        >>> frame = read_frame(np.array([[1.5, np.nan], [2.0, 3.0]]))
-        >>> frame.table[1].is_missing
-        array([ True, False])
     """
     if nw.dependencies.is_polars_lazyframe(frame):
         raise TypeError("got a polars.LazyFrame; collect() it first")
@@ -65,11 +56,7 @@ def read_frame(frame: object, *, names: Sequence[Name] | None = None) -> Frame:
 
 
 def target_name(y: object, names: Sequence[Name]) -> Name:
-    """The name of y next to the columns of X: its own name if it has one, else "target".
-
-    Raises:
-        ValueError: X already has a column with that name.
-    """
+    """The name of y next to the columns of X: its own name if it has one, else "target"."""
     name = getattr(y, "name", None)
     name = name if isinstance(name, str) and name else "target"
     if name in names:
@@ -78,11 +65,7 @@ def target_name(y: object, names: Sequence[Name]) -> Name:
 
 
 def with_column(frame: Frame, name: Name, vector: Any) -> Frame:
-    """The frame with one more column at the end.
-
-    Raises:
-        ValueError: the vector does not have one entry per row.
-    """
+    """The frame with one more column at the end."""
     if nw.dependencies.is_into_series(vector):
         native = nw.from_native(vector, series_only=True).alias(str(name)).to_frame().to_native()
         one = read_frame(native)
@@ -142,11 +125,7 @@ def _type_name(each: object) -> str:
 
 
 def _check_array(array: object) -> None:
-    """Refuses what numpy would turn into an array without names or masks.
-
-    Raises:
-        TypeError: not an array or nested lists.
-    """
+    """Refuses what numpy would turn into an array without names or masks."""
     if nw.dependencies.is_into_series(array):
         raise TypeError(f"got {_type_name(array)}, expected {_TABLES}; its to_frame() is a table of one column")
     if isinstance(array, np.ma.MaskedArray):
@@ -273,16 +252,18 @@ def _role_of(types: set[type]) -> tuple[Role, Unit | None]:
 
 
 def _column(schema: ColumnSchema, present: np.ndarray, is_missing: np.ndarray) -> Column:
-    """A column from the entries that are not missing; NaN among reals is missing too.
-
-    Raises:
-        ValueError: a number is infinite or too large.
-    """
+    """A column from the entries that are not missing; NaN among reals is missing too."""
     if schema.role == "real":
         present, is_missing = present.astype(np.float64), is_missing.copy()
         is_missing[~is_missing] = np.isnan(present)
         present = present[~np.isnan(present)]
-        _check_size(present, is_missing, schema.name)
+        too_large = np.abs(present) > LARGEST
+        if too_large.any():
+            row, number = np.flatnonzero(~is_missing)[too_large][0], present[too_large][0]
+            raise ValueError(
+                f"column {schema.name!r}: row {row} holds {'infinity' if np.isinf(number) else number}; expected finite "
+                f"numbers up to {LARGEST:.0e} in size, or NaN for missing ones"
+            )
     elif schema.role == "whole":
         if present.dtype.kind in "uO" and any(abs(int(each)) >= 2**63 for each in present):
             raise ValueError(_TOO_LONG.format(schema.name))
@@ -296,16 +277,6 @@ def _column(schema: ColumnSchema, present: np.ndarray, is_missing: np.ndarray) -
     values = np.zeros(len(is_missing), dtype=present.dtype)
     values[~is_missing] = present
     return Column(schema.role, values, is_missing, schema.unit, schema.categories, schema.ordered)
-
-
-def _check_size(present: np.ndarray, is_missing: np.ndarray, name: Name) -> None:
-    too_large = np.abs(present) > LARGEST
-    if too_large.any():
-        row, number = np.flatnonzero(~is_missing)[too_large][0], present[too_large][0]
-        raise ValueError(
-            f"column {name!r}: row {row} holds {'infinity' if np.isinf(number) else number}; expected finite numbers up to "
-            f"{LARGEST:.0e} in size, or NaN for missing ones"
-        )
 
 
 def is_missing(each: object) -> bool:

@@ -24,11 +24,6 @@ _DTYPES = {name: getattr(nw, name) for name in [*_WHOLE, "Float32", "Float64", "
 def write_frame(table: Mapping[Name, Column], schema: FrameSchema, *, index: Any = None) -> Any:
     """Makes a frame.
 
-    Args:
-        table: a column for each of the schema.
-        schema: of the frame.
-        index: of a pandas frame; None numbers the rows.
-
     A column with missing entries whose dtype has no missing value, such as int64, becomes float64 or object.
 
     Example:
@@ -60,12 +55,6 @@ def write_filled(frame: Frame, drawn: Mapping[Name, Column], fitted: FrameSchema
     """The frame with its missing entries filled from drawn columns; entries missing in both stay missing.
 
     Columns without filled entries, and observed objects, are those of the caller; other columns are new, in the same dtype.
-
-    Args:
-        frame: to fill.
-        drawn: values for all its columns.
-        fitted: schema of the training frame; a column without any entry, whose dtype cannot hold the drawn values, gets
-            its dtype.
     """
     filled: dict[int, tuple[Column, ColumnSchema]] = {}
     for place, schema in enumerate(frame.schema.columns):
