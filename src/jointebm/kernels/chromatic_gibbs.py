@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from jointebm.kernels.chain import Chain, LogDensity, evaluate, scored
-from jointebm.kernels.columns import Columns, chosen_blocks, columns_of, require_same
+from jointebm.kernels.columns import Columns, chosen_blocks, columns_of, pick, require_same
 from jointebm.kernels.kernel import Info, Kernel, anything_free
 from jointebm.randomness.draws import Generator, accept, choose
 from jointebm.spaces.space import Mask, Space
@@ -169,13 +169,9 @@ def _draw(
     assert proposal.score is not None
     log_q_reverse = some.log_probs(columns.join(proposal.score), columns.max_classes)
 
-    gained = torch.where(movable, _pick(log_q_reverse, before) - _pick(log_q, after), 0).sum(dim=1)
+    gained = torch.where(movable, pick(log_q_reverse, before) - pick(log_q, after), 0).sum(dim=1)
     log_ratio = proposal.f - chain.f + gained
     any_movable = movable.any(dim=1)
     accepted = accept(log_ratio, generator) & any_movable
     accept_prob = torch.where(any_movable, log_ratio.clamp(max=0).exp(), 0)
     return proposal.where(accepted, chain), Info(accept_prob, accepted)
-
-
-def _pick(values: Tensor, labels: Tensor) -> Tensor:
-    return values.gather(1, labels[:, None]).squeeze(1)

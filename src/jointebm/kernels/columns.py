@@ -16,7 +16,7 @@ from torch import Tensor
 
 from jointebm.spaces.space import Space
 
-__all__ = ["Columns", "chosen_blocks", "columns_of", "require_same"]
+__all__ = ["Columns", "chosen_blocks", "columns_of", "pick", "require_same"]
 
 
 class Columns(NamedTuple):
@@ -96,6 +96,11 @@ def columns_of(space: Space, blocks: tuple[str, ...], device: torch.device) -> C
         class_of_column=class_of_column.to(device),
         max_classes=max(num_classes),
     )
+
+
+def pick(values: Tensor, index: Tensor) -> Tensor:
+    """The entry of each row of (N, M, ...) at an index (N, ...) along the second axis."""
+    return values.gather(1, index[:, None]).squeeze(1)
 
 
 def chosen_blocks(kernel: object, space: Space, blocks: tuple[str, ...] | None) -> tuple[str, ...]:

@@ -11,14 +11,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from jointebm.kernels import (
-    Chain,
-    Info,
-    Kernel,
-    LogDensity,
-    evaluate,
-    settle,
-)
+from jointebm.kernels import Chain, Info, Kernel, LogDensity, evaluate, settle
 from jointebm.randomness.draws import Generator
 from jointebm.sampling.checks import check_finite, check_kernel
 from jointebm.spaces.noise import Noise
@@ -77,7 +70,6 @@ def sample(
     given: Values | None = None,
     init: Position | Noise | None = None,
     generator: Generator,
-    progress: Callable[[int], object] | None = None,
 ) -> Samples:
     """Samples every free variable given the rest: Algorithm 1 with the given values clamped.
 
@@ -95,7 +87,6 @@ def sample(
         init: start of the free entries: positions (leading axis N), a `Noise`, or None for uniform noise. Positions take
             the dtype and device of the module.
         generator: source of all draws.
-        progress: called with the number of steps done after each step.
 
     Returns:
         `Samples`.
@@ -122,7 +113,7 @@ def sample(
     state = begin_sampling(
         log_density, space, kernel, num_chains=num_chains, given=given, init=init, generator=generator
     )
-    state.run(num_steps, progress)
+    state.run(num_steps)
     return state.samples()
 
 
@@ -137,7 +128,6 @@ def sample_trajectory(
     given: Values | None = None,
     init: Position | Noise | None = None,
     generator: Generator,
-    progress: Callable[[int], object] | None = None,
 ) -> Trajectory:
     """Samples as `sample` does, and keeps every `thin`-th state.
 
@@ -162,7 +152,7 @@ def sample_trajectory(
     state = begin_sampling(
         log_density, space, kernel, num_chains=num_chains, given=given, init=init, generator=generator, thin=thin
     )
-    state.run(num_steps, progress)
+    state.run(num_steps)
     return state.trajectory()
 
 
