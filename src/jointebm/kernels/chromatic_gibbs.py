@@ -113,21 +113,13 @@ class ChromaticGibbs(Kernel):
 
 
 class Variables(NamedTuple):
-    """Some of the variables of the columns, as a table of classes.
+    """Some of the variables of the columns, as a table of classes."""
 
-    Args:
-        number: which variables, shape (V,), int64.
-        column: their columns, shape (C,), int64.
-        place: of each of these columns, the place of its variable among `number`, shape (C,), int64.
-        label: of each of these columns, the class that it stands for, shape (C,), int64.
-        is_binary: which variables are binary, shape (V,), bool.
-    """
-
-    number: Tensor
-    column: Tensor
-    place: Tensor
-    label: Tensor
-    is_binary: Tensor
+    number: Tensor  # which variables, (V,), int64
+    column: Tensor  # their columns, (C,), int64
+    place: Tensor  # of each of these columns, the place of its variable among `number`, (C,), int64
+    label: Tensor  # of each of these columns, the class that it stands for, (C,), int64
+    is_binary: Tensor  # which variables are binary, (V,), bool
 
     @staticmethod
     def of(columns: Columns, chosen: Tensor) -> "Variables":

@@ -182,19 +182,7 @@ def begin_sampling(
 
 @dataclass
 class SamplingState:
-    """The state of a run: with that of the generator, it determines all further steps; plus what was kept so far.
-
-    Args:
-        log_density: f.
-        space: the blocks.
-        kernel: moves the chains.
-        chain: their positions.
-        free: masks of what may move.
-        generator: source of all draws.
-        thin: keep the state after every `thin`-th step; None keeps none.
-        kept: those states, without score.
-        accept_probs: of each step done, the mean accept_prob of each kernel of the cycle.
-    """
+    """The state of a run: with that of the generator, it determines all further steps; plus what was kept so far."""
 
     log_density: LogDensity
     space: Space
@@ -202,19 +190,15 @@ class SamplingState:
     chain: Chain
     free: Mask
     generator: Generator
-    thin: int | None
-    kept: list[Chain] = field(default_factory=list)
-    accept_probs: list[Tensor] = field(default_factory=list)
+    thin: int | None  # keep the state after every `thin`-th step; None keeps none
+    kept: list[Chain] = field(default_factory=list)  # without score
+    accept_probs: list[Tensor] = field(default_factory=list)  # of each step, the mean accept_prob of each kernel
 
     def run(self, num_steps: int, progress: Callable[[int], object] | None = None) -> None:
         """Runs the chains until they have done `num_steps` steps in all.
 
-        What interrupts it between two steps, such as KeyboardInterrupt from `progress`, leaves the chains complete: `run`
-        resumes them, and `samples` returns where they are.
-
-        Args:
-            num_steps: total number of steps.
-            progress: called with the number of steps done after each step.
+        `progress` is called with the number of steps done after each. What interrupts it between two steps, such as
+        KeyboardInterrupt from `progress`, leaves the chains complete: `run` resumes them, `samples` returns where they are.
         """
         steps = run_chain(self.log_density, self.kernel, self.chain, free=self.free, generator=self.generator)
         for step in range(len(self.accept_probs) + 1, num_steps + 1):

@@ -39,8 +39,7 @@ class Tabulated:
         like = next(iter(position.values()))
         configurations = space.configurations(dtype=like.dtype, device=like.device)
         num_rows, num_configurations = len(like), space.num_configurations
-        f, scores = [], []
-        previous = None
+        f, scores, previous = [], [], None
         for index in range(num_configurations):
             y = {name: value[index].expand(num_rows, *value.shape[1:]) for name, value in configurations.items()}
             previous = evaluate(log_density, {**position, **y}, previous=previous)

@@ -46,25 +46,16 @@ def conditional_path(log_density: LogDensity, space: Space, kernel: Kernel, *, n
     """
 
     def transition(position: Position, free: Mask, generator: Generator) -> Position:
-        free = _full(space, free, len(next(iter(position.values()))))
+        num_chains, dtype = len(next(iter(position.values()))), next(iter(position.values())).dtype
+        free = _full(space, free, num_chains)
         values = space.decode(position)
         given = {
             name: torch.where(free[name], -1 if block.discrete else torch.nan, values[name])
             for name, block in space.items()
         }
         init = {name: torch.where(block.expand(free[name]), position[name], torch.nan) for name, block in space.items()}
-        num_chains = len(next(iter(init.values())))
-        samples = sample(
-            log_density,
-            space,
-            kernel,
-            num_chains=num_chains,
-            num_steps=num_steps,
-            given=given,
-            init=init,
-            generator=generator,
-        )
-        dtype = next(iter(position.values())).dtype
+        shape = {"num_chains": num_chains, "num_steps": num_steps}
+        samples = sample(log_density, space, kernel, **shape, given=given, init=init, generator=generator)
         returned, _ = space.encode(samples.values, dtype=dtype)
         # Given entries are encoded and decoded once in between; free entries start from the position itself.
         as_given = space.decode(space.encode(values, dtype=dtype)[0])
@@ -80,20 +71,7 @@ def conditional_path(log_density: LogDensity, space: Space, kernel: Kernel, *, n
 
 
 def tile(space: Space, patterns: Sequence[Mask] | None, num: int) -> dict[str, torch.Tensor]:
-    """Assigns patterns of what is free to N rows: row i has number i modulo their count.
-
-    Args:
-        space: the blocks.
-        patterns: masks that broadcast to (*variable_shape); a block that one leaves out is clamped. None is one pattern,
-            in which everything is free.
-        num: number of rows N.
-
-    Returns:
-        Per block, shape (N, *variable_shape), bool.
-
-    Raises:
-        ValueError: no pattern, or one with an unknown block.
-    """
+    """Assigns patterns of what is free to rows: row i has number i modulo their count; None frees everything."""
     if patterns is None:
         patterns = ({name: torch.tensor(True) for name in space},)
     if not patterns:
@@ -106,14 +84,7 @@ def tile(space: Space, patterns: Sequence[Mask] | None, num: int) -> dict[str, t
 
 
 def check_held(space: Space, before: Position, after: Position, free: Mask) -> None:
-    """Raises AssertionError, naming block and row, if an entry that is not free has changed in any bit.
-
-    Args:
-        space: the blocks.
-        before: positions that went in.
-        after: positions that came out.
-        free: what may have moved; a block that it leaves out may not.
-    """
+    """Raises AssertionError, naming block and row, if an entry that is not free has changed in any bit."""
     free = _full(space, free, len(next(iter(before.values()))))
     for name, block in space.items():
         moved = ~block.expand(free[name]) & (before[name] != after[name])

@@ -163,20 +163,11 @@ def stationarity_residual(matrix: Tensor, probs: Tensor) -> float:
 
 
 class _Path:
-    """A stream that takes given outcomes, then the first possible one at each further draw.
-
-    Args:
-        outcomes: what to take at the first draws.
-        num_rows: number of chains S.
-
-    Attributes:
-        probs: each row's probability of what was taken so far, shape (S,).
-        branches: the sequences of outcomes that were possible and not taken.
-    """
+    """A stream that takes given outcomes, then the first possible one at each further draw."""
 
     def __init__(self, outcomes: tuple[int, ...], num_rows: int) -> None:
-        self.probs = torch.ones(num_rows, dtype=torch.float64)
-        self.branches: list[tuple[int, ...]] = []
+        self.probs = torch.ones(num_rows, dtype=torch.float64)  # of what was taken so far, in each row
+        self.branches: list[tuple[int, ...]] = []  # sequences of outcomes that were possible and not taken
         self._outcomes = list(outcomes)
         self._num_taken = 0
 
@@ -202,10 +193,10 @@ class _Path:
         return torch.full((len(log_prob),), bool(outcome))
 
     def normal(self, like: Tensor) -> Tensor:
-        raise ValueError(f"transition_matrix: the kernel draws normals of shape {tuple(like.shape)}. {_REMEDY}")
+        raise _endless("normals", like)
 
     def uniform(self, like: Tensor) -> Tensor:
-        raise ValueError(f"transition_matrix: the kernel draws uniforms of shape {tuple(like.shape)}. {_REMEDY}")
+        raise _endless("uniforms", like)
 
     def _check_rows(self, name: str, tensor: Tensor) -> None:
         if len(tensor) != len(self.probs):
@@ -227,24 +218,20 @@ class _Path:
         return outcome
 
 
-_REMEDY = (
-    "Infinitely many outcomes cannot be enumerated: draw discrete moves with `choose` and `accept` of "
-    "jointebm.randomness.draws, give the continuous blocks, or use `invariance_test`"
-)
+def _endless(draws: str, like: Tensor) -> ValueError:
+    return ValueError(
+        f"transition_matrix: the kernel draws {draws} of shape {tuple(like.shape)}. Infinitely many outcomes cannot be "
+        "enumerated: draw discrete moves with `choose` and `accept` of jointebm.randomness.draws, give the continuous "
+        "blocks, or use `invariance_test`"
+    )
 
 
 class _Configurations(NamedTuple):
-    """The configurations that agree with what is given.
+    """The configurations that agree with what is given."""
 
-    Args:
-        position: per block, shape (S, *position_shape).
-        free: per block, shape (S, *variable_shape).
-        number: the place of each configuration of the space among these, -1 where it has none.
-    """
-
-    position: dict[str, Tensor]
-    free: dict[str, Tensor]
-    number: Tensor
+    position: dict[str, Tensor]  # per block, (S, *position_shape)
+    free: dict[str, Tensor]  # per block, (S, *variable_shape)
+    number: Tensor  # the place of each configuration of the space among these, -1 where it has none
 
 
 def _configurations(space: Space, given: Values | None) -> _Configurations:
