@@ -89,14 +89,9 @@ def predict(
         Kelly & Grathwohl 2021, Sec. 5, Eq. 7.
 
     Example:
-        >>> from jointebm import KernelSpec, ModelConfig, Categorical, Continuous
-        >>> from jointebm.energies import ConcatSpec, MLPSpec
-        >>> space = Space(point=Continuous(2), label=Categorical(3))
-        >>> model = Model(ModelConfig(name="example", data="none", space=space.config,
-        ...                           energy=ConcatSpec(net=MLPSpec(hidden=(16,))), kernel=KernelSpec(step_size=0.1)))
-        >>> prediction = predict(model, {"point": torch.zeros(4, 2)}, "label")
-        >>> prediction.labels["label"].shape, torch.allclose(prediction.probs["label"].sum(dim=1), torch.ones(4))
-        (torch.Size([4]), True)
+        >>> from jointebm import load
+        >>> predict(load("pretrained:toy"), {"point": [[-3.0, 0.0], [3.0, 0.0]]}, "left").labels["left"].tolist()
+        [1, 0]
     """
     if not isinstance(model, Model):
         raise TypeError(
@@ -131,13 +126,11 @@ def predict(
         rows = slice(start, start + rows_at_once)
         part = {name: value[rows] for name, value in position.items()}
         free = {name: ~mask[rows] for name, mask in observed.items()}
-        if method == "exact":
+        if generator is None or method == "exact":
             parts.append(_exact(model, part, free, max_evaluations, first_row=start))
         elif method == "gibbs":
-            assert generator is not None
             parts.append(_gibbs(model, part, free, num_chains, num_steps, generator, first_row=start))
         else:
-            assert generator is not None
             parts.append(_sample(model, part, free, num_chains, num_steps, generator))
     labels = {name: torch.cat([part.labels[name] for part in parts]) for name in targets}
     probs = {name: torch.cat([part.probs[name] for part in parts]) for name in targets}

@@ -302,7 +302,8 @@ class Categorical(_Discrete):
     def uniform_noise(self) -> Tensor:
         """Probability 1/K of every class, shaped like one row of the position."""
         counts = torch.tensor(self.num_classes_per_variable)
-        return (1 / counts).repeat_interleave(counts).reshape(self.position_shape)
+        num_columns = math.prod(self.position_shape)  # given, so that the shape is known without numbers
+        return (1 / counts).repeat_interleave(counts, output_size=num_columns).reshape(self.position_shape)
 
     def draw(self, noise: Tensor, num: int, generator: Generator) -> Tensor:
         """Draws one-hot positions (num, *position_shape) with the class probabilities in `noise`."""
