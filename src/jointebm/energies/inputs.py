@@ -1,5 +1,6 @@
 """Inputs of a network: chosen blocks of a position, scaled, flattened and side by side."""
 
+import math
 from collections.abc import Mapping
 
 import torch
@@ -27,11 +28,10 @@ class Inputs:
     """
 
     def __init__(self, space: Space, names: tuple[str, ...], scale: Mapping[str, float] | None = None) -> None:
-        scale = dict(scale or {})
-        space.require(scale)
+        space.require(scale or {})
         self.names = names
-        self.scale = {name: scale.get(name, 1.0) for name in names}
-        self.width = sum(len(torch.empty(space[name].position_shape).reshape(-1)) for name in names)
+        self.scale = {name: (scale or {}).get(name, 1.0) for name in names}
+        self.width = sum(math.prod(space[name].position_shape) for name in names)
 
     def scaled(self, position: Position, name: str) -> Tensor:
         """One block in its own shape, times its scale."""

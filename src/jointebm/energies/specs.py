@@ -3,6 +3,7 @@
 They are read and listed without torch: `build` imports the networks.
 """
 
+import math
 from typing import TYPE_CHECKING, Annotated, Literal, Self
 
 from pydantic import Field, model_validator
@@ -91,8 +92,7 @@ class ConcatSpec(Config):
         """Makes the energy, with freshly drawn weights."""
         from jointebm.energies.concat import ConcatEnergy
 
-        width = _width_of_h(space, self.encoder)
-        net = self.net.build(width + _width(space, space.discrete), 1)
+        net = self.net.build(_width_of_h(space, self.encoder) + _width(space, space.discrete), 1)
         encoder = None if self.encoder is None else self.encoder.build()
         return ConcatEnergy(space, net, encoder=encoder, scale=self.scale, output_scale=self.output_scale)
 
@@ -127,8 +127,7 @@ class JEMSpec(Config):
         """Makes the energy, with freshly drawn weights."""
         from jointebm.energies.jem import JEMEnergy
 
-        width = _width_of_h(space, self.encoder)
-        net = self.net.build(width, _width(space, space.discrete))
+        net = self.net.build(_width_of_h(space, self.encoder), _width(space, space.discrete))
         encoder = None if self.encoder is None else self.encoder.build()
         return JEMEnergy(space, net, encoder=encoder, scale=self.scale)
 
@@ -139,9 +138,7 @@ EnergySpec = Annotated[
 
 
 def _width(space: "Space", names: tuple[str, ...]) -> int:
-    from jointebm.energies.inputs import Inputs
-
-    return Inputs(space, names).width
+    return sum(math.prod(space[name].position_shape) for name in names)
 
 
 def _width_of_h(space: "Space", encoder: ConvSpec | None) -> int:
