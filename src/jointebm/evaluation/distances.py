@@ -36,10 +36,7 @@ class Frechet:
 
 
 def total_variance(rows: Tensor) -> float:
-    """Variance summed over all entries of a row: the trace of the covariance.
-
-    Args:
-        rows: (N, ...), N >= 2.
+    """Variance summed over all entries of a row of (N, ...), N >= 2: the trace of the covariance.
 
     Example:
         >>> total_variance(torch.tensor([[0.0, 1.0], [2.0, 1.0]]))
@@ -49,14 +46,7 @@ def total_variance(rows: Tensor) -> float:
 
 
 def nearest_distances(rows: Tensor, others: Tensor | None = None) -> Tensor:
-    """Euclidean distance from each row to the nearest of the others.
-
-    Args:
-        rows: (N, ...).
-        others: (M, ...), M >= 1; None means the other rows of `rows`, N >= 2.
-
-    Returns:
-        Distances (N,), float64.
+    """Euclidean distance from each row of (N, ...) to the nearest of the others, or of the other rows without `others`.
 
     Example:
         >>> nearest_distances(torch.tensor([[0.0], [1.0], [5.0]])).tolist()
@@ -78,14 +68,7 @@ def frechet_distance(a: Tensor, b: Tensor) -> float:
     """Squared Frechet (2-Wasserstein) distance between the normal distributions fitted to two sets of rows.
 
     |m_a - m_b|^2 + tr(C_a + C_b - 2 (C_a^1/2 C_b C_a^1/2)^1/2), with m the means and C the covariances (divisor N - 1).
-    Covariances may be singular, as with fewer rows than entries.
-
-    Args:
-        a: (N, D), N >= 2.
-        b: (M, D), M >= 2.
-
-    Returns:
-        The distance, >= 0, in squared units of the rows.
+    Covariances may be singular, as with fewer rows than entries. At least two rows of each are needed.
 
     References:
         Dowson & Landau 1982. Heusel et al. 2017, who apply it to features of an Inception network (FID).
@@ -96,16 +79,10 @@ def frechet_distance(a: Tensor, b: Tensor) -> float:
         9.0
     """
     a, b = a.double(), b.double()
-    root = _root(_covariance(a))
-    cross = _root(root @ _covariance(b) @ root).trace()
+    root = _root(a.T.cov().reshape(a.shape[1], -1))
+    cross = _root(root @ b.T.cov().reshape(root.shape) @ root).trace()
     distance = (a.mean(dim=0) - b.mean(dim=0)).square().sum() + a.var(dim=0).sum() + b.var(dim=0).sum() - 2 * cross
     return float(distance.clamp(min=0))  # rounding
-
-
-def _covariance(rows: Tensor) -> Tensor:
-    """Covariance (D, D), divisor N - 1."""
-    centred = rows - rows.mean(dim=0)
-    return centred.T @ centred / (len(rows) - 1)
 
 
 def _root(matrix: Tensor) -> Tensor:

@@ -62,13 +62,7 @@ class ImageClassifier:
 
     @classmethod
     def train(cls, dataset: Dataset, *, seed: int, num_iterations: int = 1000) -> "ImageClassifier":
-        """Trains on the training rows by Adam, with one cycle of the learning rate.
-
-        Args:
-            dataset: where the rows come from.
-            seed: of the weights, the batches and the dropout; torch's global generator is restored.
-            num_iterations: parameter updates.
-        """
+        """Trains on the training rows by Adam, with one cycle of the learning rate; torch's global generator is restored."""
         generator = torch.Generator().manual_seed(seed)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)  # torch.nn draws weights and dropout from the global generator only
@@ -90,11 +84,9 @@ class ImageClassifier:
         assert self.image is not None
         pieces = [self._logits({self.image: rows}) for rows in values[self.image].split(CLASSIFIED_AT_ONCE)]
         labels = {}
-        for name, widths in self._widths.items():
-            columns = [
-                torch.cat([piece[name][v].argmax(dim=1) for piece in pieces]) for v in range(len(widths))
-            ]  # V of (N,)
-            labels[name] = torch.stack(columns, dim=1).reshape(-1, *self.space[name].variable_shape)
+        for name in self._widths:
+            rows = [torch.stack([logits.argmax(dim=1) for logits in piece[name]], dim=1) for piece in pieces]  # (N, V)
+            labels[name] = torch.cat(rows).reshape(-1, *self.space[name].variable_shape)
         return labels
 
     @torch.no_grad()

@@ -42,15 +42,7 @@ JUDGES: dict[JudgeKind, Callable[[Dataset, int], Judge]] = {
 
 
 def judge_for(dataset: Dataset, *, seed: int) -> Judge:
-    """The judge that a data set names: its known geometry, or a classifier trained on the training rows.
-
-    Args:
-        dataset: the data.
-        seed: of the training.
-
-    Raises:
-        ValueError: no judge fits the data.
-    """
+    """The judge that a data set names: its known geometry, or a classifier trained on the training rows."""
     if dataset.judge is None:
         raise ValueError(
             f"data {dataset.name!r}: no judge can label samples of {dataset.space}; expected an image, or known geometry. "
