@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from jointebm.energies.specs import EnergySpec
 from jointebm.kernels import Cycle, KernelSpec
-from jointebm.spaces.blocks import Binary, Continuous
+from jointebm.spaces.blocks import Categorical, Continuous
 from jointebm.spaces.noise import Noise
 from jointebm.spaces.space import Position, Space
 from jointebm.storage.config import MAX_COUNT, Config
@@ -150,13 +150,11 @@ def _check_noise(path: Path, noise: Noise) -> None:
     for name, block in noise.space.items():
         parameter = noise.parameters[name]
         if isinstance(block, Continuous):
-            fits = bool((parameter[0] <= parameter[1]).all())
+            fits, kind = bool((parameter[0] <= parameter[1]).all()), "bounds in order"
         else:
-            fits = bool((parameter >= 0).all() and (parameter <= 1).all())
-            parts = [] if isinstance(block, Binary) else [parameter]
-            if not isinstance(block, Binary) and block.ragged:
-                parts = list(parameter.split(list(block.num_classes_per_variable)))
-            fits &= all(bool(((part.float().sum(dim=-1) - 1).abs() < SUM_TOLERANCE).all()) for part in parts)
+            fits, kind = bool((parameter >= 0).all() and (parameter <= 1).all()), "probabilities that sum to one"
+        if isinstance(block, Categorical):
+            parts = parameter.flatten().split(list(block.num_classes_per_variable))
+            fits &= all(abs(float(part.float().sum()) - 1) < SUM_TOLERANCE for part in parts)
         if not fits:
-            kind = "bounds in order" if isinstance(block, Continuous) else "probabilities that sum to one"
             raise ValueError(f"{path}: tensor {quoted(repr(f'noise_{name}'))} does not hold {kind}")

@@ -80,15 +80,7 @@ def choose(log_weights: Tensor, generator: Generator) -> Tensor:
 
 
 def accept(log_ratio: Tensor, generator: Generator) -> Tensor:
-    """Accepts each row with probability min(1, exp(log_ratio)); a NaN is never accepted.
-
-    Args:
-        log_ratio: log of the Metropolis-Hastings ratio, shape (N,), nats.
-        generator: source of the one uniform per row.
-
-    Returns:
-        Outcomes, shape (N,), bool.
-    """
+    """Accepts each row of log Metropolis-Hastings ratios (N,), nats, with probability min(1, exp); a NaN never."""
     if not isinstance(generator, torch.Generator):
         return generator.accept(log_ratio)
     return uniform(log_ratio, generator).log() < log_ratio

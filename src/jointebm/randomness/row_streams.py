@@ -25,9 +25,6 @@ def splitmix64(state: Tensor) -> Tensor:
 
     Output number i of the generator with a seed is `splitmix64(seed + i * 0x9E3779B97F4A7C15)`, modulo 2^64.
 
-    Args:
-        state: any shape, int64.
-
     Example:
         >>> int(splitmix64(torch.tensor(1234567 - 7046029254386353131)))  # the first output for seed 1234567
         6457827717110365317
@@ -38,13 +35,9 @@ def splitmix64(state: Tensor) -> Tensor:
 
 
 def row_keys(codes: Tensor) -> Tensor:
-    """Hashes the content of each row, the order of its columns included.
+    """Hashes the content of each row of whole numbers (N, V), the order of its columns included: keys (N,), int64.
 
-    Args:
-        codes: whole numbers, shape (N, V).
-
-    Returns:
-        Keys, shape (N,), int64; equal rows have equal keys, and different ones almost surely different keys.
+    Equal rows have equal keys, and different ones almost surely different keys.
 
     Example:
         >>> first, second, third = row_keys(torch.tensor([[1, 2], [2, 1], [1, 2]])).tolist()
@@ -79,9 +72,8 @@ class RowStream:
 
     def __init__(self, keys: Tensor, seed: int, *, draw: int | Tensor = 0, counter: int = 0) -> None:
         numbers = torch.as_tensor(draw, dtype=torch.int64, device=keys.device)
-        self._state = splitmix64(
-            splitmix64(splitmix64(keys.new_tensor(_wrapped(seed))) + keys) + _GOLDEN * (numbers + 1)
-        )
+        of_row = splitmix64(splitmix64(keys.new_tensor(_wrapped(seed))) + keys)
+        self._state = splitmix64(of_row + _GOLDEN * (numbers + 1))
         self.counter = counter
 
     def at(self, counter: int) -> Self:

@@ -77,14 +77,7 @@ class Noise:
         dtype: torch.dtype | None = None,
         device: torch.device | str | None = None,
     ) -> dict[str, Tensor]:
-        """Draws positions with leading axis `num`.
-
-        Args:
-            num: number of rows.
-            generator: source of all draws.
-            dtype: of the positions, such as a model's; None is that of `parameters`.
-            device: of the positions; None is that of `parameters`.
-        """
+        """Draws positions with leading axis `num`; without a dtype or device, those of `parameters` are kept."""
         require_generator(generator)
         return {
             name: block.draw(self.parameters[name].to(device=device, dtype=dtype), num, generator)
