@@ -20,17 +20,11 @@ __all__ = ["Accuracy", "accuracy", "evaluate_model"]
 
 
 class Accuracy(NamedTuple):
-    """Shares of correct labels.
+    """Shares of correct labels."""
 
-    Args:
-        mean: over rows and variables (what the paper reports).
-        exact_match: share of rows in which every variable is correct.
-        per_attribute: per variable, named by its block, or by block and number if the block has several.
-    """
-
-    mean: float
-    exact_match: float
-    per_attribute: dict[str, float]
+    mean: float  # over rows and variables (what the paper reports)
+    exact_match: float  # of rows in which every variable is correct
+    per_attribute: dict[str, float]  # by variable: its block, with a number if the block has several
 
 
 def accuracy(space: Space, predicted: Mapping[str, Tensor], true: Mapping[str, Tensor]) -> Accuracy:

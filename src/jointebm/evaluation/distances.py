@@ -19,20 +19,13 @@ class Frechet:
 
     A Frechet distance estimated from few rows is biased upwards. Both distances therefore use equally many rows; the second
     is what the first would be if samples were as good as data.
-
-    Args:
-        features: what the features are, in words.
-        num_rows: rows on either side of either distance, equally many per condition.
-        num_features: entries of a feature.
-        samples: between samples and one half of the test rows.
-        data: between the other half of the test rows and that half.
     """
 
-    features: str
-    num_rows: int
+    features: str  # what they are, in words
+    num_rows: int  # on either side of either distance, equally many per condition
     num_features: int
-    samples: float
-    data: float
+    samples: float  # between samples and one half of the test rows
+    data: float  # between the other half of the test rows and that half
 
 
 def total_variance(rows: Tensor) -> float:

@@ -42,45 +42,27 @@ class Nearest:
 
 @dataclass(frozen=True)
 class Judgement:
-    """Figures of class-conditional samples, next to the same figures of real data.
+    """Figures of class-conditional samples, next to the same figures of the test rows that meet the condition (`_data`).
 
-    Args:
-        judge: name of the judge.
-        judge_accuracy: accuracy of the judge on the test rows, mean over rows and variables: the upper limit in practice.
-        num_per_condition: samples of each condition.
-        agreement: share of samples whose label by the judge is the requested one, mean over conditions.
-        worst_agreement: agreement in the worst condition.
-        per_condition: agreement per condition, by its text.
-        per_condition_data: the same for the test rows that meet the condition; None without any.
-        num_modes: per condition that leaves discrete variables free, the number of configurations among samples that
-            agree.
-        num_modes_data: the same among the test rows that meet the condition.
-        variance_ratio: per condition, variance of the samples over that of the training rows that meet it (of test rows
-            if training rows are drawn afresh), each summed over all continuous variables, with the noise of the data; 1
-            is ideal, less is too little diversity. None with fewer than two of either.
-        nearest: distances to neighbours, over all conditions; None if training rows are drawn afresh.
-        nearest_per_condition: the same per condition; None with fewer than two rows of either.
-        placement: for labels that are positions, placement of samples given every variable, all values equally often;
-            None for other labels.
-        placement_data: the same for the test rows.
-        frechet: distance in the features of the judge; None without features, or with too few rows.
+    `variance_ratio` compares samples with the training rows that meet the condition (test rows, if training rows are drawn
+    afresh), summed over all continuous variables, with the noise of the data: 1 is ideal, less is too little diversity.
     """
 
-    judge: str
-    judge_accuracy: float
-    num_per_condition: int
-    agreement: float
-    worst_agreement: float
-    per_condition: dict[str, float]
-    per_condition_data: dict[str, float | None]
-    num_modes: dict[str, int]
+    judge: str  # its name
+    judge_accuracy: float  # on the test rows, mean over rows and variables: the upper limit in practice
+    num_per_condition: int  # samples
+    agreement: float  # share of samples whose label by the judge is the requested one, mean over conditions
+    worst_agreement: float  # in the worst condition
+    per_condition: dict[str, float]  # agreement, by the text of the condition
+    per_condition_data: dict[str, float | None]  # None without any row
+    num_modes: dict[str, int]  # configurations of free discrete variables among samples that agree
     num_modes_data: dict[str, int]
-    variance_ratio: dict[str, float | None]
-    nearest: Nearest | None
-    nearest_per_condition: dict[str, Nearest | None]
-    placement: Placement | None
+    variance_ratio: dict[str, float | None]  # None with fewer than two rows of either
+    nearest: Nearest | None  # over all conditions; None if training rows are drawn afresh
+    nearest_per_condition: dict[str, Nearest | None]  # None with fewer than two rows of either
+    placement: Placement | None  # given every variable, all values equally often; None if labels are no positions
     placement_data: Placement | None
-    frechet: Frechet | None
+    frechet: Frechet | None  # in the features of the judge; None without features, or with too few rows
 
 
 def judge_samples(model: Model, dataset: Dataset, judge: Judge, *, num: int, generator: Generator) -> Judgement:

@@ -192,22 +192,13 @@ def _exact(model: Model, position: Position, free: Position, max_evaluations: in
     return Prediction(labels | space.decode(columns.split(best_columns)), probs | columns.split(marginals))
 
 
-class _Start(NamedTuple):
-    """Chains ready to run: R per row, side by side, the observed entries in place and noise elsewhere.
-
-    While x is clamped and y has few configurations, f is tabulated and `space` is the discrete part alone.
-    """
-
-    log_density: LogDensity
-    space: Space
-    position: dict[str, Tensor]
-    masks: dict[str, Tensor]
-
-
 def _start(
     model: Model, position: Position, free: Position, num_chains: int, num_evaluations: int, generator: Generator
-) -> _Start:
-    """Prepares chains that take about so many evaluations of f each; tabulates f if a table costs less."""
+) -> tuple[LogDensity, Space, dict[str, Tensor], dict[str, Tensor]]:
+    """f, space, positions and masks of R chains per row, the observed entries in place and noise elsewhere.
+
+    While x is clamped, and a table of f costs less than about so many evaluations of f, the space is its discrete part.
+    """
     masks = {name: mask.repeat_interleave(num_chains, dim=0) for name, mask in free.items()}
     noise = model.noise.draw(len(next(iter(masks.values()))), generator=generator)
     start = {
@@ -218,9 +209,9 @@ def _start(
     discrete = Space(**{name: model.space[name] for name in model.space.discrete})
     x_is_clamped = bool(model.space.continuous) and not masks.keys() & set(model.space.continuous)
     if not x_is_clamped or discrete.num_configurations > num_chains * num_evaluations:
-        return _Start(model, model.space, start, masks)
+        return model, model.space, start, masks
     table = Tabulated(model, discrete, {name: position[name] for name in model.space.continuous})
-    return _Start(table, discrete, {name: start[name] for name in discrete}, masks)
+    return table, discrete, {name: start[name] for name in discrete}, masks
 
 
 def _sample(
