@@ -1,6 +1,6 @@
 """Energies as plain data, so that recipes can name them and model folders can rebuild them.
 
-They are read and listed without torch: `build` imports the networks.
+They are read and listed without torch: `build` imports the networks, and draws fresh weights.
 """
 
 import math
@@ -35,7 +35,6 @@ class MLPSpec(Config):
     activation: Activation = Field("elu", description="elu or silu")
 
     def build(self, in_features: int, out_features: int) -> "MLP":
-        """Makes the network, with freshly drawn weights."""
         from jointebm.energies.networks import MLP
 
         return MLP(in_features, self.hidden, out_features, activation=self.activation)
@@ -73,7 +72,6 @@ class ConvSpec(Config):
         return self.out_channels * (self.side // 2**self._num_halvings) ** 2
 
     def build(self) -> "ConvEncoder":
-        """Makes the encoder, with freshly drawn weights."""
         from jointebm.energies.networks import ConvEncoder
 
         return ConvEncoder(self.channels, self.out_channels, activation=self.activation, halves_first=self.halves_first)
@@ -89,7 +87,6 @@ class ConcatSpec(Config):
     output_scale: float = Field(1.0, gt=0, description="factor on the network's output")
 
     def build(self, space: "Space") -> "ConcatEnergy":
-        """Makes the energy, with freshly drawn weights."""
         from jointebm.energies.concat import ConcatEnergy
 
         net = self.net.build(_width_of_h(space, self.encoder) + _width(space, space.discrete), 1)
@@ -107,7 +104,6 @@ class BilinearSpec(Config):
     scale: _Scale = Field(default_factory=dict, description="per block, factor on the network's input")
 
     def build(self, space: "Space") -> "BilinearEnergy":
-        """Makes the energy, with freshly drawn weights."""
         from jointebm.energies.bilinear import BilinearEnergy
 
         g = self.g.build(_width(space, space.continuous), self.num_features)
@@ -124,7 +120,6 @@ class JEMSpec(Config):
     scale: _Scale = Field(default_factory=dict, description="per continuous block, factor on the network's input")
 
     def build(self, space: "Space") -> "JEMEnergy":
-        """Makes the energy, with freshly drawn weights."""
         from jointebm.energies.jem import JEMEnergy
 
         net = self.net.build(_width_of_h(space, self.encoder), _width(space, space.discrete))
