@@ -14,11 +14,8 @@ __all__ = ["Inputs"]
 class Inputs:
     """Turns some blocks of a position into one matrix.
 
-    Args:
-        space: the blocks.
-        names: which blocks, in the order of their columns.
-        scale: per block, the factor its entries are multiplied by; 1 where absent. Networks learn fastest when every
-            block has a spread of about one; unscaled labels are lost next to many pixels.
+    Entries are multiplied by the scale of their block, 1 where absent. Networks learn fastest when every block has a spread
+    of about one; unscaled labels are lost next to many pixels.
 
     Example:
         >>> from jointebm import Categorical, Continuous, Space

@@ -118,17 +118,7 @@ def accuracy_given(
     """Accuracy of each block of labels, predicted from a region of the image with or without the other labels.
 
     By enumeration if the whole image is given, otherwise by Rao-Blackwellised chains, which average over the missing
-    pixels. Errors are those of `predict`.
-
-    Args:
-        model: the model.
-        values: rows with their true labels, per block (N, *variable_shape).
-        image: name of the block of images.
-        region: the given pixels.
-        others: whether the labels of all other blocks are given.
-        num_chains: chains per row.
-        num_steps: sweeps; None is the model's number of steps.
-        generator: source of all draws.
+    pixels: `num_chains` per row, of `num_steps` sweeps. Errors are those of `predict`.
 
     Example:
         >>> from jointebm import load

@@ -68,8 +68,7 @@ def new_file(path: Path) -> Iterator[BinaryIO]:
 @contextmanager
 def new_folder(path: Path) -> Iterator[Path]:
     """A scratch folder to write files into, which gets its name when the block ends, and vanishes if it raises."""
-    if path.exists():
-        raise FileExistsError(f"{path}: exists; choose another folder or remove it")
+    check_new(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     scratch = _scratch(path)
     scratch.mkdir()

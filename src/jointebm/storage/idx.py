@@ -19,13 +19,7 @@ UNSIGNED_BYTE = 0x08
 
 
 def read_idx(path: str | os.PathLike[str]) -> npt.NDArray[np.uint8]:
-    """Reads an IDX file of unsigned bytes, such as MNIST's.
-
-    Args:
-        path: the file; gzip is recognised by its first bytes, not by its name.
-
-    Returns:
-        The array, of the shape that the header declares; read-only.
+    """Reads an IDX file of unsigned bytes, such as MNIST's, as a read-only array; gzip is recognised by its first bytes.
 
     Raises:
         FileNotFoundError: the file is missing.

@@ -80,18 +80,11 @@ def read_model(
     check: Callable[[_C, Mapping[str, Tensor]], object],
     build: Callable[[_C], _M],
 ) -> tuple[_C, _M]:
-    """Reads a model folder.
+    """Reads a model folder of a kind; errors name the file and what is wrong with it.
 
     Args:
-        path: the folder.
-        kind: what it must be.
-        config_type: of `config.json`.
         check: raises if a configuration declares more than the tensors have room for.
         build: makes the module, whose state the tensors become; called with shapes alone (torch's meta device).
-
-    Raises:
-        FileNotFoundError: the folder or one of its files is missing.
-        ValueError: the folder is of another kind, or a file does not hold what it should; names the file and the reason.
     """
     found = folder_kind(path)
     if found != kind:

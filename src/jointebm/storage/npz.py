@@ -58,12 +58,7 @@ def read_rows(
 
     The whole array is unpacked, so that its checksum is verified as well: after the last piece.
 
-    Args:
-        path: the npz file.
-        name: of the array.
-        rows: numbers of the rows, increasing.
-        shape: the shape that the array must have; another is a ValueError.
-        dtype: the type that its numbers must have.
+    The numbers of the rows increase. An array of another shape or type is a ValueError.
 
     Example:
         >>> import tempfile

@@ -36,12 +36,9 @@ def reason_of(error: ValidationError) -> str:
 
 
 def read_json(path: Path, what: str, *, max_bytes: int = MAX_JSON) -> dict[str, Any]:
-    """Reads a JSON object.
+    """Reads a JSON object from a file, which is refused before it is parsed if it is longer than `max_bytes`.
 
-    Args:
-        path: the file; a ValueError names it and what is wrong with it.
-        what: what it should be, for the message, such as "a model configuration".
-        max_bytes: a longer file is refused before it is parsed.
+    A ValueError names the file, what it should be, such as "a model configuration", and what is wrong with it.
     """
     return _parsed(path, what, TypeAdapter(dict[str, Any]).validate_json, max_bytes)
 
