@@ -16,12 +16,6 @@ class Inputs:
 
     Entries are multiplied by the scale of their block, 1 where absent. Networks learn fastest when every block has a spread
     of about one; unscaled labels are lost next to many pixels.
-
-    Example:
-        >>> from jointebm import Categorical, Continuous, Space
-        >>> space = Space(x=Continuous(2), y=Categorical(3))
-        >>> Inputs(space, ("x", "y"), {"y": 10.0}).width
-        5
     """
 
     def __init__(self, space: Space, names: tuple[str, ...], scale: Mapping[str, float] | None = None) -> None:

@@ -29,12 +29,7 @@ class Frechet:
 
 
 def total_variance(rows: Tensor) -> float:
-    """Variance summed over all entries of a row of (N, ...), N >= 2: the trace of the covariance.
-
-    Example:
-        >>> total_variance(torch.tensor([[0.0, 1.0], [2.0, 1.0]]))
-        2.0
-    """
+    """Variance summed over all entries of a row of (N, ...), N >= 2: the trace of the covariance."""
     return float(rows.double().var(dim=0).sum())
 
 

@@ -23,12 +23,7 @@ NO_SPRITE = -NUM_POSITION_BINS  # label; more than one bin away from every bin
 
 
 class NearestMode:
-    """The Bayes classifier of the toy data: the attributes of the nearest mode.
-
-    Example:
-        >>> NearestMode().label({"point": torch.tensor([[3.0, 0.1]])})
-        {'bottom': tensor([0]), 'left': tensor([0]), 'diagonal': tensor([0])}
-    """
+    """The Bayes classifier of the toy data: the attributes of the nearest mode."""
 
     name = "nearest mode"
     num_positions = None

@@ -22,16 +22,13 @@ class Judge(Protocol):
     @property
     def num_positions(self) -> int | None:
         """Classes per discrete variable, if labels are positions on a line, so that near misses count; None otherwise."""
-        ...
 
     @property
     def features(self) -> Callable[[Mapping[str, Tensor]], Tensor] | None:
         """Features (N, D) of values, for a Frechet distance; None if the judge computes none."""
-        ...
 
     def label(self, values: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Labels of every discrete block, (N, *variable_shape), from values of the continuous ones."""
-        ...
 
 
 JUDGES: dict[JudgeKind, Callable[[Dataset, int], Judge]] = {

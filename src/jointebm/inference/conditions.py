@@ -54,13 +54,11 @@ def single_values(space: Space) -> list[Condition]:
     """
     conditions = []
     for name in space.discrete:
-        block = space[name]
-        names_and_counts = zip(variable_names(space, name), space.num_classes(name), strict=True)
-        for v, (variable, num_classes) in enumerate(names_and_counts):
-            for label in range(num_classes):
-                labels = torch.full((block.num_variables,), -1)
-                labels[v] = label
-                conditions.append(Condition(f"{variable} = {label}", {name: labels.reshape(block.variable_shape)}))
+        for v, (variable, count) in enumerate(zip(variable_names(space, name), space.num_classes(name), strict=True)):
+            for label in range(count):
+                labels = torch.full(space[name].variable_shape, -1)
+                labels.view(-1)[v] = label
+                conditions.append(Condition(f"{variable} = {label}", {name: labels}))
     return conditions
 
 

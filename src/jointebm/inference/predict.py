@@ -107,8 +107,7 @@ def predict(
     parameter = next(model.parameters())
     position, observed = model.space.encode(values, dtype=parameter.dtype, device=parameter.device)
     num_rows = len(next(iter(position.values())))
-    if num_chains is None:
-        num_chains = model.config.num_chains
+    num_chains = model.config.num_chains if num_chains is None else num_chains
     if num_steps is None:
         num_steps = 10 if method == "gibbs" else model.config.num_steps
     if num_rows < 1 or num_chains < 1 or num_steps < 1:

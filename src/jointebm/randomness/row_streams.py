@@ -38,11 +38,6 @@ def row_keys(codes: Tensor) -> Tensor:
     """Hashes the content of each row of whole numbers (N, V), the order of its columns included: keys (N,), int64.
 
     Equal rows have equal keys, and different ones almost surely different keys.
-
-    Example:
-        >>> first, second, third = row_keys(torch.tensor([[1, 2], [2, 1], [1, 2]])).tolist()
-        >>> first == third, first == second
-        (True, False)
     """
     keys = torch.full_like(codes[:, 0], codes.shape[1], dtype=torch.int64)
     for column in codes.to(torch.int64).unbind(dim=1):
@@ -56,11 +51,8 @@ class RowStream:
     Every call draws at the stream's counter and increments it, for all rows. `at` sets the counter, `select` keeps some
     rows; neither changes the draws of a row at a counter.
 
-    Args:
-        keys: of the rows, shape (N,), int64.
-        seed: of all rows.
-        draw: number of the replicate (an imputation, a chain), one for all rows or one per row, shape (N,).
-        counter: where to start.
+    Keys of the rows have shape (N,), int64; `draw` is the number of the replicate (an imputation, a chain), one for all rows
+    or one per row.
 
     Example:
         >>> stream = RowStream(torch.tensor([7, 8, 9]), seed=0)

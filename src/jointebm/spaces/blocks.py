@@ -168,11 +168,8 @@ class Continuous(_Shaped):
             low = position.masked_fill(missing, torch.inf).amin(dim=0)
             high = position.masked_fill(missing, -torch.inf).amax(dim=0)
         unknown = missing.all(dim=0)
-        if not bool(unknown.any()):
-            return torch.stack([low, high])
-        return torch.stack(
-            [low.masked_fill(unknown, low[~unknown].min()), high.masked_fill(unknown, high[~unknown].max())]
-        )
+        low = low.masked_fill(unknown, low[~unknown].min())
+        return torch.stack([low, high.masked_fill(unknown, high[~unknown].max())])
 
     def draw(self, noise: Tensor, num: int, generator: Generator) -> Tensor:
         """Draws positions (num, *shape) uniformly between the bounds in `noise`."""

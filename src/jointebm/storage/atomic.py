@@ -68,7 +68,8 @@ def new_file(path: Path) -> Iterator[BinaryIO]:
 @contextmanager
 def new_folder(path: Path) -> Iterator[Path]:
     """A scratch folder to write files into, which gets its name when the block ends, and vanishes if it raises."""
-    check_new(path)
+    if path.exists():
+        raise FileExistsError(f"{path}: exists; choose another folder or remove it")
     path.parent.mkdir(parents=True, exist_ok=True)
     scratch = _scratch(path)
     scratch.mkdir()

@@ -66,14 +66,6 @@ def write(folder: Path, checkpoint: Checkpoint, *, keep: int) -> Path:
 
     Replaces checkpoints of the same iteration and later. Whatever happens on the way (a full disk, a killed process), the
     last checkpoint written can be read. An OSError names the file.
-
-    Example:
-        >>> import tempfile, torch
-        >>> folder = Path(tempfile.mkdtemp())
-        >>> for iteration in (1, 2, 3):
-        ...     _ = write(folder, Checkpoint(iteration, {"x": torch.ones(2)}, {}), keep=2)
-        >>> sorted(path.name for path in folder.iterdir())
-        ['000000002', '000000003']
     """
     if not folder.is_dir():
         make_folder(folder)

@@ -51,7 +51,7 @@ def ising_log_partition(coupling: Tensor, rows: int, columns: int) -> Tensor:
     first = 2 * coupling + coupling.tanh().log()  # changes its sign at the critical coupling
     halves = columns / 2 * torch.cat([first[None], torch.acosh(cosh[1:])])  # m g_l / 2
     odd, even = halves[1::2], halves[::2]
-    logs = [_log_2cosh(odd).sum(), _log_2sinh(odd).sum(), _log_2cosh(even).sum()]
+    logs = [torch.logaddexp(odd, -odd).sum(), _log_2sinh(odd).sum(), torch.logaddexp(even, -even).sum()]
     largest = torch.stack(logs).amax().detach()
     total = torch.stack([(log - largest).exp() for log in logs]).sum()
     # The last product, with the sign of g_0, and without the logarithm of zero at the critical coupling.
@@ -115,10 +115,6 @@ def ising_critical_square(side: int) -> float:
         0.4591
     """
     return MEAN_SQUARE * side**-0.25
-
-
-def _log_2cosh(value: Tensor) -> Tensor:
-    return value.abs() + torch.log1p((-2 * value.abs()).exp())
 
 
 def _log_2sinh(value: Tensor) -> Tensor:

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from jointebm.randomness.draws import Generator, choose, normal
 from jointebm.spaces.space import Mask, Position, Space
+from jointebm.testing.conditional import full_mask
 from jointebm.testing.invariance import Statistics, entries
 
 __all__ = ["MixedTarget"]
@@ -83,15 +84,13 @@ class MixedTarget:
 
     def draw(self, num: int, generator: Generator) -> dict[str, Tensor]:
         """Exact, independent draws of everything, with leading axis `num`."""
-        like = {
-            name: torch.zeros(num, *block.position_shape, dtype=torch.float64) for name, block in self.space.items()
-        }
+        like = {n: torch.zeros(num, *b.position_shape, dtype=torch.float64) for n, b in self.space.items()}
         return self.redraw(like, {}, generator)
 
     def redraw(self, position: Position, free: Mask, generator: Generator) -> dict[str, Tensor]:
         """Exact draws of what is *not* free, given what is: the `Redraw` of `geweke_test`."""
-        num, nothing = len(next(iter(position.values()))), torch.tensor(False)
-        known = {n: free.get(n, nothing).expand(num, *block.variable_shape) for n, block in self.space.items()}
+        num = len(next(iter(position.values())))
+        known = full_mask(self.space, free, num)
         x, known_x = self._reals(position), self._reals(known).to(torch.float64)
         log_weights = self.log_probs + self._log_normal(x, known_x)  # (N, S)
         for name, every in self.configurations.items():

@@ -66,8 +66,7 @@ def rank_test(
         statistics: named functions T from a position to shape (N,). None is those of `invariance_test`.
         num_draws: replicates N of the first stage.
         alpha: false-alarm rate of the whole test, in (0, 1).
-        num_stages: see `sequential_test`.
-        growth: see `sequential_test`.
+        num_stages: see `sequential_test`, and so `growth`.
         generator: source of all draws.
 
     Raises:
