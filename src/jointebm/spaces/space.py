@@ -205,8 +205,8 @@ class Space(Mapping[str, Block]):
                     f"block {name!r} ({block.kind}): got initial positions of {init[name].dtype}; positions are floats, "
                     "such as `encode` and `Noise.draw` give"
                 )
-        start = {name: init[name].to(device=device, dtype=dtype) for name in self}
-        like = next(iter(start.values()))
+        init = {name: init[name].to(device=device, dtype=dtype) for name in self}
+        like = next(iter(init.values()))
         values = {}
         self.require(given or {})
         for name, array in (given or {}).items():
@@ -222,11 +222,13 @@ class Space(Mapping[str, Block]):
         free = {
             n: torch.ones(num_chains, *b.variable_shape, dtype=torch.bool, device=like.device) for n, b in self.items()
         }
-        if values:
-            encoded, observed = self.encode(values, dtype=like.dtype, device=like.device)
-            free = {name: ~mask for name, mask in observed.items()}
-            start = {n: torch.where(b.expand(free[n]), start[n], encoded[n]) for n, b in self.items()}
-        return start, free
+        if not values:
+            return dict(init), free
+        encoded, observed = self.encode(values, dtype=like.dtype, device=like.device)
+        position = {
+            name: torch.where(block.expand(observed[name]), encoded[name], init[name]) for name, block in self.items()
+        }
+        return position, {name: ~mask for name, mask in observed.items()}
 
     @property
     def num_configurations(self) -> int:
