@@ -38,11 +38,14 @@ def test_configurations_come_in_the_order_of_the_space_and_partition_it() -> Non
 
 
 @pytest.mark.parametrize("max_chains", [1, 64, 1000])
-def test_every_part_of_sample_each_meets_its_own_condition_and_leaves_the_rest_free(max_chains: int) -> None:
+def test_every_part_of_sample_each_meets_its_own_condition_and_leaves_the_rest_free(
+    max_chains: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("jointebm.inference.conditions.MAX_CHAINS", max_chains)
     conditions = [*single_values(Toy().space), Condition("", {})]
     model = toy_model(TrueEnergy(), num_steps=4)
     generator = torch.Generator().manual_seed(0)
-    parts = sample_each(model, conditions, 32, generator=generator, max_chains=max_chains)
+    parts = sample_each(model, conditions, 32, generator=generator)
     assert len(parts) == 7
     for condition, values in zip(conditions, parts, strict=True):
         assert condition.holds(values).all() and values["point"].shape == (32, 2)
@@ -51,7 +54,11 @@ def test_every_part_of_sample_each_meets_its_own_condition_and_leaves_the_rest_f
 
 
 @pytest.mark.parametrize("max_chains", [1, 5, 16])
-def test_sample_each_never_evaluates_more_chains_at_once_than_allowed(max_chains: int) -> None:
+def test_sample_each_never_evaluates_more_chains_at_once_than_allowed(
+    max_chains: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("jointebm.inference.conditions.MAX_CHAINS", max_chains)
+
     class Counting(TrueEnergy):
         largest = 0
 
@@ -61,9 +68,7 @@ def test_sample_each_never_evaluates_more_chains_at_once_than_allowed(max_chains
 
     energy = Counting()
     model = toy_model(energy, num_steps=2)
-    parts = sample_each(
-        model, single_values(Toy().space), 12, generator=torch.Generator().manual_seed(0), max_chains=max_chains
-    )
+    parts = sample_each(model, single_values(Toy().space), 12, generator=torch.Generator().manual_seed(0))
     assert [len(values["point"]) for values in parts] == [12] * 6
     # Exact Gibbs evaluates both values of a bit at once.
     assert energy.largest <= 2 * max_chains
@@ -98,17 +103,16 @@ def test_sample_each_refuses_a_condition_on_another_block(block: str) -> None:
 
 
 @pytest.mark.parametrize("max_chains", [3, 1000])
-def test_sample_each_starts_from_the_noise_of_the_model(max_chains: int) -> None:
+def test_sample_each_starts_from_the_noise_of_the_model(max_chains: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """Without a step the samples are the noise: here reals in [5, 6] and every free label 1."""
+    monkeypatch.setattr("jointebm.inference.conditions.MAX_CHAINS", max_chains)
     model = toy_model(TrueEnergy())
     certain = {name: torch.tensor([0.0, 1.0]) for name in model.space.discrete}
     bounds = torch.tensor([[5.0, 5.0], [6.0, 6.0]])
     noise = Noise(model.space, {"point": bounds, **certain})
     model = Model(model.config, energy=model.energy, noise=noise)
     conditions = [Condition("", {}), Condition("left = 0", {"left": torch.tensor(0)})]
-    drawn = sample_each(
-        model, conditions, 4, num_steps=0, generator=torch.Generator().manual_seed(0), max_chains=max_chains
-    )
+    drawn = sample_each(model, conditions, 4, num_steps=0, generator=torch.Generator().manual_seed(0))
     for part, left in zip(drawn, (1, 0), strict=True):
         assert bool(((part["point"] >= 5) & (part["point"] <= 6)).all())
         assert part["left"].tolist() == [left] * 4 and part["bottom"].tolist() == [1] * 4

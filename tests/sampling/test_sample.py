@@ -209,12 +209,6 @@ def test_a_trajectory_without_steps_is_empty_and_ends_where_it_starts() -> None:
     assert same(trajectory.samples.chain.position, INIT)
 
 
-def test_progress_is_told_after_every_step() -> None:
-    told: list[int] = []
-    draw(num_steps=4, progress=told.append)
-    assert told == [1, 2, 3, 4]
-
-
 def test_run_chain_goes_on_without_end_and_flattens_what_the_kernels_did() -> None:
     kernel = KERNELS["nested"]
     start, free = SPACE.clamp(None, num_chains=6, generator=seeded(), init=INIT)

@@ -103,7 +103,7 @@ MANIFESTS: dict[str, tuple[bytes, str]] = {
             ("format", 2, "format: Input should be 1"),
             ("iteration", -1, "iteration: "),
             ("iteration", 3, "belongs to iteration 3"),
-            ("files", {"../../secret": {"bytes": 8, "sha256": "0"}}, "files.state.safetensors: Field required"),
+            ("files", {"../../secret": {"bytes": 8, "sha256": "0"}}, "Input should be 'state.safetensors'"),
             ("files", {"state.safetensors": {"bytes": 9, "sha256": "0"}}, "8 bytes, expected 9"),
             ("files", {"state.safetensors": {"bytes": 8, "sha256": "0"}}, "SHA-256 in the manifest"),
             ("plain", [], "plain: "),

@@ -239,9 +239,9 @@ def idx_cases() -> list[Case]:
         "2**128 bytes": (idx((2**32 - 1,) * 4, b"a"), "bytes, holds 1"),
         "no images": (idx((0, 28, 28), b""), "declares (0, 28, 28) = 0 bytes"),
         "other images": (plain, "not the original mnist file"),
-        "gzip, cut off": (whole[:-4], "broken gzip stream: it ends in the middle"),
+        "gzip, cut off": (whole[:-4], "broken gzip stream: Compressed file ended"),
         "gzip, another checksum": (whole[:-8] + bytes(4) + whole[-4:], "broken gzip stream"),
-        "gzip, bytes after the end": (whole + b"garbage", "7 bytes follow it"),
+        "gzip, bytes after the end": (whole + b"garbage", "broken gzip stream"),
         "gzip, a bomb": (bomb(), "longer than"),
     }
     long = Case("images", "3 GB of nothing", as_long_as(IMAGES, GIGABYTES), IMAGES, "longer than")

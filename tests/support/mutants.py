@@ -32,21 +32,21 @@ _LABELS = (
     "columns.join(chain.position) * columns.class_of_column)"
 )
 _LAST = "(columns.class_of_column == columns.num_classes[columns.variable] - 1)"
-_GWG_RATIO = "proposal.f - chain.f + _pick(log_q_reverse, reverse_move) - _pick(log_q, move)"
+_GWG_RATIO = "proposal.f - chain.f + pick(log_q_reverse, reverse_move) - pick(log_q, move)"
 _GWG_MOVED = "return proposal.where(accepted, chain)"
 _MALA_RATIO = (
     "(proposal.f - chain.f) / self.temperature + self._log_q(x, proposal, mask) - self._log_q(moved, chain, mask)"
 )
 _LANGEVIN_RATE = "self.step_size**2 / (2 * self.temperature)"
-_COLOUR_GAIN = "_pick(log_q_reverse, before) - _pick(log_q, after)"
+_COLOUR_GAIN = "pick(log_q_reverse, before) - pick(log_q, after)"
 
 # Per kernel and fault, pieces of its source and what stands in their place.
 FAULTS: dict[type[Kernel], dict[str, dict[str, str]]] = {
     GibbsWithGradients: {
-        "reverse proposal missing": {_GWG_RATIO: "proposal.f - chain.f - _pick(log_q, move)"},
+        "reverse proposal missing": {_GWG_RATIO: "proposal.f - chain.f - pick(log_q, move)"},
         "proposal ratio missing": {_GWG_RATIO: "proposal.f - chain.f"},
         "proposal ratio inverted": {
-            _GWG_RATIO: "proposal.f - chain.f - _pick(log_q_reverse, reverse_move) + _pick(log_q, move)"
+            _GWG_RATIO: "proposal.f - chain.f - pick(log_q_reverse, reverse_move) + pick(log_q, move)"
         },
         "f ratio sign flipped": {_GWG_RATIO: _GWG_RATIO.replace("proposal.f - chain.f", "chain.f - proposal.f")},
         "f ratio missing": {_GWG_RATIO: _GWG_RATIO.replace("proposal.f - chain.f + ", "")},
@@ -98,8 +98,8 @@ FAULTS: dict[type[Kernel], dict[str, dict[str, str]]] = {
         "clamp ignored": {"free_variables[:, some.number]": "torch.ones_like(free_variables[:, some.number])"},
         "stale score in the reverse": {"columns.join(proposal.score)": "columns.join(chain.score)"},
         "clamped variables in the proposal ratio": {f"torch.where(movable, {_COLOUR_GAIN}, 0)": f"({_COLOUR_GAIN})"},
-        "reverse proposal missing": {_COLOUR_GAIN: "-_pick(log_q, after)"},
-        "proposal ratio missing": {_COLOUR_GAIN: "0 * _pick(log_q, after)"},
+        "reverse proposal missing": {_COLOUR_GAIN: "-pick(log_q, after)"},
+        "proposal ratio missing": {_COLOUR_GAIN: "0 * pick(log_q, after)"},
         "proposal ratio inverted": {_COLOUR_GAIN: f"-({_COLOUR_GAIN})"},
         "f ratio missing": {"proposal.f - chain.f + gained": "gained"},
         "bit reads the wrong sign": {
@@ -108,7 +108,7 @@ FAULTS: dict[type[Kernel], dict[str, dict[str, str]]] = {
     },
     MALA: {
         "proposal ratio missing": {_MALA_RATIO: "(proposal.f - chain.f) / self.temperature"},
-        "drift doubled": {"moved = self._mean(chain) +": "moved = 2 * self._mean(chain) - x +"},
+        "drift doubled": {"moved = self.mean(chain) +": "moved = 2 * self.mean(chain) - x +"},
         "stale score in the reverse": {
             "_log_q(x, proposal, mask)": "_log_q(x, proposal._replace(score=chain.score), mask)"
         },

@@ -39,13 +39,11 @@ class BilinearEnergy(nn.Module):
 
     def __init__(self, space: Space, g: nn.Module, h: nn.Module, *, scale: Mapping[str, float] | None = None) -> None:
         super().__init__()
-        space.require(scale or {})
         if not space.continuous or not space.discrete:
             raise ValueError(f"BilinearEnergy: needs continuous and discrete blocks, got {space}")
         self.g, self.h = g, h
         self.encoded_blocks = space.continuous
-        self._x = Inputs(space, space.continuous, {n: s for n, s in (scale or {}).items() if n in space.continuous})
-        self._y = Inputs(space, space.discrete, {n: s for n, s in (scale or {}).items() if n in space.discrete})
+        self._x, self._y = Inputs(space, space.continuous, scale), Inputs(space, space.discrete, scale)
 
     def encode(self, position: Position) -> Tensor:
         """g(x), shape (N, D)."""

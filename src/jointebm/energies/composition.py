@@ -125,14 +125,13 @@ class ConditionalEnergy(nn.Module):
                 f"ConditionalEnergy: block {min(twice)!r} is given or summed out already; leave it out of the position"
             )
         like = next(iter(position.values()))
-        rows = dict(position)
-        for name, value in self._fixed.items():
-            rows[name] = value.to(like).expand(len(like), *value.shape[1:])
+
+        def at(blocks: Position, index: int) -> dict[str, Tensor]:
+            return {name: value[index].to(like).expand(len(like), *value.shape[1:]) for name, value in blocks.items()}
+
+        rows = {**position, **at(self._fixed, 0)}
         if self._summed is None:
             return self.energy(rows)
         configurations = self._summed.configurations(dtype=like.dtype, device=like.device)
-        parts = []
-        for index in range(self._summed.num_configurations):
-            labels = {name: value[index].expand(len(like), *value.shape[1:]) for name, value in configurations.items()}
-            parts.append(self.energy({**rows, **labels}))
+        parts = [self.energy({**rows, **at(configurations, i)}) for i in range(self._summed.num_configurations)]
         return torch.stack(parts).logsumexp(dim=0)

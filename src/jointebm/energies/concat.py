@@ -5,6 +5,7 @@ Legend: N chains, H features.
 
 import math
 from collections.abc import Mapping
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -68,7 +69,6 @@ class ConcatEnergy(nn.Module):
         output_scale: float = 1.0,
     ) -> None:
         super().__init__()
-        space.require(scale or {})
         layers = list(net) if isinstance(net, nn.Sequential) else []
         if not (layers and isinstance(layers[0], nn.Linear) and isinstance(layers[-1], nn.Linear)):
             raise TypeError(
@@ -90,8 +90,7 @@ class ConcatEnergy(nn.Module):
         if not 0 < output_scale < math.inf:
             raise ValueError(f"ConcatEnergy: output_scale must be positive and finite, got {output_scale}")
         self.net, self.encoder, self.output_scale = net, encoder, output_scale
-        self._x = Inputs(space, space.continuous, {n: s for n, s in (scale or {}).items() if n in space.continuous})
-        self._y = Inputs(space, space.discrete, {n: s for n, s in (scale or {}).items() if n in space.discrete})
+        self._x, self._y = Inputs(space, space.continuous, scale), Inputs(space, space.discrete, scale)
         worth_it = encoder is not None or self._x.width >= NARROW
         self.encoded_blocks = space.continuous if worth_it else ()
         if encoder is None and layers[0].in_features != self._x.width + self._y.width:
@@ -102,10 +101,7 @@ class ConcatEnergy(nn.Module):
 
     def encode(self, position: Position) -> Tensor:
         """W_x h(x) + b, the part of the first layer that belongs to x, shape (N, H)."""
-        if self.encoder is None:
-            h = self._x(position)
-        else:
-            h = self.encoder(self._x.scaled(position, self._x.names[0]))
+        h = self._x(position) if self.encoder is None else self.encoder(self._x.scaled(position, self._x.names[0]))
         if h.shape[1] + self._y.width != self._first.in_features:  # only the encoder knows its width
             raise ValueError(
                 f"ConcatEnergy: the first layer takes {self._first.in_features} columns, but the encoder gives "
@@ -128,7 +124,7 @@ class ConcatEnergy(nn.Module):
         return self._after_first(self._first(torch.cat(parts, dim=1)))
 
     def _after_first(self, hidden: Tensor) -> Tensor:
-        last = self._last
+        last = cast(nn.Linear, self.net[-1])
         for layer in list(self.net)[1:-1]:
             hidden = layer(hidden)
         with torch.autocast(hidden.device.type, enabled=False):
@@ -137,12 +133,4 @@ class ConcatEnergy(nn.Module):
 
     @property
     def _first(self) -> nn.Linear:
-        layer = self.net[0]
-        assert isinstance(layer, nn.Linear)
-        return layer
-
-    @property
-    def _last(self) -> nn.Linear:
-        layer = self.net[-1]
-        assert isinstance(layer, nn.Linear)
-        return layer
+        return cast(nn.Linear, self.net[0])

@@ -53,10 +53,7 @@ class DeepSetEnergy(nn.Module):
 
     def forward(self, position: Position) -> Tensor:
         """f at each row of a position, shape (N,), nats."""
-        num_items = position[self.blocks[0]].shape[1]
-        items = torch.cat(
-            [position[name].reshape(-1, num_items, _width(position[name])) for name in self.blocks], dim=2
-        )
+        items = torch.cat([position[name].reshape(*position[name].shape[:2], -1) for name in self.blocks], dim=2)
         features = self.phi(items)  # (N, M, H), bfloat16 under autocast
         with torch.autocast(features.device.type, enabled=False):
             summed = features.to(next(self.rho.parameters(), features).dtype).sum(dim=1)
@@ -88,8 +85,3 @@ class PerItem(nn.Module):
     def forward(self, items: Tensor) -> Tensor:
         context = self.phi(items).sum(dim=1, keepdim=True)  # (N, 1, H)
         return self.rho(torch.cat([items, context.expand(-1, items.shape[1], -1)], dim=2)).squeeze(2)
-
-
-def _width(value: Tensor) -> int:
-    """Columns of one item."""
-    return value[0, 0].numel()

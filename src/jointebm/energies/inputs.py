@@ -1,5 +1,6 @@
 """Inputs of a network: chosen blocks of a position, scaled, flattened and side by side."""
 
+import math
 from collections.abc import Mapping
 
 import torch
@@ -13,25 +14,15 @@ __all__ = ["Inputs"]
 class Inputs:
     """Turns some blocks of a position into one matrix.
 
-    Args:
-        space: the blocks.
-        names: which blocks, in the order of their columns.
-        scale: per block, the factor its entries are multiplied by; 1 where absent. Networks learn fastest when every
-            block has a spread of about one; unscaled labels are lost next to many pixels.
-
-    Example:
-        >>> from jointebm import Categorical, Continuous, Space
-        >>> space = Space(x=Continuous(2), y=Categorical(3))
-        >>> Inputs(space, ("x", "y"), {"y": 10.0}).width
-        5
+    Entries are multiplied by the scale of their block, 1 where absent. Networks learn fastest when every block has a spread
+    of about one; unscaled labels are lost next to many pixels.
     """
 
     def __init__(self, space: Space, names: tuple[str, ...], scale: Mapping[str, float] | None = None) -> None:
-        scale = dict(scale or {})
-        space.require(scale)
+        space.require(scale or {})
         self.names = names
-        self.scale = {name: scale.get(name, 1.0) for name in names}
-        self.width = sum(len(torch.empty(space[name].position_shape).reshape(-1)) for name in names)
+        self.scale = {name: (scale or {}).get(name, 1.0) for name in names}
+        self.width = sum(math.prod(space[name].position_shape) for name in names)
 
     def scaled(self, position: Position, name: str) -> Tensor:
         """One block in its own shape, times its scale."""

@@ -9,13 +9,12 @@ from jointebm.energies.activation import Activation
 
 __all__ = ["MLP", "ConvEncoder"]
 
-_ACTIVATIONS: dict[str, type[nn.Module]] = {"elu": nn.ELU, "silu": nn.SiLU}
-
 
 def _activation(name: str) -> nn.Module:
-    if name not in _ACTIVATIONS:
-        raise ValueError(f"activation: expected one of {', '.join(_ACTIVATIONS)}, got {name!r}")
-    return _ACTIVATIONS[name]()
+    known = {"elu": nn.ELU, "silu": nn.SiLU}
+    if name not in known:
+        raise ValueError(f"activation: expected one of {', '.join(known)}, got {name!r}")
+    return known[name]()
 
 
 class MLP(nn.Sequential):
@@ -36,9 +35,7 @@ class MLP(nn.Sequential):
         self, in_features: int, hidden: Sequence[int], out_features: int = 1, *, activation: Activation = "elu"
     ) -> None:
         widths = (in_features, *hidden)
-        layers: list[nn.Module] = []
-        for before, after in pairwise(widths):
-            layers += [nn.Linear(before, after), _activation(activation)]
+        layers = [layer for pair in pairwise(widths) for layer in (nn.Linear(*pair), _activation(activation))]
         super().__init__(*layers, nn.Linear(widths[-1], out_features))
 
 

@@ -1,8 +1,9 @@
 """Energies as plain data, so that recipes can name them and model folders can rebuild them.
 
-They are read and listed without torch: `build` imports the networks.
+They are read and listed without torch: `build` imports the networks, and draws fresh weights.
 """
 
+import math
 from typing import TYPE_CHECKING, Annotated, Literal, Self
 
 from pydantic import Field, model_validator
@@ -35,7 +36,6 @@ class MLPSpec(Config):
     activation: Activation = Field("elu", description="elu or silu")
 
     def build(self, in_features: int, out_features: int) -> "MLP":
-        """Makes the network, with freshly drawn weights."""
         from jointebm.energies.networks import MLP
 
         return MLP(in_features, self.hidden, out_features, activation=self.activation)
@@ -73,7 +73,6 @@ class ConvSpec(Config):
         return self.out_channels * (self.side // 2**self._num_halvings) ** 2
 
     def build(self) -> "ConvEncoder":
-        """Makes the encoder, with freshly drawn weights."""
         from jointebm.energies.networks import ConvEncoder
 
         return ConvEncoder(self.channels, self.out_channels, activation=self.activation, halves_first=self.halves_first)
@@ -89,11 +88,9 @@ class ConcatSpec(Config):
     output_scale: float = Field(1.0, gt=0, description="factor on the network's output")
 
     def build(self, space: "Space") -> "ConcatEnergy":
-        """Makes the energy, with freshly drawn weights."""
         from jointebm.energies.concat import ConcatEnergy
 
-        width = _width_of_h(space, self.encoder)
-        net = self.net.build(width + _width(space, space.discrete), 1)
+        net = self.net.build(_width_of_h(space, self.encoder) + _width(space, space.discrete), 1)
         encoder = None if self.encoder is None else self.encoder.build()
         return ConcatEnergy(space, net, encoder=encoder, scale=self.scale, output_scale=self.output_scale)
 
@@ -108,7 +105,6 @@ class BilinearSpec(Config):
     scale: _Scale = Field(default_factory=dict, description="per block, factor on the network's input")
 
     def build(self, space: "Space") -> "BilinearEnergy":
-        """Makes the energy, with freshly drawn weights."""
         from jointebm.energies.bilinear import BilinearEnergy
 
         g = self.g.build(_width(space, space.continuous), self.num_features)
@@ -125,11 +121,9 @@ class JEMSpec(Config):
     scale: _Scale = Field(default_factory=dict, description="per continuous block, factor on the network's input")
 
     def build(self, space: "Space") -> "JEMEnergy":
-        """Makes the energy, with freshly drawn weights."""
         from jointebm.energies.jem import JEMEnergy
 
-        width = _width_of_h(space, self.encoder)
-        net = self.net.build(width, _width(space, space.discrete))
+        net = self.net.build(_width_of_h(space, self.encoder), _width(space, space.discrete))
         encoder = None if self.encoder is None else self.encoder.build()
         return JEMEnergy(space, net, encoder=encoder, scale=self.scale)
 
@@ -140,9 +134,7 @@ EnergySpec = Annotated[
 
 
 def _width(space: "Space", names: tuple[str, ...]) -> int:
-    from jointebm.energies.inputs import Inputs
-
-    return Inputs(space, names).width
+    return sum(math.prod(space[name].position_shape) for name in names)
 
 
 def _width_of_h(space: "Space", encoder: ConvSpec | None) -> int:

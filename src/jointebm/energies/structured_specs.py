@@ -1,6 +1,6 @@
 """Structured energies, sets and the Ising model as plain data, so that model folders can rebuild them.
 
-They are read and listed without torch: `build` imports the networks.
+They are read and listed without torch: `build` imports the networks, and draws fresh weights; interactions start at 0.
 """
 
 import math
@@ -40,7 +40,6 @@ class PerPixelSpec(Config):
     num_layers: int = Field(ge=1, le=64, description="3 x 3 convolutions")
 
     def build(self, space: "Space") -> "nn.Module":  # noqa: ARG002  # every unary is built for a space
-        """Makes the network, with freshly drawn weights."""
         from jointebm.energies.unaries import PerPixel
 
         return PerPixel(self.channels, num_layers=self.num_layers)
@@ -54,7 +53,6 @@ class PerPlaceSpec(Config):
     activation: Activation = Field("silu", description="elu or silu")
 
     def build(self, space: "Space") -> "nn.Module":
-        """Makes the network, with freshly drawn weights."""
         from torch import nn
 
         from jointebm.energies.networks import MLP
@@ -73,7 +71,6 @@ class TransitionsSpec(Config):
     reach: int = Field(1, ge=1, le=64, description="largest distance between labels that interact")
 
     def build(self, space: "Space") -> "nn.Module":
-        """Makes the interaction; it starts at 0."""
         from jointebm.energies.interactions import Transitions
 
         return Transitions(_sequences(space)[0][1], reach=self.reach)
@@ -86,7 +83,6 @@ class GridPairsSpec(Config):
     width: int = Field(5, ge=3, le=65, description="side of the neighbourhood, odd")
 
     def build(self, space: "Space") -> "nn.Module":  # noqa: ARG002  # every interaction is built for a space
-        """Makes the interaction; it starts at 0."""
         from jointebm.energies.interactions import GridPairs
 
         return GridPairs(width=self.width)
@@ -102,7 +98,6 @@ class StructuredSpec(Config):
     )
 
     def build(self, space: "Space") -> "StructuredEnergy":
-        """Makes the energy, with freshly drawn weights."""
         from jointebm.energies.structured import StructuredEnergy
 
         interaction = None if self.interaction is None else self.interaction.build(space)
@@ -119,7 +114,6 @@ class DeepSetSpec(Config):
     activation: Activation = Field("elu", description="elu or silu")
 
     def build(self, space: "Space") -> "DeepSetEnergy":
-        """Makes the energy, with freshly drawn weights."""
         from jointebm.energies.deep_sets import DeepSetEnergy
         from jointebm.energies.networks import MLP
 
@@ -136,7 +130,6 @@ class IsingSpec(Config):
     field: float = Field(0.0, allow_inf_nan=False, description="h, nats per spin")
 
     def build(self, space: "Space") -> "IsingEnergy":
-        """Makes the energy."""
         from jointebm.energies.ising import IsingEnergy
 
         return IsingEnergy(space, coupling=self.coupling, field=self.field)

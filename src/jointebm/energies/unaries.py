@@ -3,6 +3,8 @@
 Legend: N rows, T places.
 """
 
+from itertools import pairwise
+
 from torch import Tensor, nn
 
 __all__ = ["PerPixel", "PerPlace"]
@@ -30,12 +32,9 @@ class PerPixel(nn.Module):
         super().__init__()
         if num_layers < 1:
             raise ValueError(f"PerPixel: num_layers must be at least 1, got {num_layers}")
-        layers: list[nn.Module] = []
-        for index in range(num_layers):
-            is_last = index == num_layers - 1
-            layers.append(nn.Conv2d(channels if index else 1, 1 if is_last else channels, 3, padding=1))
-            layers += [] if is_last else [nn.SiLU()]
-        self.net = nn.Sequential(*layers)
+        widths = (1, *[channels] * (num_layers - 1), 1)
+        layers = [layer for pair in pairwise(widths) for layer in (nn.Conv2d(*pair, 3, padding=1), nn.SiLU())]
+        self.net = nn.Sequential(*layers[:-1])
 
     def forward(self, images: Tensor) -> Tensor:
         return self.net(images[:, None]).squeeze(1)

@@ -12,7 +12,7 @@ from torch import Tensor
 from jointebm.evaluation.calibration import Calibration, calibration
 from jointebm.inference.conditions import variable_names
 from jointebm.inference.model import Model
-from jointebm.inference.predict import Prediction, predict
+from jointebm.inference.predict import predict
 from jointebm.randomness.draws import Generator
 from jointebm.spaces.space import Space
 
@@ -20,26 +20,15 @@ __all__ = ["Accuracy", "accuracy", "evaluate_model"]
 
 
 class Accuracy(NamedTuple):
-    """Shares of correct labels.
+    """Shares of correct labels."""
 
-    Args:
-        mean: over rows and variables (what the paper reports).
-        exact_match: share of rows in which every variable is correct.
-        per_attribute: per variable, named by its block, or by block and number if the block has several.
-    """
-
-    mean: float
-    exact_match: float
-    per_attribute: dict[str, float]
+    mean: float  # over rows and variables (what the paper reports)
+    exact_match: float  # of rows in which every variable is correct
+    per_attribute: dict[str, float]  # by variable: its block, with a number if the block has several
 
 
 def accuracy(space: Space, predicted: Mapping[str, Tensor], true: Mapping[str, Tensor]) -> Accuracy:
-    """Compares predicted labels with the true ones.
-
-    Args:
-        space: the blocks.
-        predicted: per block, labels (N, *variable_shape).
-        true: the same blocks and shapes.
+    """Compares predicted labels with the true ones, per block (N, *variable_shape).
 
     Example:
         >>> from jointebm import Binary
@@ -67,19 +56,9 @@ def evaluate_model(
     methods: Sequence[Literal["exact", "gibbs", "sample"]] = ("sample", "gibbs", "exact"),
     generator: Generator,
 ) -> tuple[dict[str, Accuracy], Calibration]:
-    """Predicts every discrete block from all continuous ones, by each decoder.
+    """Predicts every discrete block of complete rows from all continuous ones, by each decoder.
 
-    Args:
-        model: the model.
-        values: complete rows, per block.
-        methods: decoders; the calibration is that of the last one.
-        generator: source of all draws.
-
-    Returns:
-        (accuracy per decoder, calibration).
-
-    Raises:
-        ValueError: the space lacks continuous or discrete blocks, or `methods` is empty.
+    Returns the accuracy per decoder, and the calibration of the last one.
     """
     if not model.space.continuous or not model.space.discrete:
         raise ValueError(
@@ -88,11 +67,10 @@ def evaluate_model(
         )
     given = {name: values[name] for name in model.space.continuous}
     true = {name: values[name] for name in model.space.discrete}
+    if not methods:
+        raise ValueError("evaluate_model: got no methods; expected some of 'sample', 'gibbs', 'exact'")
     accuracies: dict[str, Accuracy] = {}
-    prediction: Prediction | None = None
     for method in methods:
         prediction = predict(model, given, model.space.discrete, method=method, generator=generator)
         accuracies[method] = accuracy(model.space, prediction.labels, true)
-    if prediction is None:
-        raise ValueError("evaluate_model: got no methods; expected some of 'sample', 'gibbs', 'exact'")
     return accuracies, calibration(model.space, prediction.probs, true)

@@ -33,12 +33,7 @@ class Calibration(NamedTuple):
 
 
 def calibration(space: Space, probs: Mapping[str, Tensor], true: Mapping[str, Tensor]) -> Calibration:
-    """Compares probabilities of classes with the true classes.
-
-    Args:
-        space: the blocks.
-        probs: per block, marginal probabilities (N, *position_shape).
-        true: per block, labels (N, *variable_shape).
+    """Compares marginal probabilities, per block (N, *position_shape), with true labels, per block (N, *variable_shape).
 
     References:
         Guo et al. 2017 (ECE). Brier 1950.

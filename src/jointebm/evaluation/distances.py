@@ -19,44 +19,22 @@ class Frechet:
 
     A Frechet distance estimated from few rows is biased upwards. Both distances therefore use equally many rows; the second
     is what the first would be if samples were as good as data.
-
-    Args:
-        features: what the features are, in words.
-        num_rows: rows on either side of either distance, equally many per condition.
-        num_features: entries of a feature.
-        samples: between samples and one half of the test rows.
-        data: between the other half of the test rows and that half.
     """
 
-    features: str
-    num_rows: int
+    features: str  # what they are, in words
+    num_rows: int  # on either side of either distance, equally many per condition
     num_features: int
-    samples: float
-    data: float
+    samples: float  # between samples and one half of the test rows
+    data: float  # between the other half of the test rows and that half
 
 
 def total_variance(rows: Tensor) -> float:
-    """Variance summed over all entries of a row: the trace of the covariance.
-
-    Args:
-        rows: (N, ...), N >= 2.
-
-    Example:
-        >>> total_variance(torch.tensor([[0.0, 1.0], [2.0, 1.0]]))
-        2.0
-    """
+    """Variance summed over all entries of a row of (N, ...), N >= 2: the trace of the covariance."""
     return float(rows.double().var(dim=0).sum())
 
 
 def nearest_distances(rows: Tensor, others: Tensor | None = None) -> Tensor:
-    """Euclidean distance from each row to the nearest of the others.
-
-    Args:
-        rows: (N, ...).
-        others: (M, ...), M >= 1; None means the other rows of `rows`, N >= 2.
-
-    Returns:
-        Distances (N,), float64.
+    """Euclidean distance from each row of (N, ...) to the nearest of the others, or of the other rows without `others`.
 
     Example:
         >>> nearest_distances(torch.tensor([[0.0], [1.0], [5.0]])).tolist()
@@ -78,14 +56,7 @@ def frechet_distance(a: Tensor, b: Tensor) -> float:
     """Squared Frechet (2-Wasserstein) distance between the normal distributions fitted to two sets of rows.
 
     |m_a - m_b|^2 + tr(C_a + C_b - 2 (C_a^1/2 C_b C_a^1/2)^1/2), with m the means and C the covariances (divisor N - 1).
-    Covariances may be singular, as with fewer rows than entries.
-
-    Args:
-        a: (N, D), N >= 2.
-        b: (M, D), M >= 2.
-
-    Returns:
-        The distance, >= 0, in squared units of the rows.
+    Covariances may be singular, as with fewer rows than entries. At least two rows of each are needed.
 
     References:
         Dowson & Landau 1982. Heusel et al. 2017, who apply it to features of an Inception network (FID).
@@ -96,16 +67,10 @@ def frechet_distance(a: Tensor, b: Tensor) -> float:
         9.0
     """
     a, b = a.double(), b.double()
-    root = _root(_covariance(a))
-    cross = _root(root @ _covariance(b) @ root).trace()
+    root = _root(a.T.cov().reshape(a.shape[1], -1))
+    cross = _root(root @ b.T.cov().reshape(root.shape) @ root).trace()
     distance = (a.mean(dim=0) - b.mean(dim=0)).square().sum() + a.var(dim=0).sum() + b.var(dim=0).sum() - 2 * cross
     return float(distance.clamp(min=0))  # rounding
-
-
-def _covariance(rows: Tensor) -> Tensor:
-    """Covariance (D, D), divisor N - 1."""
-    centred = rows - rows.mean(dim=0)
-    return centred.T @ centred / (len(rows) - 1)
 
 
 def _root(matrix: Tensor) -> Tensor:

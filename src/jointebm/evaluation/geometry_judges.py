@@ -23,12 +23,7 @@ NO_SPRITE = -NUM_POSITION_BINS  # label; more than one bin away from every bin
 
 
 class NearestMode:
-    """The Bayes classifier of the toy data: the attributes of the nearest mode.
-
-    Example:
-        >>> NearestMode().label({"point": torch.tensor([[3.0, 0.1]])})
-        {'bottom': tensor([0]), 'left': tensor([0]), 'diagonal': tensor([0])}
-    """
+    """The Bayes classifier of the toy data: the attributes of the nearest mode."""
 
     name = "nearest mode"
     num_positions = None
@@ -75,24 +70,14 @@ def _bins(weights: Tensor) -> Tensor:
 
 @dataclass(frozen=True)
 class Placement:
-    """How far the labels of ordered variables are from those that were asked for.
-
-    Args:
-        exact: share of rows with the label that was asked for, per variable, and for "all" of them at once.
-        within_one: share of rows with a label at most one away from it, per variable, and for "all" of them at once.
-    """
+    """Shares of rows by the distance of labels from those asked for, per variable, and for "all" of them at once."""
 
     exact: dict[str, float]
-    within_one: dict[str, float]
+    within_one: dict[str, float]  # labels at most one away
 
 
 def placement(space: Space, measured: Mapping[str, Tensor], asked: Mapping[str, Tensor]) -> Placement:
-    """Compares measured positions with the requested ones.
-
-    Args:
-        space: the blocks.
-        measured: per discrete block, labels (N, *variable_shape).
-        asked: the same blocks and shapes.
+    """Compares measured positions with the requested ones, per discrete block (N, *variable_shape).
 
     Example:
         >>> from jointebm import Categorical
@@ -101,15 +86,10 @@ def placement(space: Space, measured: Mapping[str, Tensor], asked: Mapping[str, 
         >>> placement(space, measured, {"column": torch.tensor([3, 5]), "row": torch.tensor([1, 7])}).within_one
         {'column': 1.0, 'row': 0.5, 'all': 0.5}
     """
-    distances = {
-        variable: distance
-        for name in space.discrete
-        for variable, distance in zip(
-            variable_names(space, name),
-            (measured[name] - asked[name]).abs().reshape(len(measured[name]), -1).T,
-            strict=True,
-        )
-    }
+    distances: dict[str, Tensor] = {}
+    for name in space.discrete:
+        columns = (measured[name] - asked[name]).abs().reshape(len(measured[name]), -1).T
+        distances |= zip(variable_names(space, name), columns, strict=True)
     distances["all"] = torch.stack(list(distances.values())).amax(dim=0)
     exact, within_one = (
         {name: float((distance <= limit).double().mean()) for name, distance in distances.items()} for limit in (0, 1)

@@ -23,12 +23,6 @@ BATCH_SIZE, LEARNING_RATE = 64, 3e-3
 class ImageClassifier:
     """A small convolutional network with one head per discrete variable, trained on data rows only.
 
-    Args:
-        space: one continuous block of shape (height, width), and discrete blocks.
-
-    Raises:
-        ValueError: the space is not one image block and some discrete ones.
-
     References:
         Kingma & Ba 2015 (Adam). Smith & Topin 2018 (one cycle of the learning rate).
     """
@@ -37,12 +31,13 @@ class ImageClassifier:
     num_positions = None
 
     def __init__(self, space: Space) -> None:
-        self.space, self.image = space, image_block(space)
-        if self.image is None or space.continuous != (self.image,) or not space.discrete:
+        image = image_block(space)
+        if image is None or space.continuous != (image,) or not space.discrete:
             raise ValueError(
                 f"ImageClassifier: got {space}; expected one image block, (height, width), and discrete blocks"
             )
-        height, width = space[self.image].variable_shape
+        self.space, self.image = space, image
+        height, width = space[image].variable_shape
         self._widths = {name: list(space.num_classes(name)) for name in space.discrete}
         self._encoder = nn.Sequential(
             nn.Conv2d(1, 16, 3, padding=1),
@@ -62,13 +57,7 @@ class ImageClassifier:
 
     @classmethod
     def train(cls, dataset: Dataset, *, seed: int, num_iterations: int = 1000) -> "ImageClassifier":
-        """Trains on the training rows by Adam, with one cycle of the learning rate.
-
-        Args:
-            dataset: where the rows come from.
-            seed: of the weights, the batches and the dropout; torch's global generator is restored.
-            num_iterations: parameter updates.
-        """
+        """Trains on the training rows by Adam, with one cycle of the learning rate; torch's global generator is restored."""
         generator = torch.Generator().manual_seed(seed)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)  # torch.nn draws weights and dropout from the global generator only
@@ -87,25 +76,20 @@ class ImageClassifier:
     @torch.no_grad()
     def label(self, values: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """The most probable class of every discrete variable."""
-        assert self.image is not None
         pieces = [self._logits({self.image: rows}) for rows in values[self.image].split(CLASSIFIED_AT_ONCE)]
         labels = {}
-        for name, widths in self._widths.items():
-            columns = [
-                torch.cat([piece[name][v].argmax(dim=1) for piece in pieces]) for v in range(len(widths))
-            ]  # V of (N,)
-            labels[name] = torch.stack(columns, dim=1).reshape(-1, *self.space[name].variable_shape)
+        for name in self._widths:
+            rows = [torch.stack([logits.argmax(dim=1) for logits in piece[name]], dim=1) for piece in pieces]  # (N, V)
+            labels[name] = torch.cat(rows).reshape(-1, *self.space[name].variable_shape)
         return labels
 
     @torch.no_grad()
     def features(self, values: Mapping[str, Tensor]) -> Tensor:
         """Inputs of the last layer, (N, D)."""
-        assert self.image is not None
         return torch.cat([self._encoder(rows.unsqueeze(1)) for rows in values[self.image].split(CLASSIFIED_AT_ONCE)])
 
     def _logits(self, values: Mapping[str, Tensor]) -> dict[str, Sequence[Tensor]]:
         """Per block, one (N, K) per variable."""
-        assert self.image is not None
         joined = self._network(values[self.image].unsqueeze(1))  # (N, M)
         blocks = joined.split([sum(widths) for widths in self._widths.values()], dim=1)
         return {name: part.split(self._widths[name], dim=1) for name, part in zip(self._widths, blocks, strict=True)}

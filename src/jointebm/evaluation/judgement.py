@@ -6,7 +6,6 @@ Legend: N rows, D entries of all continuous blocks.
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import fmean
-from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -28,85 +27,53 @@ MAX_CONDITIONS = 64
 
 @dataclass(frozen=True)
 class Nearest:
-    """Median Euclidean distances to the nearest neighbour, of samples and of equally many test rows.
+    """Median Euclidean distances to the nearest neighbour that meets the condition, of samples and of as many test rows.
 
     Samples much nearer to training rows than test rows are have been memorised; samples much nearer to one another than
     test rows are have collapsed.
-
-    Args:
-        num_rows: number of samples, and of test rows.
-        training: from a sample to the nearest training row that meets its condition.
-        training_data: from a test row that meets the condition to the nearest such training row.
-        other: from a sample to the nearest other sample of its condition.
-        other_data: from a test row to the nearest other test row.
     """
 
-    num_rows: int
-    training: float
-    training_data: float
-    other: float
-    other_data: float
+    num_rows: int  # of samples, and of test rows
+    training: float  # from a sample to a training row
+    training_data: float  # from a test row to a training row
+    other: float  # from a sample to another sample
+    other_data: float  # from a test row to another test row
 
 
 @dataclass(frozen=True)
 class Judgement:
-    """Figures of class-conditional samples, next to the same figures of real data.
+    """Figures of class-conditional samples, next to the same figures of the test rows that meet the condition (`_data`).
 
-    Args:
-        judge: name of the judge.
-        judge_accuracy: accuracy of the judge on the test rows, mean over rows and variables: the upper limit in practice.
-        num_per_condition: samples of each condition.
-        agreement: share of samples whose label by the judge is the requested one, mean over conditions.
-        worst_agreement: agreement in the worst condition.
-        per_condition: agreement per condition, by its text.
-        per_condition_data: the same for the test rows that meet the condition; None without any.
-        num_modes: per condition that leaves discrete variables free, the number of configurations among samples that
-            agree.
-        num_modes_data: the same among the test rows that meet the condition.
-        variance_ratio: per condition, variance of the samples over that of the training rows that meet it (of test rows
-            if training rows are drawn afresh), each summed over all continuous variables, with the noise of the data; 1
-            is ideal, less is too little diversity. None with fewer than two of either.
-        nearest: distances to neighbours, over all conditions; None if training rows are drawn afresh.
-        nearest_per_condition: the same per condition; None with fewer than two rows of either.
-        placement: for labels that are positions, placement of samples given every variable, all values equally often;
-            None for other labels.
-        placement_data: the same for the test rows.
-        frechet: distance in the features of the judge; None without features, or with too few rows.
+    `variance_ratio` compares samples with the training rows that meet the condition (test rows, if training rows are drawn
+    afresh), summed over all continuous variables, with the noise of the data: 1 is ideal, less is too little diversity.
     """
 
-    judge: str
-    judge_accuracy: float
-    num_per_condition: int
-    agreement: float
-    worst_agreement: float
-    per_condition: dict[str, float]
-    per_condition_data: dict[str, float | None]
-    num_modes: dict[str, int]
+    judge: str  # its name
+    judge_accuracy: float  # on the test rows, mean over rows and variables: the upper limit in practice
+    num_per_condition: int  # samples
+    agreement: float  # share of samples whose label by the judge is the requested one, mean over conditions
+    worst_agreement: float  # in the worst condition
+    per_condition: dict[str, float]  # agreement, by the text of the condition
+    per_condition_data: dict[str, float | None]  # None without any row
+    num_modes: dict[str, int]  # configurations of free discrete variables among samples that agree
     num_modes_data: dict[str, int]
-    variance_ratio: dict[str, float | None]
-    nearest: Nearest | None
-    nearest_per_condition: dict[str, Nearest | None]
-    placement: Placement | None
+    variance_ratio: dict[str, float | None]  # None with fewer than two rows of either
+    nearest: Nearest | None  # over all conditions; None if training rows are drawn afresh
+    nearest_per_condition: dict[str, Nearest | None]  # None with fewer than two rows of either
+    placement: Placement | None  # given every variable, all values equally often; None if labels are no positions
     placement_data: Placement | None
-    frechet: Frechet | None
+    frechet: Frechet | None  # in the features of the judge; None without features, or with too few rows
 
 
 def judge_samples(model: Model, dataset: Dataset, judge: Judge, *, num: int, generator: Generator) -> Judgement:
-    """Judges samples given every value of every discrete variable, and given every configuration if at most 64 exist.
+    """Judges `num` samples given every value of every discrete variable, and every configuration if at most 64 exist.
 
-    Args:
-        model: the model; it samples from noise with its own kernel and number of steps.
-        dataset: the data it was trained on; samples are compared with its test rows.
-        judge: labels the samples from their continuous blocks alone.
-        num: samples per condition.
-        generator: source of all draws.
-
-    Returns:
-        `Judgement`.
+    The model samples from noise with its own kernel and number of steps; samples are compared with test rows of the data.
     """
     space, real = model.space, dataset.test()
     conditions = single_values(space)
-    if _num_variables(space) > 1 and space.num_configurations <= MAX_CONDITIONS:
+    num_variables = sum(space[name].num_variables for name in space.discrete)
+    if num_variables > 1 and space.num_configurations <= MAX_CONDITIONS:
         conditions += configurations(space)
     real_labels = judge.label(real)
     samples = sample_each(model, conditions, num, generator=generator)
@@ -115,12 +82,13 @@ def judge_samples(model: Model, dataset: Dataset, judge: Judge, *, num: int, gen
     num_modes: dict[str, int] = {}
     num_modes_data: dict[str, int] = {}
     variance_ratio: dict[str, float | None] = {}
-    distances: dict[str, _Distances | None] = {}
+    distances: dict[str, tuple[Tensor, ...] | None] = {}
     for condition, values in zip(conditions, samples, strict=True):
         text, judged, meets = condition.text, judge.label(values), condition.holds(real)
         agrees = condition.holds(judged)
         per_condition[text] = float(agrees.double().mean())
-        per_condition_data[text] = _share(condition.holds(real_labels)[meets])
+        right = condition.holds(real_labels)[meets]
+        per_condition_data[text] = float(right.double().mean()) if len(right) else None
         if any(bool((condition.given.get(name, torch.tensor(-1)) < 0).any()) for name in space.discrete):
             num_modes[text] = _num_modes(space, judged, agrees)
             num_modes_data[text] = _num_modes(space, real, meets)
@@ -146,14 +114,6 @@ def judge_samples(model: Model, dataset: Dataset, judge: Judge, *, num: int, gen
         placement_data=placement(space, real_labels, real) if judge.num_positions else None,
         frechet=_frechet(judge.features, space, conditions, samples, real) if judge.features else None,
     )
-
-
-def _num_variables(space: Space) -> int:
-    return sum(space[name].num_variables for name in space.discrete)
-
-
-def _share(right: Tensor) -> float | None:
-    return float(right.double().mean()) if len(right) else None
 
 
 def _num_modes(space: Space, labels: Mapping[str, Tensor], rows: Tensor) -> int:
@@ -183,50 +143,29 @@ def _variance_ratio(drawn: Tensor, real: Tensor) -> float | None:
     return total_variance(drawn) / spread
 
 
-class _Distances(NamedTuple):
-    """Distances of N samples and of N test rows, (N,) each; fields as in `Nearest`."""
-
-    training: Tensor
-    training_data: Tensor
-    other: Tensor
-    other_data: Tensor
-
-
-def _distances(drawn: Tensor, held_out: Tensor, training: Tensor) -> _Distances | None:
-    """Distances with equally many rows of both: nearest neighbours get nearer with more rows."""
+def _distances(drawn: Tensor, held_out: Tensor, training: Tensor) -> tuple[Tensor, ...] | None:
+    """Distances in the order of `Nearest`, with equally many rows of both: neighbours get nearer with more rows."""
     num = min(len(drawn), len(held_out))
     if num < 2 or not len(training):
         return None
     drawn, held_out = drawn[:num], held_out[:num]
-    return _Distances(
-        training=nearest_distances(drawn, training),
-        training_data=nearest_distances(held_out, training),
-        other=nearest_distances(drawn),
-        other_data=nearest_distances(held_out),
-    )
+    pairs = ((drawn, training), (held_out, training), (drawn, None), (held_out, None))
+    return tuple(nearest_distances(rows, others) for rows, others in pairs)
 
 
-def _nearest(distances: Sequence[_Distances]) -> Nearest | None:
+def _nearest(distances: Sequence[tuple[Tensor, ...]]) -> Nearest | None:
     """Medians over all rows of all conditions."""
     if not distances:
         return None
     medians = [float(torch.cat(parts).quantile(0.5)) for parts in zip(*distances, strict=True)]
-    return Nearest(sum(len(each.training) for each in distances), *medians)
+    return Nearest(sum(len(each[0]) for each in distances), *medians)
 
 
 def _placement(model: Model, judge: Judge, num_positions: int, num: int, generator: Generator) -> Placement:
     """`num` samples per column and per row, spread over the pairs: num_positions^2 in sequence name every pair once."""
     first, second = model.space.discrete
-    conditions = [
-        Condition(
-            "",
-            {
-                first: torch.tensor(i % num_positions),
-                second: torch.tensor((i + i // num_positions) % num_positions),
-            },
-        )
-        for i in range(num * num_positions)
-    ]
+    pairs = [(i % num_positions, (i + i // num_positions) % num_positions) for i in range(num * num_positions)]
+    conditions = [Condition("", {first: torch.tensor(a), second: torch.tensor(b)}) for a, b in pairs]
     parts = sample_each(model, conditions, 1, generator=generator)
     values = {name: torch.cat([part[name] for part in parts]) for name in model.space}  # labels are those asked for
     return placement(model.space, judge.label(values), values)

@@ -22,16 +22,13 @@ class Judge(Protocol):
     @property
     def num_positions(self) -> int | None:
         """Classes per discrete variable, if labels are positions on a line, so that near misses count; None otherwise."""
-        ...
 
     @property
     def features(self) -> Callable[[Mapping[str, Tensor]], Tensor] | None:
         """Features (N, D) of values, for a Frechet distance; None if the judge computes none."""
-        ...
 
     def label(self, values: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Labels of every discrete block, (N, *variable_shape), from values of the continuous ones."""
-        ...
 
 
 JUDGES: dict[JudgeKind, Callable[[Dataset, int], Judge]] = {
@@ -42,15 +39,7 @@ JUDGES: dict[JudgeKind, Callable[[Dataset, int], Judge]] = {
 
 
 def judge_for(dataset: Dataset, *, seed: int) -> Judge:
-    """The judge that a data set names: its known geometry, or a classifier trained on the training rows.
-
-    Args:
-        dataset: the data.
-        seed: of the training.
-
-    Raises:
-        ValueError: no judge fits the data.
-    """
+    """The judge that a data set names: its known geometry, or a classifier trained on the training rows."""
     if dataset.judge is None:
         raise ValueError(
             f"data {dataset.name!r}: no judge can label samples of {dataset.space}; expected an image, or known geometry. "

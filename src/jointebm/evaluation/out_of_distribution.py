@@ -23,7 +23,6 @@ SCORES = {
     "log_marginal": "log sum_y exp f(x, y), which is log p(x) + log Z",
     "confidence": "max_y p(y | x)",
 }
-FASHION_SHAPE = (28, 28)
 
 
 def auroc(scores: Tensor, outlier_scores: Tensor) -> float:
@@ -31,13 +30,6 @@ def auroc(scores: Tensor, outlier_scores: Tensor) -> float:
 
     The probability that a random row of the data scores higher than a random outlier, ties counting half: 1 if data always
     score higher, .5 if scores do not separate them, 0 if outliers always score higher.
-
-    Args:
-        scores: of rows of the data, (N,).
-        outlier_scores: of the outliers, (M,).
-
-    Raises:
-        ValueError: either is empty, or a score is NaN.
 
     References:
         Hanley & McNeil 1982: the statistic of Mann and Whitney, divided by N M.
@@ -52,9 +44,10 @@ def auroc(scores: Tensor, outlier_scores: Tensor) -> float:
             f"of outliers, of them {int(outlier_scores.isnan().sum())} NaN; expected some of each and no NaN"
         )
     ordered = outlier_scores.sort().values
-    num_below = torch.searchsorted(ordered, scores.contiguous())
-    num_not_above = torch.searchsorted(ordered, scores.contiguous(), right=True)
-    return int((num_below + num_not_above).sum()) / (2 * len(scores) * len(outlier_scores))
+    num_below_twice = sum(
+        torch.searchsorted(ordered, scores.contiguous(), right=right).sum() for right in (False, True)
+    )
+    return int(num_below_twice) / (2 * len(scores) * len(outlier_scores))
 
 
 def outlier_images(dataset: Dataset, data_dir: Path | None, *, generator: Generator) -> dict[str, Tensor]:
@@ -64,21 +57,11 @@ def outlier_images(dataset: Dataset, data_dir: Path | None, *, generator: Genera
     - "uniform": every pixel an independent uniform grey level.
     - "shuffled": the test images, each with its pixels in its own random order.
 
-    Args:
-        dataset: grey images of 28 x 28 pixels.
-        data_dir: the folder that holds `fashion-mnist/`.
-        generator: source of all draws.
-
-    Returns:
-        Values of the image block, per kind, (N, 28, 28).
-
-    Raises:
-        FileNotFoundError: the file of Fashion-MNIST is missing; names the places searched.
-        ValueError: the data are not images of 28 x 28 pixels held in memory.
+    The data must be images of 28 x 28 pixels held in memory, and `data_dir` the folder that holds `fashion-mnist/`.
     """
     shapes = [dataset.space[name].variable_shape for name in dataset.space.continuous]
     stored = dataset.stored
-    if stored is None or shapes != [FASHION_SHAPE]:
+    if stored is None or shapes != [(28, 28)]:
         raise ValueError(
             f"data {dataset.name!r}: got {dataset.space}; expected images of 28 x 28 pixels, such as those of mnist, to "
             "compare with Fashion-MNIST"
@@ -96,12 +79,7 @@ def outlier_images(dataset: Dataset, data_dir: Path | None, *, generator: Genera
 
 
 def outlier_scores(model: Model, values: Values) -> dict[str, Tensor]:
-    """Each of `SCORES`, (N,), by enumeration of all labels.
-
-    Args:
-        model: the model.
-        values: complete continuous blocks; other blocks are ignored.
-    """
+    """Each of `SCORES`, (N,), of complete continuous blocks, by enumeration of all labels."""
     parameter = next(model.parameters())
     given = {name: values[name] for name in model.space.continuous}
     position, _ = model.space.encode(given, dtype=parameter.dtype, device=parameter.device)
@@ -111,16 +89,7 @@ def outlier_scores(model: Model, values: Values) -> dict[str, Tensor]:
 
 
 def separation(model: Model, values: Values, outliers: Mapping[str, Tensor]) -> dict[str, dict[str, float]]:
-    """AUROC of test rows against each kind of outlier by each score: 1 if test rows always score higher.
-
-    Args:
-        model: a model with one continuous block.
-        values: test rows.
-        outliers: per kind, values of the continuous block.
-
-    Returns:
-        The area, per score and kind of outlier.
-    """
+    """AUROC of test rows against each kind of outlier by each score: 1 if test rows always score higher."""
     (image,) = model.space.continuous
     real = outlier_scores(model, values)
     others = {kind: outlier_scores(model, {image: images}) for kind, images in outliers.items()}

@@ -18,10 +18,7 @@ def lazy_members(
 ) -> tuple[Callable[[str], Any], Callable[[], list[str]]]:
     """The `__getattr__` and `__dir__` of a package, which also reach its submodules.
 
-    Args:
-        package: its full name.
-        names: its members.
-        modules: where they are searched for, in this order, by `__all__`; None searches the package's own modules.
+    Members are searched for by `__all__` in the modules, in this order, or in the package's own modules.
 
     Example:
         >>> import jointebm.kernels
@@ -45,12 +42,9 @@ def _find(package: str, name: str, names: Sequence[str], modules: Sequence[str] 
     if not name.startswith("_") and find_spec(f"{package}.{name}"):
         return import_module(f"{package}.{name}")
     if name in names:
-        for path in modules or _own_modules(package):
+        own = (f"{package}.{module.name}" for module in iter_modules(sys.modules[package].__path__))
+        for path in modules or own:
             module = import_module(path)
             if name in module.__all__:
                 return getattr(module, name)
     raise AttributeError(f"module {package!r} has no attribute {name!r}")
-
-
-def _own_modules(package: str) -> list[str]:
-    return [f"{package}.{module.name}" for module in iter_modules(sys.modules[package].__path__)]

@@ -1,7 +1,4 @@
-"""Conditions on labels, and samples given many conditions in one batch.
-
-Legend: C conditions, N samples of each.
-"""
+"""Conditions on labels, and samples given many conditions in one batch."""
 
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
@@ -16,17 +13,14 @@ from jointebm.spaces.space import Space
 
 __all__ = ["Condition", "configurations", "sample_each", "single_values", "variable_names"]
 
+MAX_CHAINS = 4096  # in one batch; bounds memory
+
 
 class Condition(NamedTuple):
-    """Labels to clamp.
+    """Labels to clamp."""
 
-    Args:
-        text: for titles, such as "digit = 3".
-        given: per discrete block, labels of its variable shape; -1 or an absent block is free.
-    """
-
-    text: str
-    given: dict[str, Tensor]
+    text: str  # for titles, such as "digit = 3"
+    given: dict[str, Tensor]  # per discrete block, labels of its variable shape; -1 or an absent block is free
 
     def holds(self, values: Mapping[str, Tensor]) -> Tensor:
         """Marks the rows of `values` (N, *variable_shape per block) that meet the condition, shape (N,), bool."""
@@ -60,13 +54,11 @@ def single_values(space: Space) -> list[Condition]:
     """
     conditions = []
     for name in space.discrete:
-        block = space[name]
-        names_and_counts = zip(variable_names(space, name), space.num_classes(name), strict=True)
-        for v, (variable, num_classes) in enumerate(names_and_counts):
-            for label in range(num_classes):
-                labels = torch.full((block.num_variables,), -1)
-                labels[v] = label
-                conditions.append(Condition(f"{variable} = {label}", {name: labels.reshape(block.variable_shape)}))
+        for v, (variable, count) in enumerate(zip(variable_names(space, name), space.num_classes(name), strict=True)):
+            for label in range(count):
+                labels = torch.full(space[name].variable_shape, -1)
+                labels.view(-1)[v] = label
+                conditions.append(Condition(f"{variable} = {label}", {name: labels}))
     return conditions
 
 
@@ -96,75 +88,49 @@ def sample_each(
     *,
     num_steps: int | None = None,
     generator: Generator,
-    max_chains: int = 4096,
 ) -> list[dict[str, Tensor]]:
     """Samples given each of several conditions, by chains from noise, in shared batches.
 
-    Finite chains: samples are approximate, as those of `sample`.
-
-    Args:
-        model: the model; its kernel and noise are used.
-        conditions: C conditions; an empty one asks for unconditional samples.
-        num: samples N per condition.
-        num_steps: kernel steps; None is the model's.
-        generator: source of all draws.
-        max_chains: limit of chains in one batch; bounds memory.
-
-    Returns:
-        Per condition, values by block, shape (N, *variable_shape).
-
-    Raises:
-        ValueError: `num` is less than one, or a condition names an unknown block or one that is not discrete.
+    Finite chains: samples are approximate, as those of `sample`. An empty condition asks for unconditional samples. Returns,
+    per condition, values of `num` rows.
 
     Example:
-        >>> from jointebm import Binary, Continuous, KernelSpec, ModelConfig
-        >>> from jointebm.energies import ConcatSpec, MLPSpec
-        >>> space = Space(x=Continuous(), y=Binary())
-        >>> model = Model(ModelConfig(name="example", data="none", space=space.config,
-        ...                           energy=ConcatSpec(net=MLPSpec(hidden=(8,))), kernel=KernelSpec(step_size=0.1)))
-        >>> parts = sample_each(model, single_values(space), 3, num_steps=2, generator=torch.Generator().manual_seed(0))
-        >>> [part["y"].tolist() for part in parts]
-        [[0, 0, 0], [1, 1, 1]]
+        >>> from jointebm import load
+        >>> model = load("pretrained:toy")
+        >>> parts = sample_each(model, single_values(model.space), 3, num_steps=2, generator=torch.Generator())
+        >>> parts[0]["bottom"].tolist(), parts[1]["bottom"].tolist()
+        ([0, 0, 0], [1, 1, 1])
     """
     if num < 1:
         raise ValueError(f"sample_each: num, the samples per condition, is a whole number >= 1, got {num}")
     for condition in conditions:
         model.space.require(condition.given, discrete=True)
-    if num > max_chains:
-        sizes = [min(max_chains, num - start) for start in range(0, num, max_chains)]
-        pieces = [
-            sample_each(model, conditions, size, num_steps=num_steps, generator=generator, max_chains=max_chains)
-            for size in sizes
-        ]
+    if num > MAX_CHAINS:
+        sizes = [min(MAX_CHAINS, num - start) for start in range(0, num, MAX_CHAINS)]
+        pieces = [sample_each(model, conditions, size, num_steps=num_steps, generator=generator) for size in sizes]
         return [
             {name: torch.cat([part[name] for part in of_condition]) for name in model.space}
             for of_condition in zip(*pieces, strict=True)
         ]
-    at_once = max_chains // num
+    at_once = MAX_CHAINS // num
     parts: list[dict[str, Tensor]] = []
     for start in range(0, len(conditions), at_once):
         batch = conditions[start : start + at_once]
+        given = {}  # num rows for each condition
+        for name in model.space.discrete:
+            free = torch.full(model.space[name].variable_shape, -1)
+            labels = torch.stack([condition.given.get(name, free) for condition in batch])
+            given[name] = labels.repeat_interleave(num, dim=0)
         samples = sample(
             model,
             model.space,
             model.kernel,
             num_chains=len(batch) * num,
             num_steps=model.config.num_steps if num_steps is None else num_steps,
-            given=_stacked(model.space, batch, num),
+            given=given,
             init=model.noise,
             generator=generator,
         )
-        for index in range(len(batch)):
-            rows = slice(index * num, (index + 1) * num)
-            parts.append({name: value[rows] for name, value in samples.values.items()})
+        split = {name: value.split(num) for name, value in samples.values.items()}
+        parts += [{name: pieces[index] for name, pieces in split.items()} for index in range(len(batch))]
     return parts
-
-
-def _stacked(space: Space, conditions: Sequence[Condition], num: int) -> dict[str, Tensor]:
-    """The given labels of C * N chains, N in a row for each condition."""
-    stacked = {}
-    for name in space.discrete:
-        free = torch.full(space[name].variable_shape, -1)
-        labels = torch.stack([condition.given.get(name, free) for condition in conditions])
-        stacked[name] = labels.repeat_interleave(num, dim=0)
-    return stacked

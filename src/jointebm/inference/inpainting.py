@@ -20,14 +20,7 @@ __all__ = ["HALVES", "NOTHING", "WHOLE", "Region", "accuracy_given", "inpaint", 
 
 
 class Region(NamedTuple):
-    """A rectangle of given pixels, in fractions of the height and width of an image.
-
-    Args:
-        text: for titles, such as "top half".
-        top: its upper border, in [0, 1] from the top.
-        bottom: its lower border.
-        left: its left border, in [0, 1] from the left.
-        right: its right border.
+    """A rectangle of given pixels: its borders in fractions of the height and width of an image, from the top and left.
 
     Example:
         >>> HALVES[0].mask((4, 2)).int().tolist()
@@ -47,9 +40,8 @@ class Region(NamedTuple):
         """
         height, width = shape
         mask = torch.zeros(height, width, dtype=torch.bool)
-        mask[int(self.top * height) : int(self.bottom * height), int(self.left * width) : int(self.right * width)] = (
-            True
-        )
+        rows = slice(int(self.top * height), int(self.bottom * height))
+        mask[rows, int(self.left * width) : int(self.right * width)] = True
         return mask
 
 
@@ -85,29 +77,15 @@ def inpaint(
 ) -> dict[str, Tensor]:
     """Draws the rest of each image given a region of it, by chains from noise; given pixels keep every bit.
 
-    Finite chains: samples are approximate, as those of `sample`.
-
-    Args:
-        model: the model; its kernel and noise are used.
-        values: rows, per block (N, *variable_shape).
-        image: name of the block of images.
-        region: the given pixels.
-        labels: whether all labels of the rows are given too; otherwise they are drawn with the rest.
-        num_steps: kernel steps; None is the model's.
-        generator: source of all draws.
-
-    Returns:
-        Values of all blocks, (N, *variable_shape).
+    Finite chains: samples are approximate, as those of `sample`. Labels of the rows are given too, if `labels` says so, and
+    drawn with the rest otherwise. Returns values of all blocks.
 
     Example:
-        >>> from jointebm import Binary, Continuous, KernelSpec, ModelConfig, Space
-        >>> from jointebm.energies import ConcatSpec, MLPSpec
-        >>> space = Space(image=Continuous((4, 4)), y=Binary())
-        >>> model = Model(ModelConfig(name="example", data="none", space=space.config,
-        ...                           energy=ConcatSpec(net=MLPSpec(hidden=(8,))), kernel=KernelSpec(step_size=0.1)))
-        >>> rows = {"image": torch.zeros(3, 4, 4), "y": torch.tensor([0, 1, 1])}
-        >>> drawn = inpaint(model, rows, "image", HALVES[0], labels=True, num_steps=2, generator=torch.Generator())
-        >>> bool((drawn["image"][:, :2] == 0).all()), bool((drawn["image"][:, 2:] != 0).all()), drawn["y"].tolist()
+        >>> from jointebm import load
+        >>> rows = {"image": torch.zeros(3, 28, 28), "digit": torch.tensor([0, 1, 1])}
+        >>> drawn = inpaint(load("pretrained:mnist"), rows, "image", HALVES[0], labels=True, num_steps=2,
+        ...                 generator=torch.Generator())
+        >>> bool((drawn["image"][:, :14] == 0).all()), bool((drawn["image"][:, 14:] != 0).all()), drawn["digit"].tolist()
         (True, True, [0, 1, 1])
     """
     given = {image: masked(values[image], region)}
@@ -139,35 +117,14 @@ def accuracy_given(
 ) -> dict[str, float]:
     """Accuracy of each block of labels, predicted from a region of the image with or without the other labels.
 
-    By enumeration if the whole image is given, otherwise by Rao-Blackwellised chains, which average over the missing pixels.
-
-    Args:
-        model: the model.
-        values: rows with their true labels, per block (N, *variable_shape).
-        image: name of the block of images.
-        region: the given pixels.
-        others: whether the labels of all other blocks are given.
-        num_chains: chains per row.
-        num_steps: sweeps; None is the model's number of steps.
-        generator: source of all draws.
-
-    Returns:
-        Share of correct labels per discrete block, over rows and variables.
-
-    Raises:
-        ValueError: no rows; the space has continuous blocks other than the image; or the whole image is given and the
-            labels have too many configurations to enumerate.
-        FloatingPointError: the log-density is not finite.
+    By enumeration if the whole image is given, otherwise by Rao-Blackwellised chains, which average over the missing
+    pixels: `num_chains` per row, of `num_steps` sweeps. Errors are those of `predict`.
 
     Example:
-        >>> from jointebm import Binary, Continuous, KernelSpec, ModelConfig, Space
-        >>> from jointebm.energies import ConcatSpec, MLPSpec
-        >>> space = Space(image=Continuous((4, 4)), y=Binary())
-        >>> model = Model(ModelConfig(name="example", data="none", space=space.config,
-        ...                           energy=ConcatSpec(net=MLPSpec(hidden=(8,))), kernel=KernelSpec(step_size=0.1)))
-        >>> rows = {"image": torch.zeros(2, 4, 4), "y": torch.tensor([0, 1])}  # alike, so one of the two is right
-        >>> accuracy_given(model, rows, "image", WHOLE, generator=torch.Generator())
-        {'y': 0.5}
+        >>> from jointebm import load
+        >>> rows = {"image": torch.zeros(10, 28, 28), "digit": torch.arange(10)}  # alike, so one of the ten is right
+        >>> round(accuracy_given(load("pretrained:mnist"), rows, "image", WHOLE, generator=torch.Generator())["digit"], 2)
+        0.1
     """
     found = {}
     for name in model.space.discrete:

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from jointebm.energies.specs import EnergySpec
 from jointebm.kernels import Cycle, KernelSpec
-from jointebm.spaces.blocks import Binary, Continuous
+from jointebm.spaces.blocks import Categorical, Continuous
 from jointebm.spaces.noise import Noise
 from jointebm.spaces.space import Position, Space
 from jointebm.storage.config import MAX_COUNT, Config
@@ -108,11 +108,8 @@ class Model(nn.Module):
         """
         path = Path(path)
         with torch.device("meta"):  # shapes without numbers
-            described = self.config.energy.build(self.space).state_dict()
-        found = self.energy.state_dict()
-        if {name: tensor.shape for name, tensor in described.items()} != {
-            n: tensor.shape for n, tensor in found.items()
-        }:
+            described = self.config.energy.build(self.space)
+        if _shapes(described) != _shapes(self.energy):
             raise ValueError(
                 f"{path}: the energy is not the one that config.energy describes, so it could not be loaded again; "
                 "describe it by a spec (see CONTRIBUTING), or save its state_dict yourself"
@@ -126,18 +123,14 @@ class Model(nn.Module):
         )
 
 
+def _shapes(module: nn.Module) -> dict[str, torch.Size]:
+    return {name: tensor.shape for name, tensor in module.state_dict().items()}
+
+
 def load_model(path: str | os.PathLike[str]) -> Model:
-    """Loads the folder of a block model; nothing in it is executed.
-
-    Args:
-        path: a folder that `Model.save` wrote.
-
-    Raises:
-        FileNotFoundError: the folder or one of its files is missing.
-        ValueError: the folder holds a table model, or a file does not hold what it should; names the file and the reason.
-    """
+    """Loads the folder of a block model, as `jointebm.load` does."""
     path = Path(path)
-    _, model = read_model(path, BLOCK_MODEL, ModelConfig, check=_check_declared, build=_unfilled)
+    _, model = read_model(path, BLOCK_MODEL, ModelConfig, check=_check_declared, build=Model)
     _check_noise(path / "model.safetensors", model.noise)
     return model
 
@@ -152,28 +145,16 @@ def _check_declared(config: ModelConfig, tensors: Mapping[str, Tensor]) -> None:
     check_sizes("energy", config.energy.model_dump(), tensors, at_most=len(tensors))
 
 
-def _unfilled(config: ModelConfig) -> Model:
-    """A model whose energy and noise have their shapes and no values yet."""
-    space = Space.from_config(config.space)
-    shapes = {
-        name: (2, *block.position_shape) if isinstance(block, Continuous) else block.position_shape
-        for name, block in space.items()
-    }
-    return Model(config, noise=Noise(space, {name: torch.empty(shape) for name, shape in shapes.items()}))
-
-
 def _check_noise(path: Path, noise: Noise) -> None:
     """Raises unless chains can start from the noise: bounds in order, probabilities in [0, 1] that sum to one."""
     for name, block in noise.space.items():
         parameter = noise.parameters[name]
         if isinstance(block, Continuous):
-            fits = bool((parameter[0] <= parameter[1]).all())
+            fits, kind = bool((parameter[0] <= parameter[1]).all()), "bounds in order"
         else:
-            fits = bool((parameter >= 0).all() and (parameter <= 1).all())
-            parts = [] if isinstance(block, Binary) else [parameter]
-            if not isinstance(block, Binary) and block.ragged:
-                parts = list(parameter.split(list(block.num_classes_per_variable)))
-            fits &= all(bool(((part.float().sum(dim=-1) - 1).abs() < SUM_TOLERANCE).all()) for part in parts)
+            fits, kind = bool((parameter >= 0).all() and (parameter <= 1).all()), "probabilities that sum to one"
+        if isinstance(block, Categorical):
+            parts = parameter.flatten().split(list(block.num_classes_per_variable))
+            fits &= all(abs(float(part.float().sum()) - 1) < SUM_TOLERANCE for part in parts)
         if not fits:
-            kind = "bounds in order" if isinstance(block, Continuous) else "probabilities that sum to one"
             raise ValueError(f"{path}: tensor {quoted(repr(f'noise_{name}'))} does not hold {kind}")

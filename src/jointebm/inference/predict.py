@@ -89,14 +89,9 @@ def predict(
         Kelly & Grathwohl 2021, Sec. 5, Eq. 7.
 
     Example:
-        >>> from jointebm import KernelSpec, ModelConfig, Categorical, Continuous
-        >>> from jointebm.energies import ConcatSpec, MLPSpec
-        >>> space = Space(point=Continuous(2), label=Categorical(3))
-        >>> model = Model(ModelConfig(name="example", data="none", space=space.config,
-        ...                           energy=ConcatSpec(net=MLPSpec(hidden=(16,))), kernel=KernelSpec(step_size=0.1)))
-        >>> prediction = predict(model, {"point": torch.zeros(4, 2)}, "label")
-        >>> prediction.labels["label"].shape, torch.allclose(prediction.probs["label"].sum(dim=1), torch.ones(4))
-        (torch.Size([4]), True)
+        >>> from jointebm import load
+        >>> predict(load("pretrained:toy"), {"point": [[-3.0, 0.0], [3.0, 0.0]]}, "left").labels["left"].tolist()
+        [1, 0]
     """
     if not isinstance(model, Model):
         raise TypeError(
@@ -112,8 +107,7 @@ def predict(
     parameter = next(model.parameters())
     position, observed = model.space.encode(values, dtype=parameter.dtype, device=parameter.device)
     num_rows = len(next(iter(position.values())))
-    if num_chains is None:
-        num_chains = model.config.num_chains
+    num_chains = model.config.num_chains if num_chains is None else num_chains
     if num_steps is None:
         num_steps = 10 if method == "gibbs" else model.config.num_steps
     if num_rows < 1 or num_chains < 1 or num_steps < 1:
@@ -131,13 +125,11 @@ def predict(
         rows = slice(start, start + rows_at_once)
         part = {name: value[rows] for name, value in position.items()}
         free = {name: ~mask[rows] for name, mask in observed.items()}
-        if method == "exact":
+        if generator is None or method == "exact":
             parts.append(_exact(model, part, free, max_evaluations, first_row=start))
         elif method == "gibbs":
-            assert generator is not None
             parts.append(_gibbs(model, part, free, num_chains, num_steps, generator, first_row=start))
         else:
-            assert generator is not None
             parts.append(_sample(model, part, free, num_chains, num_steps, generator))
     labels = {name: torch.cat([part.labels[name] for part in parts]) for name in targets}
     probs = {name: torch.cat([part.probs[name] for part in parts]) for name in targets}
@@ -199,22 +191,13 @@ def _exact(model: Model, position: Position, free: Position, max_evaluations: in
     return Prediction(labels | space.decode(columns.split(best_columns)), probs | columns.split(marginals))
 
 
-class _Start(NamedTuple):
-    """Chains ready to run: R per row, side by side, the observed entries in place and noise elsewhere.
-
-    While x is clamped and y has few configurations, f is tabulated and `space` is the discrete part alone.
-    """
-
-    log_density: LogDensity
-    space: Space
-    position: dict[str, Tensor]
-    masks: dict[str, Tensor]
-
-
 def _start(
     model: Model, position: Position, free: Position, num_chains: int, num_evaluations: int, generator: Generator
-) -> _Start:
-    """Prepares chains that take about so many evaluations of f each; tabulates f if a table costs less."""
+) -> tuple[LogDensity, Space, dict[str, Tensor], dict[str, Tensor]]:
+    """f, space, positions and masks of R chains per row, the observed entries in place and noise elsewhere.
+
+    While x is clamped, and a table of f costs less than about so many evaluations of f, the space is its discrete part.
+    """
     masks = {name: mask.repeat_interleave(num_chains, dim=0) for name, mask in free.items()}
     noise = model.noise.draw(len(next(iter(masks.values()))), generator=generator)
     start = {
@@ -225,9 +208,9 @@ def _start(
     discrete = Space(**{name: model.space[name] for name in model.space.discrete})
     x_is_clamped = bool(model.space.continuous) and not masks.keys() & set(model.space.continuous)
     if not x_is_clamped or discrete.num_configurations > num_chains * num_evaluations:
-        return _Start(model, model.space, start, masks)
+        return model, model.space, start, masks
     table = Tabulated(model, discrete, {name: position[name] for name in model.space.continuous})
-    return _Start(table, discrete, {name: start[name] for name in discrete}, masks)
+    return table, discrete, {name: start[name] for name in discrete}, masks
 
 
 def _sample(

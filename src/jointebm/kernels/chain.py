@@ -57,11 +57,8 @@ class Encoding(NamedTuple):
 class Score(Mapping[str, Tensor]):
     """Gradient of f with respect to each block of a position.
 
-    Reading an encoded block runs the encoder's backward pass, once. Everything else was computed by `evaluate`.
-
-    Attributes:
-        constant: blocks that f does not depend on, as far as autograd knows; their score is zero. It is every block if f
-            requires no gradient.
+    Reading an encoded block runs the encoder's backward pass, once. Everything else was computed by `evaluate`. Blocks that
+    f does not depend on, as far as autograd knows, are `constant`; their score is zero.
     """
 
     def __init__(
@@ -136,13 +133,9 @@ class Chain(NamedTuple):
             for name, value in self.position.items()
         }
         assert self.score is not None and other.score is not None
-        same = self.encoding is other.encoding
-        return Chain(
-            position,
-            torch.where(accepted, self.f, other.f),
-            self.score.where(accepted, other.score),
-            self.encoding if same else None,
-        )
+        encoding = self.encoding if self.encoding is other.encoding else None
+        f = torch.where(accepted, self.f, other.f)
+        return Chain(position, f, self.score.where(accepted, other.score), encoding)
 
 
 def where_rows(accepted: Tensor, new: Tensor, old: Tensor) -> Tensor:
@@ -165,9 +158,6 @@ def evaluate(
         position: per block, shape (N, *position_shape).
         previous: a chain of the same log-density; its encoding is reused if all encoded blocks are the same objects.
         with_score: False runs no backward pass.
-
-    Returns:
-        The chain at this position.
 
     Raises:
         ValueError: f does not have shape (N,).
@@ -193,31 +183,21 @@ def evaluate(
 def scored(log_density: LogDensity, chain: Chain, kernel: object, *, block: str | None = None) -> Chain:
     """The chain with its score, evaluated now if no kernel has needed it since the chain last moved.
 
-    Args:
-        log_density: f.
-        chain: N chains.
-        kernel: names who asks, for the error.
-        block: a block on which f must depend; None is any of them.
-
-    Raises:
-        ValueError: f has no gradient with respect to this block, or to any: it requires none, or its graph does not
-            reach the block. A kernel that took this for a score of zero would diffuse without end.
+    Raises ValueError, in the name of the kernel, if f has no gradient with respect to the block, or to any if none is named:
+    it requires none, or its graph does not reach the block. A kernel that took this for zero would diffuse without end.
     """
     chain = chain if chain.score is not None else evaluate(log_density, chain.position, previous=chain)
     assert chain.score is not None
     constant = chain.score.constant
     if constant and (block in constant if block is not None else constant >= chain.position.keys()):
         where = "any block" if block is None else f"block {block!r}"
+        name = getattr(log_density, "__name__", type(log_density).__name__)
         raise ValueError(
-            f"{type(kernel).__name__}: needs the score, but f of {_name_of(log_density)} has no gradient with respect to "
+            f"{type(kernel).__name__}: needs the score, but f of {name} has no gradient with respect to "
             f"{where}. Compute f from the position by torch functions, without detach, item, numpy or no_grad, or use a "
             "kernel without score, such as kernels.Gibbs"
         )
     return chain
-
-
-def _name_of(log_density: LogDensity) -> str:
-    return getattr(log_density, "__name__", type(log_density).__name__)
 
 
 def _evaluate_encoded(

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from jointebm.kernels.chain import Chain, LogDensity, evaluate, scored
-from jointebm.kernels.columns import Columns, chosen_blocks, columns_of, require_same
+from jointebm.kernels.columns import Columns, chosen_blocks, columns_of, pick, require_same
 from jointebm.kernels.kernel import Info, Kernel, anything_free
 from jointebm.randomness.draws import Generator, accept, choose
 from jointebm.spaces.space import Mask, Space
@@ -113,21 +113,13 @@ class ChromaticGibbs(Kernel):
 
 
 class Variables(NamedTuple):
-    """Some of the variables of the columns, as a table of classes.
+    """Some of the variables of the columns, as a table of classes."""
 
-    Args:
-        number: which variables, shape (V,), int64.
-        column: their columns, shape (C,), int64.
-        place: of each of these columns, the place of its variable among `number`, shape (C,), int64.
-        label: of each of these columns, the class that it stands for, shape (C,), int64.
-        is_binary: which variables are binary, shape (V,), bool.
-    """
-
-    number: Tensor
-    column: Tensor
-    place: Tensor
-    label: Tensor
-    is_binary: Tensor
+    number: Tensor  # which variables, (V,), int64
+    column: Tensor  # their columns, (C,), int64
+    place: Tensor  # of each of these columns, the place of its variable among `number`, (C,), int64
+    label: Tensor  # of each of these columns, the class that it stands for, (C,), int64
+    is_binary: Tensor  # which variables are binary, (V,), bool
 
     @staticmethod
     def of(columns: Columns, chosen: Tensor) -> "Variables":
@@ -169,13 +161,9 @@ def _draw(
     assert proposal.score is not None
     log_q_reverse = some.log_probs(columns.join(proposal.score), columns.max_classes)
 
-    gained = torch.where(movable, _pick(log_q_reverse, before) - _pick(log_q, after), 0).sum(dim=1)
+    gained = torch.where(movable, pick(log_q_reverse, before) - pick(log_q, after), 0).sum(dim=1)
     log_ratio = proposal.f - chain.f + gained
     any_movable = movable.any(dim=1)
     accepted = accept(log_ratio, generator) & any_movable
     accept_prob = torch.where(any_movable, log_ratio.clamp(max=0).exp(), 0)
     return proposal.where(accepted, chain), Info(accept_prob, accepted)
-
-
-def _pick(values: Tensor, labels: Tensor) -> Tensor:
-    return values.gather(1, labels[:, None]).squeeze(1)

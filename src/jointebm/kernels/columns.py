@@ -16,33 +16,21 @@ from torch import Tensor
 
 from jointebm.spaces.space import Space
 
-__all__ = ["Columns", "chosen_blocks", "columns_of", "require_same"]
+__all__ = ["Columns", "chosen_blocks", "columns_of", "pick", "require_same"]
 
 
 class Columns(NamedTuple):
-    """A matrix of columns: the variable and class of each.
-
-    Args:
-        space: the space.
-        blocks: the discrete blocks, in the order of their columns.
-        widths: number of columns of each block.
-        variable: the variable of each column, shape (M,), int64.
-        is_binary: which columns are binary variables, shape (M,), bool.
-        num_variables: number of variables V.
-        num_classes: number of classes of each variable, shape (V,), int64.
-        class_of_column: the class that a 1 in a column stands for, shape (M,), int64.
-        max_classes: the largest number of classes of any variable.
-    """
+    """A matrix of columns: the variable and class of each."""
 
     space: Space
-    blocks: tuple[str, ...]
-    widths: tuple[int, ...]
-    variable: Tensor
-    is_binary: Tensor
+    blocks: tuple[str, ...]  # in the order of their columns
+    widths: tuple[int, ...]  # number of columns of each block
+    variable: Tensor  # of each column, (M,), int64
+    is_binary: Tensor  # which columns are binary variables, (M,), bool
     num_variables: int
-    num_classes: Tensor
-    class_of_column: Tensor
-    max_classes: int
+    num_classes: Tensor  # of each variable, (V,), int64
+    class_of_column: Tensor  # the class that a 1 in a column stands for, (M,), int64
+    max_classes: int  # of any variable
 
     def join(self, parts: Mapping[str, Tensor]) -> Tensor:
         """Lays positions or scores of the blocks side by side, shape (N, M)."""
@@ -59,14 +47,9 @@ class Columns(NamedTuple):
 
     def join_free(self, free: Mapping[str, Tensor], num_chains: int) -> Tensor:
         """Mask of the variables that may move, shape (N, V); blocks that `free` leaves out are clamped."""
-        masks = []
-        for name in self.blocks:
-            shape = (num_chains, *self.space[name].variable_shape)
-            mask = free.get(name)
-            if mask is None:
-                mask = torch.zeros(shape, dtype=torch.bool, device=self.variable.device)
-            masks.append(mask.expand(shape).reshape(num_chains, -1))
-        return masks[0] if len(masks) == 1 else torch.cat(masks, dim=1)
+        clamped = torch.zeros((), dtype=torch.bool, device=self.variable.device)
+        shapes = {name: (num_chains, *self.space[name].variable_shape) for name in self.blocks}
+        return self.join({name: free.get(name, clamped).expand(shape) for name, shape in shapes.items()})
 
 
 @lru_cache(maxsize=64)
@@ -96,6 +79,11 @@ def columns_of(space: Space, blocks: tuple[str, ...], device: torch.device) -> C
         class_of_column=class_of_column.to(device),
         max_classes=max(num_classes),
     )
+
+
+def pick(values: Tensor, index: Tensor) -> Tensor:
+    """The entry of each row of (N, M, ...) at an index (N, ...) along the second axis."""
+    return values.gather(1, index[:, None]).squeeze(1)
 
 
 def chosen_blocks(kernel: object, space: Space, blocks: tuple[str, ...] | None) -> tuple[str, ...]:

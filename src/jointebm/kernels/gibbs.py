@@ -82,9 +82,8 @@ class Gibbs(Kernel):
                 chain, probs = draw_variable(columns, log_density, chain, variable, movable, generator)
                 moved, undefined = movable, movable & probs.isnan().any(dim=1)
             else:
-                for index in range(columns.num_variables):
+                for index, movable in enumerate(free_variables.unbind(dim=1)):
                     variable = torch.full_like(chain.f, index, dtype=torch.int64)
-                    movable = free_variables[:, index]
                     chain, probs = draw_variable(columns, log_density, chain, variable, movable, generator)
                     moved, undefined = moved | movable, undefined | (movable & probs.isnan().any(dim=1))
         return chain, Info(torch.where(undefined, torch.nan, moved.to(chain.f.dtype)), moved)
@@ -94,19 +93,10 @@ class Gibbs(Kernel):
 def draw_variable(
     columns: Columns, log_density: LogDensity, chain: Chain, variable: Tensor, movable: Tensor, generator: Generator
 ) -> tuple[Chain, Tensor]:
-    """Draws one discrete variable of each movable chain from its exact conditional, and returns that conditional too.
+    """Draws one discrete variable (N,) of each movable chain (N,) from its exact conditional.
 
-    Args:
-        columns: the discrete blocks side by side.
-        log_density: f, shape (N,).
-        chain: N chains.
-        variable: number of the variable to draw in each chain, shape (N,), int64, in the order of `columns`.
-        movable: chains in which it may move, shape (N,), bool.
-        generator: source of the draws.
-
-    Returns:
-        (chain, probs): the moved chains, and the probability of each class, shape (N, K), 0 for classes that a variable
-        does not have. Where f is NaN or +inf at some class, probabilities are NaN and the draw is arbitrary.
+    Returns the chains, and the probability of each class, (N, K), 0 for classes that a variable does not have. Where f is
+    NaN or +inf at some class, probabilities are NaN and the draw is arbitrary.
     """
     chain = encoded(log_density, chain, moving=columns.blocks)
     candidates = _candidates(columns, chain.position, variable)

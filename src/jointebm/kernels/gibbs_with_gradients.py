@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from jointebm.kernels.chain import Chain, LogDensity, evaluate, scored
-from jointebm.kernels.columns import Columns, chosen_blocks, columns_of, require_same
+from jointebm.kernels.columns import Columns, chosen_blocks, columns_of, pick, require_same
 from jointebm.kernels.kernel import Info, Kernel, anything_free
 from jointebm.randomness.draws import Generator, accept, choose
 from jointebm.spaces.space import Mask, Space
@@ -78,7 +78,7 @@ class GibbsWithGradients(Kernel):
         assert proposal.score is not None
         log_q_reverse, _ = _log_proposal(columns, moved, columns.join(proposal.score), free_columns)
 
-        log_ratio = proposal.f - chain.f + _pick(log_q_reverse, reverse_move) - _pick(log_q, move)
+        log_ratio = proposal.f - chain.f + pick(log_q_reverse, reverse_move) - pick(log_q, move)
         accepted = accept(log_ratio, generator) & movable
         accept_prob = torch.where(movable, log_ratio.clamp(max=0).exp(), 0)
         return proposal.where(accepted, chain), Info(accept_prob, accepted)
@@ -105,7 +105,3 @@ def _apply(columns: Columns, y: Tensor, move: Tensor) -> tuple[Tensor, Tensor]:
     new = torch.where(columns.is_binary, 1 - y, target.to(y.dtype))
     back = of_variable & (columns.is_binary | (y > 0.5))
     return torch.where(of_variable, new, y), back.to(torch.int8).argmax(dim=1)
-
-
-def _pick(values: Tensor, index: Tensor) -> Tensor:
-    return values.gather(1, index[:, None]).squeeze(1)

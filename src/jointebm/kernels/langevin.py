@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from numbers import Real
 
 import torch
+from torch import Tensor
 
 from jointebm.kernels.chain import Chain, LogDensity, evaluate, scored
 from jointebm.kernels.kernel import Info, Kernel, anything_free
@@ -12,19 +13,6 @@ from jointebm.randomness.draws import Generator, normal
 from jointebm.spaces.space import Mask, Space
 
 __all__ = ["Langevin"]
-
-
-def check_positive(kernel: object, *names: str) -> None:
-    """Raises unless each named field of a kernel is one positive, finite number."""
-    for name in names:
-        value = getattr(kernel, name)
-        if not isinstance(value, Real):
-            raise TypeError(
-                f"{type(kernel).__name__}: {name} must be one positive number for the whole block, got {value!r}. "
-                "Rescale the block's variables, or make each its own block with its own kernel"
-            )
-        if not 0 < float(value) < math.inf:
-            raise ValueError(f"{type(kernel).__name__}: {name} must be a positive number, got {value}")
 
 
 @dataclass(frozen=True)
@@ -67,7 +55,14 @@ class Langevin(Kernel):
     adjusted = False
 
     def __post_init__(self) -> None:
-        check_positive(self, "step_size", "temperature")
+        for name, value in {"step_size": self.step_size, "temperature": self.temperature}.items():
+            if not isinstance(value, Real):
+                raise TypeError(
+                    f"{type(self).__name__}: {name} must be one positive number for the whole block, got {value!r}. "
+                    "Rescale the block's variables, or make each its own block with its own kernel"
+                )
+            if not 0 < float(value) < math.inf:
+                raise ValueError(f"{type(self).__name__}: {name} must be a positive number, got {value}")
 
     def require(self, space: Space) -> None:
         """Raises ValueError unless the space has this continuous block."""
@@ -80,9 +75,12 @@ class Langevin(Kernel):
         if not anything_free(chain, free, self.block):
             return chain, info
         chain = scored(log_density, chain, self, block=self.block)
-        assert chain.score is not None
         x = chain.position[self.block]
-        drift = self.step_size**2 / (2 * self.temperature) * chain.score[self.block]  # Eq. 3
-        moved = x + drift + self.step_size * normal(x, generator)
+        moved = self.mean(chain) + self.step_size * normal(x, generator)
         position = {**chain.position, self.block: torch.where(free[self.block], moved, x)}
         return evaluate(log_density, position, previous=chain), info
+
+    def mean(self, chain: Chain) -> Tensor:
+        """Mean of the proposal from each chain, with the noise left out (Eq. 3)."""
+        assert chain.score is not None
+        return chain.position[self.block] + self.step_size**2 / (2 * self.temperature) * chain.score[self.block]

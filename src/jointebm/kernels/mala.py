@@ -6,16 +6,16 @@ import torch
 from torch import Tensor
 
 from jointebm.kernels.chain import Chain, LogDensity, evaluate, scored
-from jointebm.kernels.kernel import Info, Kernel, anything_free
-from jointebm.kernels.langevin import check_positive
+from jointebm.kernels.kernel import Info, anything_free
+from jointebm.kernels.langevin import Langevin
 from jointebm.randomness.draws import Generator, accept, normal
-from jointebm.spaces.space import Mask, Space
+from jointebm.spaces.space import Mask
 
 __all__ = ["MALA"]
 
 
 @dataclass(frozen=True)
-class MALA(Kernel):
+class MALA(Langevin):
     """Proposes a Langevin move of a continuous block (Eq. 3) and accepts or rejects it.
 
     x' ~ q(.|x) = N(x + step_size^2 / (2 temperature) * score_x, step_size^2),
@@ -44,19 +44,7 @@ class MALA(Kernel):
         (True, True)
     """
 
-    block: str
-    step_size: float
-    temperature: float = 1.0
-
-    uses_score = True
     adjusted = True
-
-    def __post_init__(self) -> None:
-        check_positive(self, "step_size", "temperature")
-
-    def require(self, space: Space) -> None:
-        """Raises ValueError unless the space has this continuous block."""
-        space.require((self.block,), discrete=False)
 
     @torch.no_grad()
     def step(self, log_density: LogDensity, chain: Chain, *, free: Mask, generator: Generator) -> tuple[Chain, Info]:
@@ -65,7 +53,7 @@ class MALA(Kernel):
             return chain, Info(torch.zeros_like(chain.f), torch.zeros_like(chain.f, dtype=torch.bool))
         chain = scored(log_density, chain, self, block=self.block)
         mask, x = free[self.block], chain.position[self.block]
-        moved = self._mean(chain) + self.step_size * normal(x, generator)
+        moved = self.mean(chain) + self.step_size * normal(x, generator)
         moved = torch.where(mask, moved, x)
         proposal = evaluate(log_density, {**chain.position, self.block: moved}, previous=chain)
         log_ratio = (
@@ -76,11 +64,7 @@ class MALA(Kernel):
         accept_prob = torch.where(movable, log_ratio.clamp(max=0).exp(), 0)
         return proposal.where(accepted, chain), Info(accept_prob, accepted)
 
-    def _mean(self, chain: Chain) -> Tensor:
-        assert chain.score is not None
-        return chain.position[self.block] + self.step_size**2 / (2 * self.temperature) * chain.score[self.block]
-
     def _log_q(self, target: Tensor, source: Chain, mask: Tensor) -> Tensor:
         """Log-density of proposing `target` from `source`, up to a constant, over the free entries."""
-        squares = ((target - self._mean(source)) / self.step_size).square()
+        squares = ((target - self.mean(source)) / self.step_size).square()
         return -0.5 * torch.where(mask, squares, 0).reshape(len(target), -1).sum(dim=1)

@@ -54,15 +54,8 @@ def choose(log_weights: Tensor, generator: Generator) -> Tensor:
     """Draws one index per row with probability softmax(log_weights), by inverting the distribution function.
 
     A candidate of weight zero (log-weight -inf) is never chosen. A row in which every weight is zero has no
-    distribution: its index is arbitrary, and the caller must not use it.
-
-    Args:
-        log_weights: log of unnormalised probabilities, shape (N, M), nats; or (N, M, V), for V independent choices in
-            each row.
-        generator: source of the one uniform per choice.
-
-    Returns:
-        Indices, shape (N,) or (N, V), int64.
+    distribution: its index is arbitrary, and the caller must not use it. Log-weights (N, M), nats, give indices (N,), int64;
+    (N, M, V) give those of V independent choices in each row, (N, V).
 
     Example:
         >>> weights = torch.tensor([[0.0, -torch.inf], [-torch.inf, 0.0]])
@@ -80,15 +73,7 @@ def choose(log_weights: Tensor, generator: Generator) -> Tensor:
 
 
 def accept(log_ratio: Tensor, generator: Generator) -> Tensor:
-    """Accepts each row with probability min(1, exp(log_ratio)); a NaN is never accepted.
-
-    Args:
-        log_ratio: log of the Metropolis-Hastings ratio, shape (N,), nats.
-        generator: source of the one uniform per row.
-
-    Returns:
-        Outcomes, shape (N,), bool.
-    """
+    """Accepts each row of log Metropolis-Hastings ratios (N,), nats, with probability min(1, exp); a NaN never."""
     if not isinstance(generator, torch.Generator):
         return generator.accept(log_ratio)
     return uniform(log_ratio, generator).log() < log_ratio

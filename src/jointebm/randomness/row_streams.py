@@ -25,9 +25,6 @@ def splitmix64(state: Tensor) -> Tensor:
 
     Output number i of the generator with a seed is `splitmix64(seed + i * 0x9E3779B97F4A7C15)`, modulo 2^64.
 
-    Args:
-        state: any shape, int64.
-
     Example:
         >>> int(splitmix64(torch.tensor(1234567 - 7046029254386353131)))  # the first output for seed 1234567
         6457827717110365317
@@ -38,18 +35,9 @@ def splitmix64(state: Tensor) -> Tensor:
 
 
 def row_keys(codes: Tensor) -> Tensor:
-    """Hashes the content of each row, the order of its columns included.
+    """Hashes the content of each row of whole numbers (N, V), the order of its columns included: keys (N,), int64.
 
-    Args:
-        codes: whole numbers, shape (N, V).
-
-    Returns:
-        Keys, shape (N,), int64; equal rows have equal keys, and different ones almost surely different keys.
-
-    Example:
-        >>> first, second, third = row_keys(torch.tensor([[1, 2], [2, 1], [1, 2]])).tolist()
-        >>> first == third, first == second
-        (True, False)
+    Equal rows have equal keys, and different ones almost surely different keys.
     """
     keys = torch.full_like(codes[:, 0], codes.shape[1], dtype=torch.int64)
     for column in codes.to(torch.int64).unbind(dim=1):
@@ -63,11 +51,8 @@ class RowStream:
     Every call draws at the stream's counter and increments it, for all rows. `at` sets the counter, `select` keeps some
     rows; neither changes the draws of a row at a counter.
 
-    Args:
-        keys: of the rows, shape (N,), int64.
-        seed: of all rows.
-        draw: number of the replicate (an imputation, a chain), one for all rows or one per row, shape (N,).
-        counter: where to start.
+    Keys of the rows have shape (N,), int64; `draw` is the number of the replicate (an imputation, a chain), one for all rows
+    or one per row.
 
     Example:
         >>> stream = RowStream(torch.tensor([7, 8, 9]), seed=0)
@@ -79,9 +64,8 @@ class RowStream:
 
     def __init__(self, keys: Tensor, seed: int, *, draw: int | Tensor = 0, counter: int = 0) -> None:
         numbers = torch.as_tensor(draw, dtype=torch.int64, device=keys.device)
-        self._state = splitmix64(
-            splitmix64(splitmix64(keys.new_tensor(_wrapped(seed))) + keys) + _GOLDEN * (numbers + 1)
-        )
+        of_row = splitmix64(splitmix64(keys.new_tensor(_wrapped(seed))) + keys)
+        self._state = splitmix64(of_row + _GOLDEN * (numbers + 1))
         self.counter = counter
 
     def at(self, counter: int) -> Self:

@@ -10,16 +10,7 @@ __all__ = ["check_finite", "check_kernel", "finite_rows"]
 
 
 def check_kernel(kernel: Kernel, space: Space) -> None:
-    """Raises unless the argument is a kernel that fits the space.
-
-    Args:
-        kernel: any kernel.
-        space: the space that it is to move.
-
-    Raises:
-        TypeError: it is no kernel.
-        ValueError: it does not fit the space.
-    """
+    """Raises TypeError unless the argument is a kernel, and ValueError unless it fits the space."""
     if isinstance(kernel, type) or not isinstance(kernel, Kernel):
         raise TypeError(
             f"kernel: got a {type(kernel).__name__}, expected a kernel such as kernels.Gibbs(space); put several in "
@@ -29,13 +20,7 @@ def check_kernel(kernel: Kernel, space: Space) -> None:
 
 
 def check_finite(chain: Chain, space: Space, when: str) -> None:
-    """Raises, naming the block and row, if a position or f is not finite. Waits for the device.
-
-    Args:
-        chain: the chain to look at.
-        space: its space.
-        when: completes the message, such as "after 20 steps".
-    """
+    """Raises, naming the block and row, if a position or f is not finite. Waits for the device."""
     if bool(finite_rows(chain).all()):
         return
     for name in space:

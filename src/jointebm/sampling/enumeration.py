@@ -49,24 +49,8 @@ def evaluate_all_configurations(
 ) -> tuple[Tensor, dict[str, Tensor]]:
     """Evaluates f at every row combined with every configuration of the discrete blocks of a space, at once.
 
-    Gradients flow to parameters if they are enabled. A bfloat16 f is returned as float32, so that a sum over
-    configurations is not rounded to 8 bits again.
-
-    Args:
-        log_density: f, shape (N,).
-        space: names the discrete blocks that are enumerated.
-        position: N rows with all other blocks of the log-density; discrete blocks of the space are ignored.
-
-    Returns:
-        f, shape (N, S), nats, and the configurations, per block (S, *position_shape).
-
-    Example:
-        >>> from jointebm import Binary, Space
-        >>> f, configurations = evaluate_all_configurations(lambda position: position["x"] * position["y"],
-        ...                                                 Space(y=Binary()), {"x": torch.tensor([1.0, 2.0])})
-        >>> f
-        tensor([[0., 1.],
-                [0., 2.]])
+    Returns f, (N, S), and the configurations. Gradients flow to parameters if they are enabled. A bfloat16 f is returned as
+    float32, so that a sum over configurations is not rounded to 8 bits again.
     """
     like = next(iter(position.values()))
     configurations = space.configurations(dtype=like.dtype, device=like.device)
@@ -108,15 +92,10 @@ def enumerate_log_density(
 
 
 class Marginal(NamedTuple):
-    """What is left of f when y is summed out.
+    """What is left of f when y is summed out."""
 
-    Args:
-        log_density: log sum_y exp f(x, y), which is log p(x) + log Z, shape (N,), nats.
-        log_confidence: log max_y p(y | x), shape (N,), nats.
-    """
-
-    log_density: Tensor
-    log_confidence: Tensor
+    log_density: Tensor  # log sum_y exp f(x, y), which is log p(x) + log Z, shape (N,), nats
+    log_confidence: Tensor  # log max_y p(y | x), shape (N,), nats
 
 
 def marginalize(

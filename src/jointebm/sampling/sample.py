@@ -11,14 +11,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from jointebm.kernels import (
-    Chain,
-    Info,
-    Kernel,
-    LogDensity,
-    evaluate,
-    settle,
-)
+from jointebm.kernels import Chain, Info, Kernel, LogDensity, evaluate, settle
 from jointebm.randomness.draws import Generator
 from jointebm.sampling.checks import check_finite, check_kernel
 from jointebm.spaces.noise import Noise
@@ -77,7 +70,6 @@ def sample(
     given: Values | None = None,
     init: Position | Noise | None = None,
     generator: Generator,
-    progress: Callable[[int], object] | None = None,
 ) -> Samples:
     """Samples every free variable given the rest: Algorithm 1 with the given values clamped.
 
@@ -95,7 +87,6 @@ def sample(
         init: start of the free entries: positions (leading axis N), a `Noise`, or None for uniform noise. Positions take
             the dtype and device of the module.
         generator: source of all draws.
-        progress: called with the number of steps done after each step.
 
     Returns:
         `Samples`.
@@ -122,7 +113,7 @@ def sample(
     state = begin_sampling(
         log_density, space, kernel, num_chains=num_chains, given=given, init=init, generator=generator
     )
-    state.run(num_steps, progress)
+    state.run(num_steps)
     return state.samples()
 
 
@@ -137,7 +128,6 @@ def sample_trajectory(
     given: Values | None = None,
     init: Position | Noise | None = None,
     generator: Generator,
-    progress: Callable[[int], object] | None = None,
 ) -> Trajectory:
     """Samples as `sample` does, and keeps every `thin`-th state.
 
@@ -162,7 +152,7 @@ def sample_trajectory(
     state = begin_sampling(
         log_density, space, kernel, num_chains=num_chains, given=given, init=init, generator=generator, thin=thin
     )
-    state.run(num_steps, progress)
+    state.run(num_steps)
     return state.trajectory()
 
 
@@ -192,19 +182,7 @@ def begin_sampling(
 
 @dataclass
 class SamplingState:
-    """The state of a run: with that of the generator, it determines all further steps; plus what was kept so far.
-
-    Args:
-        log_density: f.
-        space: the blocks.
-        kernel: moves the chains.
-        chain: their positions.
-        free: masks of what may move.
-        generator: source of all draws.
-        thin: keep the state after every `thin`-th step; None keeps none.
-        kept: those states, without score.
-        accept_probs: of each step done, the mean accept_prob of each kernel of the cycle.
-    """
+    """The state of a run: with that of the generator, it determines all further steps; plus what was kept so far."""
 
     log_density: LogDensity
     space: Space
@@ -212,19 +190,15 @@ class SamplingState:
     chain: Chain
     free: Mask
     generator: Generator
-    thin: int | None
-    kept: list[Chain] = field(default_factory=list)
-    accept_probs: list[Tensor] = field(default_factory=list)
+    thin: int | None  # keep the state after every `thin`-th step; None keeps none
+    kept: list[Chain] = field(default_factory=list)  # without score
+    accept_probs: list[Tensor] = field(default_factory=list)  # of each step, the mean accept_prob of each kernel
 
     def run(self, num_steps: int, progress: Callable[[int], object] | None = None) -> None:
         """Runs the chains until they have done `num_steps` steps in all.
 
-        What interrupts it between two steps, such as KeyboardInterrupt from `progress`, leaves the chains complete: `run`
-        resumes them, and `samples` returns where they are.
-
-        Args:
-            num_steps: total number of steps.
-            progress: called with the number of steps done after each step.
+        `progress` is called with the number of steps done after each. What interrupts it between two steps, such as
+        KeyboardInterrupt from `progress`, leaves the chains complete: `run` resumes them, `samples` returns where they are.
         """
         steps = run_chain(self.log_density, self.kernel, self.chain, free=self.free, generator=self.generator)
         for step in range(len(self.accept_probs) + 1, num_steps + 1):

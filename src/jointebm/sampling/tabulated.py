@@ -1,6 +1,5 @@
 """A log-density tabulated over all configurations at fixed x."""
 
-from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -35,26 +34,28 @@ class Tabulated:
     """
 
     def __init__(self, log_density: LogDensity, space: Space, position: Position) -> None:
-        self.space = space
         like = next(iter(position.values()))
+        self._columns = columns_of(space, space.discrete, like.device)
         configurations = space.configurations(dtype=like.dtype, device=like.device)
         num_rows, num_configurations = len(like), space.num_configurations
-        f, scores = [], []
-        previous = None
+        f, scores, previous = [], [], None
         for index in range(num_configurations):
             y = {name: value[index].expand(num_rows, *value.shape[1:]) for name, value in configurations.items()}
             previous = evaluate(log_density, {**position, **y}, previous=previous)
             assert previous.score is not None
             f.append(previous.f)
-            scores.append(_join(space, previous.score))
+            scores.append(self._columns.join(previous.score))
         self._f = torch.stack(f, dim=1)  # (N, S)
         self._score = torch.stack(scores, dim=1)  # (N, S, M)
-        self._place_values = _place_values(space, like.device)
+        # Increment of a configuration's number by a 1 in each column, (M,); below 2^24 exact in single precision.
+        counts = self._columns.num_classes
+        later = counts.flip(0).cumprod(0).flip(0) // counts  # configurations of all later variables
+        self._place_values = (self._columns.class_of_column * later[self._columns.variable]).to(torch.float32)
 
     def __call__(self, position: Position) -> Tensor:
         """f of each chain; its gradient is the score in the table."""
-        y = _join(self.space, position)
-        # As `Space.configuration_index`, by one product; whole numbers below 2^24 are exact in single precision.
+        y = self._columns.join(position)
+        # As `Space.configuration_index`, by one product.
         index = (y.detach().to(self._place_values.dtype) @ self._place_values).long()
         # Candidates of one chain (`evaluate_candidates`) are adjacent, so they stay in their row's part.
         rows = torch.arange(len(index), device=index.device) // (len(index) // len(self._f))
@@ -74,14 +75,3 @@ class _LookUp(torch.autograd.Function):
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None]:
         (score,) = ctx.saved_tensors
         return gradients[0][:, None] * score, None, None
-
-
-def _place_values(space: Space, device: torch.device) -> Tensor:
-    """Increment of a configuration's number by a 1 in each column, shape (M,), float32."""
-    columns = columns_of(space, space.discrete, device)
-    counts = columns.num_classes.flip(0).cumprod(0).flip(0)  # configurations of each variable and all later ones
-    return (columns.class_of_column * (counts // columns.num_classes)[columns.variable]).to(torch.float32)
-
-
-def _join(space: Space, position: Mapping[str, Tensor]) -> Tensor:
-    return torch.cat([position[name].reshape(len(position[name]), -1) for name in space.discrete], dim=1)

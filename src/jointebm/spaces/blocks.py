@@ -10,6 +10,7 @@ Legend: N rows, V variables of a block, K classes of a variable, M = sum of K ov
 
 import math
 import operator
+from abc import ABC, abstractmethod
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, ClassVar
@@ -67,8 +68,46 @@ def _encode_labels(name: str, kind: str, labels: Tensor, limits: Tensor) -> tupl
     return labels.to(torch.int64), labels >= 0
 
 
+class _Shaped:
+    """What the kinds share: a shape, and a position of one entry per variable unless a kind says otherwise."""
+
+    shape: Any
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "shape", _as_shape(type(self).__name__, self.shape))
+
+    @property
+    def variable_shape(self) -> Shape:
+        return self.shape
+
+    @property
+    def position_shape(self) -> Shape:
+        return self.variable_shape
+
+    @property
+    def num_variables(self) -> int:
+        return math.prod(self.variable_shape)
+
+    def expand(self, mask: Tensor) -> Tensor:
+        """Widens a mask over variables to one over the entries of the position."""
+        return mask
+
+
+class _Discrete(_Shaped, ABC):
+    """What the discrete kinds share."""
+
+    discrete: ClassVar[bool] = True
+
+    @abstractmethod
+    def uniform_noise(self) -> Tensor: ...
+
+    def fit_noise(self, position: Tensor, how: str) -> Tensor:
+        """Probability of each class (of the value 1 of a bit): its "frequency" in a batch, or "uniform"."""
+        return self.uniform_noise().to(position) if how == "uniform" else position.mean(dim=0)
+
+
 @dataclass(frozen=True)
-class Continuous:
+class Continuous(_Shaped):
     """A block of real variables.
 
     Args:
@@ -85,19 +124,6 @@ class Continuous:
 
     discrete: ClassVar[bool] = False
     kind: ClassVar[str] = "Continuous"
-
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "shape", _as_shape("Continuous", self.shape))
-
-    @property
-    def variable_shape(self) -> Shape:
-        return self.shape  # type: ignore[return-value]  # __post_init__ made it a tuple
-
-    position_shape = variable_shape
-
-    @property
-    def num_variables(self) -> int:
-        return math.prod(self.variable_shape)
 
     @property
     def config(self) -> dict[str, Any]:
@@ -142,24 +168,17 @@ class Continuous:
             low = position.masked_fill(missing, torch.inf).amin(dim=0)
             high = position.masked_fill(missing, -torch.inf).amax(dim=0)
         unknown = missing.all(dim=0)
-        if not bool(unknown.any()):
-            return torch.stack([low, high])
-        return torch.stack(
-            [low.masked_fill(unknown, low[~unknown].min()), high.masked_fill(unknown, high[~unknown].max())]
-        )
+        low = low.masked_fill(unknown, low[~unknown].min())
+        return torch.stack([low, high.masked_fill(unknown, high[~unknown].max())])
 
     def draw(self, noise: Tensor, num: int, generator: Generator) -> Tensor:
         """Draws positions (num, *shape) uniformly between the bounds in `noise`."""
         low, high = noise
         return low + (high - low) * uniform(low.expand(num, *low.shape), generator)
 
-    def expand(self, mask: Tensor) -> Tensor:
-        """Widens a mask over variables to one over the entries of the position."""
-        return mask
-
 
 @dataclass(frozen=True)
-class Binary:
+class Binary(_Discrete):
     """A block of variables in {0, 1}, one float per variable.
 
     Args:
@@ -172,21 +191,7 @@ class Binary:
 
     shape: int | Shape = ()
 
-    discrete: ClassVar[bool] = True
     kind: ClassVar[str] = "Binary"
-
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "shape", _as_shape("Binary", self.shape))
-
-    @property
-    def variable_shape(self) -> Shape:
-        return self.shape  # type: ignore[return-value]  # __post_init__ made it a tuple
-
-    position_shape = variable_shape
-
-    @property
-    def num_variables(self) -> int:
-        return math.prod(self.variable_shape)
 
     @property
     def num_classes_per_variable(self) -> tuple[int, ...]:
@@ -208,20 +213,13 @@ class Binary:
         """Probability 1/2 of the value 1 for every variable."""
         return torch.full(self.variable_shape, 0.5)
 
-    def fit_noise(self, position: Tensor, how: str) -> Tensor:
-        """Probability of the value 1, per variable: its "frequency" in a batch, or "uniform"."""
-        return self.uniform_noise().to(position) if how == "uniform" else position.mean(dim=0)
-
     def draw(self, noise: Tensor, num: int, generator: Generator) -> Tensor:
         """Draws positions (num, *shape) with the probabilities in `noise`."""
         return (uniform(noise.expand(num, *noise.shape), generator) < noise).to(noise.dtype)
 
-    def expand(self, mask: Tensor) -> Tensor:
-        return mask
-
 
 @dataclass(frozen=True)
-class Categorical:
+class Categorical(_Discrete):
     """A block of one-hot variables, all with the same number of classes or each with its own.
 
     `Categorical(10)` is one variable, `Categorical(4, (2, 3))` six of four classes, and `Categorical((2, 3, 7))` a
@@ -241,12 +239,10 @@ class Categorical:
     num_classes: int | tuple[int, ...]
     shape: int | Shape = ()
 
-    discrete: ClassVar[bool] = True
-
     def __post_init__(self) -> None:
         counts = _as_shape("Categorical num_classes", self.num_classes)
         object.__setattr__(self, "num_classes", counts if isinstance(self.num_classes, Iterable) else counts[0])
-        object.__setattr__(self, "shape", _as_shape("Categorical", self.shape))
+        super().__post_init__()
         if not isinstance(self.num_classes, int) and (self.shape != () or not counts):
             raise ValueError(
                 f"Categorical: a ragged group {self.num_classes!r} names at least one variable and takes no shape, "
@@ -259,17 +255,13 @@ class Categorical:
 
     @property
     def variable_shape(self) -> Shape:
-        return self.shape if isinstance(self.num_classes, int) else (len(self.num_classes),)  # type: ignore[return-value]
+        return super().variable_shape if isinstance(self.num_classes, int) else (len(self.num_classes),)
 
     @property
     def position_shape(self) -> Shape:
         if isinstance(self.num_classes, int):
             return (*self.variable_shape, self.num_classes)
         return (sum(self.num_classes),)
-
-    @property
-    def num_variables(self) -> int:
-        return math.prod(self.variable_shape)
 
     @property
     def num_classes_per_variable(self) -> tuple[int, ...]:
@@ -307,11 +299,8 @@ class Categorical:
     def uniform_noise(self) -> Tensor:
         """Probability 1/K of every class, shaped like one row of the position."""
         counts = torch.tensor(self.num_classes_per_variable)
-        return (1 / counts).repeat_interleave(counts).reshape(self.position_shape)
-
-    def fit_noise(self, position: Tensor, how: str) -> Tensor:
-        """Probability of every class, shaped like one row of the position: its "frequency" in a batch, or "uniform"."""
-        return self.uniform_noise().to(position) if how == "uniform" else position.mean(dim=0)
+        num_columns = math.prod(self.position_shape)  # given, so that the shape is known without numbers
+        return (1 / counts).repeat_interleave(counts, output_size=num_columns).reshape(self.position_shape)
 
     def draw(self, noise: Tensor, num: int, generator: Generator) -> Tensor:
         """Draws one-hot positions (num, *position_shape) with the class probabilities in `noise`."""

@@ -45,17 +45,14 @@ class Noise:
 
     @staticmethod
     def from_batch(space: Space, position: Position, *, labels: str, reals: str = "range") -> "Noise":
-        """Noise fitted to one batch of data, as in the paper unless `reals` says otherwise.
+        """Noise fitted to one batch of complete rows, as in the paper unless `reals` says otherwise.
 
         Args:
             space: the blocks.
-            position: a batch of rows without missing entries.
+            position: the batch.
             labels: "frequency" (class frequencies of the batch) or "uniform".
             reals: "range" (uniform between the minimum and maximum of the batch) or "moments" (uniform with its mean and
                 variance: much narrower where a variable is rarely far from its mean).
-
-        Raises:
-            ValueError: `labels` or `reals` is unknown, or the batch has no rows or entries that are missing or infinite.
         """
         if labels not in ("frequency", "uniform"):
             raise ValueError(f"Noise: labels must be 'frequency' or 'uniform', got {labels!r}")
@@ -77,14 +74,7 @@ class Noise:
         dtype: torch.dtype | None = None,
         device: torch.device | str | None = None,
     ) -> dict[str, Tensor]:
-        """Draws positions with leading axis `num`.
-
-        Args:
-            num: number of rows.
-            generator: source of all draws.
-            dtype: of the positions, such as a model's; None is that of `parameters`.
-            device: of the positions; None is that of `parameters`.
-        """
+        """Draws positions with leading axis `num`; without a dtype or device, those of `parameters` are kept."""
         require_generator(generator)
         return {
             name: block.draw(self.parameters[name].to(device=device, dtype=dtype), num, generator)

@@ -152,11 +152,7 @@ class Space(Mapping[str, Block]):
         return position, observed
 
     def decode(self, position: Position) -> dict[str, Tensor]:
-        """Maps positions back to values: reals (NaN is missing) and int64 labels (-1 is missing).
-
-        Args:
-            position: per block, shape (N, *position_shape); blocks left out are left out of the answer.
-        """
+        """Maps positions back to values, reals (NaN is missing) and int64 labels (-1 is missing), of the same blocks."""
         self.require(position)
         return {name: self[name].decode(position[name]) for name in self if name in position}
 
@@ -223,12 +219,11 @@ class Space(Mapping[str, Block]):
                     f"block {name!r} ({self[name].kind}): given values of shape {tuple(tensor.shape)} do not broadcast "
                     f"to {shape} (chains, then variables)"
                 ) from None
+        free = {
+            n: torch.ones(num_chains, *b.variable_shape, dtype=torch.bool, device=like.device) for n, b in self.items()
+        }
         if not values:
-            everything = {
-                name: torch.ones(num_chains, *block.variable_shape, dtype=torch.bool, device=like.device)
-                for name, block in self.items()
-            }
-            return dict(init), everything
+            return dict(init), free
         encoded, observed = self.encode(values, dtype=like.dtype, device=like.device)
         position = {
             name: torch.where(block.expand(observed[name]), encoded[name], init[name]) for name, block in self.items()
@@ -248,17 +243,9 @@ class Space(Mapping[str, Block]):
         dtype: torch.dtype | None = None,
         device: torch.device | str | None = None,
     ) -> dict[str, Tensor]:
-        """Encodes the configurations number `start` to `stop - 1`, the last variable counting fastest.
+        """Encodes the configurations number `start` to `stop - 1`, the last variable counting fastest; None is all.
 
-        Args:
-            start: first configuration.
-            stop: one past the last; None is all of them, which needs memory for every one.
-
-        Returns:
-            Per discrete block, positions (stop - start, *position_shape).
-
-        Raises:
-            ValueError: `start` and `stop` are not a range of configurations.
+        Raises ValueError if `start` and `stop` are not a range of configurations.
 
         Example:
             >>> Space(a=Binary(), b=Categorical(3)).configurations(start=2, stop=4)["a"]
@@ -272,32 +259,24 @@ class Space(Mapping[str, Block]):
         index = torch.arange(start, stop, device=device)
         labels = {}
         for name in reversed(self.discrete):
-            columns = []
+            columns: list[Tensor] = []
             for count in reversed(self.num_classes(name)):
-                columns.append(index % count)
+                columns.insert(0, index % count)
                 index = index // count
-            stacked = torch.stack(columns[::-1], dim=1)
-            labels[name] = stacked.reshape(-1, *self[name].variable_shape)
+            labels[name] = torch.stack(columns, dim=1).reshape(-1, *self[name].variable_shape)
         dtype = dtype or torch.get_default_dtype()
         return {name: self[name].encode(name, labels[name], dtype)[0] for name in self.discrete}
 
     def configuration_index(self, position: Position) -> Tensor:
-        """Number of the configuration of each row; the inverse of `configurations`.
-
-        Args:
-            position: holds every discrete block, without missing entries.
-
-        Returns:
-            Indices, shape (N,), int64.
-        """
-        index = None
+        """Number of the configuration of each row without missing labels, (N,), int64; the inverse of `configurations`."""
+        if not self.discrete:
+            raise ValueError("configuration_index: this space has no discrete block")
+        like = position[self.discrete[0]]
+        index = torch.zeros(len(like), dtype=torch.int64, device=like.device)
         for name in self.discrete:
             labels = self[name].decode(position[name])
-            columns = labels.reshape(len(labels), -1).T  # (V, N)
-            for column, count in zip(columns, self.num_classes(name), strict=True):
-                index = column if index is None else index * count + column
-        if index is None:
-            raise ValueError("configuration_index: this space has no discrete block")
+            for column, count in zip(labels.reshape(len(labels), -1).T, self.num_classes(name), strict=True):
+                index = index * count + column
         return index
 
     def _as_tensor(self, name: str, array: Any, device: torch.device | str | None) -> Tensor:

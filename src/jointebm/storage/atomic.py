@@ -25,13 +25,7 @@ SET_ASIDE = ".old"
 
 @contextmanager
 def lock(path: Path) -> Iterator[None]:
-    """Holds a lock file while the block runs, so that a run has one writer at a time.
-
-    The lock belongs to the process and ends with it.
-
-    Raises:
-        BlockingIOError: another process holds it.
-    """
+    """Holds a lock file while the block runs, so that a run has one writer; the lock ends with the process."""
     with path.open("a") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -43,12 +37,7 @@ def lock(path: Path) -> Iterator[None]:
 
 
 def check_new(path: Path, *endings: str) -> None:
-    """Raises unless a new file or folder can be made at `path`; called before long work, so that none is lost.
-
-    Args:
-        path: the file or folder to be.
-        *endings: the allowed ones; none given allows all.
-    """
+    """Raises unless a file or folder with an allowed ending can be made; called before long work, so that none is lost."""
     if endings and path.suffix not in endings:
         raise ValueError(f"--out {path}: ends in {path.suffix or 'nothing'!r}, expected {' or '.join(endings)}")
     if path.exists():
@@ -60,12 +49,7 @@ def check_new(path: Path, *endings: str) -> None:
 
 @contextmanager
 def new_file(path: Path) -> Iterator[BinaryIO]:
-    """Opens a file that gets its name when the block ends, and vanishes if it raises.
-
-    Raises:
-        FileExistsError: the path is taken.
-        OSError: it cannot be written.
-    """
+    """Opens a file that gets its name when the block ends, and vanishes if it raises."""
     check_new(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     scratch = _scratch(path)
@@ -83,15 +67,7 @@ def new_file(path: Path) -> Iterator[BinaryIO]:
 
 @contextmanager
 def new_folder(path: Path) -> Iterator[Path]:
-    """A scratch folder to write files into, which gets its name when the block ends, and vanishes if it raises.
-
-    Args:
-        path: the folder to be; its parents are made.
-
-    Raises:
-        FileExistsError: the path is taken.
-        OSError: it cannot be written.
-    """
+    """A scratch folder to write files into, which gets its name when the block ends, and vanishes if it raises."""
     if path.exists():
         raise FileExistsError(f"{path}: exists; choose another folder or remove it")
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -108,12 +84,7 @@ def new_folder(path: Path) -> Iterator[Path]:
 
 
 def make_folder(path: Path) -> None:
-    """Makes an empty folder and waits until the disk knows its name.
-
-    Raises:
-        FileExistsError: the path is taken.
-        FileNotFoundError: its parent is missing.
-    """
+    """Makes an empty folder, whose parent must exist, and waits until the disk knows its name."""
     path.mkdir()
     flush_folder(path.parent)
 
@@ -123,8 +94,8 @@ def replace_file(path: Path, content: bytes) -> None:
     scratch = path.with_name(f"{SCRATCH}{path.name}")
     scratch.unlink(missing_ok=True)
     try:
-        write_file(scratch, content)
-        with scratch.open("rb") as file:
+        with scratch.open("xb", buffering=0) as file:
+            append(file, content)
             flush(file)
         scratch.rename(path)
         flush_folder(path.parent)
@@ -174,11 +145,7 @@ def sweep_folder(folder: Path) -> None:
 
 
 def write_file(path: Path, content: bytes) -> None:
-    """Writes a file that must not exist, inside a scratch folder.
-
-    Raises:
-        OSError: it cannot be written; names the file.
-    """
+    """Writes a file that must not exist, inside a scratch folder; an error names the file."""
     with path.open("xb", buffering=0) as file:
         append(file, content)
 

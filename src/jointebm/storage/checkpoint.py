@@ -33,13 +33,7 @@ DIGEST_LENGTH = 65  # hexadecimal digits of SHA-256, and the end of the line
 
 
 class Checkpoint(NamedTuple):
-    """Everything that a run needs to resume.
-
-    Args:
-        iteration: updates done.
-        tensors: by name.
-        plain: what is not a tensor, as JSON data.
-    """
+    """Everything that a run needs to resume: updates done, tensors by name, and the rest as JSON data."""
 
     iteration: int
     tensors: dict[str, Tensor]
@@ -47,12 +41,7 @@ class Checkpoint(NamedTuple):
 
 
 class Loaded(NamedTuple):
-    """The newest intact checkpoint, and what was wrong with newer ones.
-
-    Args:
-        checkpoint: None if no checkpoint is intact.
-        damaged: one line per checkpoint that was skipped.
-    """
+    """The newest intact checkpoint, None if none is, and one line for each damaged one that was skipped."""
 
     checkpoint: Checkpoint | None
     damaged: tuple[str, ...]
@@ -63,39 +52,20 @@ class _File(Config):
     sha256: str
 
 
-class _Files(Config):
-    state: Annotated[_File, Field(alias="state.safetensors")]
-
-
 class _Manifest(Config):
     """Content of `manifest.json`."""
 
     format: Literal[1]
     iteration: Annotated[int, Field(ge=0)]
-    files: _Files
+    files: dict[Literal["state.safetensors"], _File] = Field(min_length=1)
     plain: dict[str, Any]
 
 
 def write(folder: Path, checkpoint: Checkpoint, *, keep: int) -> Path:
     """Writes a checkpoint and then removes all but the newest `keep`.
 
-    Whatever happens on the way (a full disk, a killed process), the last checkpoint written can be read.
-
-    Args:
-        folder: holds the checkpoints of one run; made if it is missing, but its parents are not.
-        checkpoint: replaces those of the same iteration and later.
-        keep: number of checkpoints to keep, >= 1.
-
-    Raises:
-        OSError: the disk is full, or the folder is read-only or gone; names the file.
-
-    Example:
-        >>> import tempfile, torch
-        >>> folder = Path(tempfile.mkdtemp())
-        >>> for iteration in (1, 2, 3):
-        ...     _ = write(folder, Checkpoint(iteration, {"x": torch.ones(2)}, {}), keep=2)
-        >>> sorted(path.name for path in folder.iterdir())
-        ['000000002', '000000003']
+    Replaces checkpoints of the same iteration and later. Whatever happens on the way (a full disk, a killed process), the
+    last checkpoint written can be read. An OSError names the file.
     """
     if not folder.is_dir():
         make_folder(folder)
@@ -112,11 +82,7 @@ def write(folder: Path, checkpoint: Checkpoint, *, keep: int) -> Path:
 
 
 def newest(folder: Path) -> Loaded:
-    """Reads the newest checkpoint whose every byte is as it was written.
-
-    Args:
-        folder: holds the checkpoints of one run; may be missing.
-    """
+    """Reads the newest checkpoint in a folder, which may be missing, whose every byte is as it was written."""
     damaged: list[str] = []
     for path in _listed(folder) if folder.is_dir() else []:
         try:
@@ -127,7 +93,6 @@ def newest(folder: Path) -> Loaded:
 
 
 def _fill(scratch: Path, checkpoint: Checkpoint) -> None:
-    """Writes the three files."""
     content = packed(checkpoint.tensors)
     manifest = {
         "format": 1,
@@ -147,15 +112,7 @@ def _fill(scratch: Path, checkpoint: Checkpoint) -> None:
 
 
 def read(path: Path) -> Checkpoint:
-    """Reads one checkpoint.
-
-    Args:
-        path: the folder of the checkpoint, such as FOLDER/000001000.
-
-    Raises:
-        ValueError: a byte is not as it was written; names the file.
-        OSError: it cannot be read.
-    """
+    """Reads one checkpoint, such as FOLDER/000001000; a ValueError names a file that is not as it was written."""
     for name in ("manifest.sha256", "manifest.json", "state.safetensors"):
         if not (path / name).is_file():
             raise ValueError(f"{path / name}: damaged: no such file")
@@ -165,7 +122,7 @@ def read(path: Path) -> Checkpoint:
     manifest = read_config(path / "manifest.json", "the manifest of a checkpoint", _Manifest, max_bytes=MAX_MANIFEST)
     if manifest.iteration != _iteration_of(path):
         raise ValueError(f"{path / 'manifest.json'}: damaged: belongs to iteration {manifest.iteration}")
-    file, expected = path / "state.safetensors", manifest.files.state
+    file, expected = path / "state.safetensors", manifest.files["state.safetensors"]
     size = file.stat().st_size
     if size != expected.bytes:
         raise ValueError(f"{file}: damaged: {size} bytes, expected {expected.bytes}")
@@ -186,8 +143,8 @@ def _start(path: Path, num_bytes: int) -> bytes:
 
 def _listed(folder: Path) -> list[Path]:
     """Finished checkpoints, the newest first; one that was set aside comes after the one that replaced it."""
-    found = [path for path in folder.iterdir() if _FINISHED.fullmatch(path.name) and path.is_dir()]
-    found = [path for path in found if not path.is_symlink()]
+    named = [path for path in folder.iterdir() if _FINISHED.fullmatch(path.name)]
+    found = [path for path in named if path.is_dir() and not path.is_symlink()]
     return sorted(found, key=lambda path: (_iteration_of(path), path.suffix != SET_ASIDE), reverse=True)
 
 

@@ -35,19 +35,12 @@ MAX_DIMENSIONS = 64  # of a block; torch computes with no more
 
 
 class FolderKind(NamedTuple):
-    """A kind of model folder.
-
-    Args:
-        name: "block" or "table".
-        what: the configuration, for messages.
-        max_config: bytes of `config.json`, at most.
-        opened_by: what reads such a folder, for messages.
-    """
+    """A kind of model folder."""
 
     name: Literal["block", "table"]
-    what: str
-    max_config: int
-    opened_by: str
+    what: str  # the configuration, for messages
+    max_config: int  # bytes of `config.json`, at most
+    opened_by: str  # what reads such a folder, for messages
 
 
 BLOCK_MODEL = FolderKind("block", "a model configuration", MAX_JSON, "jointebm.load")
@@ -60,30 +53,13 @@ TABLE_MODEL = FolderKind(  # a thousand columns of numbers, or a hundred thousan
 
 
 def folder_kind(path: Path) -> FolderKind:
-    """The kind of a model folder, from the first bytes of `config.json`.
-
-    Raises:
-        FileNotFoundError: the folder holds no `config.json`.
-    """
+    """The kind of a model folder, from the first bytes of `config.json`."""
     with _found(path, "config.json").open("rb") as file:
         return TABLE_MODEL if HEAD.match(file.read(200)) else BLOCK_MODEL
 
 
 def write_model(path: Path, config: str, tensors: Mapping[str, Tensor], *, card: str, kind: FolderKind) -> Path:
-    """Writes a model folder, whole or not at all.
-
-    Args:
-        path: the folder, which must not exist.
-        config: text of `config.json`.
-        tensors: by name.
-        card: text of `README.md`.
-        kind: bounds the length of `config`.
-
-    Raises:
-        FileExistsError: the folder exists.
-        OSError: it cannot be written; names the file.
-        ValueError: `config` is longer than `read_model` accepts.
-    """
+    """Writes a new model folder, whole or not at all; `config` is the text of `config.json`, `card` that of `README.md`."""
     if len(config.encode()) > kind.max_config:
         raise ValueError(
             f"{path}: {kind.what} of {len(config.encode())} bytes, and at most {kind.max_config} are read again; describe "
@@ -104,18 +80,11 @@ def read_model(
     check: Callable[[_C, Mapping[str, Tensor]], object],
     build: Callable[[_C], _M],
 ) -> tuple[_C, _M]:
-    """Reads a model folder.
+    """Reads a model folder of a kind; errors name the file and what is wrong with it.
 
     Args:
-        path: the folder.
-        kind: what it must be.
-        config_type: of `config.json`.
-        check: raises if a configuration declares what the tensors have no room for.
+        check: raises if a configuration declares more than the tensors have room for.
         build: makes the module, whose state the tensors become; called with shapes alone (torch's meta device).
-
-    Raises:
-        FileNotFoundError: the folder or one of its files is missing.
-        ValueError: the folder is of another kind, or a file does not hold what it should; names the file and the reason.
     """
     found = folder_kind(path)
     if found != kind:

@@ -22,8 +22,7 @@ from jointebm.storage.untrusted import quoted
 
 __all__ = ["read_arrays", "read_rows"]
 
-PIECE_BYTES = 1 << 20  # of rows, unpacked at a time
-MAX_READ = PIECE_BYTES  # bytes read at once; zipfile reads the list of members in one piece
+PIECE_BYTES = 1 << 20  # read or unpacked at a time; zipfile reads the list of members in one piece
 MAX_HEADER_BYTES = 10_000  # of an npy file, as in numpy
 MAX_RATIO = 100  # a file that is read whole and unpacks to more than this many times its size is refused as a bomb,
 FREE_BYTES = 16 << 20  # unless what it unpacks to is small
@@ -35,11 +34,7 @@ _DAMAGE = (
 
 
 def read_arrays(path: Path, *names: str) -> dict[str, npt.NDArray[Any]]:
-    """Arrays of an npz file.
-
-    Args:
-        path: the file.
-        *names: of the arrays; none given reads all.
+    """Reads arrays of an npz file, all of them if none is named.
 
     Raises:
         FileNotFoundError: the file is missing.
@@ -62,35 +57,19 @@ def read_rows(
 
     The whole array is unpacked, so that its checksum is verified as well: after the last piece.
 
-    Args:
-        path: the npz file.
-        name: of the array.
-        rows: numbers of the rows, increasing.
-        shape: the shape that the array must have.
-        dtype: the type that its numbers must have.
-
-    Raises:
-        FileNotFoundError: the file is missing.
-        ValueError: the file is damaged, or the array is another; names the file and the reason.
-
-    Example:
-        >>> import tempfile
-        >>> path = Path(tempfile.mkdtemp()) / "squares.npz"
-        >>> np.savez(path, squares=np.arange(10) ** 2)
-        >>> [piece.tolist() for piece in read_rows(path, "squares", np.array([2, 9]), shape=(10,), dtype=np.int64)]
-        [[4, 81]]
+    The numbers of the rows increase. An array of another shape or type is a ValueError.
     """
     row_size = np.dtype(dtype).itemsize * math.prod(shape[1:])
     num_at_once = max(1, PIECE_BYTES // row_size)
     with _opened(path) as members:
-        found = members.header(name)
-        if found[:3] != (shape, False, np.dtype(dtype)):
-            order = " in Fortran order" if found.fortran_order else ""
+        found_shape, fortran_order, found_dtype, num_bytes = members.header(name)
+        if (found_shape, fortran_order, found_dtype) != (shape, False, np.dtype(dtype)):
+            order = " in Fortran order" if fortran_order else ""
             raise ValueError(
-                f"array {name!r} is {found.dtype} of shape {found.shape}{order}; expected {np.dtype(dtype)} of {shape}"
+                f"array {name!r} is {found_dtype} of shape {found_shape}{order}; expected {np.dtype(dtype)} of {shape}"
             )
         stream = members.archive.open(members.found[name])
-        stream.read(found.num_bytes)
+        stream.read(num_bytes)
         for first in range(0, shape[0], num_at_once):
             num = min(num_at_once, shape[0] - first)
             content = stream.read(num * row_size)
@@ -105,16 +84,9 @@ class _InPieces(io.FileIO):
     """A file that refuses to be read in a large piece, whatever size it declares."""
 
     def read(self, size: int | None = -1, /) -> bytes:
-        if size is not None and size > MAX_READ:
-            raise zipfile.BadZipFile(f"its list of members has {size} bytes, expected at most {MAX_READ}")
-        return super().read(MAX_READ if size is None or size < 0 else size) or b""
-
-
-class _Header(NamedTuple):
-    shape: tuple[int, ...]
-    fortran_order: bool
-    dtype: np.dtype[Any]
-    num_bytes: int
+        if size is not None and size > PIECE_BYTES:
+            raise zipfile.BadZipFile(f"its list of members has {size} bytes, expected at most {PIECE_BYTES}")
+        return super().read(PIECE_BYTES if size is None or size < 0 else size) or b""
 
 
 class _Members(NamedTuple):
@@ -128,8 +100,8 @@ class _Members(NamedTuple):
         with self.archive.open(self.found[name]) as stream, warnings.catch_warnings(action="ignore"):
             return np.lib.format.read_array(stream, allow_pickle=False, max_header_size=MAX_HEADER_BYTES)
 
-    def header(self, name: str) -> _Header:
-        """Type and shape of an array, which account for all bytes that the archive declares."""
+    def header(self, name: str) -> tuple[tuple[int, ...], bool, np.dtype[Any], int]:
+        """Shape, Fortran order, type and length of the header of an array; they account for all bytes declared."""
         if name not in self.found:
             raise ValueError(f"holds no array {name!r}; it has {', '.join(map(repr, self.found))}")
         member = self.found[name]
@@ -151,7 +123,7 @@ class _Members(NamedTuple):
             raise ValueError(
                 f"array {name!r} of shape {shape} and type {dtype} does not fill its {member.file_size} bytes"
             )
-        return _Header(shape, fortran_order, dtype, start.tell())
+        return shape, fortran_order, dtype, start.tell()
 
 
 @contextmanager

@@ -36,32 +36,15 @@ def reason_of(error: ValidationError) -> str:
 
 
 def read_json(path: Path, what: str, *, max_bytes: int = MAX_JSON) -> dict[str, Any]:
-    """Reads a JSON object.
+    """Reads a JSON object from a file, which is refused before it is parsed if it is longer than `max_bytes`.
 
-    Args:
-        path: the file.
-        what: what it should be, for the message, such as "a model configuration".
-        max_bytes: a longer file is refused before it is parsed.
-
-    Raises:
-        OSError: the file cannot be read.
-        ValueError: the file is longer, or not a JSON object; names the file and the reason.
+    A ValueError names the file, what it should be, such as "a model configuration", and what is wrong with it.
     """
     return _parsed(path, what, TypeAdapter(dict[str, Any]).validate_json, max_bytes)
 
 
 def read_config(path: Path, what: str, kind: type[_C], *, max_bytes: int = MAX_JSON) -> _C:
-    """Reads a description from a JSON file.
-
-    Args:
-        path: the file.
-        what: as for `read_json`, and so `max_bytes`.
-        kind: the type of the description.
-
-    Raises:
-        OSError: the file cannot be read.
-        ValueError: the file does not hold such a description; names the file and the first field that is wrong.
-    """
+    """Reads a description of a kind from a JSON file, as `read_json` does; an error names the first wrong field."""
     return _parsed(path, what, kind.model_validate_json, max_bytes)
 
 

@@ -55,13 +55,7 @@ def read_weights(path: Path) -> dict[str, Tensor]:
 
 
 def check_tensors(path: Path, tensors: Mapping[str, Tensor], expected: Mapping[str, Tensor]) -> None:
-    """Raises unless a file holds tensors of the expected names and shapes, all finite, and no others.
-
-    Args:
-        path: of the file, for the message.
-        tensors: what it holds.
-        expected: what `config.json` describes; only the shapes are read.
-    """
+    """Raises unless the tensors of a file are all finite, with the names and shapes that `config.json` describes."""
     for name in sorted(expected.keys() | tensors.keys()):
         found, wanted = (tuple(of[name].shape) if name in of else "none" for of in (tensors, expected))
         if found != wanted:

@@ -12,7 +12,7 @@ from jointebm.randomness.draws import Generator
 from jointebm.sampling.sample import sample
 from jointebm.spaces.space import Mask, Position, Space
 
-__all__ = ["Redraw", "Transition", "check_held", "conditional_path", "tile"]
+__all__ = ["Redraw", "Transition", "check_held", "conditional_path", "full_mask", "tile"]
 
 Transition = Callable[[Position, Mask, Generator], Position]
 """(position, free, generator) -> position: moves what is free, given the rest. A block that `free` leaves out is clamped."""
@@ -33,9 +33,6 @@ def conditional_path(log_density: LogDensity, space: Space, kernel: Kernel, *, n
         kernel: moves the chains.
         num_steps: kernel steps of one transition, >= 1. A stale f or score is visible only from 2 on.
 
-    Returns:
-        A `Transition`, for `rank_test` and `geweke_test`.
-
     Example:
         >>> from jointebm import Binary, kernels
         >>> space = Space(bits=Binary(2))
@@ -46,25 +43,16 @@ def conditional_path(log_density: LogDensity, space: Space, kernel: Kernel, *, n
     """
 
     def transition(position: Position, free: Mask, generator: Generator) -> Position:
-        free = _full(space, free, len(next(iter(position.values()))))
+        num_chains, dtype = len(next(iter(position.values()))), next(iter(position.values())).dtype
+        free = full_mask(space, free, num_chains)
         values = space.decode(position)
         given = {
             name: torch.where(free[name], -1 if block.discrete else torch.nan, values[name])
             for name, block in space.items()
         }
         init = {name: torch.where(block.expand(free[name]), position[name], torch.nan) for name, block in space.items()}
-        num_chains = len(next(iter(init.values())))
-        samples = sample(
-            log_density,
-            space,
-            kernel,
-            num_chains=num_chains,
-            num_steps=num_steps,
-            given=given,
-            init=init,
-            generator=generator,
-        )
-        dtype = next(iter(position.values())).dtype
+        shape = {"num_chains": num_chains, "num_steps": num_steps}
+        samples = sample(log_density, space, kernel, **shape, given=given, init=init, generator=generator)
         returned, _ = space.encode(samples.values, dtype=dtype)
         # Given entries are encoded and decoded once in between; free entries start from the position itself.
         as_given = space.decode(space.encode(values, dtype=dtype)[0])
@@ -80,20 +68,7 @@ def conditional_path(log_density: LogDensity, space: Space, kernel: Kernel, *, n
 
 
 def tile(space: Space, patterns: Sequence[Mask] | None, num: int) -> dict[str, torch.Tensor]:
-    """Assigns patterns of what is free to N rows: row i has number i modulo their count.
-
-    Args:
-        space: the blocks.
-        patterns: masks that broadcast to (*variable_shape); a block that one leaves out is clamped. None is one pattern,
-            in which everything is free.
-        num: number of rows N.
-
-    Returns:
-        Per block, shape (N, *variable_shape), bool.
-
-    Raises:
-        ValueError: no pattern, or one with an unknown block.
-    """
+    """Assigns patterns of what is free to rows: row i has number i modulo their count; None frees everything."""
     if patterns is None:
         patterns = ({name: torch.tensor(True) for name in space},)
     if not patterns:
@@ -101,20 +76,13 @@ def tile(space: Space, patterns: Sequence[Mask] | None, num: int) -> dict[str, t
     for pattern in patterns:
         space.require(pattern)
     number = torch.arange(num) % len(patterns)
-    rows = [_full(space, pattern, 1) for pattern in patterns]
+    rows = [full_mask(space, pattern, 1) for pattern in patterns]
     return {name: torch.cat([row[name] for row in rows])[number] for name in space}
 
 
 def check_held(space: Space, before: Position, after: Position, free: Mask) -> None:
-    """Raises AssertionError, naming block and row, if an entry that is not free has changed in any bit.
-
-    Args:
-        space: the blocks.
-        before: positions that went in.
-        after: positions that came out.
-        free: what may have moved; a block that it leaves out may not.
-    """
-    free = _full(space, free, len(next(iter(before.values()))))
+    """Raises AssertionError, naming block and row, if an entry that is not free has changed in any bit."""
+    free = full_mask(space, free, len(next(iter(before.values()))))
     for name, block in space.items():
         moved = ~block.expand(free[name]) & (before[name] != after[name])
         rows = moved.reshape(len(moved), -1).any(dim=1)
@@ -125,7 +93,7 @@ def check_held(space: Space, before: Position, after: Position, free: Mask) -> N
             )
 
 
-def _full(space: Space, free: Mask, num: int) -> dict[str, torch.Tensor]:
+def full_mask(space: Space, free: Mask, num: int) -> dict[str, torch.Tensor]:
     """The mask of every block at full size."""
     held = torch.tensor(False)
     return {name: free.get(name, held).expand(num, *block.variable_shape) for name, block in space.items()}

@@ -53,9 +53,6 @@ def geweke_test(
         num_sweeps: >= 1.
         num_draws: exact draws N of the first stage.
 
-    Returns:
-        `Verdict`.
-
     Raises:
         AssertionError: the transition moved a clamped entry.
         ValueError: an option out of its range, or so few draws that the test could never reject.

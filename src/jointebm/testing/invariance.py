@@ -5,7 +5,6 @@ Legend: N draws.
 
 import math
 from collections.abc import Callable, Mapping
-from functools import partial
 from typing import NamedTuple
 
 import torch
@@ -15,7 +14,7 @@ from jointebm.kernels import Kernel, LogDensity, evaluate, settle
 from jointebm.randomness.draws import Generator, uniform
 from jointebm.spaces.space import Mask, Position, Space
 
-__all__ = ["Invariance", "Statistics", "default_statistics", "entry", "invariance_test"]
+__all__ = ["Invariance", "Statistics", "default_statistics", "entries", "invariance_test"]
 
 Statistics = Mapping[str, Callable[[Position], Tensor]]
 """Named functions from a position to one number per row, shape (N,)."""
@@ -75,9 +74,6 @@ def invariance_test(
         alpha: false-alarm rate of the whole test, in (0, 1).
         free: what may move; None is everything.
 
-    Returns:
-        `Invariance`.
-
     Raises:
         ValueError: there are too few draws for the test to reject.
         FloatingPointError: a statistic is not a number.
@@ -136,20 +132,22 @@ def default_statistics(log_density: LogDensity, space: Space) -> Statistics:
     statistics: dict[str, Callable[[Position], Tensor]] = {"f": log_density}
     for name, block in space.items():
         for column in range(math.prod(block.position_shape)):
-            statistics[f"{name}[{column}]"] = partial(entry, name, column, 1)
-            if not block.discrete:
-                statistics[f"{name}[{column}]^2"] = partial(entry, name, column, 2)
+            statistics |= entries(name, column, squared=not block.discrete)
     return statistics
 
 
-def entry(block: str, column: int, power: int, position: Position) -> Tensor:
-    """One entry of a flattened block, raised to a power, shape (N,)."""
-    value = position[block]
-    return value.reshape(len(value), -1)[:, column] ** power
+def entries(block: str, column: int, *, squared: bool) -> dict[str, Callable[[Position], Tensor]]:
+    """The statistic of one entry of a flattened block, and that of its square if asked for."""
+
+    def entry(position: Position) -> Tensor:
+        return position[block].reshape(len(position[block]), -1)[:, column]
+
+    found: dict[str, Callable[[Position], Tensor]] = {f"{block}[{column}]": entry}
+    return found | ({f"{block}[{column}]^2": lambda position: entry(position) ** 2} if squared else {})
 
 
 def _largest_gap(name: str, a: Tensor, b: Tensor) -> int:
-    """The Kolmogorov-Smirnov distance of two samples of n draws, in units of 1 / n."""
+    """Kolmogorov-Smirnov distance of two samples of n draws, in units of 1 / n."""
     if bool(a.isnan().any() | b.isnan().any()):
         raise FloatingPointError(f"invariance_test: statistic {name!r} is not a number at some draw")
     values = torch.cat([a, b])

@@ -11,7 +11,7 @@ __all__ = [
 ]
 
 CRITICAL_COUPLING = math.log(1 + math.sqrt(2)) / 2
-CORRELATION = 0.703380157  # the correlation of two spins r apart at the critical coupling is this r^(-1/4), r large
+MEAN_SQUARE = 1.09195051  # of the magnetisation at the critical coupling, times side^(1/4); see `ising_critical_square`
 
 
 def ising_log_partition(coupling: Tensor, rows: int, columns: int) -> Tensor:
@@ -51,7 +51,7 @@ def ising_log_partition(coupling: Tensor, rows: int, columns: int) -> Tensor:
     first = 2 * coupling + coupling.tanh().log()  # changes its sign at the critical coupling
     halves = columns / 2 * torch.cat([first[None], torch.acosh(cosh[1:])])  # m g_l / 2
     odd, even = halves[1::2], halves[::2]
-    logs = [_log_2cosh(odd).sum(), _log_2sinh(odd).sum(), _log_2cosh(even).sum()]
+    logs = [torch.logaddexp(odd, -odd).sum(), _log_2sinh(odd).sum(), torch.logaddexp(even, -even).sum()]
     largest = torch.stack(logs).amax().detach()
     total = torch.stack([(log - largest).exp() for log in logs]).sum()
     # The last product, with the sign of g_0, and without the logarithm of zero at the critical coupling.
@@ -97,18 +97,14 @@ def ising_magnetization(coupling: float) -> float:
     return float((1 - math.sinh(2 * coupling) ** -4) ** 0.125)
 
 
-def ising_critical_square(side: int, *, num_points: int = 400) -> float:
+def ising_critical_square(side: int) -> float:
     """Expected square of the magnetisation per spin of a square torus at the critical coupling, up to order side^(-9/4).
 
-    <m^2> = C side^(-1/4) times the mean over the unit torus of
+    <m^2> = 1.09195 side^(-1/4), which is C side^(-1/4) times the mean over the unit torus of
     G(z) = |theta_1'(0) / theta_1(z)|^(1/4) (sum of |theta_nu(z / 2)|, nu = 1 .. 4) / (sum of theta_nu(0), nu = 2 .. 4)
 
-    with the nome exp(-pi) of the square, and C r^(-1/4) the correlation of two spins in the plane: 1.0919 side^(-1/4).
+    with the nome exp(-pi) of the square, and C r^(-1/4) the correlation of two spins in the plane, C = 0.703380157.
     Enumerated grids of 3 x 3 and 4 x 4 are below it by .24 / side^2, in the same units.
-
-    Args:
-        side: of the grid.
-        num_points: of each side of the mesh of midpoints by which the mean is taken; 400 is right to 5e-6.
 
     References:
         Di Francesco, Saleur & Zuber 1987 (G). McCoy & Wu 1973 (C). Salas & Sokal 2000, Universal amplitude ratios in the
@@ -118,29 +114,7 @@ def ising_critical_square(side: int, *, num_points: int = 400) -> float:
         >>> round(ising_critical_square(32), 4)
         0.4591
     """
-    middle = math.pi * (torch.arange(num_points, dtype=torch.float64) + 0.5) / num_points
-    z = torch.complex(middle[:, None].expand(-1, num_points), middle.expand(num_points, -1))
-    nome, odd, even = math.exp(-math.pi), [0.5 + k for k in range(6)], list(range(1, 7))
-    slope = math.pi * sum(4 * (-1) ** k * nome ** (n * n) * n for k, n in enumerate(odd))  # of theta_1, z has period 1
-
-    def theta_1(at: Tensor) -> Tensor:
-        return torch.stack([2 * (-1) ** k * nome ** (n * n) * (2 * n * at).sin() for k, n in enumerate(odd)]).sum(dim=0)
-
-    def theta_2(at: Tensor) -> Tensor:
-        return torch.stack([2 * nome ** (n * n) * (2 * n * at).cos() for n in odd]).sum(dim=0)
-
-    def theta_3(at: Tensor, sign: int = 1) -> Tensor:  # theta_4 with sign -1
-        return 1 + torch.stack([2 * sign**n * nome ** (n * n) * (2 * n * at).cos() for n in even]).sum(dim=0)
-
-    def total(at: Tensor) -> Tensor:
-        return theta_1(at).abs() + theta_2(at).abs() + theta_3(at).abs() + theta_3(at, -1).abs()
-
-    correlation = (slope / theta_1(z).abs()) ** 0.25 * total(z / 2) / total(torch.zeros_like(z[:1, :1]))
-    return CORRELATION * side**-0.25 * float(correlation.mean())
-
-
-def _log_2cosh(value: Tensor) -> Tensor:
-    return value.abs() + torch.log1p((-2 * value.abs()).exp())
+    return MEAN_SQUARE * side**-0.25
 
 
 def _log_2sinh(value: Tensor) -> Tensor:

@@ -5,14 +5,14 @@ Legend: N rows, S configurations of the labels, D real entries, K classes.
 
 import math
 from collections.abc import Callable, Mapping
-from functools import partial
 
 import torch
 from torch import Tensor
 
 from jointebm.randomness.draws import Generator, choose, normal
 from jointebm.spaces.space import Mask, Position, Space
-from jointebm.testing.invariance import Statistics, entry
+from jointebm.testing.conditional import full_mask
+from jointebm.testing.invariance import Statistics, entries
 
 __all__ = ["MixedTarget"]
 
@@ -32,7 +32,6 @@ class MixedTarget:
     Args:
         space: the blocks.
         seed: of the parameters.
-        strength: how far probabilities and means lie apart. Far beyond 1, chains need long to cross between modes.
 
     Example:
         >>> from jointebm import Binary, Continuous, kernels
@@ -44,7 +43,7 @@ class MixedTarget:
         False
     """
 
-    def __init__(self, space: Space, *, seed: int = 0, strength: float = 1.0) -> None:
+    def __init__(self, space: Space, *, seed: int = 0) -> None:
         generator = torch.Generator().manual_seed(seed)
         num, width = space.num_configurations, sum(math.prod(space[name].variable_shape) for name in space.continuous)
 
@@ -52,8 +51,8 @@ class MixedTarget:
             return normal(torch.empty(shape, dtype=torch.float64), generator)
 
         self.space = space
-        self.log_probs = (0.8 * strength * draw(num)).log_softmax(dim=0)  # (S,)
-        self.means, self.scales = 0.6 * strength * draw(num, width), (0.4 * draw(num, width)).exp()  # (S, D)
+        self.log_probs = (0.8 * draw(num)).log_softmax(dim=0)  # (S,)
+        self.means, self.scales = 0.6 * draw(num, width), (0.4 * draw(num, width)).exp()  # (S, D)
         self.correlation = torch.full((width, width), 0.6, dtype=torch.float64).fill_diagonal_(1.0)
         self.tilt = {name: 2.0 * draw(*space[name].position_shape) for name in space.discrete}
         self.configurations = space.configurations(dtype=torch.float64)
@@ -72,41 +71,26 @@ class MixedTarget:
 
     @property
     def statistics(self) -> Statistics:
-        """Functions of a position that wrong kernels are likely to change, for the tests of this folder.
-
-        They are f, the pull of the tilt, the first and last entry of every block, the squares of reals, and the product of
-        the first two reals.
-        """
+        """Functions that wrong kernels are likely to change: f, the tilt, some entries, squares and a product of reals."""
         found: dict[str, Callable[[Position], Tensor]] = {"f": self}
         if self.tilt:
             found["pull"] = lambda position: self._pull(position, next(iter(position.values())).new_zeros(()))
         for name, block in self.space.items():
             for place in {0, math.prod(block.position_shape) - 1}:
-                found[f"{name}[{place}]"] = partial(entry, name, place, 1)
-                if not block.discrete:
-                    found[f"{name}[{place}]^2"] = partial(entry, name, place, 2)
+                found |= entries(name, place, squared=not block.discrete)
         if self.means.shape[1] > 1:
             found["x0 x1"] = lambda position: self._reals(position)[:, :2].prod(dim=1)
         return found
 
     def draw(self, num: int, generator: Generator) -> dict[str, Tensor]:
         """Exact, independent draws of everything, with leading axis `num`."""
-        like = {
-            name: torch.zeros(num, *block.position_shape, dtype=torch.float64) for name, block in self.space.items()
-        }
+        like = {n: torch.zeros(num, *b.position_shape, dtype=torch.float64) for n, b in self.space.items()}
         return self.redraw(like, {}, generator)
 
     def redraw(self, position: Position, free: Mask, generator: Generator) -> dict[str, Tensor]:
-        """Exact draws of what is *not* free, given what is: the `Redraw` of `geweke_test`.
-
-        Args:
-            position: per block, shape (N, *position_shape), float64.
-            free: per block, what is known here, a mask that broadcasts to (N, *variable_shape); a block that it leaves out
-                is drawn.
-            generator: source of all draws.
-        """
-        num, nothing = len(next(iter(position.values()))), torch.tensor(False)
-        known = {n: free.get(n, nothing).expand(num, *block.variable_shape) for n, block in self.space.items()}
+        """Exact draws of what is *not* free, given what is: the `Redraw` of `geweke_test`."""
+        num = len(next(iter(position.values())))
+        known = full_mask(self.space, free, num)
         x, known_x = self._reals(position), self._reals(known).to(torch.float64)
         log_weights = self.log_probs + self._log_normal(x, known_x)  # (N, S)
         for name, every in self.configurations.items():

@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
+from torch.distributions import Binomial
 
 from jointebm.kernels import LogDensity
 from jointebm.kernels.chain import where_rows
@@ -65,12 +66,8 @@ def rank_test(
         statistics: named functions T from a position to shape (N,). None is those of `invariance_test`.
         num_draws: replicates N of the first stage.
         alpha: false-alarm rate of the whole test, in (0, 1).
-        num_stages: see `sequential_test`.
-        growth: see `sequential_test`.
+        num_stages: see `sequential_test`, and so `growth`.
         generator: source of all draws.
-
-    Returns:
-        `Verdict`.
 
     Raises:
         AssertionError: the transition moved a clamped entry.
@@ -170,11 +167,7 @@ def _p_value(ranks: Tensor, num_steps: int) -> float:
 
 def _two_sided(num: int, count: int, prob: float) -> float:
     """Twice the smaller tail of a binomial count, at most 1."""
-    k = torch.arange(num + 1, dtype=torch.float64)
-    share = torch.tensor(prob, dtype=torch.float64)
-    total = torch.tensor(num + 1.0, dtype=torch.float64)
-    log_probs = (  # of each count 0..num
-        total.lgamma() - (k + 1).lgamma() - (num - k + 1).lgamma() + k * share.log() + (num - k) * (-share).log1p()
-    )
+    counts = torch.arange(num + 1, dtype=torch.float64)
+    log_probs = Binomial(num, torch.tensor(prob, dtype=torch.float64)).log_prob(counts)
     tails = torch.stack([log_probs[: count + 1].logsumexp(dim=0), log_probs[count:].logsumexp(dim=0)])
     return min(1.0, 2 * float(tails.min().exp()))

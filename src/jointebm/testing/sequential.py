@@ -47,9 +47,6 @@ def sequential_test(
             gamma, the p-value that ends the test, grows with k.
         growth: >= 1.
 
-    Returns:
-        `Verdict`.
-
     Raises:
         ValueError: an option out of its range.
 
@@ -70,15 +67,14 @@ def sequential_test(
         )
     beta = alpha / num_stages
     gamma = beta ** (1 / num_stages)
-    p_values: list[float] = []
-    limits: list[float] = []
+    p_values: tuple[float, ...] = ()
+    limits = tuple(beta / gamma**index for index in range(num_stages))
     used, worst = 0, ""
-    for index in range(num_stages):
-        num = num_draws if index == 0 else growth * num_draws
+    for limit in limits:
+        num = growth * num_draws if p_values else num_draws
         p_value, worst = stage(num)
-        used += num
-        p_values.append(p_value)
-        limits.append(beta / gamma**index)
-        if p_value <= limits[-1] or p_value > gamma:
+        used, p_values = used + num, (*p_values, p_value)
+        if p_value <= limit or p_value > gamma:
             break
-    return Verdict(p_values[-1] <= limits[-1], worst, tuple(p_values), tuple(limits), used, alpha)
+    limits = limits[: len(p_values)]
+    return Verdict(p_values[-1] <= limits[-1], worst, p_values, limits, used, alpha)

@@ -6,7 +6,7 @@ its draws and returns P, so detailed balance and stationarity hold to rounding o
 Legend: S configurations, M outcomes of one draw.
 """
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -56,8 +56,7 @@ def transition_matrix(
         log_density: f, shape (N,), computed in float64; call `.double()` on a module first.
         space: the blocks. Every continuous block must be given.
         given: clamped values, the same for all chains, in the forms of `Space.clamp`; -1 is free. Only the S
-            configurations that agree with them are kept. Labels may also have a leading axis over all configurations,
-            to clamp other variables in each row; they must then be the row's own.
+            configurations that agree with them are kept.
         free: further masks (S, *variable_shape), or what broadcasts to it, of what may move; clamped entries keep their
             row's own value. A block that it leaves out is clamped. None is everything. Where the mask of a row is that
             of every row it can reach (it is the same for all, or depends on clamped entries only), the matrix
@@ -163,20 +162,11 @@ def stationarity_residual(matrix: Tensor, probs: Tensor) -> float:
 
 
 class _Path:
-    """A stream that takes given outcomes, then the first possible one at each further draw.
-
-    Args:
-        outcomes: what to take at the first draws.
-        num_rows: number of chains S.
-
-    Attributes:
-        probs: each row's probability of what was taken so far, shape (S,).
-        branches: the sequences of outcomes that were possible and not taken.
-    """
+    """A stream that takes given outcomes, then the first possible one at each further draw."""
 
     def __init__(self, outcomes: tuple[int, ...], num_rows: int) -> None:
-        self.probs = torch.ones(num_rows, dtype=torch.float64)
-        self.branches: list[tuple[int, ...]] = []
+        self.probs = torch.ones(num_rows, dtype=torch.float64)  # of what was taken so far, in each row
+        self.branches: list[tuple[int, ...]] = []  # sequences of outcomes that were possible and not taken
         self._outcomes = list(outcomes)
         self._num_taken = 0
 
@@ -202,10 +192,10 @@ class _Path:
         return torch.full((len(log_prob),), bool(outcome))
 
     def normal(self, like: Tensor) -> Tensor:
-        raise ValueError(f"transition_matrix: the kernel draws normals of shape {tuple(like.shape)}. {_REMEDY}")
+        raise _endless("normals", like)
 
     def uniform(self, like: Tensor) -> Tensor:
-        raise ValueError(f"transition_matrix: the kernel draws uniforms of shape {tuple(like.shape)}. {_REMEDY}")
+        raise _endless("uniforms", like)
 
     def _check_rows(self, name: str, tensor: Tensor) -> None:
         if len(tensor) != len(self.probs):
@@ -227,24 +217,20 @@ class _Path:
         return outcome
 
 
-_REMEDY = (
-    "Infinitely many outcomes cannot be enumerated: draw discrete moves with `choose` and `accept` of "
-    "jointebm.randomness.draws, give the continuous blocks, or use `invariance_test`"
-)
+def _endless(draws: str, like: Tensor) -> ValueError:
+    return ValueError(
+        f"transition_matrix: the kernel draws {draws} of shape {tuple(like.shape)}. Infinitely many outcomes cannot be "
+        "enumerated: draw discrete moves with `choose` and `accept` of jointebm.randomness.draws, give the continuous "
+        "blocks, or use `invariance_test`"
+    )
 
 
 class _Configurations(NamedTuple):
-    """The configurations that agree with what is given.
+    """The configurations that agree with what is given."""
 
-    Args:
-        position: per block, shape (S, *position_shape).
-        free: per block, shape (S, *variable_shape).
-        number: the place of each configuration of the space among these, -1 where it has none.
-    """
-
-    position: dict[str, Tensor]
-    free: dict[str, Tensor]
-    number: Tensor
+    position: dict[str, Tensor]  # per block, (S, *position_shape)
+    free: dict[str, Tensor]  # per block, (S, *variable_shape)
+    number: Tensor  # the place of each configuration of the space among these, -1 where it has none
 
 
 def _configurations(space: Space, given: Values | None) -> _Configurations:
@@ -252,31 +238,24 @@ def _configurations(space: Space, given: Values | None) -> _Configurations:
         raise ValueError(f"transition_matrix: there is no discrete block in {space}. Use invariance_test")
     given, total = dict(given or {}), space.num_configurations
     space.require(given)
-    per_row = [name for name, values in given.items() if _has_rows(values, space[name].variable_shape)]
+    for name, values in given.items():
+        if np.ndim(values) > len(space[name].variable_shape) and len(values) > 1:
+            raise ValueError(
+                f"block {name!r} ({space[name].kind}): transition_matrix takes one given value for all configurations, of "
+                f"shape {space[name].variable_shape}. Pass masks as free= instead"
+            )
     own = space.configurations(dtype=torch.float64)
     reals = {name: torch.zeros(total, *space[name].position_shape, dtype=torch.float64) for name in space.continuous}
     position, free = space.clamp(given, num_chains=total, generator=torch.Generator(), init={**own, **reals})
     for name in space.continuous:
-        if name in per_row or bool(free[name].any()):
+        if bool(free[name].any()):
             raise ValueError(
                 f"block {name!r} ({space[name].kind}): transition_matrix holds a continuous block at one value for all "
                 f"configurations, given in full, such as given={{{name!r}: ...}} of shape {space[name].variable_shape}"
             )
-    agrees = {name: _every(position[name] == own[name]) for name in own}
-    for name in per_row:
-        if not bool(agrees[name].all()):
-            raise ValueError(
-                f"block {name!r} ({space[name].kind}): given one row per configuration, but row "
-                f"{_first(~agrees[name])} is not in the configuration of that number. Pass masks as free= instead"
-            )
-    kept = torch.stack(list(agrees.values())).all(dim=0)
+    kept = torch.stack([_every(position[name] == own[name]) for name in own]).all(dim=0)
     number = torch.where(kept, kept.cumsum(dim=0) - 1, -1)
     return _Configurations({n: p[kept] for n, p in position.items()}, {n: m[kept] for n, m in free.items()}, number)
-
-
-def _has_rows(values: Any, variable_shape: tuple[int, ...]) -> bool:
-    shape = np.shape(values)
-    return len(shape) > len(variable_shape) and shape[0] > 1
 
 
 def _combined(space: Space, free: Mask, further: Mask | None) -> dict[str, Tensor]:
