@@ -174,18 +174,9 @@ def check(num_kills: int, seed: int) -> None:
     # In memory if possible: flushing is slow and does not matter when a process is killed.
     memory = Path("/dev/shm")
     with tempfile.TemporaryDirectory(dir=memory if memory.is_dir() else None) as folder:
-        _check(Path(folder), num_kills, seed)
-
-
-def _check(folder: Path, num_kills: int, seed: int) -> None:
-    done = subprocess.run(
-        [sys.executable, "-W", "error", __file__, str(folder / "run"), str(num_kills), str(seed)],
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=1800,
-        env=os.environ | {"OMP_NUM_THREADS": "1"},
-    )
+        command = [sys.executable, "-W", "error", __file__, f"{folder}/run", str(num_kills), str(seed)]
+        environment = os.environ | {"OMP_NUM_THREADS": "1"}
+        done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=1800, env=environment)
     assert done.returncode == 0, done.stderr
     tally = Tally(*json.loads(done.stdout))
     print(tally)  # noqa: T201  # shown with -s

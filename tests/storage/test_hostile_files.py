@@ -98,7 +98,15 @@ UNSAFE_MODULES = {
 }
 UNSAFE_NAMES = {"eval", "exec", "compile", "__import__"}
 UNSAFE_CALLS = {
-    *("importlib.import_module", "import_module", "torch.load", "torch.jit.load", "torch.hub.load", "os.system")
+    *(
+        "importlib.import_module",
+        "import_module",
+        "torch.load",
+        "torch.save",
+        "torch.jit.load",
+        "torch.hub.load",
+        "os.system",
+    )
 }
 SAFE_IMPORTLIB = {"importlib.metadata", "importlib.resources"}
 

@@ -11,7 +11,6 @@ from torch.nn.functional import one_hot
 from jointebm import Categorical, Space
 from jointebm.kernels import Chain, Info, evaluate
 from jointebm.tables.density.energy import Residual, TableEnergy
-from jointebm.tables.density.mixture import Mixture
 from jointebm.tables.density.moves import chain_at, redraw, sweep
 from jointebm.tables.training.completions import Completions
 from jointebm.testing import detailed_balance_residual, stationarity_residual, target_probs, transition_matrix
@@ -82,18 +81,6 @@ def _silent(made: TableEnergy) -> Residual:
     return Residual(CLASSES, width=8, num_layers=2).to(made.base.log_probs.dtype)
 
 
-def test_a_move_that_proposes_from_the_marginal_fails(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The mutant forgets to take the column out of the components before it asks for the column's classes."""
-    made = energy()
-    monkeypatch.setattr(
-        type(made.base),
-        "of_classes",
-        lambda base, components, column: base.of_column(column).logsumexp(dim=1).expand(len(components), -1),
-    )
-    matrix, position = transition_matrix(Move(made, (2,)), target(made), SPACE)
-    assert stationarity_residual(matrix, target_probs(target(made), position)) > 1e-3
-
-
 def test_with_a_reference_that_is_exp_f_every_proposal_is_accepted() -> None:
     made = TableEnergy(energy().base, _silent(energy()))
     matrix, _position = transition_matrix(Move(made, (2,)), target(made), SPACE)
@@ -136,9 +123,3 @@ def test_persistent_completions_become_draws_of_the_model() -> None:
     probs = enumerated(made).masked_fill(~matches(codes[:1])[0], -torch.inf).softmax(dim=0)
     shares = (moved[:, None] == ALL).all(dim=2).double().mean(dim=0)
     assert ((shares - probs).abs() <= 5.5 * (probs * (1 - probs) / num).sqrt() + 1e-12).all()
-
-
-def test_memory_is_two_bytes_per_entry_or_four_for_very_many_classes() -> None:
-    for classes, dtype in (((2, 3), torch.int16), ((2, 40_000), torch.int32)):
-        kept = Completions(torch.zeros(5, 2, dtype=torch.int64), Mixture(classes), generator())
-        assert kept.dtype == dtype
