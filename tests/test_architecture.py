@@ -7,6 +7,8 @@ from collections import defaultdict
 from graphlib import TopologicalSorter
 from pathlib import Path
 
+import pytest
+
 import jointebm
 
 ROOT = Path(jointebm.__file__).parent
@@ -220,6 +222,7 @@ assert not optional, f"import jointebm imports {optional}"
     assert subprocess.run([sys.executable, "-c", script], check=False).returncode == 0
 
 
+@pytest.mark.slow
 def test_importing_changes_nothing_outside() -> None:
     """Compared in a fresh process, after the libraries that we stand on have been imported."""
     script = """
@@ -237,6 +240,8 @@ def state():
     }
 
 before = state()
+import pytest
+
 import jointebm
 for module in sys.argv[1:]:
     importlib.import_module(module)

@@ -40,6 +40,7 @@ for ask in {asks!r}:
     assert result.returncode == 0, result.stderr
 
 
+@pytest.mark.slow
 def test_the_package_runs_as_a_module_and_completes_words() -> None:
     module = [sys.executable, "-m", "jointebm"]
     shown = subprocess.run([*module, "--version"], capture_output=True, text=True, check=True)

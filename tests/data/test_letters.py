@@ -77,6 +77,7 @@ def test_a_missing_file_is_refused_by_name(tmp_path: Path) -> None:
 # Segmentation.
 
 
+@pytest.mark.slow
 def test_masks_are_the_pixels_that_are_at_least_half_ellipse_under_fixed_noise() -> None:
     data, sprites = segmentation(None, noise_sd=0.01), dsprites(None)
     for part, of, num in ((data.train, sprites.train, 1000), (data.held_out, sprites.held_out, 400)):

@@ -96,6 +96,7 @@ def test_enumerated_critical_grids_approach_the_square_magnetisation_of_the_toru
     assert abs(ising_critical_square(32, num_points=100) - ising_critical_square(32)) < 1e-4
 
 
+@pytest.mark.slow
 def test_the_recipe_learns_the_parameters_that_its_grids_were_drawn_with(tmp_path: Path) -> None:
     """With seed 0 it found .2987 and .0989 (docs/structured.md)."""
     energy = train(recipes.ising(), tmp_path / "run").model.energy

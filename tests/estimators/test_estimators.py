@@ -86,6 +86,7 @@ def test_imputed_pandas_frames_keep_index_order_dtypes_and_observed_entries(orde
         assert filled[name][seen].equals(table[name][seen])
 
 
+@pytest.mark.slow
 def test_polars_frames_come_back_as_polars() -> None:
     table = pl.from_pandas(TABLE.drop(columns="empty")).with_columns(pl.lit(None).alias("empty"))
     model = JointEBM(base="mixture", training=FAST, num_draws=5).fit(table)
@@ -209,6 +210,7 @@ def test_the_density_of_an_incomplete_row_marginalises_the_missing_entry() -> No
     assert MODEL.score_samples(row.assign(kind=None))[0] == pytest.approx(summed, abs=1e-4)
 
 
+@pytest.mark.slow
 def test_missing_entries_have_no_conditional_score() -> None:
     scores = MODEL.conditional_log_score(TABLE)
     assert np.array_equal(np.isnan(scores[:, :4]), TABLE.iloc[:, :4].isna())
@@ -225,6 +227,7 @@ def test_values_outside_the_training_range_score_low_but_finite() -> None:
     assert np.isfinite(surprise).all() and surprise[0] > surprise[1] > surprise[2]
 
 
+@pytest.mark.slow
 def test_an_answer_about_a_row_depends_on_the_row_alone() -> None:
     part = TABLE.head(40)
     whole = {

@@ -22,6 +22,7 @@ def test_nearest_mode_labels_every_mode() -> None:
     }
 
 
+@pytest.mark.slow
 def test_image_classifier_labels_98_percent_of_held_out_digits_correctly() -> None:
     data = digits()
     before = torch.get_rng_state()

@@ -243,6 +243,7 @@ def test_save_figures_writes_every_figure_into_a_new_folder(tmp_path: Path) -> N
         save_figures(figures, tmp_path / "a" / "figures")
 
 
+@pytest.mark.slow
 def test_importing_plots_changes_neither_pyplot_nor_settings() -> None:
     script = (
         "import sys, jointebm.plots, matplotlib\n"

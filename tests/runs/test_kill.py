@@ -186,6 +186,7 @@ def check(num_kills: int, seed: int) -> None:
     assert tally.num_newer >= num_kills / 50, tally  # some hit between the rename and the return
 
 
+@pytest.mark.slow
 def test_200_kills_during_saves_lose_at_most_the_save_they_hit() -> None:
     check(200, seed=0)
 

@@ -46,6 +46,7 @@ def make(kernel: str, network: type[Sound]) -> Trainer:
     return trainer
 
 
+@pytest.mark.slow
 def test_a_trainer_resumed_from_any_step_reaches_the_same_end(tmp_path: Path) -> None:
     """From every step of a run with restarted chains and a rollback: resumed from disk and trained to the end."""
     states = stepwise(make("gibbs + mala", Diverging))
@@ -100,6 +101,7 @@ def lines_of(path: Path) -> bytes:
     return re.sub(rb'"seconds": [0-9.e-]+', b'"seconds": 0', (path / "metrics.jsonl").read_bytes())
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("easily_alarmed")
 def test_a_run_interrupted_anywhere_and_resumed_writes_the_same_files(tmp_path: Path) -> None:
     num_calls: list[Metrics] = []

@@ -52,6 +52,7 @@ def outcomes(tmp_path_factory: pytest.TempPathFactory) -> dict[tuple[str, str], 
     return {(reader, name): Outcome(*outcome) for reader, name, outcome in lines}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("case", CASES)
 def test_a_malformed_file_gives_one_line_soon_and_in_little_memory(
     case: Case, outcomes: dict[tuple[str, str], Outcome]
