@@ -5,8 +5,8 @@
 # make compat tests of tables with the oldest scikit-learn and pandas that are supported, in an environment of their own
 
 PYTHON ?= python3
-VENV := .venv
-BIN := $(VENV)/bin
+VENV ?= .venv
+BIN = $(VENV)/bin
 DEMO := demo/$(shell date +%Y%m%d-%H%M%S)
 PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 COMPAT := .venv-compat

@@ -10,7 +10,7 @@
 | jem | log p(x) + log p(y given x), f = a classifier's logits (App. A.2, with the unlabelled term) |
 | labelled | log p(y given x) of the labelled rows alone, the network of `joint` |
 
-The two terms make predictions confident on all rows, and constant under small moves of x (`unlabelled_objectives`). These
+The two terms make predictions confident on all rows, and constant under small moves of x (`label_terms`). These
 methods are compared over all seeds. Ablations run on the first seed of `ABLATED_ON`:
 
 | method | objective |
@@ -51,9 +51,8 @@ from jointebm.runs.training_run import initial_model, resume, train
 from jointebm.spaces.noise import Noise
 from jointebm.storage.atomic import lock
 from jointebm.training.hiding import hide
-from jointebm.training.objectives import conditional_likelihood
+from jointebm.training.objectives import ConditionalTerm, InformationTerm, LossInputs, RoughnessTerm, Term
 from jointebm.training.row_completions import missing_entries
-from jointebm.training.unlabelled_objectives import label_information, label_roughness
 
 COLUMNS = ("data", "seen", "seed", "method", "error", "exact_match_error", "seconds")
 COMPARED = ("joint", "jem", "labelled")
@@ -73,29 +72,23 @@ GRID = [
 # and temperature by the same number keeps the chains of x and sharpens p(y | x): a small change of the network, with little
 # effect on the likelihood of x, then fits the labels.
 FEW_LABELS = (
-    "conditional_weight=20.0",
-    "labelled_batch_size=64",
-    "objective=summed",
-    "sampled_share=0.0",
-    "information_weight=5.0",
-    "roughness_weight=5.0",
+    'objective={"name": "summed"}',
     "learning_rate=0.001",
     "ema_decay=0.99",
 )
 CHANGES = {
-    "digits": (*FEW_LABELS, "roughness_radius=0.5", "num_iterations=800", "temperature=0.1", "output_scale=5.0"),
-    "mnist": (*FEW_LABELS, "roughness_radius=2.0", "num_iterations=1200", "temperature=0.05", "output_scale=5.0"),
+    "digits": (*FEW_LABELS, "num_iterations=800", "temperature=0.1", "output_scale=5.0"),
+    "mnist": (*FEW_LABELS, "num_iterations=1200", "temperature=0.05", "output_scale=5.0"),
     # Neighbouring positions are no separate classes: the two terms do not help (23.5% wrong with 1% of the labels, 17.0%
     # without them), a larger weight of the labels does (13.3%).
     "dsprites": (
         *FEW_LABELS,
         "num_iterations=1000",
         "learning_rate=0.00045",
-        "conditional_weight=200.0",
-        "information_weight=0.0",
-        "roughness_weight=0.0",
     ),
 }
+# Weight of the labels, weight of both terms for rows without labels, and radius of the second.
+TERMS = {"digits": (20.0, 5.0, 0.5), "mnist": (20.0, 5.0, 2.0), "dsprites": (200.0, 0.0, 1.0)}
 # Replacements for the logits of a classifier, which have no output_scale.
 JEM: dict[str, tuple[str, ...]] = {"digits": ("temperature=0.02",), "mnist": (), "dsprites": ()}
 EVERYWHERE = ("calibration_rows=0", "checkpoint_every=250")  # a factor on f changes no error
@@ -128,11 +121,14 @@ def cells(only: str | None) -> Iterator[Cell]:
 def recipe_of(cell: Cell, assignments: list[str]) -> Recipe:
     """The recipe of the data with labels hidden; for JEM with a classifier as the network."""
     fields = [*CHANGES[cell.data], cell.seen, f"hiding_seed={cell.seed}", *EVERYWHERE, *assignments]
-    if cell.method not in INFORMED:
-        fields.append("information_weight=0.0")
-    if cell.method not in SMOOTH:
-        fields.append("roughness_weight=0.0")
+    of_labels, of_rows, radius = TERMS[cell.data]
+    terms: list[Term] = [ConditionalTerm(of_labels, labelled_batch_size=64)]
+    if of_rows and cell.method in INFORMED:
+        terms.append(InformationTerm(of_rows))
+    if of_rows and cell.method in SMOOTH:
+        terms.append(RoughnessTerm(of_rows, radius))
     recipe = override(find(cell.data), fields)
+    recipe = recipe.model_copy(update={"train": recipe.train.model_copy(update={"terms": tuple(terms)})})
     assert isinstance(recipe.energy, ConcatSpec)
     if not cell.method.startswith("jem"):
         return recipe
@@ -158,16 +154,14 @@ def trained_on_labels(recipe: Recipe, data: Dataset, seed: int) -> tuple[Model, 
     cosine = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, config.num_iterations)
     average = AveragedModel(model.energy, multi_avg_fn=get_ema_multi_avg_fn(config.ema_decay))
     for _ in range(config.num_iterations):
-        rows = seen.labelled(config.labelled_batch_size, generator=generator).position
-        conditional = conditional_likelihood(model.energy, seen.space, rows, missing=missing_entries(seen.space, rows))
-        loss = config.conditional_weight * conditional
-        if config.information_weight or config.roughness_weight:
-            all_rows = data.batch(config.batch_size, generator=generator)
-            loss = loss - config.information_weight * label_information(model.energy, data.space, all_rows)
-            if config.roughness_weight:
-                loss = loss + config.roughness_weight * label_roughness(
-                    model.energy, data.space, all_rows, radius=config.roughness_radius, generator=generator
-                )
+        loss, all_rows = torch.zeros(()), None
+        for term in config.terms:
+            if term.labelled_batch_size:
+                rows = seen.labelled(term.labelled_batch_size, generator=generator).position
+            else:
+                rows = all_rows = all_rows or data.batch(config.batch_size, generator=generator)
+            samples = LossInputs(rows, {}, seen.space, missing_entries(seen.space, rows), generator)
+            loss = loss + term.weight * term.loss(model.energy, samples)
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()

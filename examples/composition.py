@@ -12,7 +12,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from jointebm import Categorical, ConcatEnergy, Continuous, KernelSpec, Space, TrainConfig, Trainer, sample
+from jointebm import Categorical, ConcatEnergy, Continuous, KernelSpec, Space, TrainConfig, Trainer, objectives, sample
 from jointebm.energies import MLP, ConditionalEnergy, WeightedSum
 from jointebm.kernels import MALA
 
@@ -43,8 +43,16 @@ def learn(label: str, which: int, seed: int) -> tuple[ConcatEnergy, Space]:
 
     kernel = KernelSpec(discrete="gibbs", continuous="mala", step_size=0.4).build(space)
     energy = ConcatEnergy(space, MLP(4, (64, 64)))
-    config = {"batch_size": 256, "num_steps": 5, "learning_rate": 3e-3, "decay": "cosine", "objective": "summed"}
-    config = TrainConfig(num_iterations=args.iterations, replacement_rate=0.02, buffer_size=2000, **config)
+    config = TrainConfig(
+        num_iterations=args.iterations,
+        batch_size=256,
+        num_steps=5,
+        learning_rate=3e-3,
+        decay="cosine",
+        replacement_rate=0.02,
+        buffer_size=2000,
+        objective=objectives.SummedOut(),
+    )
     trainer = Trainer(energy, space, batch, kernel=kernel, config=config, seed=seed)
     list(trainer.run())
     return trainer.average, space

@@ -12,6 +12,7 @@ from jointebm.data.registry import DATASETS
 from jointebm.energies import ConcatSpec, ConvSpec, MLPSpec
 from jointebm.recipes import Recipe, override, recipe_fields
 from jointebm.recipes.catalogue import RECIPES, find
+from jointebm.training.objectives import SummedOut
 
 every_recipe = pytest.mark.parametrize("name", RECIPES)
 
@@ -54,13 +55,8 @@ EVERYWHERE: dict[str, Any] = {
     "train.decay": "constant",
     "train.noise_labels": "frequency",
     "train.noise_reals": "range",
-    "train.sampled_share": 0.0,
     "train.objective": "maximum-likelihood",
-    "train.conditional_weight": 0.0,
-    "train.labelled_batch_size": 0,
-    "train.information_weight": 0.0,
-    "train.roughness_weight": 0.0,
-    "train.roughness_radius": 1.0,
+    "train.terms": [],
     "train.completion_steps": None,
     "train.hide.labels_per_class": None,
     "train.hide.observe_labels": 1.0,
@@ -132,8 +128,10 @@ def value_of(recipe: Recipe, path: str) -> Any:
         ("train.num_iterations=7", "train.num_iterations", 7),
         ("learning_rate=1", "train.learning_rate", 1.0),
         ("learning_rate=3e-5", "train.learning_rate", 3e-5),
-        ("objective=summed", "train.objective", "summed"),
-        ('objective="summed"', "train.objective", "summed"),
+        ("objective=conditional", "train.objective", "conditional"),
+        ('objective="conditional"', "train.objective", "conditional"),
+        ("train.objective.name=conditional", "train.objective", "conditional"),
+        ('terms=["roughness"]', "train.terms", [{"weight": 1.0, "radius": 1.0, "name": "roughness"}]),
         ("hidden=[64,32]", "energy.net.hidden", (64, 32)),
         ('scale={"point": 2}', "energy.scale", {"point": 2.0}),
         ("continuous=mala", "kernel.continuous", "mala"),
@@ -145,6 +143,25 @@ def test_a_field_is_set_by_the_last_part_of_its_path_or_the_whole_path(assignmen
     assert value_of(after, path) == value and type(value_of(after, path)) is type(value)
     others = {field.path: field.value for field in recipe_fields(before) if field.path != path}
     assert others == {field.path: field.value for field in recipe_fields(after) if field.path != path}
+
+
+def test_an_objective_is_set_by_its_name_or_field_by_field() -> None:
+    summed = override(find("mnist"), ["objective=summed"])
+    assert summed == find("mnist")  # the same objective keeps its fields
+    assert override(summed, ["sampled_share=0.5"]).train.objective == SummedOut(sampled_share=0.5)
+    assert override(summed, ["train.objective.sampled_share=0.5"]).train.objective == SummedOut(sampled_share=0.5)
+    as_json = override(find("toy_paper"), ['objective={"name": "summed", "sampled_share": 0.1}'])
+    assert as_json.train.objective == SummedOut(sampled_share=0.1)
+    with pytest.raises(ValueError, match="got 'gan'; unknown name 'gan'; known: maximum-likelihood, summed"):
+        override(summed, ["objective=gan"])
+    with pytest.raises(ValueError, match="has no such field"):
+        override(find("toy_paper"), ["sampled_share=0.5"])  # its objective has none
+
+
+def test_later_assignments_win_and_none_changes_nothing() -> None:
+    recipe = find("toy")
+    assert override(recipe, []) == recipe
+    assert override(recipe, ["batch_size=3", "num_steps=2", "batch_size=4"]).train.batch_size == 4
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,7 @@ from jointebm.energies import PerPlace, StructuredEnergy, Transitions
 from jointebm.kernels import MALA, Chain, Cycle, Gibbs, Info, Kernel, LogDensity, evaluate
 from jointebm.randomness.draws import Generator
 from jointebm.spaces.space import Mask, Position
-from jointebm.training.objectives import conditional_likelihood
+from jointebm.training.objectives import Conditional, conditional_likelihood
 from support.resumed_runs import assert_same, stepwise
 
 SPACE = Space(x=Continuous((3, 2)), y=Categorical(2, (3,)))
@@ -24,7 +24,7 @@ CONFIG = TrainConfig(
     learning_rate=0.03,
     buffer_size=6,
     replacement_rate=0.0,
-    objective="conditional",
+    objective=Conditional(),
 )
 SWEEPS = Gibbs(SPACE, scan="systematic")
 
@@ -160,7 +160,7 @@ def test_rows_that_cannot_be_told_apart_or_lack_an_x_are_refused() -> None:
     with pytest.raises(ValueError, match="but rows have no numbers; draw a Batch with the numbers of its rows"):
         trainer_of(lambda num, generator: rows(num, generator=generator).position).step()
     rows.position["x"][:, 1, 1] = math.nan
-    with pytest.raises(ValueError, match='objective "conditional" needs every real, but some are missing'):
+    with pytest.raises(ValueError, match="objective 'conditional' needs every real, but some are missing"):
         trainer_of(rows).step()
 
 

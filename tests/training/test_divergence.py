@@ -21,7 +21,9 @@ from jointebm.recipes.catalogue import find
 from jointebm.runs.training_run import train
 from jointebm.spaces.space import Mask, Position
 from jointebm.training import divergence
-from jointebm.training.divergence import Diverged, Intervention
+from jointebm.training.block_problem import BlockAttempt, BlockProblem, BlockRows
+from jointebm.training.divergence import Diverged, Intervention, Scales
+from jointebm.training.watch import Moved, Watch
 
 SPACE = Space(x=Continuous(2), y=Categorical(3))
 NUM_ITERATIONS = 14
@@ -236,10 +238,10 @@ def test_healthy_training_is_left_alone() -> None:
 @pytest.mark.parametrize(("distance", "escapes"), [(9.9, False), (10.1, True)])
 def test_chains_that_leave_the_range_of_the_data_far_behind_start_afresh(distance: float, escapes: bool) -> None:
     """What a slow explosion looks like: everything is finite, and nothing grows fast."""
-    watch = divergence.Watch(SPACE, KERNELS["gibbs + mala"])
+    watch = Watch(SPACE, KERNELS["gibbs + mala"], Scales())
     data = {"x": torch.tensor([[-2.0, 0.0], [4.0, 1.0]]), "y": torch.eye(3)[:2]}  # the middle is 1, the half-width 3
     chains = {"x": torch.tensor([[0.0, 1.0], [1.0, 1 - 3 * distance]]), "y": torch.eye(3)[:2]}
-    moved = divergence.Moved(Chain(chains, torch.zeros(2), None), torch.ones(2, 2), torch.ones(2, dtype=torch.bool))
+    moved = Moved(Chain(chains, torch.zeros(2), None), torch.ones(2, 2), torch.ones(2, dtype=torch.bool))
     if not escapes:
         watch.check_chains(moved, data, "iteration 1")
         return
@@ -249,10 +251,10 @@ def test_chains_that_leave_the_range_of_the_data_far_behind_start_afresh(distanc
     assert error.value.chains.tolist() == [False, True]
 
 
-def watch_many(watch: divergence.Watch, chains: Position, accept: float) -> Diverged | None:
+def watch_many(watch: Watch, chains: Position, accept: float) -> Diverged | None:
     """Shows the same chains over and over; returns what is raised within 200 iterations."""
     data = random_batch(8, generator=torch.Generator().manual_seed(0))
-    moved = divergence.Moved(
+    moved = Moved(
         Chain(chains, torch.zeros(8), None), torch.tensor([[1.0] * 8, [accept] * 8]), torch.ones(8, dtype=torch.bool)
     )
     try:
@@ -265,30 +267,30 @@ def watch_many(watch: divergence.Watch, chains: Position, accept: float) -> Dive
 
 def test_mala_that_hardly_accepts_is_found_and_gibbs_that_does_is_not_asked() -> None:
     chains = random_batch(8, generator=torch.Generator().manual_seed(1))
-    error = watch_many(divergence.Watch(SPACE, KERNELS["gibbs + mala"]), chains, 0.001)
+    error = watch_many(Watch(SPACE, KERNELS["gibbs + mala"], Scales()), chains, 0.001)
     assert error is not None and error.kind == "acceptance" and "set a smaller step_size" in str(error)
-    assert watch_many(divergence.Watch(SPACE, KERNELS["gradients + langevin"]), chains, 0.001) is None
+    assert watch_many(Watch(SPACE, KERNELS["gradients + langevin"], Scales()), chains, 0.001) is None
 
 
 def test_chains_that_are_nearly_all_alike_are_found() -> None:
     chains = random_batch(8, generator=torch.Generator().manual_seed(1))
     alike = {"x": 1 + 0.1 * chains["x"], "y": chains["y"]}
-    error = watch_many(divergence.Watch(SPACE, KERNELS["gibbs + mala"]), alike, 1.0)
-    assert error is not None and error.kind == "buffer" and "they are nearly all alike" in str(error)
+    error = watch_many(Watch(SPACE, KERNELS["gibbs + mala"], Scales()), alike, 1.0)
+    assert error is not None and error.kind == "buffer" and "nearly all are alike" in str(error)
 
 
 def test_a_rollback_halves_the_rate_and_is_in_the_metrics_and_on_the_card(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    attempt = Trainer._attempt
+    attempt = BlockProblem.attempt
     failures = iter([7])
 
-    def fails_once(self: Trainer, positive: Position, negative: Position) -> Any:
-        if self.iteration == 7 and next(failures, None):
+    def fails_once(self: BlockProblem, drawn: BlockRows, where: str) -> BlockAttempt:
+        if where == "iteration 8" and next(failures, None):
             raise Diverged("energy gap", "energy gap: injected")
-        return attempt(self, positive, negative)
+        return attempt(self, drawn, where)
 
-    monkeypatch.setattr(Trainer, "_attempt", fails_once)
+    monkeypatch.setattr(BlockProblem, "attempt", fails_once)
     settings = ["num_iterations=9", "batch_size=16", "buffer_size=32", "num_steps=1", "hidden=[4]", "warmup=0"]
     recipe = override(find("toy"), [*settings, "decay=constant", "log_every=1", "snapshot_every=2"])
     told: list[Intervention] = []
@@ -304,10 +306,10 @@ def test_a_rollback_halves_the_rate_and_is_in_the_metrics_and_on_the_card(
 
 def test_mala_is_found_in_a_cycle_of_cycles() -> None:
     nested = Cycle((Cycle((Gibbs(SPACE), GibbsWithGradients(SPACE))), MALA(block="x", step_size=0.1)))
-    watch = divergence.Watch(SPACE, nested)
+    watch = Watch(SPACE, nested, Scales())
     data = random_batch(8, generator=torch.Generator().manual_seed(0))
     rates = torch.tensor([[1.0] * 8, [0.0] * 8, [1.0] * 8])  # Gibbs-with-Gradients may well accept nothing
-    moved = divergence.Moved(Chain(data, torch.zeros(8), None), rates, torch.ones(8, dtype=torch.bool))
+    moved = Moved(Chain(data, torch.zeros(8), None), rates, torch.ones(8, dtype=torch.bool))
     for iteration in range(200):
         watch.check_chains(moved, data, f"iteration {iteration}")
     with pytest.raises(Diverged) as error:  # noqa: PT012  # at any of them
@@ -319,18 +321,18 @@ def test_mala_is_found_in_a_cycle_of_cycles() -> None:
 def test_what_is_usual_is_that_of_healthy_iterations(monkeypatch: pytest.MonkeyPatch) -> None:
     trainer = Trainer(Faulty(), SPACE, random_batch, kernel=KERNELS["gibbs + mala"], config=CONFIG, seed=0)
     trainer.step()
-    before = trainer._watch.state()
+    before = trainer.state().plain["scales"]
     seen: list[dict[str, Any]] = []
-    trainer.on_intervention = lambda _: seen.append(trainer._watch.state())
-    attempt = Trainer._attempt
+    trainer.on_intervention = lambda _: seen.append(trainer.state().plain["scales"])
+    attempt = BlockProblem.attempt
 
-    def fails_at_first(self: Trainer, positive: Position, negative: Position) -> Any:
-        result = attempt(self, positive, negative)
-        if not self.interventions:
+    def fails_at_first(self: BlockProblem, drawn: BlockRows, where: str) -> BlockAttempt:
+        result = attempt(self, drawn, where)
+        if not trainer.interventions:
             raise Diverged("chain", "chain: injected", torch.tensor([True] * 2 + [False] * 6))
         return result
 
-    monkeypatch.setattr(Trainer, "_attempt", fails_at_first)
+    monkeypatch.setattr(BlockProblem, "attempt", fails_at_first)
     trainer.step()
     assert seen == [before] and trainer.interventions[0].num_chains == 2
-    assert trainer._watch.state()["num_healthy"] == before["num_healthy"] + 1
+    assert trainer.state().plain["scales"]["num_healthy"] == before["num_healthy"] + 1

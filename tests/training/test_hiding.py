@@ -13,8 +13,8 @@ from jointebm.data import ArrayDataset, Toy, digits
 from jointebm.recipes import override
 from jointebm.recipes.catalogue import find
 from jointebm.runs.training_run import resume, train
-from jointebm.training.config import Hiding
 from jointebm.training.hiding import hide
+from jointebm.training.train_config import Hiding
 from jointebm.training.trainer import Metrics
 
 DIGITS = digits()

@@ -30,10 +30,21 @@ from jointebm.kernels import (
 )
 from jointebm.randomness.draws import Generator
 from jointebm.spaces.space import Mask, Position
-from jointebm.training.divergence import Diverged, Moved, Watch
-from jointebm.training.objectives import Phases, conditional_likelihood, maximum_likelihood, summed_maximum_likelihood
-from jointebm.training.phases import Positive, both_phases, complete
+from jointebm.training.divergence import Diverged, Scales
+from jointebm.training.objectives import (
+    ConditionalTerm,
+    LossInputs,
+    MaximumLikelihood,
+    Objective,
+    Phases,
+    SummedOut,
+    conditional_likelihood,
+    maximum_likelihood,
+    summed_maximum_likelihood,
+)
+from jointebm.training.phases import Completer
 from jointebm.training.row_completions import Completions, missing_entries
+from jointebm.training.watch import Moved, Watch
 from support.resumed_runs import CONFIG, KERNELS, NUM, SPACE, Diverging, Sound, assert_same, stepwise, through_disk
 from support.tabulated_energies import Table
 from support.tabulated_energies import state as training_state
@@ -82,7 +93,7 @@ def marginal_gradient(case: Case, agrees: Tensor) -> Tensor:
     return gradient(f.logsumexp(dim=0) - sums.mean(), case)
 
 
-Objective = Callable[[Case, Position, Position, Mask], Phases]
+Loss = Callable[[Case, Position, Position, Mask], Phases]
 
 
 def plain(case: Case, positive: Position, negative: Position, missing: Mask) -> Phases:  # noqa: ARG001
@@ -98,7 +109,7 @@ def exact(case: Case, agrees: Tensor) -> Tensor:
     return probs(case).log().expand(agrees.shape).masked_fill(~agrees, -torch.inf).softmax(dim=1)
 
 
-def eq8_gradient(case: Case, data: Observed, objective: Objective, weights: Tensor) -> Tensor:
+def eq8_gradient(case: Case, data: Observed, objective: Loss, weights: Tensor) -> Tensor:
     """The expected gradient of an objective, each row completed with the given probabilities, negatives exact."""
     p = probs(case)
     rows = [{name: value[[s]] for name, value in case.outcomes.items()} for s in range(len(p))]
@@ -117,7 +128,7 @@ def eq8_gradient(case: Case, data: Observed, objective: Objective, weights: Tens
 @pytest.mark.parametrize("objective", [plain, summed])
 @pytest.mark.parametrize("seed", [0, 1])
 def test_the_gradient_of_eq_8_is_that_of_the_likelihood_of_what_is_observed(
-    case: Case, objective: Objective, seed: int
+    case: Case, objective: Loss, seed: int
 ) -> None:
     data = observed(case, seed=seed)
     expected = marginal_gradient(case, data.agrees)
@@ -230,7 +241,7 @@ def labels_of_the_wrong_variable(case: Case, positive: Position, negative: Posit
 
 @every_case
 @pytest.mark.parametrize("fault", [observed_labels_summed_out_too, labels_of_the_wrong_variable])
-def test_the_check_finds_wrong_sums(case: Case, fault: Objective) -> None:
+def test_the_check_finds_wrong_sums(case: Case, fault: Loss) -> None:
     data = observed(case)
     difference = eq8_gradient(case, data, fault, exact(case, data.agrees)) - marginal_gradient(case, data.agrees)
     assert float(difference.abs().max()) > 1e-3
@@ -248,7 +259,7 @@ def table(position: Position) -> Tensor:
 
 
 class Blind(Watch):
-    """Does not look at completions: on a path of outcomes that is impossible in a row, anything may be there."""
+    """Does not check completions: on a path of outcomes that is impossible in a row, anything may be there."""
 
     def check_completions(self, moved: Moved, batch: Position, where: str) -> None:
         pass
@@ -273,20 +284,11 @@ class Completing(Kernel):
         completions, numbers = Completions(DISCRETE), torch.arange(len(chain.f))
         if not self.forgets:
             completions.write(numbers, chain.position, masks)
-        positive = complete(
-            Batch(position, numbers),
-            completions,
-            log_density=log_density,
-            space=DISCRETE,
-            kernel=self.kernel,
-            config=TrainConfig(num_iterations=1, batch_size=1, num_steps=5, learning_rate=1.0, completion_steps=1),
-            noise=Noise.uniform(DISCRETE),
-            watch=Blind(DISCRETE, self.kernel),
-            generator=generator,
-            where="a test",
-        )
+        noise, watch = Noise.uniform(DISCRETE), Blind(DISCRETE, self.kernel, Scales())
+        completer = Completer(DISCRETE, self.kernel, num_steps=1, noise=noise, watch=watch)
+        batch = Batch(position, numbers)
+        positive = completer.complete(batch, completions, log_density=log_density, generator=generator, where="a test")
         positive.keep(completions)
-        noise = Noise.uniform(DISCRETE)
         kept = completions.draw(numbers, position, noise=noise, generator=torch.Generator())
         assert all(torch.equal(kept[name], positive.position[name]) for name in DISCRETE)
         ones = torch.ones_like(chain.f)
@@ -349,9 +351,13 @@ def trainer_of(
 
 
 @pytest.mark.parametrize("weight", [0.0, 0.5])
-@pytest.mark.parametrize("objective", ["maximum-likelihood", "summed"])
-def test_masking_nothing_equals_full_training_bit_for_bit(objective: str, weight: float) -> None:
-    fields = {"objective": objective, "conditional_weight": weight, "num_iterations": 20}
+@pytest.mark.parametrize("objective", [MaximumLikelihood(), SummedOut()])
+def test_masking_nothing_equals_full_training_bit_for_bit(objective: Objective, weight: float) -> None:
+    fields = {
+        "objective": objective,
+        "terms": (ConditionalTerm(weight=weight),) if weight else (),
+        "num_iterations": 20,
+    }
     one = trainer_of(whole, **fields)
     other = trainer_of(lambda num, generator: whole(num, generator=generator).position, **fields)
     metrics = [[each._replace(seconds=0) for each in trainer.run()] for trainer in (one, other)]
@@ -361,18 +367,18 @@ def test_masking_nothing_equals_full_training_bit_for_bit(objective: str, weight
     assert set(one.completions.num_rows.values()) == {0}
 
 
-OBJECTIVES = pytest.mark.parametrize("objective", ["maximum-likelihood", "summed"])
+OBJECTIVES = pytest.mark.parametrize("objective", [MaximumLikelihood(), SummedOut()])
 
 
 @OBJECTIVES
-def test_only_rows_that_a_kernel_completes_are_stored(objective: str) -> None:
+def test_only_rows_that_a_kernel_completes_are_stored(objective: Objective) -> None:
     trainer = trainer_of(numbered, objective=objective, num_iterations=40)
     list(trainer.run())
     gaps_of_x = {n for n in range(12) if n % 4 == 1 or n % 6 == 2}
     gaps_of_y = {n for n in range(12) if n % 5 < 2}
     stored = {name: set(trainer.completions.state()[f"rows.{name}"].tolist()) for name in SPACE}
     assert stored["x"] == gaps_of_x
-    assert stored["y"] == (gaps_of_y if objective == "maximum-likelihood" else gaps_of_y & gaps_of_x)
+    assert stored["y"] == (gaps_of_y if not objective.sums_labels_out else gaps_of_y & gaps_of_x)
 
 
 def test_a_completion_moves_only_what_is_missing_and_goes_on_between_visits() -> None:
@@ -383,8 +389,7 @@ def test_a_completion_moves_only_what_is_missing_and_goes_on_between_visits() ->
     label, number = 1, 1
     assert before["position.x"][row_1, 1] == torch.tensor(label - 0.05 * number)  # observed: bit for bit
     assert before["position.x"][row_1, 0] != 0
-    trainer.config = trainer.config.model_copy(update={"num_iterations": 61})
-    list(trainer.run())
+    trainer.step()
     after = trainer.completions.state()["position.x"]
     steps = (after - before["position.x"]).abs().amax(dim=1)
     assert 0 < float(steps.max()) < 2  # one visit of steps of size 0.3, not a start from noise
@@ -393,10 +398,10 @@ def test_a_completion_moves_only_what_is_missing_and_goes_on_between_visits() ->
 @pytest.mark.parametrize("kernel", KERNELS)
 @OBJECTIVES
 def test_a_run_with_gaps_that_is_interrupted_after_any_step_comes_to_the_same_end(
-    kernel: str, objective: str, tmp_path: Any
+    kernel: str, objective: Objective, tmp_path: Any
 ) -> None:
     """Restarted chains and a rollback in its midst, which takes the completions back too."""
-    fields = {"objective": objective, "conditional_weight": 0.2, "labelled_batch_size": 4}
+    fields = {"objective": objective, "terms": (ConditionalTerm(0.2, labelled_batch_size=4),)}
     states = stepwise(trainer_of(numbered, network=Diverging, kernel=kernel, **fields))
     assert states[-1].plain["interventions"][-1]["action"] == "rolled back"
     rows = [len(state.tensors.get("completions.rows.x", ())) for state in states]
@@ -466,7 +471,7 @@ def fitted(data: Observations, kernel: Kernel, **fields: Any) -> tuple[Tensor, T
 def test_with_labels_summed_out_training_comes_to_the_maximum_of_the_likelihood_of_what_is_observed() -> None:
     """No noise is left, so it is gradient descent on the enumerated marginal likelihood; EM goes another way to its end."""
     data = Observations()
-    fields = {"num_steps": 1, "learning_rate": 0.1, "objective": "summed", "ema_decay": 0.0}
+    fields = {"num_steps": 1, "learning_rate": 0.1, "objective": SummedOut(), "ema_decay": 0.0}
     log_probs, _ = fitted(data, Gibbs(Table.space), **fields)
     torch.testing.assert_close(log_probs, data.maximum(), rtol=0, atol=1e-4)
     complete_rows = ~(data.position["a"].isnan() | data.position["b"].isnan().any(dim=1))
@@ -536,41 +541,27 @@ def test_rows_with_labels_are_drawn_for_the_conditional_term_only_if_they_are_as
         drawn.append(num)
         return numbered(num, generator=generator)
 
-    config = CONFIG.model_copy(update={"conditional_weight": 1.0, "labelled_batch_size": 3, "num_iterations": 2})
+    config = CONFIG.model_copy(update={"terms": (ConditionalTerm(labelled_batch_size=3),), "num_iterations": 2})
     trainer = Trainer(
         Sound(), SPACE, numbered, kernel=KERNELS["gibbs + mala"], config=config, seed=0, labelled=labelled
     )
     list(trainer.run())
     assert drawn == [3, 3]
-    with pytest.raises(ValueError, match="labelled_batch_size is 3, but nothing draws such rows; pass labelled"):
+    with pytest.raises(ValueError, match="labelled_batch_size 3, but nothing draws such rows; pass labelled"):
         Trainer(Sound(), SPACE, numbered, kernel=KERNELS["gibbs + mala"], config=config, seed=0)
-    with pytest.raises(ValueError, match="draws rows for the term that conditional_weight weighs, but that is 0"):
-        TrainConfig(**(CONFIG.model_dump() | {"labelled_batch_size": 3}))
 
 
-def test_the_share_of_the_chains_labels_comes_from_the_configuration() -> None:
+def test_the_share_of_the_chains_labels_comes_from_the_objective() -> None:
     generator = torch.Generator().manual_seed(0)
     noise = Noise.uniform(SPACE)
-    data, chains = noise.draw(6, generator=generator), noise.draw(5, generator=generator)
+    samples = LossInputs(noise.draw(6, generator=generator), noise.draw(5, generator=generator), SPACE)
     network = Sound()
 
     def loss(share: float) -> float:
-        config = CONFIG.model_copy(update={"objective": "summed", "sampled_share": share})
-        phases = both_phases(
-            network, SPACE, config, Positive(data), chains, None, generator=torch.Generator().manual_seed(0)
-        )
-        return float(phases.loss.detach())
+        return float(SummedOut(sampled_share=share).loss(network, samples).loss.detach())
 
     assert abs(loss(1.0) - loss(0.0)) > 1e-3
     assert loss(0.5) == pytest.approx((loss(0.0) + loss(1.0)) / 2, abs=1e-6)
-
-
-def test_a_share_of_the_chains_labels_needs_a_summed_phase() -> None:
-    with pytest.raises(
-        ValueError, match=r"sampled_share 0\.5 is of a summed negative phase, but objective is maximum-like"
-    ):
-        TrainConfig(**(CONFIG.model_dump() | {"objective": "maximum-likelihood", "sampled_share": 0.5}))
-    assert TrainConfig(**(CONFIG.model_dump() | {"objective": "summed", "sampled_share": 0.5})).sampled_share == 0.5
 
 
 def test_a_label_given_alone_completes_the_reals_by_the_kernel_of_the_model() -> None:
@@ -588,3 +579,74 @@ def test_a_label_given_alone_completes_the_reals_by_the_kernel_of_the_model() ->
     assert trainer.completions.num_rows["x"] == 6 and trainer.completions.num_rows["y"] == 0
     assert missing_entries(SPACE, {"x": trainer.completions.state()["position.x"], "y": torch.eye(3)[[0] * 6]}) is None
     assert isinstance(trainer.kernel, Cycle) and isinstance(trainer.kernel.kernels[1], MALA | Langevin)
+
+
+# What the loss is of.
+
+
+def term_gradient(trainer: Trainer, network: Sound) -> Tensor:
+    trainer.step()
+    return torch.cat([p.grad.flatten() for p in network.parameters() if p.grad is not None])
+
+
+def test_rows_with_labels_are_what_their_term_is_of() -> None:
+    """All else is the same with and without the term: the difference of gradients is that of the labelled rows alone."""
+    labels = torch.arange(6) % 3
+    rows = {"x": torch.linspace(-1, 1, 12).reshape(6, 2), "y": torch.eye(3)[labels]}
+    rows["y"][4:] = torch.nan  # two of them have no label
+    found = []
+    for terms in ((), (ConditionalTerm(0.7, labelled_batch_size=6),)):
+        network = Sound()
+        config = CONFIG.model_copy(update={"terms": terms})
+        trainer = Trainer(
+            network,
+            SPACE,
+            lambda num, generator: whole(num, generator=generator).position,
+            kernel=KERNELS["gibbs + mala"],
+            config=config,
+            seed=3,
+            labelled=lambda num, generator: rows,  # noqa: ARG005
+        )
+        found.append(term_gradient(trainer, network))
+    network = Sound()
+    conditional_likelihood(network, SPACE, rows, missing=missing_entries(SPACE, rows)).backward()
+    expected = torch.cat([p.grad.flatten() for p in network.parameters() if p.grad is not None])
+    assert float(expected.norm()) > 0.05
+    torch.testing.assert_close(found[1] - found[0], 0.7 * expected, rtol=0, atol=1e-5)
+
+
+@dataclass(frozen=True)
+class Counts(Kernel):
+    """A kernel that does not move, and records at how many entries each call lets it move anything."""
+
+    calls: list[int]
+
+    uses_score = False
+    adjusted = False
+
+    def step(self, log_density: LogDensity, chain: Chain, *, free: Mask, generator: Generator) -> tuple[Chain, Info]:  # noqa: ARG002
+        masks = [mask.expand(len(chain.f), *SPACE[name].variable_shape) for name, mask in free.items()]
+        self.calls.append(int(sum(mask.sum() for mask in masks)))
+        return chain, Info(torch.ones_like(chain.f), torch.ones_like(chain.f, dtype=torch.bool))
+
+
+@pytest.mark.parametrize(("fields", "num_steps"), [({"completion_steps": 7}, 7), ({"num_steps": 10}, 4)])
+def test_completions_take_their_own_number_of_steps_and_lazy_parts_never_skip(
+    fields: dict[str, int], num_steps: int
+) -> None:
+    """At a rate of one in a million the chains never move; missing entries of rows may, at every step of a visit."""
+    counts = Counts([])
+    config = CONFIG.model_copy(update={"num_steps": 1, "replacement_rate": 0.0, **fields})
+    trainer = Trainer(Sound(), SPACE, numbered, kernel=Cycle((Lazy(counts, rate=1e-6),)), config=config, seed=0)
+    drawn = numbered(config.batch_size, generator=copy_of(trainer.generator))
+    missing = missing_entries(SPACE, drawn.position)
+    assert missing is not None
+    num_missing = sum(int(mask.sum()) for mask in missing.values())
+    trainer.step()
+    of_rows, of_chains = counts.calls[:num_steps], counts.calls[num_steps:]
+    assert of_rows == [num_missing] * num_steps
+    assert of_chains == [0] * config.num_steps
+
+
+def copy_of(generator: torch.Generator) -> torch.Generator:
+    return torch.Generator().set_state(generator.get_state())

@@ -19,13 +19,21 @@ from jointebm.kernels import MALA, Chain, Cycle, Gibbs, GibbsWithGradients, Info
 from jointebm.randomness.draws import Generator
 from jointebm.sampling.enumeration import evaluate_configurations
 from jointebm.spaces.space import Mask, Position
-from jointebm.training.objectives import conditional_likelihood
-from jointebm.training.unlabelled_objectives import label_information, label_roughness
+from jointebm.training.label_terms import label_information, label_roughness
+from jointebm.training.objectives import (
+    ConditionalTerm,
+    InformationTerm,
+    MaximumLikelihood,
+    Objective,
+    RoughnessTerm,
+    SummedOut,
+    conditional_likelihood,
+)
 from support.tabulated_energies import Table, state
 
 SPACE = Space(x=Continuous(2), y=Categorical(3))
 KERNEL = Cycle((GibbsWithGradients(SPACE), Langevin(block="x", step_size=0.1)))
-CONFIG = TrainConfig(num_iterations=5, batch_size=8, num_steps=3, learning_rate=1e-2, buffer_size=50)
+CONFIG = TrainConfig(num_iterations=5, batch_size=8, num_steps=3, learning_rate=1e-2, buffer_size=50, max_rollbacks=0)
 
 
 def network(seed: int = 0) -> ConcatEnergy:
@@ -61,8 +69,8 @@ def same_bits(one: dict[str, Tensor], two: dict[str, Tensor]) -> bool:
 # Reproducibility.
 
 
-@pytest.mark.parametrize("objective", ["maximum-likelihood", "summed"])
-def test_the_same_seed_gives_the_same_bits_and_another_seed_does_not(objective: str) -> None:
+@pytest.mark.parametrize("objective", [MaximumLikelihood(), SummedOut()])
+def test_the_same_seed_gives_the_same_bits_and_another_seed_does_not(objective: Objective) -> None:
     config = CONFIG.model_copy(update={"objective": objective, "replacement_rate": 0.5})
     states, metrics = [], []
     for seed in (3, 3, 4):
@@ -218,8 +226,8 @@ def test_the_decay_of_the_average_can_be_chosen() -> None:
 # The metrics.
 
 
-@pytest.mark.parametrize("objective", ["maximum-likelihood", "summed"])
-def test_the_metrics_are_those_of_the_iteration(objective: Literal["maximum-likelihood", "summed"]) -> None:
+@pytest.mark.parametrize("objective", [MaximumLikelihood(), SummedOut()])
+def test_the_metrics_are_those_of_the_iteration(objective: Literal[MaximumLikelihood(), SummedOut()]) -> None:
     config = TrainConfig(
         num_iterations=3, batch_size=6, num_steps=2, learning_rate=0.1, buffer_size=6, warmup=4, objective=objective
     )
@@ -233,7 +241,7 @@ def test_the_metrics_are_those_of_the_iteration(objective: Literal["maximum-like
         model.zero_grad()
         f_positive, f_negative = model(data).mean(), model(placed).mean()
         marginal = evaluate_configurations(model, placed, SPACE.configurations(dtype=torch.float64)).logsumexp(dim=1)
-        ((f_negative if objective == "maximum-likelihood" else marginal.mean()) - f_positive).backward()
+        ((f_negative if not objective.sums_labels_out else marginal.mean()) - f_positive).backward()
         squares = sum(float(p.grad.square().sum()) for p in model.parameters() if p.grad is not None)
         metrics = trainer.step()
         assert metrics.iteration == trainer.iteration == iteration
@@ -380,7 +388,7 @@ class Reports(Kernel):
 
 def assert_stops(trainer: Trainer, *parts: str, arm: Callable[[], None] = lambda: None) -> None:
     """Without rollbacks, the second iteration raises, naming the parts, and leaves no trace."""
-    trainer.config = trainer.config.model_copy(update={"max_rollbacks": 0})
+    assert trainer.config.max_rollbacks == 0
     trainer.step()
     before = state(trainer)
     arm()
@@ -415,8 +423,8 @@ def test_an_f_of_the_data_that_is_not_finite_stops_the_run(value: float) -> None
 
 
 @NOT_FINITE
-@pytest.mark.parametrize("objective", ["maximum-likelihood", "summed"])
-def test_an_f_of_the_chains_that_is_not_finite_stops_the_run(value: float, objective: str) -> None:
+@pytest.mark.parametrize("objective", [MaximumLikelihood(), SummedOut()])
+def test_an_f_of_the_chains_that_is_not_finite_stops_the_run(value: float, objective: Objective) -> None:
     trainers: list[Trainer] = []
     trainer = make(
         Injected(value), kernel=Sets("x", 50.0, trainers), config=CONFIG.model_copy(update={"objective": objective})
@@ -513,7 +521,9 @@ def all_rows(data: Position) -> Callable[..., Position]:
 
 def test_with_y_summed_out_labels_alone_are_fitted_exactly() -> None:
     """Without reals the sum leaves no noise at all: training is plain gradient descent on the likelihood."""
-    config = FIT.model_copy(update={"learning_rate": 0.1, "decay": "cosine", "objective": "summed", "ema_decay": 0.0})
+    config = FIT.model_copy(
+        update={"learning_rate": 0.1, "decay": "cosine", "objective": SummedOut(), "ema_decay": 0.0}
+    )
     trainer = make(Table(), space=Table.space, batch=all_rows(TABLE_DATA), kernel=Gibbs(Table.space), config=config)
     list(trainer.run())
     fitted = trainer.average.theta.detach().flatten().softmax(dim=0)
@@ -563,8 +573,8 @@ class Mixture(nn.Module):
         return position["y"] @ self.bias - (position["x"] - position["y"] @ self.means).square() / 2
 
 
-@pytest.mark.parametrize("objective", ["maximum-likelihood", "summed"])
-def test_persistent_mala_and_gibbs_chains_fit_a_mixed_gaussian(objective: str) -> None:
+@pytest.mark.parametrize("objective", [MaximumLikelihood(), SummedOut()])
+def test_persistent_mala_and_gibbs_chains_fit_a_mixed_gaussian(objective: Objective) -> None:
     """Within 6 standard errors: a false alarm in fewer than 6 * 2e-9 of all seeds, if the errors are normal."""
     labels = torch.arange(3).repeat_interleave(torch.tensor([256, 128, 128]))
     quantiles = torch.cat([torch.special.ndtri((torch.arange(num) + 0.5) / num) for num in (256, 128, 128)])
@@ -626,14 +636,16 @@ def test_a_batch_larger_than_the_buffer_is_refused() -> None:
     assert TrainConfig(**(CONFIG.model_dump() | {"buffer_size": 8})).buffer_size == 8
 
 
-@pytest.mark.parametrize("objective", ["maximum-likelihood", "summed"])
-def test_the_conditional_term_is_added_with_its_weight(objective: Literal["maximum-likelihood", "summed"]) -> None:
+@pytest.mark.parametrize("objective", [MaximumLikelihood(), SummedOut()])
+def test_the_conditional_term_is_added_with_its_weight(objective: Literal[MaximumLikelihood(), SummedOut()]) -> None:
     """The step is undone by hand: what Adam saw is the gradient without the term, plus the weighted term's."""
     gradients: list[Tensor] = []
     for weight in (0.0, 0.7):
         model = network().double()
         placed = {name: value.double() for name, value in random_batch(8, generator=torch.Generator()).items()}
-        config = CONFIG.model_copy(update={"objective": objective, "conditional_weight": weight})
+        config = CONFIG.model_copy(
+            update={"objective": objective, "terms": (ConditionalTerm(weight=weight),) if weight else ()}
+        )
         trainer = make(model, batch=constant_batch, kernel=Places(placed), config=config)
         trainer.step()
         gradients.append(torch.cat([p.grad.flatten() for p in model.parameters() if p.grad is not None]))
@@ -645,8 +657,10 @@ def test_the_conditional_term_is_added_with_its_weight(objective: Literal["maxim
     torch.testing.assert_close(gradients[1] - gradients[0], 0.7 * term, rtol=0, atol=1e-12)
 
 
-@pytest.mark.parametrize("objective", ["maximum-likelihood", "summed"])
-def test_the_information_of_labels_is_added_with_its_weight(objective: Literal["maximum-likelihood", "summed"]) -> None:
+@pytest.mark.parametrize("objective", [MaximumLikelihood(), SummedOut()])
+def test_the_information_of_labels_is_added_with_its_weight(
+    objective: Literal[MaximumLikelihood(), SummedOut()],
+) -> None:
     """As above: what Adam descends is less by the weighted gradient of the information."""
 
     def batch(num: int, *, generator: torch.Generator) -> dict[str, Tensor]:  # noqa: ARG001
@@ -659,7 +673,9 @@ def test_the_information_of_labels_is_added_with_its_weight(objective: Literal["
     for weight in (0.0, 0.7):
         model = network().double()
         placed = {name: value.double() for name, value in random_batch(8, generator=torch.Generator()).items()}
-        config = CONFIG.model_copy(update={"objective": objective, "information_weight": weight})
+        config = CONFIG.model_copy(
+            update={"objective": objective, "terms": (InformationTerm(weight=weight),) if weight else ()}
+        )
         make(model, batch=batch, kernel=Places(placed), config=config).step()
         gradients.append(torch.cat([p.grad.flatten() for p in model.parameters() if p.grad is not None]))
     model = network().double()
@@ -669,8 +685,8 @@ def test_the_information_of_labels_is_added_with_its_weight(objective: Literal["
     torch.testing.assert_close(gradients[0] - gradients[1], 0.7 * term, rtol=0, atol=1e-12)
 
 
-@pytest.mark.parametrize("objective", ["maximum-likelihood", "summed"])
-def test_the_roughness_of_labels_is_added_with_its_weight(objective: Literal["maximum-likelihood", "summed"]) -> None:
+@pytest.mark.parametrize("objective", [MaximumLikelihood(), SummedOut()])
+def test_the_roughness_of_labels_is_added_with_its_weight(objective: Literal[MaximumLikelihood(), SummedOut()]) -> None:
     """As above. All x are 0 and y has two classes in a linear f, so the roughness is the same for every draw."""
     space = Space(x=Continuous(2), y=Categorical(2))
 
@@ -689,7 +705,9 @@ def test_the_roughness_of_labels_is_added_with_its_weight(objective: Literal["ma
     for weight in (0.0, 0.7):
         model = Linear()
         placed = {"x": torch.ones(8, 2, dtype=torch.float64), "y": torch.eye(2, dtype=torch.float64)[[1] * 8]}
-        config = CONFIG.model_copy(update={"objective": objective, "roughness_weight": weight, "roughness_radius": 0.4})
+        config = CONFIG.model_copy(
+            update={"objective": objective, "terms": (RoughnessTerm(weight=weight, radius=0.4),) if weight else ()}
+        )
         make(model, space=space, batch=batch, kernel=Places(placed), config=config).step()
         assert model.w.grad is not None
         gradients.append(model.w.grad)
@@ -708,3 +726,32 @@ def test_the_noise_is_fitted_as_the_configuration_says() -> None:
         assert not torch.equal(ranges[name], moments[name])
         batch = random_batch(CONFIG.batch_size, generator=torch.Generator().manual_seed(0))[name]
         torch.testing.assert_close(moments[name].mean(dim=0), batch.mean(dim=0))
+
+
+def spoiled(**blocks: Tensor) -> Callable[..., Position]:
+    return lambda num, generator: random_batch(num, generator=generator) | blocks
+
+
+@pytest.mark.parametrize(
+    ("batch", "error", "message"),
+    [
+        ({"x": torch.zeros(8, 2)}, TypeError, r"batch: got a dict, expected a function \(num, \*, generator\)"),
+        (lambda num, generator: [1], TypeError, r"batch: drew a list, expected a position"),  # noqa: ARG005
+        (
+            spoiled(y=torch.zeros(8, dtype=torch.int64)),
+            ValueError,
+            r"batch: block 'y': got torch.int64 of shape \(8,\), expected floats of shape \(N, 3\); space.encode",
+        ),
+        (spoiled(x=torch.zeros(8)), ValueError, r"block 'x': got torch.float32 of shape \(8,\), expected .* \(N, 2\)"),
+        (
+            spoiled(x=torch.full((8, 2), torch.nan)),
+            ValueError,
+            r"block 'x' has missing entries, but its rows have no numbers, .*; draw a Batch\(position, numbers\)",
+        ),
+    ],
+    ids=["a dict", "a list", "labels", "a wrong shape", "missing entries"],
+)
+def test_data_of_the_wrong_form_are_refused_in_a_line(batch: Any, error: type[Exception], message: str) -> None:
+    with pytest.raises(error, match=message) as caught:
+        make(batch=batch)
+    assert "\n" not in str(caught.value)

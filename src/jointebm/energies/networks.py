@@ -5,7 +5,7 @@ from itertools import pairwise
 
 from torch import Tensor, nn
 
-from jointebm.energies.structured_specs import Activation
+from jointebm.energies.activation import Activation
 
 __all__ = ["MLP", "ConvEncoder"]
 

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
-from jointebm.energies.structured_specs import Activation, DeepSetSpec, IsingSpec, StructuredSpec, Width
+from jointebm.energies.activation import Activation
+from jointebm.energies.structured_specs import DeepSetSpec, IsingSpec, StructuredSpec, Width
 from jointebm.storage.config import Config
 
 if TYPE_CHECKING:

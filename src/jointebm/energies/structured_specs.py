@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import Field
 
+from jointebm.energies.activation import Activation
 from jointebm.storage.config import Config
 
 if TYPE_CHECKING:
@@ -19,7 +20,6 @@ if TYPE_CHECKING:
     from jointebm.spaces.space import Space
 
 __all__ = [
-    "Activation",
     "DeepSetSpec",
     "GridPairsSpec",
     "IsingSpec",
@@ -29,7 +29,6 @@ __all__ = [
     "TransitionsSpec",
 ]
 
-Activation = Literal["elu", "silu"]
 Width = Annotated[int, Field(ge=1)]
 
 

@@ -100,7 +100,7 @@ class Answers(BaseEstimator, ABC):  # type: ignore[misc]  # scikit-learn has no 
             ValueError: an unknown column, or one of numbers in bins, which has no classes.
         """
         name = self._one_target(target)
-        classes(self.coded(name))  # raises if there are none
+        classes(self.coded(name))  # raises for a column without classes
         rows = self._rows(X, missing=[name])
         return class_probs(self.coded(name), self.fitted.log_predictive(rows, name))
 

@@ -22,7 +22,8 @@ from jointebm.tables.answers.table_model import TableModel
 from jointebm.tables.codes.codec import Name, TableCodec, Unseen
 from jointebm.tables.codes.column import Kind
 from jointebm.tables.frames.reading import Frame, read_frame, target_name, with_column
-from jointebm.tables.training.config import Progress
+from jointebm.tables.training.table_config import Progress
+from jointebm.training.objectives import MaximumLikelihood, PseudoLikelihood
 
 __all__ = ["JointEBM"]
 
@@ -47,11 +48,12 @@ class JointEBM(Answers):
       the reference, so for rare groups `sample` and `impute` can disagree with `predict_proba`.
 
     Args:
-        objective: "pseudo-likelihood" (exact conditionals of each column), or "pcd" (the same first, then persistent
-            chains if there are 1,000 rows or more).
+        objective: "maximum-likelihood" (a warm start by the pseudo-likelihood, then persistent chains if there are 1,000
+            rows or more), or "pseudo-likelihood" (exact conditionals of each column alone); or such an object of
+            `jointebm.objectives`.
         base: start of F: "independent" marginals, or a "mixture" of products of them.
-        training: further fields of `jointebm.tables.training.config.TableConfig`, such as {"num_visits": 10}; None keeps
-            their defaults.
+        training: further fields of `jointebm.tables.training.table_config.TableConfig`, such as {"num_visits": 10}; None
+            keeps their defaults.
         kinds: overrules the kind that a column's content suggests: {column: "numeric", "categorical" or "id"}.
         max_bins: codes for a column of numbers or dates, about at most, from 2.
         max_levels: codes for a column of categories, from 2; with more levels, the rarest share the last code.
@@ -61,9 +63,9 @@ class JointEBM(Answers):
         random_state: seed of all draws in training and answers; None takes a new one at each fit.
 
     Attributes:
-        codec_: the columns and their codes.
-        model_: the energy over codes.
-        target_: the column that `fit` got as y, or None.
+        codec_: columns and their codes.
+        model_: the density over codes.
+        target_: name of the column passed as y to `fit`, or None.
         reading_: how the command line reads cells of files for this model; frames are taken as they are.
         n_features_in_: number of columns of X.
         feature_names_in_: their names, if all are text.
@@ -83,7 +85,9 @@ class JointEBM(Answers):
     def __init__(
         self,
         *,
-        objective: Literal["pcd", "pseudo-likelihood"] = "pcd",
+        objective: Literal["maximum-likelihood", "pseudo-likelihood"]
+        | MaximumLikelihood
+        | PseudoLikelihood = "maximum-likelihood",
         base: Literal["independent", "mixture"] = "independent",
         training: Mapping[str, object] | None = None,
         kinds: Mapping[Name, Kind] | None = None,
@@ -105,13 +109,23 @@ class JointEBM(Answers):
         self.num_sweeps = num_sweeps
         self.random_state = random_state
 
-    def fit(self, X: Any, y: Any = None, *, on_progress: Callable[[Progress], object] | None = None) -> Self:  # noqa: N803
+    def fit(
+        self,
+        X: Any,  # noqa: N803
+        y: Any = None,
+        *,
+        on_progress: Callable[[Progress], object] | None = None,
+        run: str | os.PathLike[str] | None = None,
+    ) -> Self:
         """Fits the joint density of all columns of X, and of y if it is given.
+
+        With `run`, an interrupted fit resumes when it is called again with the same table and parameters.
 
         Args:
             X: table, N rows; entries may be missing.
             y: one more column, such as a label, called by its own name or "target"; entries may be missing.
-            on_progress: called with the progress from time to time.
+            on_progress: called whenever the held-out rows are scored.
+            run: folder for checkpoints and metrics.jsonl; None writes nothing.
 
         Raises:
             TypeError: a column holds an unsupported type.
@@ -121,7 +135,7 @@ class JointEBM(Answers):
         target = None if y is None else target_name(y, frame.schema.names)
         if target is not None:
             frame = with_column(frame, target, y)
-        return self.fit_frame(frame, target=target, on_progress=on_progress)
+        return self.fit_frame(frame, target=target, on_progress=on_progress, run=run)
 
     def fit_frame(
         self,
@@ -130,6 +144,7 @@ class JointEBM(Answers):
         target: Name | None = None,
         kinds: Mapping[Name, Kind] | None = None,
         on_progress: Callable[[Progress], object] | None = None,
+        run: str | os.PathLike[str] | None = None,
     ) -> Self:
         """Fits a frame that has been read; `kinds` overrules those of the estimator."""
         parameters = self._parameters(kinds or {})
@@ -151,6 +166,7 @@ class JointEBM(Answers):
             config=parameters.training,
             seed=parameters.seed,
             on_progress=on_progress,
+            run=run,
         )
         self._set_fitted(TableFolder.of(frame.schema, codec, model, target=target, parameters=parameters), model)
         return self
@@ -170,17 +186,21 @@ class JointEBM(Answers):
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> Self:
-        """Reads a folder written by `save`; nothing in it is executed.
+        """Reads a folder written by `save` or `jointebm fit`; nothing in it is executed.
 
         Raises:
             FileNotFoundError: the folder or one of its files is missing.
             ValueError: a file is malformed; names the file and the reason.
         """
+        path = Path(path)
+        if not (path / "config.json").is_file() and (path / "model" / "config.json").is_file():
+            path = path / "model"  # of a run folder
         folder, model = load_table(path)
         parameters = folder.parameters
         training = parameters.training.model_dump(exclude={"objective", "base"}, exclude_defaults=True)
+        objective = parameters.training.objective
         estimator = cls(
-            objective=parameters.training.objective,
+            objective=objective.name if objective == type(objective)() else objective,
             base=parameters.training.base,
             training=training or None,
             kinds=dict(parameters.kinds) or None,

@@ -19,10 +19,13 @@ if TYPE_CHECKING:
     from jointebm.kernels.cycle import Cycle
     from jointebm.kernels.gibbs import Gibbs
     from jointebm.kernels.gibbs_with_gradients import GibbsWithGradients
+    from jointebm.kernels.jump import Jump
     from jointebm.kernels.kernel import Info, Kernel, parts_of, settle, without_laziness
     from jointebm.kernels.langevin import Langevin
     from jointebm.kernels.lazy import Lazy
     from jointebm.kernels.mala import MALA
+    from jointebm.kernels.replica_exchange import ReplicaExchange
+    from jointebm.kernels.shifted_gibbs import ShiftedGibbs
 
 __all__ = [
     "MALA",
@@ -33,12 +36,15 @@ __all__ = [
     "Gibbs",
     "GibbsWithGradients",
     "Info",
+    "Jump",
     "Kernel",
     "KernelSpec",
     "Langevin",
     "Lazy",
     "LogDensity",
+    "ReplicaExchange",
     "Score",
+    "ShiftedGibbs",
     "evaluate",
     "evaluate_candidates",
     "parts_of",

@@ -99,7 +99,7 @@ def columns_of(space: Space, blocks: tuple[str, ...], device: torch.device) -> C
 
 
 def chosen_blocks(kernel: object, space: Space, blocks: tuple[str, ...] | None) -> tuple[str, ...]:
-    """The discrete blocks a kernel moves: those it names, or all; raises ValueError if there are none."""
+    """The discrete blocks a kernel moves: those it names, or all; raises ValueError if it has none to move."""
     if blocks is not None:
         space.require(blocks, discrete=True)
     chosen = space.discrete if blocks is None else tuple(blocks)

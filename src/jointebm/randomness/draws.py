@@ -12,7 +12,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-__all__ = ["Generator", "Stream", "accept", "choose", "normal", "require_generator", "uniform"]
+__all__ = ["Generator", "Stream", "accept", "choose", "normal", "require_generator", "shuffled", "uniform"]
 
 
 class Stream(Protocol):
@@ -92,3 +92,8 @@ def accept(log_ratio: Tensor, generator: Generator) -> Tensor:
     if not isinstance(generator, torch.Generator):
         return generator.accept(log_ratio)
     return uniform(log_ratio, generator).log() < log_ratio
+
+
+def shuffled(num: int, generator: Generator) -> Tensor:
+    """The numbers below `num` in random order, shape (num,), int64."""
+    return uniform(torch.empty(num, dtype=torch.float64), generator).argsort()

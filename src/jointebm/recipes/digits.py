@@ -3,7 +3,8 @@
 from jointebm.energies import ConcatSpec, MLPSpec
 from jointebm.kernels import KernelSpec
 from jointebm.recipes.recipe import Recipe
-from jointebm.training.config import TrainConfig
+from jointebm.training.objectives import SummedOut
+from jointebm.training.train_config import TrainConfig
 
 __all__ = ["digits"]
 
@@ -28,6 +29,6 @@ def digits() -> Recipe:
             decay="cosine",
             replacement_rate=0.02,
             ema_decay=0.998,
-            objective="summed",
+            objective=SummedOut(),
         ),
     )

@@ -3,7 +3,8 @@
 from jointebm.energies import ConcatSpec, ConvSpec, MLPSpec
 from jointebm.kernels import KernelSpec
 from jointebm.recipes.recipe import Recipe
-from jointebm.training.config import TrainConfig
+from jointebm.training.objectives import SummedOut
+from jointebm.training.train_config import TrainConfig
 
 __all__ = ["dsprites", "dsprites_paper"]
 
@@ -69,8 +70,7 @@ def dsprites() -> Recipe:
             ema_decay=0.995,
             noise_labels="uniform",
             noise_reals="moments",  # bright noise would hide the requested position
-            objective="summed",
-            sampled_share=0.25,  # penalises sprites that form at another position
+            objective=SummedOut(sampled_share=0.25),  # penalises sprites that form at another position
             precision="bfloat16",
         ),
         calibration_rows=2_000,

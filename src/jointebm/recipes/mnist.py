@@ -3,7 +3,8 @@
 from jointebm.energies import ConcatSpec, ConvSpec, JEMSpec, MLPSpec
 from jointebm.kernels import KernelSpec
 from jointebm.recipes.recipe import Recipe
-from jointebm.training.config import TrainConfig
+from jointebm.training.objectives import ConditionalTerm, SummedOut
+from jointebm.training.train_config import TrainConfig
 
 __all__ = ["mnist", "mnist_composite", "mnist_jem", "mnist_paper"]
 
@@ -63,17 +64,15 @@ def mnist() -> Recipe:
             ema_decay=0.998,
             noise_labels="uniform",
             noise_reals="moments",
-            objective="summed",
-            sampled_share=0.15,  # penalises images that become another digit
+            objective=SummedOut(sampled_share=0.15),  # penalises images that become another digit
             precision="bfloat16",
         ),
     )
 
 
-def _summed_out(recipe: Recipe, *, conditional_weight: float = 0.0) -> TrainConfig:
+def _summed_out(recipe: Recipe, *, terms: tuple[ConditionalTerm, ...] = ()) -> TrainConfig:
     """The schedule of a recipe with y summed out alone and the paper's noise, as the variants were compared."""
-    changes = {"sampled_share": 0.0, "noise_reals": "range", "conditional_weight": conditional_weight}
-    return recipe.train.model_copy(update=changes)
+    return recipe.train.model_copy(update={"objective": SummedOut(), "noise_reals": "range", "terms": terms})
 
 
 def mnist_composite() -> Recipe:
@@ -86,7 +85,7 @@ def mnist_composite() -> Recipe:
         update={
             "name": "mnist_composite",
             "summary": "MNIST as in mnist, with the classifier's loss added to the joint likelihood",
-            "train": _summed_out(recipe, conditional_weight=1.0),
+            "train": _summed_out(recipe, terms=(ConditionalTerm(weight=1.0),)),
         }
     )
 
@@ -94,7 +93,7 @@ def mnist_composite() -> Recipe:
 def mnist_jem() -> Recipe:
     """The baseline that the paper contrasts (App. A.2): `mnist` with a classifier's logits as the energy.
 
-    JEM maximises log p(y | x) + log p(x). With one categorical y that is the objective "summed": its loss is
+    JEM maximises log p(y | x) + log p(x). With one categorical y that is `SummedOut`: its loss is
     log sum_y exp f(x', y) - f(x, y), and f(x, y) = log p(y | x) + log sum_y exp f(x, y). The noise is the paper's.
     """
     recipe = mnist()

@@ -9,7 +9,7 @@ from pydantic import BaseModel, Field, ValidationError, model_validator
 from jointebm.energies import ConcatSpec, EnergySpec
 from jointebm.kernels import KernelSpec
 from jointebm.storage.config import Config
-from jointebm.training.config import TrainConfig
+from jointebm.training.train_config import TrainConfig
 
 __all__ = ["Recipe", "RecipeField", "override", "recipe_fields"]
 
@@ -64,8 +64,15 @@ def _walk(config: BaseModel, prefix: str) -> Iterator[RecipeField]:
         value = getattr(config, name)
         if isinstance(value, BaseModel):
             yield from _walk(value, f"{prefix}{name}.")
-        else:
-            yield RecipeField(f"{prefix}{name}", value, info.description or "")
+            continue
+        # An objective is set by its name, and has fields of its own; terms are set as JSON, or by their names.
+        plain = config.model_dump(mode="json")[name] if name in ("objective", "terms") else value
+        named = isinstance(plain, dict) and "name" in plain
+        yield RecipeField(f"{prefix}{name}", plain["name"] if named else plain, info.description or "")
+        if named:
+            meanings = type(value).__pydantic_fields__
+            for part in plain.keys() - {"name"}:
+                yield RecipeField(f"{prefix}{name}.{part}", plain[part], meanings[part].description or "")
 
 
 def override(recipe: Recipe, assignments: Sequence[str]) -> Recipe:
@@ -93,7 +100,7 @@ def override(recipe: Recipe, assignments: Sequence[str]) -> Recipe:
 
 
 def _find(recipe: Recipe, key: str) -> RecipeField:
-    fields = recipe_fields(recipe)
+    fields, key = recipe_fields(recipe), key.removesuffix(".name")  # train.objective.name is train.objective
     found = [field for field in fields if field.path == key] or [
         field for field in fields if field.path.rpartition(".")[2] == key
     ]
@@ -110,10 +117,13 @@ def _replace(recipe: Recipe, path: Sequence[str], text: str, key: str) -> Recipe
     parent = plain
     for name in path[:-1]:
         parent = parent[name]
+    before = parent[path[-1]]
     try:
         parent[path[-1]] = json.loads(text)
     except json.JSONDecodeError:
         parent[path[-1]] = text
+    if isinstance(before, dict) and parent[path[-1]] == before.get("name"):
+        parent[path[-1]] = before  # the same objective keeps its fields
     try:
         return Recipe.model_validate_json(json.dumps(plain))
     except ValidationError as error:

@@ -11,7 +11,8 @@ from jointebm.energies import (
 )
 from jointebm.kernels import KernelSpec
 from jointebm.recipes.recipe import Recipe
-from jointebm.training.config import TrainConfig
+from jointebm.training.objectives import Conditional, ConditionalTerm, SummedOut
+from jointebm.training.train_config import TrainConfig
 
 __all__ = ["ising", "segmentation", "sets", "words"]
 
@@ -37,7 +38,7 @@ def words() -> Recipe:
             decay="cosine",
             buffer_size=1000,  # one per word, 626 in all
             replacement_rate=0.0,
-            objective="conditional",
+            objective=Conditional(),
         ),
         num_test_chains=5,
         num_test_steps=100,
@@ -61,7 +62,7 @@ def segmentation() -> Recipe:
             decay="cosine",
             buffer_size=1000,  # one per image
             replacement_rate=0.0,
-            objective="conditional",
+            objective=Conditional(),
         ),
         num_test_chains=3,
         num_test_steps=200,
@@ -85,8 +86,8 @@ def sets() -> Recipe:
             decay="cosine",
             replacement_rate=0.01,
             buffer_size=2000,
-            objective="summed",
-            conditional_weight=1.0,
+            objective=SummedOut(),
+            terms=(ConditionalTerm(weight=1.0),),
         ),
     )
 

@@ -3,7 +3,8 @@
 from jointebm.energies import ConcatSpec, MLPSpec
 from jointebm.kernels import KernelSpec
 from jointebm.recipes.recipe import Recipe
-from jointebm.training.config import TrainConfig
+from jointebm.training.objectives import SummedOut
+from jointebm.training.train_config import TrainConfig
 
 __all__ = ["toy", "toy_paper"]
 
@@ -50,6 +51,6 @@ def toy() -> Recipe:
             decay="cosine",
             replacement_rate=0.01,
             ema_decay=0.995,
-            objective="summed",
+            objective=SummedOut(),
         ),
     )

@@ -1,15 +1,18 @@
-"""Sampling: runs of kernels (Algorithm 1), and exact sums where the labels are few."""
+"""Sampling: runs of kernels (Algorithm 1), exact sums where the labels are few, and log Z by annealing."""
 
+from jointebm.sampling.annealing import LogNormalizer, log_normalizer
 from jointebm.sampling.enumeration import enumerate_log_density, evaluate_configurations, log_partition, marginalize
 from jointebm.sampling.sample import Samples, Trajectory, run_chain, sample, sample_trajectory
 from jointebm.sampling.tabulated import Tabulated
 
 __all__ = [
+    "LogNormalizer",
     "Samples",
     "Tabulated",
     "Trajectory",
     "enumerate_log_density",
     "evaluate_configurations",
+    "log_normalizer",
     "log_partition",
     "marginalize",
     "run_chain",

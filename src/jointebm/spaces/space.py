@@ -237,7 +237,7 @@ class Space(Mapping[str, Block]):
 
     @property
     def num_configurations(self) -> int:
-        """Number of joint configurations of all discrete variables (1 if there are none)."""
+        """Number of joint configurations of all discrete variables (1 without any)."""
         return math.prod(count for name in self.discrete for count in self.num_classes(name))
 
     def configurations(
@@ -313,7 +313,7 @@ class Space(Mapping[str, Block]):
 
 
 def image_block(space: Space) -> str | None:
-    """The first continuous block of shape (height, width); None if there is none.
+    """The first continuous block of shape (height, width); None if the space has no such block.
 
     Example:
         >>> from jointebm import Continuous

@@ -49,7 +49,7 @@ class MixedTarget:
         num, width = space.num_configurations, sum(math.prod(space[name].variable_shape) for name in space.continuous)
 
         def draw(*shape: int) -> Tensor:
-            return torch.randn(shape, generator=generator, dtype=torch.float64)
+            return normal(torch.empty(shape, dtype=torch.float64), generator)
 
         self.space = space
         self.log_probs = (0.8 * strength * draw(num)).log_softmax(dim=0)  # (S,)

@@ -1,9 +1,9 @@
-"""Training by maximum likelihood with persistent chains."""
+"""Training by persistent chains."""
 
 from typing import TYPE_CHECKING
 
 from jointebm.importing import lazy_members
-from jointebm.training.config import TrainConfig
+from jointebm.training.train_config import TrainConfig
 
 if TYPE_CHECKING:
     from jointebm.training import objectives

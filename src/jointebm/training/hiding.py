@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from jointebm.data.datasets import Dataset
 from jointebm.spaces.space import Space
-from jointebm.training.config import Hiding
+from jointebm.training.train_config import Hiding
 
 __all__ = ["hide"]
 

@@ -1,4 +1,4 @@
-"""What one iteration of training did, in numbers."""
+"""Metrics of one iteration of training."""
 
 from typing import NamedTuple
 
@@ -6,15 +6,15 @@ __all__ = ["Metrics"]
 
 
 class Metrics(NamedTuple):
-    """What one iteration did.
+    """Metrics of one iteration.
 
     Args:
         iteration: number of updates done.
         energy_gap: mean f of the data minus mean f of the chains, nats.
-        f_positive: mean f of the data, completed where entries are missing; of what is left where they are summed out, nats.
+        f_positive: mean f of the data, completed; of the observed entries if the objective sums missing labels out, nats.
         f_negative: mean f of the chains, nats.
-        accept_rate: mean accept_prob of each kernel of the cycle, over steps and chains; chains that rest (see
-            `kernels.Lazy`) count as 0.
+        accept_rate: mean accept_prob of each kernel of the cycle, over steps and chains; chains that a `kernels.Lazy`
+            skips count as 0.
         grad_norm: Euclidean norm of the gradient of the parameters.
         chain_low: smallest continuous entry of the chains, position units.
         chain_high: largest continuous entry of the chains.

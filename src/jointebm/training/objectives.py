@@ -1,221 +1,349 @@
-"""What training minimises: Eqs. 2 and 8 as losses whose gradient is that of the negative log-likelihood.
+"""Objectives of training and the terms that may be added to them: frozen, checked, plain data with a `loss`.
 
-Legend: N rows, S configurations of the discrete blocks.
+A configuration holds such an object; its name alone, such as "summed", stands for the object with its defaults.
+
+Legend: N rows, V columns, K_j classes of column j.
 """
 
-from typing import NamedTuple
+from collections.abc import Sequence
+from dataclasses import KW_ONLY, field
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, NamedTuple, Protocol
 
-import torch
-from torch import Tensor
+from pydantic import BeforeValidator, ConfigDict, Field
+from pydantic.dataclasses import dataclass
 
-from jointebm.kernels import LogDensity
-from jointebm.sampling.enumeration import evaluate_all_configurations
-from jointebm.spaces.space import Mask, Position, Space
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from jointebm.kernels import LogDensity
+    from jointebm.randomness.draws import Generator
+    from jointebm.spaces.space import Mask, Position, Space
+    from jointebm.training.likelihoods import (
+        Phases,
+        conditional_likelihood,
+        maximum_likelihood,
+        observed_log_density,
+        summed_maximum_likelihood,
+    )
 
 __all__ = [
+    "BlockObjective",
+    "BlockTerm",
+    "Conditional",
+    "ConditionalTerm",
+    "HasConditionals",
+    "InformationTerm",
+    "LossInputs",
+    "MaximumLikelihood",
+    "Objective",
     "Phases",
+    "PseudoLikelihood",
+    "RoughnessTerm",
+    "SummedOut",
+    "TableObjective",
+    "Term",
     "conditional_likelihood",
     "maximum_likelihood",
     "observed_log_density",
     "summed_maximum_likelihood",
 ]
 
+COLUMNS_AT_ONCE = 16  # of a pseudo-likelihood; a batch is dealt out to so many columns
+PLAIN = ConfigDict(extra="forbid", allow_inf_nan=False)
 
-class Phases(NamedTuple):
-    """The loss and both phases.
+
+class LossInputs(NamedTuple):
+    """Data and chains of one iteration.
 
     Args:
-        loss: scalar, nats; its gradient is the estimator of Eq. 2 of the negative mean log-likelihood. Its value is not
-            the negative log-likelihood, which is not known.
-        positive: f of the data, shape (number of data rows,); of what is left if missing y are summed out.
-        negative: f of the model's chains, shape (number of chains,); of their x alone if y is summed out.
+        positive: N rows of data, completed; a table's rows are one block "codes", shape (N, V), int64.
+        negative: chains of the model; empty if the objective needs none.
+        space: the blocks; None for a table.
+        missing: per block, which entries of `positive` were not observed, (N, *variable_shape), bool; None: all were.
+        generator: source of what a loss draws itself; None if it draws nothing.
     """
 
-    loss: Tensor
-    positive: Tensor
-    negative: Tensor
+    positive: "Position"
+    negative: "Position"
+    space: "Space | None" = None
+    missing: "Mask | None" = None
+    generator: "Generator | None" = None
 
 
-def maximum_likelihood(log_density: LogDensity, positive: Position, negative: Position) -> Phases:
-    """The loss of Eq. 2: mean f of the chains minus mean f of the data.
-
-    grad log p(x, y) = grad f(x, y) - E_{p(x', y')}[grad f(x', y')]     (Eq. 2)
-
-    Both phases go through the network in one batch. The gradient is unbiased only if the chains are exact draws from
-    the model; with persistent chains they are approximately so.
+class Objective(Protocol):
+    """A loss over data and chains, and what it needs of a trainer.
 
     Args:
-        log_density: f with parameters, shape (N,).
-        positive: data, completed: no missing entries. If missing entries are exact draws given the observed ones, the
-            gradient is that of the likelihood of what was observed (Eq. 8).
-        negative: chains; no gradient flows into them.
+        sums_labels_out: missing labels are summed out of the loss, so that no kernel completes them.
+        keeps_row_chains: each row has a chain of its own, moved with the reals of the row clamped.
+        needs_chains: the loss needs chains of the model.
+    """
 
-    References:
-        Kelly & Grathwohl 2021, Eqs. 2 and 8.
+    sums_labels_out: ClassVar[bool]
+    keeps_row_chains: ClassVar[bool]
+    needs_chains: ClassVar[bool]
+
+    @property
+    def name(self) -> str: ...
+
+    def loss(self, log_density: Any, inputs: LossInputs) -> "Phases":
+        """The loss, and f of both phases."""
+        ...
+
+
+class HasConditionals(Protocol):
+    """A log-density over rows of codes that knows the exact conditionals of its columns."""
+
+    @property
+    def num_classes(self) -> tuple[int, ...]:
+        """K_j of each column."""
+        ...
+
+    def composite(
+        self, parts: "Sequence[tuple[int, Tensor]]", *, num_candidates: int, generator: "Generator | None"
+    ) -> "Tensor":
+        """Sum of -log p(c_j | others) over pairs of a column j and complete rows (N_j, V), a scalar, nats."""
+        ...
+
+
+@dataclass(frozen=True, config=PLAIN)
+class MaximumLikelihood:
+    """Eq. 2 with the sampled y of the chains; Eq. 8 where entries are missing.
 
     Example:
-        >>> phases = maximum_likelihood(lambda position: position["x"], {"x": torch.ones(2)}, {"x": torch.zeros(3)})
-        >>> phases.loss
+        >>> import torch
+        >>> inputs = LossInputs({"x": torch.ones(2)}, {"x": torch.zeros(3)})
+        >>> MaximumLikelihood().loss(lambda position: position["x"], inputs).loss
         tensor(-1.)
     """
-    num_positive = len(next(iter(positive.values())))
-    both = {name: torch.cat([positive[name], negative[name].detach()]) for name in positive}
-    f = log_density(both)
-    f_positive, f_negative = f[:num_positive], f[num_positive:]
-    return Phases(f_negative.mean() - f_positive.mean(), f_positive, f_negative)
+
+    _: KW_ONLY
+    name: Literal["maximum-likelihood"] = field(default="maximum-likelihood", repr=False)
+
+    sums_labels_out: ClassVar[bool] = False
+    keeps_row_chains: ClassVar[bool] = False
+    needs_chains: ClassVar[bool] = True
+
+    def loss(self, log_density: "LogDensity", inputs: LossInputs) -> "Phases":
+        """Mean f of the chains minus mean f of the data (`maximum_likelihood`)."""
+        from jointebm.training.likelihoods import maximum_likelihood
+
+        return maximum_likelihood(log_density, inputs.positive, inputs.negative)
 
 
-def summed_maximum_likelihood(
-    log_density: LogDensity,
-    space: Space,
-    positive: Position,
-    negative: Position,
-    *,
-    missing: Mask | None = None,
-    sampled_share: float = 0.0,
-) -> Phases:
-    """The loss of Eq. 2 with y summed out of the negative phase exactly.
-
-    E_{p(x', y')}[grad f(x', y')] = E_{p(x')}[grad log sum_y exp f(x', y)]
-
-    The same expectation as in `maximum_likelihood` with less noise: a chain whose label is right still teaches what all
-    the wrong labels are worth. Costs one evaluation of the head per configuration of y and chain, so it is for small
-    label spaces. Missing labels of the data are summed out likewise (Eq. 8).
-
-    With w = `sampled_share` above 0 the negative phase is w f(x', y') + (1 - w) log sum_y exp f(x', y), which has the same
-    expected gradient where the chains are draws from the joint density. Chains whose y rests, or whose x moves at another
-    temperature, are not, and then what is learned depends on w: summed out alone, an x that goes astray from the label it
-    keeps teaches nothing about that label; with its own label it does, and samples asked for by label come out better.
+@dataclass(frozen=True, config=PLAIN)
+class SummedOut:
+    """Eq. 2 with y summed out of the negative phase exactly; missing labels of the data are summed out too.
 
     Args:
-        log_density: f with parameters, shape (N,).
-        space: the blocks; all configurations of its discrete blocks are evaluated.
-        positive: data, completed: no missing entries.
-        negative: chains; only their continuous blocks matter if w is 0.
-        missing: per discrete block, which labels of `positive` mean nothing because they were not observed, shape
-            (N, *variable_shape), bool; None if all were observed.
-        sampled_share: w, in [0, 1].
-
-    References:
-        Kelly & Grathwohl 2021, Eqs. 2 and 8; the sums over y are Rao-Blackwellisations.
+        sampled_share: weight of the chains' own labels in the negative phase, in [0, 1]; 0 uses their x alone.
 
     Example:
-        >>> from jointebm import Binary, Continuous, Space
-        >>> space = Space(x=Continuous(), y=Binary())
-        >>> rows = {"x": torch.zeros(2), "y": torch.tensor([0.0, 1.0])}
-        >>> summed_maximum_likelihood(lambda position: position["y"], space, rows, rows).negative.exp()
-        tensor([3.7183, 3.7183])
+        >>> SummedOut(sampled_share=0.15)
+        SummedOut(sampled_share=0.15)
     """
-    f, _ = evaluate_all_configurations(log_density, space, negative)
-    f_negative = f.logsumexp(dim=1)
-    f_positive = (
-        log_density(positive) if missing is None else observed_log_density(log_density, space, positive, missing)
-    )
-    loss = f_negative.mean() - f_positive.mean()
-    if sampled_share:
-        at_own_label = f.gather(1, space.configuration_index(negative)[:, None]).squeeze(1)
-        loss = loss + sampled_share * (at_own_label - f_negative).mean()
-    return Phases(loss, f_positive, f_negative)
 
+    sampled_share: Annotated[
+        float, Field(ge=0, le=1, strict=True, description="weight of the chains' own labels; 0 uses their x alone")
+    ] = 0.0
+    _: KW_ONLY
+    name: Literal["summed"] = field(default="summed", repr=False)
 
-def observed_log_density(log_density: LogDensity, space: Space, position: Position, missing: Mask) -> Tensor:
-    """Sums missing labels out of f, exactly: log sum exp f(x, y) over the y that agree with the observed labels.
+    sums_labels_out: ClassVar[bool] = True
+    keeps_row_chains: ClassVar[bool] = False
+    needs_chains: ClassVar[bool] = True
 
-    Its gradient is E_{p(missing y | x, observed y)}[grad f(x, y)], the positive phase of Eq. 8. Rows without a missing label
-    cost one evaluation, the others one of the head per configuration of y.
+    def loss(self, log_density: "LogDensity", inputs: LossInputs) -> "Phases":
+        """See `summed_maximum_likelihood`."""
+        from jointebm.training.likelihoods import summed_maximum_likelihood
 
-    Args:
-        log_density: f with parameters, shape (N,).
-        space: the blocks; all configurations of its discrete blocks are evaluated.
-        position: N rows; labels that are missing may be anything.
-        missing: per discrete block, shape (N, *variable_shape), bool.
-
-    Returns:
-        log p(x, observed y) + log Z, shape (N,), nats.
-
-    Example:
-        >>> from jointebm import Binary, Continuous, Space
-        >>> space = Space(x=Continuous(), y=Binary())
-        >>> rows = {"x": torch.zeros(2), "y": torch.ones(2)}
-        >>> missing = {"y": torch.tensor([False, True])}
-        >>> observed_log_density(lambda position: position["y"], space, rows, missing).exp()
-        tensor([2.7183, 3.7183])
-    """
-    incomplete = torch.cat([_flat(missing[name]) for name in space.discrete], dim=1).any(dim=1)
-    rows, others = incomplete.nonzero().flatten(), (~incomplete).nonzero().flatten()
-    known = log_density({name: value[others] for name, value in position.items()}) if len(others) else None
-    if not len(rows):
-        assert known is not None
-        return known
-    part = {name: value[rows] for name, value in position.items()}
-    f, agrees = _all_configurations(log_density, space, part, {name: missing[name][rows] for name in space.discrete})
-    summed = f.masked_fill(~agrees, -torch.inf).logsumexp(dim=1)
-    if known is None:
-        return summed
-    return summed.new_empty(len(incomplete)).index_copy(0, rows, summed).index_copy(0, others, known.to(summed.dtype))
-
-
-def _all_configurations(
-    log_density: LogDensity, space: Space, position: Position, missing: Mask
-) -> tuple[Tensor, Tensor]:
-    """f at every configuration of y, (N, S), and which of them agree with the labels that are not missing, (N, S)."""
-    f, configurations = evaluate_all_configurations(log_density, space, position)
-    agrees = torch.ones_like(f, dtype=torch.bool)
-    for name in space.discrete:
-        labels, unknown = _flat(space[name].decode(position[name])), _flat(missing[name])  # (N, V)
-        for number, column in enumerate(_flat(space[name].decode(configurations[name])).T):  # (S,)
-            agrees &= (labels[:, number, None] == column) | unknown[:, number, None]
-    return f, agrees
-
-
-def conditional_likelihood(
-    log_density: LogDensity, space: Space, positive: Position, *, missing: Mask | None = None
-) -> Tensor:
-    """The classifier's loss, minus mean log p(y | x) of the data, by enumeration of y.
-
-    log p(y | x) = f(x, y) - log sum_y' exp f(x, y')
-
-    Added to the loss of Eq. 2 this is a composite likelihood: the joint one, with a second helping of the conditional. It
-    leaves f a joint energy, but the maximum is no longer that of the likelihood unless the model holds the truth.
-
-    Args:
-        log_density: f with parameters, shape (N,).
-        space: the blocks; all configurations of its discrete blocks are evaluated.
-        positive: data, completed: no missing entries.
-        missing: per block, which entries of `positive` mean nothing because they were not observed, shape
-            (N, *variable_shape), bool; None if all were observed. Missing labels are summed out; a row of which a real is
-            missing has no such term, and counts as 0 in the mean, as does one without any label.
-
-    Returns:
-        Mean of -log p(observed y | x), a scalar, nats.
-
-    References:
-        Kelly & Grathwohl 2021, App. A.2 (the second term of JEM's objective). Lindsay 1988 (composite likelihood).
-
-    Example:
-        >>> from jointebm import Binary, Continuous, Space
-        >>> space = Space(x=Continuous(), y=Binary())
-        >>> rows = {"x": torch.zeros(2), "y": torch.tensor([0.0, 1.0])}
-        >>> conditional_likelihood(lambda position: 0 * position["y"], space, rows).exp()  # two classes alike
-        tensor(2.)
-    """
-    if missing is not None:
-        num_rows = len(next(iter(positive.values())))
-        reals = [_flat(missing[name]).any(dim=1) for name in space.continuous]
-        labels = torch.cat([_flat(missing[name]) for name in space.discrete], dim=1)
-        rows = (~torch.stack([labels.all(dim=1), *reals]).any(dim=0)).nonzero().flatten()
-        if not len(rows):
-            return next(iter(positive.values())).new_zeros(())
-        part = {name: value[rows] for name, value in positive.items()}
-        f, agrees = _all_configurations(
-            log_density, space, part, {name: missing[name][rows] for name in space.discrete}
+        space, missing = _space(inputs), inputs.missing
+        if missing is not None and not any(bool(missing[name].any()) for name in space.discrete):
+            missing = None  # reals may be missing, but no label is
+        return summed_maximum_likelihood(
+            log_density, space, inputs.positive, inputs.negative, missing=missing, sampled_share=self.sampled_share
         )
-        return (f.logsumexp(dim=1) - f.masked_fill(~agrees, -torch.inf).logsumexp(dim=1)).sum() / num_rows
-    f, _ = evaluate_all_configurations(log_density, space, positive)
-    y = space.configuration_index({name: positive[name] for name in space.discrete})
-    return torch.nn.functional.cross_entropy(f, y)
 
 
-def _flat(per_row: Tensor) -> Tensor:
-    """What a block has per row side by side, (N, V)."""
-    return per_row.reshape(len(per_row), -1)
+@dataclass(frozen=True, config=PLAIN)
+class Conditional:
+    """Eq. 2 of log p(y | x) alone: each row keeps a chain of y, moved with the x of the row clamped.
+
+    p(x) is not learned. It is for y with too many configurations to enumerate, where x is large and always given.
+    """
+
+    _: KW_ONLY
+    name: Literal["conditional"] = field(default="conditional", repr=False)
+
+    sums_labels_out: ClassVar[bool] = False
+    keeps_row_chains: ClassVar[bool] = True
+    needs_chains: ClassVar[bool] = True
+
+    def loss(self, log_density: "LogDensity", inputs: LossInputs) -> "Phases":
+        """Mean f of the chains minus mean f of the data; both have the same x."""
+        return MaximumLikelihood().loss(log_density, inputs)
+
+
+@dataclass(frozen=True, config=PLAIN)
+class PseudoLikelihood:
+    """The pseudo-likelihood of a table: observed entries given the others of their row, without chains of the model.
+
+    Each iteration deals the rows of the batch out to some columns. An entry that is missing is never asked for.
+
+    Args:
+        num_candidates: classes that a code is told from in an iteration, >= 2; with no more than these, from all.
+
+    References:
+        Besag 1975. Ma & Collins 2018 (ranking).
+    """
+
+    num_candidates: Annotated[
+        int, Field(ge=2, strict=True, description="classes that a code is told from in an iteration")
+    ] = 8
+    _: KW_ONLY
+    name: Literal["pseudo-likelihood"] = field(default="pseudo-likelihood", repr=False)
+
+    sums_labels_out: ClassVar[bool] = False
+    keeps_row_chains: ClassVar[bool] = False
+    needs_chains: ClassVar[bool] = False
+
+    def loss(self, log_density: HasConditionals, inputs: LossInputs) -> "Phases":
+        """Sum of -log p(c_j | others) over the observed entries asked for, per row; no phase is reported."""
+        import torch
+
+        from jointebm.randomness.draws import shuffled
+        from jointebm.training.likelihoods import Phases
+
+        assert inputs.missing is not None and inputs.generator is not None
+        codes, missing = inputs.positive["codes"], inputs.missing["codes"]
+        columns = [column for column, count in enumerate(log_density.num_classes) if count > 1]
+        chosen = shuffled(len(columns), inputs.generator)[: min(COLUMNS_AT_ONCE, len(codes))].tolist()
+        hands = torch.arange(len(codes)).tensor_split(len(chosen))
+        parts = [(columns[index], hand) for index, hand in zip(chosen, hands, strict=True)]
+        observed = [(column, codes[hand[~missing[hand, column]]]) for column, hand in parts]
+        total = log_density.composite(observed, num_candidates=self.num_candidates, generator=inputs.generator)
+        return Phases(total / len(codes), total.new_empty(0), total.new_empty(0))
+
+
+class Term(Protocol):
+    """What is added to the loss of an objective over blocks, with a weight; the labels are enumerated."""
+
+    @property
+    def weight(self) -> float: ...
+
+    @property
+    def labelled_batch_size(self) -> int:
+        """Rows with labels that the term is of, drawn apart from the batch; 0: it is of the batch."""
+        ...
+
+    def loss(self, log_density: "LogDensity", inputs: LossInputs) -> "Tensor":
+        """A scalar, nats."""
+        ...
+
+
+@dataclass(frozen=True, config=PLAIN)
+class ConditionalTerm:
+    """Adds mean -log p(y | x), the loss of a classifier (`conditional_likelihood`).
+
+    Args:
+        weight: of the term, > 0.
+        labelled_batch_size: rows with labels per iteration, drawn apart; 0 takes those of the batch.
+    """
+
+    weight: Annotated[float, Field(gt=0, strict=True)] = 1.0
+    labelled_batch_size: Annotated[int, Field(ge=0, strict=True)] = 0
+    _: KW_ONLY
+    name: Literal["conditional"] = field(default="conditional", repr=False)
+
+    def loss(self, log_density: "LogDensity", inputs: LossInputs) -> "Tensor":
+        """See `conditional_likelihood`."""
+        from jointebm.training.likelihoods import conditional_likelihood
+
+        return conditional_likelihood(log_density, _space(inputs), inputs.positive, missing=inputs.missing)
+
+
+@dataclass(frozen=True, config=PLAIN)
+class InformationTerm:
+    """Subtracts the mutual information of x and each label over the batch, for few labels in clear classes."""
+
+    weight: Annotated[float, Field(gt=0, strict=True)] = 1.0
+    _: KW_ONLY
+    name: Literal["information"] = field(default="information", repr=False)
+
+    labelled_batch_size: ClassVar[int] = 0
+
+    def loss(self, log_density: "LogDensity", inputs: LossInputs) -> "Tensor":
+        """Minus `label_information`."""
+        from jointebm.training.label_terms import label_information
+
+        return -label_information(log_density, _space(inputs), inputs.positive)
+
+
+@dataclass(frozen=True, config=PLAIN)
+class RoughnessTerm:
+    """Adds the change of p(y | x) where x moves in the worst direction, for few labels in clear classes.
+
+    Args:
+        weight: of the term, > 0.
+        radius: L2 radius of the perturbation, in position units, > 0.
+    """
+
+    weight: Annotated[float, Field(gt=0, strict=True)] = 1.0
+    radius: Annotated[float, Field(gt=0, strict=True)] = 1.0
+    _: KW_ONLY
+    name: Literal["roughness"] = field(default="roughness", repr=False)
+
+    labelled_batch_size: ClassVar[int] = 0
+
+    def loss(self, log_density: "LogDensity", inputs: LossInputs) -> "Tensor":
+        """See `label_roughness`."""
+        from jointebm.training.label_terms import label_roughness
+
+        assert inputs.generator is not None
+        return label_roughness(
+            log_density, _space(inputs), inputs.positive, radius=self.radius, generator=inputs.generator
+        )
+
+
+def _space(inputs: LossInputs) -> "Space":
+    if inputs.space is None:
+        raise ValueError("objective: this one sums over labels, so its inputs need the space of the blocks")
+    return inputs.space
+
+
+def _named(*kinds: type) -> BeforeValidator:
+    """Lets a name stand for the object with its defaults."""
+
+    def by_name(value: Any) -> Any:
+        if not isinstance(value, str):
+            return value
+        known = {kind().name: kind for kind in kinds}
+        if value not in known:
+            raise ValueError(f"unknown name {value!r}; known: {', '.join(known)}")
+        return known[value]()
+
+    return BeforeValidator(by_name)
+
+
+BlockObjective = Annotated[
+    MaximumLikelihood | SummedOut | Conditional,
+    Field(discriminator="name"),
+    _named(MaximumLikelihood, SummedOut, Conditional),
+]
+TableObjective = Annotated[
+    MaximumLikelihood | PseudoLikelihood, Field(discriminator="name"), _named(MaximumLikelihood, PseudoLikelihood)
+]
+BlockTerm = Annotated[
+    ConditionalTerm | InformationTerm | RoughnessTerm,
+    Field(discriminator="name"),
+    _named(ConditionalTerm, InformationTerm, RoughnessTerm),
+]
+
+if not TYPE_CHECKING:  # these import torch
+
+    def __getattr__(name: str) -> Any:
+        if name not in __all__:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        from jointebm.training import likelihoods
+
+        return getattr(likelihoods, name)

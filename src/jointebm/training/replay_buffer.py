@@ -23,14 +23,14 @@ class Drawn(NamedTuple):
 
 
 class ReplayBuffer:
-    """Stored chains, x and y together, that negative phases go on from.
+    """Stored chains, x and y together, from which negative phases resume.
 
     Both halves of a chain are written back: the x and the y that belong together stay together.
 
     Args:
-        noise: what fresh chains start from; the buffer is filled with it.
+        noise: start of fresh chains; the buffer is filled with it.
         size: number of slots S >= 1 (the paper: 10,000).
-        replacement_rate: probability in [0, 1] that a drawn chain starts afresh (the paper: 0.05).
+        replacement_rate: probability in [0, 1] that a drawn chain restarts from noise (the paper: 0.05).
         generator: source of the draws that fill the buffer.
 
     References:
@@ -55,14 +55,14 @@ class ReplayBuffer:
         self.position = noise.draw(size, generator=generator)
 
     def draw(self, num: int, *, generator: Generator) -> Drawn:
-        """Takes `num` different slots at random; each chain starts afresh with probability `replacement_rate`."""
+        """Takes `num` different slots at random; each chain restarts from noise with probability `replacement_rate`."""
         if num > self.size:
             raise ValueError(f"ReplayBuffer: {num} chains asked of {self.size} slots; use a larger buffer")
         like = next(iter(self.position.values())).new_empty(self.size, dtype=torch.float32)
         return self.at(uniform(like, generator).topk(num).indices, generator=generator)
 
     def at(self, slots: Tensor, *, generator: Generator) -> Drawn:
-        """Takes the chains of these slots (N,), int64, which may repeat; each starts afresh at the same rate."""
+        """Takes the chains of these slots (N,), int64, which may repeat; each restarts at the same rate."""
         fresh = self.noise.draw(len(slots), generator=generator)
         like = next(iter(self.position.values())).new_empty(len(slots), dtype=torch.float32)
         replaced = uniform(like, generator) < self.replacement_rate
@@ -73,7 +73,7 @@ class ReplayBuffer:
         return Drawn(slots, position)
 
     def write(self, slots: Tensor, position: Position) -> None:
-        """Writes chains back to their slots, every block of them; of a slot that comes twice, the last."""
+        """Writes chains back to their slots, every block of them; of a repeated slot, the last."""
         last = {slot: chain for chain, slot in enumerate(slots.tolist())}
         to, of = (torch.tensor(list(each), device=slots.device) for each in (last, last.values()))
         for name, stored in self.position.items():

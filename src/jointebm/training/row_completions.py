@@ -1,7 +1,7 @@
-"""Rows with missing entries: what they are completed with, kept from visit to visit (Eq. 8).
+"""Completions of rows with missing entries, kept from visit to visit (Eq. 8).
 
-The positive phase of a row with gaps needs a draw of its missing entries given its observed ones. As the chains of the
-negative phase do, the chain that draws them goes on from where it was when its row was last visited.
+The positive phase of an incomplete row needs a draw of its missing entries given its observed ones. Like the chains of the
+negative phase, the chain that draws them resumes where it was when its row was last visited.
 
 Legend: N rows of a batch, S stored rows.
 """
@@ -20,10 +20,10 @@ __all__ = ["Completions", "missing_entries", "noise_of"]
 
 
 class Completions:
-    """A second buffer, keyed by row: what the missing entries of each row were when it was last visited.
+    """A second buffer, keyed by row: the missing entries of each row at its last visit.
 
-    Of each row only the blocks that have a gap are stored, so memory is linear in the rows with missing entries, and does
-    not grow once each was visited.
+    Of each row only the incomplete blocks are stored, so memory is linear in the rows with missing entries, and does not
+    grow once each was visited.
 
     Args:
         space: the blocks.
@@ -49,16 +49,16 @@ class Completions:
 
     @property
     def num_rows(self) -> dict[str, int]:
-        """How many rows are stored, per block."""
+        """Number of stored rows, per block."""
         return {name: len(kept.slots) for name, kept in self._kept.items()}
 
     def draw(self, numbers: Tensor, position: Position, *, noise: Noise, generator: Generator) -> dict[str, Tensor]:
-        """The rows with every gap filled: with what was kept of the row, or with noise if it was never visited.
+        """The rows completed: by what was kept of the row, or by noise if it was never visited.
 
         Args:
             numbers: of the rows, shape (N,), int64.
-            position: N rows, NaN is missing; blocks without a gap come back as the same tensors.
-            noise: what completions start from.
+            position: N rows, NaN is missing; complete blocks come back as the same tensors.
+            noise: start of completions.
             generator: source of the noise; nothing is drawn for rows that were visited before.
         """
         completed = {}
@@ -78,12 +78,12 @@ class Completions:
         return completed
 
     def write(self, numbers: Tensor, position: Position, missing: Mask) -> None:
-        """Keeps the blocks that have a gap, of N completed rows; of a row that comes twice, the last.
+        """Keeps the incomplete blocks of N completed rows; of a repeated row, the last.
 
         Args:
             numbers: of the rows, shape (N,), int64.
             position: N rows, completed.
-            missing: per block, what was not observed, (N, *variable_shape), bool.
+            missing: per block, which entries were not observed, (N, *variable_shape), bool.
         """
         for name, mask in missing.items():
             rows = mask.reshape(len(mask), -1).any(dim=1).nonzero().flatten()
@@ -100,7 +100,7 @@ class Completions:
         return tensors
 
     def restore(self, tensors: Mapping[str, Tensor]) -> None:
-        """Puts back what `state` returned.
+        """Restores what `state` returned.
 
         Raises:
             ValueError: the tensors are not completions of this space.
@@ -121,7 +121,7 @@ class Completions:
 
 
 class _Kept:
-    """Stored rows of one block: their slots by number, and their positions, with room for as many again."""
+    """Stored rows of one block: their slots by number, and their positions, with room to grow."""
 
     def __init__(self, position: Tensor) -> None:
         self.slots: dict[int, int] = {}
@@ -132,7 +132,7 @@ class _Kept:
         return torch.tensor([self.slots.get(number, -1) for number in numbers.tolist()], dtype=torch.int64)
 
     def write(self, numbers: Tensor, position: Tensor) -> None:
-        """Stores rows; of one that comes twice, the last."""
+        """Stores rows; of a repeated one, the last."""
         last = {self.slots.setdefault(number, len(self.slots)): row for row, number in enumerate(numbers.tolist())}
         if len(self.slots) > len(self.position):
             room = position.new_empty(2 * len(self.slots), *position.shape[1:])
@@ -166,8 +166,8 @@ def missing_entries(space: Space, position: Position) -> dict[str, Tensor] | Non
 def noise_of(space: Space, position: Position, *, labels: str, reals: str = "range") -> Noise:
     """Noise fitted to the observed entries of a batch.
 
-    Without gaps it is `Noise.from_batch`. A missing label counts as any class alike, so that no class is left out for lack
-    of labels; the bounds of a real that is observed in no row are those of its block.
+    Without missing entries it is `Noise.from_batch`. A missing label counts as all classes alike, so that no class is left
+    out for lack of labels; the bounds of a real that is observed in no row are those of its block.
 
     Args:
         space: the blocks.

@@ -190,7 +190,7 @@ def test_the_commands_of_the_tables_page_run(tmp_path: Path, monkeypatch: pytest
 def test_json_is_a_single_object(folder: Path, tmp_path: Path) -> None:
     filled = run("impute", folder / "model", folder / "table.csv", "--json", "--out", tmp_path / "f.csv")
     assert filled.json == {
-        "model": str(folder / "model"),
+        "model": str(folder / "model" / "model"),
         "rows": 150,
         "filled": int(TABLE[MODELLED].isna().sum().sum()),
         "out": [str(tmp_path / "f.csv")],

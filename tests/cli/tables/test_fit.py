@@ -76,10 +76,13 @@ def test_words_for_missing_values_stay_with_the_model(tmp_path: Path) -> None:
     assert run("score", tmp_path / "m", tmp_path / "p.parquet").out == run("score", tmp_path / "m", asked[0]).out
 
 
-def test_an_interrupted_fit_leaves_nothing(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_interrupted_fit_names_the_command_that_resumes_it(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def stopped(*_: object, **__: object) -> None:
         raise KeyboardInterrupt
 
     monkeypatch.setattr(JointEBM, "fit", stopped)
     result = run("fit", folder / "table.csv", "--out", tmp_path / "m", *QUICK)
-    assert result.code == 130 and "nothing is written" in result.err and list(tmp_path.iterdir()) == []
+    assert result.code == 130 and f"resume with: jointebm fit --resume {tmp_path / 'm'}" in result.err
+    assert [path.name for path in (tmp_path / "m").iterdir()] == ["fit.json"]

@@ -58,12 +58,12 @@ def test_parquet_values_that_do_not_fit_are_named_by_row_and_column(folder: Path
         (("fit", "TABLE", "--out", "new", "--kind", "weight=id"), "'weight' is no column"),
         (
             ("fit", "TABLE", "--out", "new", "--set", "epochs=3"),
-            "--set 'epochs': is no parameter; there are base, batch_size,",
+            "--set 'epochs': unknown parameter; known: base, batch_size,",
         ),
-        (("fit", "TABLE", "--out", "new", "--set", "kinds=3"), "--set 'kinds': is an option of its own: --kind"),
+        (("fit", "TABLE", "--out", "new", "--set", "kinds=3"), "--set 'kinds': has an option of its own: --kind"),
         (
             ("fit", "TABLE", "--out", "new", "--set", "random_state=3"),
-            "--set 'random_state': is an option of its own: --seed",
+            "--set 'random_state': has an option of its own: --seed",
         ),
         (("fit", "TABLE", "--out", "new", "--set", "num_visits"), "expected KEY=VALUE"),
     ],

@@ -99,7 +99,7 @@ def test_parameters_of_answers_may_be_set_after_the_fit() -> None:
         model.score_samples(strange)
 
 
-@pytest.mark.parametrize("objective", ["pcd", "pseudo-likelihood"])
+@pytest.mark.parametrize("objective", ["maximum-likelihood", "pseudo-likelihood"])
 def test_both_objectives_learn_the_dependence_of_columns(objective: str) -> None:
     """Trained from independent marginals: how far the density is from the frequencies of 4,000 rows, nats."""
     table = rows(4000)

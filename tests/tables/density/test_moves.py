@@ -12,9 +12,8 @@ from jointebm import Categorical, Space
 from jointebm.kernels import Chain, Info, evaluate
 from jointebm.tables.density.energy import Residual, TableEnergy
 from jointebm.tables.density.moves import chain_at, redraw, sweep
-from jointebm.tables.training.completions import Completions
 from jointebm.testing import detailed_balance_residual, stationarity_residual, target_probs, transition_matrix
-from support.tiny_tables import ALL, CLASSES, energy, enumerated, generator, matches
+from support.tiny_tables import ALL, CLASSES, energy, generator
 
 SPACE = Space(row=Categorical(CLASSES))
 EVIDENCE = (None, torch.tensor([0.5, -1.0, 0.0]).double(), torch.tensor([0.0, 1.0, -2.0, 0.3]).double())
@@ -99,27 +98,3 @@ def test_rows_that_are_not_free_keep_their_bits() -> None:
     assert not torch.equal(after.codes, before.codes)
     for kept, old in zip(after, before, strict=True):
         assert torch.equal(kept[~free], old[~free])
-
-
-def test_completions_start_as_draws_of_the_reference_and_keep_observed_entries() -> None:
-    made = energy()
-    codes = torch.tensor([[0, -1, 2], [-1, -1, -1], [1, 2, 3]])
-    kept = Completions(codes, made.reference, generator())
-    expected = made.reference.draw(codes, generator())
-    assert torch.equal(kept.rows(torch.arange(3)), expected)
-    moved = kept.move(made, torch.tensor([0, 2]), generator=generator(1))
-    assert torch.equal(moved[codes[[0, 2]] >= 0], codes[[0, 2]][codes[[0, 2]] >= 0])
-    assert torch.equal(kept.rows(torch.tensor([0, 2])), moved)  # the next visit starts here
-    assert torch.equal(kept.rows(torch.tensor([1])), expected[[1]])
-
-
-def test_persistent_completions_become_draws_of_the_model() -> None:
-    """20,000 rows with 2 missing entries, 40 visits; shares within 5.5 standard errors: false alarm below 1e-6 (seed 0)."""
-    made, num = energy(), 20_000
-    codes = torch.tensor([[-1, 1, -1]]).expand(num, -1)
-    kept, drawn, rows = Completions(codes, made.reference, generator()), generator(1), torch.arange(num)
-    for _ in range(40):
-        moved = kept.move(made, rows, generator=drawn)
-    probs = enumerated(made).masked_fill(~matches(codes[:1])[0], -torch.inf).softmax(dim=0)
-    shares = (moved[:, None] == ALL).all(dim=2).double().mean(dim=0)
-    assert ((shares - probs).abs() <= 5.5 * (probs * (1 - probs) / num).sqrt() + 1e-12).all()

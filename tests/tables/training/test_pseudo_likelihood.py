@@ -1,13 +1,15 @@
-"""The objective: conditionals, gradient and maximum are those of enumeration."""
+"""The pseudo-likelihood: conditionals, gradient and maximum are those of enumeration."""
 
 import itertools
+from collections.abc import Sequence
 
 import pytest
 import torch
 from torch import Tensor
 
 from jointebm.tables.density.energy import TableEnergy
-from jointebm.tables.training.objectives import pseudo_likelihood
+from jointebm.tables.training.pseudo_likelihood import pseudo_likelihood
+from jointebm.training.objectives import LossInputs, PseudoLikelihood
 from support.tiny_tables import ALL, CLASSES, energy, enumerated, generator, matches
 
 
@@ -97,3 +99,34 @@ def test_few_classes_are_never_ranked() -> None:
 def test_ranking_without_a_generator_is_refused() -> None:
     with pytest.raises(ValueError, match="num_candidates needs a generator"):
         pseudo_likelihood(energy(), [(2, ALL)], num_candidates=2)
+
+
+class Asked:
+    """Remembers what a pseudo-likelihood asks for."""
+
+    num_classes = (3, 1, 4, 5)
+
+    def __init__(self) -> None:
+        self.parts: list[tuple[int, Tensor]] = []
+
+    def composite(self, parts: Sequence[tuple[int, Tensor]], **_: object) -> Tensor:
+        self.parts += parts
+        return torch.tensor(float(sum(len(rows) for _, rows in parts)))
+
+
+def test_missing_entries_and_columns_of_one_class_are_never_asked_for() -> None:
+    """Rows are told apart by their codes; each is dealt to one column, and left out where that entry is missing."""
+    asked, rows = Asked(), torch.cartesian_prod(torch.arange(3), torch.arange(1), torch.arange(4), torch.arange(5))
+    missing = torch.rand(rows.shape, generator=generator(2)) < 0.4
+    seen = torch.zeros_like(missing)
+    for seed in range(50):
+        samples = LossInputs({"codes": rows}, {}, missing={"codes": missing}, generator=generator(seed))
+        before = len(asked.parts)
+        loss = PseudoLikelihood().loss(asked, samples).loss
+        counts = sum(len(part) for _, part in asked.parts[before:])
+        assert loss.item() == pytest.approx(counts / len(rows))  # per row of the batch, also of those left out
+        for column, part in asked.parts[before:]:
+            numbers = (part[:, None] == rows).all(dim=2).nonzero()[:, 1]
+            assert not missing[numbers, column].any()
+            seen[numbers, column] = True
+    assert not seen[:, 1].any() and torch.equal(seen[:, [0, 2, 3]], ~missing[:, [0, 2, 3]])

@@ -3,10 +3,10 @@
 import pytest
 import torch
 
+from jointebm.tables.answers.table_model import TableModel
 from jointebm.tables.density.energy import Residual
-from jointebm.tables.training.config import TableConfig
-from jointebm.tables.training.fit import fit_energy
 from jointebm.tables.training.smoothing import Curves, smoothing
+from jointebm.tables.training.table_config import TableConfig
 from support.tiny_tables import generator
 
 
@@ -33,7 +33,6 @@ def test_the_gradient_of_v_is_that_of_the_vectors_through_s() -> None:
     assert torch.allclose(residual.embedding.detach(), root @ latent.detach(), atol=1e-6)
     (((root @ latent) * weight).sum() ** 2).backward()
     ((residual.embedding * weight).sum() ** 2).backward()
-    curves.take_gradient()
     assert torch.allclose(curves.vectors.grad, latent.grad, rtol=1e-4, atol=1e-4)  # type: ignore[arg-type]
     assert residual.embedding.grad is None
 
@@ -52,7 +51,7 @@ def test_few_rows_show_how_two_numbers_depend_only_if_neighbours_are_alike() -> 
     rows[:, 0] = torch.arange(24)
     errors = []
     for ordered in (True, False):
-        energy = fit_energy(codes, (24,) * 8, ordered=(ordered,) * 8, config=config, seed=0)
+        energy = TableModel.fit(codes, (24,) * 8, ordered=(ordered,) * 8, config=config, seed=0).energy
         guess = energy.of_classes(rows, 1).detach().softmax(dim=1) @ torch.arange(24.0)
         errors.append(float((guess - torch.arange(24)).square().mean()))
     assert errors[0] < 12 and errors[1] > 30  # the variance of a uniform code is 48

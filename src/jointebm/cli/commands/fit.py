@@ -1,11 +1,11 @@
-"""`jointebm fit`: a table becomes the folder of a model."""
+"""`jointebm fit`: fits a model to a table."""
 
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import typer
 
-from jointebm.cli.options import Json, Missing, Seed, TableFile, Threads
+from jointebm.cli.options import Json, Missing, Seed, Threads, check_only_resumes, resume_option, start_argument
 
 __all__ = ["fit"]
 
@@ -13,9 +13,13 @@ KINDS = ("numeric", "categorical", "id")
 
 
 def fit(
-    file: TableFile,
+    context: typer.Context,
+    file: Annotated[Path | None, start_argument("TABLE", "A table: .csv, .csv.gz or .parquet.")] = None,
     *,
-    out: Annotated[Path, typer.Option("--out", metavar="MODEL", help="New folder of the model.", show_default=False)],
+    resume: Annotated[Path | None, resume_option("DIR", "its newest checkpoint")] = None,
+    out: Annotated[
+        Path | None, typer.Option("--out", metavar="DIR", help="New folder of the run; the model is in DIR/model.")
+    ] = None,
     kind: Annotated[
         list[str] | None,
         typer.Option(
@@ -29,38 +33,44 @@ def fit(
         typer.Option(
             "--set",
             metavar="KEY=VALUE",
-            help="A parameter of JointEBM or of its training, such as num_visits=10 or objective=pcd. Repeatable.",
+            help="A parameter of JointEBM or of its training, such as num_visits=10. Repeatable.",
         ),
     ] = None,
     missing: Missing = None,
     unseen: Annotated[
         Literal["error", "missing"],
-        typer.Option("--unseen", help="What a category that was not there in training is to the model's commands."),
+        typer.Option("--unseen", help="How the model's commands treat categories not seen in training."),
     ] = "error",
     seed: Seed = 0,
     threads: Threads = None,  # noqa: ARG001  # its callback sets them
     as_json: Json = False,
 ) -> None:
-    """Fits one joint density to all columns of a table, holes included, and writes it to a new folder.
+    """Fits one joint density to all columns of a table, whose entries may be missing, into a new folder; or resumes a fit.
 
-    docs/tables.md says how each kind of column is treated.
+    The folder holds fit.json, metrics.jsonl, checkpoints/ and model/; every command takes it for its model. docs/tables.md
+    says how each kind of column is treated.
     """
-    from jointebm.cli.tables.fit import fit_table, parsed_fields
+    from jointebm.cli.tables.fit import fit_table, parsed_fields, plan_fit, resume_fit
     from jointebm.tables.files.missing_words import missing_words
 
+    if resume is not None:
+        check_only_resumes(context, ("file", "out", "kind", "assignments", "missing", "unseen", "seed"))
+        resume_fit(resume, as_json=as_json)
+        return
+    if file is None or out is None:
+        raise ValueError("fit: name a TABLE and a new folder, as in 'fit TABLE --out DIR', or pass --resume DIR")
     kinds: dict[str, Any] = {}
     for text in kind or []:
         column, separator, value = text.rpartition("=")
         if not separator or not column or value not in KINDS:
             raise ValueError(f"--kind {text!r}: expected COLUMN=KIND, with a kind of {', '.join(KINDS)}")
         kinds[column] = value
-    fit_table(
+    plan = plan_fit(
         file,
-        out,
         kinds=kinds,
         fields=parsed_fields(assignments or []),
         missing=missing_words(missing),
         unseen=unseen,
-        random_state=seed,
-        as_json=as_json,
+        seed=seed,
     )
+    fit_table(plan, out, as_json=as_json)

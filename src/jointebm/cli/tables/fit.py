@@ -1,80 +1,143 @@
-"""A file is fitted to: its columns read, a model made, its folder written."""
+"""Fits a model to a file, into a run folder that can be resumed."""
 
 import json
+import shutil
 import time
+import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from jointebm.cli.console import Interrupted, print_json, print_table, say
 from jointebm.cli.progress import StepProgress
+from jointebm.cli.tables.fit_folder import FitPlan, begin_fit, digest_of, plan_of
 from jointebm.estimators import JointEBM
+from jointebm.runs.provenance import environment
 from jointebm.storage.atomic import check_new
 from jointebm.storage.untrusted import quoted
-from jointebm.tables.codes.codec import Name, Unseen
+from jointebm.tables.codes.codec import Unseen
 from jointebm.tables.codes.column import Kind
 from jointebm.tables.files.missing_words import ReadingOptions
 from jointebm.tables.files.sources import read_whole
-from jointebm.tables.training.config import Progress, TableConfig
+from jointebm.tables.training.table_config import Progress, TableConfig
 
-__all__ = ["fit_table", "parsed_fields"]
+__all__ = ["fit_table", "parsed_fields", "plan_fit", "resume_fit"]
 
 OPTIONS = {"kinds": "--kind", "random_state": "--seed", "unseen": "--unseen"}
 NUM_STEPS = 100  # of the progress
 
 
-def fit_table(
+def plan_fit(
     file: Path,
-    out: Path,
     *,
     kinds: Mapping[str, Kind],
     fields: Mapping[str, Any],
     missing: frozenset[str],
     unseen: Unseen,
-    random_state: int,
-    as_json: bool,
-) -> None:
-    """Fits a model to a file and writes its folder.
+    seed: int,
+) -> FitPlan:
+    """The plan of a fit.
 
     Args:
         file: the table.
-        out: folder of the model.
-        kinds: overrules what some columns hold.
+        kinds: overrules the kinds that columns suggest.
         fields: of `JointEBM`, or of its `training`.
         missing: texts for a missing value.
-        unseen: what the model makes of a category that is not in the file.
-        random_state: seed of all draws.
+        unseen: treatment of categories not seen in training.
+        seed: of all draws.
+
+    Raises:
+        ValueError: a field is unknown, or has an option of its own.
+    """
+    parameters = _own_parameters() | TableConfig.model_fields.keys()
+    for name in fields:
+        if name in OPTIONS:
+            raise ValueError(f"--set {name!r}: has an option of its own: {OPTIONS[name]}")
+        if name not in parameters:
+            raise ValueError(f"--set {quoted(repr(name))}: unknown parameter; known: {', '.join(sorted(parameters))}")
+    return FitPlan(
+        table=str(file.absolute()),
+        sha256=digest_of(file),
+        kinds=dict(kinds),
+        fields=dict(fields),
+        missing=tuple(sorted(missing)),
+        unseen=unseen,
+        seed=seed,
+        environment=environment(),
+    )
+
+
+def fit_table(plan: FitPlan, out: Path, *, as_json: bool) -> None:
+    """Fits a model to a file, into a new run folder.
+
+    Args:
+        plan: the table, and how to fit.
+        out: folder of the run, which must not exist.
         as_json: whether to print JSON.
     """
     check_new(out)
-    own = JointEBM().get_params(deep=False).keys() - {"training", *OPTIONS}
-    for name in fields:
-        if name in OPTIONS:
-            raise ValueError(f"--set {name!r}: is an option of its own: {OPTIONS[name]}")
-        parameters = own | TableConfig.model_fields.keys()
-        if name not in parameters:
-            raise ValueError(f"--set {quoted(repr(name))}: is no parameter; there are {', '.join(sorted(parameters))}")
+    table = _read(plan)
+    begin_fit(out, plan)
+    try:
+        _fit(plan, table, out, as_json=as_json)
+    except (TypeError, ValueError) as error:  # the table or a parameter is wrong: there is nothing to resume
+        shutil.rmtree(out)
+        raise type(error)(f"{plan.table}: {error}") from None
+
+
+def resume_fit(folder: Path, *, as_json: bool) -> None:
+    """Resumes a fit that was interrupted, bit for bit.
+
+    Args:
+        folder: of the run.
+        as_json: whether to print JSON.
+    """
+    plan = plan_of(folder)
+    for name, now in environment().items():
+        if plan.environment.get(name, now) != now:
+            say(
+                f"{folder}: was begun with {name} {quoted(plan.environment[name])}, now {now}: the result will not be bit "
+                "for bit that of an uninterrupted fit"
+            )
+    _fit(plan, _read(plan), folder, as_json=as_json)
+
+
+def _read(plan: FitPlan) -> Any:
+    return read_whole(Path(plan.table), kinds=plan.kinds, missing=frozenset(plan.missing))
+
+
+def _fit(plan: FitPlan, table: Any, out: Path, *, as_json: bool) -> None:
+    """Runs the fit from its newest checkpoint, if there is one, and writes the model."""
     started = time.monotonic()
-    table = read_whole(file, kinds=kinds, missing=missing)
-    training = {name: value for name, value in fields.items() if name not in own}
-    chosen = {name: value for name, value in fields.items() if name in own}
-    known: dict[Name, Kind] = dict(kinds.items())
-    model = JointEBM(training=training or None, kinds=known or None, unseen=unseen, random_state=random_state, **chosen)
+    own = _own_parameters()
+    training = {name: value for name, value in plan.fields.items() if name not in own}
+    chosen = {name: value for name, value in plan.fields.items() if name in own}
+    model = JointEBM(
+        training=training or None,
+        kinds=dict(plan.kinds.items()) or None,
+        unseen=plan.unseen,
+        random_state=plan.seed,
+        **chosen,
+    )
     looks: list[float] = []
-    with StepProgress(f"fitting {file.name}", NUM_STEPS) as bar:
+    with StepProgress(f"fitting {Path(plan.table).name}", NUM_STEPS) as bar, warnings.catch_warnings():
+        warnings.showwarning = lambda message, *_, **__: say(str(message))
 
         def show(progress: Progress) -> None:
             looks.append(progress.log_score)
             bar.show(round(NUM_STEPS * progress.fraction), f"held-out log score {progress.log_score:.4f}")
 
         try:
-            model.fit(table, on_progress=show)
+            model.fit(table, on_progress=show, run=out)
         except KeyboardInterrupt as reason:
-            raise Interrupted(reason, "interrupted in the fit; nothing is written") from None
-        except (TypeError, ValueError) as error:
-            raise type(error)(f"{file}: {error}") from None
-    model.reading_ = ReadingOptions(missing=tuple(sorted(missing)))
-    model.save(out)
+            threads = torch.get_num_threads()
+            raise Interrupted(
+                reason, f"interrupted; resume with: jointebm fit --resume {out} --threads {threads}"
+            ) from None
+    model.reading_ = ReadingOptions(missing=plan.missing)
+    model.save(out / "model")
     columns = [
         {"name": str(each.name), "holds": each.role, "kind": each.codec.kind, "codes": each.codec.num_codes}
         for each in model.codec_.columns
@@ -95,12 +158,17 @@ def fit_table(
     say(f"wrote {out} after {summary['seconds']} s{score}")
 
 
+def _own_parameters() -> set[str]:
+    """Parameters of `JointEBM` that --set changes, but for those of its training."""
+    return JointEBM().get_params(deep=False).keys() - {"training", *OPTIONS}
+
+
 def parsed_fields(assignments: Sequence[str]) -> dict[str, Any]:
     """--set KEY=VALUE: numbers are numbers, and all else is text.
 
     Example:
-        >>> parsed_fields(["num_visits=10", "objective=pcd"])
-        {'num_visits': 10, 'objective': 'pcd'}
+        >>> parsed_fields(["num_visits=10", "objective=pseudo-likelihood"])
+        {'num_visits': 10, 'objective': 'pseudo-likelihood'}
     """
     fields: dict[str, Any] = {}
     for assignment in assignments:

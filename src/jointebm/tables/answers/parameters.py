@@ -8,7 +8,7 @@ from jointebm.storage.config import MAX_COUNT, Config
 from jointebm.storage.untrusted import quoted
 from jointebm.tables.codes.codec import Name, Unseen
 from jointebm.tables.codes.column import Kind
-from jointebm.tables.training.config import TableConfig
+from jointebm.tables.training.table_config import TableConfig
 
 __all__ = ["Parameters"]
 

@@ -3,6 +3,7 @@
 Legend: N rows, V columns, K_j classes of column j, D draws. Codes are integers in 0..K_j-1; -1 is missing.
 """
 
+import os
 from collections.abc import Callable, Sequence
 from typing import Any, Self
 
@@ -14,8 +15,9 @@ from jointebm.randomness.row_streams import RowStream, row_keys
 from jointebm.tables.density.energy import Residual, TableEnergy
 from jointebm.tables.density.mixture import Mixture
 from jointebm.tables.density.moves import chain_at, sweep
-from jointebm.tables.training.config import Progress, TableConfig
-from jointebm.tables.training.fit import fit_energy
+from jointebm.tables.training.fit_record import FitRecord, identity_of, run_fit
+from jointebm.tables.training.table_config import Progress, TableConfig
+from jointebm.tables.training.table_fit import TableFit
 
 __all__ = ["TableModel"]
 
@@ -63,8 +65,12 @@ class TableModel(nn.Module):
         config: TableConfig | None = None,
         seed: int,
         on_progress: Callable[[Progress], object] | None = None,
+        run: str | os.PathLike[str] | None = None,
     ) -> Self:
         """Fits to rows with missing entries.
+
+        With `run`, an interrupted fit resumes when it is called again with the same arguments, and ends bit for bit as an
+        uninterrupted one.
 
         Args:
             codes: whole numbers, shape (N, V), -1 is missing.
@@ -72,10 +78,13 @@ class TableModel(nn.Module):
             ordered: per column, whether neighbouring codes are alike (numbers); None: no column is.
             config: how to train; None is the default.
             seed: of all draws of training.
-            on_progress: is told how far it is after every look at the held-out rows.
+            on_progress: called whenever the held-out rows are scored.
+            run: folder for checkpoints and metrics.jsonl; None writes nothing.
 
         Raises:
-            ValueError: no rows, no columns, flags that do not fit, or a code that its column does not have.
+            ValueError: no rows, no columns, flags that do not fit, a code that its column does not have, or `run` holds
+                checkpoints of another fit.
+            Diverged: numbers were not finite or not usual, and rollbacks at half the learning rate did not help.
         """
         codes = _checked(codes, tuple(num_classes))
         if not codes.numel():
@@ -84,15 +93,14 @@ class TableModel(nn.Module):
             )
         if ordered is not None and len(ordered) != len(num_classes):
             raise ValueError(f"ordered: got {len(ordered)} flags for {len(num_classes)} columns; give one each")
-        fitted = fit_energy(
-            codes,
-            tuple(num_classes),
-            ordered=(False,) * len(num_classes) if ordered is None else tuple(ordered),
-            config=config or TableConfig(),
-            seed=seed,
-            on_progress=on_progress,
-        )
-        return cls(fitted).eval()
+        ordered = (False,) * len(num_classes) if ordered is None else tuple(ordered)
+        config = config or TableConfig()
+        fit = TableFit(codes, tuple(num_classes), ordered=ordered, config=config, seed=seed)
+        record = None
+        if run is not None:
+            record = FitRecord(run, identity_of(codes, num_classes, ordered=ordered, config=config, seed=seed))
+        run_fit(fit, record=record, on_progress=on_progress)
+        return cls(fit.energy).eval()
 
     @torch.no_grad()
     def log_density(self, codes: Tensor) -> Tensor:

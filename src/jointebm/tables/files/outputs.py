@@ -24,7 +24,7 @@ ROWS_PER_GROUP = 1 << 16
 
 
 def check_out(out: Path | None) -> None:
-    """Raises unless a table can be written to a file of this name; None is standard output."""
+    """Raises unless a table can be written to this file; None is standard output."""
     if out is not None:
         check_ending(out)
         check_new(out)

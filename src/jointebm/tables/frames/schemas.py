@@ -63,7 +63,7 @@ class FrameSchema(Config):
         return tuple(column.name for column in self.columns)
 
     def column(self, name: Name) -> ColumnSchema:
-        """The column of this name."""
+        """The column called `name`."""
         return self.columns[self.names.index(name)]
 
     def select(self, names: Sequence[Name], backend: Backend) -> "FrameSchema":

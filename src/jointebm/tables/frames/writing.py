@@ -144,7 +144,7 @@ def _arrow_array(column: Column, schema: ColumnSchema) -> Any:
 
 
 def _arrow_type(name: str) -> Any:
-    """The type of this name; None for those that need none, such as zoned times."""
+    """The type called so; None for those that need none, such as zoned times."""
     import pyarrow as pa  # the caller's own
 
     if decimal := re.fullmatch(r"decimal(32|64|128|256)\((\d+), (-?\d+)\)", name):

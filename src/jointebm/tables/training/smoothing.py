@@ -1,12 +1,12 @@
-"""Neighbouring classes of an ordered column are alike: what is learned of one is learned, in part, of those near it.
+"""Smoothing along ordered columns: what is learned of a class is learned, in part, of its neighbours.
 
 Each column's vectors W (K, H) are trained as W = S V with S the square root of
 
     C(k, l) = exp(-(x_k - x_l)^2 / 2 s^2) + n [k = l],   x_k = k / K
 
 so that a fresh V of independent normals makes a smooth random curve along the column, and a step in V moves neighbours
-together. S is invertible: with enough rows any W is reached. Without it, every class of a column of numbers is learned by
-itself, and in a table of some hundred rows only noise is. For columns without order, S is the identity.
+together. S is invertible: with enough rows any W is reached. Without it, every class of a column of numbers is learned
+alone, and in a table of some hundred rows only noise is learned. For columns without order, S is the identity.
 
 Legend: K classes of a column, F classes of all columns, H hidden units.
 """
@@ -24,19 +24,19 @@ SCALE = 0.3  # s: how far along a column's range two classes are still alike
 NOISE = 0.03  # n: variance of what is each class's own
 
 
-class Curves:
-    """V, in the place of a network's first layer while it is trained.
+class Curves(nn.Module):
+    """A network whose first layer is trained as V in W = S V.
+
+    The gradient of W goes to V as soon as a backward pass has made it; `give_vectors` sets W after V has changed.
 
     Args:
-        residual: the network; what its `embedding` holds becomes V, and S V takes its place.
+        residual: the network; the values of its `embedding` become V, and S V takes their place.
         ordered: per column, whether neighbouring classes are alike.
 
     Example:
         >>> residual = Residual((40,), width=2, num_layers=1)
         >>> curves = Curves(residual, (True,))
-        >>> residual.embedding.grad = torch.zeros(40, 2)
-        >>> residual.embedding.grad[20] = 1.0  # of one class
-        >>> curves.take_gradient()
+        >>> residual.embedding[20].sum().backward()
         >>> curves.vectors.data -= curves.vectors.grad
         >>> curves.give_vectors()
         >>> bool((residual.embedding[19] < -0.9).all())  # its neighbour has moved as well
@@ -44,7 +44,8 @@ class Curves:
     """
 
     def __init__(self, residual: Residual, ordered: Sequence[bool]) -> None:
-        self._embedding = residual.embedding
+        super().__init__()
+        self.residual = residual
         starts = residual.offsets
         self._roots = [
             (slice(starts[column], starts[column + 1]), smoothing(starts[column + 1] - starts[column]))
@@ -53,18 +54,19 @@ class Curves:
         ]
         self.vectors = nn.Parameter(residual.embedding.detach().clone())  # (F, H)
         self.give_vectors()
-
-    @torch.no_grad()
-    def take_gradient(self) -> None:
-        """Sets the gradient of V from that of W: S^T dW."""
-        assert self._embedding.grad is not None  # every loss depends on it
-        self.vectors.grad = self._smoothed(self._embedding.grad)
-        self._embedding.grad = None
+        residual.embedding.register_post_accumulate_grad_hook(self._take_gradient)
 
     @torch.no_grad()
     def give_vectors(self) -> None:
         """Sets W = S V."""
-        self._embedding.copy_(self._smoothed(self.vectors))
+        self.residual.embedding.copy_(self._smoothed(self.vectors))
+
+    @torch.no_grad()
+    def _take_gradient(self, embedding: Tensor) -> None:
+        """Sets the gradient of V from that of W: S^T dW."""
+        assert embedding.grad is not None
+        self.vectors.grad = self._smoothed(embedding.grad)
+        embedding.grad = None
 
     def _smoothed(self, rows: Tensor) -> Tensor:
         """S times these rows, shape (F, H); S is symmetric."""

@@ -1,4 +1,4 @@
-"""What rows without labels say of labels: terms of p(y | x) that may be added to a loss, for data with few labels.
+"""Terms of p(y | x) over rows without labels, for data with few labels.
 
 Both are by enumeration of y and leave f a joint energy. Legend: N rows, S configurations of the discrete blocks.
 """
@@ -15,14 +15,14 @@ __all__ = ["label_information", "label_roughness"]
 
 
 def label_information(log_density: LogDensity, space: Space, position: Position) -> Tensor:
-    """What x says of each label, by the model's own account: their mutual information over these rows.
+    """Mutual information of x and each label over these rows, under the model.
 
     sum_v H(mean_n p(y_v | x_n)) - mean_n H(p(y_v | x_n))
 
-    It is large where every row is sure of its labels and all labels are in use. Maximised beside a likelihood, it moves the
-    borders between labels to where there are few rows, for which no label need be known. The first entropy is that of
-    a mean over N rows: with few rows to each class it is too small. It favours labels that are about equally frequent, and
-    says nothing about which label is which.
+    It is large where the model is confident of the labels of every row and all labels are in use. Maximised next to a
+    likelihood, it moves the borders between labels to where there are few rows; no label need be known. The first entropy is
+    that of a mean over N rows: with few rows per class it is too small. It favours labels that are about equally frequent,
+    and does not tell which label is which.
 
     Args:
         log_density: f with parameters, shape (N,).
@@ -57,12 +57,12 @@ def label_information(log_density: LogDensity, space: Space, position: Position)
 def label_roughness(
     log_density: LogDensity, space: Space, position: Position, *, radius: float, generator: Generator
 ) -> Tensor:
-    """How much p(y | x) changes when x moves by `radius` the way that changes it most: virtual adversarial training.
+    """Change of p(y | x) when x moves by `radius` in the worst direction: virtual adversarial training.
 
     mean_n KL(p(y | x_n) || p(y | x_n + r_n)),    r_n = radius g_n / |g_n|,    g_n = grad_x KL at x_n + radius u_n
 
     with u_n a random direction: one step of gradient ascent on the sphere, not the worst place on it. p(y | x_n) is held
-    fixed. Minimised beside a likelihood, it keeps borders between labels at least `radius` away from rows.
+    fixed. Minimised next to a likelihood, it keeps borders between labels at least `radius` away from rows.
 
     Args:
         log_density: f with parameters, shape (N,); differentiable in x.

@@ -1,11 +1,10 @@
-"""The pseudo-likelihood: what each column's exact conditional says of it, without any sampling of the model.
+"""The pseudo-likelihood of a table: exact conditionals of its columns, without any sampling of the model.
 
     log p(c_j | others) = f(c) - log sum_k exp f(c_j = k, others)
 
 A sum of such terms is a composite likelihood: its maximum is that of the likelihood if the model holds the truth, and no
-log Z is needed. f stays one joint energy: all conditionals are its own. Of a column with many classes, the code is told
-from some candidates only, drawn from the base's conditional (see `pseudo_likelihood`): a fraction of the cost for almost the
-same knowledge, with the same maximum.
+log Z is needed. f stays one joint energy: all conditionals are its own. In a column with many classes, the code is ranked
+against some candidates only, drawn from the base's conditional: a fraction of the cost, with the same maximum.
 
 Legend: N rows, V columns, K_j classes of column j, C candidates of a row, H hidden units.
 """
@@ -20,7 +19,7 @@ from jointebm.randomness import draws
 from jointebm.randomness.draws import Generator
 from jointebm.tables.density.energy import TableEnergy
 
-__all__ = ["contrastive", "pseudo_likelihood"]
+__all__ = ["pseudo_likelihood"]
 
 
 def pseudo_likelihood(
@@ -99,27 +98,3 @@ def _drawn(log_weights: Tensor, num: int, generator: Generator | None) -> Tensor
         raise ValueError("pseudo_likelihood: num_candidates needs a generator that draws them")
     repeated = log_weights.repeat_interleave(num, dim=0)
     return draws.choose(repeated, generator).reshape(-1, num)
-
-
-def contrastive(energy: TableEnergy, completed: Tensor, chains: Tensor) -> Tensor:
-    """Mean f of the chains less mean f of the data: its gradient is an estimate of that of -log p(observed) per row.
-
-        -d log p(observed) = E[df] - E[df | observed]
-
-    Exact if chains are draws of exp f, and completions are draws of exp f given what is observed (Eq. 8). The value itself
-    is no loss: it goes to zero as the model comes to be like the data.
-
-    Args:
-        energy: f; its base takes no part, as it is not trained.
-        completed: rows of data with their missing entries filled, shape (N, V).
-        chains: rows of the model, shape (C, V).
-
-    Example:
-        >>> from jointebm.tables.density.energy import Residual
-        >>> from jointebm.tables.density.mixture import Mixture
-        >>> energy = TableEnergy(Mixture((2, 2)), Residual((2, 2), width=4, num_layers=1))
-        >>> contrastive(energy, torch.tensor([[0, 0]]), torch.tensor([[0, 1], [1, 0]]))
-        tensor(0., grad_fn=<SubBackward0>)
-    """
-    residual = energy.residual(torch.cat([completed, chains]))
-    return residual[len(completed) :].mean() - residual[: len(completed)].mean()

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from jointebm import Binary, Categorical, Continuous, Space
 from jointebm.randomness.draws import normal
-from jointebm.training.unlabelled_objectives import label_information, label_roughness
+from jointebm.training.label_terms import label_information, label_roughness
 from support.tiny_models import CASES, Case, every_case, gradient
 
 

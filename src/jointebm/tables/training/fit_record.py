@@ -1,0 +1,141 @@
+"""The record of a fit in a folder: checkpoints to resume from, and its metrics.
+
+FOLDER/checkpoints/    the newest states of the fit (see `jointebm.storage.checkpoint`)
+FOLDER/metrics.jsonl   one line per 10 iterations or score of held-out rows, and one per intervention ("event")
+FOLDER/lock            held by the process that fits
+"""
+
+import hashlib
+import os
+import warnings
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from io import FileIO
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from jointebm.runs.folder import append_metrics, cut_metrics
+from jointebm.runs.resuming import metrics_bytes, newest_checkpoint
+from jointebm.storage.atomic import flush, lock
+from jointebm.storage.checkpoint import Checkpoint, write
+from jointebm.storage.untrusted import quoted
+from jointebm.tables.training.table_config import Progress, TableConfig
+from jointebm.tables.training.table_fit import TableFit, TableMetrics
+from jointebm.training.divergence import Intervention
+
+__all__ = ["FitRecord", "identity_of", "run_fit"]
+
+CHECKPOINT_EVERY = 100  # iterations
+KEEP_CHECKPOINTS = 2
+LOG_EVERY = 10
+
+
+def identity_of(
+    codes: Tensor, num_classes: Sequence[int], *, ordered: Sequence[bool], config: TableConfig, seed: int
+) -> dict[str, Any]:
+    """What a checkpoint must agree with to be resumed, as JSON data."""
+    return {
+        "rows": hashlib.sha256(codes.contiguous().numpy().tobytes()).hexdigest(),
+        "num_classes": list(num_classes),
+        "ordered": list(ordered),
+        "config": config.model_dump(mode="json"),
+        "seed": seed,
+    }
+
+
+class FitRecord:
+    """Writes a fit's checkpoints and metrics, and restores it from them.
+
+    Args:
+        folder: of the record; made if need be.
+        identity: of the fit, see `identity_of`.
+    """
+
+    def __init__(self, folder: str | os.PathLike[str], identity: Mapping[str, Any]) -> None:
+        self._folder, self._identity = Path(folder), dict(identity)
+        self._file: FileIO | None = None
+
+    @contextmanager
+    def open(self, fit: TableFit) -> Iterator[None]:
+        """Restores the fit from the newest checkpoint, if there is one; then takes notes while the block runs.
+
+        Raises:
+            BlockingIOError: another process fits into the folder.
+            ValueError: the newest checkpoint is of another fit, or none is intact.
+        """
+        self._folder.mkdir(parents=True, exist_ok=True)
+        with lock(self._folder / "lock"):
+            cut_metrics(self._folder, self._restored_bytes(fit), _warn)
+            with (self._folder / "metrics.jsonl").open("ab", buffering=0) as self._file:
+                fit.on_intervention = self._note
+                yield
+
+    def after(self, fit: TableFit, metrics: TableMetrics) -> None:
+        """Writes what is due after an iteration."""
+        if metrics.log_score is not None or metrics.iteration % LOG_EVERY == 0:
+            self._append(metrics._asdict())
+        if metrics.iteration % CHECKPOINT_EVERY == 0:
+            self._checkpoint(fit.state())
+
+    def _note(self, intervention: Intervention) -> None:
+        self._append({"event": intervention.action, **intervention._asdict()})
+
+    def _append(self, line: Mapping[str, Any]) -> None:
+        assert self._file is not None
+        append_metrics(self._file, line)
+
+    def _checkpoint(self, state: Checkpoint) -> None:
+        assert self._file is not None
+        flush(self._file)
+        plain = {**state.plain, "identity": self._identity, "metrics_bytes": self._file.tell()}
+        write(self._folder / "checkpoints", state._replace(plain=plain), keep=KEEP_CHECKPOINTS)
+
+    def _restored_bytes(self, fit: TableFit) -> int:
+        """Restores the fit; returns how far its metrics went."""
+        checkpoint = newest_checkpoint(self._folder, _warn)
+        if checkpoint is None:
+            return 0
+        place = f"{self._folder / 'checkpoints'}: the checkpoint of iteration {checkpoint.iteration}"
+        written = checkpoint.plain.get("identity")
+        if not isinstance(written, dict):
+            raise ValueError(f"{place} is not one of a table's fit; choose another folder")
+        for name, now in self._identity.items():
+            if written.get(name) != now:
+                what = "other rows" if name == "rows" else f"another {name}"
+                raise ValueError(f"{place} is of a fit with {what}; put that back, or fit into another folder")
+        try:
+            fit.restore(checkpoint)
+        except (ValueError, KeyError, TypeError, AttributeError, IndexError, RuntimeError) as error:
+            raise ValueError(f"{place} is not one of this fit: {quoted(error)}") from None
+        return metrics_bytes(self._folder, checkpoint)
+
+
+def run_fit(
+    fit: TableFit, *, record: FitRecord | None, on_progress: Callable[[Progress], object] | None = None
+) -> None:
+    """Runs a fit to its end.
+
+    Args:
+        fit: fresh.
+        record: resumes it, and writes its checkpoints and metrics; None does neither.
+        on_progress: called whenever the held-out rows are scored.
+    """
+    if record is None:
+        for metrics in fit.run():
+            _tell(fit, metrics, on_progress)
+        return
+    with record.open(fit):
+        for metrics in fit.run():
+            record.after(fit, metrics)
+            _tell(fit, metrics, on_progress)
+
+
+def _tell(fit: TableFit, metrics: TableMetrics, on_progress: Callable[[Progress], object] | None) -> None:
+    if on_progress is not None and metrics.log_score is not None:
+        on_progress(Progress(metrics.iteration / fit.num_iterations, metrics.log_score, metrics.seconds))
+
+
+def _warn(line: str) -> None:
+    warnings.warn(line, stacklevel=3)
