@@ -188,7 +188,9 @@ def test_the_battery_rejects_weak_streams(weak: Callable[[Tensor], Tensor]) -> N
 
 
 @pytest.mark.parametrize(
-    "generator", [torch.Generator().manual_seed(0), RowStream(torch.arange(20_000), seed=0)], ids=str
+    "generator",
+    [torch.Generator().manual_seed(0), RowStream(torch.arange(20_000), seed=0)],
+    ids=["generator", "row stream"],
 )
 def test_columns_of_a_row_do_not_share_a_uniform(generator: draws.Generator) -> None:
     """Correlations of the columns of 20,000 rows, 5.5 standard errors: false alarm 1e-6 for all 18 (fixed seed)."""

@@ -387,8 +387,13 @@ def test_a_foreign_kernel_needs_no_base_class() -> None:
         draw(Foreign())
 
 
+STARTS = ["default", "noise", "positions", "single precision"]
+
+
 @pytest.mark.parametrize("given", [None, {"y": 1}, {"x": [0.5, math.nan, 0.1]}])
-@pytest.mark.parametrize("init", [None, Noise.uniform(SPACE), INIT, {n: v.float() for n, v in INIT.items()}], ids=str)
+@pytest.mark.parametrize(
+    "init", [None, Noise.uniform(SPACE), INIT, {n: v.float() for n, v in INIT.items()}], ids=STARTS
+)
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 def test_chains_have_the_dtype_of_the_module_wherever_they_start(dtype: torch.dtype, init: Any, given: Any) -> None:
     torch.manual_seed(0)

@@ -142,7 +142,9 @@ SOURCES = sorted(Path(jointebm.__file__).parent.rglob("*.py"))
 
 @pytest.mark.parametrize("path", SOURCES, ids=lambda path: str(path.relative_to(Path(jointebm.__file__).parent)))
 def test_no_source_can_execute_what_it_reads(path: Path) -> None:
-    assert violations(path.read_text()) == []
+    """Lazy imports import by name, but only modules of this package."""
+    allowed = {"importlib", "importlib.util"} if path.parent.name == "importing" else set()
+    assert set(violations(path.read_text())) == allowed
 
 
 PLANTED = [

@@ -130,3 +130,4 @@ def test_rows_in_parts_give_the_same_step(monkeypatch: pytest.MonkeyPatch) -> No
     parts, objective_of_parts = em_step(made, codes, prior, prior_strength=1.0)
     assert objective == pytest.approx(objective_of_parts, abs=1e-10)
     assert (whole.log_probs - parts.log_probs).abs().max() < 1e-12
+    assert (whole.log_weights - parts.log_weights).abs().max() < 1e-12
