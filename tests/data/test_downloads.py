@@ -147,17 +147,6 @@ def test_nothing_is_overwritten_and_nothing_asked_for_in_vain(tmp_path: Path) ->
     assert mirror.asked == [] and (tmp_path / "digits" / "digits.gz").read_text() == "mine"
 
 
-def test_a_file_that_somebody_else_wrote_meanwhile_is_kept(tmp_path: Path) -> None:
-    def open_url(url: str) -> Answer:
-        (tmp_path / "digits" / "digits.gz").write_text("theirs")
-        return Answer(CONTENT, url=url)
-
-    with pytest.raises(FileExistsError):
-        download(file(), tmp_path, open_url=open_url)
-    assert files_in(tmp_path) == ["digits", "digits/digits.gz"]
-    assert (tmp_path / "digits" / "digits.gz").read_text() == "theirs"
-
-
 def test_addresses_are_opened_over_https_alone_and_not_waited_for_without_end(monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[tuple[str, float]] = []
 

@@ -5,7 +5,6 @@ import importlib
 import os
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -58,32 +57,9 @@ def some_latents(num: int) -> np.ndarray:
     return np.random.default_rng(0).integers(0, list(module.LATENTS.values()), size=(num, 6))
 
 
-def assert_renders_as_by_foci() -> None:
+def test_a_pixel_is_on_if_its_centre_is_inside_the_ellipse() -> None:
     latents = some_latents(500)
     assert np.array_equal(render(latents), by_foci(latents))
-
-
-def test_a_pixel_is_on_if_its_centre_is_inside_the_ellipse() -> None:
-    assert_renders_as_by_foci()
-
-
-PLANTED: dict[str, tuple[str, Any]] = {
-    "axes swapped": ("SEMI_AXES", (7.22, 12.76)),
-    "an axis 1% longer": ("SEMI_AXES", (12.89, 7.22)),
-    "centres half a pixel off": ("FIRST_CENTER", 16.0),
-    "centres a whole pixel apart": ("CENTER_SPACING", 1.0),
-    "39 orientations": ("LATENTS", {**module.LATENTS, "orientation": 39}),
-}
-
-
-@pytest.mark.parametrize("bug", PLANTED)
-def test_a_planted_bug_changes_the_ellipses(bug: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    latents = some_latents(500)
-    latents[:, 3] = latents[:, 3] % 39
-    before = render(latents)
-    monkeypatch.setattr(module, *PLANTED[bug])
-    assert not np.array_equal(render(latents), before)
-    assert not np.array_equal(render(latents), by_foci(latents))
 
 
 def reference() -> tuple[np.ndarray, np.ndarray]:
@@ -105,14 +81,10 @@ def best_overlap(image: np.ndarray, orientations: np.ndarray) -> tuple[float, in
     return float(overlaps.max()), int((drawn ^ image).sum(axis=(1, 2))[overlaps.argmax()])
 
 
-def overlaps() -> tuple[np.ndarray, np.ndarray]:
+def test_official_images_are_matched_as_closely_as_documented() -> None:
     images, _ = reference()
     found = [best_overlap(image, ALL_ORIENTATIONS) for image in images]
-    return np.array([overlap for overlap, _ in found]), np.array([num for _, num in found])
-
-
-def test_official_images_are_matched_as_closely_as_documented() -> None:
-    overlap, num_differing = overlaps()
+    overlap, num_differing = (np.array(each) for each in zip(*found, strict=True))
     assert len(overlap) == 17
     assert overlap.mean().round(4) == 0.9968 and overlap.min().round(4) == 0.9793
     assert (num_differing == 0).sum() == 13 and num_differing.sum() == 11
@@ -320,10 +292,4 @@ def test_a_well_formed_file_with_other_bytes_is_refused(tmp_path: Path) -> None:
     with pytest.raises(
         ValueError, match=r"git object id is [0-9a-f]{40}, expected d98996d3.*Remove it to render the images"
     ):
-        sprites(tmp_path)
-
-
-def test_a_file_that_is_no_archive_is_refused(tmp_path: Path) -> None:
-    (tmp_path / OFFICIAL_FILE).write_text("<html>not found</html>")
-    with pytest.raises(ValueError, match=r"64x64\.npz: not the official file: its git object id is"):
         sprites(tmp_path)

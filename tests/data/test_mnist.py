@@ -2,7 +2,6 @@
 
 import gzip
 import os
-import struct
 from pathlib import Path
 
 import numpy as np
@@ -11,13 +10,10 @@ import torch
 
 from jointebm.data.mnist import fashion_images, mnist
 from jointebm.storage.idx import read_idx
+from support.malformed import idx
 
 DATA = os.environ.get("JOINTEBM_DATA")
 needs_data = pytest.mark.skipif(DATA is None, reason="JOINTEBM_DATA is not set: the files of MNIST are not here")
-
-
-def idx(shape: tuple[int, ...], content: bytes, *, kind: int = 8, start: bytes = b"\0\0") -> bytes:
-    return start + bytes([kind, len(shape)]) + struct.pack(f">{len(shape)}I", *shape) + content
 
 
 @pytest.mark.parametrize("pack", [bytes, gzip.compress], ids=["plain", "gzip"])
@@ -28,19 +24,14 @@ def test_an_idx_file_round_trips(pack: object, tmp_path: Path) -> None:
     assert (read_idx(path) == array).all()
 
 
-MALFORMED = {
+MALFORMED = {  # support/malformed.py has more
     "empty": (b"", "not an IDX file: it starts with nothing"),
-    "wrong start": (idx((2,), b"ab", start=b"\1\0"), "not an IDX file"),
+    "wrong start": (b"\1" + idx((2,), b"ab")[1:], "not an IDX file"),
     "text": (b"<html>not found</html>", "not an IDX file: it starts with 3c 68 74 6d"),
     "no dimensions": (bytes([0, 0, 8, 0]), "not an IDX file"),
-    "floats": (idx((2,), b"abcdefgh", kind=13), "IDX of type 0x0d; only unsigned bytes"),
-    "header cut off": (idx((2, 3), b"")[:6], "cut off in the header"),
     "content cut off": (gzip.compress(idx((300,), bytes(299))), "declares (300,) = 300 bytes, holds 299"),
-    "huge": (idx((2**31, 2**31), b"ab"), "4611686018427387904 bytes, holds 2"),
     "huge in gzip": (gzip.compress(idx((60_000, 1000, 1000), b"ab")), "60000000000 bytes, holds 2"),
     "goes on": (idx((2,), b"abc"), "declares (2,) = 2 bytes, holds 3"),
-    "gzip cut off": (gzip.compress(idx((300,), os.urandom(300)))[:200], "broken gzip stream"),
-    "gzip damaged": (gzip.compress(idx((300,), bytes(300)))[:-8] + bytes(8), "broken gzip stream"),
 }
 
 
@@ -57,12 +48,6 @@ def test_missing_files_are_refused_with_the_places_searched(tmp_path: Path) -> N
     with pytest.raises(FileNotFoundError, match=r"pass --data DIR or set JOINTEBM_DATA"):
         mnist(None)
     with pytest.raises(FileNotFoundError, match=r"mnist/train-images-idx3-ubyte\.gz: no such file"):
-        mnist(tmp_path)
-
-
-def test_another_file_is_refused_by_its_checksum(tmp_path: Path) -> None:
-    (tmp_path / "train-images-idx3-ubyte").write_bytes(idx((1, 28, 28), bytes(784)))
-    with pytest.raises(ValueError, match="not the original mnist file: its content has SHA-256"):
         mnist(tmp_path)
 
 

@@ -32,6 +32,7 @@ def run(name: str, *arguments: str) -> dict[str, Any]:
         return runpy.run_path(str(FOLDER / f"{name}.py"), run_name="__main__")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.stem)
 def test_example_runs(
     path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]

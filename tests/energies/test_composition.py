@@ -16,15 +16,16 @@ X = Space(x=SPACE["x"])
 
 
 class Table(nn.Module):
-    """f(x, a, b), any numbers at all, looked up."""
+    """f(x, a, b), any numbers at all, as a polynomial in x, so that there is a gradient."""
 
     def __init__(self, values: Tensor) -> None:
         super().__init__()
         self.values = values  # (8, 2, 3)
 
     def forward(self, position: Position) -> Tensor:
-        x = (position["x"] @ torch.tensor([4.0, 2.0, 1.0], dtype=torch.float64)).long()
-        return self.values[x, position["a"].argmax(dim=1), position["b"].argmax(dim=1)]
+        bits = torch.stack([1 - position["x"], position["x"]], dim=2)  # (N, 3, 2)
+        x = torch.einsum("ni,nj,nk->nijk", *bits.unbind(dim=1)).flatten(1)  # (N, 8)
+        return torch.einsum("nx,xab,na,nb->n", x, self.values, position["a"], position["b"])
 
 
 def normal(*shape: int, seed: int = 0) -> Tensor:
@@ -104,26 +105,7 @@ def test_conditions_on_dependent_labels_do_not_combine() -> None:
 
 @pytest.mark.parametrize("kind", [kernels.GibbsWithGradients, kernels.Gibbs])
 def test_kernels_sample_conditions_that_were_never_given_together(kind: type) -> None:
-    class Smooth(nn.Module):
-        """The table as a polynomial in x, so that there is a gradient."""
-
-        def __init__(self, values: Tensor) -> None:
-            super().__init__()
-            self.values = values
-
-        def forward(self, position: Position) -> Tensor:
-            on, off = position["x"], 1 - position["x"]
-            bits = torch.stack([off, on], dim=2)  # (N, 3, 2)
-            x = torch.einsum("ni,nj,nk->nijk", *bits.unbind(dim=1)).flatten(1)  # (N, 8)
-            return torch.einsum("nx,xab,na,nb->n", x, self.values, position["a"], position["b"])
-
-    table = Smooth(INDEPENDENT)
-    terms = [
-        ConditionalEnergy(table, SPACE, {"a": 1}, summed_out=("b",)),
-        ConditionalEnergy(table, SPACE, {"b": 0}, summed_out=("a",)),
-        ConditionalEnergy(table, SPACE, summed_out=("a", "b")),
-    ]
-    energy = WeightedSum(terms, (1.0, 1.0, -1.0))
+    energy = together(INDEPENDENT, 1, 0)
     moved, positions = transition_matrix(kind(X), energy, X)
     torch.testing.assert_close(target_probs(energy, positions), INDEPENDENT[:, 1, 0].softmax(dim=0), rtol=0, atol=1e-12)
     assert stationarity_residual(moved, target_probs(energy, positions)) < 1e-12

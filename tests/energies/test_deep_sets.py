@@ -6,7 +6,6 @@ from torch import Tensor, nn
 
 from jointebm import Binary, Categorical, Continuous, Space, kernels
 from jointebm.energies import MLP, DeepSetEnergy, PerItem
-from jointebm.testing import stationarity_residual, target_probs, transition_matrix
 
 SPACE = Space(points=Continuous((5, 2)), kinds=Categorical(3, (5,)), members=Binary(5))
 
@@ -46,14 +45,6 @@ def test_permuting_items_leaves_f_and_permutes_the_score() -> None:
         torch.testing.assert_close(one.score[name][:, order], two.score[name], rtol=0, atol=1e-12)
     only_points = energy()({**rows, "points": permuted["points"]})  # one block alone is another position
     assert (only_points - one.f).abs().min() > 1e-6
-
-
-def test_kernels_leave_a_density_over_subsets_invariant() -> None:
-    space = Space(members=Binary(4))
-    torch.manual_seed(0)
-    f = DeepSetEnergy(space, MLP(1, (8,), 4), MLP(4, (8,))).double()
-    moved, positions = transition_matrix(kernels.GibbsWithGradients(space), f, space)
-    assert stationarity_residual(moved, target_probs(f, positions)) < 1e-12
 
 
 def test_differences_of_f_are_not_rounded_to_bfloat16_under_autocast() -> None:

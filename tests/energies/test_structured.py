@@ -1,7 +1,6 @@
 """Specification of structured energies: each equals its formula, and a chain its forward-backward."""
 
 import itertools
-import math
 
 import pytest
 import torch
@@ -9,7 +8,6 @@ from torch import Tensor, nn
 
 from jointebm import Binary, Categorical, Continuous, Space, kernels
 from jointebm.energies import GridPairs, PerPixel, PerPlace, StructuredEnergy, Transitions
-from jointebm.sampling import enumeration as exact
 from jointebm.testing import stationarity_residual, target_probs, transition_matrix
 
 WORD = Space(strokes=Continuous((4, 5)), letters=Categorical(3, (4,)))
@@ -122,27 +120,6 @@ def test_kernels_leave_a_word_given_its_image_and_one_letter_invariant(kind: typ
     assert stationarity_residual(moved, target_probs(word_energy(2), positions)) < 1e-12
 
 
-def test_chains_of_a_long_word_have_the_marginals_of_forward_backward() -> None:
-    """4,000 independent chains, 12 places of 4 letters: the largest of 48 z-scores of more than 5 in one of 36,000 seeds."""
-    space = Space(strokes=Continuous((12, 5)), letters=Categorical(4, (12,)))
-    energy = StructuredEnergy(space, drawn(PerPlace(nn.Linear(5, 4))), drawn(Transitions(4)))
-    strokes = normal(1, 12, 5) / 2
-    _, marginals = forward_backward(energy.unary(strokes)[0], energy.interaction.weight[0])
-    position, free = space.clamp(
-        {"strokes": strokes[0]}, num_chains=4000, generator=torch.Generator().manual_seed(0), dtype=torch.float64
-    )
-    chain, kernel, generator = (
-        kernels.evaluate(energy, position),
-        kernels.Gibbs(space, scan="systematic"),
-        torch.Generator(),
-    )
-    for _ in range(15):
-        chain, _ = kernel.step(energy, chain, free=free, generator=generator)
-    shares = chain.position["letters"].mean(dim=0)
-    z = (shares - marginals) / (marginals * (1 - marginals) / 4000).sqrt().clamp(min=1 / 4000)
-    assert z.abs().max() < 5
-
-
 # What the parts promise.
 
 
@@ -173,20 +150,8 @@ def test_mismatched_shapes_are_refused() -> None:
         energy({"strokes": torch.zeros(1, 4, 5), "letters": torch.zeros(1, 4, 3)})
     with pytest.raises(ValueError, match="Transitions: reach must be at least 1, got 0"):
         Transitions(3, reach=0)
+    with pytest.raises(ValueError, match="PerPixel: num_layers must be at least 1, got 0"):
+        PerPixel(3, num_layers=0)
     for width in (4, 1):
         with pytest.raises(ValueError, match=f"GridPairs: width must be odd and at least 3, got {width}"):
             GridPairs(width=width)
-
-
-def test_the_grid_of_all_equal_labels_is_the_likeliest_of_an_attractive_model() -> None:
-    pairs = GridPairs(width=3)
-    nn.init.constant_(pairs.weight, 0.3)
-    space = Space(mask=GRID["mask"])
-    f = pairs(space.configurations()["mask"])
-    assert set(f.topk(2).indices.tolist()) == {0, 2**12 - 1}
-    assert math.isfinite(float(exact.log_partition(lambda position: pairs(position["mask"]), space)))
-
-
-def test_a_classifier_of_pixels_without_layers_is_refused() -> None:
-    with pytest.raises(ValueError, match="PerPixel: num_layers must be at least 1, got 0"):
-        PerPixel(3, num_layers=0)

@@ -6,7 +6,7 @@ import pytest
 import torch
 from pydantic import TypeAdapter, ValidationError
 
-from jointebm import Binary, Categorical, Continuous, KernelSpec, Model, ModelConfig, Space, energies, load
+from jointebm import Binary, Categorical, Continuous, Model, Space, energies, load
 from jointebm.energies import (
     DeepSetSpec,
     EnergySpec,
@@ -17,6 +17,7 @@ from jointebm.energies import (
     StructuredSpec,
     TransitionsSpec,
 )
+from support.block_models import small_config
 
 WORD = Space(image=Continuous((4, 3, 2)), letters=Categorical(5, (4,)))
 GRID = Space(image=Continuous((6, 7)), mask=Binary((6, 7)))
@@ -34,9 +35,8 @@ every_case = pytest.mark.parametrize(("spec", "space"), CASES.values(), ids=CASE
 @every_case
 def test_a_model_survives_its_folder(spec: EnergySpec, space: Space, tmp_path: Path) -> None:
     assert TypeAdapter(EnergySpec).validate_json(spec.model_dump_json()) == spec
-    config = ModelConfig(name="case", data="none", space=space.config, energy=spec, kernel=KernelSpec(step_size=0.1))
     torch.manual_seed(0)
-    model = Model(config)
+    model = Model(small_config(space, energy=spec))
     with torch.no_grad():
         for parameter in model.parameters():
             parameter.normal_()

@@ -5,17 +5,11 @@ from typing import Literal
 import pytest
 import torch
 
-from jointebm import Binary, Categorical, Continuous, KernelSpec, Model, ModelConfig, Space, predict
-from jointebm.energies import ConcatSpec, MLPSpec
+from jointebm import Binary, Categorical, Continuous, Model, Space, predict
 from jointebm.evaluation.accuracy import accuracy, evaluate_model
 from jointebm.evaluation.calibration import calibration
-
-SPACE = Space(digit=Categorical(3), bits=Binary(2), group=Categorical((2, 3)))
-TRUE = {
-    "digit": torch.tensor([0, 1, 2, 2]),
-    "bits": torch.tensor([[0, 1], [1, 1], [0, 0], [1, 0]]),
-    "group": torch.tensor([[0, 0], [1, 2], [1, 1], [0, 2]]),
-}
+from support.block_models import small_config
+from support.labelled_rows import SPACE, TRUE
 
 
 def test_accuracy_counts_variables_and_whole_rows() -> None:
@@ -34,16 +28,9 @@ MIXED = Space(x=Continuous(2), y=Categorical(3), bit=Binary())
 
 
 def make_model() -> Model:
-    config = ModelConfig(
-        name="t",
-        data="none",
-        space=MIXED.config,
-        energy=ConcatSpec(net=MLPSpec(hidden=(8,))),
-        kernel=KernelSpec(step_size=0.1),
-    )
     with torch.random.fork_rng():
         torch.manual_seed(0)
-        return Model(config)
+        return Model(small_config(MIXED))
 
 
 def test_every_decoder_is_evaluated_and_the_last_one_calibrated() -> None:
@@ -69,6 +56,5 @@ def test_an_evaluation_without_a_decoder_is_refused() -> None:
     "space", [Space(y=Categorical(3), bit=Binary()), Space(x=Continuous(2))], ids=["labels", "reals"]
 )
 def test_a_model_of_one_kind_of_block_is_refused_with_a_remedy(space: Space) -> None:
-    config = make_model().config.model_copy(update={"space": space.config})
     with pytest.raises(ValueError, match=r"expected continuous and discrete blocks, got Space.* Call `predict`"):
-        evaluate_model(Model(config), {}, generator=torch.Generator())
+        evaluate_model(Model(small_config(space)), {}, generator=torch.Generator())

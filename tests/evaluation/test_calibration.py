@@ -1,19 +1,10 @@
 """Specification of ECE and Brier score, against sums by hand and calibrated draws."""
 
-import math
-
 import pytest
 import torch
 
-from jointebm import Binary, Categorical, Space
 from jointebm.evaluation.calibration import calibration
-
-SPACE = Space(digit=Categorical(3), bits=Binary(2), group=Categorical((2, 3)))
-TRUE = {
-    "digit": torch.tensor([0, 1, 2, 2]),
-    "bits": torch.tensor([[0, 1], [1, 1], [0, 0], [1, 0]]),
-    "group": torch.tensor([[0, 0], [1, 2], [1, 1], [0, 2]]),
-}
+from support.labelled_rows import SPACE, TRUE
 
 
 def test_brier_is_the_squared_error_of_all_classes() -> None:
@@ -50,19 +41,3 @@ def test_ece_is_the_mean_over_the_variables_of_a_ragged_group() -> None:
 def test_certain_and_correct_probabilities_are_perfect() -> None:
     probs = {name: SPACE.encode(TRUE)[0][name] for name in SPACE}
     assert calibration(SPACE, probs, TRUE) == (0.0, 0.0)
-
-
-def test_draws_from_the_probabilities_are_calibrated() -> None:
-    """ECE of 50,000 calibrated forecasts. In each of 15 bins the gap has variance <= n/4, so ECE <= 6 * .5 * sum sqrt(n)/N.
-
-    By Cauchy-Schwarz sum sqrt(n) <= sqrt(15 N), which gives 3 sqrt(15 / N) = .052; a false alarm in fewer than 15 * 2e-9.
-    """
-    generator = torch.Generator().manual_seed(0)
-    probs = torch.rand(50_000, 3, generator=generator).square().clamp(min=1e-3)
-    probs /= probs.sum(dim=1, keepdim=True)
-    labels = torch.multinomial(probs, 1, generator=generator).squeeze(1)
-    space = Space(y=Categorical(3))
-    limit = 3 * math.sqrt(15 / 50_000)
-    assert calibration(space, {"y": probs}, {"y": labels}).ece < limit
-    sharpened = probs.square() / probs.square().sum(dim=1, keepdim=True)
-    assert calibration(space, {"y": sharpened}, {"y": labels}).ece > limit  # overconfidence shows

@@ -9,22 +9,19 @@ import pytest
 import torch
 from torch import Tensor
 
-from jointebm import KernelSpec, Model, ModelConfig
+from jointebm import Model
 from jointebm.data import ArrayDataset, Toy, digits
 from jointebm.data.dsprites import halved, render
-from jointebm.energies import ConcatSpec, MLPSpec
 from jointebm.evaluation import ImageClassifier, Judgement, NearestMode, SpriteCentre, judge_samples
+from support.block_models import small_config
+from support.generators import seeded
 from support.rendered_sprites import sprites
 from support.true_toy import TrueEnergy, toy_model
 
 
-def generator(seed: int = 0) -> torch.Generator:
-    return torch.Generator().manual_seed(seed)
-
-
 def judged(energy: TrueEnergy, *, num: int = 150, step_size: float = 0.5) -> Judgement:
     return judge_samples(
-        toy_model(energy, num_steps=80, step_size=step_size), Toy(), NearestMode(), num=num, generator=generator()
+        toy_model(energy, num_steps=80, step_size=step_size), Toy(), NearestMode(), num=num, generator=seeded()
     )
 
 
@@ -57,17 +54,10 @@ def test_too_little_diversity_shows_in_the_variance_ratio() -> None:
     assert all(value is not None and abs(value - 0.25) < 5 * 0.02 for value in ratios)
 
 
-def still_model(data: ArrayDataset, name: str) -> Model:
+def still_model(data: ArrayDataset) -> Model:
     """A model whose samples `answering` replaces."""
-    config = ModelConfig(
-        name=name,
-        data=data.name,
-        space=data.space.config,
-        energy=ConcatSpec(net=MLPSpec(hidden=(1,))),
-        kernel=KernelSpec(discrete="gibbs", step_size=0.1),
-    )
     with torch.random.fork_rng():
-        return Model(config)
+        return Model(small_config(data.space))
 
 
 Draw = Callable[[Mapping[str, Tensor], int], Tensor]
@@ -115,7 +105,7 @@ def test_placement_of_samples_separates_exact_bins_from_neighbours(
         return drawn_sprites(labels, num, offset=offset)
 
     answering(monkeypatch, draw)
-    judgement = judge_samples(still_model(data, "t"), data, SpriteCentre(), num=16, generator=generator())
+    judgement = judge_samples(still_model(data), data, SpriteCentre(), num=16, generator=seeded())
     assert judgement.placement is not None and judgement.placement_data is not None and len(pairs) == 256
     assert judgement.placement.exact == pytest.approx({"horizontal": exact, "vertical": 1.0, "all": exact})
     assert judgement.placement.within_one == pytest.approx(
@@ -133,7 +123,7 @@ def quality(draw: Draw, monkeypatch: pytest.MonkeyPatch, *, num: int = 12) -> Ju
     data = digits()
     judge = ImageClassifier.train(data, seed=0, num_iterations=20)
     answering(monkeypatch, draw)
-    return judge_samples(still_model(data, "t"), data, judge, num=num, generator=generator())
+    return judge_samples(still_model(data), data, judge, num=num, generator=seeded())
 
 
 def of_class(rows: Mapping[str, np.ndarray], noise: int, start: int = 0) -> Draw:
@@ -141,7 +131,7 @@ def of_class(rows: Mapping[str, np.ndarray], noise: int, start: int = 0) -> Draw
 
     def draw(labels: Mapping[str, Tensor], num: int) -> Tensor:
         chosen = rows["image"][rows["digit"] == int(labels["digit"][0])][start : start + num]
-        return digits().dequantise({"image": torch.tensor(chosen)}, generator(noise))["image"]
+        return digits().dequantise({"image": torch.tensor(chosen)}, seeded(noise))["image"]
 
     return draw
 
@@ -184,7 +174,7 @@ def test_a_class_without_test_rows_has_no_figures_of_data(monkeypatch: pytest.Mo
     data = replace(data, held_out=held_out)
     judge = ImageClassifier.train(data, seed=0, num_iterations=2)
     answering(monkeypatch, of_class(data.train, noise=1))
-    judgement = judge_samples(still_model(data, "t"), data, judge, num=4, generator=generator())
+    judgement = judge_samples(still_model(data), data, judge, num=4, generator=seeded())
     assert judgement.per_condition_data["digit = 3"] is judgement.nearest_per_condition["digit = 3"] is None
     assert judgement.frechet is not None and judgement.frechet.num_rows == 9 * 4
     assert judgement.nearest is not None and judgement.nearest.num_rows == 9 * 4

@@ -15,10 +15,6 @@ from jointebm.evaluation.accuracy import accuracy
 from support.rendered_sprites import sprites
 
 
-def generator(seed: int = 0) -> torch.Generator:
-    return torch.Generator().manual_seed(seed)
-
-
 def test_nearest_mode_labels_every_mode() -> None:
     labels = NearestMode().label({"point": centers() + 0.3})
     assert {name: value.tolist() for name, value in labels.items()} == {
@@ -26,6 +22,7 @@ def test_nearest_mode_labels_every_mode() -> None:
     }
 
 
+@pytest.mark.slow
 def test_image_classifier_labels_98_percent_of_held_out_digits_correctly() -> None:
     data = digits()
     before = torch.get_rng_state()

@@ -74,21 +74,6 @@ def test_sample_each_never_evaluates_more_chains_at_once_than_allowed(
     assert energy.largest <= 2 * max_chains
 
 
-def test_sample_each_raises_on_an_interrupt() -> None:
-    class Interrupting(TrueEnergy):
-        num_calls = 0
-
-        def forward(self, position):  # type: ignore[no-untyped-def]
-            self.num_calls += 1
-            if self.num_calls == 5:
-                raise KeyboardInterrupt
-            return super().forward(position)
-
-    model = toy_model(Interrupting())
-    with pytest.raises(KeyboardInterrupt):
-        sample_each(model, [Condition("", {})], 2, generator=torch.Generator().manual_seed(0))
-
-
 @pytest.mark.parametrize("num", [0, -3])
 def test_sample_each_refuses_fewer_than_one_sample(num: int) -> None:
     with pytest.raises(ValueError, match=f"num, the samples per condition, is a whole number >= 1, got {num}"):

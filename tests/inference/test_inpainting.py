@@ -6,13 +6,10 @@ from torch import Tensor
 
 from jointebm.inference.inpainting import HALVES, NOTHING, WHOLE, Region, accuracy_given, inpaint, masked
 from jointebm.plots import inpainting_figures
+from support.generators import seeded
 from support.stripes import real_stripes, stripes, stripes_model
 
 TOP, BOTTOM, LEFT, RIGHT = HALVES
-
-
-def seeded(seed: int = 0) -> torch.Generator:
-    return torch.Generator().manual_seed(seed)
 
 
 @pytest.mark.parametrize(

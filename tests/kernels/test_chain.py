@@ -402,13 +402,3 @@ def test_an_encoder_without_a_gradient_is_refused_for_the_blocks_that_it_reads()
     assert chain.score.constant == {"bits"}
     assert not bool(chain.score["bits"].any())
     Langevin("x", 0.1).step(energy, chain, free=free, generator=torch.Generator())
-
-
-def test_an_encoding_of_what_gibbs_has_moved_is_never_used_again() -> None:
-    """A regression: Gibbs kept the features of an encoded discrete block that it had just redrawn."""
-    energy, free = make("encoded-bits"), {name: torch.tensor(True) for name in SPACE}
-    generator, chain = torch.Generator().manual_seed(0), evaluate(energy, draw(50))
-    for blocks in (("bits",), ("a", "group"), ("bits", "a"), ("group",)):
-        kernel = Gibbs(SPACE, blocks=blocks, scan="systematic")
-        chain, _ = kernel.step(energy, chain, free=free, generator=generator)
-        assert_true(hidden(energy), chain)

@@ -122,20 +122,6 @@ def test_a_chessboard_fits_the_ising_model_and_stripes_do_not() -> None:
     assert found["stripes"][0] > 1e-3 and found["stripes"][1] < 0.5
 
 
-def test_three_colours_fit_a_ring_of_three() -> None:
-    """On an odd torus two colours cannot do: a chessboard has neighbours of one colour where it closes on itself."""
-    energy, space = ising(2, 3)
-    probs = target_probs(energy, space.configurations(dtype=torch.float64))
-    right, wrong = torch.tensor([[0, 1, 2], [1, 2, 0]]), board(2, 3)
-    residuals = [
-        stationarity_residual(
-            transition_matrix(AcceptAll(ChromaticGibbs(space, {"spins": c})), energy, space)[0], probs
-        )
-        for c in (right, wrong)
-    ]
-    assert residuals[0] < 1e-12 < 1e-4 < residuals[1]
-
-
 @pytest.mark.parametrize("interaction", ["grid", "sequence"])
 def test_nine_colours_fit_pixels_two_apart_and_three_fit_letters_two_apart(interaction: str) -> None:
     torch.manual_seed(0)

@@ -8,10 +8,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from jointebm import Continuous, Space
-from jointebm.kernels import Kernel, Langevin, evaluate
+from jointebm.kernels import MALA, Kernel, Langevin, evaluate
 from jointebm.spaces.space import Position
-from jointebm.testing import invariance_test
 from support.mutants import FAULTS, mutant
 from support.oracles import (
     SMALL_SPACES,
@@ -19,7 +17,6 @@ from support.oracles import (
     Passes,
     RandomLogDensity,
     Script,
-    chi_square_p_value,
 )
 
 SCALE, START, NUM_STEPS = 1.3, 2.0, 12
@@ -88,45 +85,28 @@ def test_one_step_is_equation_3_entry_by_entry() -> None:
     torch.testing.assert_close(moved.f, f(moved.position), rtol=1e-12, atol=1e-12)
 
 
-@pytest.mark.parametrize("temperature", [1.0, 0.25])
-def test_drawn_chains_have_the_variance_of_the_discretised_chain(temperature: float) -> None:
-    """Two-sided chi-square test of the variance after 60 steps; false-alarm rate 1e-4."""
-    num, num_steps, step_size = 20_000, 60, 0.5
-    chain = evaluate(gaussian, {"x": torch.full((num,), START, dtype=torch.float64)})
-    generator = torch.Generator().manual_seed(0)
-    for _ in range(num_steps):
-        chain, _ = Langevin("x", step_size, temperature).step(gaussian, chain, free=FREE, generator=generator)
-    a = decay(step_size, temperature)
-    variance = step_size**2 * (1 - a ** (2 * num_steps)) / (1 - a**2)
-    statistic = float((chain.position["x"] - a**num_steps * START).square().sum()) / variance
-    assert 5e-5 < chi_square_p_value(statistic, num) < 1 - 5e-5
+# With MALA.
 
 
-def test_is_biased_at_a_finite_step_size() -> None:
-    """What the docstring warns of: the test that MALA passes rejects it. False-alarm rate 1e-4."""
-    generator = torch.Generator().manual_seed(0)
-    draws = {"x": SCALE * torch.randn(6000, generator=generator, dtype=torch.float64)}
-    result = invariance_test(
-        Langevin("x", 1.3), gaussian, Space(x=Continuous()), draws, num_steps=5, generator=generator, alpha=1e-4
-    )
-    assert result.rejected
-
-
-def test_costs_one_evaluation_a_step_and_none_when_its_block_is_clamped() -> None:
+@pytest.mark.parametrize("kind", [Langevin, MALA])
+def test_costs_one_evaluation_a_step_and_none_when_its_block_is_clamped(kind: type[Langevin] | type[MALA]) -> None:
     counted = Counted(gaussian, Passes())
     chain = evaluate(counted, {"x": torch.zeros(5)})
     counted.passes.take()
-    moved, _ = Langevin("x", 0.1).step(counted, chain, free=FREE, generator=torch.Generator())
+    moved, _ = kind("x", 0.1).step(counted, chain, free=FREE, generator=torch.Generator())
     assert counted.passes.take() == (1, 1)
     for free in ({}, {"x": torch.zeros(5, dtype=torch.bool)}):
-        same, _ = Langevin("x", 0.1).step(counted, moved, free=free, generator=torch.Generator())
+        same, _ = kind("x", 0.1).step(counted, moved, free=free, generator=torch.Generator())
         assert same is moved
     assert counted.passes.take() == (0, 0)
 
 
 @pytest.mark.parametrize("value", [0.0, -1.0, float("nan"), float("inf")])
-def test_refuses_a_step_size_or_temperature_that_is_not_positive(value: float) -> None:
-    with pytest.raises(ValueError, match="Langevin: step_size must be a positive number"):
-        Langevin("x", value)
-    with pytest.raises(ValueError, match="Langevin: temperature must be a positive number"):
-        Langevin("x", 1.0, value)
+@pytest.mark.parametrize("kind", [Langevin, MALA])
+def test_refuses_a_step_size_or_temperature_that_is_not_positive(
+    kind: type[Langevin] | type[MALA], value: float
+) -> None:
+    with pytest.raises(ValueError, match=f"{kind.__name__}: step_size must be a positive number"):
+        kind("x", value)
+    with pytest.raises(ValueError, match=f"{kind.__name__}: temperature must be a positive number"):
+        kind("x", 1.0, value)

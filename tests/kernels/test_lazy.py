@@ -1,19 +1,17 @@
 """Specification of `Lazy`: exactly (1 - rate) I + rate P; skipped chains keep their bits."""
 
 import math
-from dataclasses import dataclass
-from typing import Any
 
 import pytest
 import torch
 from torch import Tensor
 
-from jointebm import Binary, Categorical, Continuous, KernelSpec, Model, ModelConfig, Space, kernels, predict
-from jointebm.energies import MLP, ConcatEnergy, ConcatSpec, MLPSpec
-from jointebm.kernels import MALA, Chain, Cycle, Gibbs, GibbsWithGradients, Kernel, Lazy, LogDensity
-from jointebm.randomness.draws import Generator
-from jointebm.spaces.space import Mask, Position
+from jointebm import Binary, Categorical, Continuous, KernelSpec, Model, Space, kernels, predict
+from jointebm.energies import MLP, ConcatEnergy
+from jointebm.kernels import MALA, Cycle, Gibbs, GibbsWithGradients, Kernel, Lazy
+from jointebm.spaces.space import Position
 from jointebm.testing import transition_matrix
+from support.block_models import small_config
 
 SPACE = Space(bits=Binary((2,)), group=Categorical((2, 3)))
 
@@ -30,24 +28,6 @@ def test_its_transition_matrix_is_a_mixture_with_the_identity(kernel: Kernel, ra
     lazy, _ = transition_matrix(Lazy(kernel, rate), log_density, SPACE)
     expected = (1 - rate) * torch.eye(len(matrix), dtype=matrix.dtype) + rate * matrix
     torch.testing.assert_close(lazy, expected, rtol=0, atol=1e-14)
-
-
-@dataclass(frozen=True)
-class AlwaysMoves(Kernel):
-    """The bug of a wrapper that forgets its coin."""
-
-    kernel: Kernel
-    uses_score = True
-    adjusted = False
-
-    def step(self, log_density: LogDensity, chain: Chain, *, free: Mask, generator: Generator) -> tuple[Chain, Any]:
-        return self.kernel.step(log_density, chain, free=free, generator=generator)
-
-
-def test_the_check_finds_a_wrapper_that_forgets_its_coin() -> None:
-    wrong, _ = transition_matrix(AlwaysMoves(Gibbs(SPACE)), log_density, SPACE)
-    right, _ = transition_matrix(Lazy(Gibbs(SPACE), 0.3), log_density, SPACE)
-    assert float((wrong - right).abs().max()) > 0.1
 
 
 def test_skipped_chains_keep_every_bit_and_masks_still_hold() -> None:
@@ -83,9 +63,7 @@ def test_a_spec_makes_each_move_of_y_lazy_and_nothing_else() -> None:
 def test_prediction_ignores_laziness() -> None:
     space = Space(x=Continuous(2), y=Categorical(3))
     awake = KernelSpec(discrete="gibbs", step_size=0.1)
-    config = ModelConfig(
-        name="m", data="d", space=space.config, energy=ConcatSpec(net=MLPSpec(hidden=(4,))), kernel=awake, num_steps=3
-    )
+    config = small_config(space, kernel=awake, num_steps=3)
     energy = ConcatEnergy(space, MLP(5, (4,)))
     model = Model(config, energy=energy)
     lazy = Model(config.model_copy(update={"kernel": awake.model_copy(update={"discrete_rate": 1e-9})}), energy=energy)

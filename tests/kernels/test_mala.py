@@ -13,8 +13,6 @@ from jointebm.testing import Invariance, invariance_test
 from support.mutants import FAULTS, mutant
 from support.oracles import (
     SMALL_SPACES,
-    Counted,
-    Passes,
     RandomLogDensity,
     Script,
 )
@@ -119,34 +117,6 @@ def test_mutants_are_rejected(fault: str) -> None:
     assert any(run_in_the_plane(kernel, 0.6, clamped=clamped, num_steps=12).rejected for clamped in (False, True))
 
 
-@pytest.mark.parametrize("eps", [0.5, 2.0])
-def test_leaves_a_logistic_distribution_invariant(eps: float) -> None:
-    """f = -x - 2 log(1 + exp(-x)), drawn exactly as the logit of a uniform. False-alarm rate 1e-4."""
-
-    def log_density(position: Position) -> Tensor:
-        return -position["x"] - 2 * torch.nn.functional.softplus(-position["x"])
-
-    generator = torch.Generator().manual_seed(0)
-    draws = {"x": torch.rand(8000, generator=generator, dtype=torch.float64).logit()}
-    result = invariance_test(
-        MALA("x", eps), log_density, Space(x=Continuous()), draws, num_steps=10, generator=generator, alpha=1e-4
-    )
-    assert not result.rejected, result
-
-
-def test_a_rejected_chain_stays_as_it_is_with_its_f_and_score() -> None:
-    generator = torch.Generator().manual_seed(0)
-    start = evaluate(gaussian, {"x": torch.randn(30, 2, generator=generator, dtype=torch.float64)})
-    script = Script(normals=[torch.randn(30, 2, generator=generator)], accepts=[False])
-    end, info = MALA("x", 1.0).step(gaussian, start, free={"x": torch.tensor(True)}, generator=script)
-    assert not bool(info.accepted.any())
-    assert torch.equal(end.position["x"], start.position["x"])
-    assert torch.equal(end.f, start.f)
-    assert start.score is not None
-    assert end.score is not None
-    assert torch.equal(end.score["x"], start.score["x"])
-
-
 def test_a_proposal_where_the_log_density_is_not_a_number_is_never_accepted() -> None:
     def log_density(position: Position) -> Tensor:
         return (1 - position["x"]).log() - 0.5 * position["x"].square()  # a number only below 1
@@ -158,27 +128,6 @@ def test_a_proposal_where_the_log_density_is_not_a_number_is_never_accepted() ->
     assert bool(chain.f.isfinite().all())
 
 
-def test_costs_one_evaluation_a_step_and_none_when_its_block_is_clamped() -> None:
-    counted = Counted(gaussian, Passes())
-    chain = evaluate(counted, {"x": torch.zeros(5, 2, dtype=torch.float64)})
-    counted.passes.take()
-    moved, _ = MALA("x", 0.1).step(counted, chain, free={"x": torch.tensor(True)}, generator=torch.Generator())
-    assert counted.passes.take() == (1, 1)
-    for free in ({}, {"x": torch.zeros(5, 2, dtype=torch.bool)}):
-        same, info = MALA("x", 0.1).step(counted, moved, free=free, generator=torch.Generator())
-        assert same is moved
-        assert not bool(info.accept_prob.any())
-    assert counted.passes.take() == (0, 0)
-
-
 def test_refuses_a_step_size_per_variable() -> None:
     with pytest.raises(TypeError, match=r"MALA: step_size must be one positive number .* got tensor\(\[0.1000, 1.0000"):
         MALA("x", torch.tensor([0.1, 1.0]))  # type: ignore[arg-type]
-
-
-@pytest.mark.parametrize("value", [0.0, -1.0, float("nan"), float("inf")])
-def test_refuses_a_step_size_or_temperature_that_is_not_positive(value: float) -> None:
-    with pytest.raises(ValueError, match="MALA: step_size must be a positive number"):
-        MALA("x", value)
-    with pytest.raises(ValueError, match="MALA: temperature must be a positive number"):
-        MALA("x", 1.0, value)

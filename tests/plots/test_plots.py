@@ -10,27 +10,23 @@ import numpy as np
 import pytest
 import torch
 from matplotlib.figure import Figure
-from torch import Tensor, nn
+from torch import Tensor
 
-from jointebm import Binary, Categorical, Continuous, KernelSpec, Model, ModelConfig, Noise, Space
+from jointebm import Binary, Categorical, Continuous, Model, Noise, Space
 from jointebm.data import Sets, Toy
 from jointebm.data.toy import attributes_of, centers, nearest_mode
-from jointebm.energies import ConcatSpec, MLPSpec
 from jointebm.inference.conditions import Condition, configurations, single_values
 from jointebm.plots import figures_of, sample_figure, save_figures
 from jointebm.plots.image_grids import image_figures
-from jointebm.plots.plane import grid_densities, square_grid, toy_figures
+from jointebm.plots.plane import square_grid, toy_figures
 from jointebm.plots.tiles import grey_range, mosaic
-from jointebm.spaces.space import Position
+from support.block_models import small_config
+from support.generators import seeded
 from support.stripes import Stripes, real_stripes, stripes, stripes_model
 from support.true_toy import TrueEnergy, toy_model
 
 NUM_CELLS = 160
 VARIANCE = 0.125  # (.5 / sqrt 2)^2
-
-
-def generator(seed: int = 0) -> torch.Generator:
-    return torch.Generator().manual_seed(seed)
 
 
 def closed_form(points: Tensor, condition: Condition) -> Tensor:
@@ -57,16 +53,7 @@ def titles(figure: Figure) -> list[str]:
 
 @pytest.fixture(scope="module")
 def true_figures() -> dict[str, Figure]:
-    return toy_figures(toy_model(TrueEnergy()).double(), generator(), num_points=60, num_cells=NUM_CELLS)
-
-
-def test_grid_densities_of_the_true_log_density_are_the_closed_form() -> None:
-    grid = square_grid(NUM_CELLS, like=torch.empty(0, dtype=torch.float64))
-    conditions = [Condition("", {}), *single_values(Toy().space), *configurations(Toy().space)]
-    densities = grid_densities(Toy().log_density, Toy().space, grid, conditions)
-    for condition, density in zip(conditions, densities, strict=True):
-        # What lies beyond the grid, five standard deviations from the nearest mode, is 3e-7.
-        torch.testing.assert_close(density, closed_form(grid.points, condition), rtol=1e-6, atol=0)
+    return toy_figures(toy_model(TrueEnergy()).double(), seeded(), num_points=60, num_cells=NUM_CELLS)
 
 
 def test_density_panels_draw_the_closed_form_named_by_their_titles(true_figures: dict[str, Figure]) -> None:
@@ -105,7 +92,7 @@ def test_density_panels_have_x_to_the_right_and_y_upwards(true_figures: dict[str
 def test_the_distance_of_a_wrong_model_is_written_in_its_panel() -> None:
     # Given a configuration, a model that ignores y has all eight modes: 7/8 of its mass is where the truth has none.
     model = toy_model(TrueEnergy(ignores_labels=True), num_steps=1)
-    figures = toy_figures(model, generator(), num_points=2, num_cells=60)
+    figures = toy_figures(model, seeded(), num_points=2, num_cells=60)
     noted = [float(ax.texts[0].get_text().removeprefix("TV ")) for ax in figures["density-configurations"].axes[8:]]
     assert noted == pytest.approx([7 / 8] * 8, abs=0.002)
     assert figures["unconditional"].axes[3].texts[0].get_text() == "TV 0.000"
@@ -134,17 +121,6 @@ def test_the_unconditional_figure_shows_data_samples_and_both_densities(true_fig
         np.testing.assert_allclose(image_of(ax), expected, rtol=1e-6)
 
 
-class Blank(nn.Module):
-    """All images are equally likely."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.nothing = nn.Parameter(torch.tensor(0.0))
-
-    def forward(self, position: Position) -> Tensor:
-        return self.nothing * (position["image"].sum(dim=(1, 2)) + position["row"].sum(dim=1))
-
-
 def tiles_of(ax: object, num_columns: int, num_rows: int) -> np.ndarray:
     """Colour in the middle of the four rows of pixels of each tile, (rows, columns, 4)."""
     picture = image_of(ax)
@@ -158,7 +134,7 @@ def tiles_of(ax: object, num_columns: int, num_rows: int) -> np.ndarray:
 
 
 def test_image_figures_have_a_row_of_tiles_per_class() -> None:
-    figures = image_figures(stripes_model(), real_stripes(), generator(), num_columns=4, num_rows=2)
+    figures = image_figures(stripes_model(), real_stripes(), seeded(), num_columns=4, num_rows=2)
     assert set(figures) == {
         *("conditional-row", "conditional-sign", "classes-row", "classes-sign", "fixed", "unconditional")
     }
@@ -176,7 +152,7 @@ def test_image_figures_have_a_row_of_tiles_per_class() -> None:
 
 def test_images_fixed_on_one_variable_are_in_its_row_or_its_column() -> None:
     model, real = stripes_model(), real_stripes()
-    left, right = image_figures(model, real, generator(), num_columns=3, num_rows=2)["fixed"].axes
+    left, right = image_figures(model, real, seeded(), num_columns=3, num_rows=2)["fixed"].axes
     assert [ax.get_title() for ax in (left, right)] == ["samples, each row one row", "samples, each column one sign"]
     assert [label.get_text() for label in left.get_yticklabels()] == ["0", "1", "2", "3"]
     assert [label.get_text() for label in right.get_xticklabels()] == ["0", "1"]
@@ -186,7 +162,7 @@ def test_images_fixed_on_one_variable_are_in_its_row_or_its_column() -> None:
     swapped = Space(image=Continuous((4, 6)), sign=Binary(), row=Categorical(4))
     config = model.config.model_copy(update={"space": swapped.config})
     turned = Model(config, energy=Stripes(), noise=Noise(swapped, dict(model.noise.parameters))).eval()
-    right = image_figures(turned, real, generator(), num_columns=3, num_rows=2)["fixed"].axes[1]
+    right = image_figures(turned, real, seeded(), num_columns=3, num_rows=2)["fixed"].axes[1]
     np.testing.assert_allclose(
         tiles_of(right, 4, 3), np.repeat(0.1 + 0.8 * np.eye(4)[None], 3, axis=0), atol=5 / 2000**0.5
     )
@@ -194,7 +170,7 @@ def test_images_fixed_on_one_variable_are_in_its_row_or_its_column() -> None:
 
 def test_each_class_has_a_grid_or_six_of_many_classes() -> None:
     model, real = stripes_model(), real_stripes()
-    grids = image_figures(model, real, generator(), num_columns=2, num_rows=1, num_per_class=4)["classes-row"].axes
+    grids = image_figures(model, real, seeded(), num_columns=2, num_rows=1, num_per_class=4)["classes-row"].axes
     assert [ax.get_title() for ax in grids if ax.axison] == [f"row = {k}" for k in range(4)]
     for k, ax in enumerate(grids[:4]):
         np.testing.assert_allclose(
@@ -203,16 +179,16 @@ def test_each_class_has_a_grid_or_six_of_many_classes() -> None:
     many = Space(image=Continuous((4, 6)), row=Categorical(16))
     config = model.config.model_copy(update={"space": many.config})
     noise = Noise(many, {**Noise.uniform(many).parameters, "image": model.noise.parameters["image"]})
-    blank = Model(config, energy=Blank(), noise=noise).eval()
+    blank = Model(config, noise=noise).eval()
     values = {"image": real["image"][:16], "row": torch.arange(16)}
-    figures = image_figures(blank, values, generator(), num_columns=2, num_rows=1, num_per_class=4)
+    figures = image_figures(blank, values, seeded(), num_columns=2, num_rows=1, num_per_class=4)
     assert [ax.get_title() for ax in figures["classes-row"].axes if ax.axison] == [
         f"row = {k}" for k in (0, 3, 6, 9, 12, 15)
     ]
 
 
 def test_unconditional_images_carry_predicted_labels() -> None:
-    figures = image_figures(stripes_model(), real_stripes(), generator(), num_columns=4, num_rows=2)
+    figures = image_figures(stripes_model(), real_stripes(), seeded(), num_columns=4, num_rows=2)
     data, samples = figures["unconditional"].axes
     assert titles(figures["unconditional"]) == ["data, true labels", "samples, predicted labels"]
     assert [text.get_text() for text in data.texts] == ["0,0", "0,0", "0,0", "1,0", "1,1", "2,1", "2,1", "3,0"]
@@ -223,14 +199,14 @@ def test_unconditional_images_carry_predicted_labels() -> None:
 
 def test_figures_of_other_data_than_toy_and_images_are_refused() -> None:
     with pytest.raises(ValueError, match="expected one block of images"):
-        image_figures(toy_model(TrueEnergy()), {}, generator())
+        image_figures(toy_model(TrueEnergy()), {}, seeded())
     with pytest.raises(ValueError, match=r"data 'sets' name none; got Space.*expected one block of images"):
-        figures_of(toy_model(TrueEnergy()), Sets(), generator())
+        figures_of(toy_model(TrueEnergy()), Sets(), seeded())
 
 
 def test_the_figures_are_those_that_the_data_set_names() -> None:
     model, other = toy_model(TrueEnergy(), num_steps=1), SimpleNamespace(name="another name", figures="toy")
-    assert set(figures_of(model, other, generator())) == {  # type: ignore[arg-type]
+    assert set(figures_of(model, other, seeded())) == {  # type: ignore[arg-type]
         *("conditional-samples", "unconditional", "density-attributes", "density-configurations"),
     }
 
@@ -259,12 +235,6 @@ def test_sample_figure_is_a_grid_of_images_a_scatter_of_points_or_nothing() -> N
     assert sample_figure(Model(config), {"x": torch.zeros(2, 3)}, "") is None
 
 
-def test_a_long_title_is_cut_and_omitted_images_are_counted() -> None:
-    figure = sample_figure(stripes_model(), {"image": stripes(401, 2)}, "x" * 1000)
-    assert figure is not None
-    assert titles(figure) == [f"{'x' * 60}... (the first 400 of 401)"]
-
-
 def test_save_figures_writes_every_figure_into_a_new_folder(tmp_path: Path) -> None:
     figures = {"one": Figure(), "two": Figure()}
     paths = save_figures(figures, tmp_path / "a" / "figures")
@@ -274,6 +244,7 @@ def test_save_figures_writes_every_figure_into_a_new_folder(tmp_path: Path) -> N
         save_figures(figures, tmp_path / "a" / "figures")
 
 
+@pytest.mark.slow
 def test_importing_plots_changes_neither_pyplot_nor_settings() -> None:
     script = (
         "import sys, jointebm.plots, matplotlib\n"
@@ -304,13 +275,6 @@ def test_without_matplotlib_the_error_names_the_extra(monkeypatch: pytest.Monkey
 def test_grey_levels_are_drawn_from_0_to_1_whatever_their_noise(
     bounds: tuple[float, float], expected: tuple[float, float]
 ) -> None:
-    config = ModelConfig(
-        name="grey",
-        data="none",
-        space=Space(image=Continuous((4, 4)), label=Binary()).config,
-        energy=ConcatSpec(net=MLPSpec(hidden=(4,))),
-        kernel=KernelSpec(step_size=0.1),
-    )
-    model = Model(config)
+    model = Model(small_config(Space(image=Continuous((4, 4)), label=Binary())))
     model.noise.parameters["image"][0], model.noise.parameters["image"][1] = bounds
     assert grey_range(model, "image") == pytest.approx(expected)

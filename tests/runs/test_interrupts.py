@@ -82,6 +82,7 @@ def weights(run: Path) -> bytes:
     return (run / "model" / "model.safetensors").read_bytes()
 
 
+@pytest.mark.slow
 def test_a_signal_in_training_saves_and_resume_gives_the_same_model(tmp_path: Path, whole: Path) -> None:
     """Ctrl-C, then SIGTERM in the resumed session; each comes twice, the second during the save."""
     metrics = tmp_path / "run" / "metrics.jsonl"
@@ -109,6 +110,7 @@ def test_a_signal_in_training_saves_and_resume_gives_the_same_model(tmp_path: Pa
     assert weights(tmp_path / "run") == weights(whole)
 
 
+@pytest.mark.slow
 def test_a_signal_in_the_evaluation_after_training_keeps_the_model(tmp_path: Path, whole: Path) -> None:
     script = """
 import sys, jointebm.cli.blocks.evaluate as module
@@ -128,6 +130,7 @@ sys.exit(main())
     assert weights(tmp_path / "run") == weights(whole)
 
 
+@pytest.mark.slow
 def test_signals_during_the_write_of_the_model_wait_for_it(tmp_path: Path, whole: Path) -> None:
     script = """
 import os, signal, sys
@@ -151,6 +154,7 @@ sys.exit(main())
     assert weights(tmp_path / "run") == weights(whole)
 
 
+@pytest.mark.slow
 def test_a_signal_before_anything_is_written_is_reported(tmp_path: Path) -> None:
     script = """
 import os, signal, sys, jointebm.runs.training_run as module
@@ -167,6 +171,7 @@ sys.exit(main())
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.slow
 def test_a_signal_in_sampling_saves_and_resume_gives_the_same_file(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -204,6 +209,7 @@ def num_steps() -> int:
 # Failures in training.
 
 
+@pytest.mark.slow
 def test_a_full_disk_in_training_is_one_line_with_the_path(tmp_path: Path) -> None:
     """A limit on the size of files, which metrics, checkpoints and model reach at different times."""
     script = """

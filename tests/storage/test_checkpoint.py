@@ -22,7 +22,7 @@ from support.failing_disk import fails_after
 
 
 def make(iteration: int) -> Checkpoint:
-    tensors = {"x": torch.full((50,), float(iteration)), "bytes": torch.arange(10, dtype=torch.uint8)}
+    tensors = {"x": torch.full((3,), float(iteration)), "bytes": torch.arange(10, dtype=torch.uint8)}
     return Checkpoint(iteration, tensors, {"rate": 0.1 + 0.2, "names": ["a"]})
 
 
@@ -51,16 +51,12 @@ def test_no_folder_or_an_empty_one_holds_no_checkpoint(tmp_path: Path) -> None:
 FILES = ["state.safetensors", "manifest.json", "manifest.sha256"]
 
 
-def small(iteration: int) -> Checkpoint:
-    return Checkpoint(iteration, {"x": torch.full((3,), float(iteration))}, {"rate": 0.1 + 0.2})
-
-
 @pytest.mark.parametrize("name", FILES)
 def test_a_flipped_bit_at_any_byte_is_found(name: str, tmp_path: Path) -> None:
     """One random bit of every byte; the checkpoint before is used."""
     choose = random.Random(name)
-    checkpoint.write(tmp_path, small(1), keep=2)
-    file = checkpoint.write(tmp_path, small(2), keep=2) / name
+    checkpoint.write(tmp_path, make(1), keep=2)
+    file = checkpoint.write(tmp_path, make(2), keep=2) / name
     intact = file.read_bytes()
     for position in range(len(intact)):
         flipped = bytearray(intact)
@@ -77,8 +73,8 @@ def test_a_flipped_bit_at_any_byte_is_found(name: str, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", FILES)
 def test_every_truncation_a_longer_file_and_a_missing_one_are_found(name: str, tmp_path: Path) -> None:
-    checkpoint.write(tmp_path, small(1), keep=2)
-    file = checkpoint.write(tmp_path, small(2), keep=2) / name
+    checkpoint.write(tmp_path, make(1), keep=2)
+    file = checkpoint.write(tmp_path, make(2), keep=2) / name
     intact = file.read_bytes()
     for content in [*(intact[:length] for length in range(len(intact))), intact + b"\0", intact + b"\n", None]:
         if content is None:
@@ -115,8 +111,8 @@ MANIFESTS: dict[str, tuple[bytes, str]] = {
 @pytest.mark.parametrize("case", MANIFESTS)
 def test_a_wrong_manifest_with_the_right_checksum_is_damage_in_one_line(case: str, tmp_path: Path) -> None:
     text, words = MANIFESTS[case]
-    checkpoint.write(tmp_path, small(1), keep=2)
-    folder = checkpoint.write(tmp_path, small(2), keep=2)
+    checkpoint.write(tmp_path, make(1), keep=2)
+    folder = checkpoint.write(tmp_path, make(2), keep=2)
     (folder / "state.safetensors").write_bytes(bytes(8))
     (folder / "manifest.json").write_bytes(text)
     (folder / "manifest.sha256").write_text(hashlib.sha256(text).hexdigest() + "\n")
@@ -129,7 +125,7 @@ def test_a_wrong_manifest_with_the_right_checksum_is_damage_in_one_line(case: st
 @pytest.mark.parametrize("name", FILES)
 @pytest.mark.parametrize("kind", ["folder", "pipe", "endless device"])
 def test_a_folder_pipe_or_device_in_place_of_a_file_is_damage(name: str, kind: str, tmp_path: Path) -> None:
-    file = checkpoint.write(tmp_path, small(2), keep=2) / name
+    file = checkpoint.write(tmp_path, make(2), keep=2) / name
     file.unlink()
     if kind == "folder":
         file.mkdir()
@@ -170,8 +166,8 @@ def test_a_write_that_fails_at_any_call_leaves_the_last_checkpoint_to_be_read(
     """`again`: the failing write replaces a checkpoint of the same iteration."""
     for num_passing in range(100):
         folder = tmp_path / f"{num_passing}"
-        checkpoint.write(folder, small(1), keep=1)
-        new = small(1 if again else 2)._replace(plain={"new": True})
+        checkpoint.write(folder, make(1), keep=1)
+        new = make(1 if again else 2)._replace(plain={"new": True})
         failed = fails_after(num_passing, partial(checkpoint.write, folder, new, keep=1), monkeypatch, number)
         loaded = checkpoint.newest(folder)
         assert loaded.checkpoint is not None and loaded.damaged == ()

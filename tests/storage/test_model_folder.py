@@ -11,24 +11,17 @@ import pytest
 import torch
 
 import jointebm
-from jointebm import KernelSpec, Model, ModelConfig
+from jointebm import Model
 from jointebm.data import Toy
-from jointebm.energies import ConcatSpec, MLPSpec
 from jointebm.estimators import JointEBM
 from jointebm.inference.model import load_model
 from jointebm.storage import model_folder
 from jointebm.tables.answers.store import load_table
+from support.block_models import small_config
 
 
 def save_blocks(path: Path) -> object:
-    config = ModelConfig(
-        name="test",
-        data="toy",
-        space=Toy().space.config,
-        energy=ConcatSpec(net=MLPSpec(hidden=(2,))),
-        kernel=KernelSpec(step_size=0.1),
-    )
-    return Model(config).save(path)
+    return Model(small_config(Toy().space, data="toy")).save(path)
 
 
 @pytest.fixture(scope="module")

@@ -1,6 +1,5 @@
 """Npz files: read exactly, rows in little memory, or refused in one line. The corpus is in `support/malformed.py`."""
 
-import io
 import os
 import struct
 import tracemalloc
@@ -11,25 +10,17 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from jointebm.storage import npz
+from jointebm.storage import npz as module
 from jointebm.storage.npz import read_arrays, read_rows
+from support.malformed import npy, npz
 
 SHAPE = (3000, 7)
 ROWS = np.array([0, 3, 4, 500, 998, 2999])
 ARRAY = np.random.default_rng(0).integers(0, 256, size=SHAPE, dtype=np.uint8)
 
 
-def npy(array: np.ndarray) -> bytes:
-    file = io.BytesIO()
-    np.save(file, array)
-    return file.getvalue()
-
-
-def zipped(content: bytes, name: str = "imgs.npy", method: int = zipfile.ZIP_DEFLATED) -> bytes:
-    file = io.BytesIO()
-    with zipfile.ZipFile(file, "w", method) as archive:
-        archive.writestr(name, content)
-    return file.getvalue()
+def zipped(content: bytes, name: str = "imgs", method: int = zipfile.ZIP_DEFLATED) -> bytes:
+    return npz(method=method, **{name: content})
 
 
 def header(shape: str, *, version: int = 1) -> bytes:
@@ -47,7 +38,7 @@ def read(path: Path, shape: tuple[int, ...] = SHAPE) -> np.ndarray:
 def test_rows_are_those_of_the_array_whatever_the_size_of_a_piece(
     save: Callable[..., None], piece: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(npz, "PIECE_BYTES", piece)
+    monkeypatch.setattr(module, "PIECE_BYTES", piece)
     save(tmp_path / "a.npz", other=np.zeros(3), imgs=ARRAY)
     assert np.array_equal(read(tmp_path / "a.npz"), ARRAY[ROWS])
 
@@ -67,7 +58,7 @@ def test_rows_need_memory_for_a_piece_and_not_for_the_array(tmp_path: Path) -> N
     rows = read(path, shape)
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
-    assert rows.shape == (6, 4096) and peak < 12 * npz.PIECE_BYTES
+    assert rows.shape == (6, 4096) and peak < 12 * module.PIECE_BYTES
 
 
 @pytest.mark.parametrize("save", [np.savez, np.savez_compressed])
@@ -101,7 +92,7 @@ def flipped(content: bytes) -> bytes:
 MALFORMED: dict[str, tuple[bytes, str]] = {
     "text": (b"<html>not found</html>", "File is not a zip file"),
     "a bit flipped": (flipped(STORED), "Bad CRC-32"),
-    "another array": (zipped(npy(ARRAY), "other.npy"), "holds no array 'imgs'"),
+    "another array": (zipped(npy(ARRAY), "other"), "holds no array 'imgs'"),
     "another type": (zipped(npy(ARRAY.astype(np.int16))), "int16 of shape (3000, 7); expected uint8"),
     "another shape": (zipped(npy(ARRAY[:-1])), "uint8 of shape (2999, 7); expected uint8 of (3000, 7)"),
     "Fortran order": (zipped(npy(np.asfortranarray(ARRAY))), "in Fortran order"),

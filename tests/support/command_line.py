@@ -57,13 +57,13 @@ def assert_refused(result: Result, *fragments: str) -> None:
         assert fragment in result.err, result.err
 
 
-def interrupt_after(num: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Presses Ctrl-C when `num` steps are done."""
+def interrupt_after(num: int, monkeypatch: pytest.MonkeyPatch, error: BaseException | None = None) -> None:
+    """Presses Ctrl-C, or raises another error, when `num` steps are done."""
     show = StepProgress.show
 
     def interrupting(self: StepProgress, num_done: int, figures: str = "") -> None:
         show(self, num_done, figures)
         if num_done == num:
-            raise KeyboardInterrupt
+            raise error or KeyboardInterrupt
 
     monkeypatch.setattr(StepProgress, "show", interrupting)

@@ -150,27 +150,18 @@ def gwg_proposal(log_density: LogDensity, space: Space, position: Position, free
 
 
 def gwg_matrix(log_density: LogDensity, space: Space, position: Position, free: Mask) -> Tensor:
-    """Transition matrix of Gibbs-with-Gradients by its definition, shape (S, S)."""
+    """Transition matrix of Gibbs-with-Gradients by its definition, for a mask that all rows reached share, (S, S)."""
     _, f = gradient_rows(log_density, space, position)
     matrix = []
-    masks = {name: mask.expand(len(f), *space[name].variable_shape) for name, mask in free.items()}
-    forward = gwg_proposal(log_density, space, position, free)
+    q = gwg_proposal(log_density, space, position, free)
     for i in range(len(f)):
-        # The chain that starts in row i keeps the mask of row i, also in the reverse.
-        own = {name: mask[i].expand(mask.shape) for name, mask in masks.items()}
-        backward = forward if same_rows(masks) else gwg_proposal(log_density, space, position, own)
         row = [0.0] * len(f)
         for j in range(len(f)):
-            if forward[i][j]:
-                row[j] = forward[i][j] * min(1.0, math.exp(f[j] - f[i]) * backward[j][i] / forward[i][j])
+            if q[i][j]:
+                row[j] = q[i][j] * min(1.0, math.exp(f[j] - f[i]) * q[j][i] / q[i][j])
         row[i] = 1 - sum(row)
         matrix.append(row)
     return torch.tensor(matrix, dtype=torch.float64)
-
-
-def same_rows(masks: Mask) -> bool:
-    """Whether all rows have one mask."""
-    return all(bool((mask == mask[:1]).all()) for mask in masks.values())
 
 
 def gibbs_matrices(log_density: LogDensity, space: Space, position: Position, free: Mask) -> list[Tensor]:
@@ -196,14 +187,6 @@ def random_scan_matrix(log_density: LogDensity, space: Space, position: Position
     may_move = variables_of(space, free, matrices.shape[1]).T.to(matrices.dtype)  # (V, S)
     mean = (may_move[:, :, None] * matrices).sum(dim=0) / may_move.sum(dim=0).clamp(min=1)[:, None]
     return torch.where(may_move.any(dim=0)[:, None], mean, torch.eye(len(mean), dtype=torch.float64))
-
-
-def connected(matrix: Tensor) -> Tensor:
-    """Whether j can be reached from i in any number of steps, shape (S, S), bool."""
-    reach = (matrix > 0) | torch.eye(len(matrix), dtype=torch.bool)
-    for _ in range(len(matrix).bit_length()):
-        reach = (reach.double() @ reach.double()) > 0
-    return reach
 
 
 # Closed forms.
@@ -246,7 +229,6 @@ class Script:
         self, normals: Iterable[Tensor] = (), choices: Iterable[Tensor] = (), accepts: Iterable[bool] = ()
     ) -> None:
         self._normals, self._choices, self._accepts = iter(normals), iter(choices), iter(accepts)
-        self.log_weights: list[Tensor] = []
         self.log_ratios: list[Tensor] = []
 
     def normal(self, like: Tensor) -> Tensor:
@@ -255,8 +237,7 @@ class Script:
     def uniform(self, like: Tensor) -> Tensor:  # noqa: ARG002
         raise AssertionError("no kernel draws uniforms itself")
 
-    def choose(self, log_weights: Tensor) -> Tensor:
-        self.log_weights.append(log_weights)
+    def choose(self, log_weights: Tensor) -> Tensor:  # noqa: ARG002
         return next(self._choices)
 
     def accept(self, log_ratio: Tensor) -> Tensor:

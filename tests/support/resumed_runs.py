@@ -1,6 +1,7 @@
 """A small run, and the comparison of a resumed run with an uninterrupted one."""
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 import torch
@@ -12,6 +13,7 @@ from jointebm.kernels import MALA, Cycle, Gibbs, GibbsWithGradients, Kernel, Lan
 from jointebm.spaces.space import Position
 from jointebm.storage import checkpoint
 from jointebm.storage.checkpoint import Checkpoint
+from jointebm.training.trainer import Metrics
 
 NUM = 100
 
@@ -70,6 +72,17 @@ KERNELS: dict[str, Kernel] = {
     "gibbs + mala": Cycle((Gibbs(SPACE), MALA(block="x", step_size=0.3))),
     "gradients + langevin": Cycle((GibbsWithGradients(SPACE), Langevin(block="x", step_size=0.1))),
 }
+
+
+def stops_after(num: int) -> Callable[[Metrics], None]:
+    """Presses Ctrl-C when metrics are told for the num-th time."""
+    left = iter(range(num - 1, -1, -1))
+
+    def stop(_: Metrics) -> None:
+        if next(left) == 0:
+            raise KeyboardInterrupt
+
+    return stop
 
 
 def assert_same(one: Checkpoint, other: Checkpoint) -> None:

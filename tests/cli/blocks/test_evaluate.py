@@ -9,12 +9,12 @@ import torch
 import jointebm
 from jointebm import Categorical, Continuous, Space, load
 from jointebm.data import ArrayDataset, Dataset, Toy
-from jointebm.data.dsprites import chosen_latents, halved, render
 from jointebm.data.registry import DATASETS
-from jointebm.energies import ConcatSpec, MLPSpec
 from jointebm.evaluation import ImageClassifier
 from jointebm.evaluation.accuracy import evaluate_model
+from support.block_models import small_config
 from support.command_line import NUM_TEST, TINY, Trained, assert_refused, run
+from support.rendered_sprites import sprites
 
 
 def test_evaluate_repeats_the_report_of_the_run(toy: Trained) -> None:
@@ -84,21 +84,9 @@ def test_evaluate_judges_samples_of_images_by_a_classifier(digits_model: Path, m
 
 
 def test_evaluate_places_the_samples_of_sprites(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    latents = chosen_latents()[::97]
-    rows = {"image": halved(render(latents)), "horizontal": latents[:, 4] // 2, "vertical": latents[:, 5] // 2}
-    rows = {name: value.astype(np.uint8) for name, value in rows.items()}
-    space = Space(image=Continuous((32, 32)), horizontal=Categorical(16), vertical=Categorical(16))
-    data = ArrayDataset("dsprites-some", space, rows, rows, white=4, noise_width=0.0, noise_sd=0.1)
-    monkeypatch.setitem(DATASETS, "dsprites-some", lambda data_dir: data)  # noqa: ARG005
-    config = jointebm.ModelConfig(
-        name="t",
-        data="dsprites-some",
-        space=space.config,
-        energy=ConcatSpec(net=MLPSpec(hidden=(4,))),
-        kernel=jointebm.KernelSpec(discrete="gibbs", step_size=0.1),
-        num_steps=1,
-    )
-    jointebm.Model(config).save(here / "model")
+    data = sprites(every=97)
+    monkeypatch.setitem(DATASETS, data.name, lambda data_dir: data)  # noqa: ARG005
+    jointebm.Model(small_config(data.space, data=data.name, num_steps=1)).save(here / "model")
     command = ("evaluate", "model", "--methods", "exact", "--rows", 3, "--samples", 1)
     samples = run(*command, "--json").json["samples"]
     assert samples["placement"].keys() == samples["placement_data"].keys() == {"exact", "within_one"}
@@ -116,14 +104,7 @@ def test_evaluate_reports_out_of_distribution_detection(here: Path, monkeypatch:
     data = ArrayDataset("dark", space, rows, rows, white=255, noise_width=0.0, noise_sd=0.1)
     monkeypatch.setitem(DATASETS, "dark", lambda data_dir: data)  # noqa: ARG005
     monkeypatch.setattr("jointebm.evaluation.out_of_distribution.fashion_images", lambda data_dir: images + 9)  # noqa: ARG005
-    config = jointebm.ModelConfig(
-        name="t",
-        data="dark",
-        space=space.config,
-        energy=ConcatSpec(net=MLPSpec(hidden=(4,))),
-        kernel=jointebm.KernelSpec(discrete="gibbs", step_size=0.1),
-    )
-    jointebm.Model(config).save(here / "model")
+    jointebm.Model(small_config(space, data="dark")).save(here / "model")
     command = ("evaluate", "model", "--methods", "exact", "--ood")
     areas = run(*command, "--json").json["ood_auroc"]
     assert list(areas) == ["log_marginal", "confidence"]

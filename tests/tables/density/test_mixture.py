@@ -96,31 +96,12 @@ def test_the_objective_is_the_likelihood_of_observed_entries() -> None:
     assert em_step(made, codes, prior, prior_strength=2.0)[1] == pytest.approx(likelihood + penalty, abs=1e-9)
 
 
-def test_em_without_responsibilities_fails() -> None:
-    """The mutant counts every row in every component alike: its step does lower the objective."""
-    made, codes = mixture(4), some_rows(200)
-    prior = torch.cat([torch.full((count,), 1 / count, dtype=torch.float64) for count in CLASSES])
-    for _ in range(50):
-        made, before = em_step(made, codes, prior, prior_strength=0.1)
-    flat = Mixture(CLASSES, 4).double()
-    flat.log_probs.copy_(fit_mixture(codes, CLASSES, num_components=1, generator=generator()).log_probs.expand(-1, 4))
-    assert em_step(flat, codes, prior, prior_strength=0.1)[1] < before - 1
-
-
 def test_one_component_is_the_marginals() -> None:
     codes = some_rows()
     fitted = fit_mixture(codes, CLASSES, num_components=1, generator=generator(), prior_strength=1e-6)
     seen = codes[:, 1][codes[:, 1] >= 0]
     expected = torch.bincount(seen, minlength=3) / len(seen)
     assert (fitted.of_column(1).exp()[:, 0] - expected).abs().max() < 1e-6
-
-
-def test_em_finds_two_separate_groups() -> None:
-    """Two groups without overlap: the likelihood per row is log 1/2, and rows between them are all but impossible."""
-    codes = torch.tensor([[0, 0, 0], [1, 2, 3]]).repeat(500, 1)
-    fitted = fit_mixture(codes, CLASSES, num_components=2, generator=generator(), prior_strength=1e-3)
-    assert fitted(codes).mean().item() == pytest.approx(math.log(0.5), abs=1e-3)
-    assert fitted(torch.tensor([[0, 2, 3]])).item() < -10
 
 
 @pytest.mark.parametrize("with_evidence", [False, True])
@@ -149,3 +130,4 @@ def test_rows_in_parts_give_the_same_step(monkeypatch: pytest.MonkeyPatch) -> No
     parts, objective_of_parts = em_step(made, codes, prior, prior_strength=1.0)
     assert objective == pytest.approx(objective_of_parts, abs=1e-10)
     assert (whole.log_probs - parts.log_probs).abs().max() < 1e-12
+    assert (whole.log_weights - parts.log_weights).abs().max() < 1e-12

@@ -80,18 +80,6 @@ def _silent(made: TableEnergy) -> Residual:
     return Residual(CLASSES, width=8, num_layers=2).to(made.base.log_probs.dtype)
 
 
-def test_a_move_that_proposes_from_the_marginal_fails(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The mutant forgets to take the column out of the components before it asks for the column's classes."""
-    made = energy()
-    monkeypatch.setattr(
-        type(made.base),
-        "of_classes",
-        lambda base, components, column: base.of_column(column).logsumexp(dim=1).expand(len(components), -1),
-    )
-    matrix, position = transition_matrix(Move(made, (2,)), target(made), SPACE)
-    assert stationarity_residual(matrix, target_probs(target(made), position)) > 1e-3
-
-
 def test_with_a_reference_that_is_exp_f_every_proposal_is_accepted() -> None:
     made = TableEnergy(energy().base, _silent(energy()))
     matrix, _position = transition_matrix(Move(made, (2,)), target(made), SPACE)
