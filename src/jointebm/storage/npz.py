@@ -22,7 +22,8 @@ from jointebm.storage.untrusted import quoted
 
 __all__ = ["read_arrays", "read_rows"]
 
-PIECE_BYTES = 1 << 20  # read or unpacked at a time; zipfile reads the list of members in one piece
+PIECE_BYTES = 1 << 20  # of rows, unpacked at a time
+MAX_READ = PIECE_BYTES  # bytes read at once; zipfile reads the list of members in one piece
 MAX_HEADER_BYTES = 10_000  # of an npy file, as in numpy
 MAX_RATIO = 100  # a file that is read whole and unpacks to more than this many times its size is refused as a bomb,
 FREE_BYTES = 16 << 20  # unless what it unpacks to is small
@@ -84,9 +85,9 @@ class _InPieces(io.FileIO):
     """A file that refuses to be read in a large piece, whatever size it declares."""
 
     def read(self, size: int | None = -1, /) -> bytes:
-        if size is not None and size > PIECE_BYTES:
-            raise zipfile.BadZipFile(f"its list of members has {size} bytes, expected at most {PIECE_BYTES}")
-        return super().read(PIECE_BYTES if size is None or size < 0 else size) or b""
+        if size is not None and size > MAX_READ:
+            raise zipfile.BadZipFile(f"its list of members has {size} bytes, expected at most {MAX_READ}")
+        return super().read(MAX_READ if size is None or size < 0 else size) or b""
 
 
 class _Members(NamedTuple):
