@@ -11,6 +11,7 @@ from support.benchmark_scripts import load
 
 COLUMNS = ["species", "sex", "bill_length_mm", "body_mass_g"]  # of penguins, who stand in for every table
 OURS = "JointEBM"
+pytestmark = pytest.mark.slow
 
 
 @pytest.fixture

@@ -306,6 +306,7 @@ BY_GEWEKE = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", RIGHT)
 @pytest.mark.parametrize("test", [by_ranks, by_geweke])
 def test_a_right_path_passes(test: Callable[..., Verdict], name: str) -> None:
@@ -313,11 +314,13 @@ def test_a_right_path_passes(test: Callable[..., Verdict], name: str) -> None:
     assert not verdict.rejected, verdict
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", BUGS)
 def test_a_planted_bug_is_caught_by_ranks(name: str) -> None:
     assert caught(by_ranks, BUGS[name], num_draws=NUM_DRAWS.get(name, 2000), num_steps=4)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", BY_GEWEKE)
 def test_a_planted_bug_is_caught_by_geweke(name: str) -> None:
     assert caught(by_geweke, BUGS[name], num_draws=2000)

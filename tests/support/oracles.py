@@ -229,6 +229,7 @@ class Script:
         self, normals: Iterable[Tensor] = (), choices: Iterable[Tensor] = (), accepts: Iterable[bool] = ()
     ) -> None:
         self._normals, self._choices, self._accepts = iter(normals), iter(choices), iter(accepts)
+        self.log_weights: list[Tensor] = []
         self.log_ratios: list[Tensor] = []
 
     def normal(self, like: Tensor) -> Tensor:
@@ -237,7 +238,8 @@ class Script:
     def uniform(self, like: Tensor) -> Tensor:  # noqa: ARG002
         raise AssertionError("no kernel draws uniforms itself")
 
-    def choose(self, log_weights: Tensor) -> Tensor:  # noqa: ARG002
+    def choose(self, log_weights: Tensor) -> Tensor:
+        self.log_weights.append(log_weights)
         return next(self._choices)
 
     def accept(self, log_ratio: Tensor) -> Tensor:
