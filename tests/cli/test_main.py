@@ -65,8 +65,8 @@ def test_pretrained_names_a_model_of_the_package(toy: Trained, here: Path, monke
     load(toy.run / "model").save(here / "pretrained" / "small")
     monkeypatch.setattr("jointebm.inference.pretrained.files", lambda package: {"jointebm": here}[package])
     assert run("sample", "pretrained:small", "--num", 2, "--json").json["num"] == 2
-    assert_refused(run("sample", "pretrained:large"), "pretrained:large", "there are small")
-    assert_refused(run("sample", "pretrained:../small"), "pretrained:../small", "there are small")
+    assert_refused(run("sample", "pretrained:large"), "pretrained:large", "available: small")
+    assert_refused(run("sample", "pretrained:../small"), "pretrained:../small", "available: small")
     assert_refused(run("sample", "nothing"), "nothing: no such folder", "one of small")
 
 
@@ -86,7 +86,7 @@ WRONG: dict[str, tuple[str, list[str]]] = {
     "folder without a model": ("evaluate .", [".: holds neither config.json nor model/config.json"]),
     "config.json that is none": ("evaluate bad_config", ["bad_config/config.json: not a model configuration"]),
     "weights that are none": ("evaluate bad_weights", ["bad_weights/model.safetensors: not a safetensors file"]),
-    "unknown pretrained model": ("sample pretrained:nope", ["pretrained:nope", "there are"]),
+    "unknown pretrained model": ("sample pretrained:nope", ["pretrained:nope", "available: "]),
     "unknown decoder": ("evaluate TOY --methods exact,best", ["'best'", "sample, gibbs, exact"]),
     "more rows than there are": ("evaluate TOY --rows 61", ["--rows 61", "60 test rows"]),
     "no images to compare with": ("evaluate TOY --ood", ["data 'toy'", "Fashion-MNIST", "28 x 28 pixels"]),
@@ -162,12 +162,12 @@ def test_running_out_of_memory_is_one_line_and_a_bug_is_not_hidden(
 
     full = RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried to allocate 8 bytes")
     for error in (full, MemoryError()):
-        monkeypatch.setattr("jointebm.cli.blocks.sample_run.start", failing(error))
+        monkeypatch.setattr("jointebm.cli.blocks.sample_run.begin_sampling", failing(error))
         result = run("sample", toy.run)
         assert result.code == 1 and result.err == (
             "jointebm: error: not enough memory; ask for fewer samples, chains or rows at once\n"
         )
-    monkeypatch.setattr("jointebm.cli.blocks.sample_run.start", failing(RuntimeError("a bug")))
+    monkeypatch.setattr("jointebm.cli.blocks.sample_run.begin_sampling", failing(RuntimeError("a bug")))
     with pytest.raises(RuntimeError, match="a bug"):
         run("sample", toy.run)
 

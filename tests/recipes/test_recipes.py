@@ -154,7 +154,7 @@ def test_an_objective_is_set_by_its_name_or_field_by_field() -> None:
     assert as_json.train.objective == SummedOut(sampled_share=0.1)
     with pytest.raises(ValueError, match="got 'gan'; unknown name 'gan'; known: maximum-likelihood, summed"):
         override(summed, ["objective=gan"])
-    with pytest.raises(ValueError, match="has no such field"):
+    with pytest.raises(ValueError, match="--set sampled_share: unknown field"):
         override(find("toy_paper"), ["sampled_share=0.5"])  # its objective has none
 
 

@@ -210,11 +210,9 @@ def test_another_seed_is_refused_and_another_thread_count_reported(interrupted: 
 def test_a_checkpoint_with_valid_checksums_and_wrong_content_is_refused_in_one_line(interrupted: Path) -> None:
     found = checkpoint.newest(interrupted / "checkpoints").checkpoint
     assert found is not None
-    for key in ("schedule", "watch", "snapshots", "interventions", "metrics", "recipe"):
+    for key in ("schedule", "scales", "snapshots", "interventions", "metrics", "recipe"):
         for wrong in (7, [7], {"a": 7}, "seven"):
             checkpoint.write(interrupted / "checkpoints", found._replace(plain={**found.plain, key: wrong}), keep=1)
-            if (key, wrong) == ("watch", {"a": 7}):
-                continue
             with pytest.raises((ValueError, TypeError), match="checkpoint") as caught:
                 resume(interrupted)
             assert "\n" not in str(caught.value), key

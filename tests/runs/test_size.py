@@ -81,5 +81,5 @@ def test_a_network_that_fails_for_another_reason_is_not_called_too_large(
 
 
 def test_a_network_that_does_not_fit_the_data_keeps_its_own_message() -> None:
-    with pytest.raises(ValueError, match=r"reads images of shape \(32, 32\) .*, but block 'point' has shape \(2,\)"):
+    with pytest.raises(ValueError, match=r"needs images of shape \(32, 32\) .*, but block 'point' has shape \(2,\)"):
         check_size(find("dsprites_paper"), SPACE)

@@ -73,7 +73,7 @@ def test_divergence_is_one_line_and_exit_code_1(here: Path) -> None:
     assert len(interventions) >= 5 and all(line.startswith("jointebm: iteration ") for line in interventions)
     assert sum("rolled back" in line for line in interventions) == 5  # TrainConfig's default
     assert last.startswith("jointebm: error: ") and "of iteration" in last and "5 rollbacks, down to 0.03125" in last
-    assert "Likely cause and way out: " in last and "Traceback" not in result.err
+    assert "Likely cause and fix: " in last and "Traceback" not in result.err
     assert not (here / "runs" / "toy-0" / "model").exists()
 
 
