@@ -29,7 +29,7 @@ def rows(num: int) -> pd.DataFrame:
 
 
 TABLE = rows(400)
-MODEL = JointEBM(base="mixture", training={"num_visits": 0, "rows_per_component": 50, "prior_strength": 0.1}).fit(TABLE)
+MODEL = JointEBM(training={"num_visits": 0, "rows_per_component": 50, "prior_strength": 0.1}).fit(TABLE)
 LOG_P = MODEL.score_samples(ALL) - logsumexp(MODEL.score_samples(ALL))
 
 
@@ -68,7 +68,7 @@ def test_dependence_alone_finds_common_entries_that_do_not_fit_together() -> Non
     table = pd.DataFrame({"first": same, "second": same})
     strange = pd.DataFrame({"first": ["x", "y"], "second": ["y", "y"]})
     start = 1  # some of the 20 rows that the mixture starts from are "y"; with .9^20 = 12% of all seeds none is
-    model = JointEBM(base="mixture", training={"num_visits": 0, "prior_strength": 0.1}, random_state=start).fit(table)
+    model = JointEBM(training={"num_visits": 0, "prior_strength": 0.1}, random_state=start).fit(table)
     differences = {}
     for criterion in ("dependence", "density"):
         low, high = JointEBMOutlierDetector.of(model, table, criterion=criterion).score_samples(strange)
@@ -89,7 +89,7 @@ def test_numbers_outside_the_training_range_lower_dependence() -> None:
 
 def test_parameters_of_answers_may_be_set_after_the_fit() -> None:
     strange = pd.DataFrame({"a": ["z"], "b": ["p"], "c": [True]})
-    model = JointEBM(base="mixture", training={"num_visits": 0}).fit(TABLE)
+    model = JointEBM(training={"num_visits": 0}).fit(TABLE)
     with pytest.raises(ValueError, match="row 0 holds 'z'"):
         model.score_samples(strange)
     model.set_params(unseen="missing", num_draws=3)

@@ -6,7 +6,7 @@ from torch import Tensor
 
 from jointebm.tables.answers.table_model import CHAINS, TableModel
 from jointebm.tables.density.energy import Residual, TableEnergy
-from jointebm.tables.density.mixture import Mixture
+from jointebm.references import ProductMixture
 from support.tiny_tables import ALL, CLASSES, energy, enumerated, generator, matches
 
 
@@ -38,7 +38,7 @@ def test_conditionals_ignore_the_code_of_their_column() -> None:
 def test_log_density_is_f_and_marginals_are_those_of_the_base() -> None:
     made = model()
     assert (made.log_density(ALL) - enumerated(made.energy)).abs().max() < 1e-12
-    base = made.energy.base(ALL).exp()
+    base = made.energy.reference(ALL).exp()
     for column, (count, found) in enumerate(zip(CLASSES, made.log_marginals(), strict=True)):
         expected = torch.stack([base[ALL[:, column] == code].sum() for code in range(count)]).log()
         assert (found - expected).abs().max() < 1e-12
@@ -83,7 +83,7 @@ def test_predictions_are_right_on_average_where_more_is_missing() -> None:
 def wide_model() -> tuple[TableModel, Tensor]:
     """A model of ordinary size in float32, and 300 rows with missing entries."""
     classes, drawn = (40, 3, 17, 2, 48, 9), generator(5)
-    base = Mixture(classes, 16)
+    base = ProductMixture(classes, 16)
     base.log_probs.copy_(torch.cat([torch.randn(count, 16, generator=drawn).log_softmax(dim=0) for count in classes]))
     residual = Residual(classes, width=256, num_layers=3)
     residual.initialise(drawn)

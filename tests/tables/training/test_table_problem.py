@@ -5,7 +5,7 @@ import torch
 from torch import Tensor
 
 from jointebm.tables.density.energy import TableEnergy
-from jointebm.tables.density.mixture import Mixture
+from jointebm.references import ProductMixture
 from jointebm.tables.training import table_problem
 from jointebm.tables.training.completed_rows import CompletedRows
 from jointebm.tables.training.table_problem import BURN_IN, Residuals, TableProblem
@@ -21,7 +21,7 @@ def rational() -> TableEnergy:
     So a finite set of rows can hold every configuration exactly as often as the model expects it.
     """
     made = energy()
-    base = Mixture(CLASSES, 24).to(torch.float64)  # one component for each configuration
+    base = ProductMixture(CLASSES, 24).to(torch.float64)  # one component for each configuration
     with torch.no_grad():
         base.log_weights.copy_((COUNTS.double().log() - made.residual(ALL)).log_softmax(dim=0))
     base.log_probs.fill_(-torch.inf)
