@@ -18,7 +18,7 @@ from torch import Tensor
 from jointebm.randomness.draws import shuffled
 from jointebm.randomness.row_streams import row_keys
 from jointebm.references import ProductMixture
-from jointebm.references.expectation_maximisation import fit_product_mixture
+from jointebm.references.expectation_maximisation import fit_product_mixture, prior_of, spread_rows
 from jointebm.references.layout import MixedRows
 from jointebm.storage.checkpoint import Checkpoint
 from jointebm.tables.density.energy import Residual, TableEnergy
@@ -43,6 +43,8 @@ MIN_BATCH = 32  # rows of an iteration, if there are as many
 FEW_COLUMNS = 10  # with more, steps are smaller and fewer
 AVERAGED = 50  # the moving average reaches over about such a part of training
 NUM_LAYERS = 2
+WEAKER = 0.2  # share of the prior's strength, that the reference is fitted with once more
+PATIENCE = 2  # sizes of the reference in a row without improvement, after which no larger one is tried
 FINAL_GROUPS = 16  # of 128 draws that log Z of the result is estimated with
 SNAPSHOT_EVERY, MAX_ROLLBACKS = 100, 5
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
@@ -241,17 +243,40 @@ class TableFit:
         if self._loop is not None:
             self._loop.restore(Checkpoint(plain["loop_iteration"], checkpoint.tensors, plain["loop"]))
 
-    def _mixture(self, rows: Tensor, num_classes: tuple[int, ...]) -> ProductMixture:
-        """The reference."""
-        config = self._config
-        num = max(1, min(config.max_components, len(rows) // config.rows_per_component))
-        return fit_product_mixture(
-            MixedRows(rows, torch.empty(len(rows), 0)),
-            num_classes,
-            num_components=num,
-            generator=self._generator,
-            prior_strength=config.prior_strength,
-        )
+    def _mixture(self, codes: Tensor, num_classes: tuple[int, ...]) -> ProductMixture:
+        """The reference: of mixtures of growing size, and with a weaker prior, the one that held-out rows find most likely.
+
+        Without these, that of the largest size.
+        """
+        config, held_out = self._config, self._codes[self.held_out]
+        rows = MixedRows(codes, torch.empty(len(codes), 0))
+        prior = prior_of(rows, num_classes, config.prior_strength)
+
+        def fitted(num: int, strength: float = config.prior_strength) -> ProductMixture:
+            return fit_product_mixture(
+                rows,
+                num_classes,
+                num_components=num,
+                generator=self._generator,
+                start=spread_rows(rows, prior, num, self._generator),
+                prior_strength=strength,
+            )
+
+        def score(mixture: ProductMixture) -> float:
+            return float(mixture(held_out).mean(dtype=torch.float64))
+
+        most = max(1, min(config.max_components, len(codes) // config.rows_per_component))
+        if not len(held_out):
+            return fitted(most)
+        best, best_score, num, since = None, -math.inf, 1, 0
+        while best is None or (num <= most and since < PATIENCE):
+            mixture = fitted(num)
+            since += 1
+            if best is None or score(mixture) > best_score:
+                best, best_score, since = mixture, score(mixture), 0
+            num = min(2 * num, most) if num < most else most + 1
+        weaker = fitted(len(best.log_weights), WEAKER * config.prior_strength)
+        return weaker if score(weaker) > best_score else best
 
     def _begin(self, residual: Residual) -> None:
         """Makes the loop that trains this network."""

@@ -66,7 +66,8 @@ class Negatives(NamedTuple):
         source: "draws" of the reference, or "chains".
         share: effective share of the weights before resampling, a scalar.
         log_normalizer: log of the mean weight, a scalar, nats.
-        fresh_share: effective share of this iteration's draws of the reference, a scalar.
+        fresh_share: effective share of draws of the reference, as these and as the data see it, the lower one, a scalar.
+        fresh_normalizer: log Z by these draws, a scalar, nats.
         acceptance: share of jumps that were accepted, a scalar; 1 for draws.
     """
 
@@ -77,6 +78,7 @@ class Negatives(NamedTuple):
     share: Tensor
     log_normalizer: Tensor
     fresh_share: Tensor
+    fresh_normalizer: Tensor
     acceptance: Tensor
 
 
@@ -128,8 +130,8 @@ class TableProblem:
         self._order = torch.arange(len(completed))
         self._num_drawn = torch.tensor(len(completed))  # rows of this pass; all of them: the next batch begins another
         self._chains = self._fresh(0 if pseudo_weight is None else batch_size)
-        self._offsets = torch.zeros(len(self._chains))
-        self._fresh_share = torch.ones(())  # running mean
+        self._offsets = energy.reference.log_weights.new_zeros(len(self._chains))
+        self._fresh_share = energy.reference.log_weights.new_ones(())  # running mean
 
     def draw(self) -> Tensor:
         """Numbers of the rows of a batch, shape (B,)."""
@@ -155,6 +157,7 @@ class TableProblem:
             raise Diverged(
                 "chain", f"log-density: not finite in {int(lost.sum())} of {len(lost)} chains in {where}", lost
             )
+        negatives = negatives._replace(fresh_share=_share_seen(negatives, of_data.detach()))
         gap = of_data.mean() - (negatives.log_weights.softmax(dim=0) * of_model).sum()
         loss = -gap
         if self._pseudo_weight:
@@ -213,12 +216,11 @@ class TableProblem:
         """Fresh draws of the reference if their weights are even enough, else chains after a jump and a sweep."""
         fresh = chain_at(self._energy, self._fresh(self._batch_size))
         fresh_share = effective_share(fresh.residual)
+        fresh_normalizer = log_mean_exp(fresh.residual)
         if self._fresh_share > ENOUGH:
-            normalizer = log_mean_exp(fresh.residual)
             no_offset, always = torch.zeros_like(fresh.residual), torch.ones(())
-            return Negatives(
-                fresh.codes, fresh.residual, no_offset, "draws", fresh_share, normalizer, fresh_share, always
-            )
+            seen = (fresh_share, fresh_normalizer, fresh_share, fresh_normalizer, always)
+            return Negatives(fresh.codes, fresh.residual, no_offset, "draws", *seen)
         state = chain_at(self._energy, self._chains)
         log_weights = self._offsets + state.residual
         normalizer = log_mean_exp(log_weights)
@@ -229,5 +231,15 @@ class TableProblem:
             self._energy, state, free=torch.ones_like(state.codes).bool(), generators=lambda _: self._generator
         )
         offsets = log_weights - state.residual
-        rate = accepted.float().mean()
-        return Negatives(state.codes, log_weights, offsets, "chains", share, normalizer, fresh_share, rate)
+        seen = (share, normalizer, fresh_share, fresh_normalizer, accepted.float().mean())
+        return Negatives(state.codes, log_weights, offsets, "chains", *seen)
+
+
+def _share_seen(negatives: Negatives, of_data: Tensor) -> Tensor:
+    """The effective share of draws of the reference, by these draws and by the data, the lower one.
+
+        share = Z / E_p[exp g],   p = exp F / Z
+
+    The data stand for draws of p: they see groups of rows that the reference hardly ever draws.
+    """
+    return torch.minimum(negatives.fresh_share, (negatives.fresh_normalizer - log_mean_exp(of_data)).exp())
