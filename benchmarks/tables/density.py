@@ -91,7 +91,7 @@ def of_several_missing(model: JointEBM, test: pd.DataFrame, num_missing: int) ->
     for row in codes:
         columns = generator.choice(len(classes), num_missing, replace=False)
         size = int(classes[columns].prod())
-        if not 1024 < size <= 200_000 or len(distances) == 40:
+        if not 4096 < size <= 200_000 or len(distances) == 40:
             continue
         target, others = int(columns[0]), [int(each) for each in columns[1:]]
         asked = row[None].clone()

@@ -12,7 +12,7 @@ from torch import Tensor
 
 __all__ = ["Configured", "few_configurations", "with_configurations"]
 
-MAX_CONFIGURATIONS = 1024  # S
+MAX_CONFIGURATIONS = 4096  # S
 ROWS_AT_ONCE = 1 << 16  # N * S
 
 

@@ -39,7 +39,7 @@ class TableModel(nn.Module):
 
     An answer about a row depends on that row and the seed alone, bit for bit, not on the batch or its place in it. Draws
     come from streams keyed by the row's content, or by `keys`, so equal rows get equal draws unless `keys` differ. Answers
-    are exact where one entry is missing, or the configurations of the missing entries are few (1,024). Otherwise they start
+    are exact where one entry is missing, or the configurations of the missing entries are few (4,096). Otherwise they start
     from draws of the reference given what is known, and weights or moves correct these; a `ConvergenceWarning` says where
     that is not enough.
 
@@ -361,9 +361,9 @@ def _log_mean(of_draws: Tensor) -> Tensor:
 
 
 def _warn_of_jumps(num_accepted: Tensor) -> None:
-    """Warns if hardly a chain has accepted a jump."""
+    """Warns if hardly a chain has accepted a jump, unless so few chains may have had bad luck."""
     rate = float(num_accepted.mean())
-    if rate < MIN_JUMPS:
+    if float(num_accepted.sum()) < MIN_JUMPS * len(num_accepted) - 2:
         warnings.warn(
             f"chains hardly cross between groups of rows: {rate:.3f} accepted jumps per chain. Draws keep the weights of "
             "these groups in the reference; use a larger num_sweeps",
