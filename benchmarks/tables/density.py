@@ -136,7 +136,9 @@ def smooth() -> tuple[pd.DataFrame, pd.DataFrame]:
     height = ((length + width) / 2 * depth / 100).round(2)
     table = (57.5 + generator.normal(0, 2, num) - 0.5 * (depth - 61.8)).round()
     quality = 0.07 * color + 0.1 * clarity + 0.03 * cut
-    price = np.exp(8.1 + 1.75 * np.log(carat) - 0.12 * np.log(carat) ** 2 + quality - 0.75 + generator.normal(0, 0.12, num))
+    price = np.exp(
+        8.1 + 1.75 * np.log(carat) - 0.12 * np.log(carat) ** 2 + quality - 0.75 + generator.normal(0, 0.12, num)
+    )
     columns = {
         "carat": carat,
         "cut": np.array(list("abcde"))[cut],
@@ -207,7 +209,9 @@ def measure(arguments: Namespace, parts: Parts) -> None:
             )
         for sweeps in SWEEPS:
             parts.run(
-                f"c2st: {name}, {sweeps} sweeps", "JointEBM", lambda name=name, sweeps=sweeps: bench.samples(name, sweeps)
+                f"c2st: {name}, {sweeps} sweeps",
+                "JointEBM",
+                lambda name=name, sweeps=sweeps: bench.samples(name, sweeps),
             )
 
 

@@ -209,11 +209,7 @@ def test_the_density_of_an_incomplete_row_marginalises_the_missing_entry() -> No
     assert MODEL.score_samples(row.assign(kind=None))[0] == pytest.approx(summed, abs=1e-4)
     pairs = pd.concat([rows.assign(indoors=each) for each in (True, False)])
     summed = np.logaddexp.reduce(MODEL.score_samples(pairs))
-    both = (
-        JointEBM(training=FAST, num_draws=400)
-        .fit(TABLE)
-        .score_samples(row.drop(columns=["kind", "indoors"]))
-    )
+    both = JointEBM(training=FAST, num_draws=400).fit(TABLE).score_samples(row.drop(columns=["kind", "indoors"]))
     assert both[0] == pytest.approx(summed, abs=0.1)  # estimated from 400 draws of a few classes
 
 
@@ -320,7 +316,7 @@ def test_the_shape_of_an_answer_does_not_depend_on_a_flag() -> None:
         ({"training": {"num_visits": -1}}, "training.num_visits: got -1"),
         (
             {"training": {"epochs": 3}},
-            "training.epochs: got 3: unknown field; available: objective, base, max_components",
+            "training.epochs: got 3: unknown field; available: objective, max_components",
         ),
         (
             {"training": [("width", 3)]},
@@ -427,9 +423,7 @@ def test_labels_of_any_type_come_back() -> None:
 
 
 def test_a_saved_model_gives_the_same_answers(tmp_path: Path) -> None:
-    model = JointEBM(training=FAST, kinds={"count": "categorical"}, unseen="missing", num_draws=7).fit(
-        TABLE
-    )
+    model = JointEBM(training=FAST, kinds={"count": "categorical"}, unseen="missing", num_draws=7).fit(TABLE)
     model.save(tmp_path / "model")
     loaded = JointEBM.load(tmp_path / "model")
     assert loaded.get_params() == model.get_params()

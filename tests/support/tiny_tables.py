@@ -3,8 +3,8 @@
 import torch
 from torch import Tensor
 
-from jointebm.tables.density.energy import Residual, TableEnergy
 from jointebm.references import ProductMixture
+from jointebm.tables.density.energy import Residual, TableEnergy
 
 CLASSES = (2, 3, 4)
 ALL = torch.cartesian_prod(*[torch.arange(count) for count in CLASSES])  # (24, 3)

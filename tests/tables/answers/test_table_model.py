@@ -61,7 +61,9 @@ def exact_log_prob(made: TableModel, codes: Tensor) -> Tensor:
 def normalised() -> TableModel:
     made = energy()
     log_normalizer = float(enumerated(made).logsumexp(dim=0))
-    return TableModel(made, FitReport(log_normalizer=log_normalizer, log_normalizer_error=0.0, ess=1, num_rungs=1)).eval()
+    return TableModel(
+        made, FitReport(log_normalizer=log_normalizer, log_normalizer_error=0.0, ess=1, num_rungs=1)
+    ).eval()
 
 
 def test_log_p_is_that_of_enumeration_with_missing_entries_marginalised() -> None:
@@ -151,7 +153,9 @@ def test_predictions_without_weights_are_wrong(monkeypatch: pytest.MonkeyPatch) 
 def test_rows_with_few_effective_draws_are_answered_by_chains(monkeypatch: pytest.MonkeyPatch) -> None:
     codes = INCOMPLETE[(INCOMPLETE < 0).sum(dim=1) > 1]
     monkeypatch.setattr(table_model, "MIN_ESS", 1e9)
-    monkeypatch.setattr(TableModel, "_weighted", lambda _, rows, *__: (torch.zeros(len(rows), 3).double(), torch.zeros(len(rows))))
+    monkeypatch.setattr(
+        TableModel, "_weighted", lambda _, rows, *__: (torch.zeros(len(rows), 3).double(), torch.zeros(len(rows)))
+    )
     assert total_variation(codes, num_draws=400, num_sweeps=20).mean() < 0.03
 
 
@@ -180,7 +184,9 @@ def wide_model() -> tuple[TableModel, Tensor]:
     """A model of ordinary size in float32, and 300 rows with missing entries."""
     classes, drawn = (40, 3, 17, 2, 48, 9), generator(5)
     reference = ProductMixture(classes, 16)
-    reference.log_probs.copy_(torch.cat([torch.randn(count, 16, generator=drawn).log_softmax(dim=0) for count in classes]))
+    reference.log_probs.copy_(
+        torch.cat([torch.randn(count, 16, generator=drawn).log_softmax(dim=0) for count in classes])
+    )
     residual = Residual(classes, width=256, num_layers=3)
     residual.initialise(drawn)
     with torch.no_grad():

@@ -105,9 +105,7 @@ def test_a_jump_and_a_sweep_leave_the_density_invariant(given: Any) -> None:
 
 def test_a_jump_without_the_network_fails() -> None:
     made = energy()
-    matrix, position = transition_matrix(
-        Jumps(TableEnergy(made.reference, _silent(made)), None), target(made), SPACE
-    )
+    matrix, position = transition_matrix(Jumps(TableEnergy(made.reference, _silent(made)), None), target(made), SPACE)
     assert stationarity_residual(matrix, target_probs(target(made), position)) > 1e-3
 
 

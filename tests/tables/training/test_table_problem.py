@@ -17,6 +17,7 @@ from jointebm.training.chain_weights import Resampled, log_mean_exp
 from jointebm.training.objectives import PseudoLikelihood
 from support.tiny_tables import ALL, CLASSES, energy, enumerated, generator, matches, mixture
 
+
 def problem_of(
     made: TableEnergy, codes: Tensor, batch_size: int, *, pseudo_weight: float | None = 0.0, seed: int = 1
 ) -> TableProblem:
@@ -46,8 +47,10 @@ def always_chains(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def without_moves(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(table_problem, "metropolis", lambda state, proposal, _: (state, torch.zeros(len(proposal.codes))))
-    monkeypatch.setattr(table_problem, "sweep", lambda energy, state, **_: state)
+    monkeypatch.setattr(
+        table_problem, "metropolis", lambda state, proposal, _: (state, torch.zeros(len(proposal.codes)))
+    )
+    monkeypatch.setattr(table_problem, "sweep", lambda _, state, **__: state)
 
 
 def trained(made: TableEnergy, problem: TableProblem, num: int, rate: float = 0.05) -> Negatives:
@@ -213,7 +216,11 @@ def test_an_attempt_leaves_no_trace_until_it_is_committed() -> None:
     assert all(torch.equal(before[name], tensor) for name, tensor in problem.state().items())
     problem.commit(drawn, attempt)
     after = problem.state()
-    assert attempt.negatives is not None and torch.equal(after["chains"], attempt.negatives.codes) and not torch.equal(after["chains"], before["chains"])
+    assert (
+        attempt.negatives is not None
+        and torch.equal(after["chains"], attempt.negatives.codes)
+        and not torch.equal(after["chains"], before["chains"])
+    )
     assert torch.equal(after["completed"][drawn].long(), attempt.codes)
     observed = codes >= 0
     assert torch.equal(after["completed"][observed].long(), codes[observed])

@@ -12,7 +12,8 @@ from torch import Tensor
 
 __all__ = ["Configured", "few_configurations", "with_configurations"]
 
-MAX_CONFIGURATIONS = 4096  # S
+MAX_CONFIGURATIONS = 4096  # S, at most
+FEW_CONFIGURATIONS = 256  # S that are worth it whatever else would be done
 ROWS_AT_ONCE = 1 << 16  # N * S
 
 
@@ -38,12 +39,19 @@ class Configured(NamedTuple):
         return of_class.reshape(len(self.numbers), num_classes[column], -1).contiguous().logsumexp(dim=2)
 
 
-def few_configurations(codes: Tensor, num_classes: Sequence[int]) -> Tensor:
-    """Which rows have at most `MAX_CONFIGURATIONS`, or one missing entry, bool (N,); complete rows have one."""
+def few_configurations(codes: Tensor, num_classes: Sequence[int], num_evaluations: int) -> Tensor:
+    """Which rows are to be enumerated, bool (N,): all with at most one missing entry, and those with few configurations.
+
+    Args:
+        codes: shape (N, V), -1 is missing.
+        num_classes: K_j of each column.
+        num_evaluations: of a row by other means; so many configurations are few, within `FEW_CONFIGURATIONS` and
+            `MAX_CONFIGURATIONS`.
+    """
     log_sizes = torch.tensor(num_classes, dtype=torch.float64).log()
     missing = codes < 0
-    total = (missing * log_sizes).sum(dim=1)
-    return (total < math.log(MAX_CONFIGURATIONS) + 1e-9) | (missing.sum(dim=1) <= 1)
+    most = min(MAX_CONFIGURATIONS, max(FEW_CONFIGURATIONS, num_evaluations))
+    return ((missing * log_sizes).sum(dim=1) < math.log(most) + 1e-9) | (missing.sum(dim=1) <= 1)
 
 
 def with_configurations(

@@ -18,8 +18,8 @@ from jointebm.sampling.diagnostics import ConvergenceWarning
 from jointebm.tables.answers.configurations import few_configurations, with_configurations
 from jointebm.tables.density.energy import Residual, TableEnergy
 from jointebm.tables.density.moves import chain_at, jump, sweep, towards
-from jointebm.tables.training.fit_report import FitReport
 from jointebm.tables.training.fit_record import FitRecord, identity_of, run_fit
+from jointebm.tables.training.fit_report import FitReport
 from jointebm.tables.training.table_config import Progress, TableConfig
 from jointebm.tables.training.table_fit import TableFit
 
@@ -39,9 +39,9 @@ class TableModel(nn.Module):
 
     An answer about a row depends on that row and the seed alone, bit for bit, not on the batch or its place in it. Draws
     come from streams keyed by the row's content, or by `keys`, so equal rows get equal draws unless `keys` differ. Answers
-    are exact where one entry is missing, or the configurations of the missing entries are few (4,096). Otherwise they start
-    from draws of the reference given what is known, and weights or moves correct these; a `ConvergenceWarning` says where
-    that is not enough.
+    are exact where one entry is missing, or the missing entries have few configurations (256, or up to 4,096 where other
+    ways cost as much). Otherwise they start from draws of the reference given what is known, and weights or moves correct
+    these; a `ConvergenceWarning` says where that is not enough.
 
     Args:
         energy: F.
@@ -147,7 +147,7 @@ class TableModel(nn.Module):
         """
         codes = _checked(codes, self.num_classes)
         log_probs = torch.empty(len(codes), dtype=torch.float64)
-        few = few_configurations(codes, self.num_classes)
+        few = few_configurations(codes, self.num_classes, 10 * num_draws)  # exact is worth more
         for group in with_configurations(codes[few], self.num_classes, self._in_chunks_of_rows):
             log_probs[few.nonzero().flatten()[group.numbers]] = group.log_density.double().logsumexp(dim=1)
         many = (~few).nonzero().flatten()
@@ -197,7 +197,7 @@ class TableModel(nn.Module):
         codes = _checked(codes, self.num_classes)
         keys = row_keys(codes) if keys is None else keys
         completed = codes.repeat(num_draws, 1, 1)
-        few = few_configurations(codes, self.num_classes)
+        few = few_configurations(codes, self.num_classes, num_draws * (CANDIDATES + 3 * num_sweeps))
         exact, many = few.nonzero().flatten(), (~few).nonzero().flatten()
         for group in with_configurations(codes[exact], self.num_classes, self._in_chunks_of_rows):
             rows, weights = exact[group.numbers], group.log_density.double()
@@ -246,9 +246,7 @@ class TableModel(nn.Module):
             def generators(column: int, first: int = first) -> RowStream:
                 return stream.at(first + num_columns + 2 + 2 * column)
 
-            state, accepted = jump(
-                self.energy, state, free=free, generator=stream.at(first), log_weights=log_weights
-            )
+            state, accepted = jump(self.energy, state, free=free, generator=stream.at(first), log_weights=log_weights)
             num_accepted += accepted
             state = sweep(self.energy, state, free=free, generators=generators, log_weights=log_weights)
         return state.codes[:num_rows], num_accepted[:num_rows]
@@ -272,7 +270,7 @@ class TableModel(nn.Module):
         codes = _checked(codes, self.num_classes, column).clone()
         codes[:, column] = -1
         log_probs = self.energy.reference.log_probs.new_empty(len(codes), self.num_classes[column])
-        few = few_configurations(codes, self.num_classes)
+        few = few_configurations(codes, self.num_classes, num_draws * self.num_classes[column])
         alone = (codes < 0).sum(dim=1) == 1
         log_probs[alone] = self.conditional(codes[alone], column)
         exact = (few & ~alone).nonzero().flatten()

@@ -4,8 +4,8 @@ import torch
 from torch import Tensor
 
 from jointebm.randomness.draws import Generator
-from jointebm.tables.density.energy import TableEnergy
 from jointebm.references import ProductMixture
+from jointebm.tables.density.energy import TableEnergy
 from jointebm.tables.density.moves import chain_at, sweep
 
 __all__ = ["CompletedRows"]

@@ -136,7 +136,9 @@ def run_fit(
 
 def _tell(fit: TableFit, metrics: TableMetrics, on_progress: Callable[[Progress], object] | None) -> None:
     if on_progress is not None and metrics.log_likelihood is not None and metrics.log_score is not None:
-        on_progress(Progress(metrics.iteration / fit.num_iterations, metrics.log_likelihood, metrics.log_score, metrics.seconds))
+        on_progress(
+            Progress(metrics.iteration / fit.num_iterations, metrics.log_likelihood, metrics.log_score, metrics.seconds)
+        )
 
 
 def _warn(line: str) -> None:

@@ -65,7 +65,9 @@ def pseudo_likelihood(
     summed = energy.residual.summed(others).split(counts)
     with torch.no_grad():
         components = energy.reference.components(others).split(counts)
-        of_reference = [energy.reference.of_classes(seen, column) for seen, (column, _) in zip(components, parts, strict=True)]
+        of_reference = [
+            energy.reference.of_classes(seen, column) for seen, (column, _) in zip(components, parts, strict=True)
+        ]
     known, hidden, truth = [], [], []
     for log_probs, sums, (column, rows) in zip(of_reference, summed, parts, strict=True):
         vectors, codes = energy.residual.of_column(column), rows[:, column]

@@ -29,7 +29,9 @@ class TableConfig(Config):
     prior_strength: float = Field(5.0, gt=0, description="rows, distributed like the marginals, in every component")
     width: int = Field(384, ge=1, description="units of each hidden layer")
     batch_size: int = Field(
-        480, ge=1, description="rows per iteration, and as many chains, at most; a small table takes a quarter of its rows"
+        480,
+        ge=1,
+        description="rows per iteration, and as many chains, at most; a small table takes a quarter of its rows",
     )
     learning_rate: float = Field(
         2e-3, gt=0, description="of Adam, at its peak; with V > 10 columns it is this times (10 / V)^(3/2)"

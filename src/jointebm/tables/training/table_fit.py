@@ -45,6 +45,7 @@ AVERAGED = 50  # the moving average reaches over about such a part of training
 NUM_LAYERS = 2
 WEAKER = 0.2  # share of the prior's strength, that the reference is fitted with once more
 PATIENCE = 2  # sizes of the reference in a row without improvement, after which no larger one is tried
+MIN_BETWEEN = 10  # iterations between looks
 FINAL_GROUPS = 16  # of 128 draws that log Z of the result is estimated with
 SNAPSHOT_EVERY, MAX_ROLLBACKS = 100, 5
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
@@ -118,7 +119,9 @@ class TableFit:
         self._reference = self._mixture(codes[training], num_classes)
         self.best = Residual(num_classes, width=config.width, num_layers=NUM_LAYERS)  # zero
         self._batch_size = min(config.batch_size, max(MIN_BATCH, len(training) // 4), len(training))
-        self.num_iterations = _num_iterations(len(training), len(num_classes), self._batch_size, config) if trains else 0
+        self.num_iterations = (
+            _num_iterations(len(training), len(num_classes), self._batch_size, config) if trains else 0
+        )
         self._loop: Loop[Tensor, TableAttempt] | None = None
         self._validation: Validation | None = None
         self._num_worse, self._best_gain, self._log_score = 0, 0.0, 0.0
@@ -158,7 +161,7 @@ class TableFit:
         assert self._loop is not None
         update = self._loop.step()
         iteration, negatives = update.iteration, update.attempt.negatives
-        look_every = math.ceil(self.num_iterations / self._config.num_looks)
+        look_every = max(MIN_BETWEEN, math.ceil(self.num_iterations / self._config.num_looks))
         is_last = iteration >= self.num_iterations
         held_out = self._look(is_last) if iteration % look_every == 0 or is_last else None
         self._seconds += time.perf_counter() - started
@@ -178,7 +181,7 @@ class TableFit:
         )
 
     def finish(self) -> FitReport:
-        """Estimates log Z of the result by more draws, gives the network up if it does not beat the reference, and reports."""
+        """Estimates log Z by more draws, gives the network up unless it beats the reference, and reports."""
         rows = self._annealed()
         held_out = None
         if self._validation is not None:

@@ -80,9 +80,7 @@ class Validation:
         -2.7725887298583984
     """
 
-    def __init__(
-        self, codes: Tensor, reference: ProductMixture, generator: Generator, precision: torch.dtype
-    ) -> None:
+    def __init__(self, codes: Tensor, reference: ProductMixture, generator: Generator, precision: torch.dtype) -> None:
         is_complete = (codes >= 0).all(dim=1)
         complete, incomplete = codes[is_complete], codes[~is_complete]
         self._rows = torch.cat([complete, reference.draw(incomplete.repeat(NUM_DRAWS, 1), generator)])
