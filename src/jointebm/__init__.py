@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from jointebm.estimators import JointEBMRegressor as JointEBMRegressor
     from jointebm.inference import Model, ModelConfig, Prediction, predict
     from jointebm.kernels import KernelSpec
-    from jointebm.sampling import Samples, Trajectory, sample, sample_trajectory
+    from jointebm.sampling import ConvergenceWarning, Samples, Trajectory, sample, sample_trajectory
     from jointebm.spaces import Binary, Categorical, Continuous, Noise, Space
     from jointebm.training import Metrics, ReplayBuffer, TrainConfig, Trainer, objectives
 
@@ -31,6 +31,7 @@ __all__ = [
     "Categorical",
     "ConcatEnergy",
     "Continuous",
+    "ConvergenceWarning",
     "JEMEnergy",
     "KernelSpec",
     "Metrics",

@@ -27,7 +27,7 @@ def save_blocks(path: Path) -> object:
 @pytest.fixture(scope="module")
 def table() -> JointEBM:
     rows = torch.arange(60).reshape(30, 2).remainder(3).numpy()
-    return JointEBM(base="mixture", training={"max_components": 2}).fit(rows)
+    return JointEBM(training={"max_components": 2}).fit(rows)
 
 
 @pytest.fixture(params=["block", "table"])

@@ -1,11 +1,13 @@
 """Sampling: runs of kernels (Algorithm 1), exact sums where the labels are few, and log Z by annealing."""
 
 from jointebm.sampling.annealing import LogNormalizer, log_normalizer
+from jointebm.sampling.diagnostics import ConvergenceWarning
 from jointebm.sampling.enumeration import enumerate_log_density, evaluate_configurations, log_partition, marginalize
 from jointebm.sampling.sample import Samples, Trajectory, run_chain, sample, sample_trajectory
 from jointebm.sampling.tabulated import Tabulated
 
 __all__ = [
+    "ConvergenceWarning",
     "LogNormalizer",
     "Samples",
     "Tabulated",
