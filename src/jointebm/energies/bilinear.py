@@ -47,6 +47,11 @@ class BilinearEnergy(nn.Module):
         self._x = Inputs(space, space.continuous, {n: s for n, s in (scale or {}).items() if n in space.continuous})
         self._y = Inputs(space, space.discrete, {n: s for n, s in (scale or {}).items() if n in space.discrete})
 
+    @property
+    def output_layers(self) -> tuple[nn.Module, ...]:
+        """Modules whose weights, all zero, make f zero (see `start_at_zero`)."""
+        return (self.g,)
+
     def encode(self, position: Position) -> Tensor:
         """g(x), shape (N, D)."""
         return self.g(self._x(position))

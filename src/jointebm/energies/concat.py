@@ -100,6 +100,11 @@ class ConcatEnergy(nn.Module):
                 f"{self._x.width} continuous + {self._y.width} discrete"
             )
 
+    @property
+    def output_layers(self) -> tuple[nn.Module, ...]:
+        """Modules whose weights, all zero, make f zero (see `start_at_zero`)."""
+        return (self._last,)
+
     def encode(self, position: Position) -> Tensor:
         """W_x h(x) + b, the part of the first layer that belongs to x, shape (N, H)."""
         if self.encoder is None:

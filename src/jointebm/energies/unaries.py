@@ -37,6 +37,11 @@ class PerPixel(nn.Module):
             layers += [] if is_last else [nn.SiLU()]
         self.net = nn.Sequential(*layers)
 
+    @property
+    def output_layers(self) -> tuple[nn.Module, ...]:
+        """Modules whose weights, all zero, make f zero (see `start_at_zero`)."""
+        return (self.net,)
+
     def forward(self, images: Tensor) -> Tensor:
         return self.net(images[:, None]).squeeze(1)
 
@@ -56,6 +61,11 @@ class PerPlace(nn.Module):
     def __init__(self, net: nn.Module) -> None:
         super().__init__()
         self.net = net
+
+    @property
+    def output_layers(self) -> tuple[nn.Module, ...]:
+        """Modules whose weights, all zero, make f zero (see `start_at_zero`)."""
+        return (self.net,)
 
     def forward(self, sequences: Tensor) -> Tensor:
         places = self.net(sequences.flatten(0, 1))
