@@ -80,7 +80,7 @@ def problem_of(
         kernel=kernel,
         config=config,
         generator=generator,
-        batch=lambda num, generator: {name: value.expand(num, *value.shape[1:]) for name, value in rows.items()},
+        batch=lambda num, **_: {name: value.expand(num, *value.shape[1:]) for name, value in rows.items()},
         labelled=None,
         reference=energy.reference if weighted else None,
     )
@@ -311,7 +311,7 @@ def test_log_z_of_the_chains_is_that_of_quadrature() -> None:
 
 def test_a_kernel_that_is_not_adjusted_and_an_objective_of_rows_are_refused() -> None:
     langevin = Cycle((Gibbs(MIXED), Langevin(block="x", step_size=0.1)))
-    with pytest.raises(ValueError, match="Langevin is not adjusted.*use MALA"):
+    with pytest.raises(ValueError, match=r"Langevin is not adjusted.*use MALA"):
         trainer_of(residual_network(), langevin, SHORT)
     config = SHORT.model_copy(update={"objective": Conditional()})
     energy = Referenced(Mixture(MIXED), residual_network())
