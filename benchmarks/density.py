@@ -139,7 +139,9 @@ def main() -> None:
         found = [case(seed) for seed in range(arguments.seeds)]
         for what in found[0]:
             values = [each[what] for each in found]
-            print(f"{name}: {what}: {', '.join(f'{value:.4g}' for value in values)} (worst {max(values):.4g})", flush=True)
+            print(
+                f"{name}: {what}: {', '.join(f'{value:.4g}' for value in values)} (worst {max(values):.4g})", flush=True
+            )
 
 
 if __name__ == "__main__":

@@ -78,7 +78,7 @@ def load(name: str | os.PathLike[str]) -> "Model | JointEBM":
         >>> load("pretrained:toy").space.discrete
         ('bottom', 'left', 'diagonal')
     """
-    from jointebm.inference.model import load_model
+    from jointebm.inference.model_loading import load_model
     from jointebm.inference.pretrained import find_model
     from jointebm.storage.model_folder import TABLE_MODEL, folder_kind
 

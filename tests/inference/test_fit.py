@@ -195,8 +195,8 @@ def test_too_few_draws_warn_with_the_remedy(small: Model) -> None:
     def shifted(position: dict[str, Tensor]) -> Tensor:
         return -1000 * (position["x"] - 3).square()
 
-    position = small.space.encode({"y": [0]})[0]
-    mass = mass_of_known(shifted, small.reference, position, num_draws=2, generator=torch.Generator().manual_seed(0))
+    position, generator = small.space.encode({"y": [0]})[0], torch.Generator().manual_seed(0)
+    mass = mass_of_known(shifted, small.space, small.reference, position, num_draws=2, generator=generator)
     assert float(mass.ess[0]) < 10
     with warnings.catch_warnings():
         warnings.simplefilter("error")

@@ -15,7 +15,7 @@ from jointebm import KernelSpec, Model, ModelConfig
 from jointebm.data import Toy
 from jointebm.energies import ConcatSpec, MLPSpec
 from jointebm.estimators import JointEBM
-from jointebm.inference.model import load_model
+from jointebm.inference.model_loading import load_model
 from jointebm.storage import model_folder
 from jointebm.tables.answers.store import load_table
 

@@ -12,7 +12,8 @@ from torch import Tensor
 from jointebm.evaluation.calibration import Calibration, calibration
 from jointebm.inference.conditions import variable_names
 from jointebm.inference.model import Model
-from jointebm.inference.predict import Prediction, predict
+from jointebm.inference.predict import predict
+from jointebm.inference.prediction import Prediction
 from jointebm.randomness.draws import Generator
 from jointebm.spaces.space import Space
 

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from jointebm.inference.given_values import Restricted, read_given
+from jointebm.inference.given_values import Restricted, split_given
 from jointebm.kernels import Kernel, LogDensity, evaluate, parts_of
 from jointebm.randomness.draws import Generator, choose
 from jointebm.references.reference import Reference
@@ -20,7 +20,7 @@ from jointebm.sampling.diagnostics import Diagnostics, split_r_hat
 from jointebm.sampling.sample import run_chain
 from jointebm.spaces.space import Mask, Position, Space
 
-__all__ = ["Drawn", "Target", "draw_given"]
+__all__ = ["CorrectedDraws", "Target", "draw_given"]
 
 POOL = 4  # draws of the reference for each row
 MIN_POOL = 1000  # for all rows with the same condition
@@ -39,7 +39,7 @@ class Target(NamedTuple):
         return self.reference.space
 
 
-class Drawn(NamedTuple):
+class CorrectedDraws(NamedTuple):
     """Values, with how far to trust them."""
 
     values: dict[str, Tensor]
@@ -55,7 +55,7 @@ def draw_given(
     num_steps: int,
     generator: Generator,
     with_r_hat: bool = False,
-) -> Drawn:
+) -> CorrectedDraws:
     """Draws rows of exp F given what is known; known entries keep their bits.
 
     Starts are chosen from draws of the reference in proportion to exp(F) / q, then chains move by the kernel. With sets and
@@ -64,7 +64,7 @@ def draw_given(
     Args:
         target: F with its reference and kernel.
         num: N rows.
-        given: per block, values, sets or intervals (see `read_given`).
+        given: per block, values, sets or intervals (see `split_given`).
         num_steps: kernel steps.
         generator: source of all draws.
         with_r_hat: whether to keep the way of the chains and compute split R-hat.
@@ -76,7 +76,7 @@ def draw_given(
     space, reference = target.space, target.reference
     if num < 1 or num_steps < 0:
         raise ValueError(f"sample: needs num >= 1 and num_steps >= 0, got {num} and {num_steps}")
-    known = read_given(space, given)
+    known = split_given(space, given)
     like = next(iter(reference.draw(1, generator).values()))
     blank = {name: like.new_full((num, *block.position_shape), torch.nan) for name, block in space.items()}
     position, free = space.clamp(known.values, num_chains=num, generator=generator, init=blank)
@@ -101,7 +101,7 @@ def draw_given(
         accept_rate=_named_rates(target.kernel, rates),
         r_hat=split_r_hat(torch.stack(way)) if len(way) >= 4 else None,
     )
-    return Drawn(_with_known(space, space.decode(chain.position), known.values, num), diagnostics)
+    return CorrectedDraws(_with_known(space, space.decode(chain.position), known.values, num), diagnostics)
 
 
 def _starts(

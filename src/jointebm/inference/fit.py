@@ -3,30 +3,28 @@
 Legend: N rows.
 """
 
-import copy
 import math
 import sys
 import warnings
-from collections.abc import Callable
-from typing import Literal, NamedTuple
+from typing import Literal
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from jointebm.data.datasets import Batch
 from jointebm.energies.referenced import Referenced, start_at_zero
 from jointebm.energies.specs import ConcatSpec, EnergySpec, MLPSpec, OwnSpec, ReferencedSpec
 from jointebm.inference.corrected import Target
 from jointebm.inference.fit_report import FitSummary, report_of
-from jointebm.inference.importance import mass_of_known
+from jointebm.inference.fit_scores import NUM_DRAWS, BestEnergy, normalizer_of
 from jointebm.inference.model import Model, ModelConfig
-from jointebm.inference.reports import Estimate, NormalizerRecord
+from jointebm.inference.reports import NormalizerRecord
 from jointebm.kernels import Cycle, KernelSpec, evaluate
 from jointebm.randomness.draws import shuffled, uniform
 from jointebm.references import Marginals, Mixture, choose_mixture
-from jointebm.sampling.annealing import effective_size, log_mean_weight, log_normalizer, taken_rows
+from jointebm.references.reference_specs import spec_of
+from jointebm.sampling.annealing import taken_rows
 from jointebm.sampling.diagnostics import ConvergenceWarning
-from jointebm.sampling.enumeration import log_partition
 from jointebm.spaces.blocks import Continuous
 from jointebm.spaces.space import Position, Space, Values
 from jointebm.spaces.transforms import Affine, Identity
@@ -40,15 +38,12 @@ __all__ = ["fit"]
 MAX_REALS_OF_MIXTURE = 100  # with more, the reference is a product of marginals
 MAX_ROWS_OF_REFERENCE = 10_000
 MAX_SUMMED_LABELS = 64  # configurations of the labels that are summed out of the loss
-MAX_ENUMERATED = 1 << 16  # configurations of a space without reals, of which log Z is a sum
-MAX_HELD_OUT = 2_000
-NUM_DRAWS = 8_000  # of the reference, for log Z
-NUM_CHECKS = 20  # in the course of training
-PATIENCE = 8  # checks without improvement
+MAX_STOPPING_ROWS = 2_000
+NUM_LOOKS = 20  # in the course of training
+MAX_LOOKS_WITHOUT_GAIN = 8  # checks without improvement
 ACCEPT_RATE = 0.6  # of MALA, that step sizes are tuned to
-ENOUGH = 0.1  # share of effective draws of the reference, from which on chains need few steps
+FEW_STEPS_SHARE = 0.1  # share of effective draws of the reference, from which on chains need few steps
 FEW_STEPS, MANY_STEPS = 40, 200  # kernel steps of a sample
-DRAWS_OF_ROW = 32  # of a held-out row with missing reals, at a check
 
 
 def fit(
@@ -104,17 +99,17 @@ def fit(
         raise ValueError(f"fit: got {num_rows} rows; give at least 20, of which a tenth is held out")
     generator = torch.Generator(place).manual_seed(seed)
     order = shuffled(num_rows, torch.Generator().manual_seed(seed)).to(place)
-    num_held_out = min(MAX_HELD_OUT, max(2, num_rows // 10))
+    num_held_out = min(MAX_STOPPING_ROWS, max(2, num_rows // 10))
     rows, held_out = taken_rows(encoded, order[num_held_out:]), taken_rows(encoded, order[:num_held_out])
     reference = _reference(space, rows, held_out, generator)
     spec, residual = _residual(space, energy, num_rows, seed)
     referenced = Referenced(reference, residual).to(place)
     kernel = _kernel_spec(space, referenced, generator)
     trainer = _trainer(referenced, space, rows, kernel, seed)
-    best = _Best(referenced, held_out, generator, say=_say if verbose else None)
+    best = BestEnergy(referenced, held_out, generator, say=_say if verbose else None)
     _train(trainer, best)
     found = best.energy
-    normalizer = _normalizer(found, trainer, rows if _is_whole(rows) else None, generator)
+    normalizer = normalizer_of(found, trainer, rows if _is_whole(rows) else None, generator)
     kept = best.score(found, normalizer.value)
     if best.iteration and kept.value <= best.of_reference.value:
         best.iteration, found = 0, best.at_start
@@ -127,7 +122,7 @@ def fit(
         name="fit",
         data="values",
         space=space.config,
-        energy=ReferencedSpec(reference=reference.spec, residual=spec),  # type: ignore[arg-type]
+        energy=ReferencedSpec(reference=spec_of(reference), residual=spec),  # type: ignore[arg-type]
         kernel=kernel,
         num_steps=MANY_STEPS,
         log_normalizer=normalizer,
@@ -142,7 +137,7 @@ def fit(
         negatives=(trainer.metrics.negatives if trainer.metrics else None) or "draws",
     )
     diagnostics, report = report_of(Target(model, model.reference, model.kernel), rows, held_out, summary, generator)
-    steps = FEW_STEPS if diagnostics.ess > ENOUGH * diagnostics.num_draws else MANY_STEPS
+    steps = FEW_STEPS if diagnostics.ess > FEW_STEPS_SHARE * diagnostics.num_draws else MANY_STEPS
     model.config = config.model_copy(update={"num_steps": steps, "diagnostics": diagnostics, "report": report})
     if verbose:
         _say(str(report))
@@ -254,12 +249,12 @@ def _trainer(energy: Referenced, space: Space, rows: Position, kernel: KernelSpe
     return Trainer(energy, space, batch, kernel=kernel.build(space), config=config, seed=seed)
 
 
-def _train(trainer: Trainer, best: "_Best") -> None:
+def _train(trainer: Trainer, best: BestEnergy) -> None:
     """Trains to the end, or to the last of several checks without improvement; a divergence ends it with a warning."""
-    every = max(1, trainer.config.num_iterations // NUM_CHECKS)
+    every = max(1, trainer.config.num_iterations // NUM_LOOKS)
     try:
         for metrics in trainer.run():
-            if metrics.iteration % every == 0 and best.look(trainer) >= PATIENCE:
+            if metrics.iteration % every == 0 and best.look(trainer) >= MAX_LOOKS_WITHOUT_GAIN:
                 return
     except Diverged as error:
         warnings.warn(
@@ -269,113 +264,8 @@ def _train(trainer: Trainer, best: "_Best") -> None:
         )
 
 
-class _LogZ(NamedTuple):
-    """An estimate of log Z by draws with weights."""
-
-    value: float
-    standard_error: float
-    ess: float
-    method: str
-
-
-class _Best:
-    """The energy with the best held-out log-likelihood so far; the reference is the first."""
-
-    def __init__(
-        self,
-        energy: Referenced,
-        held_out: Position,
-        generator: torch.Generator,
-        *,
-        say: Callable[[str], object] | None,
-    ) -> None:
-        self._held_out, self._generator, self._say = held_out, generator, say
-        self.at_start, self.iteration, self._since = copy.deepcopy(energy), 0, 0
-        self.energy = self.at_start
-        self.of_reference = self.score(energy, 0.0)
-        self._value = self.of_reference.value
-
-    def look(self, trainer: Trainer) -> int:
-        """Scores the averaged parameters; returns the number of looks since the best."""
-        energy = trainer.average
-        assert isinstance(energy, Referenced)
-        log_z = _estimate(energy, trainer, self._generator)
-        score = self.score(energy, log_z.value)
-        self._since += 1
-        sound = math.isfinite(log_z.standard_error) and log_z.standard_error < 0.2
-        if sound and score.value > self._value:
-            self.energy, self.iteration, self._value = copy.deepcopy(energy), trainer.iteration, score.value
-            self._since = 0
-        if self._say is not None:
-            self._say(
-                f"iteration {trainer.iteration}: held-out log-likelihood {score}, reference {self.of_reference}, log Z "
-                f"{log_z.value:.3f} +- {log_z.standard_error:.3f} ({log_z.method}, ess {log_z.ess:.0f})"
-            )
-        return self._since
-
-    def score(self, energy: Referenced, log_z: float) -> Estimate:
-        """Mean log-likelihood of the held-out rows, nats."""
-        mass = mass_of_known(
-            energy,
-            energy.reference,
-            self._held_out,
-            num_draws=DRAWS_OF_ROW,
-            generator=torch.Generator(self._generator.device).manual_seed(0),
-            with_marginals=False,
-        )
-        log_p = mass.log_mass.double() - log_z
-        error = float(log_p.std()) / math.sqrt(len(log_p)) if len(log_p) > 1 else 0.0
-        return Estimate(value=float(log_p.mean()), standard_error=error)
-
-
-@torch.no_grad()
-def _estimate(energy: Referenced, trainer: Trainer, generator: torch.Generator) -> _LogZ:
-    """log Z by enumeration, fresh draws of the reference, or the weighted chains, whichever knows it best."""
-    space = energy.space
-    if not space.continuous and space.num_configurations <= MAX_ENUMERATED:
-        return _LogZ(float(log_partition(energy, space)), 0.0, float(space.num_configurations), "enumeration")
-    position = energy.reference.draw(NUM_DRAWS, generator)
-    found = _of_weights((energy(position) - energy.reference.log_prob(position)).double(), "draws of the reference")
-    weights = trainer.buffer.weights
-    if found.ess > NUM_DRAWS / 2 or weights is None:
-        return found
-    f = torch.cat([energy(taken_rows(trainer.buffer.position, rows)) for rows in _pieces(trainer.buffer.size)])
-    of_chains = _of_weights(weights.updated(f), "weighted chains")
-    return of_chains if of_chains.standard_error < found.standard_error else found
-
-
-def _of_weights(log_weights: Tensor, method: str) -> _LogZ:
-    value, error = log_mean_weight(log_weights)
-    return _LogZ(value, error, effective_size(log_weights), method)
-
-
-def _normalizer(
-    energy: Referenced, trainer: Trainer, rows: Position | None, generator: torch.Generator
-) -> NormalizerRecord:
-    """log Z of the kept energy: exact, by draws of the reference, or by annealing from both ends."""
-    found = _estimate(energy, trainer, generator)
-    if found.method == "weighted chains":  # these have seen later parameters; annealing sees the kept ones
-        some = None if rows is None else {name: value[:500] for name, value in rows.items()}
-        size = 500 if some is None else len(next(iter(some.values())))
-        annealed = log_normalizer(energy, energy.reference, num_draws=size, draws=some, generator=generator)
-        if annealed.standard_error < 0.5:
-            return NormalizerRecord(
-                value=annealed.value,
-                standard_error=annealed.standard_error,
-                upper=annealed.upper,
-                ess=annealed.ess,
-                method=annealed.method,
-            )
-    error = found.standard_error if math.isfinite(found.standard_error) else None
-    return NormalizerRecord(value=found.value, standard_error=error, ess=found.ess, method=found.method)
-
-
 def _is_whole(position: Position) -> bool:
     return not any(bool(value.isnan().any()) for value in position.values())
-
-
-def _pieces(num: int) -> tuple[Tensor, ...]:
-    return torch.arange(num).split(4096)
 
 
 def _say(line: str) -> None:

@@ -19,8 +19,8 @@ from jointebm.spaces.space import Position, Space
 
 __all__ = ["FitSummary", "report_of"]
 
-NUM_CHAINS = 500  # of the diagnostics and of the moments
-NUM_STEPS = 100
+CHAINS_OF_REPORT = 500  # of the diagnostics and of the moments
+STEPS_OF_REPORT = 100
 MAX_COLUMNS = 40  # whose products are compared
 NUM_KEPT = 5  # worst moments
 MAX_CALIBRATED = 500  # held-out rows
@@ -50,7 +50,7 @@ def report_of(
         summary: what training reached.
         generator: source of all draws.
     """
-    drawn = draw_given(target, NUM_CHAINS, None, num_steps=NUM_STEPS, generator=generator, with_r_hat=True)
+    drawn = draw_given(target, CHAINS_OF_REPORT, None, num_steps=STEPS_OF_REPORT, generator=generator, with_r_hat=True)
     space = target.space
     like = next(iter(rows.values()))
     of_model = space.encode(drawn.values, dtype=like.dtype, device=like.device)[0]
@@ -140,7 +140,7 @@ def _calibration_factor(target: Target, held_out: Position, generator: torch.Gen
     for variable in range(min(columns.num_variables, 8)):
         of_variable = columns.variable == variable
         asked = {**rows, **columns.split(joined.masked_fill(of_variable, torch.nan))}
-        mass = mass_of_known(target.log_density, target.reference, asked, num_draws=1, generator=generator)
+        mass = mass_of_known(target.log_density, space, target.reference, asked, num_draws=1, generator=generator)
         probs, true = mass.columns[:, of_variable], joined[:, of_variable]
         if bool(columns.is_binary[of_variable].any()):
             probs, true = torch.cat([1 - probs, probs], dim=1), torch.cat([1 - true, true], dim=1)

@@ -11,7 +11,7 @@ from jointebm.kernels import LogDensity
 from jointebm.spaces.blocks import Binary
 from jointebm.spaces.space import Position, Space
 
-__all__ = ["Given", "Restricted", "read_given"]
+__all__ = ["Given", "Restricted", "split_given"]
 
 
 class Given(NamedTuple):
@@ -53,7 +53,7 @@ class Restricted:
         return f.masked_fill(~allowed, -torch.inf)
 
 
-def read_given(space: Space, given: Mapping[str, Any] | None) -> Given:
+def split_given(space: Space, given: Mapping[str, Any] | None) -> Given:
     """Splits what is given into values and evidence.
 
     A set of classes, or a pair (low, high) of reals with None for no bound, stands for a whole variable: alone where the
@@ -69,7 +69,7 @@ def read_given(space: Space, given: Mapping[str, Any] | None) -> Given:
     Example:
         >>> from jointebm.spaces import Categorical, Continuous
         >>> space = Space(x=Continuous(), y=Categorical(3))
-        >>> read_given(space, {"x": (0.0, None), "y": {0, 2}}).evidence["y"]
+        >>> split_given(space, {"x": (0.0, None), "y": {0, 2}}).evidence["y"]
         tensor([0., -inf, 0.])
     """
     space.require(given or {})

@@ -44,7 +44,8 @@ class Mass(NamedTuple):
 @torch.no_grad()
 def mass_of_known(
     log_density: LogDensity,
-    reference: Reference,
+    space: Space,
+    reference: Reference | None,
     position: Position,
     *,
     num_draws: int,
@@ -59,13 +60,16 @@ def mass_of_known(
 
     Args:
         log_density: F, shape (N,).
-        reference: q.
+        space: the blocks.
+        reference: q; None where every sum is exact.
         position: rows, NaN is missing.
         num_draws: K.
         generator: source of all draws.
         with_marginals: whether labels that are drawn get their exact conditionals averaged; the sum itself needs none.
+
+    Raises:
+        ValueError: a row needs draws, and there is no reference.
     """
-    space = reference.space
     num_rows = len(next(iter(position.values())))
     like = next(iter(position.values()))
     unknown = _missing_variables(space, position)
@@ -122,7 +126,7 @@ class _Group(NamedTuple):
     def sum(
         self,
         log_density: LogDensity,
-        reference: Reference,
+        reference: Reference | None,
         position: Position,
         num_draws: int,
         generator: Generator,
@@ -133,6 +137,11 @@ class _Group(NamedTuple):
         if self.sums_labels and not self.misses_reals:
             f, configurations = self._tabulate(log_density, position)
             return self._mass(f[:, None], configurations, position, exact=True)
+        if reference is None:
+            raise ValueError(
+                "a row misses reals, or labels of too many configurations, and this model has no reference to draw them "
+                "from; use jointebm.predict with method='gibbs', or fit a model by jointebm.fit"
+            )
         repeated = {name: value.repeat_interleave(num_draws, dim=0) for name, value in position.items()}
         drawn = reference.complete(repeated, generator)
         if self.sums_labels:
@@ -219,7 +228,7 @@ class _Group(NamedTuple):
 def _sum_in_pieces(
     group: _Group,
     log_density: LogDensity,
-    reference: Reference,
+    reference: Reference | None,
     position: Position,
     num_draws: int,
     generator: Generator,

@@ -4,7 +4,7 @@ import os
 import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import Annotated, Any, Literal
 
 import torch
 from pydantic import Field
@@ -12,7 +12,8 @@ from torch import Tensor, nn
 
 from jointebm.energies.specs import EnergySpec
 from jointebm.inference.corrected import Target, draw_given
-from jointebm.inference.importance import MAX_EXACT, MIN_EFFECTIVE, mass_of_known
+from jointebm.inference.importance import MIN_EFFECTIVE, mass_of_known
+from jointebm.inference.prediction import Prediction
 from jointebm.inference.reports import NormalizerRecord, Report
 from jointebm.kernels import Cycle, Jump, KernelSpec
 from jointebm.kernels.columns import columns_of
@@ -20,19 +21,13 @@ from jointebm.randomness.draws import Generator
 from jointebm.references.reference import Reference
 from jointebm.sampling.diagnostics import ConvergenceWarning, Diagnostics, warn_if_poor
 from jointebm.sampling.sample import sample
-from jointebm.spaces.blocks import Binary, Continuous
+from jointebm.spaces.blocks import Continuous
 from jointebm.spaces.noise import Noise
 from jointebm.spaces.space import Position, Space, Values
 from jointebm.storage.config import MAX_COUNT, Config
-from jointebm.storage.model_folder import BLOCK_MODEL, check_room, check_sizes, read_model, write_model
-from jointebm.storage.untrusted import quoted
+from jointebm.storage.model_folder import BLOCK_MODEL, write_model
 
-if TYPE_CHECKING:
-    from jointebm.inference.predict import Prediction
-
-__all__ = ["Model", "ModelConfig", "load_model"]
-
-SUM_TOLERANCE = 0.02  # of probabilities, which may have been rounded to half precision
+__all__ = ["Model", "ModelConfig"]
 
 # Names become parts of file names and are printed: no slashes, and nothing that a terminal would act on.
 _Name = Annotated[str, Field(pattern=r"^[^\p{C}/\\]+$", max_length=200)]
@@ -157,6 +152,7 @@ class Model(nn.Module):
         position, observed = self._encoded(values)
         mass = mass_of_known(
             self,
+            self.space,
             reference,
             position,
             num_draws=num_draws,
@@ -202,12 +198,11 @@ class Model(nn.Module):
 
     def predict(
         self, values: Values, target: str | Sequence[str], *, num_draws: int = 256, seed: int = 0
-    ) -> "Prediction":
+    ) -> Prediction:
         """Predicts discrete blocks from whatever else is known of each row.
 
         Probabilities are marginals given what is known, all else summed out: exactly if no real is missing and the missing
-        labels have at most 4096 configurations, otherwise by draws of the reference with exact conditionals. A model without
-        a reference enumerates, or runs Gibbs sweeps from noise (see `jointebm.predict`).
+        labels have at most 4096 configurations, otherwise by draws of the reference with exact conditionals.
 
         Args:
             values: per block, shape (N, *variable_shape); NaN, -1 or an absent block is missing.
@@ -218,19 +213,18 @@ class Model(nn.Module):
         Returns:
             `Prediction`: `labels`, the most probable class of each variable, and `probs`.
 
+        Raises:
+            ValueError: the model has no reference, and a row misses reals or very many labels: see `jointebm.predict`.
+
         Warns:
             ConvergenceWarning: the draws of some rows have an ess below 10.
         """
-        from jointebm.inference.predict import Prediction, predict
-
         targets = (target,) if isinstance(target, str) else tuple(target)
         self.space.require(targets, discrete=True)
-        position, observed = self._encoded(values)
-        if self.reference is None:
-            complete = all(bool(observed[name].all()) for name in self.space.continuous)
-            method = "exact" if complete and self.space.num_configurations <= MAX_EXACT else "gibbs"
-            return predict(self, values, targets, method=method, generator=self._generator(seed))  # type: ignore[arg-type]
-        mass = mass_of_known(self, self.reference, position, num_draws=num_draws, generator=self._generator(seed))
+        position, _ = self._encoded(values)
+        mass = mass_of_known(
+            self, self.space, self.reference, position, num_draws=num_draws, generator=self._generator(seed)
+        )
         _warn_of_rows("predict", mass.ess, num_draws)
         columns = columns_of(self.space, self.space.discrete, mass.columns.device)
         probs = columns.split(mass.columns)
@@ -329,56 +323,3 @@ def _warn_of_rows(what: str, ess: Tensor, num_draws: int) -> None:
             ConvergenceWarning,
             stacklevel=3,
         )
-
-
-def load_model(path: str | os.PathLike[str]) -> Model:
-    """Loads the folder of a block model; nothing in it is executed.
-
-    Args:
-        path: a folder that `Model.save` wrote.
-
-    Raises:
-        FileNotFoundError: the folder or one of its files is missing.
-        ValueError: the folder holds a table model, or a file does not hold what it should; names the file and the reason.
-    """
-    path = Path(path)
-    _, model = read_model(path, BLOCK_MODEL, ModelConfig, check=_check_declared, build=_unfilled)
-    _check_noise(path / "model.safetensors", model.noise)
-    return model
-
-
-def _check_declared(config: ModelConfig, tensors: Mapping[str, Tensor]) -> None:
-    """Raises if blocks or layers are declared for which the file has no room.
-
-    A layer has a weight, whose entries are no fewer than its width, and a block has as many entries of noise.
-    """
-    for name, block in Space.from_config(config.space).items():
-        check_room(f"block {name!r}", block.position_shape, tensors)
-    check_sizes("energy", config.energy.model_dump(), tensors, at_most=len(tensors))
-
-
-def _unfilled(config: ModelConfig) -> Model:
-    """A model whose energy and noise have their shapes and no values yet."""
-    space = Space.from_config(config.space)
-    shapes = {
-        name: (2, *block.position_shape) if isinstance(block, Continuous) else block.position_shape
-        for name, block in space.items()
-    }
-    return Model(config, noise=Noise(space, {name: torch.empty(shape) for name, shape in shapes.items()}))
-
-
-def _check_noise(path: Path, noise: Noise) -> None:
-    """Raises unless chains can start from the noise: bounds in order, probabilities in [0, 1] that sum to one."""
-    for name, block in noise.space.items():
-        parameter = noise.parameters[name]
-        if isinstance(block, Continuous):
-            fits = bool((parameter[0] <= parameter[1]).all())
-        else:
-            fits = bool((parameter >= 0).all() and (parameter <= 1).all())
-            parts = [] if isinstance(block, Binary) else [parameter]
-            if not isinstance(block, Binary) and block.ragged:
-                parts = list(parameter.split(list(block.num_classes_per_variable)))
-            fits &= all(bool(((part.float().sum(dim=-1) - 1).abs() < SUM_TOLERANCE).all()) for part in parts)
-        if not fits:
-            kind = "bounds in order" if isinstance(block, Continuous) else "probabilities that sum to one"
-            raise ValueError(f"{path}: tensor {quoted(repr(f'noise_{name}'))} does not hold {kind}")

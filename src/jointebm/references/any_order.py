@@ -17,7 +17,6 @@ from jointebm.references.layout import Layout, MixedRows
 from jointebm.references.masked_network import MaskedNetwork
 from jointebm.references.mixture import Mixture
 from jointebm.references.product_mixture import ProductMixture
-from jointebm.references.reference_specs import AnyOrderSpec
 from jointebm.spaces.space import Mask, Position, Space
 
 __all__ = ["AnyOrder", "fit_masked_network", "masked_loss"]
@@ -106,15 +105,6 @@ class AnyOrder(nn.Module):
             network, rows, generator=generator, held_out=scored, num_steps=num_steps, learning_rate=learning_rate
         )
         return cls(mixture.space, fitted)
-
-    @property
-    def spec(self) -> AnyOrderSpec:
-        """The network as plain data, but for its parameters."""
-        return AnyOrderSpec(
-            num_components=len(self.network.mixture.log_weights),
-            width=len(self.network.bias),
-            num_layers=len(self.network.weights) + 1,
-        )
 
     def log_prob(self, position: Position) -> Tensor:
         """log q of complete rows, or of rows whose first variables are observed, shape (N,), nats.

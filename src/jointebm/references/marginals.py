@@ -17,7 +17,6 @@ from jointebm.references.expectation_maximisation import Prior, best_gaussians, 
 from jointebm.references.gaussians import HALF_LOG_TWO_PI, log_mass, normals_between
 from jointebm.references.layout import Constraints, Layout, MixedRows
 from jointebm.references.product_mixture import ENTRIES_AT_ONCE
-from jointebm.references.reference_specs import MarginalsSpec
 from jointebm.spaces.space import Mask, Position, Space
 
 __all__ = ["Marginals"]
@@ -103,11 +102,6 @@ class Marginals(nn.Module):
             some = rows.reals[:: -(-len(rows.reals) // MAX_ROWS)]
             marginals._fit_gaussians(some, prior, floor, num_iterations if num_gaussians > 1 else 1)
         return marginals
-
-    @property
-    def spec(self) -> MarginalsSpec:
-        """The marginals as plain data, but for their parameters."""
-        return MarginalsSpec(num_gaussians=len(self.log_weights))
 
     def forward(self, position: Position) -> Tensor:
         """`log_prob`, so that the marginals are a log-density that kernels take."""

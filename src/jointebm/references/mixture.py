@@ -13,7 +13,6 @@ from jointebm.randomness.draws import Generator
 from jointebm.references.expectation_maximisation import fit_product_mixture, prior_of, spread_rows
 from jointebm.references.layout import Constraints, Layout, MixedRows
 from jointebm.references.product_mixture import ProductMixture, linear_by_row
-from jointebm.references.reference_specs import MixtureSpec
 from jointebm.spaces.space import Mask, Position, Space
 
 __all__ = ["Mixture", "MixtureChoice", "choose_mixture"]
@@ -98,11 +97,6 @@ class Mixture(nn.Module):
             tolerance=tolerance,
         )
         return mixture
-
-    @property
-    def spec(self) -> MixtureSpec:
-        """The mixture as plain data, but for its parameters."""
-        return MixtureSpec(num_components=self.num_components)
 
     @property
     def num_components(self) -> int:

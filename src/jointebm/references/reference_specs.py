@@ -12,9 +12,7 @@ if TYPE_CHECKING:
     from jointebm.references.mixture import Mixture
     from jointebm.spaces.space import Space
 
-__all__ = ["WIDTH_STEP", "AnyOrderSpec", "MarginalsSpec", "MixtureSpec", "ReferenceSpec"]
-
-WIDTH_STEP = 32  # torch rounds the activations of a few entries at the end of a batch otherwise than those in its midst
+__all__ = ["AnyOrderSpec", "MarginalsSpec", "MixtureSpec", "ReferenceSpec", "spec_of"]
 
 
 class MixtureSpec(Config):
@@ -22,7 +20,7 @@ class MixtureSpec(Config):
 
     Example:
         >>> from jointebm.spaces import Categorical, Space
-        >>> MixtureSpec(num_components=3).build(Space(group=Categorical(4))).spec
+        >>> spec_of(MixtureSpec(num_components=3).build(Space(group=Categorical(4))))
         MixtureSpec(kind='mixture', num_components=3)
     """
 
@@ -41,7 +39,7 @@ class MarginalsSpec(Config):
 
     Example:
         >>> from jointebm.spaces import Binary, Space
-        >>> MarginalsSpec(num_gaussians=3).build(Space(bits=Binary(2))).spec
+        >>> spec_of(MarginalsSpec(num_gaussians=3).build(Space(bits=Binary(2))))
         MarginalsSpec(kind='marginals', num_gaussians=3)
     """
 
@@ -61,13 +59,13 @@ class AnyOrderSpec(Config):
     Example:
         >>> from jointebm.spaces import Categorical, Space
         >>> spec = AnyOrderSpec(num_components=2, width=32, num_layers=1)
-        >>> spec.build(Space(group=Categorical((2, 3)))).spec == spec
+        >>> spec_of(spec.build(Space(group=Categorical((2, 3))))) == spec
         True
     """
 
     kind: Literal["any-order"] = "any-order"
     num_components: int = Field(ge=1, description="components of the mixture that the network starts from")
-    width: int = Field(ge=1, multiple_of=WIDTH_STEP, description="hidden units of a layer")
+    width: int = Field(ge=1, description="hidden units of a layer, a multiple of 32")
     num_layers: int = Field(ge=1, description="hidden layers")
 
     def build(self, space: "Space") -> "AnyOrder":
@@ -78,3 +76,27 @@ class AnyOrderSpec(Config):
 
 
 ReferenceSpec = Annotated[MixtureSpec | MarginalsSpec | AnyOrderSpec, Field(discriminator="kind")]
+
+
+def spec_of(reference: object) -> "MixtureSpec | MarginalsSpec | AnyOrderSpec":
+    """A reference as plain data, but for its parameters; `build` makes one to load them into.
+
+    Raises:
+        TypeError: it is none of this library's references.
+    """
+    from jointebm.references.any_order import AnyOrder
+    from jointebm.references.marginals import Marginals
+    from jointebm.references.mixture import Mixture
+
+    if isinstance(reference, Mixture):
+        return MixtureSpec(num_components=reference.num_components)
+    if isinstance(reference, Marginals):
+        return MarginalsSpec(num_gaussians=len(reference.log_weights))
+    if isinstance(reference, AnyOrder):
+        network = reference.network
+        return AnyOrderSpec(
+            num_components=len(network.mixture.log_weights),
+            width=len(network.bias),
+            num_layers=len(network.weights) + 1,
+        )
+    raise TypeError(f"spec_of: got a {type(reference).__name__}, expected a Mixture, Marginals or AnyOrder")

@@ -110,14 +110,7 @@ class HasConditionals(Protocol):
 
 @dataclass(frozen=True, config=PLAIN)
 class MaximumLikelihood:
-    """Eq. 2 with the sampled y of the chains; Eq. 8 where entries are missing.
-
-    Example:
-        >>> import torch
-        >>> inputs = LossInputs({"x": torch.ones(2)}, {"x": torch.zeros(3)})
-        >>> MaximumLikelihood().loss(lambda position: position["x"], inputs).loss
-        tensor(-1.)
-    """
+    """Eq. 2 with the sampled y of the chains; Eq. 8 where entries are missing."""
 
     _: KW_ONLY
     name: Literal["maximum-likelihood"] = field(default="maximum-likelihood", repr=False)
@@ -195,8 +188,6 @@ class Conditional:
 @dataclass(frozen=True, config=PLAIN)
 class PseudoLikelihood:
     """The pseudo-likelihood of a table: observed entries given the others of their row, without chains of the model.
-
-    Each iteration deals the rows of the batch out to some columns. An entry that is missing is never asked for.
 
     Args:
         num_candidates: classes that a code is told from in an iteration, >= 2; with no more than these, from all.
