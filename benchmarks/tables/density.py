@@ -3,8 +3,9 @@
     python benchmarks/tables/density.py --data DIR [--only "two kinds"] [--report]
 
 "two kinds": 8 binary columns, .05 or .95 in the two kinds, which have weights .8 and .2; all 256 rows are enumerated.
-"rare class": a class of 1% whose number is 5 + noise instead of 0 + noise. "several missing": predictions with 2 to 4 missing
-entries against the exact marginals of the same density. "nltcs": test log-likelihood by our own log Z and by enumeration.
+"rare class": a class of 1% whose number is 5 + noise instead of 0 + noise. "several missing": predictions with 2 to 4
+missing entries against the exact marginals of the same density. "nltcs": test log-likelihood by our own log Z and by
+enumeration.
 "smooth" and "adult": C2ST of samples after 1, 10, 100 and 400 sweeps against held-out rows. CPU seconds include the judge.
 """
 

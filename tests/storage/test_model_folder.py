@@ -14,7 +14,7 @@ import jointebm
 from jointebm import Model
 from jointebm.data import Toy
 from jointebm.estimators import JointEBM
-from jointebm.inference.model import load_model
+from jointebm.inference.model_loading import load_model
 from jointebm.storage import model_folder
 from jointebm.tables.answers.store import load_table
 from support.block_models import small_config

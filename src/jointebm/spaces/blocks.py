@@ -127,7 +127,8 @@ class Continuous(_Shaped):
 
     @property
     def config(self) -> dict[str, Any]:
-        transform = {"name": self.transform.name, **vars(self.transform)}
+        numbers = {name: list(v) if isinstance(v, tuple) else v for name, v in vars(self.transform).items()}
+        transform = {"name": self.transform.name, **numbers}
         return {"kind": "continuous", "shape": list(self.variable_shape), "transform": transform}
 
     def encode(self, name: str, values: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
