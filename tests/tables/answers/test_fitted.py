@@ -132,14 +132,14 @@ def test_answers_take_the_sweeps_that_the_model_asks_for(ask: str, monkeypatch: 
         runs[-1].append((state.codes, after.codes))
         return after
 
-    monkeypatch.setattr("jointebm.tables.answers.table_model.sweep", watched)
+    monkeypatch.setattr("jointebm.tables.answers.corrected_draws.sweep", watched)
     monkeypatch.setattr(
-        "jointebm.tables.answers.table_model.jump", lambda _, state, **__: (state, torch.zeros(128) > 0)
+        "jointebm.tables.answers.corrected_draws.jump", lambda _, state, **__: (state, torch.zeros(128) > 0)
     )
     few = lambda self, codes, column, *_: (torch.zeros(len(codes), self.num_classes[column]), torch.zeros(len(codes)))  # noqa: E731
     monkeypatch.setattr("jointebm.tables.answers.table_model.TableModel._weighted", few)  # predictions by chains
-    monkeypatch.setattr("jointebm.tables.answers.table_model.MIN_JUMPS", 0.0)
-    monkeypatch.setattr("jointebm.tables.answers.configurations.MAX_CONFIGURATIONS", 0.5)  # no enumeration
+    monkeypatch.setattr("jointebm.tables.answers.corrected_draws.MIN_JUMPS", 0.0)
+    monkeypatch.setattr("jointebm.tables.answers.configurations.MAX_ENUMERATED", 0.5)  # no enumeration
     for num_sweeps in (1, 7):
         runs.clear()
         model.set_params(num_sweeps=num_sweeps)

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from jointebm import ConvergenceWarning
 from jointebm.references import ProductMixture
-from jointebm.tables.answers import configurations, table_model
+from jointebm.tables.answers import configurations, corrected_draws, table_model
 from jointebm.tables.answers.table_model import CHAINS, TableModel
 from jointebm.tables.density.energy import Residual, TableEnergy
 from jointebm.tables.training.fit_report import FitReport
@@ -74,7 +74,7 @@ def test_log_p_is_that_of_enumeration_with_missing_entries_marginalised() -> Non
 @pytest.fixture
 def no_enumeration(monkeypatch: pytest.MonkeyPatch) -> None:
     """Rows with two or more missing entries have too many configurations."""
-    monkeypatch.setattr(configurations, "MAX_CONFIGURATIONS", 0.5)
+    monkeypatch.setattr(configurations, "MAX_ENUMERATED", 0.5)
 
 
 @pytest.mark.usefixtures("no_enumeration")
@@ -94,7 +94,7 @@ def test_completions_are_draws_of_the_model_given_observed_entries(
     The evidence multiplies exp F where an entry is missing; a forbidden class never comes.
     """
     if not is_exact:
-        monkeypatch.setattr(configurations, "MAX_CONFIGURATIONS", 0.5)
+        monkeypatch.setattr(configurations, "MAX_ENUMERATED", 0.5)
     made, num = model(), 4_000
     codes = torch.tensor([[-1, -1, -1], [1, -1, -1], [-1, 1, 3]])
     evidence = [torch.tensor([0.4, -0.4]), torch.tensor([0.0, -torch.inf, 1.0]), None] if with_evidence else None
@@ -166,7 +166,7 @@ def test_chains_that_never_jump_are_warned_of(monkeypatch: pytest.MonkeyPatch) -
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         model().complete(codes, seed=0, keys=keys)
-    monkeypatch.setattr(table_model, "jump", lambda _, state, **__: (state, torch.zeros(len(state.codes)).bool()))
+    monkeypatch.setattr(corrected_draws, "jump", lambda _, state, **__: (state, torch.zeros(len(state.codes)).bool()))
     with pytest.warns(ConvergenceWarning, match="0.000 accepted jumps per chain.*use a larger num_sweeps"):
         model().complete(codes, seed=0, keys=keys)
 

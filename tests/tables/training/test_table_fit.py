@@ -54,7 +54,7 @@ def test_it_learns_what_made_the_rows(
 ) -> None:
     """4,000 rows of 24 states. The best fit is off by about 23 / 8,000 = .003 nats, and an independent reference by .2."""
     if uses_chains:
-        monkeypatch.setattr("jointebm.tables.training.table_problem.ENOUGH", 2.0)
+        monkeypatch.setattr("jointebm.tables.training.table_problem.ENOUGH_SHARE", 2.0)
     truth = energy()
     rows = rows_of(truth, 4000)
     codes = rows.masked_fill(torch.rand(4000, 3, generator=generator(7)) < share_missing, -1)
@@ -217,7 +217,7 @@ def test_a_fit_interrupted_after_any_step_comes_to_the_same_end(
 ) -> None:
     if rolls_back:
         easily_alarmed(monkeypatch)
-    monkeypatch.setattr("jointebm.tables.training.table_problem.ENOUGH", 0.97)  # draws at first, then chains
+    monkeypatch.setattr("jointebm.tables.training.table_problem.ENOUGH_SHARE", 0.97)  # draws at first, then chains
     config = HARD.model_copy(update={"objective": objective})
 
     def fresh() -> TableFit:
@@ -256,7 +256,7 @@ def test_a_fit_called_again_with_its_folder_resumes_and_leaves_the_same_files(
     objective: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("jointebm.tables.training.fit_record.CHECKPOINT_EVERY", 7)
-    monkeypatch.setattr("jointebm.tables.training.table_problem.ENOUGH", 2.0)  # chains from the start
+    monkeypatch.setattr("jointebm.tables.training.table_problem.ENOUGH_SHARE", 2.0)  # chains from the start
     codes, config = incomplete_rows(), HARD.model_copy(update={"objective": objective})
     straight = fitted(codes, config, run=tmp_path / "straight")
     plain = fitted(codes, config)

@@ -43,7 +43,7 @@ def nll(made: TableEnergy, codes: Tensor) -> Tensor:
 @pytest.fixture
 def always_chains(monkeypatch: pytest.MonkeyPatch) -> None:
     """Chains are run however near the reference is."""
-    monkeypatch.setattr(table_problem, "ENOUGH", 2.0)
+    monkeypatch.setattr(table_problem, "ENOUGH_SHARE", 2.0)
 
 
 def without_moves(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -118,7 +118,7 @@ def test_weighted_chains_are_unbiased() -> None:
 
 
 def test_weighted_draws_are_unbiased(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(table_problem, "ENOUGH", 0.0)
+    monkeypatch.setattr(table_problem, "ENOUGH_SHARE", 0.0)
     assert errors_of_gradients(60) < 4.5
 
 

@@ -12,9 +12,9 @@ from torch import Tensor
 
 __all__ = ["Configured", "few_configurations", "with_configurations"]
 
-MAX_CONFIGURATIONS = 4096  # S, at most
+MAX_ENUMERATED = 4096  # S, at most
 FEW_CONFIGURATIONS = 256  # S that are worth it whatever else would be done
-ROWS_AT_ONCE = 1 << 16  # N * S
+ENUMERATED_AT_ONCE = 1 << 16  # N * S
 
 
 class Configured(NamedTuple):
@@ -46,11 +46,11 @@ def few_configurations(codes: Tensor, num_classes: Sequence[int], num_evaluation
         codes: shape (N, V), -1 is missing.
         num_classes: K_j of each column.
         num_evaluations: of a row by other means; so many configurations are few, within `FEW_CONFIGURATIONS` and
-            `MAX_CONFIGURATIONS`.
+            `MAX_ENUMERATED`.
     """
     log_sizes = torch.tensor(num_classes, dtype=torch.float64).log()
     missing = codes < 0
-    most = min(MAX_CONFIGURATIONS, max(FEW_CONFIGURATIONS, num_evaluations))
+    most = min(MAX_ENUMERATED, max(FEW_CONFIGURATIONS, num_evaluations))
     return ((missing * log_sizes).sum(dim=1) < math.log(most) + 1e-9) | (missing.sum(dim=1) <= 1)
 
 
@@ -75,7 +75,7 @@ def with_configurations(
         if columns:
             configurations = torch.cartesian_prod(*classes).reshape(-1, len(columns))
         members = (pattern == number).nonzero().flatten()
-        for some in members.split(max(1, ROWS_AT_ONCE // len(configurations))):
+        for some in members.split(max(1, ENUMERATED_AT_ONCE // len(configurations))):
             rows = different[some][:, None].repeat(1, len(configurations), 1)
             rows[..., list(columns)] = configurations
             of_rows = log_density(rows.flatten(0, 1)).view(len(some), -1)

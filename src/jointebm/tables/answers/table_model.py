@@ -4,7 +4,6 @@ Legend: N rows, V columns, K_j classes of column j, D draws. Codes are integers 
 """
 
 import os
-import warnings
 from collections.abc import Callable, Sequence
 from typing import Any, Self
 
@@ -14,10 +13,17 @@ from torch.nn.functional import pad
 
 from jointebm.randomness.row_streams import RowStream, row_keys
 from jointebm.references import ProductMixture
-from jointebm.sampling.diagnostics import ConvergenceWarning
 from jointebm.tables.answers.configurations import few_configurations, with_configurations
+from jointebm.tables.answers.corrected_draws import (
+    CHAINS,
+    MIN_ESS,
+    NUM_STARTS,
+    corrected_draws,
+    log_mean_of_draws,
+    warn_of_draws,
+    warn_of_jumps,
+)
 from jointebm.tables.density.energy import Residual, TableEnergy
-from jointebm.tables.density.moves import chain_at, jump, sweep, towards
 from jointebm.tables.training.fit_record import FitRecord, identity_of, run_fit
 from jointebm.tables.training.fit_report import FitReport
 from jointebm.tables.training.table_config import Progress, TableConfig
@@ -27,11 +33,6 @@ __all__ = ["TableModel"]
 
 # Chunks of rows are padded to one shape: products of matrices round differently in different shapes.
 EVALUATIONS = 2048  # of the network at once, for all classes of a column
-CHAINS = 128  # moved at once
-CANDIDATES = 16  # draws of the reference that a chain's start is chosen from
-MIN_ESS = 10.0  # effective draws, below which a row is answered by chains
-MIN_JUMPS = 0.1  # accepted by a chain, on average over chains
-ROWS_PER_VECTOR = 64  # a multiple of the vector length of every processor
 
 
 class TableModel(nn.Module):
@@ -155,8 +156,8 @@ class TableModel(nn.Module):
             drawn = self._drawn(codes[many], num_draws, seed, None if keys is None else keys[many])  # (D, n, V)
             residual = self._residual(drawn.flatten(0, 1)).reshape(num_draws, -1)
             of_observed = _in_chunks(self.energy.reference, codes[many], EVALUATIONS // 8)
-            _warn_of_draws(residual)
-            log_probs[many] = of_observed.double() + _log_mean(residual[:, :, None].double())[:, 0]
+            warn_of_draws(residual)
+            log_probs[many] = of_observed.double() + log_mean_of_draws(residual[:, :, None].double())[:, 0]
         return log_probs - self.log_normalizer
 
     def log_marginals(self) -> list[Tensor]:
@@ -197,7 +198,7 @@ class TableModel(nn.Module):
         codes = _checked(codes, self.num_classes)
         keys = row_keys(codes) if keys is None else keys
         completed = codes.repeat(num_draws, 1, 1)
-        few = few_configurations(codes, self.num_classes, num_draws * (CANDIDATES + 3 * num_sweeps))
+        few = few_configurations(codes, self.num_classes, num_draws * (NUM_STARTS + 3 * num_sweeps))
         exact, many = few.nonzero().flatten(), (~few).nonzero().flatten()
         for group in with_configurations(codes[exact], self.num_classes, self._in_chunks_of_rows):
             rows, weights = exact[group.numbers], group.log_density.double()
@@ -211,45 +212,14 @@ class TableModel(nn.Module):
             numbers = torch.arange(num_draws).repeat_interleave(len(many))
             stream = RowStream(keys[many].repeat(num_draws), seed, draw=numbers)
             parts = [
-                self._complete_chunk(codes[many[rows % len(many)]], stream.select(rows), num_sweeps, log_weights)
+                corrected_draws(
+                    self.energy, codes[many[rows % len(many)]], stream.select(rows), num_sweeps, log_weights
+                )
                 for rows in torch.arange(num_draws * len(many)).split(CHAINS)
             ]
             completed[:, many] = torch.cat([part[0] for part in parts]).view(num_draws, len(many), -1)
-            _warn_of_jumps(torch.cat([part[1] for part in parts]))
+            warn_of_jumps(torch.cat([part[1] for part in parts]))
         return completed
-
-    def _complete_chunk(
-        self, codes: Tensor, stream: RowStream, num_sweeps: int, log_weights: Sequence[Tensor | None] | None
-    ) -> tuple[Tensor, Tensor]:
-        """One draw of the missing entries of at most `CHAINS` rows, padded to that number; and accepted jumps of each."""
-        num_rows, num_columns = codes.shape
-        filler = torch.arange(CHAINS) % num_rows
-        codes, stream = codes[filler], stream.select(filler)
-        free = codes < 0
-        # Counters are fixed in advance: those of the candidates, then in each sweep those of a jump and of every column.
-        candidates = [
-            chain_at(
-                self.energy,
-                self.energy.reference.draw(codes, stream.at(number * (num_columns + 1)), evidence=log_weights),
-            )
-            for number in range(CANDIDATES)
-        ]
-        residuals = torch.stack([each.residual for each in candidates], dim=1)
-        chosen = stream.at(CANDIDATES * (num_columns + 1)).choose(residuals)
-        state = candidates[0]
-        for number, candidate in enumerate(candidates):
-            state = towards(state, candidate, chosen == number)
-        num_accepted = torch.zeros(CHAINS)
-        for number in range(num_sweeps):
-            first = (CANDIDATES + 3 * number) * (num_columns + 2)
-
-            def generators(column: int, first: int = first) -> RowStream:
-                return stream.at(first + num_columns + 2 + 2 * column)
-
-            state, accepted = jump(self.energy, state, free=free, generator=stream.at(first), log_weights=log_weights)
-            num_accepted += accepted
-            state = sweep(self.energy, state, free=free, generators=generators, log_weights=log_weights)
-        return state.codes[:num_rows], num_accepted[:num_rows]
 
     @torch.no_grad()
     def predictive(
@@ -283,7 +253,7 @@ class TableModel(nn.Module):
             poor = many[sizes < min(MIN_ESS, num_draws / 4)]
             drawn = self.complete(codes[poor], num_draws=num_draws, num_sweeps=num_sweeps, seed=seed)
             of_draws = self.conditional(drawn.flatten(0, 1), column).reshape(num_draws, -1, log_probs.shape[1])
-            log_probs[poor] = _log_mean(of_draws).log_softmax(dim=1)
+            log_probs[poor] = log_mean_of_draws(of_draws).log_softmax(dim=1)
         return log_probs
 
     def _weighted(self, codes: Tensor, column: int, num_draws: int, seed: int) -> tuple[Tensor, Tensor]:
@@ -295,7 +265,7 @@ class TableModel(nn.Module):
         weights = (self._of_classes(flat, column) - proposed[:, None]).reshape(num_draws, len(codes), -1)
         of_draws = weights.double().logsumexp(dim=2).T.contiguous()  # (N, D)
         sizes = (2 * of_draws.logsumexp(dim=1) - (2 * of_draws).logsumexp(dim=1)).exp()
-        return _log_mean(weights).log_softmax(dim=1), sizes
+        return log_mean_of_draws(weights).log_softmax(dim=1), sizes
 
     def _drawn(self, codes: Tensor, num_draws: int, seed: int, keys: Tensor | None) -> Tensor:
         """Draws of the missing entries from the reference, shape (D, N, V)."""
@@ -341,46 +311,6 @@ def _in_chunks(evaluate: Callable[[Tensor], Tensor], codes: Tensor, chunk: int) 
     # An empty batch is one chunk, so that its answer has the right shape and dtype.
     parts = [evaluate(pad(rows, (0, 0, 0, chunk - len(rows))))[: len(rows)] for rows in codes.split(chunk)]
     return torch.cat(parts)
-
-
-def _log_mean(of_draws: Tensor) -> Tensor:
-    """log of the mean over draws of probabilities, shape (D, N, K) to (N, K).
-
-    Summed draw by draw and in whole vectors: torch's sum over an axis, and exponentials of partial vectors, round
-    differently at the end of a batch.
-    """
-    num_rows = of_draws.shape[1]
-    padded = pad(of_draws.double(), (0, 0, 0, -num_rows % ROWS_PER_VECTOR))
-    peak = padded.amax(dim=0)
-    total = torch.zeros_like(peak)
-    for each in padded:
-        total += (each - peak).exp()
-    return ((total / len(padded)).log() + peak)[:num_rows].to(of_draws.dtype)
-
-
-def _warn_of_jumps(num_accepted: Tensor) -> None:
-    """Warns if hardly a chain has accepted a jump, unless so few chains may have had bad luck."""
-    rate = float(num_accepted.mean())
-    if float(num_accepted.sum()) < MIN_JUMPS * len(num_accepted) - 2:
-        warnings.warn(
-            f"chains hardly cross between groups of rows: {rate:.3f} accepted jumps per chain. Draws keep the weights of "
-            "these groups in the reference; use a larger num_sweeps",
-            ConvergenceWarning,
-            stacklevel=4,
-        )
-
-
-def _warn_of_draws(log_weights: Tensor) -> None:
-    """Warns if rows have few effective draws, of log-weights (D, N)."""
-    sizes = (2 * log_weights.logsumexp(dim=0) - (2 * log_weights).logsumexp(dim=0)).exp()
-    num_poor = int((sizes < min(MIN_ESS, len(log_weights) / 4)).sum())
-    if num_poor:
-        warnings.warn(
-            f"{num_poor} of {len(sizes)} rows with missing entries have fewer than {MIN_ESS:g} effective draws, so their "
-            "log-density is too low; use a larger num_draws",
-            ConvergenceWarning,
-            stacklevel=4,
-        )
 
 
 def _checked(codes: Tensor, num_classes: tuple[int, ...], column: int = 0) -> Tensor:

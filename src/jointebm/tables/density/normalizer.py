@@ -26,7 +26,7 @@ __all__ = ["AnnealedRows", "annealed", "annealing_rungs"]
 
 GROUP = 128  # draws
 STEP_SHARE = 0.7  # effective share of equally weighted draws after the step to the next rung
-MAX_RUNGS = 100
+RUNGS_AT_MOST = 100
 
 
 class AnnealedRows(NamedTuple):
@@ -122,9 +122,9 @@ def _resampled(log_weights: Tensor, generator: Generator) -> tuple[Tensor, Tenso
 def _next_rung(residual: Tensor, rung: float, num: int) -> float:
     """The rung at which equally weighted draws keep the effective share `STEP_SHARE`, at most 1."""
     low, high = 0.0, 1 - rung
-    if num >= MAX_RUNGS or float(effective_share(high * residual)) >= STEP_SHARE:
+    if num >= RUNGS_AT_MOST or float(effective_share(high * residual)) >= STEP_SHARE:
         return 1.0
     for _ in range(30):
         middle = (low + high) / 2
         low, high = (middle, high) if float(effective_share(middle * residual)) > STEP_SHARE else (low, middle)
-    return rung + max(low, (1 - rung) / (MAX_RUNGS - num))
+    return rung + max(low, (1 - rung) / (RUNGS_AT_MOST - num))

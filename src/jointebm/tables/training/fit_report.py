@@ -17,7 +17,7 @@ from jointebm.tables.training.validation import HeldOut
 
 __all__ = ["FitReport", "report_of"]
 
-MAX_ROWS = 20_000  # of the data, that moments are taken over
+MAX_MOMENT_ROWS = 20_000  # of the data, that moments are taken over
 MAX_ERROR = 0.1  # standard error of log Z, nats
 MAX_DIFFERENCE = 0.05  # of the weight of a component
 OFF = 4.0  # z-score of a moment
@@ -120,7 +120,10 @@ def report_of(
     worst = int(difference.abs().argmax())
     data, model = (
         _moments(energy, part, each)
-        for part, each in ((codes[:MAX_ROWS], torch.ones(len(codes[:MAX_ROWS]))), (rows.codes, weights.float()))
+        for part, each in (
+            (codes[:MAX_MOMENT_ROWS], torch.ones(len(codes[:MAX_MOMENT_ROWS]))),
+            (rows.codes, weights.float()),
+        )
     )
     z = (model.frequencies - data.frequencies).abs() / (model.variances + data.variances).sqrt()
     z = z[z.isfinite()]

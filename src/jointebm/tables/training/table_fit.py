@@ -44,11 +44,11 @@ FEW_COLUMNS = 10  # with more, steps are smaller and fewer
 AVERAGED = 50  # the moving average reaches over about such a part of training
 NUM_LAYERS = 2
 WEAKER = 0.2  # share of the prior's strength, that the reference is fitted with once more
-PATIENCE = 2  # sizes of the reference in a row without improvement, after which no larger one is tried
+SIZES_IN_VAIN = 2  # sizes of the reference in a row without improvement, after which no larger one is tried
 MIN_BETWEEN = 10  # iterations between looks
 FINAL_GROUPS = 16  # of 128 draws that log Z of the result is estimated with
 SNAPSHOT_EVERY, MAX_ROLLBACKS = 100, 5
-DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
+PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 
 
 class TableMetrics(NamedTuple):
@@ -132,7 +132,7 @@ class TableFit:
             self._completed = CompletedRows(codes[training], self._reference, self._generator)
             self._begin(residual)
             self._validation = Validation(
-                codes[self.held_out], self._reference, self._looking, DTYPES[config.precision]
+                codes[self.held_out], self._reference, self._looking, PRECISIONS[config.precision]
             )
         self._seconds = time.perf_counter() - started
 
@@ -272,7 +272,7 @@ class TableFit:
         if not len(held_out):
             return fitted(most)
         best, best_score, num, since = None, -math.inf, 1, 0
-        while best is None or (num <= most and since < PATIENCE):
+        while best is None or (num <= most and since < SIZES_IN_VAIN):
             mixture = fitted(num)
             since += 1
             if best is None or score(mixture) > best_score:
@@ -292,7 +292,7 @@ class TableFit:
             pseudo_weight=None if is_composite else config.pseudo_weight,
             ordered=self._ordered,
             batch_size=self._batch_size,
-            precision=DTYPES[config.precision],
+            precision=PRECISIONS[config.precision],
             generator=self._generator,
         )
         descent = _descent(problem.module, config, self.num_iterations, len(self._ordered))

@@ -26,7 +26,7 @@ from jointebm.training.objectives import LossInputs, PseudoLikelihood
 
 __all__ = ["Negatives", "Residuals", "TableAttempt", "TableProblem"]
 
-ENOUGH = 0.5  # effective share of fresh draws of the reference, above which no chains are run
+ENOUGH_SHARE = 0.5  # effective share of fresh draws of the reference, above which no chains are run
 SMOOTHING = 0.1  # weight of the newest share in its running mean
 PSEUDO_SHARE = 3  # one row in so many is asked by the pseudo-likelihood beside maximum likelihood
 
@@ -217,7 +217,7 @@ class TableProblem:
         fresh = chain_at(self._energy, self._fresh(self._batch_size))
         fresh_share = effective_share(fresh.residual)
         fresh_normalizer = log_mean_exp(fresh.residual)
-        if self._fresh_share > ENOUGH:
+        if self._fresh_share > ENOUGH_SHARE:
             no_offset, always = torch.zeros_like(fresh.residual), torch.ones(())
             seen = (fresh_share, fresh_normalizer, fresh_share, fresh_normalizer, always)
             return Negatives(fresh.codes, fresh.residual, no_offset, "draws", *seen)

@@ -1,0 +1,61 @@
+"""The report of a fit: a good model has no findings, and a failing one says what is wrong."""
+
+import pytest
+import torch
+
+from jointebm.references import ProductMixture
+from jointebm.tables.density.energy import Residual, TableEnergy
+from jointebm.tables.density.normalizer import AnnealedRows, annealed
+from jointebm.tables.training.fit_report import FitReport, report_of
+from jointebm.tables.training.validation import HeldOut
+from support.tiny_tables import CLASSES, generator
+
+HELD_OUT = HeldOut(of_model=-2.0, of_reference=-2.5, gain_error=0.1, of_model_error=0.1, of_reference_error=0.1)
+
+
+def two_groups(weight: float) -> TableEnergy:
+    """F = log q with two groups of rows far apart, the second one of this weight."""
+    reference = ProductMixture(CLASSES, 2)
+    reference.log_weights.copy_(torch.tensor([1 - weight, weight]).log())
+    reference.log_probs.fill_(-6.0)
+    for column, count in enumerate(CLASSES):
+        reference.of_column(column)[0, 0] = 0.0
+        reference.of_column(column)[count - 1, 1] = 0.0
+        reference.of_column(column).copy_(reference.of_column(column).log_softmax(dim=0))
+    return TableEnergy(reference, Residual(CLASSES, width=4, num_layers=1))
+
+
+def report(energy: TableEnergy, rows: AnnealedRows, codes: torch.Tensor) -> FitReport:
+    return report_of(energy, rows, codes, held_out=HELD_OUT, num_held_out=90, log_score=-0.5)
+
+
+@pytest.mark.parametrize("share_missing", [0.0, 0.3])
+def test_a_model_that_is_the_data_has_no_findings(share_missing: float) -> None:
+    energy = two_groups(0.2)
+    rows = annealed(energy, (1.0,), num_groups=16, generator=generator())
+    data = energy.reference.draw(torch.full((3000, 3), -1), generator(1))
+    data = data.masked_fill(torch.rand(data.shape, generator=generator(2)) < share_missing, -1)
+    made = report(energy, rows, data)
+    assert made.findings == ()
+    assert abs(made.worst_component) < 0.03 and made.worst_moment < 5 and made.moments_off == 0
+    assert made.gain == pytest.approx(0.5) and made.ess == pytest.approx(2048)
+    assert FitReport.model_validate_json(made.model_dump_json()) == made
+    assert "held-out log-likelihood -2.000 +- 0.100 nats per row (90 rows)" in made.lines()[0]
+
+
+def test_wrong_weights_of_groups_are_found() -> None:
+    energy = two_groups(0.2)
+    rows = annealed(two_groups(0.9), (1.0,), num_groups=16, generator=generator())
+    data = energy.reference.draw(torch.full((3000, 3), -1), generator(1))
+    made = report(energy, rows, data)
+    assert abs(made.worst_component) > 0.6 and made.moments_off > 0.05
+    assert "a group of rows has the weight 0" in made.findings[0] and "two classes differ" in made.findings[1]
+    assert sum(line.startswith("WARNING: ") for line in made.lines()) == 2
+
+
+def test_an_uncertain_log_z_is_found() -> None:
+    energy = two_groups(0.2)
+    rows = annealed(energy, (1.0,), num_groups=16, generator=generator())
+    heavy = rows._replace(log_weights=torch.where(torch.arange(2048) == 0, 90.0, rows.log_weights))
+    made = report(energy, heavy, rows.codes)
+    assert made.ess < 2 and "log Z is uncertain" in made.findings[0]
