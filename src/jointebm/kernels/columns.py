@@ -97,9 +97,9 @@ def chosen_blocks(kernel: object, space: Space, blocks: tuple[str, ...] | None) 
 
 
 def require_same(kernel: object, made_for: Space, blocks: tuple[str, ...], space: Space) -> None:
-    """Raises ValueError unless a space has the same discrete blocks, by name and kind, as the space of a kernel."""
-    space.require(blocks, discrete=True)
+    """Raises ValueError unless a space has the same blocks, by name and kind, as the space of a kernel."""
     for name in blocks:
+        space.require(name, discrete=made_for[name].discrete)
         if made_for[name] != space[name]:
             raise ValueError(
                 f"{type(kernel).__name__}: was made for a block {name!r} that is {made_for[name]}, but here it is "

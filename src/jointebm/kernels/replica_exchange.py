@@ -13,9 +13,9 @@ from torch import Tensor
 
 from jointebm.kernels.chain import Chain, LogDensity, evaluate
 from jointebm.kernels.jump import Jump
-from jointebm.kernels.kernel import Info, Kernel, parts_of, without_laziness
+from jointebm.kernels.kernel import Info, Kernel, metropolis, parts_of, without_laziness
 from jointebm.kernels.tempering import RUNG, Endpoints, Tempered, check_rungs, evaluate_endpoints, of_space
-from jointebm.randomness.draws import Generator, Stream, accept
+from jointebm.randomness.draws import Generator, Stream
 from jointebm.references.reference import Reference
 from jointebm.spaces.blocks import Block, Categorical
 from jointebm.spaces.space import Mask, Position, Space
@@ -214,8 +214,8 @@ class ReplicaExchange(Kernel):
                 one, other = order[:, low], order[:, low + 1]
                 allowed = self._may_swap(ends.target.position, masks, one, other, low)
                 ratio = (self.rungs[low] - self.rungs[low + 1]) * (log_ratio[other] - log_ratio[one])
-                accepted = accept(ratio, generator) & allowed
-                infos[low] = Info(torch.where(allowed, ratio.clamp(max=0).exp(), 0), accepted)
+                infos[low] = metropolis(ratio, allowed, generator)
+                accepted = infos[low].accepted
                 order = order.clone()
                 order[:, low], order[:, low + 1] = torch.where(accepted, other, one), torch.where(accepted, one, other)
         return order.flatten(), [infos[low] for low in sorted(infos)]
