@@ -31,6 +31,7 @@ _LABELS = (
     "torch.zeros(len(chain.f), columns.num_variables).double().index_add(1, columns.variable, "
     "columns.join(chain.position) * columns.class_of_column)"
 )
+_BY_LABELS = f"torch.where(free_variables | ~free_variables.any(dim=1, keepdim=True), {_LABELS}, -torch.inf)"
 _LAST = "(columns.class_of_column == columns.num_classes[columns.variable] - 1)"
 _GWG_RATIO = "proposal.f - chain.f + pick(log_q_reverse, reverse_move) - pick(log_q, move)"
 _GWG_MOVED = "return proposal.where(info.accepted, chain)"
@@ -87,7 +88,7 @@ FAULTS: dict[type[Kernel], dict[str, dict[str, str]]] = {
         },
         "scan depends on the state": {
             "choose_variable(free_variables, generator, like=chain.f)": "free_variables.any(dim=1), "
-            f"choose(torch.where(free_variables | ~free_variables.any(dim=1, keepdim=True), {_LABELS}, -torch.inf).to(chain.f.dtype), generator)",
+            f"choose({_BY_LABELS}.to(chain.f.dtype), generator)",
             "variable, movable = ": "movable, variable = ",
         },
         "clamp ignored": {
