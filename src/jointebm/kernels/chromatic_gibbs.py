@@ -118,7 +118,7 @@ class Variables(NamedTuple):
     number: Tensor  # which variables, (V,), int64
     column: Tensor  # their columns, (C,), int64
     place: Tensor  # of each of these columns, the place of its variable among `number`, (C,), int64
-    label: Tensor  # of each of these columns, the class that it stands for, (C,), int64
+    label: Tensor  # of each of these columns, its class, (C,), int64
     is_binary: Tensor  # which variables are binary, (V,), bool
 
     @staticmethod

@@ -29,7 +29,7 @@ class Columns(NamedTuple):
     is_binary: Tensor  # which columns are binary variables, (M,), bool
     num_variables: int
     num_classes: Tensor  # of each variable, (V,), int64
-    class_of_column: Tensor  # the class that a 1 in a column stands for, (M,), int64
+    class_of_column: Tensor  # the class that a 1 in a column means, (M,), int64
     max_classes: int  # of any variable
 
     def join(self, parts: Mapping[str, Tensor]) -> Tensor:

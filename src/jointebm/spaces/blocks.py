@@ -69,7 +69,7 @@ def _encode_labels(name: str, kind: str, labels: Tensor, limits: Tensor) -> tupl
 
 
 class _Shaped:
-    """What the kinds share: a shape, and a position of one entry per variable unless a kind says otherwise."""
+    """A part of every kind: a shape, and a position of one entry per variable unless a kind says otherwise."""
 
     shape: Any
 
@@ -78,14 +78,17 @@ class _Shaped:
 
     @property
     def variable_shape(self) -> Shape:
+        """Shape of the variables of one row."""
         return self.shape
 
     @property
     def position_shape(self) -> Shape:
+        """Shape of the position of one row."""
         return self.variable_shape
 
     @property
     def num_variables(self) -> int:
+        """Number of variables of one row."""
         return math.prod(self.variable_shape)
 
     def expand(self, mask: Tensor) -> Tensor:
@@ -94,7 +97,7 @@ class _Shaped:
 
 
 class _Discrete(_Shaped, ABC):
-    """What the discrete kinds share."""
+    """A part of the discrete kinds: noise by class frequency."""
 
     discrete: ClassVar[bool] = True
 
@@ -127,6 +130,7 @@ class Continuous(_Shaped):
 
     @property
     def config(self) -> dict[str, Any]:
+        """The block as plain data, for `block_from_config`."""
         transform = {"name": self.transform.name, **vars(self.transform)}
         return {"kind": "continuous", "shape": list(self.variable_shape), "transform": transform}
 
@@ -147,6 +151,7 @@ class Continuous(_Shaped):
         return self.transform.forward(values), ~values.isnan()
 
     def decode(self, position: Tensor) -> Tensor:
+        """Maps positions back to values (N, *shape); NaN is missing."""
         return self.transform.inverse(position)
 
     def uniform_noise(self) -> Tensor:
@@ -195,10 +200,12 @@ class Binary(_Discrete):
 
     @property
     def num_classes_per_variable(self) -> tuple[int, ...]:
+        """Number of classes of every variable, in order."""
         return (2,) * self.num_variables
 
     @property
     def config(self) -> dict[str, Any]:
+        """The block as plain data, for `block_from_config`."""
         return {"kind": "binary", "shape": list(self.variable_shape)}
 
     def encode(self, name: str, values: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
@@ -207,6 +214,7 @@ class Binary(_Discrete):
         return torch.where(observed, labels.to(dtype), torch.nan), observed
 
     def decode(self, position: Tensor) -> Tensor:
+        """Maps positions back to int64 labels (N, *shape); -1 is missing."""
         return torch.where(position.isnan(), -1, (position > 0.5).to(torch.int64))
 
     def uniform_noise(self) -> Tensor:
@@ -251,31 +259,37 @@ class Categorical(_Discrete):
 
     @property
     def ragged(self) -> bool:
+        """Whether each variable has a number of classes of its own."""
         return not isinstance(self.num_classes, int)
 
     @property
     def variable_shape(self) -> Shape:
+        """Shape of the variables of one row; (V,) for a ragged group of V."""
         return super().variable_shape if isinstance(self.num_classes, int) else (len(self.num_classes),)
 
     @property
     def position_shape(self) -> Shape:
+        """Shape of the position of one row: (*shape, K), or (M,) for a ragged group."""
         if isinstance(self.num_classes, int):
             return (*self.variable_shape, self.num_classes)
         return (sum(self.num_classes),)
 
     @property
     def num_classes_per_variable(self) -> tuple[int, ...]:
+        """Number of classes of every variable, in order."""
         if isinstance(self.num_classes, int):
             return (self.num_classes,) * self.num_variables
         return self.num_classes
 
     @property
     def kind(self) -> str:
+        """Name of the kind with its classes, for messages."""
         counts = self.num_classes if self.ragged else (self.num_classes,)
         return f"Categorical, {'/'.join(map(str, counts))} classes"  # type: ignore[arg-type]
 
     @property
     def config(self) -> dict[str, Any]:
+        """The block as plain data, for `block_from_config`."""
         counts = self.num_classes if isinstance(self.num_classes, int) else list(self.num_classes)
         return {"kind": "categorical", "num_classes": counts, "shape": list(self.shape)}  # type: ignore[arg-type]
 
@@ -291,6 +305,7 @@ class Categorical(_Discrete):
         return position, observed
 
     def decode(self, position: Tensor) -> Tensor:
+        """Maps one-hot positions back to int64 labels (N, *variable_shape); -1 is missing."""
         if self.ragged:
             parts = position.split(list(self.num_classes_per_variable), dim=1)
             return torch.stack([_decode_one_hot(part) for part in parts], dim=1)
@@ -309,6 +324,7 @@ class Categorical(_Discrete):
         return torch.cat(drawn, dim=1).reshape(num, *self.position_shape)
 
     def expand(self, mask: Tensor) -> Tensor:
+        """Widens a mask over variables to one that broadcasts to the position."""
         if self.ragged:
             counts = torch.tensor(self.num_classes_per_variable, device=mask.device)
             return mask.repeat_interleave(counts, dim=1)
