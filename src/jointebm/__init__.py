@@ -17,9 +17,9 @@ if TYPE_CHECKING:
     from jointebm.estimators import JointEBMImputer as JointEBMImputer
     from jointebm.estimators import JointEBMOutlierDetector as JointEBMOutlierDetector
     from jointebm.estimators import JointEBMRegressor as JointEBMRegressor
-    from jointebm.inference import Model, ModelConfig, Prediction, predict
+    from jointebm.inference import Model, ModelConfig, Prediction, fit, predict
     from jointebm.kernels import KernelSpec
-    from jointebm.sampling import Samples, Trajectory, sample, sample_trajectory
+    from jointebm.sampling import ConvergenceWarning, Samples, Trajectory, log_normalizer, sample, sample_trajectory
     from jointebm.spaces import Binary, Categorical, Continuous, Noise, Space
     from jointebm.training import Metrics, ReplayBuffer, TrainConfig, Trainer, objectives
 
@@ -31,6 +31,7 @@ __all__ = [
     "Categorical",
     "ConcatEnergy",
     "Continuous",
+    "ConvergenceWarning",
     "JEMEnergy",
     "KernelSpec",
     "Metrics",
@@ -46,8 +47,10 @@ __all__ = [
     "Trajectory",
     "__version__",
     "energies",
+    "fit",
     "kernels",
     "load",
+    "log_normalizer",
     "objectives",
     "predict",
     "recipes",
@@ -75,7 +78,7 @@ def load(name: str | os.PathLike[str]) -> "Model | JointEBM":
         >>> load("pretrained:toy").space.discrete
         ('bottom', 'left', 'diagonal')
     """
-    from jointebm.inference.model import load_model
+    from jointebm.inference.model_loading import load_model
     from jointebm.inference.pretrained import find_model
     from jointebm.storage.model_folder import TABLE_MODEL, folder_kind
 

@@ -54,7 +54,7 @@ def make_table(num: int) -> pd.DataFrame:
 
 
 TABLE = make_table(300)
-MODEL = JointEBM(base="mixture", training=FAST, num_draws=5).fit(TABLE)
+MODEL = JointEBM(training=FAST, num_draws=5).fit(TABLE)
 MODELLED = [name for name in TABLE if name not in ("name", "empty")]
 
 
@@ -89,7 +89,7 @@ def test_imputed_pandas_frames_keep_index_order_dtypes_and_observed_entries(orde
 @pytest.mark.slow
 def test_polars_frames_come_back_as_polars() -> None:
     table = pl.from_pandas(TABLE.drop(columns="empty")).with_columns(pl.lit(None).alias("empty"))
-    model = JointEBM(base="mixture", training=FAST, num_draws=5).fit(table)
+    model = JointEBM(training=FAST, num_draws=5).fit(table)
     filled = model.impute(table)
     assert filled.schema == table.schema and filled["kind"].null_count() == 0
     assert model.sample(5).schema == table.schema
@@ -111,7 +111,7 @@ def test_a_model_answers_for_another_kind_of_frame() -> None:
 
 def test_arrays_are_tables_too() -> None:
     features = TABLE[["size", "count"]].to_numpy()
-    model = JointEBM(base="mixture", training=FAST, num_draws=5).fit(features, TABLE["indoors"].to_numpy())
+    model = JointEBM(training=FAST, num_draws=5).fit(features, TABLE["indoors"].to_numpy())
     assert model.impute(features).dtype == features.dtype and not np.isnan(model.impute(features)).any()
     assert model.predict(features).dtype == bool and (model.predict(features) == TABLE["indoors"]).mean() > 0.9
     assert model.predict_proba(features).shape == (300, 2) and model.classes().tolist() == [False, True]
@@ -208,6 +208,10 @@ def test_the_density_of_an_incomplete_row_marginalises_the_missing_entry() -> No
     rows = pd.concat([row.assign(kind=kind) for kind in ("cat", "dog")])
     summed = np.logaddexp.reduce(MODEL.score_samples(rows))
     assert MODEL.score_samples(row.assign(kind=None))[0] == pytest.approx(summed, abs=1e-4)
+    pairs = pd.concat([rows.assign(indoors=each) for each in (True, False)])
+    summed = np.logaddexp.reduce(MODEL.score_samples(pairs))
+    both = JointEBM(training=FAST, num_draws=400).fit(TABLE).score_samples(row.drop(columns=["kind", "indoors"]))
+    assert both[0] == pytest.approx(summed, abs=0.1)  # estimated from 400 draws of a few classes
 
 
 @pytest.mark.slow
@@ -252,7 +256,7 @@ def test_probabilities_of_many_classes_do_not_depend_on_the_batch() -> None:
     """A single row is stored in another order than many are, in which sums over eight classes and more round differently."""
     levels = RNG.integers(0, 13, 400)
     table = pd.DataFrame({"x": levels + RNG.normal(0, 3, 400), "level": np.array(list("abcdefghijklm"))[levels]})
-    model = JointEBM(base="mixture", training=FAST).fit(table)
+    model = JointEBM(training=FAST).fit(table)
     classifier, features = JointEBMClassifier.of(model, "level"), table[["x"]].head(40)
     for ask in (classifier.predict_proba, lambda some: model.predict_proba(some, "level")):
         assert np.array_equal(np.concatenate([ask(features.iloc[[row]]) for row in range(40)]), ask(features))
@@ -270,7 +274,7 @@ def test_an_unseen_category_is_an_error_or_missing() -> None:
     strange = pd.DataFrame({"kind": ["fox"], "count": [11]})
     with pytest.raises(ValueError, match="column 'kind': row 0 holds 'fox'"):
         MODEL.predict(strange, "size")
-    lenient = JointEBM(base="mixture", training=FAST, unseen="missing").fit(TABLE)
+    lenient = JointEBM(training=FAST, unseen="missing").fit(TABLE)
     assert lenient.predict(strange, "size").equals(lenient.predict(strange.drop(columns="kind"), "size"))
     assert lenient.impute(strange.assign(size=np.nan))["kind"].tolist() == ["fox"]  # observed entries stay
 
@@ -300,7 +304,7 @@ def test_the_shape_of_an_answer_does_not_depend_on_a_flag() -> None:
         ({"training": {"num_visits": -1}}, "training.num_visits: got -1"),
         (
             {"training": {"epochs": 3}},
-            "training.epochs: got 3: unknown field; available: objective, base, max_components",
+            "training.epochs: got 3: unknown field; available: objective, max_components",
         ),
         (
             {"training": [("width", 3)]},
@@ -398,7 +402,7 @@ def test_labels_of_any_type_come_back() -> None:
     features = TABLE[["size", "count"]]
     for labels in (["dog", "cat"], [3, 7], [True, False]):
         y = np.where(TABLE["indoors"], labels[1], labels[0])
-        classifier = JointEBMClassifier(JointEBM(base="mixture", training=FAST)).fit(features, y)
+        classifier = JointEBMClassifier(JointEBM(training=FAST)).fit(features, y)
         assert classifier.predict(features).dtype == y.dtype and classifier.score(features, y) > 0.9
     assert clone(classifier).get_params()["core__training"] == FAST
 
@@ -407,9 +411,7 @@ def test_labels_of_any_type_come_back() -> None:
 
 
 def test_a_saved_model_gives_the_same_answers(tmp_path: Path) -> None:
-    model = JointEBM(base="mixture", training=FAST, kinds={"count": "categorical"}, unseen="missing", num_draws=7).fit(
-        TABLE
-    )
+    model = JointEBM(training=FAST, kinds={"count": "categorical"}, unseen="missing", num_draws=7).fit(TABLE)
     model.save(tmp_path / "model")
     loaded = JointEBM.load(tmp_path / "model")
     assert loaded.get_params() == model.get_params()

@@ -97,7 +97,7 @@ def test_scores_are_sums_and_maxima_over_all_labels() -> None:
     f = 10 * (rows - values["image"].mean(dim=(1, 2))[:, None])  # (N, 3)
     scores = outlier_scores(model(), values)
     assert scores.keys() == SCORES.keys()
-    torch.testing.assert_close(scores["log_marginal"], f.exp().sum(dim=1).log())
+    torch.testing.assert_close(scores["log_sum_exp"], f.exp().sum(dim=1).log())
     torch.testing.assert_close(scores["confidence"], f.softmax(dim=1).amax(dim=1))
 
 

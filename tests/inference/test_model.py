@@ -11,7 +11,7 @@ from torch import Tensor
 
 from jointebm import Binary, Categorical, Continuous, KernelSpec, Model, ModelConfig, Noise, Space, load
 from jointebm.energies import BilinearSpec, ConcatSpec, ConvSpec, EnergySpec, JEMSpec, MLPSpec
-from jointebm.inference.model import load_model
+from jointebm.inference.model_loading import load_model
 from jointebm.kernels import MALA, Cycle, Gibbs
 from jointebm.spaces.transforms import Logit
 

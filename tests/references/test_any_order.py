@@ -12,6 +12,7 @@ from jointebm.references import AnyOrder, Mixture, Reference, ReferenceSpec
 from jointebm.references.any_order import fit_masked_network, masked_loss
 from jointebm.references.masked_network import MaskedNetwork
 from jointebm.references.product_mixture import ProductMixture
+from jointebm.references.reference_specs import spec_of
 from jointebm.spaces import Binary, Categorical, Continuous, Space
 from references.small_spaces import all_codes, generator, outcomes, random_mixture
 
@@ -175,7 +176,7 @@ def test_training_learns_what_a_mixture_cannot(trained: tuple[Space, AnyOrder]) 
 def test_a_fit_survives_a_round_trip_through_a_file(trained: tuple[Space, AnyOrder]) -> None:
     space, fitted = trained
     reference: Reference = fitted
-    rebuilt = TypeAdapter(ReferenceSpec).validate_json(fitted.spec.model_dump_json()).build(space)
+    rebuilt = TypeAdapter(ReferenceSpec).validate_json(spec_of(fitted).model_dump_json()).build(space)
     rebuilt.load_state_dict(load(save(fitted.state_dict())))
     drawn = reference.draw(50, generator(3))
     assert torch.equal(rebuilt.draw(50, generator(3))["bits"], drawn["bits"])

@@ -10,6 +10,7 @@ from scipy import integrate, stats
 
 from jointebm.randomness.row_streams import RowStream
 from jointebm.references import Marginals, ReferenceSpec
+from jointebm.references.reference_specs import spec_of
 from jointebm.spaces import Binary, Categorical, Continuous, Space
 from references.small_spaces import generator, outcomes
 
@@ -153,7 +154,7 @@ def test_em_climbs_the_likelihood() -> None:
 def test_a_fit_survives_a_round_trip_through_a_file() -> None:
     space, position = images()
     fitted = Marginals.fit(space, position, 2)
-    rebuilt = TypeAdapter(ReferenceSpec).validate_json(fitted.spec.model_dump_json()).build(space)
+    rebuilt = TypeAdapter(ReferenceSpec).validate_json(spec_of(fitted).model_dump_json()).build(space)
     rebuilt.load_state_dict(load(save(fitted.state_dict())))
     assert torch.equal(rebuilt.log_prob(position), fitted.log_prob(position))
     first, second = (each.draw(9, generator(3)) for each in (fitted, rebuilt))

@@ -12,6 +12,7 @@ from scipy import stats
 from jointebm.randomness.row_streams import RowStream
 from jointebm.references import Mixture, Reference, ReferenceSpec, choose_mixture
 from jointebm.references.layout import Layout, MixedRows
+from jointebm.references.reference_specs import spec_of
 from jointebm.spaces import Binary, Categorical, Continuous, Space
 from references.small_spaces import NODES, SPACE, STEP, all_codes, generator, grid, outcomes, random_mixture
 
@@ -204,7 +205,7 @@ def test_a_fit_survives_a_round_trip_through_a_file(space: Space) -> None:
     whole = random_mixture(space).draw(200, generator())
     whole = {name: part.float() for name, part in whole.items()}
     fitted: Reference = Mixture.fit(space, whole, 3, generator=generator())
-    stored, weights = fitted.spec.model_dump_json(), save(fitted.state_dict())
+    stored, weights = spec_of(fitted).model_dump_json(), save(fitted.state_dict())
     rebuilt = TypeAdapter(ReferenceSpec).validate_json(stored).build(space)
     rebuilt.load_state_dict(load(weights))
     assert torch.equal(rebuilt.log_prob(whole), fitted.log_prob(whole))

@@ -124,7 +124,7 @@ sys.exit(main())
     _, err = process.communicate(timeout=60)
     last = err.splitlines()[-1]
     assert process.returncode == 143 and last.startswith(
-        "jointebm: interrupted in the evaluation; run/model is complete"
+        "jointebm: interrupted during the evaluation; run/model is complete"
     )
     assert last.endswith(": jointebm evaluate run")
     assert weights(tmp_path / "run") == weights(whole)

@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 
 import jointebm
 from jointebm import Model
-from jointebm.inference.model import load_model
+from jointebm.inference.model_loading import load_model
 from jointebm.storage.idx import read_idx
 from jointebm.storage.npz import read_arrays, read_rows
 from jointebm.storage.untrusted import MAX_QUOTED, quoted, read_json

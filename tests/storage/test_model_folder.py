@@ -14,7 +14,7 @@ import jointebm
 from jointebm import Model
 from jointebm.data import Toy
 from jointebm.estimators import JointEBM
-from jointebm.inference.model import load_model
+from jointebm.inference.model_loading import load_model
 from jointebm.storage import model_folder
 from jointebm.tables.answers.store import load_table
 from support.block_models import small_config
@@ -27,7 +27,7 @@ def save_blocks(path: Path) -> object:
 @pytest.fixture(scope="module")
 def table() -> JointEBM:
     rows = torch.arange(60).reshape(30, 2).remainder(3).numpy()
-    return JointEBM(base="mixture", training={"max_components": 2}).fit(rows)
+    return JointEBM(training={"max_components": 2}).fit(rows)
 
 
 @pytest.fixture(params=["block", "table"])

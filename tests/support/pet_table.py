@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-QUICK = ("--set", "num_visits=0", "--set", "base=mixture", "--set", "rows_per_component=20", "--set", "num_draws=3")
+QUICK = ("--set", "num_visits=0", "--set", "rows_per_component=20", "--set", "num_draws=3")
 
 
 RNG = np.random.default_rng(0)

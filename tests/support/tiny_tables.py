@@ -1,10 +1,10 @@
-"""A table small enough to enumerate, and a density over it with a random base, network and reference."""
+"""A table small enough to enumerate, and a density over it with a random reference and network."""
 
 import torch
 from torch import Tensor
 
+from jointebm.references import ProductMixture
 from jointebm.tables.density.energy import Residual, TableEnergy
-from jointebm.tables.density.mixture import Mixture
 
 CLASSES = (2, 3, 4)
 ALL = torch.cartesian_prod(*[torch.arange(count) for count in CLASSES])  # (24, 3)
@@ -14,9 +14,9 @@ def generator(seed: int = 0) -> torch.Generator:
     return torch.Generator().manual_seed(seed)
 
 
-def mixture(num_components: int = 3, *, seed: int = 0, dtype: torch.dtype = torch.float64) -> Mixture:
+def mixture(num_components: int = 3, *, seed: int = 0, dtype: torch.dtype = torch.float64) -> ProductMixture:
     """A mixture with random weights and tables."""
-    drawn, made = generator(seed), Mixture(CLASSES, num_components).to(dtype)
+    drawn, made = generator(seed), ProductMixture(CLASSES, num_components).to(dtype)
     made.log_weights.copy_(torch.randn(num_components, generator=drawn, dtype=torch.float64).log_softmax(dim=0))
     tables = [
         torch.randn(count, num_components, generator=drawn, dtype=torch.float64).log_softmax(dim=0) for count in CLASSES
@@ -26,22 +26,21 @@ def mixture(num_components: int = 3, *, seed: int = 0, dtype: torch.dtype = torc
 
 
 def energy(*, num_components: int = 3, seed: int = 0, dtype: torch.dtype = torch.float64) -> TableEnergy:
-    """An energy with a random base, a random network that differs from it by nats, and a reference that is neither."""
+    """An energy with a random reference and a random network that differs from it by nats."""
     residual = Residual(CLASSES, width=8, num_layers=2)
     residual.initialise(generator(seed))
     with torch.no_grad():
         residual.readout.copy_(torch.randn(8, generator=generator(seed + 1)))
-    base, reference = mixture(num_components, seed=seed, dtype=dtype), mixture(4, seed=seed + 2, dtype=dtype)
-    return TableEnergy(base, residual.to(dtype), reference)
+    return TableEnergy(mixture(num_components, seed=seed, dtype=dtype), residual.to(dtype))
 
 
 def enumerated(made: TableEnergy) -> Tensor:
-    """f of all configurations, in the order of `ALL`, shape (24,)."""
+    """F of all configurations, in the order of `ALL`, shape (24,)."""
     with torch.no_grad():
         return made(ALL)
 
 
-def mixture_by_loops(made: Mixture, row: list[int]) -> float:
+def mixture_by_loops(made: ProductMixture, row: list[int]) -> float:
     """Probability of the observed entries of one row: a sum over components of a product over columns."""
     total = 0.0
     for component, log_weight in enumerate(made.log_weights.tolist()):

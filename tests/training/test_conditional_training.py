@@ -166,6 +166,7 @@ def test_rows_that_cannot_be_told_apart_or_lack_an_x_are_refused() -> None:
 
 def test_without_x_it_is_the_likelihood() -> None:
     space, bias = Space(y=Binary()), nn.Linear(1, 1, bias=False)
+    nn.init.zeros_(bias.weight)
     data = torch.tensor([1.0, 1.0, 1.0, 0.0] * 100)
 
     class Logit(nn.Module):

@@ -297,7 +297,7 @@ def test_both_halves_of_every_chain_return_to_the_buffer() -> None:
 def test_the_check_finds_a_trainer_that_drops_the_labels(monkeypatch: pytest.MonkeyPatch) -> None:
     """The bug of the authors' code, planted."""
 
-    def write(self: ReplayBuffer, slots: Tensor, position: Position) -> None:
+    def write(self: ReplayBuffer, slots: Tensor, position: Position, weights: object = None) -> None:  # noqa: ARG001
         self.position["x"][slots] = position["x"]
 
     monkeypatch.setattr(ReplayBuffer, "write", write)

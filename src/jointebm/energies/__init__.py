@@ -2,7 +2,16 @@
 
 from typing import TYPE_CHECKING
 
-from jointebm.energies.specs import BilinearSpec, ConcatSpec, ConvSpec, EnergySpec, JEMSpec, MLPSpec
+from jointebm.energies.specs import (
+    BilinearSpec,
+    ConcatSpec,
+    ConvSpec,
+    EnergySpec,
+    JEMSpec,
+    MLPSpec,
+    OwnSpec,
+    ReferencedSpec,
+)
 from jointebm.energies.structured_specs import (
     DeepSetSpec,
     GridPairsSpec,
@@ -23,6 +32,7 @@ if TYPE_CHECKING:
     from jointebm.energies.ising import IsingEnergy
     from jointebm.energies.jem import JEMEnergy
     from jointebm.energies.networks import MLP, ConvEncoder
+    from jointebm.energies.referenced import Referenced, start_at_zero
     from jointebm.energies.structured import StructuredEnergy
     from jointebm.energies.unaries import PerPixel, PerPlace
 
@@ -45,16 +55,20 @@ __all__ = [
     "JEMEnergy",
     "JEMSpec",
     "MLPSpec",
+    "OwnSpec",
     "PerItem",
     "PerPixel",
     "PerPixelSpec",
     "PerPlace",
     "PerPlaceSpec",
+    "Referenced",
+    "ReferencedSpec",
     "StructuredEnergy",
     "StructuredSpec",
     "Transitions",
     "TransitionsSpec",
     "WeightedSum",
+    "start_at_zero",
 ]
 
 if not TYPE_CHECKING:  # these import torch

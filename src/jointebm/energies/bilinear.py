@@ -45,6 +45,11 @@ class BilinearEnergy(nn.Module):
         self.encoded_blocks = space.continuous
         self._x, self._y = Inputs(space, space.continuous, scale), Inputs(space, space.discrete, scale)
 
+    @property
+    def output_layers(self) -> tuple[nn.Module, ...]:
+        """Modules whose weights, all zero, make f zero (see `start_at_zero`)."""
+        return (self.g,)
+
     def encode(self, position: Position) -> Tensor:
         """g(x), shape (N, D)."""
         return self.g(self._x(position))

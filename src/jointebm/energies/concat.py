@@ -99,6 +99,11 @@ class ConcatEnergy(nn.Module):
                 f"{self._x.width} continuous + {self._y.width} discrete"
             )
 
+    @property
+    def output_layers(self) -> tuple[nn.Module, ...]:
+        """Modules whose weights, all zero, make f zero (see `start_at_zero`)."""
+        return (list(self.net)[-1],)
+
     def encode(self, position: Position) -> Tensor:
         """W_x h(x) + b, the part of the first layer that belongs to x, shape (N, H)."""
         h = self._x(position) if self.encoder is None else self.encoder(self._x.scaled(position, self._x.names[0]))

@@ -51,6 +51,11 @@ class DeepSetEnergy(nn.Module):
         self.phi, self.rho = phi, rho
         self.blocks = tuple(space)
 
+    @property
+    def output_layers(self) -> tuple[nn.Module, ...]:
+        """Modules whose weights, all zero, make f zero (see `start_at_zero`)."""
+        return (self.rho,)
+
     def forward(self, position: Position) -> Tensor:
         """f at each row of a position, shape (N,), nats."""
         items = torch.cat([position[name].reshape(*position[name].shape[:2], -1) for name in self.blocks], dim=2)
@@ -81,6 +86,11 @@ class PerItem(nn.Module):
     def __init__(self, phi: nn.Module, rho: nn.Module) -> None:
         super().__init__()
         self.phi, self.rho = phi, rho
+
+    @property
+    def output_layers(self) -> tuple[nn.Module, ...]:
+        """Modules whose weights, all zero, make f zero (see `start_at_zero`)."""
+        return (self.rho,)
 
     def forward(self, items: Tensor) -> Tensor:
         context = self.phi(items).sum(dim=1, keepdim=True)  # (N, 1, H)

@@ -52,6 +52,11 @@ class IsingEnergy(nn.Module):
         self.coupling = nn.Parameter(torch.tensor(float(coupling)))
         self.field = nn.Parameter(torch.tensor(float(field)))
 
+    @property
+    def output_layers(self) -> tuple[nn.Module, ...]:
+        """Modules whose weights, all zero, make f zero (see `start_at_zero`)."""
+        return (self,)
+
     def forward(self, position: Position) -> Tensor:
         """f at each row of a position, shape (N,), nats."""
         spins = 2 * position[self.block] - 1  # (N, rows, columns)

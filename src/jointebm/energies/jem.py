@@ -59,6 +59,11 @@ class JEMEnergy(nn.Module):
         self._x = Inputs(space, space.continuous, scale)
         self._y = Inputs(space, space.discrete)
 
+    @property
+    def output_layers(self) -> tuple[nn.Module, ...]:
+        """Modules whose weights, all zero, make f zero (see `start_at_zero`)."""
+        return (self.net,)
+
     def encode(self, position: Position) -> Tensor:
         """The logits of all classes, shape (N, columns of y)."""
         if self.encoder is None:

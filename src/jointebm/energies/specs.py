@@ -10,6 +10,7 @@ from pydantic import Field, model_validator
 
 from jointebm.energies.activation import Activation
 from jointebm.energies.structured_specs import DeepSetSpec, IsingSpec, StructuredSpec, Width
+from jointebm.references.reference_specs import ReferenceSpec
 from jointebm.storage.config import Config
 
 if TYPE_CHECKING:
@@ -17,9 +18,10 @@ if TYPE_CHECKING:
     from jointebm.energies.concat import ConcatEnergy
     from jointebm.energies.jem import JEMEnergy
     from jointebm.energies.networks import MLP, ConvEncoder
+    from jointebm.energies.referenced import Referenced
     from jointebm.spaces.space import Space
 
-__all__ = ["BilinearSpec", "ConcatSpec", "ConvSpec", "EnergySpec", "JEMSpec", "MLPSpec"]
+__all__ = ["BilinearSpec", "ConcatSpec", "ConvSpec", "EnergySpec", "JEMSpec", "MLPSpec", "OwnSpec", "ReferencedSpec"]
 
 _Scale = dict[str, float]
 
@@ -128,8 +130,48 @@ class JEMSpec(Config):
         return JEMEnergy(space, net, encoder=encoder, scale=self.scale)
 
 
+class OwnSpec(Config):
+    """An energy that is a module of your own, which no specification describes: such a model is not saved."""
+
+    kind: Literal["own"] = "own"
+    module: str = Field(max_length=200, description="name of its class")
+
+    def build(self, space: "Space") -> "ConcatEnergy":
+        """Raises ValueError: nothing here can make it."""
+        raise ValueError(
+            f"energy: {self.module} is a module of your own; build it yourself and pass it as `energy` (of blocks "
+            f"{', '.join(space)}), or describe it by a spec of jointebm.energies"
+        )
+
+
+class ReferencedSpec(Config):
+    """A `Referenced`: log q + residual.
+
+    Example:
+        >>> from jointebm import Categorical, Continuous, Space
+        >>> from jointebm.references.reference_specs import MixtureSpec
+        >>> spec = ReferencedSpec(reference=MixtureSpec(num_components=4), residual=ConcatSpec(net=MLPSpec(hidden=(16,))))
+        >>> type(spec.build(Space(x=Continuous(2), y=Categorical(3)))).__name__
+        'Referenced'
+    """
+
+    kind: Literal["referenced"] = "referenced"
+    reference: ReferenceSpec = Field(description="q")
+    residual: Annotated[
+        ConcatSpec | BilinearSpec | JEMSpec | StructuredSpec | DeepSetSpec | IsingSpec | OwnSpec,
+        Field(discriminator="kind"),
+    ] = Field(description="added to log q; zero before training")
+
+    def build(self, space: "Space") -> "Referenced":
+        """Makes the energy with an unfitted reference, and a residual that is zero."""
+        from jointebm.energies.referenced import Referenced, start_at_zero
+
+        return Referenced(self.reference.build(space), start_at_zero(self.residual.build(space)))
+
+
 EnergySpec = Annotated[
-    ConcatSpec | BilinearSpec | JEMSpec | StructuredSpec | DeepSetSpec | IsingSpec, Field(discriminator="kind")
+    ConcatSpec | BilinearSpec | JEMSpec | StructuredSpec | DeepSetSpec | IsingSpec | ReferencedSpec,
+    Field(discriminator="kind"),
 ]
 
 

@@ -49,6 +49,11 @@ class StructuredEnergy(nn.Module):
         self.encoded_blocks = space.continuous
         (self.x,), (self.y,) = space.continuous, space.discrete
 
+    @property
+    def output_layers(self) -> tuple[nn.Module, ...]:
+        """Modules whose weights, all zero, make f zero (see `start_at_zero`)."""
+        return (self.unary,) if self.interaction is None else (self.unary, self.interaction)
+
     def encode(self, position: Position) -> Tensor:
         """g(x), flattened, shape (N, M)."""
         return self.unary(position[self.x]).flatten(1)

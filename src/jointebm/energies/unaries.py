@@ -36,6 +36,11 @@ class PerPixel(nn.Module):
         layers = [layer for pair in pairwise(widths) for layer in (nn.Conv2d(*pair, 3, padding=1), nn.SiLU())]
         self.net = nn.Sequential(*layers[:-1])
 
+    @property
+    def output_layers(self) -> tuple[nn.Module, ...]:
+        """Modules whose weights, all zero, make f zero (see `start_at_zero`)."""
+        return (self.net,)
+
     def forward(self, images: Tensor) -> Tensor:
         return self.net(images[:, None]).squeeze(1)
 
@@ -55,6 +60,11 @@ class PerPlace(nn.Module):
     def __init__(self, net: nn.Module) -> None:
         super().__init__()
         self.net = net
+
+    @property
+    def output_layers(self) -> tuple[nn.Module, ...]:
+        """Modules whose weights, all zero, make f zero (see `start_at_zero`)."""
+        return (self.net,)
 
     def forward(self, sequences: Tensor) -> Tensor:
         places = self.net(sequences.flatten(0, 1))

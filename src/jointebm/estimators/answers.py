@@ -144,7 +144,8 @@ class Answers(BaseEstimator, ABC):  # type: ignore[misc]  # scikit-learn has no 
     ) -> Any:
         """Draws rows of the whole table, or of the part that agrees with what is given.
 
-        Chains start at the reference given the evidence and take `num_sweeps` sweeps; a rare condition may need more.
+        Exact in a table with few configurations. Otherwise chains start from weighted draws of the reference given the
+        evidence, and take `num_sweeps` jumps of whole rows and as many sweeps.
 
         Args:
             n: number of rows, at least 1.
@@ -160,6 +161,9 @@ class Answers(BaseEstimator, ABC):  # type: ignore[misc]  # scikit-learn has no 
             TypeError: `given` is not a mapping.
             ValueError: a negative seed, an unknown column or category, a value off the grid, or an interval without
                 training values.
+
+        Warns:
+            ConvergenceWarning: hardly a chain has accepted a jump.
         """
         n = _whole(n, "n", least=1, expected="1 or more rows")
         given = {} if given is None else given
@@ -181,10 +185,13 @@ class Answers(BaseEstimator, ABC):  # type: ignore[misc]  # scikit-learn has no 
         return self.fitted.sample(n, evidence=evidence, seed=seed, first=first)
 
     def score_samples(self, X: Any) -> np.ndarray:  # noqa: N803
-        """Log-density of the observed entries of each row, up to one constant for all rows, shape (N,), nats.
+        """log p of the observed entries of each row, missing ones marginalised, shape (N,), nats.
 
-        Densities inside the codes are included, in the columns' own units. With two or more missing entries in a row the
-        score is an estimate (`FittedTable.log_density`).
+        Normalised, in the columns' own units; all rows share the error of log Z (`report_`). A row whose missing entries
+        have many configurations gets an estimate over `num_draws` draws.
+
+        Warns:
+            ConvergenceWarning: some of these estimates have few effective draws.
         """
         return self.fitted.log_density(self._rows(X))
 
@@ -202,7 +209,7 @@ class Answers(BaseEstimator, ABC):  # type: ignore[misc]  # scikit-learn has no 
         return self.fitted.conditional_log_score(self._rows(X), [named] if _is_name(named) else list(named))
 
     def dependence(self, X: Any) -> np.ndarray:  # noqa: N803
-        """How well the observed entries of each row fit together, shape (N,), nats, up to one constant for all rows.
+        """How well the observed entries of each row fit together, shape (N,), nats.
 
             log p(codes) - sum_j log p(code_j)
 

@@ -28,7 +28,7 @@ class JointEBMClassifier(ClassifierMixin, Facade):  # type: ignore[misc]  # scik
         >>> quick = {"num_visits": 0, "rows_per_component": 10, "prior_strength": 0.1}
         >>> X = np.array([[0.0], [0.1], [np.nan], [1.0], [1.1], [1.2]] * 9)
         >>> y = ["low", "low", "low", "high", "high", "high"] * 9
-        >>> JointEBMClassifier(JointEBM(base="mixture", training=quick)).fit(X, y).predict([[0.1], [1.1]])
+        >>> JointEBMClassifier(JointEBM(training=quick)).fit(X, y).predict([[0.1], [1.1]])
         array(['low', 'high'], dtype='<U4')
     """
 

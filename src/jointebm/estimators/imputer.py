@@ -27,7 +27,7 @@ class JointEBMImputer(OneToOneFeatureMixin, TransformerMixin, Facade):  # type: 
         >>> quick = {"num_visits": 0, "rows_per_component": 10, "prior_strength": 0.1}
         >>> import numpy as np
         >>> X = np.array([[0.0, 10.0], [1.0, 20.0]] * 30)
-        >>> JointEBMImputer(JointEBM(base="mixture", training=quick)).fit(X).transform([[1.0, np.nan]])
+        >>> JointEBMImputer(JointEBM(training=quick)).fit(X).transform([[1.0, np.nan]])
         array([[ 1., 20.]])
     """
 

@@ -34,37 +34,39 @@ class JointEBM(Answers):
         log p(row) = F(codes) + sum_j log p(value_j | code_j) - log Z
 
     A table model is a model of codes. Numbers and dates are binned, categories get one code per level (docs/tables.md). F is
-    the log-density of a simple base plus a network. Codes are moved by Metropolis-Hastings steps that propose from a
-    reference, a mixture fitted before F; missing columns of a question are marginalised.
+    the log-density of a reference, a mixture that can be drawn from given any columns, plus a network trained by weighted
+    chains, so that F is right between groups of rows as well as inside them. Missing columns of a question are marginalised.
+    Answers are exact where the configurations of the missing entries are few; else draws of the reference are corrected by
+    weights, jumps of whole rows and sweeps. `report_` says how far F can be trusted, and a `ConvergenceWarning` where an
+    answer cannot be.
 
     A table is a frame of pandas, polars or pyarrow, or a 2-D array; answers come back as the same kind with its column
     order, dtypes and categories. NaN, None, NaT, NA and null are missing. An answer about a row depends on the row and
     `random_state` alone, bit for bit, so equal rows get equal draws; an id column tells them apart.
 
     Not guaranteed:
-    - F is not normalised: `score_samples` is exact up to one constant for all rows.
+    - log Z is estimated: all scores share the error that `report_` states.
     - Given its bin, a number does not depend on the other columns.
-    - Weights between groups of rows that lie far apart may be wrong, as chains seldom cross between them. Draws start from
-      the reference, so for rare groups `sample` and `impute` can disagree with `predict_proba`.
+    - Where columns determine one another almost, jumps are rarely accepted: weights of groups that the reference lacks may
+      be off, and `num_sweeps` must be larger.
 
     Args:
-        objective: "maximum-likelihood" (a warm start by the pseudo-likelihood, then persistent chains if there are 1,000
-            rows or more), or "pseudo-likelihood" (exact conditionals of each column alone); or such an object of
-            `jointebm.objectives`.
-        base: start of F: "independent" marginals, or a "mixture" of products of them.
+        objective: "maximum-likelihood" (weighted chains), or "pseudo-likelihood" (exact conditionals of each column alone,
+            which learns little about the weights of groups); or such an object of `jointebm.objectives`.
         training: further fields of `jointebm.tables.training.table_config.TableConfig`, such as {"num_visits": 10}; None
             keeps their defaults.
         kinds: overrules the kind that a column's content suggests: {column: "numeric", "categorical" or "id"}.
         max_bins: codes for a column of numbers or dates, about at most, from 2.
         max_levels: codes for a column of categories, from 2; with more levels, the rarest share the last code.
         unseen: a category that was not seen in training is an "error", or "missing".
-        num_draws: completions that a prediction is averaged over where other entries are missing, from 1.
-        num_sweeps: sweeps per completion and per sample, from 1.
+        num_draws: draws that an answer is averaged over where other entries have many configurations, from 1.
+        num_sweeps: sweeps, and as many jumps, per completion and sample where there are many configurations, from 1.
         random_state: seed of all draws in training and answers; None takes a new one at each fit.
 
     Attributes:
         codec_: columns and their codes.
         model_: the density over codes.
+        report_: how far it can be trusted: held-out log-likelihood, log Z with its error, weights of groups, moments.
         target_: name of the column passed as y to `fit`, or None.
         reading_: how the command line reads cells of files for this model; frames are taken as they are.
         n_features_in_: number of columns of X.
@@ -75,7 +77,7 @@ class JointEBM(Answers):
         >>> import pandas as pd
         >>> size, kind = [1.0, 1.2, None, 5.0, 5.2, 5.1], ["cat", "cat", "cat", "dog", "dog", None]
         >>> table = pd.DataFrame({"size": size * 20, "kind": kind * 20})
-        >>> model = JointEBM(base="mixture", training=quick).fit(table)
+        >>> model = JointEBM(training=quick).fit(table)
         >>> model.predict(pd.DataFrame({"size": [1.0, 5.2]}), "kind").tolist()
         ['cat', 'dog']
         >>> sorted(set(model.sample(50, given={"kind": "dog"})["size"]) - {1.0, 1.2})
@@ -88,18 +90,16 @@ class JointEBM(Answers):
         objective: Literal["maximum-likelihood", "pseudo-likelihood"]
         | MaximumLikelihood
         | PseudoLikelihood = "maximum-likelihood",
-        base: Literal["independent", "mixture"] = "independent",
         training: Mapping[str, object] | None = None,
         kinds: Mapping[Name, Kind] | None = None,
         max_bins: int = 48,
         max_levels: int = 64,
         unseen: Unseen = "error",
-        num_draws: int = 20,
+        num_draws: int = 100,
         num_sweeps: int = 10,
         random_state: int | np.random.RandomState | None = 0,
     ) -> None:
         self.objective = objective
-        self.base = base
         self.training = training
         self.kinds = kinds
         self.max_bins = max_bins
@@ -197,11 +197,10 @@ class JointEBM(Answers):
             path = path / "model"  # of a run folder
         folder, model = load_table(path)
         parameters = folder.parameters
-        training = parameters.training.model_dump(exclude={"objective", "base"}, exclude_defaults=True)
+        training = parameters.training.model_dump(exclude={"objective"}, exclude_defaults=True)
         objective = parameters.training.objective
         estimator = cls(
             objective=objective.name if objective == type(objective)() else objective,
-            base=parameters.training.base,
             training=training or None,
             kinds=dict(parameters.kinds) or None,
             random_state=parameters.seed,
@@ -229,13 +228,14 @@ class JointEBM(Answers):
             if kind not in get_args(Kind):
                 raise ValueError(f"kinds: column {name!r}: got {kind!r}, expected 'numeric', 'categorical' or 'id'")
         given = self.get_params(deep=False) | {"seed": seed, "kinds": tuple(kinds.items())}
-        given["training"] = {"objective": self.objective, "base": self.base} | dict(self.training or {})
+        given["training"] = {"objective": self.objective} | dict(self.training or {})
         plain = {name: each.item() if isinstance(each, np.generic) else each for name, each in given.items()}
         return Parameters.checked(**{name: plain[name] for name in Parameters.model_fields})
 
     def _set_fitted(self, folder: TableFolder, model: TableModel) -> None:
         self._folder = folder
         self.codec_, self.model_, self.target_, self.reading_ = folder.codec, model, folder.target, folder.reading
+        self.report_ = folder.report
         set_features(self, self.features)
 
 

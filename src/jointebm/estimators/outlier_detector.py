@@ -32,7 +32,7 @@ class JointEBMOutlierDetector(OutlierMixin, Facade):  # type: ignore[misc]  # sc
     Example:
         >>> quick = {"num_visits": 0, "rows_per_component": 20, "prior_strength": 0.1}
         >>> X = np.array([[0, 0], [1, 1]] * 50)
-        >>> detector = JointEBMOutlierDetector(JointEBM(base="mixture", training=quick), contamination=0.01).fit(X)
+        >>> detector = JointEBMOutlierDetector(JointEBM(training=quick), contamination=0.01).fit(X)
         >>> detector.predict([[0, 0], [0, 1]])
         array([ 1, -1])
     """

@@ -28,7 +28,7 @@ class JointEBMRegressor(RegressorMixin, Facade):  # type: ignore[misc]  # scikit
     Example:
         >>> quick = {"num_visits": 0, "rows_per_component": 20, "prior_strength": 0.1}
         >>> X = np.arange(100.0)[:, None]
-        >>> model = JointEBMRegressor(JointEBM(base="mixture", training=quick)).fit(X, X[:, 0] > 49)
+        >>> model = JointEBMRegressor(JointEBM(training=quick)).fit(X, X[:, 0] > 49)
         >>> model.predict([[10.0], [90.0]]).round()
         array([0., 1.])
     """

@@ -20,7 +20,7 @@ __all__ = ["SCORES", "auroc", "outlier_images", "outlier_scores", "separation"]
 
 # Scores that should be higher for data than for outliers.
 SCORES = {
-    "log_marginal": "log sum_y exp f(x, y), which is log p(x) + log Z",
+    "log_sum_exp": "log sum_y exp f(x, y)",  # log p(x) + log Z if the model has one temperature, else a heuristic
     "confidence": "max_y p(y | x)",
 }
 
@@ -85,7 +85,7 @@ def outlier_scores(model: Model, values: Values) -> dict[str, Tensor]:
     position, _ = model.space.encode(given, dtype=parameter.dtype, device=parameter.device)
     labels = Space(**{name: model.space[name] for name in model.space.discrete})
     marginal = marginalize(model, labels, {name: position[name] for name in given})
-    return {"log_marginal": marginal.log_density, "confidence": marginal.log_confidence.exp()}
+    return {"log_sum_exp": marginal.log_density, "confidence": marginal.log_confidence.exp()}
 
 
 def separation(model: Model, values: Values, outliers: Mapping[str, Tensor]) -> dict[str, dict[str, float]]:

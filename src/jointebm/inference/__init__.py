@@ -1,6 +1,9 @@
-"""Models and the questions they answer: prediction, conditional samples, in-painting."""
+"""Models and the questions they answer: densities, samples, prediction, conditions, in-painting."""
 
-from jointebm.inference.model import Model, ModelConfig, load_model
-from jointebm.inference.predict import Prediction, predict
+from jointebm.inference.fit import fit
+from jointebm.inference.model import Model, ModelConfig
+from jointebm.inference.model_loading import load_model
+from jointebm.inference.predict import predict
+from jointebm.inference.prediction import Prediction
 
-__all__ = ["Model", "ModelConfig", "Prediction", "load_model", "predict"]
+__all__ = ["Model", "ModelConfig", "Prediction", "fit", "load_model", "predict"]

@@ -5,12 +5,13 @@ Legend: N rows, R chains per row, V discrete variables, M their columns, C confi
 
 import itertools
 from collections.abc import Sequence
-from typing import Literal, NamedTuple
+from typing import Literal
 
 import torch
 from torch import Tensor
 
 from jointebm.inference.model import Model
+from jointebm.inference.prediction import Prediction
 from jointebm.kernels import Cycle, LogDensity, evaluate, settle
 from jointebm.kernels.columns import columns_of
 from jointebm.kernels.gibbs import draw_variable
@@ -21,22 +22,9 @@ from jointebm.sampling.sample import run_chain
 from jointebm.sampling.tabulated import Tabulated
 from jointebm.spaces.space import Position, Space, Values
 
-__all__ = ["Prediction", "predict"]
+__all__ = ["predict"]
 
 MAX_CONFIGURATIONS = 1_000_000
-
-
-class Prediction(NamedTuple):
-    """Predicted labels and class probabilities.
-
-    Args:
-        labels: per target block, shape (N, *variable_shape), int64.
-        probs: per target block, shape (N, *position_shape): the marginal probability of each class (of the value 1 for
-            a binary variable). For method "sample" these are shares of votes.
-    """
-
-    labels: dict[str, Tensor]
-    probs: dict[str, Tensor]
 
 
 @torch.no_grad()

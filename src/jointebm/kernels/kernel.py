@@ -79,7 +79,7 @@ class Compound(Protocol):
         """See `parts_of`."""
 
     def without_laziness(self) -> Kernel:
-        """See the function of this name."""
+        """See `without_laziness`, the function."""
 
 
 def parts_of(kernel: Kernel) -> tuple[Kernel, ...]:

@@ -6,48 +6,25 @@ Legend: N rows, V discrete variables (columns), F classes of all of them.
 import copy
 import math
 from collections.abc import Mapping
-from typing import Literal, Self
+from typing import Self
 
 import torch
-from pydantic import Field
 from torch import Tensor, nn
 
 from jointebm.randomness import draws
 from jointebm.randomness.draws import Generator
 from jointebm.references.layout import Layout, MixedRows
-from jointebm.references.masked_network import WIDTH_STEP, MaskedNetwork
+from jointebm.references.masked_network import MaskedNetwork
 from jointebm.references.mixture import Mixture
 from jointebm.references.product_mixture import ProductMixture
 from jointebm.spaces.space import Mask, Position, Space
-from jointebm.storage.config import Config
 
-__all__ = ["AnyOrder", "AnyOrderSpec", "fit_masked_network", "masked_loss"]
+__all__ = ["AnyOrder", "fit_masked_network", "masked_loss"]
 
 NUM_CHECKS = 10  # of held-out rows, in the course of training
 MAX_CHECKED = 2_000  # held-out rows of a check
 WARM_UP = 50  # steps
 AVERAGED_SHARE = 0.02  # of all steps, that parameters are averaged over
-
-
-class AnyOrderSpec(Config):
-    """An `AnyOrder`, but for its parameters.
-
-    Example:
-        >>> from jointebm.spaces import Categorical, Space
-        >>> spec = AnyOrderSpec(num_components=2, width=32, num_layers=1)
-        >>> spec.build(Space(group=Categorical((2, 3)))).spec == spec
-        True
-    """
-
-    kind: Literal["any-order"] = "any-order"
-    num_components: int = Field(ge=1, description="components of the mixture that the network starts from")
-    width: int = Field(ge=1, multiple_of=WIDTH_STEP, description="hidden units of a layer")
-    num_layers: int = Field(ge=1, description="hidden layers")
-
-    def build(self, space: Space) -> "AnyOrder":
-        """Makes a network whose parameters are those of a fresh one, for `load_state_dict`."""
-        mixture = ProductMixture(_discrete(space).num_classes, self.num_components)
-        return AnyOrder(space, MaskedNetwork(mixture, width=self.width, num_layers=self.num_layers))
 
 
 class AnyOrder(nn.Module):
@@ -82,6 +59,12 @@ class AnyOrder(nn.Module):
     def __init__(self, space: Space, network: MaskedNetwork) -> None:
         super().__init__()
         self.space, self.layout, self.network = space, _discrete(space), network.requires_grad_(False)
+
+    @classmethod
+    def untrained(cls, space: Space, num_components: int, *, width: int, num_layers: int) -> Self:
+        """A network of these sizes with the parameters of a fresh one."""
+        mixture = ProductMixture(_discrete(space).num_classes, num_components)
+        return cls(space, MaskedNetwork(mixture, width=width, num_layers=num_layers))
 
     @classmethod
     def fit(
@@ -122,15 +105,6 @@ class AnyOrder(nn.Module):
             network, rows, generator=generator, held_out=scored, num_steps=num_steps, learning_rate=learning_rate
         )
         return cls(mixture.space, fitted)
-
-    @property
-    def spec(self) -> AnyOrderSpec:
-        """The network as plain data, but for its parameters."""
-        return AnyOrderSpec(
-            num_components=len(self.network.mixture.log_weights),
-            width=len(self.network.bias),
-            num_layers=len(self.network.weights) + 1,
-        )
 
     def log_prob(self, position: Position) -> Tensor:
         """log q of complete rows, or of rows whose first variables are observed, shape (N,), nats.

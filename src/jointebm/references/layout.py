@@ -74,19 +74,31 @@ class Layout:
         ]
         like = position[next(iter(self.space))]
         empty = torch.empty(num_rows, 0, dtype=torch.int64, device=like.device)
-        return MixedRows(torch.cat([empty, *codes], dim=1), self._reals(position, num_rows))
+        return MixedRows(torch.cat([empty, *codes], dim=1), self.reals(position))
 
     def one_hot(self, position: Position, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
         """One-hot codes (N, F), zeros where missing, and reals (N, D); both differentiable in the position."""
-        num_rows = self._num_rows(position)
-        parts = [position[next(iter(self.space))].new_empty(num_rows, 0, dtype=dtype)]
+        self._num_rows(position)
+        return self.classes(position, dtype), self.reals(position).to(dtype)
+
+    def classes(self, position: Position, dtype: torch.dtype) -> Tensor:
+        """One-hot codes (N, F), zeros where missing, differentiable; reads discrete blocks only."""
+        like = next(iter(position.values()))
+        num_rows = len(like)
+        parts = [like.new_empty(num_rows, 0, dtype=dtype)]
         for name in self.space.discrete:
             block, part = self.space[name], position[name].to(dtype)
             missing = block.expand(block.decode(part.detach()) < 0)
             if isinstance(block, Binary):
                 part, missing = torch.stack([1 - part, part], dim=-1), missing[..., None]
             parts.append(torch.where(missing, 0, part).reshape(num_rows, sum(self.space.num_classes(name))))
-        return torch.cat(parts, dim=1), self._reals(position, num_rows).to(dtype)
+        return torch.cat(parts, dim=1)
+
+    def reals(self, position: Position) -> Tensor:
+        """All reals side by side, shape (N, D), differentiable; reads continuous blocks only."""
+        like = next(iter(position.values()))
+        parts = [position[name].reshape(len(like), self.space[name].num_variables) for name in self.space.continuous]
+        return torch.cat(parts, dim=1) if parts else like.new_empty(len(like), 0)
 
     def position(self, rows: MixedRows) -> dict[str, Tensor]:
         """The position of codes and reals; missing entries are NaN, and the dtype is that of the reals."""
@@ -180,11 +192,6 @@ class Layout:
                     f"floats of shape {(num_rows, *block.position_shape)}, such as `encode` gives"
                 )
         return num_rows
-
-    def _reals(self, position: Position, num_rows: int) -> Tensor:
-        like = position[next(iter(self.space))]
-        parts = [position[name].reshape(num_rows, self.space[name].num_variables) for name in self.space.continuous]
-        return torch.cat(parts, dim=1) if parts else like.new_empty(num_rows, 0)
 
 
 def _check_shape(name: str, kind: str, given: Tensor, shape: tuple[int, ...], num_rows: int) -> None:

@@ -6,10 +6,9 @@ of each.
 
 import math
 from collections.abc import Mapping
-from typing import Literal, Self
+from typing import Self
 
 import torch
-from pydantic import Field
 from torch import Tensor, nn
 
 from jointebm.randomness import draws
@@ -19,28 +18,10 @@ from jointebm.references.gaussians import HALF_LOG_TWO_PI, draw_gaussians, log_m
 from jointebm.references.layout import Constraints, Layout, MixedRows
 from jointebm.references.product_mixture import ENTRIES_AT_ONCE
 from jointebm.spaces.space import Mask, Position, Space
-from jointebm.storage.config import Config
 
-__all__ = ["Marginals", "MarginalsSpec"]
+__all__ = ["Marginals"]
 
 MAX_ROWS = 2_000  # that Gaussians are fitted to
-
-
-class MarginalsSpec(Config):
-    """A `Marginals`, but for its parameters.
-
-    Example:
-        >>> from jointebm.spaces import Binary, Space
-        >>> MarginalsSpec(num_gaussians=3).build(Space(bits=Binary(2))).spec
-        MarginalsSpec(kind='marginals', num_gaussians=3)
-    """
-
-    kind: Literal["marginals"] = "marginals"
-    num_gaussians: int = Field(1, ge=1, description="Gaussians per real")
-
-    def build(self, space: Space) -> "Marginals":
-        """Makes marginals whose parameters are those of fresh ones, for `load_state_dict`."""
-        return Marginals(space, self.num_gaussians)
 
 
 class Marginals(nn.Module):
@@ -122,11 +103,6 @@ class Marginals(nn.Module):
             marginals._fit_gaussians(some, prior, floor, num_iterations if num_gaussians > 1 else 1)
         return marginals
 
-    @property
-    def spec(self) -> MarginalsSpec:
-        """The marginals as plain data, but for their parameters."""
-        return MarginalsSpec(num_gaussians=len(self.log_weights))
-
     def forward(self, position: Position) -> Tensor:
         """`log_prob`, so that the marginals are a log-density that kernels take."""
         return self.log_prob(position)
@@ -135,6 +111,19 @@ class Marginals(nn.Module):
         """log q of the observed entries of each row, missing (NaN) ones marginalised, shape (N,), nats."""
         one_hot, reals = self.layout.one_hot(position, self.log_probs.dtype)
         return (one_hot * self.log_probs).sum(dim=1) + self._of_reals(reals).sum(dim=1)
+
+    @property
+    def num_features(self) -> int:
+        """Width of `encode`: 1."""
+        return 1
+
+    def encode(self, position: Position) -> Tensor:
+        """The log-density of the reals, shape (N, 1); reads continuous blocks only."""
+        return self._of_reals(self.layout.reals(position).to(self.means)).sum(dim=1, keepdim=True)
+
+    def head(self, features: Tensor, position: Position) -> Tensor:
+        """`log_prob` from the features and the discrete blocks, shape (N,)."""
+        return features[:, 0] + (self.layout.classes(position, features.dtype) * self.log_probs).sum(dim=1)
 
     def draw(self, num: int, generator: Generator) -> dict[str, Tensor]:
         """Draws `num` independent positions."""

@@ -4,40 +4,21 @@ Legend: N rows, M components.
 """
 
 from collections.abc import Iterable, Mapping
-from typing import Literal, NamedTuple, Self
+from typing import NamedTuple, Self
 
 import torch
-from pydantic import Field
 from torch import Tensor, nn
 
 from jointebm.randomness.draws import Generator
 from jointebm.references.expectation_maximisation import fit_product_mixture, prior_of, spread_rows
 from jointebm.references.layout import Constraints, Layout, MixedRows
-from jointebm.references.product_mixture import ProductMixture
+from jointebm.references.product_mixture import ProductMixture, linear_by_row
 from jointebm.spaces.space import Mask, Position, Space
-from jointebm.storage.config import Config
 
-__all__ = ["Mixture", "MixtureChoice", "MixtureSpec", "choose_mixture"]
+__all__ = ["Mixture", "MixtureChoice", "choose_mixture"]
 
 CANDIDATES = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64)
 PATIENCE = 2  # candidates in a row without improvement, after which no larger one is tried
-
-
-class MixtureSpec(Config):
-    """A `Mixture`, but for its parameters.
-
-    Example:
-        >>> from jointebm.spaces import Categorical, Space
-        >>> MixtureSpec(num_components=3).build(Space(group=Categorical(4))).spec
-        MixtureSpec(kind='mixture', num_components=3)
-    """
-
-    kind: Literal["mixture"] = "mixture"
-    num_components: int = Field(ge=1, description="number of components")
-
-    def build(self, space: Space) -> "Mixture":
-        """Makes a mixture whose parameters are those of a fresh one, for `load_state_dict`."""
-        return Mixture(space, self.num_components)
 
 
 class Mixture(nn.Module):
@@ -118,11 +99,6 @@ class Mixture(nn.Module):
         return mixture
 
     @property
-    def spec(self) -> MixtureSpec:
-        """The mixture as plain data, but for its parameters."""
-        return MixtureSpec(num_components=self.num_components)
-
-    @property
     def num_components(self) -> int:
         """M."""
         return len(self.products.log_weights)
@@ -134,6 +110,21 @@ class Mixture(nn.Module):
     def log_prob(self, position: Position) -> Tensor:
         """log q of the observed entries of each row, missing (NaN) ones marginalised, shape (N,), nats."""
         return self.components(position).logsumexp(dim=1)
+
+    @property
+    def num_features(self) -> int:
+        """Width of `encode`: M."""
+        return self.num_components
+
+    def encode(self, position: Position) -> Tensor:
+        """The part of each component that belongs to the reals, shape (N, M); reads continuous blocks only."""
+        return self.products.of_reals(self.layout.reals(position).to(self.products.log_weights))
+
+    def head(self, features: Tensor, position: Position) -> Tensor:
+        """`log_prob` from the features and the discrete blocks, shape (N,)."""
+        one_hot = self.layout.classes(position, features.dtype)
+        of_labels = linear_by_row(one_hot, self.products.log_probs.T) + self.products.log_weights
+        return (of_labels + features).logsumexp(dim=1)
 
     def components(self, position: Position) -> Tensor:
         """Log-density of each component and the observed entries together, shape (N, M)."""

@@ -7,13 +7,12 @@ from torch import Tensor
 
 from jointebm.randomness.draws import Generator
 from jointebm.spaces.space import Mask, Position, Space
-from jointebm.storage.config import Config
 
 __all__ = ["Reference"]
 
 
 class Reference(Protocol):
-    """A normalised density q over the positions of a space: a module whose state and `spec` rebuild it.
+    """A normalised density q over the positions of a space: a module that its state and `spec_of` rebuild.
 
     Densities are with respect to positions of continuous variables (not values: a transform's Jacobian is not included) and
     counting measure of discrete ones. A NaN entry of a position is missing.
@@ -24,11 +23,6 @@ class Reference(Protocol):
     """
 
     space: Space
-
-    @property
-    def spec(self) -> Config:
-        """The reference as plain data, but for its parameters; `spec.build(space)` makes one to load them into."""
-        ...
 
     def log_prob(self, position: Position) -> Tensor:
         """log q of the observed entries of each row, missing ones marginalised, shape (N,), nats.

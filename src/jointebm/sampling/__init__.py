@@ -1,11 +1,14 @@
 """Sampling: runs of kernels (Algorithm 1), exact sums where the labels are few, and log Z by annealing."""
 
 from jointebm.sampling.annealing import LogNormalizer, log_normalizer
+from jointebm.sampling.diagnostics import ConvergenceWarning, Diagnostics, split_r_hat
 from jointebm.sampling.enumeration import enumerate_log_density, evaluate_configurations, log_partition, marginalize
 from jointebm.sampling.sample import Samples, Trajectory, run_chain, sample, sample_trajectory
 from jointebm.sampling.tabulated import Tabulated
 
 __all__ = [
+    "ConvergenceWarning",
+    "Diagnostics",
     "LogNormalizer",
     "Samples",
     "Tabulated",
@@ -18,4 +21,5 @@ __all__ = [
     "run_chain",
     "sample",
     "sample_trajectory",
+    "split_r_hat",
 ]

@@ -16,7 +16,14 @@ from jointebm.randomness.draws import Generator, uniform
 from jointebm.references.reference import Reference
 from jointebm.spaces.space import Position
 
-__all__ = ["LogNormalizer", "log_normalizer"]
+__all__ = [
+    "LogNormalizer",
+    "effective_size",
+    "log_mean_weight",
+    "log_normalizer",
+    "systematic_rows",
+    "taken_rows",
+]
 
 ENOUGH = 0.5  # share of effective draws above which no annealing is needed
 PILOT_VARIANCE = 0.05  # of the log-weights, per rung of the pilot
@@ -126,14 +133,14 @@ def log_normalizer(
     forward, ladder = None, Ladder((0.0, 1.0), (kernel or Jump(reference),) * 2)
     if given is None:
         forward = annealing.run(ladder, reference.draw(num_draws, generator))
-    if forward is None or _effective_size(forward.log_weights) < ENOUGH * num_draws:
+    if forward is None or effective_size(forward.log_weights) < ENOUGH * num_draws:
         if given is None or (kernel is None and len(given) > 2):
             ladder = annealing.pilot(max(50, num_draws // 4), kernel, given)
         elif len(given) > 2:
             ladder = Ladder(given, (kernel or Jump(reference),) * len(given))
         forward = annealing.run(ladder, reference.draw(num_draws, generator))
     if draws is None:
-        start = _taken(forward.position, _resampled(forward.log_weights, num_draws, generator))
+        start = taken_rows(forward.position, systematic_rows(forward.log_weights, num_draws, generator))
     else:
         start = {name: draws[name] for name in reference.space}
     backward = annealing.run(ladder.reversed(), start)
@@ -203,7 +210,7 @@ class Annealing(NamedTuple):
             ends = evaluate_endpoints(self.log_density, self.reference, position, with_score=kernels[-1].uses_score)
             log_ratio = _slope(ends)
             rungs.append(given[len(rungs)] if given is not None else _next_rung(log_ratio, rungs[-1], len(rungs)))
-            rows = _resampled((rungs[-1] - rungs[-2]) * log_ratio, num_draws, self.generator)
+            rows = systematic_rows((rungs[-1] - rungs[-2]) * log_ratio, num_draws, self.generator)
             chain = ends.take(rows).chain(torch.full_like(ends.target.f, rungs[-1]))
             for _ in range(1 if kernel or not step_sizes else TUNING_STEPS):
                 mover = kernel or _default_kernel(self.reference, step_sizes)
@@ -223,7 +230,7 @@ class Annealing(NamedTuple):
         ladder = ladder.divided(max(1, min(pieces, MAX_RUNGS // len(rungs))))
         for _ in range(DOUBLINGS):  # chains that lag behind the rungs need more of them
             trial = self.run(ladder, self.reference.draw(num_draws, self.generator))
-            if _effective_size(trial.log_weights) > ENOUGH * num_draws or 2 * len(ladder.rungs) > MAX_RUNGS:
+            if effective_size(trial.log_weights) > ENOUGH * num_draws or 2 * len(ladder.rungs) > MAX_RUNGS:
                 break
             ladder = ladder.divided(2)
         return ladder
@@ -260,19 +267,19 @@ def _next_rung(log_ratio: Tensor, rung: float, num_rungs: int) -> float:
     low, high = 0.0, 1 - rung
     for _ in range(40):
         middle = (low + high) / 2
-        share = _effective_size(middle * finite) / len(finite)
+        share = effective_size(middle * finite) / len(finite)
         low, high = (middle, high) if share > 1 / (1 + PILOT_VARIANCE) else (low, middle)
     if high > 0.999 * (1 - rung):
         return 1.0
     return rung + max(low, (1 - rung) / max(1, MAX_RUNGS - num_rungs))
 
 
-def _effective_size(log_weights: Tensor) -> float:
+def effective_size(log_weights: Tensor) -> float:
     """(sum w)^2 / sum w^2 of log-weights (N,), between 1 and N."""
     return float((2 * log_weights.logsumexp(dim=0) - (2 * log_weights).logsumexp(dim=0)).exp())
 
 
-def _resampled(log_weights: Tensor, num: int, generator: Generator) -> Tensor:
+def systematic_rows(log_weights: Tensor, num: int, generator: Generator) -> Tensor:
     """Numbers of rows drawn in proportion to their weights, by systematic resampling, shape (num,)."""
     cumulative = log_weights.softmax(dim=0).cumsum(dim=0)
     points = (torch.arange(num, device=cumulative.device) + uniform(cumulative[:1], generator)) / num
@@ -281,21 +288,21 @@ def _resampled(log_weights: Tensor, num: int, generator: Generator) -> Tensor:
 
 def _summary(forward: Tensor, backward: Tensor, num_rungs: int) -> LogNormalizer:
     """The estimate from log-weights (N,) of both directions."""
-    value, standard_error = _log_mean(forward)
-    upper, _ = _log_mean(backward)
+    value, standard_error = log_mean_weight(forward)
+    upper, _ = log_mean_weight(backward)
     return LogNormalizer(
         value=value,
         standard_error=standard_error,
         upper=-upper,
-        ess=_effective_size(forward),
-        ess_back=_effective_size(backward),
+        ess=effective_size(forward),
+        ess_back=effective_size(backward),
         num_draws=len(forward),
         num_rungs=num_rungs,
         method="importance sampling" if num_rungs == 2 else "annealed importance sampling",
     )
 
 
-def _log_mean(log_weights: Tensor) -> tuple[float, float]:
+def log_mean_weight(log_weights: Tensor) -> tuple[float, float]:
     """log of the mean weight of log-weights (N,), and its standard error by the jackknife."""
     peak, num = log_weights.amax(), len(log_weights)
     if not bool(peak.isfinite()):
@@ -307,6 +314,6 @@ def _log_mean(log_weights: Tensor) -> tuple[float, float]:
     return float(value), math.sqrt((num - 1) / num * float((left_out - left_out.mean()).square().sum()))
 
 
-def _taken(position: Position, rows: Tensor) -> dict[str, Tensor]:
+def taken_rows(position: Position, rows: Tensor) -> dict[str, Tensor]:
     """Some rows of a position, by their numbers."""
     return {name: value[rows] for name, value in position.items()}

@@ -78,17 +78,14 @@ class _Shaped:
 
     @property
     def variable_shape(self) -> Shape:
-        """Shape of the variables of one row."""
         return self.shape
 
     @property
     def position_shape(self) -> Shape:
-        """Shape of the position of one row."""
         return self.variable_shape
 
     @property
     def num_variables(self) -> int:
-        """Number of variables of one row."""
         return math.prod(self.variable_shape)
 
     def expand(self, mask: Tensor) -> Tensor:
@@ -130,8 +127,8 @@ class Continuous(_Shaped):
 
     @property
     def config(self) -> dict[str, Any]:
-        """The block as plain data, for `block_from_config`."""
-        transform = {"name": self.transform.name, **vars(self.transform)}
+        numbers = {name: list(v) if isinstance(v, tuple) else v for name, v in vars(self.transform).items()}
+        transform = {"name": self.transform.name, **numbers}
         return {"kind": "continuous", "shape": list(self.variable_shape), "transform": transform}
 
     def encode(self, name: str, values: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
@@ -200,12 +197,10 @@ class Binary(_Discrete):
 
     @property
     def num_classes_per_variable(self) -> tuple[int, ...]:
-        """Number of classes of every variable, in order."""
         return (2,) * self.num_variables
 
     @property
     def config(self) -> dict[str, Any]:
-        """The block as plain data, for `block_from_config`."""
         return {"kind": "binary", "shape": list(self.variable_shape)}
 
     def encode(self, name: str, values: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
@@ -276,20 +271,18 @@ class Categorical(_Discrete):
 
     @property
     def num_classes_per_variable(self) -> tuple[int, ...]:
-        """Number of classes of every variable, in order."""
         if isinstance(self.num_classes, int):
             return (self.num_classes,) * self.num_variables
         return self.num_classes
 
     @property
     def kind(self) -> str:
-        """Name of the kind with its classes, for messages."""
+        """The kind and its numbers of classes, for messages."""
         counts = self.num_classes if self.ragged else (self.num_classes,)
         return f"Categorical, {'/'.join(map(str, counts))} classes"  # type: ignore[arg-type]
 
     @property
     def config(self) -> dict[str, Any]:
-        """The block as plain data, for `block_from_config`."""
         counts = self.num_classes if isinstance(self.num_classes, int) else list(self.num_classes)
         return {"kind": "categorical", "num_classes": counts, "shape": list(self.shape)}  # type: ignore[arg-type]
 
@@ -324,7 +317,6 @@ class Categorical(_Discrete):
         return torch.cat(drawn, dim=1).reshape(num, *self.position_shape)
 
     def expand(self, mask: Tensor) -> Tensor:
-        """Widens a mask over variables to one that broadcasts to the position."""
         if self.ragged:
             counts = torch.tensor(self.num_classes_per_variable, device=mask.device)
             return mask.repeat_interleave(counts, dim=1)

@@ -6,8 +6,9 @@ from typing import ClassVar
 
 import torch
 from torch import Tensor
+from torch.nn.functional import logsigmoid
 
-__all__ = ["TRANSFORMS", "Identity", "Logit", "Transform"]
+__all__ = ["TRANSFORMS", "Affine", "Identity", "Logit", "Transform"]
 
 
 @dataclass(frozen=True)
@@ -30,6 +31,56 @@ class Identity:
     def inverse(self, position: Tensor) -> Tensor:
         """Maps positions to values of the same shape."""
         return position
+
+    def log_slope(self, values: Tensor) -> Tensor:
+        """log of d position / d value at each value."""
+        return torch.zeros_like(values)
+
+
+@dataclass(frozen=True)
+class Affine:
+    """Subtracts a shift and divides by a scale, each real of a row by its own.
+
+    Args:
+        shift: of each real of a row, flattened.
+        scale: of each real, > 0.
+
+    Example:
+        >>> Affine(shift=(10.0, 0.0), scale=(2.0, 1.0)).forward(torch.tensor([[14.0, 3.0]]))
+        tensor([[2., 3.]])
+    """
+
+    shift: tuple[float, ...]
+    scale: tuple[float, ...]
+
+    name: ClassVar[str] = "affine"
+    domain: ClassVar[tuple[float, float]] = (-math.inf, math.inf)
+    slack: ClassVar[float] = 0.0
+
+    def __post_init__(self) -> None:
+        for field in ("shift", "scale"):  # lists, where read from JSON
+            object.__setattr__(self, field, tuple(float(number) for number in getattr(self, field)))
+        if len(self.shift) != len(self.scale) or not all(0 < number < math.inf for number in self.scale):
+            raise ValueError(
+                f"Affine: needs as many shifts as scales, and positive finite scales; got {len(self.shift)} shifts and "
+                f"scales {self.scale[:8]}"
+            )
+
+    def forward(self, values: Tensor) -> Tensor:
+        """Maps values to positions of the same shape."""
+        return (values - self._like(self.shift, values)) / self._like(self.scale, values)
+
+    def inverse(self, position: Tensor) -> Tensor:
+        """Maps positions to values of the same shape."""
+        return position * self._like(self.scale, position) + self._like(self.shift, position)
+
+    def log_slope(self, values: Tensor) -> Tensor:
+        """log of d position / d value at each value."""
+        return -self._like(self.scale, values).log().expand_as(values)
+
+    @staticmethod
+    def _like(numbers: tuple[float, ...], rows: Tensor) -> Tensor:
+        return torch.tensor(numbers, dtype=rows.dtype, device=rows.device).reshape(rows.shape[1:])
 
 
 @dataclass(frozen=True)
@@ -81,7 +132,14 @@ class Logit:
         """Maps positions to values of the same shape."""
         return (torch.sigmoid(position) - self.margin) / (1 - 2 * self.margin)
 
+    def log_slope(self, values: Tensor) -> Tensor:
+        """log of d position / d value at each value."""
+        position = self.forward(values)
+        return math.log(1 - 2 * self.margin) - logsigmoid(position) - logsigmoid(-position)
 
-Transform = Identity | Logit
 
-TRANSFORMS: dict[str, type[Identity] | type[Logit]] = {kind.name: kind for kind in (Identity, Logit)}
+Transform = Identity | Affine | Logit
+
+TRANSFORMS: dict[str, type[Identity] | type[Affine] | type[Logit]] = {
+    kind.name: kind for kind in (Identity, Affine, Logit)
+}

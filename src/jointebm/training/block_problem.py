@@ -12,9 +12,13 @@ from torch import Tensor, nn
 
 from jointebm.data.datasets import Batch
 from jointebm.kernels import Chain, Kernel
+from jointebm.references.reference import Reference
 from jointebm.spaces.noise import Noise
 from jointebm.spaces.space import Position, Space
+from jointebm.training.chain_weights import MIN_SHARE, ChainWeights
 from jointebm.training.divergence import Scales
+from jointebm.training.likelihoods import weighted_mean
+from jointebm.training.negative_phase import Negative, reweight
 from jointebm.training.objectives import LossInputs, Phases
 from jointebm.training.phases import Completer, Positive, move, without_nan
 from jointebm.training.replay_buffer import Drawn, ReplayBuffer
@@ -46,7 +50,8 @@ class BlockAttempt(NamedTuple):
         chain: the chains after their moves.
         accept_rate: mean acceptance probability of each kernel of the cycle.
         f_positive: mean f of the data, nats.
-        f_negative: mean f of the chains, nats.
+        f_negative: mean f of the chains by their weights, nats.
+        negative: the chains with their weights.
     """
 
     loss: Tensor
@@ -55,6 +60,7 @@ class BlockAttempt(NamedTuple):
     accept_rate: tuple[float, ...]
     f_positive: float
     f_negative: float
+    negative: Negative
 
 
 class BlockProblem:
@@ -68,6 +74,7 @@ class BlockProblem:
         generator: source of all draws.
         batch: draws rows of data.
         labelled: draws rows for terms that ask for rows with labels; None if none does.
+        reference: q, with which chains carry weights; None is no weights.
     """
 
     def __init__(
@@ -80,6 +87,7 @@ class BlockProblem:
         generator: torch.Generator,
         batch: BatchSource,
         labelled: BatchSource | None,
+        reference: Reference | None = None,
     ) -> None:
         self.module, self._space, self._kernel, self._config = log_density, space, kernel, config
         self._objective, self._generator, self._batch, self._labelled = config.objective, generator, batch, labelled
@@ -91,8 +99,13 @@ class BlockProblem:
         fit_noise = Noise.from_batch if first.numbers is None else noise_of
         noise = fit_noise(space, first.position, labels=config.noise_labels, reals=config.noise_reals)
         self.buffer = ReplayBuffer(
-            noise, size=config.buffer_size, replacement_rate=config.replacement_rate, generator=generator
+            noise,
+            size=config.buffer_size,
+            replacement_rate=config.replacement_rate,
+            generator=generator,
+            reference=reference,
         )
+        self.draws_afresh = reference is not None  # until fresh draws of the reference are too uneven
         self.completions = Completions(space)
         self.scales = Scales()
         self._watch = Watch(space, kernel, self.scales)
@@ -105,7 +118,11 @@ class BlockProblem:
         """Draws rows, and chains of the buffer: any, or those of the rows with the reals of the rows."""
         batch = self._rows(self._batch, self._config.batch_size)
         if not self._objective.keeps_row_chains:
-            return BlockRows(batch, self.buffer.draw(self._config.batch_size, generator=self._generator))
+            drawn = self.buffer.draw(self._config.batch_size, generator=self._generator)
+            if self.draws_afresh:
+                position, weights = self.buffer.fresh(self._config.batch_size, self._generator)
+                drawn = Drawn(drawn.slots, position, weights)
+            return BlockRows(batch, drawn)
         self._require_row_chains(batch)
         assert batch.numbers is not None
         drawn = self.buffer.at(batch.numbers, generator=self._generator)
@@ -118,35 +135,58 @@ class BlockProblem:
             positive = self._completer().complete(
                 drawn.batch, self.completions, log_density=self.module, generator=self._generator, where=where
             )
-            moved = self._moved(drawn.chains.position, positive.position, where)
+            negative = self._negative(drawn.chains, positive.position, where)
+            moved, weights = negative.moved, negative.reweighted
+            log_weights = None if weights is None else weights.log_weights
             samples = LossInputs(
-                positive.position, moved.chain.position, self._space, positive.missing, self._generator
+                positive.position,
+                moved.chain.position,
+                self._space,
+                positive.missing,
+                self._generator,
+                log_weights,
             )
             phases = self._phases(samples, where)
-        f_positive, f_negative = float(phases.positive.detach().mean()), float(moved.chain.f.mean())
+        f_positive = float(phases.positive.detach().mean())
+        f_negative = float(weighted_mean(moved.chain.f, log_weights))
         self._watch.check_phases(positive.position, phases, f_positive - f_negative, where)
         accept_rate = tuple(moved.accept_probs.mean(dim=1).tolist())
-        return BlockAttempt(phases.loss, positive, moved.chain, accept_rate, f_positive, f_negative)
+        return BlockAttempt(phases.loss, positive, moved.chain, accept_rate, f_positive, f_negative, negative)
 
     def commit(self, drawn: BlockRows, attempt: BlockAttempt) -> None:
-        """Writes both halves of each chain back to its slot, and keeps the completions."""
-        self.buffer.write(drawn.chains.slots, attempt.chain.position)
+        """Writes both halves of each chain back to its slot with its weight, and keeps the completions."""
+        self.draws_afresh = attempt.negative.drawn_afresh
+        if not self.draws_afresh:
+            weights = attempt.negative.reweighted
+            kept = None if weights is None else ChainWeights(weights.log_weights, attempt.chain.f.double())
+            self.buffer.write(drawn.chains.slots, attempt.chain.position, kept)
         attempt.positive.keep(self.completions)
 
     def restart(self, drawn: BlockRows, chains: Tensor) -> int:
-        """Writes noise to the slots of offending chains."""
+        """Writes fresh chains to the slots of offending ones."""
         slots = drawn.chains.slots[chains]
-        self.buffer.write(slots, self.buffer.noise.draw(len(slots), generator=self._generator))
+        self.buffer.write(slots, *self.buffer.fresh(len(slots), self._generator))
         return len(slots)
 
     def state(self) -> dict[str, Tensor]:
-        """The buffer and the completions."""
-        return {**prefixed("buffer", self.buffer.position), **prefixed("completions", self.completions.state())}
+        """The buffer with its weights, and the completions."""
+        weights: dict[str, Tensor] = {}
+        if self.buffer.weights is not None:
+            weights = {**self.buffer.weights._asdict(), "draws_afresh": torch.tensor(self.draws_afresh)}
+        return {
+            **prefixed("buffer", self.buffer.position),
+            **prefixed("weights", weights),
+            **prefixed("completions", self.completions.state()),
+        }
 
     def restore(self, tensors: Mapping[str, Tensor]) -> None:
         """Restores what `state` returned, and takes the tensors over."""
         self.buffer.position = without_prefix("buffer", tensors)
         self.completions.restore(without_prefix("completions", tensors))
+        weights = without_prefix("weights", tensors)
+        if weights:
+            self.buffer.weights = ChainWeights(weights["log_weights"], weights["f"])
+            self.draws_afresh = bool(weights["draws_afresh"])
 
     def _completer(self) -> Completer:
         return Completer(
@@ -157,6 +197,17 @@ class BlockProblem:
             watch=self._watch,
             sums_labels_out=self._objective.sums_labels_out,
         )
+
+    def _negative(self, chains: Drawn, positive: Position, where: str) -> Negative:
+        """The chains after their moves, or fresh draws of the reference while these are even enough."""
+        if chains.weights is None:
+            return Negative(self._moved(chains.position, positive, where))
+        weights = reweight(self.module, chains, self._generator)
+        if self.draws_afresh and float(weights.share) >= MIN_SHARE:
+            moved = weights.as_moved()
+            self._watch.check_draws(moved.chain, where)
+            return Negative(moved, weights, drawn_afresh=True)
+        return Negative(self._moved(weights.position, positive, where), weights)
 
     def _moved(self, start: Position, positive: Position, where: str) -> Moved:
         """Chains after their moves with everything free, or with y alone if x is clamped to the rows."""

@@ -21,9 +21,26 @@ from torch import Tensor
 from jointebm.randomness import draws
 from jointebm.randomness.draws import Generator
 
-__all__ = ["Resampled", "effective_share", "log_mean_exp", "resampled"]
+__all__ = ["MIN_SHARE", "ChainWeights", "Resampled", "effective_share", "log_mean_exp", "resampled"]
 
 MIN_SHARE = 0.5  # of a batch; below this effective share chains are resampled
+
+
+class ChainWeights(NamedTuple):
+    """Log-weights of chains, and where they stand.
+
+    Args:
+        log_weights: shape (N,), float64, nats; 0 for a fresh draw of q.
+        f: F of the chains' positions when the log-weights were last updated, shape (N,), float64, nats; log q for a fresh
+            draw of q, so that the first update makes its log-weight F - log q.
+    """
+
+    log_weights: Tensor
+    f: Tensor
+
+    def updated(self, f: Tensor) -> Tensor:
+        """The log-weights under a changed F, whose values at the same positions are `f`, shape (N,)."""
+        return self.log_weights + (f.double() - self.f)
 
 
 class Resampled(NamedTuple):

@@ -18,6 +18,7 @@ __all__ = [
     "maximum_likelihood",
     "observed_log_density",
     "summed_maximum_likelihood",
+    "weighted_mean",
 ]
 
 
@@ -36,7 +37,9 @@ class Phases(NamedTuple):
     negative: Tensor
 
 
-def maximum_likelihood(log_density: LogDensity, positive: Position, negative: Position) -> Phases:
+def maximum_likelihood(
+    log_density: LogDensity, positive: Position, negative: Position, *, log_weights: Tensor | None = None
+) -> Phases:
     """The loss of Eq. 2: mean f of the chains minus mean f of the data.
 
     grad log p(x, y) = grad f(x, y) - E_{p(x', y')}[grad f(x', y')]     (Eq. 2)
@@ -49,6 +52,8 @@ def maximum_likelihood(log_density: LogDensity, positive: Position, negative: Po
         positive: data, completed: no missing entries. If missing entries are exact draws given the observed ones, the
             gradient is that of the likelihood of what was observed (Eq. 8).
         negative: chains; no gradient flows into them.
+        log_weights: of the chains, shape (number of chains,), nats, up to a constant; None is equal weights. With weights
+            the gradient is consistent where chains are not draws of the model (see `chain_weights`).
 
     References:
         Kelly & Grathwohl 2021, Eqs. 2 and 8.
@@ -62,7 +67,7 @@ def maximum_likelihood(log_density: LogDensity, positive: Position, negative: Po
     both = {name: torch.cat([positive[name], negative[name].detach()]) for name in positive}
     f = log_density(both)
     f_positive, f_negative = f[:num_positive], f[num_positive:]
-    return Phases(f_negative.mean() - f_positive.mean(), f_positive, f_negative)
+    return Phases(weighted_mean(f_negative, log_weights) - f_positive.mean(), f_positive, f_negative)
 
 
 def summed_maximum_likelihood(
@@ -73,6 +78,7 @@ def summed_maximum_likelihood(
     *,
     missing: Mask | None = None,
     sampled_share: float = 0.0,
+    log_weights: Tensor | None = None,
 ) -> Phases:
     """The loss of Eq. 2 with y summed out of the negative phase exactly.
 
@@ -94,6 +100,8 @@ def summed_maximum_likelihood(
         missing: per discrete block, which labels of `positive` were not observed, shape
             (N, *variable_shape), bool; None if all were observed.
         sampled_share: w, in [0, 1].
+        log_weights: of the chains, x and y together, shape (number of chains,), nats, up to a constant; None is equal
+            weights. The weight of a chain serves both its own label and the sum over labels.
 
     References:
         Kelly & Grathwohl 2021, Eqs. 2 and 8; the sums over y are Rao-Blackwellisations.
@@ -110,11 +118,23 @@ def summed_maximum_likelihood(
     f_positive = (
         log_density(positive) if missing is None else observed_log_density(log_density, space, positive, missing)
     )
-    loss = f_negative.mean() - f_positive.mean()
+    loss = weighted_mean(f_negative, log_weights) - f_positive.mean()
     if sampled_share:
         at_own_label = f.gather(1, space.configuration_index(negative)[:, None]).squeeze(1)
-        loss = loss + sampled_share * (at_own_label - f_negative).mean()
+        loss = loss + sampled_share * weighted_mean(at_own_label - f_negative, log_weights)
     return Phases(loss, f_positive, f_negative)
+
+
+def weighted_mean(values: Tensor, log_weights: Tensor | None) -> Tensor:
+    """Mean of values (N,) by weights whose logarithms are known up to a constant, (N,); None is equal weights.
+
+    Example:
+        >>> weighted_mean(torch.tensor([1.0, 5.0]), torch.tensor([0.0, -torch.inf]))
+        tensor(1.)
+    """
+    if log_weights is None:
+        return values.mean()
+    return (log_weights.softmax(dim=0).to(values.dtype) * values).sum()
 
 
 def observed_log_density(log_density: LogDensity, space: Space, position: Position, missing: Mask) -> Tensor:

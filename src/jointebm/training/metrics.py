@@ -1,6 +1,6 @@
 """Metrics of one iteration of training."""
 
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 __all__ = ["Metrics"]
 
@@ -20,6 +20,13 @@ class Metrics(NamedTuple):
         chain_high: largest continuous entry of the chains.
         learning_rate: used for this update.
         seconds: spent in iterations so far, over all sessions of the run.
+        negatives: with a reference, what the trainer chose for the negative phase: "draws", fresh weighted draws of the
+            reference, while their ess is at least half of them, and from then on "chains". None without a reference, and
+            so the next three.
+        ess: effective number of chains, (sum w)^2 / sum w^2, before resampling.
+        log_normalizer: log Z estimated by the chains of this batch, nats.
+        log_likelihood: mean f of the data minus `log_normalizer`, nats per row; of completed rows if entries are missing
+            and not summed out.
     """
 
     iteration: int
@@ -32,3 +39,7 @@ class Metrics(NamedTuple):
     chain_high: float
     learning_rate: float
     seconds: float
+    negatives: Literal["draws", "chains"] | None = None
+    ess: float | None = None
+    log_normalizer: float | None = None
+    log_likelihood: float | None = None

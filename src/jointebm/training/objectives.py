@@ -61,6 +61,7 @@ class LossInputs(NamedTuple):
         space: the blocks; None for a table.
         missing: per block, which entries of `positive` were not observed, (N, *variable_shape), bool; None: all were.
         generator: source of what a loss draws itself; None if it draws nothing.
+        log_weights: of the chains, (N,), nats, up to a constant; None: equal weights.
     """
 
     positive: "Position"
@@ -68,6 +69,7 @@ class LossInputs(NamedTuple):
     space: "Space | None" = None
     missing: "Mask | None" = None
     generator: "Generator | None" = None
+    log_weights: "Tensor | None" = None
 
 
 class Objective(Protocol):
@@ -108,14 +110,7 @@ class HasConditionals(Protocol):
 
 @dataclass(frozen=True, config=PLAIN)
 class MaximumLikelihood:
-    """Eq. 2 with the sampled y of the chains; Eq. 8 where entries are missing.
-
-    Example:
-        >>> import torch
-        >>> inputs = LossInputs({"x": torch.ones(2)}, {"x": torch.zeros(3)})
-        >>> MaximumLikelihood().loss(lambda position: position["x"], inputs).loss
-        tensor(-1.)
-    """
+    """Eq. 2 with the sampled y of the chains; Eq. 8 where entries are missing."""
 
     _: KW_ONLY
     name: Literal["maximum-likelihood"] = field(default="maximum-likelihood", repr=False)
@@ -128,7 +123,7 @@ class MaximumLikelihood:
         """Mean f of the chains minus mean f of the data (`maximum_likelihood`)."""
         from jointebm.training.likelihoods import maximum_likelihood
 
-        return maximum_likelihood(log_density, inputs.positive, inputs.negative)
+        return maximum_likelihood(log_density, inputs.positive, inputs.negative, log_weights=inputs.log_weights)
 
 
 @dataclass(frozen=True, config=PLAIN)
@@ -161,7 +156,13 @@ class SummedOut:
         if missing is not None and not any(bool(missing[name].any()) for name in space.discrete):
             missing = None  # reals may be missing, but no label is
         return summed_maximum_likelihood(
-            log_density, space, inputs.positive, inputs.negative, missing=missing, sampled_share=self.sampled_share
+            log_density,
+            space,
+            inputs.positive,
+            inputs.negative,
+            missing=missing,
+            sampled_share=self.sampled_share,
+            log_weights=inputs.log_weights,
         )
 
 
@@ -187,8 +188,6 @@ class Conditional:
 @dataclass(frozen=True, config=PLAIN)
 class PseudoLikelihood:
     """The pseudo-likelihood of a table: observed entries given the others of their row, without chains of the model.
-
-    Each iteration deals the rows of the batch out to some columns. An entry that is missing is never asked for.
 
     Args:
         num_candidates: classes that a code is told from in an iteration, >= 2; with no more than these, from all.

@@ -12,7 +12,8 @@ import torch
 from torch import nn
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 
-from jointebm.kernels import Kernel
+from jointebm.kernels import Kernel, parts_of
+from jointebm.references.reference import Reference
 from jointebm.sampling.checks import check_kernel
 from jointebm.spaces.noise import Noise
 from jointebm.spaces.space import Position, Space
@@ -21,6 +22,7 @@ from jointebm.training.block_problem import BatchSource, BlockAttempt, BlockProb
 from jointebm.training.divergence import Intervention
 from jointebm.training.loop import Loop, Update
 from jointebm.training.metrics import Metrics
+from jointebm.training.negative_phase import with_jumps
 from jointebm.training.replay_buffer import ReplayBuffer
 from jointebm.training.row_completions import Completions
 from jointebm.training.train_config import TrainConfig
@@ -54,10 +56,14 @@ class Trainer:
         config: how to train.
         seed: of all draws of training: data, noise, chains.
         labelled: draws rows for terms with a `labelled_batch_size`, in the same form; any of their labels may be missing.
+        reference: q; fresh chains are draws of it, every chain carries a weight, the kernel gets a `kernels.Jump` from it,
+            and metrics report ess and log Z. The gradient is then right between modes too. None takes that of a
+            `Referenced` energy, unless the objective is `Conditional`.
 
     Raises:
         TypeError: `batch` is not a function, or `kernel` not a kernel.
-        ValueError: the kernel does not fit the space, or a batch does not.
+        ValueError: the kernel does not fit the space, or a batch does not; or with a reference, the kernel is not adjusted
+            or the objective keeps a chain for each row.
 
     References:
         Kelly & Grathwohl 2021, Eq. 8, Sec. 4, App. B.
@@ -91,8 +97,13 @@ class Trainer:
         config: TrainConfig,
         seed: int,
         labelled: BatchSource | None = None,
+        reference: Reference | None = None,
     ) -> None:
         check_kernel(kernel, space)
+        if reference is None and not config.objective.keeps_row_chains:
+            reference = getattr(log_density, "reference", None)
+        if reference is not None:
+            kernel = _weighted_kernel(kernel, reference, config)
         if not callable(batch):
             raise TypeError(
                 f"batch: got a {type(batch).__name__}, expected a function (num, *, generator) that draws rows"
@@ -103,6 +114,7 @@ class Trainer:
                 f"Trainer: a term has labelled_batch_size {num_labelled}, but nothing draws such rows; pass labelled"
             )
         self.log_density, self.space, self.kernel, self.config = log_density, space, kernel, config
+        self.reference = reference
         self.generator = torch.Generator().manual_seed(seed)
         self._problem = BlockProblem(
             log_density,
@@ -112,6 +124,7 @@ class Trainer:
             generator=self.generator,
             batch=batch,
             labelled=labelled,
+            reference=reference,
         )
         self._loop: Loop[BlockRows, BlockAttempt] = Loop(
             self._problem,
@@ -222,6 +235,8 @@ class Trainer:
     def _metrics(self, update: Update[BlockAttempt]) -> Metrics:
         attempt = update.attempt
         low, high = self._range(attempt.chain.position)
+        weights = attempt.negative.reweighted
+        log_normalizer = None if weights is None else float(weights.log_normalizer)
         return Metrics(
             iteration=update.iteration,
             energy_gap=attempt.f_positive - attempt.f_negative,
@@ -233,6 +248,10 @@ class Trainer:
             chain_high=high,
             learning_rate=update.learning_rate,
             seconds=update.seconds,
+            negatives=None if weights is None else "draws" if attempt.negative.drawn_afresh else "chains",
+            ess=None if weights is None else float(weights.share) * len(weights.f),
+            log_normalizer=log_normalizer,
+            log_likelihood=None if log_normalizer is None else attempt.f_positive - log_normalizer,
         )
 
     def _range(self, position: Position) -> tuple[float, float]:
@@ -240,6 +259,22 @@ class Trainer:
             return 0.0, 0.0
         entries = [position[name] for name in self.space.continuous]
         return min(float(entry.min()) for entry in entries), max(float(entry.max()) for entry in entries)
+
+
+def _weighted_kernel(kernel: Kernel, reference: Reference, config: TrainConfig) -> Kernel:
+    """The kernel with jumps; raises ValueError unless it leaves F invariant, on which the weights rely."""
+    if config.objective.keeps_row_chains:
+        raise ValueError(
+            f"Trainer: objective {config.objective.name!r} keeps a chain of y for each row, which a reference does not "
+            "weight; leave the reference out, or set another objective"
+        )
+    if not kernel.adjusted:
+        names = ", ".join(sorted({type(part).__name__ for part in parts_of(kernel) if not part.adjusted}))
+        raise ValueError(
+            f"Trainer: {names} is not adjusted, but chains with weights need kernels that leave F invariant; use MALA "
+            "for Langevin"
+        )
+    return with_jumps(kernel, reference)
 
 
 def _descent(log_density: nn.Module, config: TrainConfig) -> Descent:

@@ -113,6 +113,10 @@ class Watch:
         if self._space.continuous and len(chain.f) > 1:
             self._check_spread(chain.position, positive, where)
 
+    def check_draws(self, chain: Chain, where: str) -> None:
+        """Raises `Diverged` if f of draws of the reference is not finite."""
+        self._check_rows("chain", chain, f"in the negative phase of {where}")
+
     def check_phases(self, positive: Position, phases: Phases, energy_gap: float, where: str) -> None:
         """Raises `Diverged` if f or the loss is not finite, or the energy gap explodes."""
         f_positive, f_negative = phases.positive.detach(), phases.negative.detach()

@@ -30,7 +30,6 @@ def test_kinds_and_fields_of_a_fit_are_as_asked(folder: Path, tmp_path: Path) ->
         model.get_params()
         == JointEBM(
             training={"num_visits": 0, "rows_per_component": 20},
-            base="mixture",
             kinds={"count": "categorical", "city": "id"},
             max_bins=5,
             num_sweeps=3,

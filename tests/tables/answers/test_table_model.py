@@ -1,12 +1,17 @@
 """The model of codes: answers agree with enumeration, and each depends on its row alone, bit for bit."""
 
+import warnings
+
 import pytest
 import torch
 from torch import Tensor
 
+from jointebm import ConvergenceWarning
+from jointebm.references import ProductMixture
+from jointebm.tables.answers import configurations, table_model
 from jointebm.tables.answers.table_model import CHAINS, TableModel
 from jointebm.tables.density.energy import Residual, TableEnergy
-from jointebm.tables.density.mixture import Mixture
+from jointebm.tables.training.fit_report import FitReport
 from support.tiny_tables import ALL, CLASSES, energy, enumerated, generator, matches
 
 
@@ -35,21 +40,61 @@ def test_conditionals_ignore_the_code_of_their_column() -> None:
     assert torch.equal(model().conditional(codes, 1), model().conditional(ALL, 1))
 
 
-def test_log_density_is_f_and_marginals_are_those_of_the_base() -> None:
+def test_log_density_is_not_normalised_and_marginals_are_those_of_the_reference() -> None:
     made = model()
     assert (made.log_density(ALL) - enumerated(made.energy)).abs().max() < 1e-12
-    base = made.energy.base(ALL).exp()
+    of_reference = made.energy.reference(ALL).exp()
     for column, (count, found) in enumerate(zip(CLASSES, made.log_marginals(), strict=True)):
-        expected = torch.stack([base[ALL[:, column] == code].sum() for code in range(count)]).log()
+        expected = torch.stack([of_reference[ALL[:, column] == code].sum() for code in range(count)]).log()
         assert (found - expected).abs().max() < 1e-12
 
 
+INCOMPLETE = torch.cartesian_prod(*[torch.arange(-1, count) for count in CLASSES])  # every row with every missing entry
+
+
+def exact_log_prob(made: TableModel, codes: Tensor) -> Tensor:
+    """By enumeration, normalised, shape (N,)."""
+    log_probs = enumerated(made.energy).log_softmax(dim=0)
+    return torch.where(matches(codes), log_probs, -torch.inf).logsumexp(dim=1)
+
+
+def normalised() -> TableModel:
+    made = energy()
+    log_normalizer = float(enumerated(made).logsumexp(dim=0))
+    return TableModel(
+        made, FitReport(log_normalizer=log_normalizer, log_normalizer_error=0.0, ess=1, num_rungs=1)
+    ).eval()
+
+
+def test_log_p_is_that_of_enumeration_with_missing_entries_marginalised() -> None:
+    made = normalised()
+    assert (made.log_prob(INCOMPLETE, seed=0) - exact_log_prob(made, INCOMPLETE)).abs().max() < 1e-9
+
+
+@pytest.fixture
+def no_enumeration(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Rows with two or more missing entries have too many configurations."""
+    monkeypatch.setattr(configurations, "MAX_CONFIGURATIONS", 0.5)
+
+
+@pytest.mark.usefixtures("no_enumeration")
+def test_log_p_by_draws_is_near_that_of_enumeration() -> None:
+    made = normalised()
+    found = made.log_prob(INCOMPLETE, num_draws=3000, seed=0)
+    assert 1e-6 < (found - exact_log_prob(made, INCOMPLETE)).abs().max() < 0.25
+
+
+@pytest.mark.parametrize("is_exact", [False, True])
 @pytest.mark.parametrize("with_evidence", [False, True])
-def test_completions_are_draws_of_the_model_given_observed_entries(with_evidence: bool) -> None:
+def test_completions_are_draws_of_the_model_given_observed_entries(
+    with_evidence: bool, is_exact: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """4,000 draws of each of 3 rows; each share within 5.5 standard errors: false alarm below 3e-6 (fixed seed).
 
-    The evidence multiplies exp f where an entry is missing; a forbidden class never comes.
+    The evidence multiplies exp F where an entry is missing; a forbidden class never comes.
     """
+    if not is_exact:
+        monkeypatch.setattr(configurations, "MAX_CONFIGURATIONS", 0.5)
     made, num = model(), 4_000
     codes = torch.tensor([[-1, -1, -1], [1, -1, -1], [-1, 1, 3]])
     evidence = [torch.tensor([0.4, -0.4]), torch.tensor([0.0, -torch.inf, 1.0]), None] if with_evidence else None
@@ -71,35 +116,94 @@ def test_predictions_are_exact_where_nothing_else_is_missing(column: int) -> Non
     assert (found - exact_predictive(ALL, column)).abs().max() < 1e-12
 
 
-def test_predictions_are_right_on_average_where_more_is_missing() -> None:
-    """4 rows, one class each of up to 3, 800 draws of the others. The mean of 800 numbers in [0, 1] is off by more than .1
-    with a probability below 2 exp(-2 * 800 * .1^2) < 3e-7 (Hoeffding), for all 12 below 3e-6 (fixed seed)."""
-    codes = torch.tensor([[-1, -1, -1], [0, -1, -1], [1, -1, -1], [-1, -1, 2]])
-    found = model().predictive(codes, 1, num_draws=800, num_sweeps=20, seed=0).exp()
-    assert 1e-6 < (found - exact_predictive(codes, 1).exp()).abs().max() < 0.1
-    assert (found.sum(dim=1) - 1).abs().max() < 1e-12
+def test_predictions_are_exact_where_configurations_are_few() -> None:
+    for column in range(3):
+        found = model().predictive(INCOMPLETE, column, seed=0)
+        assert (found - exact_predictive(INCOMPLETE, column)).abs().max() < 1e-9
+        assert (found.exp().sum(dim=1) - 1).abs().max() < 1e-12
+
+
+def total_variation(codes: Tensor, **choices: int) -> Tensor:
+    found = model().predictive(codes, 1, seed=0, **choices).exp()
+    return 0.5 * (found - exact_predictive(codes, 1).exp()).abs().sum(dim=1)
+
+
+@pytest.mark.usefixtures("no_enumeration")
+def test_weighted_draws_predict_well() -> None:
+    """Mean total variation over rows with one or two more missing entries, by 400 draws."""
+    codes = INCOMPLETE[(INCOMPLETE < 0).sum(dim=1) > 1]
+    assert 1e-6 < total_variation(codes, num_draws=400).mean() < 0.02
+
+
+@pytest.mark.usefixtures("no_enumeration")
+def test_predictions_without_weights_are_wrong(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The planted bug: draws of the reference count alike, as draws of the density would."""
+    codes = INCOMPLETE[(INCOMPLETE < 0).sum(dim=1) > 1]
+
+    def unweighted(self: TableModel, rows: Tensor, column: int, num_draws: int, seed: int) -> tuple[Tensor, Tensor]:
+        drawn = self._drawn(rows, num_draws, seed, None)
+        of_draws = self.conditional(drawn.flatten(0, 1), column).reshape(num_draws, len(rows), -1)
+        return of_draws.logsumexp(dim=0).log_softmax(dim=1), torch.full((len(rows),), 1e9)
+
+    monkeypatch.setattr(TableModel, "_weighted", unweighted)
+    assert total_variation(codes, num_draws=400).mean() > 0.04
+
+
+@pytest.mark.usefixtures("no_enumeration")
+def test_rows_with_few_effective_draws_are_answered_by_chains(monkeypatch: pytest.MonkeyPatch) -> None:
+    codes = INCOMPLETE[(INCOMPLETE < 0).sum(dim=1) > 1]
+    monkeypatch.setattr(table_model, "MIN_ESS", 1e9)
+    monkeypatch.setattr(
+        TableModel, "_weighted", lambda _, rows, *__: (torch.zeros(len(rows), 3).double(), torch.zeros(len(rows)))
+    )
+    assert total_variation(codes, num_draws=400, num_sweeps=20).mean() < 0.03
+
+
+@pytest.mark.usefixtures("no_enumeration")
+def test_chains_that_never_jump_are_warned_of(monkeypatch: pytest.MonkeyPatch) -> None:
+    codes = torch.full((200, 3), -1)
+    keys = torch.arange(200)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        model().complete(codes, seed=0, keys=keys)
+    monkeypatch.setattr(table_model, "jump", lambda _, state, **__: (state, torch.zeros(len(state.codes)).bool()))
+    with pytest.warns(ConvergenceWarning, match="0.000 accepted jumps per chain.*use a larger num_sweeps"):
+        model().complete(codes, seed=0, keys=keys)
+
+
+@pytest.mark.usefixtures("no_enumeration")
+def test_log_p_of_few_effective_draws_is_warned_of() -> None:
+    made = normalised()
+    with torch.no_grad():
+        made.energy.residual.readout.mul_(20)
+    with pytest.warns(ConvergenceWarning, match="fewer than 10 effective draws.*use a larger num_draws"):
+        made.log_prob(torch.full((1, 3), -1), num_draws=50, seed=0)
 
 
 def wide_model() -> tuple[TableModel, Tensor]:
     """A model of ordinary size in float32, and 300 rows with missing entries."""
     classes, drawn = (40, 3, 17, 2, 48, 9), generator(5)
-    base = Mixture(classes, 16)
-    base.log_probs.copy_(torch.cat([torch.randn(count, 16, generator=drawn).log_softmax(dim=0) for count in classes]))
+    reference = ProductMixture(classes, 16)
+    reference.log_probs.copy_(
+        torch.cat([torch.randn(count, 16, generator=drawn).log_softmax(dim=0) for count in classes])
+    )
     residual = Residual(classes, width=256, num_layers=3)
     residual.initialise(drawn)
     with torch.no_grad():
         residual.readout.copy_(0.1 * torch.randn(256, generator=drawn))
     rows = torch.stack([torch.randint(count, (300,), generator=generator(count)) for count in classes], dim=1)
     rows[torch.rand(rows.shape, generator=drawn) < 0.4] = -1
-    return TableModel(TableEnergy(base, residual)).eval(), rows
+    return TableModel(TableEnergy(reference, residual)).eval(), rows
 
 
-@pytest.mark.parametrize("ask", ["log_density", "conditional", "complete", "predictive"])
+@pytest.mark.filterwarnings("ignore::jointebm.ConvergenceWarning")
+@pytest.mark.parametrize("ask", ["log_density", "log_prob", "conditional", "complete", "predictive"])
 def test_a_rows_answer_does_not_depend_on_its_batch_or_place_or_the_threads(ask: str) -> None:
     made, incomplete = wide_model()
     whole = made.complete(incomplete, seed=1, num_sweeps=1)[0]
     questions = {
         "log_density": lambda rows: made.log_density(whole[rows]),
+        "log_prob": lambda rows: made.log_prob(incomplete[rows], num_draws=12, seed=3),
         "conditional": lambda rows: made.conditional(whole[rows], 4),
         "complete": lambda rows: made.complete(incomplete[rows], num_draws=2, num_sweeps=2, seed=3).transpose(0, 1),
         "predictive": lambda rows: made.predictive(incomplete[rows], 0, num_draws=2, num_sweeps=1, seed=3),
@@ -128,16 +232,6 @@ def test_the_mean_over_draws_does_not_depend_on_the_batch(size: int) -> None:
     assert torch.equal(
         torch.cat([made.predictive(p, 0, num_draws=20, num_sweeps=1, seed=3) for p in incomplete.split(size)]), together
     )
-
-
-def test_unpadded_evaluation_would_depend_on_the_batch() -> None:
-    """Why chunks are padded: the same rows, evaluated as they come, round differently in batches of other sizes."""
-    made, incomplete = wide_model()
-    whole = made.complete(incomplete, seed=1, num_sweeps=1)[0]
-    with torch.no_grad():
-        alone = torch.cat([made.energy(row) for row in whole.split(1)])
-        assert not torch.equal(alone, made.energy(whole))
-    assert torch.equal(made.log_density(whole), torch.cat([made.log_density(row) for row in whole.split(1)]))
 
 
 def test_draws_differ_and_equal_rows_are_told_apart_by_keys_only() -> None:

@@ -1,4 +1,4 @@
-"""Moves of missing entries: transition matrices leave exp f invariant, and each row keeps its completion."""
+"""Moves of missing entries: transition matrices leave exp F invariant, and each row keeps its completion."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -11,7 +11,7 @@ from torch.nn.functional import one_hot
 from jointebm import Categorical, Space
 from jointebm.kernels import Chain, Info, evaluate
 from jointebm.tables.density.energy import Residual, TableEnergy
-from jointebm.tables.density.moves import chain_at, redraw, sweep
+from jointebm.tables.density.moves import chain_at, jump, redraw, sweep
 from jointebm.testing import detailed_balance_residual, stationarity_residual, target_probs, transition_matrix
 from support.tiny_tables import ALL, CLASSES, energy, generator
 
@@ -26,11 +26,14 @@ class Move:
     energy: TableEnergy
     columns: tuple[int, ...]
     evidence: Any = None
+    jumps: bool = False
     uses_score = False
 
     def step(self, log_density: Any, chain: Chain, *, free: Any, generator: Any) -> tuple[Chain, Info]:
         may_move = free["row"].expand(len(chain.f), 3) & torch.isin(torch.arange(3), torch.tensor(self.columns))
         state = chain_at(self.energy, SPACE.decode(chain.position)["row"])
+        if self.jumps:
+            state, _ = jump(self.energy, state, free=may_move, generator=generator, log_weights=self.evidence)
         state = sweep(self.energy, state, free=may_move, generators=lambda _: generator, log_weights=self.evidence)
         again = chain_at(self.energy, state.codes)
         for kept, fresh in zip(state, again, strict=True):
@@ -40,8 +43,25 @@ class Move:
         return moved, Info(torch.ones_like(chain.f), torch.ones_like(chain.f, dtype=torch.bool))
 
 
+@dataclass(frozen=True)
+class Jumps:
+    """The jump of a table as a kernel over one-hot rows."""
+
+    energy: TableEnergy
+    evidence: Any
+    uses_score = False
+
+    def step(self, log_density: Any, chain: Chain, *, free: Any, generator: Any) -> tuple[Chain, Info]:
+        state = chain_at(self.energy, SPACE.decode(chain.position)["row"])
+        may_move = free["row"].expand(len(chain.f), 3)
+        state, accepted = jump(self.energy, state, free=may_move, generator=generator, log_weights=self.evidence)
+        parts = [one_hot(codes, count) for codes, count in zip(state.codes.T, CLASSES, strict=True)]
+        moved = evaluate(log_density, {"row": torch.cat(parts, dim=1).double()}, with_score=False)
+        return moved, Info(torch.ones_like(chain.f), accepted)
+
+
 def target(made: TableEnergy, evidence: Any = None) -> Any:
-    """exp f times the evidence, as a function of one-hot rows."""
+    """exp F times the evidence, as a function of one-hot rows."""
 
     def log_density(position: dict[str, Tensor]) -> Tensor:
         codes = SPACE.decode(position)["row"]
@@ -68,20 +88,41 @@ def test_a_sweep_over_missing_entries_leaves_their_conditional_invariant() -> No
     assert stationarity_residual(matrix, target_probs(target(made), position)) < 1e-14
 
 
-def test_a_move_without_the_network_fails() -> None:
-    """The mutant accepts every proposal of the base."""
+@pytest.mark.parametrize("evidence", [None, EVIDENCE])
+def test_a_jump_satisfies_detailed_balance_and_reaches_every_row(evidence: Any) -> None:
     made = energy()
-    matrix, position = transition_matrix(Move(TableEnergy(made.base, _silent(made)), (2,)), target(made), SPACE)
+    matrix, position = transition_matrix(Jumps(made, evidence), target(made, evidence), SPACE)
+    assert detailed_balance_residual(matrix, target_probs(target(made, evidence), position)) < 1e-14
+    assert (matrix > 0).all()
+
+
+@pytest.mark.parametrize("given", [None, {"row": torch.tensor([-1, 1, -1])}])
+def test_a_jump_and_a_sweep_leave_the_density_invariant(given: Any) -> None:
+    made = energy()
+    matrix, position = transition_matrix(Move(made, (0, 1, 2), jumps=True), target(made), SPACE, given)
+    assert stationarity_residual(matrix, target_probs(target(made), position)) < 1e-14
+
+
+def test_a_jump_without_the_network_fails() -> None:
+    made = energy()
+    matrix, position = transition_matrix(Jumps(TableEnergy(made.reference, _silent(made)), None), target(made), SPACE)
+    assert stationarity_residual(matrix, target_probs(target(made), position)) > 1e-3
+
+
+def test_a_move_without_the_network_fails() -> None:
+    """The mutant accepts every proposal of the reference."""
+    made = energy()
+    matrix, position = transition_matrix(Move(TableEnergy(made.reference, _silent(made)), (2,)), target(made), SPACE)
     assert stationarity_residual(matrix, target_probs(target(made), position)) > 1e-3
 
 
 def _silent(made: TableEnergy) -> Residual:
     """A network that says nothing."""
-    return Residual(CLASSES, width=8, num_layers=2).to(made.base.log_probs.dtype)
+    return Residual(CLASSES, width=8, num_layers=2).to(made.reference.log_probs.dtype)
 
 
 def test_with_a_reference_that_is_exp_f_every_proposal_is_accepted() -> None:
-    made = TableEnergy(energy().base, _silent(energy()))
+    made = TableEnergy(energy().reference, _silent(energy()))
     matrix, _position = transition_matrix(Move(made, (2,)), target(made), SPACE)
     exact = made.of_classes(ALL, 2).softmax(dim=1).detach()
     for code in range(4):

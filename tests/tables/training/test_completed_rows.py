@@ -2,7 +2,7 @@
 
 import torch
 
-from jointebm.tables.density.mixture import Mixture
+from jointebm.references import ProductMixture
 from jointebm.tables.training.completed_rows import CompletedRows
 from support.tiny_tables import ALL, energy, enumerated, generator, matches
 
@@ -37,5 +37,5 @@ def test_persistent_completions_become_draws_of_the_model() -> None:
 
 def test_memory_is_two_bytes_per_entry_or_four_for_very_many_classes() -> None:
     for classes, dtype in (((2, 3), torch.int16), ((2, 40_000), torch.int32)):
-        kept = CompletedRows(torch.zeros(5, 2, dtype=torch.int64), Mixture(classes), generator())
+        kept = CompletedRows(torch.zeros(5, 2, dtype=torch.int64), ProductMixture(classes), generator())
         assert kept.codes.dtype == dtype

@@ -46,7 +46,9 @@ def expected_ranking_loss(made: TableEnergy, data: TableEnergy, column: int, num
     """The ranking loss in expectation over rows of exp f of `data` and over all tuples of candidates."""
     weights, total = enumerated(data).softmax(dim=0), torch.zeros((), dtype=torch.float64)
     with torch.no_grad():
-        of_base = made.base.of_classes(made.base.components(_without(ALL, column)), column).log_softmax(dim=1).exp()
+        of_base = (
+            made.reference.of_classes(made.reference.components(_without(ALL, column)), column).log_softmax(dim=1).exp()
+        )
     for others in itertools.product(range(CLASSES[column]), repeat=num_candidates - 1):
         probs = of_base[:, list(others)].prod(dim=1) * weights
         drawn = torch.tensor(others).expand(24, -1)

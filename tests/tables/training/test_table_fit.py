@@ -1,4 +1,4 @@
-"""The fit: it finds what made the rows, is never worse than its base, resumes bit for bit, and recovers."""
+"""The fit: it finds what made the rows, is never worse than its reference, resumes bit for bit, and recovers."""
 
 import json
 from pathlib import Path
@@ -14,7 +14,8 @@ from jointebm.tables.answers.table_model import TableModel
 from jointebm.tables.density.energy import TableEnergy
 from jointebm.tables.training import table_fit
 from jointebm.tables.training.table_config import Progress, TableConfig
-from jointebm.tables.training.table_fit import TableFit
+from jointebm.tables.training.table_fit import TableFit, TableMetrics
+from jointebm.tables.training.validation import HeldOut
 from jointebm.training.divergence import Diverged, Intervention
 from jointebm.training.objectives import MaximumLikelihood, Phases, PseudoLikelihood
 from support.tiny_tables import ALL, CLASSES, energy, enumerated, generator
@@ -43,18 +44,27 @@ def divergence(truth: TableEnergy, model: TableEnergy) -> float:
         (0.3, {"objective": PseudoLikelihood()}),
         (0.0, {"objective": PseudoLikelihood(num_candidates=2)}),
         (0.3, {}),
-        (0.0, {"warm_start": 0.0, "chain_rate": 1.0}),
+        (0.0, {}),
+        (0.0, {"pseudo_weight": 0.0}),
     ],
 )
-def test_it_learns_what_made_the_rows(share_missing: float, changes: dict[str, object]) -> None:
-    """4,000 rows of 24 states. The best fit is off by about 23 / 8,000 = .003 nats, and the independent base by .2."""
+@pytest.mark.parametrize("uses_chains", [False, True])
+def test_it_learns_what_made_the_rows(
+    share_missing: float, changes: dict[str, object], uses_chains: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """4,000 rows of 24 states. The best fit is off by about 23 / 8,000 = .003 nats, and an independent reference by .2."""
+    if uses_chains:
+        monkeypatch.setattr("jointebm.tables.training.table_problem.ENOUGH", 2.0)
     truth = energy()
     rows = rows_of(truth, 4000)
     codes = rows.masked_fill(torch.rand(4000, 3, generator=generator(7)) < share_missing, -1)
-    config = SMALL.model_copy(update={"base": "independent", **changes})
-    base = fitted(codes, config.model_copy(update={"num_visits": 0}))
-    assert divergence(truth, base) > 0.1
-    assert divergence(truth, fitted(codes, config)) < 0.02
+    config = SMALL.model_copy(update={"max_components": 1, **changes})
+    assert divergence(truth, fitted(codes, config.model_copy(update={"num_visits": 0}))) > 0.1
+    model = TableModel.fit(codes, CLASSES, config=config, seed=0)
+    assert divergence(truth, model.energy) < 0.02
+    assert model.report is not None and model.report.log_normalizer_error is not None
+    log_normalizer = float(enumerated(model.energy).double().logsumexp(dim=0))
+    assert abs(model.log_normalizer - log_normalizer) < 4 * model.report.log_normalizer_error
 
 
 def test_the_same_seed_gives_the_same_bits_and_another_seed_others() -> None:
@@ -64,53 +74,42 @@ def test_the_same_seed_gives_the_same_bits_and_another_seed_others() -> None:
     assert any(not torch.equal(first[name], other[name]) for name in first)
 
 
-def test_pure_noise_is_left_to_the_base() -> None:
-    """Independent columns: held-out rows veto what the network finds in the noise, so the fit stays as good as the base."""
+def test_pure_noise_is_left_to_the_reference() -> None:
+    """Independent columns: held-out rows veto what the network finds in the noise."""
     codes = torch.stack([torch.randint(count, (400,), generator=generator(count)) for count in CLASSES], dim=1)
     looks: list[Progress] = []
-    made = fitted(codes, SMALL.model_copy(update={"learning_rate": 0.02, "num_visits": 200}), on_progress=looks.append)
+    config = SMALL.model_copy(update={"learning_rate": 0.02, "num_visits": 200, "max_components": 1})
+    made = fitted(codes, config, on_progress=looks.append)
     assert len(looks) < SMALL.num_looks  # patience ran out
     assert enumerated(made).log_softmax(dim=0).exp().max() < 0.1  # of 1/24 each
 
 
 @pytest.mark.parametrize("num_rows", [1, 3, 40])
-def test_too_few_rows_to_hold_any_out_give_the_base_alone(num_rows: int) -> None:
+def test_too_few_rows_to_hold_any_out_give_the_reference_alone(num_rows: int) -> None:
     made = fitted(ALL[:num_rows])
-    assert torch.equal(enumerated(made), made.base(ALL))
+    assert torch.equal(enumerated(made), made.reference(ALL))
 
 
-def test_chains_that_lose_log_score_are_not_followed(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Chains that always push the parameters one way or the other: the warm start stands, unless any loss is allowed."""
-    codes = rows_of(energy(), 2000)
-
-    def pushed(sign: int) -> Tensor:
-        def loss(self: MaximumLikelihood, residuals: Any, samples: object) -> Phases:  # noqa: ARG001
-            total = sign * sum(each.sum() for each in residuals._energy.residual.parameters())
-            return Phases(total, total[None], total[None])
-
-        monkeypatch.setattr(MaximumLikelihood, "loss", loss)
-        return enumerated(fitted(codes, SMALL.model_copy(update={"chain_rate": 10.0})))
-
-    assert torch.equal(pushed(1), pushed(-1))
-    monkeypatch.setattr(table_fit, "MAX_LOSS", 1e9)
-    assert not torch.equal(pushed(1), pushed(-1))
-
-
-@pytest.mark.parametrize("is_incomplete", [False, True])
-def test_patience_ends_a_warm_start_unless_most_rows_are_incomplete(
-    is_incomplete: bool, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Every look is worse than the one before."""
-    scores = iter(range(0, -1000, -1))
-    monkeypatch.setattr("jointebm.tables.training.table_fit.Validation.score", lambda *_: float(next(scores)))
-    codes = rows_of(energy(), 1500)
-    codes[:, 0] = codes[:, 0].masked_fill(torch.tensor(is_incomplete), -1)
+def test_a_network_that_held_out_rows_do_not_like_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every look is worse than the reference, so patience runs out and the reference stands."""
+    worse = HeldOut(of_model=-3.0, of_reference=-2.0, gain_error=0.1, of_model_error=0.1, of_reference_error=0.1)
+    monkeypatch.setattr("jointebm.tables.training.table_fit.Validation.log_likelihood", lambda *_: worse)
     looks: list[Progress] = []
-    made = fitted(codes, SMALL.model_copy(update={"num_visits": 8}), on_progress=looks.append)
-    warm = [look for look in looks if look.fraction < SMALL.warm_start]
-    assert len(warm) == SMALL.patience or (is_incomplete and len(warm) > 2 * SMALL.patience)
-    assert looks[-1].fraction == 1  # chains follow
-    assert torch.equal(made(ALL), made.base(ALL))  # and are given up with all else
+    made = fitted(rows_of(energy(), 1500), on_progress=looks.append)
+    assert len(looks) == SMALL.patience
+    assert torch.equal(enumerated(made), made.reference(ALL))
+
+
+def test_the_reference_has_as_many_components_as_held_out_rows_ask_for() -> None:
+    """Two groups of rows, one of them rare: random starts miss it."""
+    rare = torch.rand(4000, generator=generator()) < 0.02
+    codes = torch.where(rare[:, None], torch.tensor([1, 2, 3]), torch.tensor([0, 0, 0]))
+    config = SMALL.model_copy(update={"num_visits": 0})
+    fit = TableFit(codes, CLASSES, ordered=(False,) * 3, config=config, seed=0)
+    assert len(fit.held_out) == 0 and len(fit.energy.reference.log_weights) == 40  # nothing to choose by
+    fit = TableFit(codes, CLASSES, ordered=(False,) * 3, config=SMALL, seed=0)
+    assert 2 <= len(fit.energy.reference.log_weights) <= 4
+    assert fit.energy.reference(torch.tensor([[1, 2, 3]])).exp().item() == pytest.approx(0.02, abs=0.005)
 
 
 def test_columns_of_one_class_and_columns_never_seen_are_legal() -> None:
@@ -126,27 +125,27 @@ def test_progress_is_told_with_rising_fractions() -> None:
     looks: list[Progress] = []
     fitted(rows_of(energy(), 500), on_progress=looks.append)
     assert [look.fraction for look in looks] == sorted(look.fraction for look in looks)
-    assert all(look.log_score < 0 and look.seconds > 0 for look in looks)
+    assert all(look.log_score < 0 and look.log_likelihood < 0 and look.seconds > 0 for look in looks)
 
 
-def test_a_table_without_a_warm_start_may_have_hardly_a_complete_row() -> None:
-    codes = rows_of(energy(), 1500)
+def test_a_table_may_have_no_complete_row() -> None:
+    codes = rows_of(energy(), 600)
     codes[:, 0] = -1
-    made = fitted(codes, SMALL.model_copy(update={"warm_start": 0.0, "num_visits": 1}))
-    assert made(ALL).isfinite().all()
+    model = TableModel.fit(codes, CLASSES, config=SMALL.model_copy(update={"num_visits": 1}), seed=0)
+    assert model.energy(ALL).isfinite().all() and model.report is not None
 
 
 # Held-out rows.
 
 
 def test_nothing_is_learned_from_held_out_rows() -> None:
-    """Base, reference, completions and network are those of a fit in which the held-out rows are others, bit for bit."""
+    """Reference, completions and network are those of a fit in which the held-out rows are others, bit for bit."""
     codes = rows_of(energy(), 1500)
     codes = codes.masked_fill(torch.rand(codes.shape, generator=generator(4)) < 0.2, -1)
     config = SMALL.model_copy(update={"num_looks": 1})
     fits = [TableFit(codes, CLASSES, ordered=(True,) * 3, config=config, seed=0)]
     others = codes.clone()
-    others[fits[0].held_out] = torch.tensor([1, 2, 3])
+    others[fits[0].held_out] = codes[fits[0].held_out].flip(0)  # they choose the size of the reference alone
     fits.append(TableFit(others, CLASSES, ordered=(True,) * 3, config=config, seed=0))
     assert len(fits[0].held_out) == 150 and torch.equal(fits[0].held_out, fits[1].held_out)
     for each in fits:
@@ -187,7 +186,7 @@ def test_the_network_that_is_scored_averages_the_last_part_of_training(monkeypat
 
 # Interrupted fits.
 
-HARD = SMALL.model_copy(update={"width": 8, "num_visits": 4, "num_looks": 6, "patience": 1})
+HARD = SMALL.model_copy(update={"width": 8, "num_visits": 4, "num_looks": 6, "patience": 3})
 OBJECTIVES = pytest.mark.parametrize("objective", [PseudoLikelihood(), MaximumLikelihood()], ids=lambda each: each.name)
 
 
@@ -218,6 +217,7 @@ def test_a_fit_interrupted_after_any_step_comes_to_the_same_end(
 ) -> None:
     if rolls_back:
         easily_alarmed(monkeypatch)
+    monkeypatch.setattr("jointebm.tables.training.table_problem.ENOUGH", 0.97)  # draws at first, then chains
     config = HARD.model_copy(update={"objective": objective})
 
     def fresh() -> TableFit:
@@ -230,10 +230,8 @@ def test_a_fit_interrupted_after_any_step_comes_to_the_same_end(
         state = straight.state()
         states.append(state._replace(tensors={name: t.clone() for name, t in state.tensors.items()}))
     assert any(each.action == "rolled back" for each in told) == rolls_back
-    stages = {state.plain["stage"] for state in states}
-    assert stages == ({0, 1, 2} if objective.needs_chains else {0, 1})
-    changes = [i for i in range(1, len(states)) if states[i].plain["stage"] != states[i - 1].plain["stage"]]
-    for index in sorted({0, len(states) // 3, len(states) - 2, *changes}):
+    report = straight.finish()
+    for index in sorted({0, len(states) // 3, len(states) - 2, len(states) - 1}):
         checkpoint.write(tmp_path / "checkpoints", states[index], keep=1)
         loaded = checkpoint.newest(tmp_path / "checkpoints").checkpoint
         assert loaded is not None
@@ -244,7 +242,9 @@ def test_a_fit_interrupted_after_any_step_comes_to_the_same_end(
         assert len(list(resumed.run())) == len(states) - index - 1
         end = resumed.state()
         assert end.tensors.keys() == states[-1].tensors.keys() and plain_of(end) == plain_of(states[-1])
-        assert all(torch.equal(tensor, states[-1].tensors[name]) for name, tensor in end.tensors.items())
+        for name, tensor in end.tensors.items():
+            assert torch.equal(tensor, states[-1].tensors[name]), name
+        assert resumed.finish() == report
         for (name, one), other in zip(
             resumed.energy.state_dict().items(), straight.energy.state_dict().values(), strict=True
         ):
@@ -256,6 +256,7 @@ def test_a_fit_called_again_with_its_folder_resumes_and_leaves_the_same_files(
     objective: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("jointebm.tables.training.fit_record.CHECKPOINT_EVERY", 7)
+    monkeypatch.setattr("jointebm.tables.training.table_problem.ENOUGH", 2.0)  # chains from the start
     codes, config = incomplete_rows(), HARD.model_copy(update={"objective": objective})
     straight = fitted(codes, config, run=tmp_path / "straight")
     plain = fitted(codes, config)
@@ -277,7 +278,9 @@ def test_a_fit_called_again_with_its_folder_resumes_and_leaves_the_same_files(
         for name, tensor in straight.state_dict().items():
             assert torch.equal(tensor, resumed.state_dict()[name]) and torch.equal(tensor, plain.state_dict()[name])
         assert lines(f"{stop}") == lines("straight")
-    assert {"iteration", "objective", "loss", "grad_norm", "learning_rate", "log_score"} == set(lines("straight")[0])
+    assert set(lines("straight")[0]) == set(TableMetrics._fields) - {"seconds"}
+    sources = {line["negatives"] for line in lines("straight")}
+    assert sources == ({"chains"} if objective.needs_chains else {None})
 
 
 def test_checkpoints_of_another_fit_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -217,7 +217,8 @@ def _print_separation(areas: Mapping[str, Mapping[str, float]]) -> None:
         "AUROC of the test rows against other images",
         ["score", *kinds],
         [[SCORES[score], *(f"{of[kind]:.4f}" for kind in kinds)] for score, of in areas.items()],
-        caption="1: test rows always score higher; .5: no better than chance; 0: test rows always score lower",
+        caption="1: test rows always score higher; .5: no better than chance; 0: test rows always score lower. "
+        "log sum_y exp f is log p(x) + log Z for models at one temperature only",
     )
 
 

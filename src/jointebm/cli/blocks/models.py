@@ -4,7 +4,8 @@ from pathlib import Path
 
 from jointebm.data import Dataset
 from jointebm.data.registry import open_dataset
-from jointebm.inference.model import Model, load_model
+from jointebm.inference.model import Model
+from jointebm.inference.model_loading import load_model
 from jointebm.inference.pretrained import find_model
 from jointebm.storage.model_folder import TABLE_MODEL, folder_kind
 from jointebm.storage.untrusted import quoted

@@ -14,7 +14,8 @@ from torch import Tensor
 from jointebm.cli.blocks.models import open_model
 from jointebm.cli.console import print_json, print_table, say
 from jointebm.inference.conditions import variable_names
-from jointebm.inference.predict import Prediction, predict
+from jointebm.inference.predict import predict
+from jointebm.inference.prediction import Prediction
 from jointebm.spaces.blocks import Binary
 from jointebm.spaces.space import Space, Values
 from jointebm.storage.atomic import check_new, new_file

@@ -122,13 +122,11 @@ def _fit(plan: FitPlan, table: Any, out: Path, *, as_json: bool) -> None:
         random_state=plan.seed,
         **chosen,
     )
-    looks: list[float] = []
     with StepProgress(f"fitting {Path(plan.table).name}", NUM_STEPS) as bar, warnings.catch_warnings():
         warnings.showwarning = lambda message, *_, **__: say(str(message))
 
         def show(progress: Progress) -> None:
-            looks.append(progress.log_score)
-            bar.show(round(NUM_STEPS * progress.fraction), f"held-out log score {progress.log_score:.4f}")
+            bar.show(round(NUM_STEPS * progress.fraction), f"held-out log-likelihood {progress.log_likelihood:.3f}")
 
         try:
             model.fit(table, on_progress=show, run=out)
@@ -147,16 +145,18 @@ def _fit(plan: FitPlan, table: Any, out: Path, *, as_json: bool) -> None:
         "model": str(out),
         "rows": len(table),
         "columns": columns,
-        "log_score": max(looks, default=None),
+        "log_score": model.report_.log_score,
+        "report": model.report_.model_dump() | {"findings": list(model.report_.findings)},
         "seconds": round(time.monotonic() - started, 2),
     }
     if as_json:
         print_json(summary)
         return
-    score = f"; held-out log score {max(looks):.4f} nats per entry" if looks else ""
     rows = [[str(value) for value in column.values()] for column in columns]
     print_table(f"{out}: {len(table)} rows", ["column", "holds", "treated as", "codes"], rows, num_text=3)
-    say(f"wrote {out} after {summary['seconds']} s{score}")
+    for line in model.report_.lines():
+        say(line)
+    say(f"wrote {out} after {summary['seconds']} s")
 
 
 def _own_parameters() -> set[str]:

@@ -1,6 +1,6 @@
 """A fitted table: the codec and the model of codes, which together answer questions about tables.
 
-    log p(row) = f(codes) + sum_j log p(value_j | code_j) - log Z
+    log p(row) = F(codes) + sum_j log p(value_j | code_j) - log Z
 
 An answer about a row depends on the row and the seed alone, bit for bit: draws come from streams keyed by the row's content.
 
@@ -95,16 +95,15 @@ class FittedTable:
         return self._values(torch.cat(parts), keys, draw=0, evidence=evidence, seed=seed)
 
     def log_density(self, rows: Rows) -> np.ndarray:
-        """Unnormalised log-density of the observed entries of each row, shape (N,), nats, float64.
+        """log p of the observed entries of each row, missing ones marginalised, shape (N,), nats, float64.
 
-        Exact with at most one missing entry. Else the missing entries m are marginalised by Chib's identity,
-        log p(observed) = log p(observed, m) - log p(m | observed), for one m drawn by sweeps; the last term is a product
-        of estimated conditionals.
+        In the units of the columns. Normalised up to the standard error of log Z, which all rows share. Exact otherwise if
+        the missing entries of a row have few configurations; else a mean over `num_draws` draws (`TableModel.log_prob`).
         """
         return self._log_codes(rows) + self.codec.log_prob(rows.table, rows.codes.numpy()).sum(axis=1)
 
     def dependence(self, rows: Rows) -> np.ndarray:
-        """Dependence of the observed entries of each row, shape (N,), nats, up to one constant.
+        """Dependence of the observed entries of each row, shape (N,), nats.
 
             log p(codes) - sum_j log p_marginal(c_j) + log-surprise
 
@@ -147,23 +146,13 @@ class FittedTable:
         return surprise
 
     def _log_codes(self, rows: Rows) -> np.ndarray:
-        """Unnormalised log p of the observed codes of each row, shape (N,), nats, float64."""
-        blocks = zip(rows.codes.split(BLOCK), rows.keys.split(BLOCK), strict=True)
-        return torch.cat([self._log_block(*block) for block in blocks]).numpy()
-
-    def _log_block(self, codes: Tensor, keys: Tensor) -> Tensor:
-        """The same of one block, by Chib's identity over the missing columns in turn."""
-        complete = self._complete(codes, keys)[0]
-        scores = self.model.log_density(complete).double()
-        filled = codes.clone()
-        for place in range(codes.shape[1]):
-            rows = (filled[:, place] < 0).nonzero().squeeze(1)
-            if len(rows):
-                drawn = complete[rows, place]
-                log_probs = self._predictive(filled[rows], place)
-                scores[rows] -= log_probs.gather(1, drawn[:, None]).squeeze(1).double()
-                filled[rows, place] = drawn
-        return scores
+        """log p of the observed codes of each row, shape (N,), nats, float64."""
+        parameters = self.parameters
+        parts = [
+            self.model.log_prob(codes, num_draws=parameters.num_draws, seed=parameters.seed, keys=keys)
+            for codes, keys in zip(rows.codes.split(BLOCK), rows.keys.split(BLOCK), strict=True)
+        ]
+        return torch.cat(parts).numpy()
 
     def _of_codes(self, rows: Rows, names: Sequence[Name]) -> np.ndarray:
         scores = np.full((len(rows.codes), len(names)), np.nan)

@@ -27,8 +27,10 @@ class Parameters(Config):
     max_bins: int = Field(48, ge=2, le=4096, description="codes for a column of numbers, roughly at most")
     max_levels: int = Field(64, ge=2, le=MAX_COUNT, description="codes for a column of categories")
     unseen: Unseen = Field("error", description="how to treat categories not seen in training")
-    num_draws: int = Field(20, ge=1, le=MAX_COUNT, description="completions that a prediction is averaged over")
-    num_sweeps: int = Field(10, ge=1, le=MAX_COUNT, description="sweeps per completion or sample")
+    num_draws: int = Field(
+        100, ge=1, le=MAX_COUNT, description="draws that an answer about many missing entries averages"
+    )
+    num_sweeps: int = Field(10, ge=1, le=MAX_COUNT, description="sweeps, and jumps, per completion or sample")
     seed: int = Field(0, ge=0, lt=2**63, description="of all draws")
 
     @classmethod

@@ -16,6 +16,7 @@ from jointebm.tables.answers.table_model import TableModel
 from jointebm.tables.codes.codec import Name, TableCodec
 from jointebm.tables.files.missing_words import ReadingOptions
 from jointebm.tables.frames.schemas import FrameSchema
+from jointebm.tables.training.fit_report import FitReport
 
 __all__ = ["TableFolder", "load_table", "save_table"]
 
@@ -23,11 +24,12 @@ __all__ = ["TableFolder", "load_table", "save_table"]
 class TableFolder(Config):
     """Everything of a fitted table but the weights: `config.json`."""
 
-    format: Literal[1] = Field(1, description="version of this layout")
+    format: Literal[2] = Field(2, description="version of this layout")
     kind: Literal["table"] = Field("table", description="tells it from other models")
     frame: FrameSchema = Field(description="the columns it was fitted on")
     codec: TableCodec = Field(description="columns and their codes")
     model: dict[str, Any] = Field(description="shapes of the model")
+    report: FitReport = Field(description="how far the density can be trusted, with log Z")
     target: Name | None = Field(None, description="column that `fit` got as y")
     parameters: Parameters = Field(description="of the fit and of answers")
     reading: ReadingOptions = Field(ReadingOptions(), description="how cells of files are read")
@@ -44,7 +46,10 @@ class TableFolder(Config):
         cls, frame: FrameSchema, codec: TableCodec, model: TableModel, *, target: Name | None, parameters: Parameters
     ) -> "TableFolder":
         """The description of a model."""
-        return cls(frame=frame, codec=codec, model=model.spec(), target=target, parameters=parameters)
+        assert model.report is not None  # it has been fitted
+        return cls(
+            frame=frame, codec=codec, model=model.spec(), report=model.report, target=target, parameters=parameters
+        )
 
 
 def save_table(path: str | os.PathLike[str], config: TableFolder, model: TableModel) -> Path:
@@ -77,7 +82,7 @@ def _check_declared(config: TableFolder, tensors: Mapping[str, Tensor]) -> None:
 
 
 def _unfilled(config: TableFolder) -> TableModel:
-    model = TableModel.from_spec(config.model)
+    model = TableModel.from_spec(config.model, config.report)
     if model.num_classes != config.codec.num_codes:
         raise ValueError("the model's columns are not those of the codec")
     return model
@@ -89,6 +94,8 @@ def _card(config: TableFolder) -> str:
         "",
         "Fitted by jointebm. `JointEBM.load(path)` reads it; nothing in it is executed.",
         "It holds column names, categories and frequent values of the data it was fitted on.",
+        "",
+        *(f"- {line}" for line in config.report.lines()),
         "",
         "| column | holds | codes |",
         "|---|---|---|",

@@ -4,6 +4,7 @@ Legend: N rows, V columns, K_j classes of column j, D draws. Codes are integers 
 """
 
 import os
+import warnings
 from collections.abc import Callable, Sequence
 from typing import Any, Self
 
@@ -12,10 +13,13 @@ from torch import Tensor, nn
 from torch.nn.functional import pad
 
 from jointebm.randomness.row_streams import RowStream, row_keys
+from jointebm.references import ProductMixture
+from jointebm.sampling.diagnostics import ConvergenceWarning
+from jointebm.tables.answers.configurations import few_configurations, with_configurations
 from jointebm.tables.density.energy import Residual, TableEnergy
-from jointebm.tables.density.mixture import Mixture
-from jointebm.tables.density.moves import chain_at, sweep
+from jointebm.tables.density.moves import chain_at, jump, sweep, towards
 from jointebm.tables.training.fit_record import FitRecord, identity_of, run_fit
+from jointebm.tables.training.fit_report import FitReport
 from jointebm.tables.training.table_config import Progress, TableConfig
 from jointebm.tables.training.table_fit import TableFit
 
@@ -24,18 +28,24 @@ __all__ = ["TableModel"]
 # Chunks of rows are padded to one shape: products of matrices round differently in different shapes.
 EVALUATIONS = 2048  # of the network at once, for all classes of a column
 CHAINS = 128  # moved at once
+CANDIDATES = 16  # draws of the reference that a chain's start is chosen from
+MIN_ESS = 10.0  # effective draws, below which a row is answered by chains
+MIN_JUMPS = 0.1  # accepted by a chain, on average over chains
 ROWS_PER_VECTOR = 64  # a multiple of the vector length of every processor
 
 
 class TableModel(nn.Module):
-    """log p(c) = f(c) - log Z over rows of V codes.
+    """log p(c) = F(c) - log Z over rows of V codes.
 
     An answer about a row depends on that row and the seed alone, bit for bit, not on the batch or its place in it. Draws
-    come from streams keyed by the row's content, or by `keys`, so equal rows get equal draws unless `keys` differ. f is
-    not normalised.
+    come from streams keyed by the row's content, or by `keys`, so equal rows get equal draws unless `keys` differ. Answers
+    are exact where one entry is missing, or the missing entries have few configurations (256, or up to 4,096 where other
+    ways cost as much). Otherwise they start from draws of the reference given what is known, and weights or moves correct
+    these; a `ConvergenceWarning` says where that is not enough.
 
     Args:
-        energy: f.
+        energy: F.
+        report: of the fit, which holds log Z; None takes log Z for 0.
 
     Example:
         >>> codes = torch.tensor([[0, 0, 1], [1, 1, -1]]).repeat(60, 1)
@@ -46,14 +56,19 @@ class TableModel(nn.Module):
         torch.Size([3, 1, 3])
     """
 
-    def __init__(self, energy: TableEnergy) -> None:
+    def __init__(self, energy: TableEnergy, report: FitReport | None = None) -> None:
         super().__init__()
-        self.energy = energy
+        self.energy, self.report = energy, report
 
     @property
     def num_classes(self) -> tuple[int, ...]:
         """K_j of each column."""
         return self.energy.num_classes
+
+    @property
+    def log_normalizer(self) -> float:
+        """log Z, nats."""
+        return 0.0 if self.report is None else self.report.log_normalizer
 
     @classmethod
     def fit(
@@ -99,12 +114,12 @@ class TableModel(nn.Module):
         record = None
         if run is not None:
             record = FitRecord(run, identity_of(codes, num_classes, ordered=ordered, config=config, seed=seed))
-        run_fit(fit, record=record, on_progress=on_progress)
-        return cls(fit.energy).eval()
+        report = run_fit(fit, record=record, on_progress=on_progress)
+        return cls(fit.energy, report).eval()
 
     @torch.no_grad()
     def log_density(self, codes: Tensor) -> Tensor:
-        """f of complete rows, shape (N,), nats."""
+        """F of complete rows, not normalised, shape (N,), nats."""
         codes = _complete(_checked(codes, self.num_classes))
         return _in_chunks(self.energy, codes, EVALUATIONS // 8)
 
@@ -115,10 +130,39 @@ class TableModel(nn.Module):
         codes[:, column] = 0
         return self._of_classes(_complete(codes), column).log_softmax(dim=1)
 
+    @torch.no_grad()
+    def log_prob(self, codes: Tensor, *, num_draws: int = 100, seed: int, keys: Tensor | None = None) -> Tensor:
+        """log p of the observed codes of each row, shape (N,), nats, float64.
+
+            log p(observed) = log q(observed) + log E_{m ~ q(. | observed)} exp g(observed, m) - log Z
+
+        Exact, but for log Z, for rows with few configurations; of others a mean over `num_draws` draws m, whose log is a
+        little too low on average.
+
+        Args:
+            codes: shape (N, V), -1 is missing.
+            num_draws: of the missing entries.
+            seed: of the draws.
+            keys: as in `complete`.
+        """
+        codes = _checked(codes, self.num_classes)
+        log_probs = torch.empty(len(codes), dtype=torch.float64)
+        few = few_configurations(codes, self.num_classes, 10 * num_draws)  # exact is worth more
+        for group in with_configurations(codes[few], self.num_classes, self._in_chunks_of_rows):
+            log_probs[few.nonzero().flatten()[group.numbers]] = group.log_density.double().logsumexp(dim=1)
+        many = (~few).nonzero().flatten()
+        if len(many):
+            drawn = self._drawn(codes[many], num_draws, seed, None if keys is None else keys[many])  # (D, n, V)
+            residual = self._residual(drawn.flatten(0, 1)).reshape(num_draws, -1)
+            of_observed = _in_chunks(self.energy.reference, codes[many], EVALUATIONS // 8)
+            _warn_of_draws(residual)
+            log_probs[many] = of_observed.double() + _log_mean(residual[:, :, None].double())[:, 0]
+        return log_probs - self.log_normalizer
+
     def log_marginals(self) -> list[Tensor]:
-        """log p(c_j = k) under the base, shape (K_j,) each, nats."""
-        base = self.energy.base
-        return [base.of_classes(base.log_weights[None], column)[0] for column in range(len(self.num_classes))]
+        """log q(c_j = k) of the reference, shape (K_j,) each, nats."""
+        reference = self.energy.reference
+        return [reference.of_classes(reference.log_weights[None], column)[0] for column in range(len(self.num_classes))]
 
     @torch.no_grad()
     def complete(
@@ -126,91 +170,166 @@ class TableModel(nn.Module):
         codes: Tensor,
         *,
         num_draws: int = 1,
-        num_sweeps: int = 20,
+        num_sweeps: int = 10,
         seed: int,
         log_weights: Sequence[Tensor | None] | None = None,
         keys: Tensor | None = None,
     ) -> Tensor:
-        """Draws the missing entries of each row by Markov chains that start from an exact draw of the reference.
+        """Draws the missing entries of each row.
+
+        Exact draws where the configurations are few. Otherwise one of 16 draws of the reference is taken by its weight, and
+        moved by jumps of all missing entries and sweeps over them.
 
         Args:
             codes: shape (N, V), -1 is missing.
-            num_draws: D, independent chains per row.
-            num_sweeps: over all missing columns.
+            num_draws: D, independent draws per row.
+            num_sweeps: sweeps, and as many jumps, where the configurations are many.
             seed: of all draws.
-            log_weights: per column, added to f of its classes where it is missing, shape (K_j,); -inf forbids a class.
+            log_weights: per column, added to F of its classes where it is missing, shape (K_j,); -inf forbids a class.
             keys: of the rows' streams, shape (N,), int64; None hashes the content of each row.
 
         Returns:
             Completed codes, shape (D, N, V), int64.
+
+        Warns:
+            ConvergenceWarning: hardly a chain has accepted a jump.
         """
         codes = _checked(codes, self.num_classes)
-        if not len(codes):
-            return codes.expand(num_draws, *codes.shape)
         keys = row_keys(codes) if keys is None else keys
-        numbers = torch.arange(num_draws).repeat_interleave(len(codes))
-        stream = RowStream(keys.repeat(num_draws), seed, draw=numbers)
-        chunks = torch.arange(num_draws * len(codes)).split(CHAINS)
-        drawn = [
-            self._complete_chunk(codes[rows % len(codes)], stream.select(rows), num_sweeps, log_weights)
-            for rows in chunks
-        ]
-        return torch.cat(drawn).reshape(num_draws, *codes.shape)
+        completed = codes.repeat(num_draws, 1, 1)
+        few = few_configurations(codes, self.num_classes, num_draws * (CANDIDATES + 3 * num_sweeps))
+        exact, many = few.nonzero().flatten(), (~few).nonzero().flatten()
+        for group in with_configurations(codes[exact], self.num_classes, self._in_chunks_of_rows):
+            rows, weights = exact[group.numbers], group.log_density.double()
+            for place, column in enumerate(group.columns):
+                if log_weights is not None and (of_column := log_weights[column]) is not None:
+                    weights = weights + of_column[group.configurations[:, place]]
+            for draw in range(num_draws if group.columns else 0):
+                chosen = RowStream(keys[rows], seed, draw=draw).choose(weights)
+                completed[draw, rows[:, None], torch.tensor(group.columns)] = group.configurations[chosen]
+        if len(many):
+            numbers = torch.arange(num_draws).repeat_interleave(len(many))
+            stream = RowStream(keys[many].repeat(num_draws), seed, draw=numbers)
+            parts = [
+                self._complete_chunk(codes[many[rows % len(many)]], stream.select(rows), num_sweeps, log_weights)
+                for rows in torch.arange(num_draws * len(many)).split(CHAINS)
+            ]
+            completed[:, many] = torch.cat([part[0] for part in parts]).view(num_draws, len(many), -1)
+            _warn_of_jumps(torch.cat([part[1] for part in parts]))
+        return completed
 
     def _complete_chunk(
         self, codes: Tensor, stream: RowStream, num_sweeps: int, log_weights: Sequence[Tensor | None] | None
-    ) -> Tensor:
-        """One draw of the missing entries of at most `CHAINS` rows, padded to that number."""
+    ) -> tuple[Tensor, Tensor]:
+        """One draw of the missing entries of at most `CHAINS` rows, padded to that number; and accepted jumps of each."""
         num_rows, num_columns = codes.shape
         filler = torch.arange(CHAINS) % num_rows
         codes, stream = codes[filler], stream.select(filler)
         free = codes < 0
-        if not bool(free.any()):
-            return codes[:num_rows]
-        state = chain_at(self.energy, self.energy.reference.draw(codes, stream, log_weights=log_weights))
-        for number in range(1, num_sweeps + 1):
-            first = number * 2 * num_columns  # counters of two draws per column, fixed in advance
+        # Counters are fixed in advance: those of the candidates, then in each sweep those of a jump and of every column.
+        candidates = [
+            chain_at(
+                self.energy,
+                self.energy.reference.draw(codes, stream.at(number * (num_columns + 1)), evidence=log_weights),
+            )
+            for number in range(CANDIDATES)
+        ]
+        residuals = torch.stack([each.residual for each in candidates], dim=1)
+        chosen = stream.at(CANDIDATES * (num_columns + 1)).choose(residuals)
+        state = candidates[0]
+        for number, candidate in enumerate(candidates):
+            state = towards(state, candidate, chosen == number)
+        num_accepted = torch.zeros(CHAINS)
+        for number in range(num_sweeps):
+            first = (CANDIDATES + 3 * number) * (num_columns + 2)
 
             def generators(column: int, first: int = first) -> RowStream:
-                return stream.at(first + 2 * column)
+                return stream.at(first + num_columns + 2 + 2 * column)
 
+            state, accepted = jump(self.energy, state, free=free, generator=stream.at(first), log_weights=log_weights)
+            num_accepted += accepted
             state = sweep(self.energy, state, free=free, generators=generators, log_weights=log_weights)
-        return state.codes[:num_rows]
+        return state.codes[:num_rows], num_accepted[:num_rows]
 
     @torch.no_grad()
-    def predictive(self, codes: Tensor, column: int, *, num_draws: int = 20, num_sweeps: int = 10, seed: int) -> Tensor:
+    def predictive(
+        self, codes: Tensor, column: int, *, num_draws: int = 100, num_sweeps: int = 10, seed: int
+    ) -> Tensor:
         """log p(c_j = k | the row's observed entries but column j), shape (N, K_j).
 
-        Rao-Blackwellised: the mean of exact conditionals over draws of the other missing entries; exact without any.
+        Exact where the configurations of all missing entries are few. Otherwise draws m of the other missing entries from
+        the reference are weighted, with column j summed out of the weights:
+
+            p(k | observed) ~ sum_s exp(F(observed, m_s, k) - log q(observed, m_s)),   m_s ~ q(. | observed)
+
+        Rows in which that leaves few effective draws are answered by the mean of exact conditionals over chains.
+
+        Warns:
+            ConvergenceWarning: hardly a chain of these has accepted a jump.
         """
         codes = _checked(codes, self.num_classes, column).clone()
         codes[:, column] = -1
-        incomplete = (codes < 0).sum(dim=1) > 1
-        log_probs = self.energy.base.log_probs.new_empty(len(codes), self.num_classes[column])
-        log_probs[~incomplete] = self.conditional(codes[~incomplete], column)
-        drawn = self.complete(codes[incomplete], num_draws=num_draws, num_sweeps=num_sweeps, seed=seed)
-        of_draws = self.conditional(drawn.flatten(0, 1), column).reshape(num_draws, -1, log_probs.shape[1])
-        log_probs[incomplete] = _log_mean(of_draws).log_softmax(dim=1)
+        log_probs = self.energy.reference.log_probs.new_empty(len(codes), self.num_classes[column])
+        few = few_configurations(codes, self.num_classes, num_draws * self.num_classes[column])
+        alone = (codes < 0).sum(dim=1) == 1
+        log_probs[alone] = self.conditional(codes[alone], column)
+        exact = (few & ~alone).nonzero().flatten()
+        for group in with_configurations(codes[exact], self.num_classes, self._in_chunks_of_rows):
+            of_classes = group.of_column(column, self.num_classes)
+            log_probs[exact[group.numbers]] = of_classes.log_softmax(dim=1)
+        many = (~few & ~alone).nonzero().flatten()
+        if len(many):
+            log_probs[many], sizes = self._weighted(codes[many], column, num_draws, seed)
+            poor = many[sizes < min(MIN_ESS, num_draws / 4)]
+            drawn = self.complete(codes[poor], num_draws=num_draws, num_sweeps=num_sweeps, seed=seed)
+            of_draws = self.conditional(drawn.flatten(0, 1), column).reshape(num_draws, -1, log_probs.shape[1])
+            log_probs[poor] = _log_mean(of_draws).log_softmax(dim=1)
         return log_probs
+
+    def _weighted(self, codes: Tensor, column: int, num_draws: int, seed: int) -> tuple[Tensor, Tensor]:
+        """log p(c_j = k | observed) by weighted draws of the reference, and their effective number, shape (N,)."""
+        drawn = self._drawn(codes, num_draws, seed, None)
+        drawn[..., column] = -1
+        flat = drawn.flatten(0, 1)
+        proposed = _in_chunks(self.energy.reference, flat, EVALUATIONS // 8)
+        weights = (self._of_classes(flat, column) - proposed[:, None]).reshape(num_draws, len(codes), -1)
+        of_draws = weights.double().logsumexp(dim=2).T.contiguous()  # (N, D)
+        sizes = (2 * of_draws.logsumexp(dim=1) - (2 * of_draws).logsumexp(dim=1)).exp()
+        return _log_mean(weights).log_softmax(dim=1), sizes
+
+    def _drawn(self, codes: Tensor, num_draws: int, seed: int, keys: Tensor | None) -> Tensor:
+        """Draws of the missing entries from the reference, shape (D, N, V)."""
+        keys = row_keys(codes) if keys is None else keys
+        stream = RowStream(keys.repeat(num_draws), seed, draw=torch.arange(num_draws).repeat_interleave(len(codes)))
+        parts = []
+        for rows in torch.arange(num_draws * len(codes)).split(CHAINS):
+            filler = torch.arange(CHAINS) % len(rows)
+            some = rows[filler]
+            parts.append(self.energy.reference.draw(codes[some % len(codes)], stream.select(some))[: len(rows)])
+        return torch.cat(parts).view(num_draws, *codes.shape)
+
+    def _in_chunks_of_rows(self, codes: Tensor) -> Tensor:
+        return _in_chunks(self.energy, codes, EVALUATIONS // 8)
+
+    def _residual(self, codes: Tensor) -> Tensor:
+        return _in_chunks(self.energy.residual, codes, EVALUATIONS // 8)
 
     def spec(self) -> dict[str, Any]:
         """The shapes of the model as JSON data, for `from_spec`."""
         residual = self.energy.residual
         return {
             "num_classes": list(self.num_classes),
-            "num_base_components": len(self.energy.base.log_weights),
-            "num_reference_components": len(self.energy.reference.log_weights),
+            "num_components": len(self.energy.reference.log_weights),
             "width": len(residual.bias),
             "num_layers": len(residual.weights) + 1,
         }
 
     @classmethod
-    def from_spec(cls, spec: dict[str, Any]) -> Self:
+    def from_spec(cls, spec: dict[str, Any], report: FitReport | None = None) -> Self:
         """Makes an unfitted model with the shapes of `spec`."""
-        base = Mixture(spec["num_classes"], spec["num_base_components"])
-        reference = Mixture(spec["num_classes"], spec["num_reference_components"])
+        reference = ProductMixture(spec["num_classes"], spec["num_components"])
         residual = Residual(spec["num_classes"], width=spec["width"], num_layers=spec["num_layers"])
-        return cls(TableEnergy(base, residual, reference)).eval()
+        return cls(TableEnergy(reference, residual), report).eval()
 
     def _of_classes(self, codes: Tensor, column: int) -> Tensor:
         chunk = max(8, EVALUATIONS // self.num_classes[column] // 8 * 8)
@@ -237,6 +356,31 @@ def _log_mean(of_draws: Tensor) -> Tensor:
     for each in padded:
         total += (each - peak).exp()
     return ((total / len(padded)).log() + peak)[:num_rows].to(of_draws.dtype)
+
+
+def _warn_of_jumps(num_accepted: Tensor) -> None:
+    """Warns if hardly a chain has accepted a jump, unless so few chains may have had bad luck."""
+    rate = float(num_accepted.mean())
+    if float(num_accepted.sum()) < MIN_JUMPS * len(num_accepted) - 2:
+        warnings.warn(
+            f"chains hardly cross between groups of rows: {rate:.3f} accepted jumps per chain. Draws keep the weights of "
+            "these groups in the reference; use a larger num_sweeps",
+            ConvergenceWarning,
+            stacklevel=4,
+        )
+
+
+def _warn_of_draws(log_weights: Tensor) -> None:
+    """Warns if rows have few effective draws, of log-weights (D, N)."""
+    sizes = (2 * log_weights.logsumexp(dim=0) - (2 * log_weights).logsumexp(dim=0)).exp()
+    num_poor = int((sizes < min(MIN_ESS, len(log_weights) / 4)).sum())
+    if num_poor:
+        warnings.warn(
+            f"{num_poor} of {len(sizes)} rows with missing entries have fewer than {MIN_ESS:g} effective draws, so their "
+            "log-density is too low; use a larger num_draws",
+            ConvergenceWarning,
+            stacklevel=4,
+        )
 
 
 def _checked(codes: Tensor, num_classes: tuple[int, ...], column: int = 0) -> Tensor:

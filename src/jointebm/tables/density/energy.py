@@ -1,24 +1,25 @@
-"""The log-density of rows of codes: a simple base plus a network.
+"""The log-density of rows of codes: that of a reference plus a network.
 
-    f(c) = log p_base(c) + g(c),   g(c) = net(sum_j W_j[c_j])
+    F(c) = log q(c) + g(c),   g(c) = net(sum_j W_j[c_j])
 
-The first layer is a sum of one vector per column, so f of all classes of one column shares it: the sum over the other
-columns is computed once and the vector of each class added. The last layer starts at zero, so f starts at the base.
+q is a normalised mixture that can be drawn from given any columns. The first layer is a sum of one vector per column, so
+F of all classes of one column shares it: the sum over the other columns is computed once and the vector of each class
+added. The last layer starts at zero, so F starts at log q, where log Z is 0.
 
-Legend: N rows, V columns, K_j classes of column j, F = sum of K_j, H hidden units, M components of the base.
+Legend: N rows, V columns, K_j classes of column j, H hidden units, M components of the reference.
 """
 
 import math
 from collections.abc import Sequence
-from copy import deepcopy
+from itertools import accumulate
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import embedding_bag, linear, silu
+from torch.nn.functional import embedding_bag, silu
 
 from jointebm.randomness import draws
 from jointebm.randomness.draws import Generator
-from jointebm.tables.density.mixture import Mixture, aligned, features
+from jointebm.references.product_mixture import ProductMixture, features, linear_by_row
 
 __all__ = ["Residual", "TableEnergy"]
 
@@ -39,7 +40,7 @@ class Residual(nn.Module):
 
     def __init__(self, num_classes: Sequence[int], *, width: int, num_layers: int) -> None:
         super().__init__()
-        self.offsets = Mixture(num_classes).offsets
+        self.offsets = (0, *accumulate(num_classes))
         self.embedding = nn.Parameter(torch.zeros(self.offsets[-1], width))
         self.bias = nn.Parameter(torch.zeros(width))
         self.weights = nn.ParameterList([torch.zeros(width, width) for _ in range(num_layers - 1)])
@@ -72,47 +73,41 @@ class Residual(nn.Module):
         """g from the first layer, shape (..., H) to (...); hidden layers have its dtype, the last one the parameters'."""
         hidden = silu(summed)
         for weight, bias in zip(self.weights, self.biases, strict=True):
-            hidden = hidden + silu(linear(*aligned(hidden, weight.to(hidden.dtype)), bias.to(hidden.dtype)))
+            hidden = hidden + silu(linear_by_row(hidden, weight.to(hidden.dtype), bias.to(hidden.dtype)))
         return (hidden.to(self.readout.dtype) * self.readout).sum(dim=-1)
 
 
 class TableEnergy(nn.Module):
-    """f(c) = log p_base(c) + g(c) over rows of V codes.
-
-    The reference is no part of f: chains start and propose from it. It may fit the training rows more closely than the base
-    should; a base that fits them too closely leaves the network nothing to learn.
+    """F(c) = log q(c) + g(c) over rows of V codes.
 
     Args:
-        base: start of f; not trained further.
-        residual: the network.
-        reference: a normalised density near exp f; None is a copy of the base.
+        reference: q, which starts chains and proposes moves; not trained further.
+        residual: g.
 
     Example:
-        >>> energy = TableEnergy(Mixture((2, 3)), Residual((2, 3), width=8, num_layers=2))
+        >>> energy = TableEnergy(ProductMixture((2, 3)), Residual((2, 3), width=8, num_layers=2))
         >>> energy(torch.tensor([[0, 2]])).exp()
         tensor([0.1667], grad_fn=<ExpBackward0>)
         >>> energy.of_classes(torch.tensor([[0, 2]]), 1).exp()
         tensor([[0.1667, 0.1667, 0.1667]], grad_fn=<ExpBackward0>)
     """
 
-    def __init__(self, base: Mixture, residual: Residual, reference: Mixture | None = None) -> None:
+    def __init__(self, reference: ProductMixture, residual: Residual) -> None:
         super().__init__()
-        self.base, self.residual = base, residual
-        # A copy: safetensors refuses a state that holds a tensor twice.
-        self.reference = deepcopy(base) if reference is None or reference is base else reference
+        self.reference, self.residual = reference, residual
 
     @property
     def num_classes(self) -> tuple[int, ...]:
         """K_j of each column."""
-        return self.base.num_classes
+        return self.reference.num_classes
 
     def forward(self, codes: Tensor) -> Tensor:
-        """f of complete rows, shape (N,), nats."""
-        return self.base(codes) + self.residual(codes)
+        """F of complete rows, shape (N,), nats."""
+        return self.reference(codes) + self.residual(codes)
 
     def of_classes(self, codes: Tensor, column: int) -> Tensor:
-        """f with each class in turn in one column, shape (N, K_j); the column's own code is ignored."""
+        """F with each class in turn in one column, shape (N, K_j); the column's own code is ignored."""
         others = codes.clone()
         others[:, column] = -1
         summed = self.residual.summed(others)[:, None] + self.residual.of_column(column)  # (N, K_j, H)
-        return self.base.of_classes(self.base.components(others), column) + self.residual.head(summed)
+        return self.reference.of_classes(self.reference.components(others), column) + self.residual.head(summed)

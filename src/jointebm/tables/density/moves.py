@@ -1,11 +1,12 @@
-"""Metropolis-Hastings moves of single columns, and of whole rows column by column, under exp f.
+"""Metropolis-Hastings moves of rows under exp F: of one column, of all columns in turn, and of whole rows.
 
-A move proposes from the exact conditional of the energy's reference q, times class weights e if some are given:
+A move of a column proposes from the exact conditional of the reference q, times class weights e if some are given:
 
-    k' ~ q(k | others) e(k),   accepted with probability min(1, exp(a(k') - a(k))),   a = f - log q
+    k' ~ q(k | others) e(k),   accepted with probability min(1, exp(g(k') - g(k))),   g = F - log q
 
-It leaves p(c_j | others) e(c_j) invariant and costs one evaluation of the network; exact Gibbs costs one per class.
-If q equals exp f, every proposal is accepted.
+It leaves p(c_j | others) e(c_j) invariant and costs one evaluation of the network; exact Gibbs costs one per class. A jump
+proposes all free entries of a row at once from q given the others, and so crosses between groups of rows that moves of
+single columns do not leave. If q equals exp F, every proposal is accepted.
 
 Legend: N rows, V columns, K_j classes of column j, M components of the reference, H hidden units.
 """
@@ -20,7 +21,7 @@ from jointebm.randomness import draws
 from jointebm.randomness.draws import Generator
 from jointebm.tables.density.energy import TableEnergy
 
-__all__ = ["State", "chain_at", "redraw", "sweep"]
+__all__ = ["State", "chain_at", "jump", "metropolis", "redraw", "sweep", "towards"]
 
 
 class State(NamedTuple):
@@ -28,27 +29,31 @@ class State(NamedTuple):
 
     Args:
         codes: shape (N, V).
-        reference: joint log-probability of each component of the reference and the row, shape (N, M).
-        base: the same of the base.
+        components: joint log-probability of each component of the reference and the row, shape (N, M).
         summed: the network's first layer, shape (N, H).
-        excess: a = f - log q, shape (N,).
+        residual: g = F - log q, shape (N,).
     """
 
     codes: Tensor
-    reference: Tensor
-    base: Tensor
+    components: Tensor
     summed: Tensor
-    excess: Tensor
+    residual: Tensor
 
 
 def chain_at(energy: TableEnergy, codes: Tensor) -> State:
     """Evaluates complete rows."""
-    reference, base, summed = (
-        energy.reference.components(codes),
-        energy.base.components(codes),
-        energy.residual.summed(codes),
+    summed = energy.residual.summed(codes)
+    return State(codes, energy.reference.components(codes), summed, energy.residual.head(summed))
+
+
+def towards(state: State, proposal: State, moved: Tensor) -> State:
+    """The proposal in the rows that have moved, bool (N,), and the state in all others."""
+    return State(
+        *(
+            torch.where(moved[:, None] if new.ndim == 2 else moved, new, old)
+            for new, old in zip(proposal, state, strict=True)
+        )
     )
-    return State(codes, reference, base, summed, _excess(energy, reference, base, summed))
 
 
 @torch.no_grad()
@@ -64,7 +69,7 @@ def redraw(
     """Moves one column by one Metropolis-Hastings step in the rows where it is free.
 
     Args:
-        energy: f.
+        energy: F.
         state: of N rows; left unchanged.
         column: j.
         free: rows in which the column may move, shape (N,), bool; other rows keep their code.
@@ -72,39 +77,25 @@ def redraw(
         log_weights: of the classes, shape (K_j,), or None.
 
     Example:
+        >>> from jointebm.references import ProductMixture
         >>> from jointebm.tables.density.energy import Residual
-        >>> from jointebm.tables.density.mixture import Mixture
-        >>> energy = TableEnergy(Mixture((2, 3)), Residual((2, 3), width=4, num_layers=1))
+        >>> energy = TableEnergy(ProductMixture((2, 3)), Residual((2, 3), width=4, num_layers=1))
         >>> state = chain_at(energy, torch.zeros(2, 2, dtype=torch.int64))
         >>> only_two = torch.tensor([-torch.inf, -torch.inf, 0.0])
         >>> free, generator = torch.tensor([True, False]), torch.Generator()
         >>> redraw(energy, state, 1, free=free, generator=generator, log_weights=only_two).codes.tolist()
         [[0, 2], [0, 0]]
     """
-    tables = energy.reference.of_column(column), energy.base.of_column(column), energy.residual.of_column(column)
+    table, vectors = energy.reference.of_column(column), energy.residual.of_column(column)
     before = state.codes[:, column]
-    proposal = energy.reference.of_classes(state.reference - tables[0][before], column)
+    proposal = energy.reference.of_classes(state.components - table[before], column)
     after = draws.choose(proposal if log_weights is None else proposal + log_weights, generator)
-    reference, base, summed = (
-        sums + (table[after] - table[before])
-        for sums, table in zip((state.reference, state.base, state.summed), tables, strict=True)
-    )
-    excess = _excess(energy, reference, base, summed)
-    moved = draws.accept(excess - state.excess, generator) & free
+    components = state.components + (table[after] - table[before])
+    summed = state.summed + (vectors[after] - vectors[before])
     codes = state.codes.clone()
-    codes[:, column] = torch.where(moved, after, before)
-    return State(
-        codes,
-        torch.where(moved[:, None], reference, state.reference),
-        torch.where(moved[:, None], base, state.base),
-        torch.where(moved[:, None], summed, state.summed),
-        torch.where(moved, excess, state.excess),
-    )
-
-
-def _excess(energy: TableEnergy, reference: Tensor, base: Tensor, summed: Tensor) -> Tensor:
-    """f - log q from the sums over columns, shape (N,)."""
-    return base.logsumexp(dim=1) + energy.residual.head(summed) - reference.logsumexp(dim=1)
+    codes[:, column] = after
+    proposed = State(codes, components, summed, energy.residual.head(summed))
+    return towards(state, proposed, draws.accept(proposed.residual - state.residual, generator) & free)
 
 
 def sweep(
@@ -118,7 +109,7 @@ def sweep(
     """Moves every column in turn where it is free.
 
     Args:
-        energy: f.
+        energy: F.
         state: of N rows.
         free: entries that may move, shape (N, V), bool.
         generators: source of draws of each column, by its number. Columns that are free in no row are skipped, so with
@@ -129,3 +120,41 @@ def sweep(
         weights = None if log_weights is None else log_weights[column]
         state = redraw(energy, state, column, free=free[:, column], generator=generators(column), log_weights=weights)
     return state
+
+
+def metropolis(state: State, proposal: State, generator: Generator) -> tuple[State, Tensor]:
+    """Accepts rows drawn from q, given what is not free, with probability min(1, exp(g(new) - g(old))).
+
+    Returns:
+        (state, accepted): accepted is bool (N,).
+    """
+    accepted = draws.accept(proposal.residual - state.residual, generator)
+    return towards(state, proposal, accepted), accepted
+
+
+@torch.no_grad()
+def jump(
+    energy: TableEnergy,
+    state: State,
+    *,
+    free: Tensor,
+    generator: Generator,
+    log_weights: Sequence[Tensor | None] | None = None,
+) -> tuple[State, Tensor]:
+    """Moves all free entries of each row at once by one independence Metropolis step.
+
+        new ~ q(free entries | the others) e,   accepted with probability min(1, exp(g(new) - g(old)))
+
+    Args:
+        energy: F.
+        state: of N rows; left unchanged.
+        free: entries that may move, shape (N, V), bool.
+        generator: source of V + 1 choices and one acceptance per row.
+        log_weights: per column, of its classes, shape (K_j,), or None.
+
+    Returns:
+        (state, accepted): accepted is bool (N,).
+    """
+    known = state.codes.masked_fill(free, -1)
+    proposal = chain_at(energy, energy.reference.draw(known, generator, evidence=log_weights))
+    return metropolis(state, proposal, generator)

@@ -4,8 +4,8 @@ import torch
 from torch import Tensor
 
 from jointebm.randomness.draws import Generator
+from jointebm.references import ProductMixture
 from jointebm.tables.density.energy import TableEnergy
-from jointebm.tables.density.mixture import Mixture
 from jointebm.tables.density.moves import chain_at, sweep
 
 __all__ = ["CompletedRows"]
@@ -22,12 +22,12 @@ class CompletedRows:
         generator: source of the draws.
 
     Example:
-        >>> completed = CompletedRows(torch.tensor([[0, -1]]), Mixture((2, 1)), torch.Generator())
+        >>> completed = CompletedRows(torch.tensor([[0, -1]]), ProductMixture((2, 1)), torch.Generator())
         >>> completed.rows(torch.tensor([0]))
         tensor([[0, 0]])
     """
 
-    def __init__(self, codes: Tensor, reference: Mixture, generator: Generator) -> None:
+    def __init__(self, codes: Tensor, reference: ProductMixture, generator: Generator) -> None:
         smallest = torch.int16 if max(reference.num_classes) < 2**15 else torch.int32
         self.codes = torch.cat([reference.draw(part, generator).to(smallest) for part in codes.split(8192)])
         self._missing = codes < 0

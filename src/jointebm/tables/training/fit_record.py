@@ -21,6 +21,7 @@ from jointebm.runs.resuming import metrics_bytes, newest_checkpoint
 from jointebm.storage.atomic import flush, lock
 from jointebm.storage.checkpoint import Checkpoint, write
 from jointebm.storage.untrusted import quoted
+from jointebm.tables.training.fit_report import FitReport
 from jointebm.tables.training.table_config import Progress, TableConfig
 from jointebm.tables.training.table_fit import TableFit, TableMetrics
 from jointebm.training.divergence import Intervention
@@ -114,8 +115,8 @@ class FitRecord:
 
 def run_fit(
     fit: TableFit, *, record: FitRecord | None, on_progress: Callable[[Progress], object] | None = None
-) -> None:
-    """Runs a fit to its end.
+) -> FitReport:
+    """Runs a fit to its end, and returns its report.
 
     Args:
         fit: fresh.
@@ -125,16 +126,19 @@ def run_fit(
     if record is None:
         for metrics in fit.run():
             _tell(fit, metrics, on_progress)
-        return
+        return fit.finish()
     with record.open(fit):
         for metrics in fit.run():
             record.after(fit, metrics)
             _tell(fit, metrics, on_progress)
+    return fit.finish()
 
 
 def _tell(fit: TableFit, metrics: TableMetrics, on_progress: Callable[[Progress], object] | None) -> None:
-    if on_progress is not None and metrics.log_score is not None:
-        on_progress(Progress(metrics.iteration / fit.num_iterations, metrics.log_score, metrics.seconds))
+    if on_progress is not None and metrics.log_likelihood is not None and metrics.log_score is not None:
+        on_progress(
+            Progress(metrics.iteration / fit.num_iterations, metrics.log_likelihood, metrics.log_score, metrics.seconds)
+        )
 
 
 def _warn(line: str) -> None:

@@ -1,10 +1,10 @@
 """The pseudo-likelihood of a table: exact conditionals of its columns, without any sampling of the model.
 
-    log p(c_j | others) = f(c) - log sum_k exp f(c_j = k, others)
+    log p(c_j | others) = F(c) - log sum_k exp F(c_j = k, others)
 
 A sum of such terms is a composite likelihood: its maximum is that of the likelihood if the model holds the truth, and no
-log Z is needed. f stays one joint energy: all conditionals are its own. In a column with many classes, the code is ranked
-against some candidates only, drawn from the base's conditional: a fraction of the cost, with the same maximum.
+log Z is needed. F stays one joint energy: all conditionals are its own. In a column with many classes, the code is ranked
+against some candidates only, drawn from the reference's conditional: a fraction of the cost, with the same maximum.
 
 Legend: N rows, V columns, K_j classes of column j, C candidates of a row, H hidden units.
 """
@@ -32,14 +32,14 @@ def pseudo_likelihood(
 ) -> Tensor:
     """Sum of -log p(c_j | others) over rows, each with one column of its own.
 
-    With candidates, a column of more classes is ranked instead: c_j (number 0) against k_1 .. k_{C-1} ~ p_base(. | others),
+    With candidates, a column of more classes is ranked instead: c_j (number 0) against k_1 .. k_{C-1} ~ q(. | others),
 
-        -log p(number 0 is the true one) = -g(c_j) + log(exp g(c_j) + sum_i exp g(k_i)),   g = f - log p_base
+        -log p(number 0 is the true one) = -g(c_j) + log(exp g(c_j) + sum_i exp g(k_i)),   g = F - log q
 
-    by Bayes' rule if the data are exp f. All classes or candidates of all parts go through the network in one batch.
+    by Bayes' rule if the data are exp F. All classes or candidates of all parts go through the network in one batch.
 
     Args:
-        energy: f; its base takes no part in the gradient.
+        energy: F; its reference takes no part in the gradient.
         parts: pairs of a column j and the complete rows it is asked of, shape (N_j, V).
         num_candidates: C, the true code included; None is all classes of every column.
         generator: draws the candidates.
@@ -53,8 +53,8 @@ def pseudo_likelihood(
 
     Example:
         >>> from jointebm.tables.density.energy import Residual
-        >>> from jointebm.tables.density.mixture import Mixture
-        >>> energy = TableEnergy(Mixture((2, 4)), Residual((2, 4), width=4, num_layers=1))
+        >>> from jointebm.references import ProductMixture
+        >>> energy = TableEnergy(ProductMixture((2, 4)), Residual((2, 4), width=4, num_layers=1))
         >>> rows = torch.zeros(3, 2, dtype=torch.int64)
         >>> pseudo_likelihood(energy, [(0, rows), (1, rows)]).exp()  # 2^3 * 4^3
         tensor(512., grad_fn=<ExpBackward0>)
@@ -64,10 +64,12 @@ def pseudo_likelihood(
     others = torch.cat([_without(rows, column) for column, rows in parts])
     summed = energy.residual.summed(others).split(counts)
     with torch.no_grad():
-        components = energy.base.components(others).split(counts)
-        base = [energy.base.of_classes(seen, column) for seen, (column, _) in zip(components, parts, strict=True)]
+        components = energy.reference.components(others).split(counts)
+        of_reference = [
+            energy.reference.of_classes(seen, column) for seen, (column, _) in zip(components, parts, strict=True)
+        ]
     known, hidden, truth = [], [], []
-    for log_probs, sums, (column, rows) in zip(base, summed, parts, strict=True):
+    for log_probs, sums, (column, rows) in zip(of_reference, summed, parts, strict=True):
         vectors, codes = energy.residual.of_column(column), rows[:, column]
         if num_candidates is None or num_candidates >= len(vectors):
             known.append(log_probs)

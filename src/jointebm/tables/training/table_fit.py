@@ -1,9 +1,7 @@
-"""The fit of a table's energy: a base by EM, then a network by the loop of all training, with early stopping.
+"""The fit of a table's density: a reference by EM, then a network by the loop of all training, with early stopping.
 
-The network is trained in one or two stages. The pseudo-likelihood comes first, until held-out rows stop improving. It learns
-fast how columns depend on one another, but little about how often each kind of row occurs: its conditionals only compare a
-row with its neighbours. With the objective `MaximumLikelihood`, persistent chains follow, which show where the model has
-rows that the data lack.
+The network is kept that gives held-out rows the highest likelihood, if it beats the reference by more than the standard
+error of the difference; else F is the reference.
 
 Legend: N training rows, V columns, K_j classes of column j.
 """
@@ -19,30 +17,36 @@ from torch import Tensor
 
 from jointebm.randomness.draws import shuffled
 from jointebm.randomness.row_streams import row_keys
+from jointebm.references import ProductMixture
+from jointebm.references.expectation_maximisation import fit_product_mixture, prior_of, spread_rows
+from jointebm.references.layout import MixedRows
 from jointebm.storage.checkpoint import Checkpoint
 from jointebm.tables.density.energy import Residual, TableEnergy
-from jointebm.tables.density.mixture import Mixture, fit_mixture
+from jointebm.tables.density.normalizer import AnnealedRows, annealed, annealing_rungs
 from jointebm.tables.training.completed_rows import CompletedRows
+from jointebm.tables.training.fit_report import FitReport, report_of
 from jointebm.tables.training.smoothing import Curves
 from jointebm.tables.training.table_config import TableConfig
 from jointebm.tables.training.table_problem import TableAttempt, TableProblem
-from jointebm.tables.training.validation import Validation
+from jointebm.tables.training.validation import HeldOut, Validation
 from jointebm.training.divergence import Intervention
 from jointebm.training.loop import Loop
-from jointebm.training.objectives import MaximumLikelihood, PseudoLikelihood
+from jointebm.training.objectives import PseudoLikelihood
 from jointebm.training.training_state import Descent, cosine_decay, prefixed, require_shapes, without_prefix
 
 __all__ = ["TableFit", "TableMetrics"]
 
 HELD_OUT = 0.1  # share of the rows, but no more than
 MAX_HELD_OUT = 1000
-MIN_HELD_OUT = 5  # rows; with fewer nothing shows whether the network helps, and the base stands alone
+MIN_HELD_OUT = 5  # rows; with fewer nothing shows whether the network helps, and the reference stands alone
 MIN_BATCH = 32  # rows of an iteration, if there are as many
-MIN_ITERATIONS = 10  # per visit; a small table needs more visits than a large one
-MIN_FOLLOWED = 1000  # training rows; with fewer no chains follow a warm start: they would teach noise
-MAX_LOSS = 0.05  # of what the warm start gained in held-out log score; chains that lose more are not followed
+FEW_COLUMNS = 10  # with more, steps are smaller and fewer
 AVERAGED = 50  # the moving average reaches over about such a part of training
 NUM_LAYERS = 2
+WEAKER = 0.2  # share of the prior's strength, that the reference is fitted with once more
+PATIENCE = 2  # sizes of the reference in a row without improvement, after which no larger one is tried
+MIN_BETWEEN = 10  # iterations between looks
+FINAL_GROUPS = 16  # of 128 draws that log Z of the result is estimated with
 SNAPSHOT_EVERY, MAX_ROLLBACKS = 100, 5
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 
@@ -51,11 +55,16 @@ class TableMetrics(NamedTuple):
     """One iteration of a fit.
 
     Args:
-        iteration: number of updates done, of all stages; a warm start that stops early skips some.
-        objective: name of the objective of this stage.
-        loss: its loss, nats; that of chains is no likelihood, and nears 0 as the model becomes like the data.
+        iteration: number of updates done.
+        objective: its name.
+        loss: nats; that of maximum likelihood is no likelihood, and nears 0 as the model becomes like the data.
         grad_norm: Euclidean norm of the gradient of the parameters.
         learning_rate: used for this update.
+        negatives: weighted "draws" of the reference, or weighted "chains"; None without either.
+        ess: effective share of their weights, before resampling, in (0, 1].
+        jump_acceptance: share of jumps of whole rows that were accepted; 1 for draws.
+        log_normalizer: log Z by the mean weight, nats.
+        log_likelihood: mean log p of held-out rows, nats per row; None if they were not scored.
         log_score: mean conditional log score of held-out rows, nats per observed entry; None if they were not scored.
         seconds: since the start, over all sessions.
     """
@@ -65,23 +74,19 @@ class TableMetrics(NamedTuple):
     loss: float
     grad_norm: float
     learning_rate: float
+    negatives: str | None
+    ess: float | None
+    jump_acceptance: float | None
+    log_normalizer: float | None
+    log_likelihood: float | None
     log_score: float | None
     seconds: float
 
 
-class _Stage(NamedTuple):
-    """Iterations `first` to `last` with one objective, at a share of the learning rate."""
-
-    objective: MaximumLikelihood | PseudoLikelihood
-    first: int
-    last: int
-    rate: float
-
-
 class TableFit:
-    """A fit that can be interrupted between any two iterations: `run`, `state`, `restore`, then `energy`.
+    """A fit that can be interrupted between any two iterations: `run`, `state`, `restore`, then `finish`.
 
-    What comes out is never worse on the held-out rows than the base.
+    What comes out is never worse on the held-out rows than the reference.
 
     Args:
         codes: training rows, shape (N, V), -1 is missing.
@@ -93,7 +98,7 @@ class TableFit:
     Attributes:
         held_out: numbers of the rows that nothing is learned from; none if they are too few to tell anything.
         best: the best network so far; zero before training.
-        num_iterations: of all stages; a warm start may stop earlier.
+        num_iterations: planned; training may stop earlier.
         on_intervention: called with each intervention against divergence.
     """
 
@@ -101,7 +106,7 @@ class TableFit:
         self, codes: Tensor, num_classes: tuple[int, ...], *, ordered: Sequence[bool], config: TableConfig, seed: int
     ) -> None:
         started = time.perf_counter()
-        self._config, self._ordered = config, tuple(ordered)
+        self._config, self._ordered, self._codes = config, tuple(ordered), codes
         # Hashed, because rows that somebody drew with torch and the same small seed must not decide their own order.
         seeds = row_keys(torch.tensor([[seed, 0], [seed, 1]])).abs().tolist()
         self._generator, self._looking = (torch.Generator().manual_seed(each) for each in seeds)
@@ -111,36 +116,35 @@ class TableFit:
         if not trains:
             num_held_out = 0
         self.held_out, training = order[:num_held_out], order[num_held_out:]
-        self._base, self._reference = self._mixtures(codes[training], num_classes)
+        self._reference = self._mixture(codes[training], num_classes)
         self.best = Residual(num_classes, width=config.width, num_layers=NUM_LAYERS)  # zero
-        self._stages = _stages(len(training), config) if trains else ()
-        self.num_iterations = self._stages[-1].last if self._stages else 0
-        self._number, self._num_worse = 0, 0
+        self._batch_size = min(config.batch_size, max(MIN_BATCH, len(training) // 4), len(training))
+        self.num_iterations = (
+            _num_iterations(len(training), len(num_classes), self._batch_size, config) if trains else 0
+        )
         self._loop: Loop[Tensor, TableAttempt] | None = None
+        self._validation: Validation | None = None
+        self._num_worse, self._best_gain, self._log_score = 0, 0.0, 0.0
         self.on_intervention: Callable[[Intervention], object] | None = None
         if trains:
             residual = deepcopy(self.best)
             residual.initialise(self._generator)
             self._completed = CompletedRows(codes[training], self._reference, self._generator)
             self._begin(residual)
-            self.best = deepcopy(residual)
             self._validation = Validation(
                 codes[self.held_out], self._reference, self._looking, DTYPES[config.precision]
             )
-            self._base_score = self._best_score = self._score = self._validation.score(self.energy)
-            if not self._stages[0].last:  # no warm start
-                self._follow()
         self._seconds = time.perf_counter() - started
 
     @property
     def energy(self) -> TableEnergy:
-        """The energy with the best network so far."""
-        return self._with(self.best)
+        """F with the best network so far."""
+        return TableEnergy(self._reference, self.best)
 
     @property
     def iteration(self) -> int:
-        """Number of updates done, of all stages."""
-        return self._stage.first + self._loop.iteration if self._loop is not None else self.num_iterations
+        """Number of updates done."""
+        return self._loop.iteration if self._loop is not None else self.num_iterations
 
     def run(self) -> Iterator[TableMetrics]:
         """Trains to the end, yielding the metrics of every iteration."""
@@ -155,21 +159,45 @@ class TableFit:
         """
         started = time.perf_counter()
         assert self._loop is not None
-        stage, update = self._stage, self._loop.step()
-        iteration = stage.first + update.iteration
-        look_every = math.ceil(self.num_iterations / self._config.num_looks)
-        scored = iteration % look_every == 0 or iteration == stage.last
-        if scored:
-            self._look(iteration == stage.last)
+        update = self._loop.step()
+        iteration, negatives = update.iteration, update.attempt.negatives
+        look_every = max(MIN_BETWEEN, math.ceil(self.num_iterations / self._config.num_looks))
+        is_last = iteration >= self.num_iterations
+        held_out = self._look(is_last) if iteration % look_every == 0 or is_last else None
         self._seconds += time.perf_counter() - started
         return TableMetrics(
             iteration=iteration,
-            objective=stage.objective.name,
+            objective=self._config.objective.name,
             loss=float(update.attempt.loss.detach()),
             grad_norm=update.grad_norm,
             learning_rate=update.learning_rate,
-            log_score=self._score if scored else None,
+            negatives=None if negatives is None else negatives.source,
+            ess=None if negatives is None else float(negatives.share),
+            jump_acceptance=None if negatives is None else float(negatives.acceptance),
+            log_normalizer=None if negatives is None else float(negatives.log_normalizer),
+            log_likelihood=None if held_out is None else held_out.of_model,
+            log_score=None if held_out is None else self._log_score,
             seconds=self._seconds,
+        )
+
+    def finish(self) -> FitReport:
+        """Estimates log Z by more draws, gives the network up unless it beats the reference, and reports."""
+        rows = self._annealed()
+        held_out = None
+        if self._validation is not None:
+            held_out = self._validation.log_likelihood(self.energy, rows)
+            if held_out.gain < 0:
+                self.best.readout.data.zero_()
+                rows = self._annealed()
+                held_out = self._validation.log_likelihood(self.energy, rows)
+            self._log_score = self._validation.score(self.energy)
+        return report_of(
+            self.energy,
+            rows,
+            self._codes,
+            held_out=held_out,
+            num_held_out=len(self.held_out),
+            log_score=self._log_score if held_out is not None else None,
         )
 
     def state(self) -> Checkpoint:
@@ -181,17 +209,18 @@ class TableFit:
         if self._loop is not None:
             loop = self._loop.state()
             tensors, plain = loop.tensors, {"loop": loop.plain, "loop_iteration": loop.iteration}
+        if self._validation is not None:
+            tensors = {**tensors, "validation": self._validation.chains}
         tensors = {
             **tensors,
             **prefixed("best", self.best.state_dict()),
-            "validation": self._validation.chains,
             "generator": self._generator.get_state(),
             "looking": self._looking.get_state(),
         }
         plain |= {
-            "stage": self._number,
+            "is_over": self._loop is None,
             "num_worse": self._num_worse,
-            "scores": [self._base_score, self._best_score, self._score],
+            "scores": [self._best_gain, self._log_score],
             "fit_seconds": self._seconds,
         }
         return Checkpoint(self.iteration, tensors, plain)
@@ -203,126 +232,111 @@ class TableFit:
             ValueError: the checkpoint is of another fit.
         """
         plain = checkpoint.plain
-        self._number, self._num_worse = plain["stage"], plain["num_worse"]
-        self._base_score, self._best_score, self._score = plain["scores"]
-        if self._number < len(self._stages):
-            self._begin(deepcopy(self.best))
-        else:
-            self._end()
+        self._num_worse = plain["num_worse"]
+        self._best_gain, self._log_score = plain["scores"]
+        if plain["is_over"]:
+            self._loop = None
         require_shapes(self.state().tensors, checkpoint.tensors)
         self.best.load_state_dict(without_prefix("best", checkpoint.tensors))
-        self._validation.chains = checkpoint.tensors["validation"].clone()
+        if self._validation is not None:
+            self._validation.chains = checkpoint.tensors["validation"].clone()
         self._generator.set_state(checkpoint.tensors["generator"].clone())
         self._looking.set_state(checkpoint.tensors["looking"].clone())
         self._seconds = plain["fit_seconds"]
         if self._loop is not None:
             self._loop.restore(Checkpoint(plain["loop_iteration"], checkpoint.tensors, plain["loop"]))
 
-    @property
-    def _stage(self) -> _Stage:
-        return self._stages[self._number]
+    def _mixture(self, codes: Tensor, num_classes: tuple[int, ...]) -> ProductMixture:
+        """The reference: of mixtures of growing size, and with a weaker prior, the one that held-out rows find most likely.
 
-    def _mixtures(self, rows: Tensor, num_classes: tuple[int, ...]) -> tuple[Mixture, Mixture]:
-        """The base and the reference of samplers, which may be one."""
-        config = self._config
-        num = max(1, min(config.max_components, len(rows) // config.rows_per_component))
-        prior = config.prior_strength
-        reference = fit_mixture(rows, num_classes, num_components=num, generator=self._generator, prior_strength=prior)
-        if config.base == "mixture":
-            return reference, reference
-        return fit_mixture(rows, num_classes, num_components=1, generator=self._generator), reference
+        Without these, that of the largest size.
+        """
+        config, held_out = self._config, self._codes[self.held_out]
+        rows = MixedRows(codes, torch.empty(len(codes), 0))
+        prior = prior_of(rows, num_classes, config.prior_strength)
 
-    def _with(self, residual: Residual) -> TableEnergy:
-        return TableEnergy(self._base, residual, self._reference)
+        def fitted(num: int, strength: float = config.prior_strength) -> ProductMixture:
+            return fit_product_mixture(
+                rows,
+                num_classes,
+                num_components=num,
+                generator=self._generator,
+                start=spread_rows(rows, prior, num, self._generator),
+                prior_strength=strength,
+            )
 
-    def _begin(self, residual: Residual) -> TableProblem:
-        """Makes the loop of the present stage, which trains this network."""
-        stage, config = self._stage, self._config
-        # With chains each class is trained alone: curves move many weights together, and so would the noise of chains.
-        ordered = (False,) * len(self._ordered) if stage.objective.needs_chains else self._ordered
+        def score(mixture: ProductMixture) -> float:
+            return float(mixture(held_out).mean(dtype=torch.float64))
+
+        most = max(1, min(config.max_components, len(codes) // config.rows_per_component))
+        if not len(held_out):
+            return fitted(most)
+        best, best_score, num, since = None, -math.inf, 1, 0
+        while best is None or (num <= most and since < PATIENCE):
+            mixture = fitted(num)
+            since += 1
+            if best is None or score(mixture) > best_score:
+                best, best_score, since = mixture, score(mixture), 0
+            num = min(2 * num, most) if num < most else most + 1
+        weaker = fitted(len(best.log_weights), WEAKER * config.prior_strength)
+        return weaker if score(weaker) > best_score else best
+
+    def _begin(self, residual: Residual) -> None:
+        """Makes the loop that trains this network."""
+        config, objective = self._config, self._config.objective
+        is_composite = isinstance(objective, PseudoLikelihood)
         problem = TableProblem(
-            stage.objective,
-            self._with(residual),
+            TableEnergy(self._reference, residual),
             self._completed,
-            ordered=ordered,
-            batch_size=_batch_size(len(self._completed), config),
+            pseudo_likelihood=objective if isinstance(objective, PseudoLikelihood) else PseudoLikelihood(),
+            pseudo_weight=None if is_composite else config.pseudo_weight,
+            ordered=self._ordered,
+            batch_size=self._batch_size,
             precision=DTYPES[config.precision],
             generator=self._generator,
         )
-        descent = _descent(problem.module, stage, config, self.num_iterations)
+        descent = _descent(problem.module, config, self.num_iterations, len(self._ordered))
         self._loop = Loop(problem, descent, snapshot_every=SNAPSHOT_EVERY, max_rollbacks=MAX_ROLLBACKS)
 
         def tell(intervention: Intervention) -> None:
             if self.on_intervention is not None:
-                iteration, back_to = intervention.iteration + stage.first, intervention.back_to + stage.first
-                self.on_intervention(intervention._replace(iteration=iteration, back_to=back_to))
+                self.on_intervention(intervention)
 
         self._loop.on_intervention = tell
-        return problem
 
-    def _look(self, is_last: bool) -> None:
-        """Scores the averaged network, keeps it if it is the best, and ends a stage that is over."""
-        assert self._loop is not None
+    def _look(self, is_last: bool) -> HeldOut:
+        """Scores the averaged network, keeps it if it is the best, and ends a fit that is over."""
+        assert self._loop is not None and self._validation is not None
         average = self._loop.average
         assert isinstance(average, Curves)
-        self._score = self._validation.score(self._with(average.residual))
-        follows = self._stages[-1].objective.needs_chains
-        if self._stage.objective.needs_chains:
-            # The likelihood is not the log score of single entries, but chains that cost much of that have diverged.
-            allowed = self._best_score - MAX_LOSS * (self._best_score - self._base_score)
-            if is_last and self._score >= allowed:
-                self.best = deepcopy(average.residual)
-            if is_last:
-                self._end()
-            return
-        if self._score > self._best_score:
-            self.best, self._best_score, self._num_worse = deepcopy(average.residual), self._score, 0
+        energy = TableEnergy(self._reference, average.residual)
+        held_out = self._validation.log_likelihood(energy)
+        self._log_score = self._validation.score(energy)
+        if held_out.gain > max(self._best_gain, held_out.gain_error):
+            self.best, self._best_gain, self._num_worse = deepcopy(average.residual), held_out.gain, 0
         else:
             self._num_worse += 1
-        # Where hardly a row is complete, the score sums missing entries out, which a warm start does not learn.
-        waits = self._validation.is_rough and follows
-        if not is_last and (waits or self._num_worse < self._config.patience):
-            return
-        if waits and self._score > self._base_score:
-            self.best = deepcopy(average.residual)
-        if follows:
-            self._follow()
-        else:
-            self._end()
+        if is_last or self._num_worse >= self._config.patience:
+            self._loop = None
+        return held_out
 
-    def _follow(self) -> None:
-        """Begins the stage with chains, from the best network so far."""
-        self._number += 1
-        self._begin(deepcopy(self.best)).start_chains()
-
-    def _end(self) -> None:
-        self._loop, self._number = None, len(self._stages)
+    def _annealed(self) -> AnnealedRows:
+        rungs = annealing_rungs(self.energy, generator=self._looking)
+        return annealed(self.energy, rungs, num_groups=FINAL_GROUPS, generator=self._looking)
 
 
-def _stages(num_rows: int, config: TableConfig) -> tuple[_Stage, ...]:
-    """The stages of a fit to so many training rows."""
-    per_visit = max(MIN_ITERATIONS, num_rows / _batch_size(num_rows, config))
-    num = min(config.max_iterations, math.ceil(config.num_visits * per_visit))
-    if not config.objective.needs_chains:
-        return (_Stage(config.objective, 0, num, 1.0),)
-    num_warm = int(config.warm_start * num)
-    warm = _Stage(PseudoLikelihood(), 0, num_warm, 1.0)
-    if num_warm and num_rows < MIN_FOLLOWED:
-        return (warm,)
-    return warm, _Stage(config.objective, num_warm, num, config.chain_rate)
+def _num_iterations(num_rows: int, num_columns: int, batch_size: int, config: TableConfig) -> int:
+    most = config.max_iterations * min(1.0, FEW_COLUMNS / num_columns)
+    return max(1, math.ceil(min(most, config.num_visits * num_rows / batch_size)))
 
 
-def _batch_size(num_rows: int, config: TableConfig) -> int:
-    return min(config.batch_size, max(MIN_BATCH, num_rows // 20), num_rows)
-
-
-def _descent(curves: Curves, stage: _Stage, config: TableConfig, num_iterations: int) -> Descent:
-    """Adam, whose rate rises and falls to zero in each stage, and a moving average over the last part of training."""
-    num, peak = max(1, stage.last - stage.first), config.learning_rate * stage.rate
+def _descent(curves: Curves, config: TableConfig, num_iterations: int, num_columns: int) -> Descent:
+    """Adam, whose rate rises and then falls to zero, and a moving average over the last part of training."""
+    peak = config.learning_rate * min(1.0, FEW_COLUMNS / num_columns) ** 1.5
 
     def learning_rate(iteration: int) -> float:
-        rising = min(1.0, (iteration + 1) / (config.warmup_share * num + 1))
-        return peak * rising * cosine_decay(iteration, num)
+        rising = min(1.0, (iteration + 1) / (config.warmup_share * num_iterations + 1))
+        return peak * rising * cosine_decay(iteration, num_iterations)
 
     @torch.no_grad()
     def average(means: Sequence[Tensor], parameters: Sequence[Tensor], num_averaged: Tensor | int) -> None:

@@ -1,35 +1,42 @@
 """Training on a table: what the loop draws, moves and minimises.
 
+    gradient of the loss = sum_i w_i grad g(chain_i) - mean grad g(data) + pseudo_weight * that of the pseudo-likelihood
+
+The weights w of the chains take up every change of the network (`jointebm.training.chain_weights`). While fresh draws of
+the reference have weights that are even enough, they take the place of chains.
+
 Legend: N training rows, V columns, B rows of a batch and as many chains.
 """
 
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import torch
 from torch import Tensor
 
 from jointebm.randomness.draws import Generator, shuffled
-from jointebm.spaces.space import Position
 from jointebm.tables.density.energy import TableEnergy
-from jointebm.tables.density.moves import chain_at, sweep
+from jointebm.tables.density.moves import State, chain_at, metropolis, sweep
 from jointebm.tables.training.completed_rows import CompletedRows
 from jointebm.tables.training.pseudo_likelihood import pseudo_likelihood
 from jointebm.tables.training.smoothing import Curves
+from jointebm.training.chain_weights import effective_share, log_mean_exp, resampled
 from jointebm.training.divergence import Diverged, Scales
-from jointebm.training.objectives import LossInputs, MaximumLikelihood, PseudoLikelihood
+from jointebm.training.objectives import LossInputs, PseudoLikelihood
 
-__all__ = ["Residuals", "TableAttempt", "TableProblem"]
+__all__ = ["Negatives", "Residuals", "TableAttempt", "TableProblem"]
 
-BURN_IN = 20  # sweeps of the chains before anything is learned from them
+ENOUGH = 0.5  # effective share of fresh draws of the reference, above which no chains are run
+SMOOTHING = 0.1  # weight of the newest share in its running mean
+PSEUDO_SHARE = 3  # one row in so many is asked by the pseudo-likelihood beside maximum likelihood
 
 
 class Residuals:
-    """g = f - log p_base as objectives ask for it: of rows, and its conditionals. The base is not trained.
+    """The conditionals of F as the pseudo-likelihood asks for them. The reference is not trained.
 
     Args:
-        energy: f.
-        precision: dtype of the hidden layers in the pseudo-likelihood.
+        energy: F.
+        precision: dtype of the hidden layers.
     """
 
     def __init__(self, energy: TableEnergy, precision: torch.dtype) -> None:
@@ -40,11 +47,6 @@ class Residuals:
         """K_j of each column."""
         return self._energy.num_classes
 
-    def __call__(self, position: Position) -> Tensor:
-        """g of complete rows, shape (N,), nats."""
-        g: Tensor = self._energy.residual(position["codes"])
-        return g
-
     def composite(
         self, parts: Sequence[tuple[int, Tensor]], *, num_candidates: int, generator: Generator | None
     ) -> Tensor:
@@ -54,57 +56,82 @@ class Residuals:
         )
 
 
+class Negatives(NamedTuple):
+    """Weighted rows of the model.
+
+    Args:
+        codes: shape (B, V).
+        log_weights: A, shape (B,), nats: the mean of exp(A) h estimates Z E[h] for every h.
+        offsets: A - g at the codes, shape (B,); a change of the network changes A by as much as g, and not the offset.
+        source: "draws" of the reference, or "chains".
+        share: effective share of the weights before resampling, a scalar.
+        log_normalizer: log of the mean weight, a scalar, nats.
+        fresh_share: effective share of draws of the reference, as these and as the data see it, the lower one, a scalar.
+        fresh_normalizer: log Z by these draws, a scalar, nats.
+        acceptance: share of jumps that were accepted, a scalar; 1 for draws.
+    """
+
+    codes: Tensor
+    log_weights: Tensor
+    offsets: Tensor
+    source: Literal["draws", "chains"]
+    share: Tensor
+    log_normalizer: Tensor
+    fresh_share: Tensor
+    fresh_normalizer: Tensor
+    acceptance: Tensor
+
+
 class TableAttempt(NamedTuple):
     """An iteration up to its loss.
 
     Args:
         loss: scalar, nats.
         codes: the rows of the batch, completed, shape (B, V).
-        chains: the chains after their sweep, shape (B, V); no rows if the objective needs none.
+        negatives: weighted rows of the model; None if the objective needs none.
     """
 
     loss: Tensor
     codes: Tensor
-    chains: Tensor
+    negatives: Negatives | None
 
 
 class TableProblem:
-    """Rows of a table, each once per pass; their completions; chains; and the loss of an objective.
+    """Rows of a table, each once per pass; their completions; weighted chains; and the loss.
 
     Args:
-        objective: the loss.
-        energy: f; its network is trained in place.
+        energy: F; its network is trained in place.
         completed: completions of the training rows.
+        pseudo_likelihood: which candidates a code is told from.
+        pseudo_weight: of the pseudo-likelihood beside maximum likelihood; None: the pseudo-likelihood alone, without chains.
         ordered: per column, whether neighbouring classes are learned together.
         batch_size: B, at most N.
-        precision: dtype of the hidden layers.
+        precision: dtype of the hidden layers in the pseudo-likelihood.
         generator: source of all draws.
     """
 
     def __init__(
         self,
-        objective: MaximumLikelihood | PseudoLikelihood,
         energy: TableEnergy,
         completed: CompletedRows,
         *,
+        pseudo_likelihood: PseudoLikelihood,
+        pseudo_weight: float | None,
         ordered: Sequence[bool],
         batch_size: int,
         precision: torch.dtype,
         generator: torch.Generator,
     ) -> None:
-        self._objective, self._energy, self._completed = objective, energy, completed
+        self._energy, self._completed = energy, completed
+        self._pseudo_likelihood, self._pseudo_weight = pseudo_likelihood, pseudo_weight
         self._batch_size, self._generator = batch_size, generator
         self._residuals = Residuals(energy, precision)
         self.module, self.scales = Curves(energy.residual, ordered), Scales()
         self._order = torch.arange(len(completed))
         self._num_drawn = torch.tensor(len(completed))  # rows of this pass; all of them: the next batch begins another
-        self._chains = torch.empty(batch_size if objective.needs_chains else 0, len(energy.num_classes)).long()
-
-    def start_chains(self) -> None:
-        """Draws the chains from the reference, and lets them come near exp f."""
-        self._chains = self._fresh_chains(len(self._chains))
-        for _ in range(BURN_IN):
-            self._chains = self._moved(self._chains)
+        self._chains = self._fresh(0 if pseudo_weight is None else batch_size)
+        self._offsets = energy.reference.log_weights.new_zeros(len(self._chains))
+        self._fresh_share = energy.reference.log_weights.new_ones(())  # running mean
 
     def draw(self) -> Tensor:
         """Numbers of the rows of a batch, shape (B,)."""
@@ -117,53 +144,102 @@ class TableProblem:
     def attempt(self, drawn: Tensor, where: str) -> TableAttempt:
         """Moves missing entries and chains by one sweep, and evaluates the loss."""
         codes = self._completed.moved(self._energy, drawn, generator=self._generator)
-        chains = self._moved(self._chains) if len(self._chains) else self._chains
-        missing = {"codes": self._completed.missing(drawn)}
-        samples = LossInputs({"codes": codes}, {"codes": chains}, missing=missing, generator=self._generator)
-        phases = self._objective.loss(self._residuals, samples)
-        where = f"{where} of fitting a table"
-        lost = ~phases.negative.detach().isfinite()
+        missing, where = self._completed.missing(drawn), f"{where} of fitting a table"
+        if self._pseudo_weight is None:
+            loss = self._of_conditionals(codes, missing)
+            self.scales.check_loss(loss, where)
+            return TableAttempt(loss, codes, None)
+        negatives = self._negatives()
+        g = self._energy.residual(torch.cat([codes, negatives.codes]))
+        of_data, of_model = g[: len(codes)], g[len(codes) :]
+        lost = ~(of_model.detach() + negatives.log_weights).isfinite()
         if bool(lost.any()):
             raise Diverged(
                 "chain", f"log-density: not finite in {int(lost.sum())} of {len(lost)} chains in {where}", lost
             )
-        self.scales.check_loss(phases.loss, where)
-        if len(chains):
-            spread = float(phases.positive.detach().std(correction=0))
-            self.scales.check_gap(-float(phases.loss.detach()), spread, where)
-        return TableAttempt(phases.loss, codes, chains)
+        negatives = negatives._replace(fresh_share=_share_seen(negatives, of_data.detach()))
+        gap = of_data.mean() - (negatives.log_weights.softmax(dim=0) * of_model).sum()
+        loss = -gap
+        if self._pseudo_weight:
+            num = -(-len(codes) // PSEUDO_SHARE)
+            loss = loss + self._pseudo_weight * self._of_conditionals(codes[:num], missing[:num])
+        self.scales.check_loss(loss, where)
+        self.scales.check_gap(float(gap.detach()), float(of_data.detach().std(correction=0)), where)
+        return TableAttempt(loss, codes, negatives)
 
     def commit(self, drawn: Tensor, attempt: TableAttempt) -> None:
         """Keeps completions and chains."""
         self._completed.keep(drawn, attempt.codes)
-        self._chains = attempt.chains
+        if attempt.negatives is not None:
+            self._chains, self._offsets = attempt.negatives.codes, attempt.negatives.offsets
+            self._fresh_share = torch.lerp(self._fresh_share, attempt.negatives.fresh_share, SMOOTHING)
 
     def restart(self, drawn: Tensor, chains: Tensor) -> int:  # noqa: ARG002  # the form of a problem
-        """Draws offending chains from the reference."""
+        """Draws offending chains from the reference; their weight is then exp(g)."""
         num = int(chains.sum())
-        self._chains[chains] = self._fresh_chains(num)
+        self._chains, self._offsets = self._chains.clone(), self._offsets.clone()
+        self._chains[chains] = self._fresh(num)
+        self._offsets[chains] = 0.0
         return num
 
     def state(self) -> dict[str, Tensor]:
-        """Completions, chains, and the order of the rows."""
+        """Completions, chains with their weights, and the order of the rows."""
         return {
             "completed": self._completed.codes,
             "chains": self._chains,
+            "offsets": self._offsets,
+            "fresh_share": self._fresh_share,
             "order": self._order,
             "num_drawn": self._num_drawn,
         }
 
     def restore(self, tensors: Mapping[str, Tensor]) -> None:
         """Restores what `state` returned, and takes the tensors over."""
-        self._completed.codes, self._chains = tensors["completed"], tensors["chains"]
-        self._order, self._num_drawn = tensors["order"], tensors["num_drawn"]
+        self._completed.codes, self._chains, self._offsets = (
+            tensors[name] for name in ("completed", "chains", "offsets")
+        )
+        self._fresh_share, self._order, self._num_drawn = (
+            tensors[name] for name in ("fresh_share", "order", "num_drawn")
+        )
 
-    def _fresh_chains(self, num: int) -> Tensor:
+    def _fresh(self, num: int) -> Tensor:
+        """Draws of the reference, shape (num, V)."""
         return self._energy.reference.draw(torch.full((num, len(self._energy.num_classes)), -1), self._generator)
 
+    def _of_conditionals(self, codes: Tensor, missing: Tensor) -> Tensor:
+        """The pseudo-likelihood of these rows, per row."""
+        inputs = LossInputs({"codes": codes}, {}, missing={"codes": missing}, generator=self._generator)
+        return self._pseudo_likelihood.loss(self._residuals, inputs).loss
+
     @torch.no_grad()
-    def _moved(self, chains: Tensor) -> Tensor:
-        """Chains after one sweep."""
-        free = torch.ones_like(chains, dtype=torch.bool)
-        state = chain_at(self._energy, chains)
-        return sweep(self._energy, state, free=free, generators=lambda _: self._generator).codes
+    def _negatives(self) -> Negatives:
+        """Fresh draws of the reference if their weights are even enough, else chains after a jump and a sweep."""
+        fresh = chain_at(self._energy, self._fresh(self._batch_size))
+        fresh_share = effective_share(fresh.residual)
+        fresh_normalizer = log_mean_exp(fresh.residual)
+        if self._fresh_share > ENOUGH:
+            no_offset, always = torch.zeros_like(fresh.residual), torch.ones(())
+            seen = (fresh_share, fresh_normalizer, fresh_share, fresh_normalizer, always)
+            return Negatives(fresh.codes, fresh.residual, no_offset, "draws", *seen)
+        state = chain_at(self._energy, self._chains)
+        log_weights = self._offsets + state.residual
+        normalizer = log_mean_exp(log_weights)
+        origins, log_weights, share = resampled(log_weights, self._generator)
+        state = State(*(part[origins] for part in state))
+        state, accepted = metropolis(state, fresh, self._generator)
+        state = sweep(
+            self._energy, state, free=torch.ones_like(state.codes).bool(), generators=lambda _: self._generator
+        )
+        offsets = log_weights - state.residual
+        seen = (share, normalizer, fresh_share, fresh_normalizer, accepted.float().mean())
+        return Negatives(state.codes, log_weights, offsets, "chains", *seen)
+
+
+def _share_seen(negatives: Negatives, of_data: Tensor) -> Tensor:
+    """The effective share of draws of the reference, by these draws and by the data, the lower one.
+
+        share = Z / E_p[exp g],   p = exp F / Z
+
+    The data stand for draws of p: they see groups of rows that the reference hardly ever draws.
+    """
+    return torch.minimum(negatives.fresh_share, (negatives.fresh_normalizer - log_mean_exp(of_data)).exp())

@@ -1,92 +1,140 @@
-"""The log score of held-out rows, which decides when training stops and which network is kept.
+"""Held-out rows: their log-likelihood, which decides when training stops and which network is kept, and their log score.
 
-A complete row is asked for each of its entries, exactly. Of incomplete rows, some observed entries are asked for, each with
-the missing entries summed out by chains that do not see the one asked for:
+    log p(observed) = log q(observed) + log E_{m ~ q(. | observed)} exp g(observed, m) - log Z
+
+with log Z by annealing (`jointebm.tables.density.normalizer`) and the mean over fixed draws m: a little too low, so never
+in favour of the network. The log score asks some observed entries given the others of their row, missing entries summed out
+by chains that do not see the one asked for:
 
     log p(c_j | observed others) ~ log 1/S sum_s p(c_j | observed others, m_s),   m_s ~ p(m | observed others)
 
-Completions that were drawn with the asked entry in view give it away: the best score is then that of an energy that has
-learned what its completions say about observed entries, and training stops too early.
-
-Legend: N held-out rows, V columns, P entries asked for, S chains of each, K_j classes of column j.
+Legend: N held-out rows, V columns, P entries asked for, S draws or chains of each, K_j classes of column j.
 """
 
 import math
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from jointebm.randomness.draws import Generator, shuffled
+from jointebm.references import ProductMixture
 from jointebm.tables.density.energy import TableEnergy
-from jointebm.tables.density.mixture import Mixture
 from jointebm.tables.density.moves import chain_at, sweep
+from jointebm.tables.density.normalizer import AnnealedRows, annealed
 from jointebm.tables.training.pseudo_likelihood import pseudo_likelihood
 
-__all__ = ["Validation"]
+__all__ = ["HeldOut", "Validation"]
 
-MAX_ASKED = 1500  # P, at most: as much work as 1,000 complete rows
-NUM_CHAINS = 4  # S
+MAX_ASKED = 1500  # P, at most
+NUM_CHAINS = 4  # S of an entry asked for
+NUM_DRAWS = 16  # S of an incomplete row
+NUM_GROUPS = 4  # of draws that log Z of a look is estimated with
 ROWS_AT_ONCE = 128
 ASKED_AT_ONCE = 32
-ROUGH = 0.1  # share of complete rows, below which the score depends on chains almost alone
+
+
+class HeldOut(NamedTuple):
+    """Mean log-likelihood of held-out rows, nats per row.
+
+    Args:
+        of_model: of F.
+        of_reference: of q.
+        gain_error: standard error of their difference, over rows and log Z.
+        of_model_error: standard error of `of_model`.
+        of_reference_error: standard error of `of_reference`.
+    """
+
+    of_model: float
+    of_reference: float
+    gain_error: float
+    of_model_error: float
+    of_reference_error: float
+
+    @property
+    def gain(self) -> float:
+        """Of the model over the reference."""
+        return self.of_model - self.of_reference
 
 
 class Validation:
-    """Held-out rows: the mean log score of their observed entries, each given the others of its row.
+    """Held-out rows: their log-likelihood, and the mean log score of their observed entries, each given the others.
 
-    The chains persist from score to score, one sweep each, started from the reference's exact draw. The score of incomplete
-    rows is not precise: it has the noise of P entries, and the log of a mean over S draws is a little too low.
+    The chains of the log score persist from look to look, one sweep each. The score of incomplete rows has the noise of P
+    entries, and the log of a mean over S draws is a little too low.
 
     Args:
         codes: shape (N, V), -1 is missing.
         reference: draws missing entries at the start.
-        generator: chooses the entries and moves the chains; not that of training, which validation must not change.
-        precision: dtype of the hidden layers.
+        generator: of all draws; not that of training, which validation must not change.
+        precision: dtype of the hidden layers in the log score.
 
     Example:
         >>> from jointebm.tables.density.energy import Residual
-        >>> energy = TableEnergy(Mixture((2, 4)), Residual((2, 4), width=4, num_layers=1))
+        >>> energy = TableEnergy(ProductMixture((2, 4)), Residual((2, 4), width=4, num_layers=1))
         >>> rows = torch.tensor([[0, 3], [1, -1]])
         >>> validation = Validation(rows, energy.reference, torch.Generator().manual_seed(0), torch.float32)
         >>> validation.score(energy) * 3  # - log 2 - log 4 - log 2
         -2.7725887298583984
+        >>> validation.log_likelihood(energy).of_model * 2  # - log 8 - log 2
+        -2.7725887298583984
     """
 
-    def __init__(self, codes: Tensor, reference: Mixture, generator: Generator, precision: torch.dtype) -> None:
+    def __init__(self, codes: Tensor, reference: ProductMixture, generator: Generator, precision: torch.dtype) -> None:
         is_complete = (codes >= 0).all(dim=1)
-        incomplete = codes[~is_complete]
+        complete, incomplete = codes[is_complete], codes[~is_complete]
+        self._rows = torch.cat([complete, reference.draw(incomplete.repeat(NUM_DRAWS, 1), generator)])
+        self._num_whole = len(complete)
+        self._of_reference = reference(torch.cat([complete, incomplete])).double()
         observed = (incomplete >= 0).nonzero()
         asked = observed[shuffled(len(observed), generator)[:MAX_ASKED]]
         asked = asked[asked[:, 1].argsort(stable=True)]  # (P, 2): row and column, by column
         known = incomplete[asked[:, 0]].scatter(1, asked[:, 1:], -1)
-        self._complete, self._num_rows, self._num_in_incomplete = codes[is_complete], len(codes), len(observed)
+        self._complete = complete[: max(1, MAX_ASKED // codes.shape[1])]
+        self._num_in_complete, self._num_in_incomplete = complete.numel(), len(observed)
         self._columns, self._truth = asked[:, 1], incomplete[asked[:, 0], asked[:, 1]]  # (P,)
         self._free = (known < 0).repeat(NUM_CHAINS, 1)  # (S * P, V)
         # All that lasts from score to score, but for the generator, (S * P, V).
         self.chains = reference.draw(known.repeat(NUM_CHAINS, 1), generator)
         self._generator, self._precision = generator, precision
 
-    @property
-    def is_rough(self) -> bool:
-        """Whether hardly a row is complete, so that the score depends on chains almost alone."""
-        return len(self._complete) < ROUGH * self._num_rows
+    @torch.no_grad()
+    def log_likelihood(self, energy: TableEnergy, rows: AnnealedRows | None = None) -> HeldOut:
+        """Mean log-likelihood of the observed codes; log Z from annealed rows, or from new ones."""
+        rows = annealed(energy, None, num_groups=NUM_GROUPS, generator=self._generator) if rows is None else rows
+        g = torch.cat([energy.residual(part) for part in self._rows.split(2048)]).double()
+        of_incomplete = g[self._num_whole :].view(NUM_DRAWS, -1).logsumexp(dim=0) - math.log(NUM_DRAWS)
+        gains = torch.cat([g[: self._num_whole], of_incomplete]) - rows.log_normalizer
+        error = rows.standard_error
+
+        def spread(each: Tensor) -> float:
+            return float(each.std()) / math.sqrt(len(each))
+
+        return HeldOut(
+            of_model=float((self._of_reference + gains).mean()),
+            of_reference=float(self._of_reference.mean()),
+            gain_error=math.hypot(spread(gains), error),
+            of_model_error=math.hypot(spread(self._of_reference + gains), error),
+            of_reference_error=spread(self._of_reference),
+        )
 
     @torch.no_grad()
     def score(self, energy: TableEnergy) -> float:
         """Mean over observed entries, nats; moves the chains."""
-        num_in_complete = self._complete.numel()
-        total = self._of_complete(energy)
+        total = 0.0
+        if self._num_in_complete:
+            total += self._num_in_complete * self._of_complete(energy)
         if len(self._columns):
             total += self._num_in_incomplete * self._mean_of_asked(energy)
-        return total / max(1, num_in_complete + self._num_in_incomplete)
+        return total / max(1, self._num_in_complete + self._num_in_incomplete)
 
     def _of_complete(self, energy: TableEnergy) -> float:
-        """Sum over all entries of the complete rows."""
+        """Mean over all entries of some complete rows."""
         total = 0.0
         for column in range(self._complete.shape[1]):
             for rows in self._complete.split(ROWS_AT_ONCE):
                 total -= float(pseudo_likelihood(energy, [(column, rows)], precision=self._precision))
-        return total
+        return total / self._complete.numel()
 
     def _mean_of_asked(self, energy: TableEnergy) -> float:
         """Mean over the entries asked for, after a sweep."""

@@ -1,0 +1,169 @@
+"""The report of a fit: how far its density can be trusted.
+
+Legend: N rows, V columns, K_j classes of column j, F = sum of K_j, M components of the reference.
+"""
+
+from typing import NamedTuple
+
+import torch
+from pydantic import Field
+from torch import Tensor
+
+from jointebm.references.product_mixture import features
+from jointebm.storage.config import Config
+from jointebm.tables.density.energy import TableEnergy
+from jointebm.tables.density.normalizer import AnnealedRows
+from jointebm.tables.training.validation import HeldOut
+
+__all__ = ["FitReport", "report_of"]
+
+MAX_ROWS = 20_000  # of the data, that moments are taken over
+MAX_ERROR = 0.1  # standard error of log Z, nats
+MAX_DIFFERENCE = 0.05  # of the weight of a component
+OFF = 4.0  # z-score of a moment
+MAX_OFF = 0.05  # share of moments that may be off
+
+
+class FitReport(Config):
+    """How far the density of a fit can be trusted; entries that held-out rows decide are None where there are too few.
+
+    Example:
+        >>> FitReport(log_normalizer=0.0, log_normalizer_error=0.3, ess=20, num_rungs=1).findings
+        ('log Z is uncertain: all scores share its error',)
+    """
+
+    num_held_out: int = Field(0, ge=0, description="rows that nothing was learned from")
+    log_likelihood: float | None = Field(None, description="mean log p of their codes, nats per row")
+    log_likelihood_error: float | None = Field(None, description="its standard error")
+    reference_log_likelihood: float | None = Field(None, description="mean log q of their codes, nats per row")
+    reference_log_likelihood_error: float | None = Field(None, description="its standard error")
+    gain: float | None = Field(None, description="log-likelihood over that of the reference")
+    gain_error: float | None = Field(None, description="its standard error")
+    log_score: float | None = Field(None, description="of one entry given the others, nats per observed entry")
+    log_normalizer: float = Field(description="log Z, nats")
+    log_normalizer_error: float | None = Field(description="its standard error; None if one draw has all weight")
+    ess: float = Field(ge=0, description="effective number of the draws that log Z is estimated with")
+    num_rungs: int = Field(ge=1, description="between the reference and F; 1 is plain importance sampling")
+    worst_component: float = Field(0.0, description="largest difference of a component's weight, F minus data")
+    worst_component_weight: float = Field(1.0, description="the weight of that component in the data")
+    worst_moment: float = Field(0.0, ge=0, description="largest z-score of a frequency of two classes, F against data")
+    moments_off: float = Field(0.0, ge=0, le=1, description="share of these frequencies with a z-score above 4")
+
+    @property
+    def findings(self) -> tuple[str, ...]:
+        """What is wrong, one line each."""
+        found = []
+        if self.log_normalizer_error is None or self.log_normalizer_error > MAX_ERROR:
+            found.append("log Z is uncertain: all scores share its error")
+        if abs(self.worst_component) > MAX_DIFFERENCE:
+            found.append(
+                f"a group of rows has the weight {self.worst_component_weight + self.worst_component:.2f} in F and "
+                f"{self.worst_component_weight:.2f} in the data"
+            )
+        if self.moments_off > MAX_OFF:
+            found.append(f"{self.moments_off:.0%} of the frequencies of two classes differ from the data")
+        return tuple(found)
+
+    def lines(self) -> list[str]:
+        """The report as text."""
+        error = "unknown" if self.log_normalizer_error is None else f"{self.log_normalizer_error:.3f}"
+        lines = ["too few rows to hold any out: F is the reference"]
+        if self.log_likelihood is not None:
+            lines = [
+                f"held-out log-likelihood {self.log_likelihood:.3f} +- {self.log_likelihood_error:.3f} nats per row "
+                f"({self.num_held_out} rows); of the reference {self.reference_log_likelihood:.3f}; gain "
+                f"{self.gain:.3f} +- {self.gain_error:.3f}",
+                f"held-out log score {self.log_score:.4f} nats per entry",
+                *(["F is the reference: held-out rows did not show that the network helps"] if self.gain == 0 else []),
+            ]
+        return [
+            *lines,
+            f"log Z {self.log_normalizer:.3f} +- {error} (effective draws {self.ess:.0f}, rungs {self.num_rungs})",
+            f"worst weight of a component: {self.worst_component:+.3f} from {self.worst_component_weight:.3f}",
+            f"frequencies of two classes: worst z-score {self.worst_moment:.1f}, {self.moments_off:.1%} above {OFF:g}",
+            *(f"WARNING: {finding}" for finding in self.findings),
+        ]
+
+
+class Moments(NamedTuple):
+    """Frequencies of pairs of classes of different columns, and their variances, shape (F, F); NaN where not seen."""
+
+    frequencies: Tensor
+    variances: Tensor
+
+
+@torch.no_grad()
+def report_of(
+    energy: TableEnergy,
+    rows: AnnealedRows,
+    codes: Tensor,
+    *,
+    held_out: HeldOut | None,
+    num_held_out: int,
+    log_score: float | None,
+) -> FitReport:
+    """The report of a fit.
+
+    Args:
+        energy: F.
+        rows: weighted draws of exp F.
+        codes: the data, shape (N, V), -1 is missing.
+        held_out: log-likelihood of the held-out rows; None if there are none.
+        num_held_out: their number.
+        log_score: of them.
+    """
+    weights = rows.log_weights.softmax(dim=0)
+    error = rows.standard_error
+    of_data = energy.reference.components(codes).softmax(dim=1).mean(dim=0)
+    of_model = (weights[:, None] * energy.reference.components(rows.codes).softmax(dim=1)).sum(dim=0)
+    difference = of_model - of_data
+    worst = int(difference.abs().argmax())
+    data, model = (
+        _moments(energy, part, each)
+        for part, each in ((codes[:MAX_ROWS], torch.ones(len(codes[:MAX_ROWS]))), (rows.codes, weights.float()))
+    )
+    z = (model.frequencies - data.frequencies).abs() / (model.variances + data.variances).sqrt()
+    z = z[z.isfinite()]
+    held = {}
+    if held_out is not None:
+        held = {
+            "num_held_out": num_held_out,
+            "log_likelihood": held_out.of_model,
+            "log_likelihood_error": held_out.of_model_error,
+            "reference_log_likelihood": held_out.of_reference,
+            "reference_log_likelihood_error": held_out.of_reference_error,
+            "gain": held_out.gain,
+            "gain_error": held_out.gain_error,
+            "log_score": log_score,
+        }
+    return FitReport(
+        **held,  # type: ignore[arg-type]
+        log_normalizer=rows.log_normalizer,
+        log_normalizer_error=error if error < float("inf") else None,
+        ess=rows.share * len(rows.codes),
+        num_rungs=len(rows.rungs),
+        worst_component=float(difference[worst]),
+        worst_component_weight=float(of_data[worst]),
+        worst_moment=float(z.amax()) if len(z) else 0.0,
+        moments_off=float((z > OFF).float().mean()) if len(z) else 0.0,
+    )
+
+
+def _moments(energy: TableEnergy, codes: Tensor, weights: Tensor) -> Moments:
+    """Frequencies over the rows in which both columns are observed, each row with its weight."""
+    offsets = energy.reference.offsets
+    size = offsets[-1]
+    seen, both, squares = (torch.zeros(size, size) for _ in range(3))
+    for rows, some in zip(codes.split(2048), weights.split(2048), strict=True):
+        one_hot = torch.zeros(len(rows), size + 1).scatter_(1, features(rows, offsets), 1.0)[:, :-1]
+        observed = torch.cat(
+            [(rows[:, [j]] >= 0).float().expand(-1, count) for j, count in enumerate(energy.num_classes)], dim=1
+        )
+        both += (some[:, None] * one_hot).T @ one_hot
+        seen += (some[:, None] * observed).T @ observed
+        squares += (some.square()[:, None] * observed).T @ observed
+    frequencies = both / seen
+    middle = (both + 0.5 * squares / seen) / (seen + squares / seen)  # half a row more: no variance of zero
+    variances = middle * (1 - middle) * squares / seen.square()
+    column = torch.repeat_interleave(torch.arange(len(energy.num_classes)), torch.tensor(energy.num_classes))
+    return Moments(frequencies.masked_fill(column[:, None] <= column, torch.nan), variances)
