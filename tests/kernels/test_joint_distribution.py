@@ -202,7 +202,7 @@ def in_log_density(log_density: LogDensity) -> Subject:
     return path(GWG, MOVE_X, MOVE_SHARE, log_density=log_density)
 
 
-CHOICE, NOISE, ACCEPT = "choose(f, generator)", "normal(x, generator)", "accept(log_ratio, generator)"
+CHOICE, NOISE, ACCEPT = "choose(f, generator)", "normal(x, generator)", "metropolis(log_ratio, "
 GIVEN, FREE = "values[name] = tensor.broadcast_to(shape)", "{name: ~mask for name, mask in observed.items()}"
 PLACED = "torch.where(block.expand(observed[name]), encoded[name], init[name])"
 DRAWN = "block.draw(block.uniform_noise().double(), num_chains, generator)"
@@ -216,7 +216,7 @@ BUGS: dict[str, Subject] = {
     "GWG: clamp ignored": gwg("clamp ignored", free=patterns(SMALL.space)),
     "GWG: proposes until it accepts": small(UntilAccepted(SMALL_GWG), free=LABELS),
     "GWG: keeps the better state": small(
-        altered(GibbsWithGradients, {"generator) & movable": "generator) & movable & (log_ratio > 0)"})(SMALL.space)
+        altered(GibbsWithGradients, {"log_ratio, movable,": "log_ratio, movable & (log_ratio > 0),"})(SMALL.space)
     ),
     **{f"Gibbs: {fault}": gibbs(fault) for fault in FAULTS[Gibbs] if "stale" not in fault},
     "Gibbs: first class never drawn": in_gibbs(CHOICE, "choose(f[:, 1:], generator) + 1"),
@@ -229,12 +229,12 @@ BUGS: dict[str, Subject] = {
     "MALA: one noise for two entries": in_mala(NOISE, f"{NOISE}[:, :1]", free=REALS),
     "MALA: one noise for all rows": in_mala(NOISE, f"{NOISE}[:1]"),
     "MALA: noise without a sign": in_mala(NOISE, f"{NOISE}.abs()"),
-    "MALA: everything accepted": in_mala(ACCEPT, "accept(0 * log_ratio, generator)"),
-    "MALA: ratio squared": in_mala(ACCEPT, "accept(2 * log_ratio, generator)"),
-    "MALA: accepts by the ratio of the neighbouring row": in_mala(ACCEPT, "accept(log_ratio.roll(1), generator)"),
+    "MALA: everything accepted": in_mala(ACCEPT, "metropolis(0 * log_ratio, "),
+    "MALA: ratio squared": in_mala(ACCEPT, "metropolis(2 * log_ratio, "),
+    "MALA: accepts by the ratio of the neighbouring row": in_mala(ACCEPT, "metropolis(log_ratio.roll(1), "),
     "MALA: reals are rounded down": in_mala(
-        "return proposal.where(accepted, chain),",
-        "x = proposal.where(accepted, chain).position['x']; "
+        "return proposal.where(info.accepted, chain),",
+        "x = proposal.where(info.accepted, chain).position['x']; "
         "return evaluate(log_density, {**chain.position, 'x': torch.where(mask, (x * 4).floor() / 4, x)}),",
     ),
     "MALA: reals are clipped": in_mala("(mask, moved, x)", "(mask, moved.clamp(-1.5, 1.5), x)"),

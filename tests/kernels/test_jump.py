@@ -293,7 +293,7 @@ def test_names_what_does_not_fit() -> None:
         Jump(q, ("z",))
     with pytest.raises(ValueError, match="names no block"):
         Jump(q, ())
-    with pytest.raises(ValueError, match="make the reference from this space"):
+    with pytest.raises(ValueError, match="Jump: was made for a block"):
         Jump(q).require(Space(bits=Binary(2), y=Categorical(4)))
     Jump(q).require(Space(bits=Binary(2), extra=Continuous(), y=Categorical(3)))
 

@@ -45,6 +45,15 @@ def test_skipped_chains_keep_every_bit_and_masks_still_hold() -> None:
     assert torch.equal(moved.position["x"][:, 1], start["x"][:, 1]) and space.continuous == ("x",)
 
 
+@pytest.mark.parametrize("mask", [torch.tensor(True), torch.tensor([True, False, True])], ids=["scalar", "one row"])
+def test_a_mask_without_an_axis_of_chains_is_refused(mask: torch.Tensor) -> None:
+    chain = kernels.evaluate(lambda position: -position["x"].square().sum(dim=1), {"x": torch.zeros(5, 3)})
+    with pytest.raises(ValueError, match="Lazy: mask of block 'x' has shape"):
+        Lazy(MALA("x", 0.1), 0.5).step(
+            lambda position: -position["x"].square().sum(dim=1), chain, free={"x": mask}, generator=torch.Generator()
+        )
+
+
 @pytest.mark.parametrize("rate", [0.0, -0.1, 1.1, math.nan])
 def test_a_rate_outside_its_range_is_refused(rate: float) -> None:
     with pytest.raises(ValueError, match=r"Lazy: rate must lie in \(0, 1\]"):

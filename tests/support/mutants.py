@@ -31,9 +31,10 @@ _LABELS = (
     "torch.zeros(len(chain.f), columns.num_variables).double().index_add(1, columns.variable, "
     "columns.join(chain.position) * columns.class_of_column)"
 )
+_BY_LABELS = f"torch.where(free_variables | ~free_variables.any(dim=1, keepdim=True), {_LABELS}, -torch.inf)"
 _LAST = "(columns.class_of_column == columns.num_classes[columns.variable] - 1)"
 _GWG_RATIO = "proposal.f - chain.f + pick(log_q_reverse, reverse_move) - pick(log_q, move)"
-_GWG_MOVED = "return proposal.where(accepted, chain)"
+_GWG_MOVED = "return proposal.where(info.accepted, chain)"
 _MALA_RATIO = (
     "(proposal.f - chain.f) / self.temperature + self._log_q(x, proposal, mask) - self._log_q(moved, chain, mask)"
 )
@@ -86,7 +87,9 @@ FAULTS: dict[type[Kernel], dict[str, dict[str, str]]] = {
             "[variable][:, None]"
         },
         "scan depends on the state": {
-            "~movable[:, None], 0.0, -torch.inf)": f"~movable[:, None], {_LABELS}, -torch.inf)"
+            "choose_variable(free_variables, generator, like=chain.f)": "free_variables.any(dim=1), "
+            f"choose({_BY_LABELS}.to(chain.f.dtype), generator)",
+            "variable, movable = ": "movable, variable = ",
         },
         "clamp ignored": {
             "columns.join_free(free, len(chain.f))": "torch.ones(len(chain.f), columns.num_variables, dtype=torch.bool)"

@@ -33,7 +33,7 @@ def letters(data_dir: Path | None, *, fold: int = 0, dropout: float = 0.5) -> Ar
         data_dir: the folder that holds `letters.npz`, with the arrays `pixels` (L, 16) of packed bits, `labels` (L,)
             0 .. 25, and `lengths` (N,) and `folds` (N,) 0 .. 9 of the words.
         fold: number of the training fold.
-        dropout: probability that a pixel is hidden at a visit: memorised images leave no errors for neighbouring letters to
+        dropout: probability that a pixel is dropped at a visit: memorised images leave no errors for neighbouring letters to
             correct.
 
     Returns:

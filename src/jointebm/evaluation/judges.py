@@ -17,7 +17,8 @@ class Judge(Protocol):
     """Labels rows from their continuous blocks alone."""
 
     @property
-    def name(self) -> str: ...
+    def name(self) -> str:
+        """Name of the judge, for reports."""
 
     @property
     def num_positions(self) -> int | None:

@@ -41,8 +41,11 @@ class EncodedLogDensity(LogDensity, Protocol):
 
     encoded_blocks: tuple[str, ...]
 
-    def encode(self, position: Position) -> Tensor: ...
-    def head(self, features: Tensor, position: Position) -> Tensor: ...
+    def encode(self, position: Position) -> Tensor:
+        """Features of the encoded blocks, one row per chain."""
+
+    def head(self, features: Tensor, position: Position) -> Tensor:
+        """f, shape (N,), from features and the other blocks."""
 
 
 class Encoding(NamedTuple):

@@ -12,8 +12,8 @@ from torch import Tensor
 
 from jointebm.kernels.chain import Chain, LogDensity, evaluate, scored
 from jointebm.kernels.columns import Columns, chosen_blocks, columns_of, pick, require_same
-from jointebm.kernels.kernel import Info, Kernel, anything_free
-from jointebm.randomness.draws import Generator, accept, choose
+from jointebm.kernels.kernel import Info, Kernel, anything_free, metropolis
+from jointebm.randomness.draws import Generator, choose
 from jointebm.spaces.space import Mask, Space
 
 __all__ = ["ChromaticGibbs"]
@@ -118,7 +118,7 @@ class Variables(NamedTuple):
     number: Tensor  # which variables, (V,), int64
     column: Tensor  # their columns, (C,), int64
     place: Tensor  # of each of these columns, the place of its variable among `number`, (C,), int64
-    label: Tensor  # of each of these columns, the class that it stands for, (C,), int64
+    label: Tensor  # of each of these columns, its class, (C,), int64
     is_binary: Tensor  # which variables are binary, (V,), bool
 
     @staticmethod
@@ -163,7 +163,5 @@ def _draw(
 
     gained = torch.where(movable, pick(log_q_reverse, before) - pick(log_q, after), 0).sum(dim=1)
     log_ratio = proposal.f - chain.f + gained
-    any_movable = movable.any(dim=1)
-    accepted = accept(log_ratio, generator) & any_movable
-    accept_prob = torch.where(any_movable, log_ratio.clamp(max=0).exp(), 0)
-    return proposal.where(accepted, chain), Info(accept_prob, accepted)
+    info = metropolis(log_ratio, movable.any(dim=1), generator)
+    return proposal.where(info.accepted, chain), info

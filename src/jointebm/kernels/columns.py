@@ -29,7 +29,7 @@ class Columns(NamedTuple):
     is_binary: Tensor  # which columns are binary variables, (M,), bool
     num_variables: int
     num_classes: Tensor  # of each variable, (V,), int64
-    class_of_column: Tensor  # the class that a 1 in a column stands for, (M,), int64
+    class_of_column: Tensor  # the class that a 1 in a column means, (M,), int64
     max_classes: int  # of any variable
 
     def join(self, parts: Mapping[str, Tensor]) -> Tensor:
@@ -97,9 +97,9 @@ def chosen_blocks(kernel: object, space: Space, blocks: tuple[str, ...] | None) 
 
 
 def require_same(kernel: object, made_for: Space, blocks: tuple[str, ...], space: Space) -> None:
-    """Raises ValueError unless a space has the same discrete blocks, by name and kind, as the space of a kernel."""
-    space.require(blocks, discrete=True)
+    """Raises ValueError unless a space has the same blocks, by name and kind, as the space of a kernel."""
     for name in blocks:
+        space.require(name, discrete=made_for[name].discrete)
         if made_for[name] != space[name]:
             raise ValueError(
                 f"{type(kernel).__name__}: was made for a block {name!r} that is {made_for[name]}, but here it is "

@@ -16,7 +16,7 @@ from jointebm.kernels.kernel import Info, Kernel, anything_free
 from jointebm.randomness.draws import Generator, choose
 from jointebm.spaces.space import Mask, Space
 
-__all__ = ["Gibbs", "draw_variable"]
+__all__ = ["Gibbs", "choose_variable", "draw_candidate", "draw_variable", "with_each_class"]
 
 
 @dataclass(frozen=True)
@@ -76,9 +76,7 @@ class Gibbs(Kernel):
             columns = columns_of(self.space, blocks, chain.f.device)
             free_variables = columns.join_free(free, len(chain.f))  # (N, V)
             if self.scan == "random":
-                movable = free_variables.any(dim=1)
-                log_weights = torch.where(free_variables | ~movable[:, None], 0.0, -torch.inf)
-                variable = choose(log_weights.to(chain.f.dtype), generator)
+                variable, movable = choose_variable(free_variables, generator, like=chain.f)
                 chain, probs = draw_variable(columns, log_density, chain, variable, movable, generator)
                 moved, undefined = movable, movable & probs.isnan().any(dim=1)
             else:
@@ -87,6 +85,16 @@ class Gibbs(Kernel):
                     chain, probs = draw_variable(columns, log_density, chain, variable, movable, generator)
                     moved, undefined = moved | movable, undefined | (movable & probs.isnan().any(dim=1))
         return chain, Info(torch.where(undefined, torch.nan, moved.to(chain.f.dtype)), moved)
+
+
+def choose_variable(free_variables: Tensor, generator: Generator, *, like: Tensor) -> tuple[Tensor, Tensor]:
+    """Chooses one of the free variables (N, V) of each chain uniformly; any variable where none is free.
+
+    Returns the variable, (N,), int64, and which chains have a free one, (N,), bool. The draw has the dtype of `like`.
+    """
+    movable = free_variables.any(dim=1)
+    log_weights = torch.where(free_variables | ~movable[:, None], 0.0, -torch.inf)
+    return choose(log_weights.to(like.dtype), generator), movable
 
 
 @torch.no_grad()
@@ -98,8 +106,24 @@ def draw_variable(
     Returns the chains, and the probability of each class, (N, K), 0 for classes that a variable does not have. Where f is
     NaN or +inf at some class, probabilities are NaN and the draw is arbitrary.
     """
-    chain = encoded(log_density, chain, moving=columns.blocks)
-    candidates = _candidates(columns, chain.position, variable)
+    candidates = with_each_class(columns, chain.position, variable)
+    return draw_candidate(columns, log_density, chain, variable, movable, candidates, generator)
+
+
+def draw_candidate(
+    columns: Columns,
+    log_density: LogDensity,
+    chain: Chain,
+    variable: Tensor,
+    movable: Tensor,
+    candidates: Mapping[str, Tensor],
+    generator: Generator,
+) -> tuple[Chain, Tensor]:
+    """Draws one of the candidates, one per class of a variable (N,), of each movable chain (N,) in proportion to exp(f).
+
+    `candidates` holds the blocks that differ, each (N, K, *position_shape). Returns what `draw_variable` returns.
+    """
+    chain = encoded(log_density, chain, moving=candidates)
     features = None if chain.encoding is None else chain.encoding.features
     f = evaluate_candidates(log_density, chain.position, candidates, features=features)  # (N, K)
     absent = torch.arange(f.shape[1], device=f.device) >= columns.num_classes[variable][:, None]
@@ -111,7 +135,7 @@ def draw_variable(
     return Chain({**chain.position, **moved}, f_moved, None, chain.encoding), f.softmax(dim=1)
 
 
-def _candidates(columns: Columns, position: Mapping[str, Tensor], variable: Tensor) -> dict[str, Tensor]:
+def with_each_class(columns: Columns, position: Mapping[str, Tensor], variable: Tensor) -> dict[str, Tensor]:
     """The position with each class in turn in the given variable, per block (N, K, *position_shape)."""
     y = columns.join(position)[:, None]  # (N, 1, M)
     of_variable = (columns.variable == variable[:, None])[:, None]  # (N, 1, M)

@@ -10,8 +10,8 @@ from torch import Tensor
 
 from jointebm.kernels.chain import Chain, LogDensity, evaluate, scored
 from jointebm.kernels.columns import Columns, chosen_blocks, columns_of, pick, require_same
-from jointebm.kernels.kernel import Info, Kernel, anything_free
-from jointebm.randomness.draws import Generator, accept, choose
+from jointebm.kernels.kernel import Info, Kernel, anything_free, metropolis, nothing_moved
+from jointebm.randomness.draws import Generator, choose
 from jointebm.spaces.space import Mask, Space
 
 __all__ = ["GibbsWithGradients"]
@@ -64,7 +64,7 @@ class GibbsWithGradients(Kernel):
         """Moves each chain at most once; costs one evaluation, or none if every block is clamped."""
         blocks = tuple(name for name in self.blocks or () if anything_free(chain, free, name))
         if not blocks:
-            return chain, Info(torch.zeros_like(chain.f), torch.zeros_like(chain.f, dtype=torch.bool))
+            return chain, nothing_moved(chain)
         chain = scored(log_density, chain, self)
         assert chain.score is not None
         columns = columns_of(self.space, blocks, chain.f.device)
@@ -79,9 +79,8 @@ class GibbsWithGradients(Kernel):
         log_q_reverse, _ = _log_proposal(columns, moved, columns.join(proposal.score), free_columns)
 
         log_ratio = proposal.f - chain.f + pick(log_q_reverse, reverse_move) - pick(log_q, move)
-        accepted = accept(log_ratio, generator) & movable
-        accept_prob = torch.where(movable, log_ratio.clamp(max=0).exp(), 0)
-        return proposal.where(accepted, chain), Info(accept_prob, accepted)
+        info = metropolis(log_ratio, movable, generator)
+        return proposal.where(info.accepted, chain), info
 
 
 def _log_proposal(columns: Columns, y: Tensor, score: Tensor, free_columns: Tensor) -> tuple[Tensor, Tensor]:

@@ -9,8 +9,9 @@ import torch
 from torch import Tensor
 
 from jointebm.kernels.chain import Chain, LogDensity, Score, evaluate
-from jointebm.kernels.kernel import Info, Kernel, anything_free
-from jointebm.randomness.draws import Generator, accept
+from jointebm.kernels.columns import require_same
+from jointebm.kernels.kernel import Info, Kernel, anything_free, metropolis, nothing_moved
+from jointebm.randomness.draws import Generator
 from jointebm.references.reference import Reference
 from jointebm.spaces.space import Mask, Space
 
@@ -64,20 +65,14 @@ class Jump(Kernel):
 
     def require(self, space: Space) -> None:
         """Raises ValueError unless the space has all blocks of the reference, as the reference knows them."""
-        space.require(self.reference.space)
-        for name, block in self.reference.space.items():
-            if space[name] != block:
-                raise ValueError(
-                    f"Jump: the reference has a block {name!r} that is {block}, but here it is {space[name]}; "
-                    "make the reference from this space"
-                )
+        require_same(self, self.reference.space, tuple(self.reference.space), space)
 
     @torch.no_grad()
     def step(self, log_density: LogDensity, chain: Chain, *, free: Mask, generator: Generator) -> tuple[Chain, Info]:
         """Proposes once per chain; costs one evaluation of f, with its score if the chain has one, and two of log q."""
         names = [name for name in self.blocks or self.reference.space if anything_free(chain, free, name)]
         if not names:
-            return chain, Info(torch.zeros_like(chain.f), torch.zeros_like(chain.f, dtype=torch.bool))
+            return chain, nothing_moved(chain)
         space, num_chains = self.reference.space, len(chain.f)
         masks = {name: free[name].expand(num_chains, *space[name].variable_shape) for name in names}
         old = {name: chain.position[name] for name in space}
@@ -88,9 +83,8 @@ class Jump(Kernel):
         log_q = [self.reference.log_conditional(each, masks) for each in (new, old)]
         log_ratio = ((proposal.f - log_q[0]) - (chain.f - log_q[1])).to(chain.f.dtype)
         movable = torch.stack([mask.reshape(num_chains, -1).any(dim=1) for mask in masks.values()]).any(dim=0)
-        accepted = accept(log_ratio, generator) & movable
-        accept_prob = torch.where(movable, log_ratio.clamp(max=0).exp(), 0)
-        return _where(accepted, proposal, chain), Info(accept_prob, accepted)
+        info = metropolis(log_ratio, movable, generator)
+        return _where(info.accepted, proposal, chain), info
 
 
 def _where(accepted: Tensor, proposal: Chain, chain: Chain) -> Chain:

@@ -6,13 +6,14 @@ Legend: N chains.
 from abc import abstractmethod
 from typing import Any, NamedTuple, Protocol, runtime_checkable
 
+import torch
 from torch import Tensor
 
 from jointebm.kernels.chain import Chain, LogDensity
-from jointebm.randomness.draws import Generator
+from jointebm.randomness.draws import Generator, accept
 from jointebm.spaces.space import Mask, Space
 
-__all__ = ["Info", "Kernel", "anything_free", "parts_of", "settle", "without_laziness"]
+__all__ = ["Info", "Kernel", "anything_free", "metropolis", "nothing_moved", "parts_of", "settle", "without_laziness"]
 
 
 class Info(NamedTuple):
@@ -74,8 +75,11 @@ class Compound(Protocol):
     """A kernel made of other kernels."""
 
     @property
-    def parts(self) -> tuple[Kernel, ...]: ...
-    def without_laziness(self) -> Kernel: ...
+    def parts(self) -> tuple[Kernel, ...]:
+        """See `parts_of`."""
+
+    def without_laziness(self) -> Kernel:
+        """See `without_laziness`, the function."""
 
 
 def parts_of(kernel: Kernel) -> tuple[Kernel, ...]:
@@ -100,6 +104,23 @@ def without_laziness(kernel: Kernel) -> Kernel:
         True
     """
     return kernel.without_laziness() if isinstance(kernel, Compound) else kernel
+
+
+def metropolis(log_ratio: Tensor, movable: Tensor, generator: Generator) -> Info:
+    """Accepts proposals with probability min(1, exp(log_ratio)), and never in chains that have nothing to move.
+
+    Args:
+        log_ratio: Metropolis-Hastings ratio of each chain, shape (N,), nats.
+        movable: chains with something to move, shape (N,), bool.
+        generator: source of one acceptance per chain.
+    """
+    accepted = accept(log_ratio, generator) & movable
+    return Info(torch.where(movable, log_ratio.clamp(max=0).exp(), 0), accepted)
+
+
+def nothing_moved(chain: Chain) -> Info:
+    """The info of an adjusted kernel that has nothing to move in any chain."""
+    return Info(torch.zeros_like(chain.f), torch.zeros_like(chain.f, dtype=torch.bool))
 
 
 def settle(free: Mask) -> dict[str, Tensor]:

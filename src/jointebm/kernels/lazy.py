@@ -76,7 +76,16 @@ class Lazy(Kernel):
         return without_laziness(self.kernel)
 
     def step(self, log_density: LogDensity, chain: Chain, *, free: Mask, generator: Generator) -> tuple[Chain, Any]:
-        """Moves the chosen chains once; to the kernel, everything in the others is clamped."""
+        """Moves the chosen chains once; to the kernel, everything in the others is clamped.
+
+        Raises ValueError if a mask has no axis of chains: without one it cannot differ between chains.
+        """
+        for name, mask in free.items():
+            if mask.ndim == 0 or len(mask) not in (1, len(chain.f)):
+                raise ValueError(
+                    f"Lazy: mask of block {name!r} has shape {tuple(mask.shape)}, expected a first axis of {len(chain.f)} "
+                    "chains or of 1; expand it to (chains, *variable_shape)"
+                )
         chosen = accept(torch.full_like(chain.f, math.log(self.rate)), generator)
         masks = {name: mask & chosen.reshape(-1, *[1] * (mask.ndim - 1)) for name, mask in free.items()}
         return self.kernel.step(log_density, chain, free=masks, generator=generator)

@@ -6,9 +6,9 @@ import torch
 from torch import Tensor
 
 from jointebm.kernels.chain import Chain, LogDensity, evaluate, scored
-from jointebm.kernels.kernel import Info, anything_free
+from jointebm.kernels.kernel import Info, anything_free, metropolis, nothing_moved
 from jointebm.kernels.langevin import Langevin
-from jointebm.randomness.draws import Generator, accept, normal
+from jointebm.randomness.draws import Generator, normal
 from jointebm.spaces.space import Mask
 
 __all__ = ["MALA"]
@@ -50,7 +50,7 @@ class MALA(Langevin):
     def step(self, log_density: LogDensity, chain: Chain, *, free: Mask, generator: Generator) -> tuple[Chain, Info]:
         """Moves each chain at most once; costs one evaluation, or none if the whole block is clamped."""
         if not anything_free(chain, free, self.block):
-            return chain, Info(torch.zeros_like(chain.f), torch.zeros_like(chain.f, dtype=torch.bool))
+            return chain, nothing_moved(chain)
         chain = scored(log_density, chain, self, block=self.block)
         mask, x = free[self.block], chain.position[self.block]
         moved = self.mean(chain) + self.step_size * normal(x, generator)
@@ -60,9 +60,8 @@ class MALA(Langevin):
             (proposal.f - chain.f) / self.temperature + self._log_q(x, proposal, mask) - self._log_q(moved, chain, mask)
         )  # (N,)
         movable = mask.expand_as(x).reshape(len(x), -1).any(dim=1)
-        accepted = accept(log_ratio, generator) & movable
-        accept_prob = torch.where(movable, log_ratio.clamp(max=0).exp(), 0)
-        return proposal.where(accepted, chain), Info(accept_prob, accepted)
+        info = metropolis(log_ratio, movable, generator)
+        return proposal.where(info.accepted, chain), info
 
     def _log_q(self, target: Tensor, source: Chain, mask: Tensor) -> Tensor:
         """Log-density of proposing `target` from `source`, up to a constant, over the free entries."""

@@ -13,9 +13,9 @@ from torch import Tensor
 
 from jointebm.kernels.chain import Chain, LogDensity, evaluate
 from jointebm.kernels.jump import Jump
-from jointebm.kernels.kernel import Info, Kernel, parts_of, without_laziness
+from jointebm.kernels.kernel import Info, Kernel, metropolis, parts_of, without_laziness
 from jointebm.kernels.tempering import RUNG, Endpoints, Tempered, check_rungs, evaluate_endpoints, of_space
-from jointebm.randomness.draws import Generator, Stream, accept
+from jointebm.randomness.draws import Generator, Stream
 from jointebm.references.reference import Reference
 from jointebm.spaces.blocks import Block, Categorical
 from jointebm.spaces.space import Mask, Position, Space
@@ -194,7 +194,7 @@ class ReplicaExchange(Kernel):
         )
 
     def _redrawn(self, rows: Position, masks: Mask, generator: Generator) -> dict[str, Tensor]:
-        """The rows, with what is free in the replicas at b = 0 drawn from q given the rest."""
+        """The rows, with free entries of the replicas at b = 0 drawn from q given the others."""
         num, q = len(self.rungs), self.reference
         hot = evaluate(q.log_prob, {name: value[::num] for name, value in rows.items()}, with_score=False)
         free = {name: mask[::num] for name, mask in masks.items()}
@@ -205,7 +205,7 @@ class ReplicaExchange(Kernel):
         return redrawn
 
     def _swaps(self, ends: Endpoints, masks: Mask, generator: Generator) -> tuple[Tensor, list[Info]]:
-        """Which row each replica takes over, shape (N R,), after the swaps of even and then of odd neighbours."""
+        """Rows that the replicas take over, shape (N R,), after the swaps of even and then of odd neighbours."""
         num, log_ratio = len(self.rungs), ends.log_ratio
         order = torch.arange(len(log_ratio), device=log_ratio.device).reshape(-1, num)  # (N, R)
         infos: dict[int, Info] = {}
@@ -214,8 +214,8 @@ class ReplicaExchange(Kernel):
                 one, other = order[:, low], order[:, low + 1]
                 allowed = self._may_swap(ends.target.position, masks, one, other, low)
                 ratio = (self.rungs[low] - self.rungs[low + 1]) * (log_ratio[other] - log_ratio[one])
-                accepted = accept(ratio, generator) & allowed
-                infos[low] = Info(torch.where(allowed, ratio.clamp(max=0).exp(), 0), accepted)
+                infos[low] = metropolis(ratio, allowed, generator)
+                accepted = infos[low].accepted
                 order = order.clone()
                 order[:, low], order[:, low + 1] = torch.where(accepted, other, one), torch.where(accepted, one, other)
         return order.flatten(), [infos[low] for low in sorted(infos)]
@@ -247,7 +247,7 @@ class ReplicaExchange(Kernel):
         return rows.reshape(len(rows) // num, -1) if self._ragged(name) else rows.unflatten(0, (-1, num))
 
     def _folded_info(self, info: Any) -> Any:
-        """What the kernel did to the rows, per chain: mean acceptance, and whether any replica moved."""
+        """Info of the rows, folded per chain: mean acceptance, and whether any replica moved."""
         if not isinstance(info, Info):
             return tuple(self._folded_info(part) for part in info)
         accept_prob, accepted = (part.reshape(-1, len(self.rungs)) for part in info)

@@ -10,10 +10,11 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from jointebm.kernels.chain import Chain, LogDensity, encoded, evaluate_candidates, where_rows
-from jointebm.kernels.columns import Columns, columns_of
-from jointebm.kernels.kernel import Info, Kernel, anything_free
-from jointebm.randomness.draws import Generator, choose
+from jointebm.kernels.chain import Chain, LogDensity
+from jointebm.kernels.columns import Columns, columns_of, require_same
+from jointebm.kernels.gibbs import choose_variable, draw_candidate, with_each_class
+from jointebm.kernels.kernel import Info, Kernel, anything_free, nothing_moved
+from jointebm.randomness.draws import Generator
 from jointebm.spaces.space import Mask, Position, Space
 
 __all__ = ["ShiftedGibbs"]
@@ -118,50 +119,28 @@ class ShiftedGibbs(Kernel):
 
     def require(self, space: Space) -> None:
         """Raises ValueError unless the space has the label and the blocks that move along, as the kernel was made for."""
-        for name in (self.block, *self.shift):
-            space.require(name)
-            if space[name] != self.space[name]:
-                raise ValueError(
-                    f"ShiftedGibbs: was made for a block {name!r} that is {self.space[name]}, but here it is {space[name]}; "
-                    "make the kernel from this space"
-                )
+        require_same(self, self.space, (self.block, *self.shift), space)
 
     @torch.no_grad()
     def step(self, log_density: LogDensity, chain: Chain, *, free: Mask, generator: Generator) -> tuple[Chain, Info]:
         """Draws one variable per chain; costs K evaluations per chain in one batch, without any backward pass."""
-        moved = torch.zeros_like(chain.f, dtype=torch.bool)
         if not anything_free(chain, free, self.block):
-            return chain, Info(moved.to(chain.f.dtype), moved)
-        columns, num_chains = columns_of(self.space, (self.block,), chain.f.device), len(chain.f)
-        free_variables = columns.join_free(free, num_chains)  # (N, V)
-        movable = free_variables.any(dim=1)
-        log_weights = torch.where(free_variables | ~movable[:, None], 0.0, -torch.inf)
-        variable = choose(log_weights.to(chain.f.dtype), generator)  # (N,)
+            return chain, nothing_moved(chain)
+        columns = columns_of(self.space, (self.block,), chain.f.device)
+        free_variables = columns.join_free(free, len(chain.f))  # (N, V)
+        variable, movable = choose_variable(free_variables, generator, like=chain.f)
         candidates = self._candidates(columns, chain, variable, free)
-        chain = encoded(log_density, chain, moving=candidates)
-        features = None if chain.encoding is None else chain.encoding.features
-        f = evaluate_candidates(log_density, chain.position, candidates, features=features)  # (N, K)
-        absent = torch.arange(f.shape[1], device=f.device) >= columns.num_classes[variable][:, None]
-        f = f.masked_fill(absent, -torch.inf)
-        chosen, rows = choose(f, generator), torch.arange(num_chains, device=f.device)
-        position = {
-            name: where_rows(movable, new[rows, chosen], chain.position[name]) for name, new in candidates.items()
-        }
-        drawn = Chain(
-            {**chain.position, **position}, torch.where(movable, f[rows, chosen], chain.f), None, chain.encoding
-        )
-        undefined = movable & f.softmax(dim=1).isnan().any(dim=1)
+        drawn, probs = draw_candidate(columns, log_density, chain, variable, movable, candidates, generator)
+        undefined = movable & probs.isnan().any(dim=1)
         return drawn, Info(torch.where(undefined, torch.nan, movable.to(chain.f.dtype)), movable)
 
     def _candidates(self, columns: Columns, chain: Chain, variable: Tensor, free: Mask) -> dict[str, Tensor]:
         """Each class of the variable, with x where that class puts it, per block that moves (N, K, *position_shape)."""
         position, classes = chain.position, torch.arange(columns.max_classes, device=variable.device)
-        y = columns.join(position)[:, None]  # (N, 1, M)
-        of_variable = (columns.variable == variable[:, None])[:, None]  # (N, 1, M)
-        one_hot = (columns.class_of_column == classes[:, None]).to(y.dtype)  # (K, M)
-        candidates = columns.split(torch.where(of_variable, one_hot, y))
+        candidates = with_each_class(columns, position, variable)
         first = columns.num_classes.cumsum(0) - columns.num_classes  # row of the first class of each variable
-        label = (y[:, 0] * of_variable[:, 0] * columns.class_of_column).sum(dim=1).to(torch.int64)  # (N,)
+        y, of_variable = columns.join(position), columns.variable == variable[:, None]  # (N, M)
+        label = (y * of_variable * columns.class_of_column).sum(dim=1).to(torch.int64)  # (N,)
         last = columns.num_classes[variable][:, None] - 1
         old, new = first[variable] + label, first[variable][:, None] + classes.minimum(last)  # (N,), (N, K)
         for name, places in self.shift.items():  # type: ignore[union-attr]  # __post_init__ made it a mapping

@@ -12,16 +12,33 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-__all__ = ["Generator", "Stream", "accept", "choose", "normal", "require_generator", "shuffled", "uniform"]
+__all__ = [
+    "Generator",
+    "Stream",
+    "accept",
+    "choose",
+    "normal",
+    "require_generator",
+    "shuffled",
+    "threshold_below",
+    "uniform",
+]
 
 
 class Stream(Protocol):
     """A source of draws that is not a `torch.Generator`; each method means what the function with its name does."""
 
-    def normal(self, like: Tensor) -> Tensor: ...
-    def uniform(self, like: Tensor) -> Tensor: ...
-    def choose(self, log_weights: Tensor) -> Tensor: ...
-    def accept(self, log_ratio: Tensor) -> Tensor: ...
+    def normal(self, like: Tensor) -> Tensor:
+        """Standard normals with the shape, dtype and device of `like`."""
+
+    def uniform(self, like: Tensor) -> Tensor:
+        """Uniforms on [0, 1) with the shape, dtype and device of `like`."""
+
+    def choose(self, log_weights: Tensor) -> Tensor:
+        """Indices (N,) for log-weights (N, M), or (N, V) for (N, M, V), nats."""
+
+    def accept(self, log_ratio: Tensor) -> Tensor:
+        """Acceptances (N,), bool, for log-ratios (N,), nats."""
 
 
 Generator = torch.Generator | Stream
@@ -66,10 +83,17 @@ def choose(log_weights: Tensor, generator: Generator) -> Tensor:
         return generator.choose(log_weights)
     cumulative = torch.softmax(log_weights, dim=1).cumsum(dim=1)  # (N, M) or (N, M, V)
     total = cumulative[:, -1:]
-    # u * total may round up to total; the largest number below it keeps the last candidate of positive weight.
-    threshold = torch.minimum(uniform(total, generator) * total, torch.nextafter(total, torch.zeros_like(total)))
+    threshold = threshold_below(total, uniform(total, generator))
     # In a row of NaN the count is arbitrary; clamping keeps the index legal until the caller sees the NaN.
     return (cumulative <= threshold).sum(dim=1).clamp_(max=log_weights.shape[1] - 1)
+
+
+def threshold_below(total: Tensor, uniforms: Tensor) -> Tensor:
+    """Points uniform on [0, total), at which a cumulative sum is inverted; shapes agree.
+
+    u * total may round up to the total; the largest number below it keeps the last candidate of positive weight.
+    """
+    return torch.minimum(uniforms * total, torch.nextafter(total, torch.zeros_like(total)))
 
 
 def accept(log_ratio: Tensor, generator: Generator) -> Tensor:

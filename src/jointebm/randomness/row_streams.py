@@ -14,6 +14,8 @@ from typing import Self
 import torch
 from torch import Tensor
 
+from jointebm.randomness.draws import threshold_below
+
 __all__ = ["RowStream", "row_keys", "splitmix64"]
 
 _GOLDEN = -7046029254386353131  # 2^64 / golden ratio, odd: consecutive numbers land far apart
@@ -93,8 +95,7 @@ class RowStream:
         """One index per row of (N, M), or V of (N, M, V), with probability softmax(log_weights); see `draws.choose`."""
         cumulative = torch.softmax(log_weights.to(torch.float64), dim=1).cumsum(dim=1)
         total = cumulative[:, -1:]
-        # As in `draws.choose`: below the total, so that a candidate of weight zero at the end is never chosen.
-        threshold = torch.minimum(self.uniform(total) * total, torch.nextafter(total, torch.zeros_like(total)))
+        threshold = threshold_below(total, self.uniform(total))
         last = (each.movedim(1, -1).contiguous() for each in (cumulative, threshold))  # where it is searched
         return torch.searchsorted(*last, right=True).squeeze(-1).clamp_(max=log_weights.shape[1] - 1)
 

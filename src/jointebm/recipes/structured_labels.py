@@ -20,7 +20,7 @@ __all__ = ["ising", "segmentation", "sets", "words"]
 def words() -> Recipe:
     """Letters of handwritten words, given their images.
 
-    The data hide other pixels at every visit of a row, so its chain comes from p(y | x) with another x and has `num_steps`
+    The data drop other pixels at every visit of a row, so its chain comes from p(y | x) with another x and has `num_steps`
     moves to forget it: the gradient is biased.
     """
     return Recipe(

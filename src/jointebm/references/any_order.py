@@ -112,7 +112,7 @@ class AnyOrder(nn.Module):
         Not differentiable in the position.
 
         Raises:
-            ValueError: a missing variable stands before an observed one; see `log_conditional`.
+            ValueError: a missing variable precedes an observed one; see `log_conditional`.
         """
         return self.network.log_prob(self.layout.rows(position).codes)
 
@@ -193,7 +193,7 @@ def fit_masked_network(
         network: where to start, such as `initialise` leaves it; trained in place.
         codes: shape (N, V); -1 is missing.
         generator: source of batches and masks.
-        held_out: rows (n, V) whose loss is looked at ten times; the best of these networks, the untrained one included, is
+        held_out: rows (n, V) whose loss is checked ten times; the best of these networks, the untrained one included, is
             returned. None returns the last.
         num_steps: of AdamW.
         batch_size: rows of a step.

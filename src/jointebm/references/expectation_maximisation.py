@@ -24,7 +24,7 @@ NUM_CANDIDATES = 4  # for each starting row
 
 
 class Prior(NamedTuple):
-    """What every component has seen beforehand.
+    """The prior of every component, as pseudo-rows.
 
     Args:
         classes: probability of each class, shape (F,); positive, and sums to one in each column.
@@ -71,7 +71,7 @@ def em_step(mixture: ProductMixture, rows: MixedRows, prior: Prior) -> tuple[Pro
     Args:
         mixture: where to start; not changed.
         rows: missing entries are marginalised.
-        prior: what every component has seen beforehand.
+        prior: of every component.
 
     Returns:
         (mixture, objective): the next mixture, and log-likelihood + log-prior of the one given, in nats.
@@ -147,7 +147,7 @@ def fit_product_mixture(
         num_components: M; 1 gives independent columns.
         generator: chooses the rows to start from, where `start` is None.
         start: numbers of the rows to start from, shape (M,); None is random ones.
-        prior_strength: how many rows every component has seen beforehand; see `em_step`.
+        prior_strength: s, in pseudo-rows per component; see `em_step`.
         num_iterations: of EM, at most.
         tolerance: stops when an iteration improves the objective by less than this, in nats per row.
 
@@ -180,7 +180,7 @@ def spread_rows(rows: MixedRows, prior: Prior, num: int, generator: Generator) -
     plus the number of codes that differ; an entry missing in either row adds nothing.
 
     Args:
-        rows: to choose among; at most 20,000 of them are looked at, at equal steps.
+        rows: to choose among; at most 20,000 of them, at equal steps.
         prior: of `prior_of`.
         num: how many.
         generator: source of the choices.

@@ -10,7 +10,10 @@ import math
 import torch
 from torch import Tensor
 
-__all__ = ["HALF_LOG_TWO_PI", "log_mass", "normals_between"]
+from jointebm.randomness import draws
+from jointebm.randomness.draws import Generator
+
+__all__ = ["HALF_LOG_TWO_PI", "draw_gaussians", "log_mass", "normals_between"]
 
 HALF_LOG_TWO_PI = 0.5 * math.log(2 * math.pi)
 TAIL = -30.0  # log-probability below which `ndtri` is replaced by Newton steps
@@ -59,6 +62,23 @@ def normals_between(normals: Tensor, low: Tensor, high: Tensor) -> Tensor:
     drawn = _log_ndtri(torch.logaddexp(log_low, below))
     drawn = torch.minimum(torch.maximum(drawn, low), high)
     return torch.where(is_mirrored, -drawn, drawn)
+
+
+def draw_gaussians(means: Tensor, sds: Tensor, bounds: tuple[Tensor, Tensor] | None, generator: Generator) -> Tensor:
+    """Draws independent Gaussians, each between its bounds if there are any; one normal per draw.
+
+    Args:
+        means: shape (N, D).
+        sds: standard deviations, shape (N, D).
+        bounds: (low, high), each (D,) or (N, D); infinity is no bound. None is no bounds.
+        generator: source of the normals.
+    """
+    normals = draws.normal(means, generator)
+    if bounds is None:
+        return means + sds * normals
+    low, high = bounds
+    normals = normals_between(normals, (low - means) / sds, (high - means) / sds).to(means)
+    return torch.minimum(torch.maximum(means + sds * normals, low), high)  # rounding
 
 
 def _mirrored(low: Tensor, high: Tensor) -> tuple[Tensor, Tensor, Tensor]:

@@ -29,7 +29,7 @@ class MixedRows(NamedTuple):
 
 
 class Constraints(NamedTuple):
-    """What is known about missing entries.
+    """Evidence about missing entries.
 
     Args:
         log_weights: per discrete variable, factors of its classes in nats, shape (K_j,) or (N, K_j); None is no factor.

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from jointebm.randomness import draws
 from jointebm.randomness.draws import Generator
 from jointebm.references.expectation_maximisation import Prior, best_gaussians, prior_of
-from jointebm.references.gaussians import HALF_LOG_TWO_PI, log_mass, normals_between
+from jointebm.references.gaussians import HALF_LOG_TWO_PI, draw_gaussians, log_mass
 from jointebm.references.layout import Constraints, Layout, MixedRows
 from jointebm.references.product_mixture import ENTRIES_AT_ONCE
 from jointebm.spaces.space import Mask, Position, Space
@@ -78,7 +78,7 @@ class Marginals(nn.Module):
             space: the blocks.
             position: rows, any entries missing; their dtype is that of the marginals.
             num_gaussians: G, at least 1.
-            prior_strength: how many rows every Gaussian has seen beforehand, with the variance of the data over G^2.
+            prior_strength: of the prior of every Gaussian, in rows that have the variance of the data over G^2.
             min_sd: smallest standard deviation, as a share of the root mean variance of the block: a pixel that is almost
                 always black gets no narrower.
             num_iterations: of EM, where there are several Gaussians.
@@ -217,13 +217,7 @@ class Marginals(nn.Module):
             means, sds = (
                 each.expand(num_rows, -1, -1).gather(1, chosen)[:, 0] for each in (self.means, self.log_sds.exp())
             )
-            normals = draws.normal(means, generator)
-            if constraints.bounds is None:
-                drawn = means + sds * normals
-            else:
-                low, high = constraints.bounds
-                normals = normals_between(normals, (low - means) / sds, (high - means) / sds).to(means)
-                drawn = torch.minimum(torch.maximum(means + sds * normals, low), high)  # rounding
+            drawn = draw_gaussians(means, sds, constraints.bounds, generator)
             reals = torch.where(reals.isnan(), drawn, reals)
         return MixedRows(codes, reals)
 

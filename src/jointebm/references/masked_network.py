@@ -96,7 +96,7 @@ class MaskedNetwork(nn.Module):
             log q(c_1 .. c_n) = sum_j log q(c_j | c_1 .. c_(j-1))
 
         Raises:
-            ValueError: a missing column stands before an observed one; its marginal is a sum that is not computed.
+            ValueError: a missing column precedes an observed one; its marginal is a sum that is not computed.
         """
         missing = codes < 0
         gaps = missing[:, :-1] & ~missing[:, 1:]

@@ -71,8 +71,8 @@ class Mixture(nn.Module):
             position: rows, any entries missing; their dtype is that of the mixture.
             num_components: M, at least 1.
             generator: chooses the rows to start from.
-            prior_strength: how many rows every component has seen beforehand: classes like the marginals, and reals with
-                the variance of the data over M^2. Positive.
+            prior_strength: pseudo-rows per component, with the marginals' classes and, for reals, the variance of the
+                data over M^2. Positive.
             num_iterations: of EM, at most.
             tolerance: stops when an iteration improves the objective by less than this, in nats per row.
 

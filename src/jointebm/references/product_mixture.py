@@ -19,7 +19,7 @@ from torch.nn.functional import embedding_bag, linear, pad
 
 from jointebm.randomness import draws
 from jointebm.randomness.draws import Generator
-from jointebm.references.gaussians import HALF_LOG_TWO_PI, log_mass, normals_between
+from jointebm.references.gaussians import HALF_LOG_TWO_PI, draw_gaussians, log_mass
 from jointebm.references.layout import Constraints, MixedRows
 
 __all__ = ["ProductMixture", "features", "linear_by_row"]
@@ -150,13 +150,7 @@ class ProductMixture(nn.Module):
         if not len(self.means):
             return MixedRows(codes, rows.reals)
         means, sds = self.means.T[chosen], self.log_sds.T[chosen].exp()  # (N, D)
-        normals = draws.normal(means, generator)
-        if constraints.bounds is not None:
-            low, high = ((bound - means) / sds for bound in constraints.bounds)
-            normals = normals_between(normals, low, high).to(means)
-        drawn = means + sds * normals
-        if constraints.bounds is not None:
-            drawn = torch.minimum(torch.maximum(drawn, constraints.bounds[0]), constraints.bounds[1])  # rounding
+        drawn = draw_gaussians(means, sds, constraints.bounds, generator)
         return MixedRows(codes, torch.where(rows.reals.isnan(), drawn, rows.reals))
 
     def _draw_codes(self, rows: MixedRows, constraints: Constraints, generator: Generator) -> tuple[Tensor, Tensor]:

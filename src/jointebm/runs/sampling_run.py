@@ -3,7 +3,6 @@
 The folder FILE.chains has the layout of `jointebm.storage.checkpoint`; a checkpoint is named by the number of steps done.
 """
 
-import hashlib
 import json
 from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
@@ -19,7 +18,8 @@ from jointebm.runs.interrupts import held_back
 from jointebm.sampling.sample import SamplingState
 from jointebm.storage.checkpoint import Checkpoint, newest, write
 from jointebm.storage.config import Config
-from jointebm.storage.untrusted import quoted
+from jointebm.storage.digests import file_digest
+from jointebm.storage.untrusted import quoted, reason_of
 
 __all__ = [
     "Found",
@@ -57,8 +57,7 @@ class Found(NamedTuple):
 
 
 def write_chains(folder: Path, sampling: SamplingState, config: SamplingConfig) -> None:
-    """Writes chains between two steps; with the same model, versions, device type and threads they resume bit for bit.
-    """
+    """Writes chains between two steps; they resume bit for bit with the same model, versions, device type and threads."""
     assert isinstance(sampling.generator, torch.Generator)
     tensors = {
         **chain_tensors(sampling.chain),
@@ -90,9 +89,7 @@ def read_chains(folder: Path) -> Found:
     try:
         config = SamplingConfig.model_validate_json(json.dumps(loaded.checkpoint.plain))  # JSON has lists for tuples
     except ValidationError as error:
-        first = error.errors(include_url=False, include_context=False, include_input=False)[0]
-        reason = f"{'.'.join(map(str, first['loc']))}: {first['msg']}"
-        raise ValueError(f"{folder}: holds no chains of 'jointebm sample': {quoted(reason)}") from None
+        raise ValueError(f"{folder}: holds no chains of 'jointebm sample': {reason_of(error)}") from None
     return Found(config, loaded.checkpoint, loaded.damaged)
 
 
@@ -167,8 +164,7 @@ def run_chains(
 
 def weights_digest(folder: Path) -> str:
     """SHA-256 of the weights of a model folder."""
-    with (folder / "model.safetensors").open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+    return file_digest(folder / "model.safetensors")
 
 
 Expected = dict[str, tuple[torch.dtype, tuple[int | None, ...]]]

@@ -154,6 +154,7 @@ class Ladder(NamedTuple):
     kernels: tuple[Kernel, ...]
 
     def reversed(self) -> "Ladder":
+        """The path from its other end."""
         return Ladder(self.rungs[::-1], self.kernels[::-1])
 
     def divided(self, pieces: int) -> "Ladder":
@@ -193,7 +194,10 @@ class Annealing(NamedTuple):
 
     def step(self, kernel: Kernel, chain: Chain) -> tuple[Chain, Any]:
         """Moves all blocks of a chain once, at its rung."""
-        free = {name: torch.ones((), dtype=torch.bool, device=chain.f.device) for name in self.reference.space}
+        free = {
+            name: torch.ones(len(chain.f), *block.variable_shape, dtype=torch.bool, device=chain.f.device)
+            for name, block in self.reference.space.items()
+        }
         target = Tempered(self.log_density, self.reference)
         return kernel.step(target, chain, free=free, generator=self.generator)
 

@@ -38,6 +38,6 @@ def check_finite(chain: Chain, space: Space, when: str) -> None:
 
 
 def finite_rows(chain: Chain) -> Tensor:
-    """Which rows have a finite position and f, bool (N,)."""
+    """Mask of the rows with a finite position and f, bool (N,)."""
     entries = [value.reshape(len(chain.f), -1).isfinite().all(dim=1) for value in chain.position.values()]
     return torch.stack([chain.f.isfinite(), *entries]).all(dim=0)

@@ -82,17 +82,13 @@ def enumerate_log_density(
         [[[0.0, 1.0, 1.0, 2.0]]]
     """
     like = next(iter(position.values()))
-    total, size = space.num_configurations, max(1, max_evaluations // len(like))
-    for start in range(0, total, size):
-        configurations = space.configurations(
-            start=start, stop=min(start + size, total), dtype=like.dtype, device=like.device
-        )
+    for configurations in _pieces(space, max(1, max_evaluations // len(like)), like.dtype, like.device):
         with torch.no_grad():
             yield configurations, evaluate_configurations(log_density, position, configurations)
 
 
 class Marginal(NamedTuple):
-    """What is left of f when y is summed out."""
+    """f with y summed out, and the confidence of the most probable y."""
 
     log_density: Tensor  # log sum_y exp f(x, y), which is log p(x) + log Z, shape (N,), nats
     log_confidence: Tensor  # log max_y p(y | x), shape (N,), nats
@@ -166,11 +162,15 @@ def log_partition(
     """
     if space.continuous:
         raise ValueError(f"log_partition: blocks {space.continuous} are continuous; log Z is an integral over them")
-    total = space.num_configurations
-    pieces = []
     with torch.no_grad():
-        for start in range(0, total, max_evaluations):
-            stop = min(start + max_evaluations, total)
-            configurations = space.configurations(start=start, stop=stop, dtype=dtype, device=device)
-            pieces.append(log_density(configurations).logsumexp(dim=0))
-    return torch.stack(pieces).logsumexp(dim=0)
+        sums = [log_density(piece).logsumexp(dim=0) for piece in _pieces(space, max_evaluations, dtype, device)]
+    return torch.stack(sums).logsumexp(dim=0)
+
+
+def _pieces(
+    space: Space, size: int, dtype: torch.dtype | None, device: torch.device | str | None
+) -> Iterator[dict[str, Tensor]]:
+    """All configurations of the discrete blocks in order, at most `size` at once."""
+    total = space.num_configurations
+    for start in range(0, total, size):
+        yield space.configurations(start=start, stop=min(start + size, total), dtype=dtype, device=device)

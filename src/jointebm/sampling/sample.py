@@ -210,7 +210,7 @@ class SamplingState:
                 progress(step)
 
     def samples(self) -> Samples:
-        """Where the chains are; raises FloatingPointError if they or their acceptance are not finite."""
+        """The present states; raises FloatingPointError if they or their acceptance are not finite."""
         num_steps = len(self.accept_probs)
         check_finite(self.chain, self.space, f"after {num_steps} steps")
         accept_rate = torch.stack(self.accept_probs).mean(dim=0) if self.accept_probs else torch.empty(0)
@@ -223,7 +223,7 @@ class SamplingState:
         return Samples(values, self.chain, tuple(accept_rate.tolist()), num_steps)
 
     def trajectory(self) -> Trajectory:
-        """What was kept of the way, and where the chains are."""
+        """The kept states and the present ones."""
         samples = self.samples()
         if not self.kept:
             empty = {name: value[None][:0] for name, value in samples.values.items()}

@@ -69,7 +69,7 @@ def _encode_labels(name: str, kind: str, labels: Tensor, limits: Tensor) -> tupl
 
 
 class _Shaped:
-    """What the kinds share: a shape, and a position of one entry per variable unless a kind says otherwise."""
+    """A part of every kind: a shape, and a position of one entry per variable unless a kind says otherwise."""
 
     shape: Any
 
@@ -94,7 +94,7 @@ class _Shaped:
 
 
 class _Discrete(_Shaped, ABC):
-    """What the discrete kinds share."""
+    """A part of the discrete kinds: noise by class frequency."""
 
     discrete: ClassVar[bool] = True
 
@@ -148,6 +148,7 @@ class Continuous(_Shaped):
         return self.transform.forward(values), ~values.isnan()
 
     def decode(self, position: Tensor) -> Tensor:
+        """Maps positions back to values (N, *shape); NaN is missing."""
         return self.transform.inverse(position)
 
     def uniform_noise(self) -> Tensor:
@@ -208,6 +209,7 @@ class Binary(_Discrete):
         return torch.where(observed, labels.to(dtype), torch.nan), observed
 
     def decode(self, position: Tensor) -> Tensor:
+        """Maps positions back to int64 labels (N, *shape); -1 is missing."""
         return torch.where(position.isnan(), -1, (position > 0.5).to(torch.int64))
 
     def uniform_noise(self) -> Tensor:
@@ -252,14 +254,17 @@ class Categorical(_Discrete):
 
     @property
     def ragged(self) -> bool:
+        """Whether each variable has a number of classes of its own."""
         return not isinstance(self.num_classes, int)
 
     @property
     def variable_shape(self) -> Shape:
+        """Shape of the variables of one row; (V,) for a ragged group of V."""
         return super().variable_shape if isinstance(self.num_classes, int) else (len(self.num_classes),)
 
     @property
     def position_shape(self) -> Shape:
+        """Shape of the position of one row: (*shape, K), or (M,) for a ragged group."""
         if isinstance(self.num_classes, int):
             return (*self.variable_shape, self.num_classes)
         return (sum(self.num_classes),)
@@ -272,6 +277,7 @@ class Categorical(_Discrete):
 
     @property
     def kind(self) -> str:
+        """The kind and its numbers of classes, for messages."""
         counts = self.num_classes if self.ragged else (self.num_classes,)
         return f"Categorical, {'/'.join(map(str, counts))} classes"  # type: ignore[arg-type]
 
@@ -292,6 +298,7 @@ class Categorical(_Discrete):
         return position, observed
 
     def decode(self, position: Tensor) -> Tensor:
+        """Maps one-hot positions back to int64 labels (N, *variable_shape); -1 is missing."""
         if self.ragged:
             parts = position.split(list(self.num_classes_per_variable), dim=1)
             return torch.stack([_decode_one_hot(part) for part in parts], dim=1)

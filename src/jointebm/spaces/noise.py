@@ -53,6 +53,9 @@ class Noise:
             labels: "frequency" (class frequencies of the batch) or "uniform".
             reals: "range" (uniform between the minimum and maximum of the batch) or "moments" (uniform with its mean and
                 variance: much narrower where a variable is rarely far from its mean).
+
+        Raises:
+            ValueError: another word for `labels` or `reals`, no rows, or a missing or infinite entry.
         """
         if labels not in ("frequency", "uniform"):
             raise ValueError(f"Noise: labels must be 'frequency' or 'uniform', got {labels!r}")

@@ -25,9 +25,11 @@ class Identity:
     slack: ClassVar[float] = 0.0
 
     def forward(self, values: Tensor) -> Tensor:
+        """Maps values to positions of the same shape."""
         return values
 
     def inverse(self, position: Tensor) -> Tensor:
+        """Maps positions to values of the same shape."""
         return position
 
     def log_slope(self, values: Tensor) -> Tensor:
@@ -65,9 +67,11 @@ class Affine:
             )
 
     def forward(self, values: Tensor) -> Tensor:
+        """Maps values to positions of the same shape."""
         return (values - self._like(self.shift, values)) / self._like(self.scale, values)
 
     def inverse(self, position: Tensor) -> Tensor:
+        """Maps positions to values of the same shape."""
         return position * self._like(self.scale, position) + self._like(self.shift, position)
 
     def log_slope(self, values: Tensor) -> Tensor:
@@ -119,11 +123,13 @@ class Logit:
         return (self.margin + 4 * torch.finfo(torch.float32).eps) / (1 - 2 * self.margin)
 
     def forward(self, values: Tensor) -> Tensor:
+        """Maps values to positions of the same shape."""
         p = values * (1 - 2 * self.margin) + self.margin
         half_eps = torch.finfo(p.dtype).eps / 2
         return torch.logit(p.clamp(min(self.margin, half_eps), 1 - half_eps))
 
     def inverse(self, position: Tensor) -> Tensor:
+        """Maps positions to values of the same shape."""
         return (torch.sigmoid(position) - self.margin) / (1 - 2 * self.margin)
 
     def log_slope(self, values: Tensor) -> Tensor:

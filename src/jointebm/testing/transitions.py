@@ -259,7 +259,7 @@ def _configurations(space: Space, given: Values | None) -> _Configurations:
 
 
 def _combined(space: Space, free: Mask, further: Mask | None) -> dict[str, Tensor]:
-    """What both masks leave free."""
+    """The entries that both masks leave free."""
     if further is None:
         return dict(free)
     space.require(further)

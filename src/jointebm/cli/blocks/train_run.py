@@ -68,7 +68,7 @@ def _progress(recipe: Recipe, out: Path) -> Iterator[Callable[[Metrics], None]]:
 
 
 def _next_step(out: Path) -> str:
-    """What an interrupted run has saved, and the command that continues it."""
+    """The state of an interrupted run on disk, and the command that resumes it."""
     if (out / "model").exists():
         return f"{out / 'model'} is complete; evaluate it with: jointebm evaluate {out}"
     if (out / "recipe.json").exists():

@@ -19,7 +19,7 @@ __all__ = ["print_summary", "summary_of", "write_samples"]
 
 
 def summary_of(model: Model, samples: Samples, *, interrupted: bool) -> dict[str, Any]:
-    """What `--json` prints."""
+    """The summary of samples, as `--json` prints it."""
     return {
         "num": len(samples.chain.f),
         "num_steps": samples.num_steps,

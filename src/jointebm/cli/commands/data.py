@@ -1,4 +1,4 @@
-"""`jointebm data`."""
+"""`jointebm data`: lists and downloads data files."""
 
 from typing import Annotated, Literal
 

@@ -1,4 +1,4 @@
-"""`jointebm evaluate`."""
+"""`jointebm evaluate`: evaluates a model of blocks."""
 
 from typing import Annotated
 

@@ -1,4 +1,4 @@
-"""`jointebm figures`."""
+"""`jointebm figures`: draws the figures of a model."""
 
 from pathlib import Path
 from typing import Annotated

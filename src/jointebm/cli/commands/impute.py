@@ -1,4 +1,4 @@
-"""`jointebm impute`."""
+"""`jointebm impute`: fills the missing entries of a table."""
 
 from typing import Annotated
 

@@ -1,4 +1,4 @@
-"""`jointebm predict`."""
+"""`jointebm predict`: predicts columns or labels."""
 
 from pathlib import Path
 from typing import Annotated, Literal

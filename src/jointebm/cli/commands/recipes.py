@@ -1,4 +1,4 @@
-"""`jointebm recipes`."""
+"""`jointebm recipes`: lists recipes."""
 
 from typing import Annotated
 

@@ -1,4 +1,4 @@
-"""`jointebm sample`."""
+"""`jointebm sample`: samples from a model."""
 
 from pathlib import Path
 from typing import Annotated

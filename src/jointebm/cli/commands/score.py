@@ -1,4 +1,4 @@
-"""`jointebm score`."""
+"""`jointebm score`: scores the rows of a table."""
 
 from typing import Annotated
 

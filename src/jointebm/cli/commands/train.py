@@ -1,4 +1,4 @@
-"""`jointebm train`."""
+"""`jointebm train`: trains a model of blocks."""
 
 from pathlib import Path
 from typing import Annotated

@@ -12,10 +12,11 @@ import torch
 
 from jointebm.cli.console import Interrupted, print_json, print_table, say
 from jointebm.cli.progress import StepProgress
-from jointebm.cli.tables.fit_folder import FitPlan, begin_fit, digest_of, plan_of
+from jointebm.cli.tables.fit_folder import FitPlan, begin_fit, plan_of
 from jointebm.estimators import JointEBM
 from jointebm.runs.provenance import environment
 from jointebm.storage.atomic import check_new
+from jointebm.storage.digests import file_digest
 from jointebm.storage.untrusted import quoted
 from jointebm.tables.codes.codec import Unseen
 from jointebm.tables.codes.column import Kind
@@ -59,7 +60,7 @@ def plan_fit(
             raise ValueError(f"--set {quoted(repr(name))}: unknown parameter; known: {', '.join(sorted(parameters))}")
     return FitPlan(
         table=str(file.absolute()),
-        sha256=digest_of(file),
+        sha256=file_digest(file),
         kinds=dict(kinds),
         fields=dict(fields),
         missing=tuple(sorted(missing)),

@@ -1,27 +1,27 @@
 """The run folder of a fit.
 
-DIR/fit.json         the table with its SHA-256, and all that the fit was asked for
+DIR/fit.json         the table with its SHA-256, and the options of the fit
 DIR/metrics.jsonl    and DIR/checkpoints/, see `jointebm.tables.training.fit_record`
 DIR/model/           the fitted model
 """
 
-import hashlib
 from pathlib import Path
 from typing import Any, Literal
 
 from pydantic import Field
 
-from jointebm.storage.atomic import new_folder
+from jointebm.storage.atomic import new_folder, write_file
 from jointebm.storage.config import Config
+from jointebm.storage.digests import file_digest
 from jointebm.storage.untrusted import quoted, read_config
 from jointebm.tables.codes.codec import Unseen
 from jointebm.tables.codes.column import Kind
 
-__all__ = ["FitPlan", "begin_fit", "digest_of", "plan_of"]
+__all__ = ["FitPlan", "begin_fit", "plan_of"]
 
 
 class FitPlan(Config):
-    """All that a fit was asked for: `fit.json`."""
+    """The request of a fit, which `fit.json` holds."""
 
     format: Literal[1] = Field(1, description="version of this layout")
     table: str = Field(description="absolute path of the table")
@@ -41,11 +41,11 @@ def begin_fit(out: Path, plan: FitPlan) -> None:
         FileExistsError: the folder exists.
     """
     with new_folder(out) as scratch:
-        (scratch / "fit.json").write_text(plan.model_dump_json(indent=2) + "\n")
+        write_file(scratch / "fit.json", (plan.model_dump_json(indent=2) + "\n").encode())
 
 
 def plan_of(folder: Path) -> FitPlan:
-    """Reads what a run was begun with.
+    """Reads the plan of an unfinished run.
 
     Raises:
         FileNotFoundError: this is no run of a fit.
@@ -60,15 +60,8 @@ def plan_of(folder: Path) -> FitPlan:
     if (folder / "model").exists():
         raise FileExistsError(f"{folder}: is finished; its model is in {folder / 'model'}")
     plan = read_config(path, "the record of a fit", FitPlan)
-    if digest_of(Path(plan.table)) != plan.sha256:
+    if file_digest(Path(plan.table)) != plan.sha256:
         raise ValueError(
-            f"{quoted(plan.table)}: has changed since the fit in {folder} was begun; put it back as it was, or fit into a "
-            "new folder"
+            f"{quoted(plan.table)}: has changed since the fit in {folder} started; restore it, or fit into a new folder"
         )
     return plan
-
-
-def digest_of(file: Path) -> str:
-    """SHA-256 of a file's bytes."""
-    with file.open("rb") as content:
-        return hashlib.file_digest(content, "sha256").hexdigest()

@@ -40,13 +40,14 @@ def parse_table_given(texts: Sequence[str], model: JointEBM) -> dict[Name, objec
         if names[column] in given:
             raise ValueError(f"--given: duplicate column {column!r}; give it once")
         try:
-            given[names[column]] = _said(values[0].strip(), model.coded(names[column]))
+            given[names[column]] = _value_of(values[0].strip(), model.coded(names[column]))
         except ValueError as error:
             raise ValueError(f"--given {quoted(repr(pair))}: {error}") from None
     return given
 
 
-def _said(text: str, coded: CodedColumn) -> object:
+def _value_of(text: str, coded: CodedColumn) -> object:
+    """A value, a list of values or an interval (low, high), None for an open end."""
     read = _reader(coded)
     if isinstance(coded.codec, CategoryCodec) and text in map(str, coded.codec.levels):
         return read(text)
