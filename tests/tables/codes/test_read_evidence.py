@@ -44,7 +44,7 @@ def test_ends_between_the_values_of_a_column_of_times_round_into_the_interval() 
     assert read(ends) == Interval(2, 3) and read(("1500ms", " 1m")) == Interval(2, 60)
     with pytest.raises(ValueError, match="lies between the values of the column; those are whole seconds"):
         read(ends[1])
-    for said in ("1 hour", "90", 90, np.timedelta64("NaT"), dt.date(2024, 1, 1)):
+    for said in ("1 hour", "90", 90, np.timedelta64("NaT", "s"), dt.date(2024, 1, 1)):
         with pytest.raises(ValueError, match="expected a timedelta, or text such as '90m'"):
             read(said)
 

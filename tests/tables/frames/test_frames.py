@@ -98,7 +98,7 @@ def test_arrays_come_back_as_they_were(array: np.ndarray) -> None:
 
 
 def test_every_missing_value_is_missing() -> None:
-    ways = [None, np.nan, pd.NaT, pd.NA, np.float32("nan"), np.datetime64("NaT"), Decimal("NaN")]
+    ways = [None, np.nan, pd.NaT, pd.NA, np.float32("nan"), np.datetime64("NaT", "s"), Decimal("NaN")]
     for seen in ("seen", 1.5, True, Decimal("1.5"), dt.date(2020, 1, 1)):
         objects = pd.DataFrame({"x": pd.Series([*ways, seen], dtype=object)})
         assert read_frame(objects).table["x"].is_missing.tolist() == [True] * len(ways) + [False]
