@@ -16,7 +16,7 @@ from jointebm.energies.referenced import Referenced, start_at_zero
 from jointebm.energies.specs import ConcatSpec, EnergySpec, MLPSpec, OwnSpec, ReferencedSpec
 from jointebm.inference.corrected import Target
 from jointebm.inference.fit_report import FitSummary, report_of
-from jointebm.inference.fit_scores import NUM_DRAWS, BestEnergy, normalizer_of
+from jointebm.inference.fit_scores import NORMALIZER_DRAWS, BestEnergy, normalizer_of
 from jointebm.inference.model import Model, ModelConfig
 from jointebm.inference.reports import NormalizerRecord
 from jointebm.kernels import Cycle, KernelSpec, evaluate
@@ -114,7 +114,7 @@ def fit(
     if best.iteration and kept.value <= best.of_reference.value:
         best.iteration, found = 0, best.at_start
         normalizer = NormalizerRecord(
-            value=0.0, standard_error=0.0, ess=float(NUM_DRAWS), method="the reference itself"
+            value=0.0, standard_error=0.0, ess=float(NORMALIZER_DRAWS), method="the reference itself"
         )
         kept = best.of_reference
     kernel = _tuned(kernel, space, found, generator)

@@ -19,10 +19,10 @@ from jointebm.sampling.enumeration import log_partition
 from jointebm.spaces.space import Position
 from jointebm.training.trainer import Trainer
 
-__all__ = ["NUM_DRAWS", "BestEnergy", "normalizer_of"]
+__all__ = ["NORMALIZER_DRAWS", "BestEnergy", "normalizer_of"]
 
-MAX_ENUMERATED = 1 << 16  # configurations of a space without reals, of which log Z is a sum
-NUM_DRAWS = 8_000  # of the reference, for log Z
+MAX_SUMMED = 1 << 16  # configurations of a space without reals, of which log Z is a sum
+NORMALIZER_DRAWS = 8_000  # of the reference, for log Z
 DRAWS_OF_ROW = 32  # of a held-out row with missing reals, at a check
 
 
@@ -90,12 +90,12 @@ class BestEnergy:
 def _estimate(energy: Referenced, trainer: Trainer, generator: torch.Generator) -> LogZ:
     """log Z by enumeration, fresh draws of the reference, or the weighted chains, whichever knows it best."""
     space = energy.space
-    if not space.continuous and space.num_configurations <= MAX_ENUMERATED:
+    if not space.continuous and space.num_configurations <= MAX_SUMMED:
         return LogZ(float(log_partition(energy, space)), 0.0, float(space.num_configurations), "enumeration")
-    position = energy.reference.draw(NUM_DRAWS, generator)
+    position = energy.reference.draw(NORMALIZER_DRAWS, generator)
     found = _of_weights((energy(position) - energy.reference.log_prob(position)).double(), "draws of the reference")
     weights = trainer.buffer.weights
-    if found.ess > NUM_DRAWS / 2 or weights is None:
+    if found.ess > NORMALIZER_DRAWS / 2 or weights is None:
         return found
     f = torch.cat([energy(taken_rows(trainer.buffer.position, rows)) for rows in _pieces(trainer.buffer.size)])
     of_chains = _of_weights(weights.updated(f), "weighted chains")

@@ -138,7 +138,7 @@ def test_answers_take_the_sweeps_that_the_model_asks_for(ask: str, monkeypatch: 
     )
     few = lambda self, codes, column, *_: (torch.zeros(len(codes), self.num_classes[column]), torch.zeros(len(codes)))  # noqa: E731
     monkeypatch.setattr("jointebm.tables.answers.table_model.TableModel._weighted", few)  # predictions by chains
-    monkeypatch.setattr("jointebm.tables.answers.corrected_draws.MIN_JUMPS", 0.0)
+    monkeypatch.setattr("jointebm.tables.answers.corrected_draws.MIN_ROW_JUMPS", 0.0)
     monkeypatch.setattr("jointebm.tables.answers.configurations.MAX_ENUMERATED", 0.5)  # no enumeration
     for num_sweeps in (1, 7):
         runs.clear()

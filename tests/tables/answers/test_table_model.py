@@ -11,7 +11,7 @@ from jointebm.references import ProductMixture
 from jointebm.tables.answers import configurations, corrected_draws, table_model
 from jointebm.tables.answers.table_model import CHAINS, TableModel
 from jointebm.tables.density.energy import Residual, TableEnergy
-from jointebm.tables.training.fit_report import FitReport
+from jointebm.tables.training.table_report import FitReport
 from support.tiny_tables import ALL, CLASSES, energy, enumerated, generator, matches
 
 
@@ -152,7 +152,7 @@ def test_predictions_without_weights_are_wrong(monkeypatch: pytest.MonkeyPatch) 
 @pytest.mark.usefixtures("no_enumeration")
 def test_rows_with_few_effective_draws_are_answered_by_chains(monkeypatch: pytest.MonkeyPatch) -> None:
     codes = INCOMPLETE[(INCOMPLETE < 0).sum(dim=1) > 1]
-    monkeypatch.setattr(table_model, "MIN_ESS", 1e9)
+    monkeypatch.setattr(table_model, "MIN_ROW_ESS", 1e9)
     monkeypatch.setattr(
         TableModel, "_weighted", lambda _, rows, *__: (torch.zeros(len(rows), 3).double(), torch.zeros(len(rows)))
     )

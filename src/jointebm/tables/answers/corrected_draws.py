@@ -19,9 +19,9 @@ __all__ = ["corrected_draws", "log_mean_of_draws", "warn_of_draws", "warn_of_jum
 
 CHAINS = 128  # moved at once
 NUM_STARTS = 16  # draws of the reference that a chain's start is chosen from
-MIN_ESS = 10.0  # effective draws, below which an average over draws is not to be trusted
+MIN_ROW_ESS = 10.0  # effective draws, below which an average over draws is not to be trusted
 ROWS_PER_VECTOR = 64  # a multiple of the vector length of every processor
-MIN_JUMPS = 0.1  # accepted by a chain, on average over chains
+MIN_ROW_JUMPS = 0.1  # accepted by a chain, on average over chains
 
 
 @torch.no_grad()
@@ -73,7 +73,7 @@ def corrected_draws(
 def warn_of_jumps(num_accepted: Tensor) -> None:
     """Warns if hardly a chain has accepted a jump, unless so few chains may have had bad luck."""
     rate = float(num_accepted.mean())
-    if float(num_accepted.sum()) < MIN_JUMPS * len(num_accepted) - 2:
+    if float(num_accepted.sum()) < MIN_ROW_JUMPS * len(num_accepted) - 2:
         warnings.warn(
             f"chains hardly cross between groups of rows: {rate:.3f} accepted jumps per chain. Draws keep the weights of "
             "these groups in the reference; use a larger num_sweeps",
@@ -85,10 +85,10 @@ def warn_of_jumps(num_accepted: Tensor) -> None:
 def warn_of_draws(log_weights: Tensor) -> None:
     """Warns if rows have few effective draws, of log-weights (D, N)."""
     sizes = (2 * log_weights.logsumexp(dim=0) - (2 * log_weights).logsumexp(dim=0)).exp()
-    num_poor = int((sizes < min(MIN_ESS, len(log_weights) / 4)).sum())
+    num_poor = int((sizes < min(MIN_ROW_ESS, len(log_weights) / 4)).sum())
     if num_poor:
         warnings.warn(
-            f"{num_poor} of {len(sizes)} rows with missing entries have fewer than {MIN_ESS:g} effective draws, so their "
+            f"{num_poor} of {len(sizes)} rows with missing entries have fewer than {MIN_ROW_ESS:g} effective draws, so their "
             "log-density is too low; use a larger num_draws",
             ConvergenceWarning,
             stacklevel=4,

@@ -16,7 +16,7 @@ from jointebm.tables.answers.table_model import TableModel
 from jointebm.tables.codes.codec import Name, TableCodec
 from jointebm.tables.files.missing_words import ReadingOptions
 from jointebm.tables.frames.schemas import FrameSchema
-from jointebm.tables.training.fit_report import FitReport
+from jointebm.tables.training.table_report import FitReport
 
 __all__ = ["TableFolder", "load_table", "save_table"]
 

@@ -16,7 +16,7 @@ from jointebm.references import ProductMixture
 from jointebm.tables.answers.configurations import few_configurations, with_configurations
 from jointebm.tables.answers.corrected_draws import (
     CHAINS,
-    MIN_ESS,
+    MIN_ROW_ESS,
     NUM_STARTS,
     corrected_draws,
     log_mean_of_draws,
@@ -25,9 +25,9 @@ from jointebm.tables.answers.corrected_draws import (
 )
 from jointebm.tables.density.energy import Residual, TableEnergy
 from jointebm.tables.training.fit_record import FitRecord, identity_of, run_fit
-from jointebm.tables.training.fit_report import FitReport
 from jointebm.tables.training.table_config import Progress, TableConfig
 from jointebm.tables.training.table_fit import TableFit
+from jointebm.tables.training.table_report import FitReport
 
 __all__ = ["TableModel"]
 
@@ -250,7 +250,7 @@ class TableModel(nn.Module):
         many = (~few & ~alone).nonzero().flatten()
         if len(many):
             log_probs[many], sizes = self._weighted(codes[many], column, num_draws, seed)
-            poor = many[sizes < min(MIN_ESS, num_draws / 4)]
+            poor = many[sizes < min(MIN_ROW_ESS, num_draws / 4)]
             drawn = self.complete(codes[poor], num_draws=num_draws, num_sweeps=num_sweeps, seed=seed)
             of_draws = self.conditional(drawn.flatten(0, 1), column).reshape(num_draws, -1, log_probs.shape[1])
             log_probs[poor] = log_mean_of_draws(of_draws).log_softmax(dim=1)

@@ -21,7 +21,7 @@ from jointebm.randomness import draws
 from jointebm.randomness.draws import Generator
 from jointebm.tables.density.energy import TableEnergy
 
-__all__ = ["State", "chain_at", "jump", "metropolis", "redraw", "sweep", "towards"]
+__all__ = ["State", "chain_at", "jump", "jump_to", "redraw", "sweep", "towards"]
 
 
 class State(NamedTuple):
@@ -122,7 +122,7 @@ def sweep(
     return state
 
 
-def metropolis(state: State, proposal: State, generator: Generator) -> tuple[State, Tensor]:
+def jump_to(state: State, proposal: State, generator: Generator) -> tuple[State, Tensor]:
     """Accepts rows drawn from q, given what is not free, with probability min(1, exp(g(new) - g(old))).
 
     Returns:
@@ -157,4 +157,4 @@ def jump(
     """
     known = state.codes.masked_fill(free, -1)
     proposal = chain_at(energy, energy.reference.draw(known, generator, evidence=log_weights))
-    return metropolis(state, proposal, generator)
+    return jump_to(state, proposal, generator)

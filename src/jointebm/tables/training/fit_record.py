@@ -21,9 +21,9 @@ from jointebm.runs.resuming import metrics_bytes, newest_checkpoint
 from jointebm.storage.atomic import flush, lock
 from jointebm.storage.checkpoint import Checkpoint, write
 from jointebm.storage.untrusted import quoted
-from jointebm.tables.training.fit_report import FitReport
 from jointebm.tables.training.table_config import Progress, TableConfig
 from jointebm.tables.training.table_fit import TableFit, TableMetrics
+from jointebm.tables.training.table_report import FitReport
 from jointebm.training.divergence import Intervention
 
 __all__ = ["FitRecord", "identity_of", "run_fit"]

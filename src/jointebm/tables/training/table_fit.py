@@ -24,10 +24,10 @@ from jointebm.storage.checkpoint import Checkpoint
 from jointebm.tables.density.energy import Residual, TableEnergy
 from jointebm.tables.density.normalizer import AnnealedRows, annealed, annealing_rungs
 from jointebm.tables.training.completed_rows import CompletedRows
-from jointebm.tables.training.fit_report import FitReport, report_of
 from jointebm.tables.training.smoothing import Curves
 from jointebm.tables.training.table_config import TableConfig
 from jointebm.tables.training.table_problem import TableAttempt, TableProblem
+from jointebm.tables.training.table_report import FitReport, table_report_of
 from jointebm.tables.training.validation import HeldOut, Validation
 from jointebm.training.divergence import Intervention
 from jointebm.training.loop import Loop
@@ -191,7 +191,7 @@ class TableFit:
                 rows = self._annealed()
                 held_out = self._validation.log_likelihood(self.energy, rows)
             self._log_score = self._validation.score(self.energy)
-        return report_of(
+        return table_report_of(
             self.energy,
             rows,
             self._codes,

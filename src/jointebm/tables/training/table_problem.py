@@ -16,7 +16,7 @@ from torch import Tensor
 
 from jointebm.randomness.draws import Generator, shuffled
 from jointebm.tables.density.energy import TableEnergy
-from jointebm.tables.density.moves import State, chain_at, metropolis, sweep
+from jointebm.tables.density.moves import State, chain_at, jump_to, sweep
 from jointebm.tables.training.completed_rows import CompletedRows
 from jointebm.tables.training.pseudo_likelihood import pseudo_likelihood
 from jointebm.tables.training.smoothing import Curves
@@ -226,7 +226,7 @@ class TableProblem:
         normalizer = log_mean_exp(log_weights)
         origins, log_weights, share = resampled(log_weights, self._generator)
         state = State(*(part[origins] for part in state))
-        state, accepted = metropolis(state, fresh, self._generator)
+        state, accepted = jump_to(state, fresh, self._generator)
         state = sweep(
             self._energy, state, free=torch.ones_like(state.codes).bool(), generators=lambda _: self._generator
         )

@@ -6,7 +6,7 @@ import torch
 from jointebm.references import ProductMixture
 from jointebm.tables.density.energy import Residual, TableEnergy
 from jointebm.tables.density.normalizer import AnnealedRows, annealed
-from jointebm.tables.training.fit_report import FitReport, report_of
+from jointebm.tables.training.table_report import FitReport, table_report_of
 from jointebm.tables.training.validation import HeldOut
 from support.tiny_tables import CLASSES, generator
 
@@ -26,7 +26,7 @@ def two_groups(weight: float) -> TableEnergy:
 
 
 def report(energy: TableEnergy, rows: AnnealedRows, codes: torch.Tensor) -> FitReport:
-    return report_of(energy, rows, codes, held_out=HELD_OUT, num_held_out=90, log_score=-0.5)
+    return table_report_of(energy, rows, codes, held_out=HELD_OUT, num_held_out=90, log_score=-0.5)
 
 
 @pytest.mark.parametrize("share_missing", [0.0, 0.3])

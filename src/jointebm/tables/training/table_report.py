@@ -15,7 +15,7 @@ from jointebm.tables.density.energy import TableEnergy
 from jointebm.tables.density.normalizer import AnnealedRows
 from jointebm.tables.training.validation import HeldOut
 
-__all__ = ["FitReport", "report_of"]
+__all__ = ["FitReport", "table_report_of"]
 
 MAX_MOMENT_ROWS = 20_000  # of the data, that moments are taken over
 MAX_ERROR = 0.1  # standard error of log Z, nats
@@ -93,7 +93,7 @@ class Moments(NamedTuple):
 
 
 @torch.no_grad()
-def report_of(
+def table_report_of(
     energy: TableEnergy,
     rows: AnnealedRows,
     codes: Tensor,
@@ -108,7 +108,7 @@ def report_of(
         energy: F.
         rows: weighted draws of exp F.
         codes: the data, shape (N, V), -1 is missing.
-        held_out: log-likelihood of the held-out rows; None if there are none.
+        held_out: log-likelihood of the held-out rows; None without any.
         num_held_out: their number.
         log_score: of them.
     """
