@@ -21,7 +21,7 @@ from jointebm.training.trainer import Trainer
 
 __all__ = ["NORMALIZER_DRAWS", "BestEnergy", "normalizer_of"]
 
-MAX_SUMMED = 1 << 16  # configurations of a space without reals, of which log Z is a sum
+MAX_LISTED = 1 << 16  # configurations of a space without reals, of which log Z is a sum
 NORMALIZER_DRAWS = 8_000  # of the reference, for log Z
 DRAWS_OF_ROW = 32  # of a held-out row with missing reals, at a check
 
@@ -90,7 +90,7 @@ class BestEnergy:
 def _estimate(energy: Referenced, trainer: Trainer, generator: torch.Generator) -> LogZ:
     """log Z by enumeration, fresh draws of the reference, or the weighted chains, whichever knows it best."""
     space = energy.space
-    if not space.continuous and space.num_configurations <= MAX_SUMMED:
+    if not space.continuous and space.num_configurations <= MAX_LISTED:
         return LogZ(float(log_partition(energy, space)), 0.0, float(space.num_configurations), "enumeration")
     position = energy.reference.draw(NORMALIZER_DRAWS, generator)
     found = _of_weights((energy(position) - energy.reference.log_prob(position)).double(), "draws of the reference")

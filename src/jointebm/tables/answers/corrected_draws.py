@@ -88,8 +88,8 @@ def warn_of_draws(log_weights: Tensor) -> None:
     num_poor = int((sizes < min(MIN_ROW_ESS, len(log_weights) / 4)).sum())
     if num_poor:
         warnings.warn(
-            f"{num_poor} of {len(sizes)} rows with missing entries have fewer than {MIN_ROW_ESS:g} effective draws, so their "
-            "log-density is too low; use a larger num_draws",
+            f"{num_poor} of {len(sizes)} rows with missing entries have fewer than {MIN_ROW_ESS:g} effective draws, so "
+            "their log-density is too low; use a larger num_draws",
             ConvergenceWarning,
             stacklevel=4,
         )
