@@ -45,7 +45,7 @@ def fit(
     threads: Threads = None,  # noqa: ARG001  # its callback sets them
     as_json: Json = False,
 ) -> None:
-    """Fits one joint density to all columns of a table, whose entries may be missing, into a new folder; or resumes a fit.
+    """Fit one joint density to all columns of a table, whose entries may be missing, into a new folder; or resume a fit.
 
     The folder holds fit.json, metrics.jsonl, checkpoints/ and model/; every command takes it for its model. docs/tables.md
     says how each kind of column is treated.
