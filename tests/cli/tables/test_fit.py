@@ -50,9 +50,12 @@ def test_a_fit_reports_its_progress_and_its_score(folder: Path, tmp_path: Path) 
     assert result.code == 0 and "held-out log score -" in result.err and "treated as" in result.out
 
 
-def test_a_malformed_file_is_one_line_and_no_model(tmp_path: Path) -> None:
-    (tmp_path / "t.csv").write_text("x,x\n1,2\n")
-    assert_refused(run("fit", tmp_path / "t.csv", "--out", tmp_path / "m", *QUICK), "duplicate column 'x'")
+@pytest.mark.parametrize(
+    ("text", "reason"), [("x,x\n1,2\n", "duplicate column 'x'"), ("x,y\n", "has no rows below the names")]
+)
+def test_a_malformed_file_is_one_line_and_no_model(text: str, reason: str, tmp_path: Path) -> None:
+    (tmp_path / "t.csv").write_text(text)
+    assert_refused(run("fit", tmp_path / "t.csv", "--out", tmp_path / "m", *QUICK), reason)
     assert not (tmp_path / "m").exists()
 
 

@@ -80,6 +80,8 @@ def fit_table(plan: FitPlan, out: Path, *, as_json: bool) -> None:
     """
     check_new(out)
     table = _read(plan)
+    if not len(table):
+        raise ValueError(f"{plan.table}: has no rows below the names of its columns; expected at least one")
     begin_fit(out, plan)
     try:
         _fit(plan, table, out, as_json=as_json)
