@@ -454,7 +454,7 @@ def test_nothing_is_overwritten_or_half_written(tmp_path: Path, monkeypatch: pyt
 @pytest.mark.parametrize(
     ("path", "value", "message"),
     [
-        (("format",), 2, "format: Input should be 1"),
+        (("format",), 1, "format: Input should be 2"),
         (("seed",), 1, "seed: Extra inputs"),
         (("model", "num_classes"), [3, 3], "does not describe a model"),
         (("model", "width"), 10**12, "does not describe a model: model: .* do not fit model.safetensors"),
