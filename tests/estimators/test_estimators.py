@@ -425,7 +425,7 @@ def test_a_saved_model_gives_the_same_answers(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("path", "value", "message"),
     [
-        (("format",), 2, "format: Input should be 1"),
+        (("format",), 1, "format: Input should be 2"),
         (("seed",), 1, "seed: Extra inputs"),
         (("model", "num_classes"), [3, 3], "does not describe a model"),
         (("model", "width"), 10**12, "does not describe a model: model: .* do not fit model.safetensors"),

@@ -58,7 +58,7 @@ def test_parquet_values_that_do_not_fit_are_named_by_row_and_column(folder: Path
         (("fit", "TABLE", "--out", "new", "--kind", "weight=id"), "unknown column 'weight'"),
         (
             ("fit", "TABLE", "--out", "new", "--set", "epochs=3"),
-            "--set 'epochs': unknown parameter; known: base, batch_size,",
+            "--set 'epochs': unknown parameter; known: batch_size,",
         ),
         (("fit", "TABLE", "--out", "new", "--set", "kinds=3"), "--set 'kinds': has an option of its own: --kind"),
         (
