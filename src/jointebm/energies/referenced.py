@@ -17,8 +17,8 @@ class Referenced(nn.Module):
     Where r is zero, as after `start_at_zero`, F is log q and log Z is 0. In training r learns what q lacks. The reference is
     not trained: neither its parameters nor its buffers change.
 
-    If the residual has an encoder of all continuous blocks, so has F: `encode` runs the encoder and the part of q that
-    belongs to the reals, once for each x.
+    In a space of reals and labels F has an encoder: `encode` runs the part of q that belongs to the reals, and the encoder
+    of the residual if it has one of all continuous blocks, once for each x. Kernels that move labels do not pay for them.
 
     Args:
         reference: q, a module over the whole space.
@@ -40,8 +40,9 @@ class Referenced(nn.Module):
         super().__init__()
         self._reference, self.residual = reference.requires_grad_(False), residual
         encoded = tuple(getattr(residual, "encoded_blocks", ()))
-        splits = bool(encoded) and encoded == self.space.continuous and hasattr(reference, "encode")
-        self.encoded_blocks = encoded if splits else ()
+        self._residual_encodes = bool(encoded) and encoded == self.space.continuous
+        splits = self._residual_encodes or (not encoded and bool(self.space.continuous) and bool(self.space.discrete))
+        self.encoded_blocks = self.space.continuous if splits and hasattr(reference, "encode") else ()
 
     @property
     def reference(self) -> Reference:
@@ -54,15 +55,26 @@ class Referenced(nn.Module):
         return self.reference.space
 
     def encode(self, position: Position) -> Tensor:
-        """Features of the residual and of the reference side by side."""
-        features = self.residual.encode(position)  # type: ignore[operator]
+        """Features of the residual, or the reals themselves, and of the reference side by side."""
+        if self._residual_encodes:
+            features = self.residual.encode(position)  # type: ignore[operator]
+        else:
+            features = torch.cat(
+                [position[name].reshape(len(position[name]), -1) for name in self.encoded_blocks], dim=1
+            )
         of_reference = self._reference.encode(position)  # type: ignore[operator]
         return torch.cat([features, of_reference], dim=1)
 
     def head(self, features: Tensor, position: Position) -> Tensor:
         """F from the features and the discrete blocks, shape (N,), nats."""
         width = features.shape[1] - cast(int, self._reference.num_features)
-        residual = self.residual.head(features[:, :width], position)  # type: ignore[operator]
+        if self._residual_encodes:
+            residual = self.residual.head(features[:, :width], position)  # type: ignore[operator]
+        else:
+            sizes = [self.space[name].num_variables for name in self.space.continuous]
+            parts = zip(self.space.continuous, features[:, :width].split(sizes, dim=1), strict=True)
+            reals = {name: part.reshape(len(part), *self.space[name].variable_shape) for name, part in parts}
+            residual = self.residual({**position, **reals})
         log_q = self._reference.head(features[:, width:], position)  # type: ignore[operator]
         return log_q + residual.to(log_q.dtype)
 
