@@ -221,4 +221,4 @@ def test_tables_of_one_row_and_of_no_rows_are_answered(folder: Path, tmp_path: P
         assert run(command, folder / "model", none, *more).out.splitlines() == whole[:1]
     assert run("fit", one, "--out", tmp_path / "m").code == 0
     assert len(run("sample", tmp_path / "m", "--num", 3).out.splitlines()) == 4
-    assert "minimum of 1 is required" in run("fit", none, "--out", tmp_path / "other").err
+    assert "has no rows below the names of its columns" in run("fit", none, "--out", tmp_path / "other").err

@@ -47,9 +47,7 @@ def always_chains(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def without_moves(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(
-        table_problem, "metropolis", lambda state, proposal, _: (state, torch.zeros(len(proposal.codes)))
-    )
+    monkeypatch.setattr(table_problem, "jump_to", lambda state, proposal, _: (state, torch.zeros(len(proposal.codes))))
     monkeypatch.setattr(table_problem, "sweep", lambda _, state, **__: state)
 
 
