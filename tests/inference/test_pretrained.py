@@ -51,3 +51,10 @@ def test_its_accuracy_is_that_of_its_card(name: str) -> None:
     assert found is not None
     claimed = float(found[1]) / 100
     assert abs(accuracy["exact"].mean - claimed) < 5 * (max(claimed * (1 - claimed), 0.002) / 500) ** 0.5
+
+
+@pytest.mark.parametrize(("file", "command"), [("recipe.json", "train"), ("fit.json", "fit")])
+def test_an_unfinished_run_names_the_command_that_resumes_it(tmp_path: Path, file: str, command: str) -> None:
+    (tmp_path / file).write_text("{}")
+    with pytest.raises(FileNotFoundError, match=f"has no model yet; resume it with: jointebm {command} --resume"):
+        load(tmp_path)

@@ -7,6 +7,7 @@ from pathlib import Path
 __all__ = ["find_model"]
 
 PRETRAINED = "pretrained:"
+COMMANDS = {"recipe.json": "train", "fit.json": "fit"}  # what a run folder holds from its start, and what resumes it
 
 
 def find_model(name: str | os.PathLike[str]) -> Path:
@@ -23,6 +24,11 @@ def find_model(name: str | os.PathLike[str]) -> Path:
     for folder in (path, path / "model"):
         if (folder / "config.json").is_file():
             return folder
+    for file, command in COMMANDS.items():
+        if (path / file).is_file():
+            raise FileNotFoundError(
+                f"{name}: this run has no model yet; resume it with: jointebm {command} --resume {name}"
+            )
     missing = "is not a folder" if path.exists() else "no such folder"
     found = "holds neither config.json nor model/config.json" if path.is_dir() else missing
     raise FileNotFoundError(
