@@ -122,6 +122,7 @@ def test_arrays_are_tables_too() -> None:
     assert model.sample(3).shape == (3, 3)
 
 
+@pytest.mark.slow
 def test_samples_have_the_dtypes_of_training_and_respect_grid_bounds_and_atoms() -> None:
     drawn = MODEL.sample(2000)
     assert (drawn.dtypes == TABLE.dtypes).all() and drawn[["name", "empty"]].isna().all().all()
@@ -252,6 +253,7 @@ def test_an_answer_about_a_row_depends_on_the_row_alone() -> None:
         assert np.array_equal(MODEL.conditional_surprise(some), whole["surprise"][chosen])
 
 
+@pytest.mark.slow
 def test_probabilities_of_many_classes_do_not_depend_on_the_batch() -> None:
     """A single row is stored in another order than many are, in which sums over eight classes and more round differently."""
     levels = RNG.integers(0, 13, 400)

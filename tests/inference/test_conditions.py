@@ -37,6 +37,7 @@ def test_configurations_come_in_the_order_of_the_space_and_partition_it() -> Non
     assert conditions[1].text == "bits[0] = 0, bits[1] = 0, group[0] = 0, group[1] = 0, digit = 1"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("max_chains", [1, 64, 1000])
 def test_every_part_of_sample_each_meets_its_own_condition_and_leaves_the_rest_free(
     max_chains: int, monkeypatch: pytest.MonkeyPatch

@@ -51,6 +51,7 @@ def small() -> Model:
     return jointebm.fit(SMALL, {"x": x, "y": y, "bit": bit}, seed=0)
 
 
+@pytest.mark.slow
 def test_the_calls_of_the_contract_run_as_written(mixed: Model) -> None:
     values = mixed_values(20)
     x, y, b = values["point"], values["group"], values["bits"]
@@ -76,12 +77,14 @@ def test_the_calls_of_the_contract_run_as_written(mixed: Model) -> None:
     assert len(info) == 4
 
 
+@pytest.mark.slow
 def test_a_conditional_sample_knows_the_reals_that_go_with_a_label(mixed: Model) -> None:
     for label, middle in ((0, 100.0), (1, 130.0)):
         point = mixed.sample(500, given={"group": [label, -1, -1]}, seed=1)["point"]
         assert abs(float(point.mean()) - middle) < 1.5
 
 
+@pytest.mark.slow
 def test_a_saved_model_gives_the_same_answers(mixed: Model, tmp_path: Path) -> None:
     again = jointebm.load(mixed.save(tmp_path / "model"))
     values = with_missing(mixed_values(30))
@@ -94,6 +97,7 @@ def test_a_saved_model_gives_the_same_answers(mixed: Model, tmp_path: Path) -> N
     assert "log Z of f" in card and "Held-out log-likelihood" in card
 
 
+@pytest.mark.slow
 def test_known_entries_of_imputed_rows_keep_their_bits(mixed: Model) -> None:
     values = with_missing(mixed_values(40))
     draws = mixed.impute(values, num=2)
@@ -105,12 +109,14 @@ def test_known_entries_of_imputed_rows_keep_their_bits(mixed: Model) -> None:
             assert not bool((drawn[name].isnan() if name == "point" else drawn[name] < 0).any())
 
 
+@pytest.mark.slow
 def test_the_density_integrates_to_one_in_units_of_the_values(small: Model) -> None:
     grid = torch.linspace(-30, 60, 9001)
     total = small.log_density({"x": grid}).double().logsumexp(dim=0) + math.log(0.01)
     assert abs(float(total)) < 0.03 + 3 * (small.log_normalizer.standard_error or 0)
 
 
+@pytest.mark.slow
 def test_missing_entries_are_marginalised(small: Model) -> None:
     """Labels exactly; x by draws of the reference, against quadrature."""
     x = torch.tensor([-1.0, 11.0, 25.0])
@@ -129,6 +135,7 @@ def test_missing_entries_are_marginalised(small: Model) -> None:
         assert abs(float(small.log_density({"y": [y]}, num_draws=4000)[0]) - float(exact)) < 0.05
 
 
+@pytest.mark.slow
 def test_predictions_are_the_marginals_of_the_same_density(small: Model) -> None:
     x = torch.tensor([-1.0, 11.0, 25.0])
     f, configurations = evaluate_all_configurations(small, small.space, {"x": small.space.encode({"x": x})[0]["x"]})
@@ -139,6 +146,7 @@ def test_predictions_are_the_marginals_of_the_same_density(small: Model) -> None
     assert torch.allclose(without_x, shares.softmax(dim=1), atol=0.03)
 
 
+@pytest.mark.slow
 def test_sets_and_intervals_hold(small: Model) -> None:
     drawn = small.sample(2000, given={"y": {0, 2}, "x": (5.0, None)}, seed=0)
     assert set(drawn["y"].tolist()) <= {0, 2} and float(drawn["x"].min()) >= 5
@@ -149,6 +157,7 @@ def test_sets_and_intervals_hold(small: Model) -> None:
         small.sample(2, given={"x": (5.0, 5.0)})
 
 
+@pytest.mark.slow
 def test_the_report_says_what_the_fit_reached(small: Model) -> None:
     report = small.report
     assert report is not None and report.failures == ()
@@ -157,6 +166,7 @@ def test_the_report_says_what_the_fit_reached(small: Model) -> None:
     assert small.diagnostics is not None and small.diagnostics.r_hat is not None and small.diagnostics.r_hat < 1.1
 
 
+@pytest.mark.slow
 def test_the_same_seed_gives_the_same_bits() -> None:
     values = {name: value[:60] for name, value in mixed_values().items()}
     a, b = (jointebm.fit(MIXED, values, seed=4) for _ in range(2))
@@ -165,6 +175,7 @@ def test_the_same_seed_gives_the_same_bits() -> None:
     )
 
 
+@pytest.mark.slow
 def test_an_energy_of_your_own_is_the_residual(tmp_path: Path) -> None:
     space = Space(x=Continuous(), y=Categorical(2))
     y = torch.arange(200) % 2
@@ -175,6 +186,7 @@ def test_an_energy_of_your_own_is_the_residual(tmp_path: Path) -> None:
         model.save(tmp_path / "model")
 
 
+@pytest.mark.slow
 def test_a_transform_adds_its_jacobian() -> None:
     space = Space(share=Continuous(transform=Logit(margin=1e-6)))
     share = torch.sigmoid(torch.randn(400, generator=torch.Generator().manual_seed(0)))
@@ -183,6 +195,7 @@ def test_a_transform_adds_its_jacobian() -> None:
     assert abs(float(model.log_density({"share": grid}).exp().double().mean()) - 1) < 0.01
 
 
+@pytest.mark.slow
 def test_a_model_without_a_reference_refuses_normalised_scores() -> None:
     toy = jointebm.load("pretrained:toy")
     with pytest.raises(ValueError, match="this model has no reference, so f is not normalised"):
@@ -191,6 +204,7 @@ def test_a_model_without_a_reference_refuses_normalised_scores() -> None:
     assert toy.sample(3, {"left": 1}, num_steps=2)["left"].tolist() == [1, 1, 1]
 
 
+@pytest.mark.slow
 def test_too_few_draws_warn_with_the_remedy(small: Model) -> None:
     def shifted(position: dict[str, Tensor]) -> Tensor:
         return -1000 * (position["x"] - 3).square()

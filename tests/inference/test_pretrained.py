@@ -35,6 +35,7 @@ def test_a_name_on_the_command_line_is_a_folder_with_a_card(name: str) -> None:
     assert re.search(r"\d\d\.\d", card)
 
 
+@pytest.mark.slow
 @every_model
 def test_its_accuracy_is_that_of_its_card(name: str) -> None:
     """On rows of the test set, drawn at random; the card's figure within five standard errors, a false alarm in 10^6."""

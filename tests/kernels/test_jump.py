@@ -60,6 +60,7 @@ def full_masks(space: Space, pattern: Mask, num: int) -> dict[str, Tensor]:
     return {name: pattern.get(name, none).expand(num, *space[name].variable_shape) for name in space}
 
 
+@pytest.mark.slow
 @every_space
 def test_satisfies_detailed_balance_whatever_is_clamped(small: SmallSpace) -> None:
     f, kernel = RandomLogDensity(small.space, 0), Jump(random_reference(small.space, 1))

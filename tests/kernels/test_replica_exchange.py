@@ -76,6 +76,7 @@ def patterns(num: int) -> Iterator[Tensor]:
     yield from (torch.tensor(bits) for bits in product([False, True], repeat=num))
 
 
+@pytest.mark.slow
 def test_every_pattern_of_free_entries_leaves_the_target_invariant() -> None:
     """Also patterns that differ between replicas, which then swap only where both agree on what is clamped."""
     exchange, f = exchange_of(BITS, (0, 1)), RandomLogDensity(BITS, 0)

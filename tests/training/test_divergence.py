@@ -178,6 +178,7 @@ def inject(
         kernel.row, kernel.value, kernel.steps_left = row, value, 3 if site[-1] == "y" else draw.randint(1, 3)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("settled_at_once")
 @pytest.mark.parametrize("seed", range(200))
 def test_of_200_injections_none_poisons_a_parameter_and_none_goes_unreported(seed: int) -> None:
@@ -227,6 +228,7 @@ def test_of_200_injections_none_poisons_a_parameter_and_none_goes_unreported(see
     assert all(bool(v.isfinite().all()) for v in trainer.buffer.position.values())
 
 
+@pytest.mark.slow
 def test_healthy_training_is_left_alone() -> None:
     """60 runs of 14 iterations without any intervention: false alarms are rarer than one in 300 iterations (p = .05)."""
     for seed in range(60):

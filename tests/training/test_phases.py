@@ -395,6 +395,7 @@ def test_a_completion_moves_only_what_is_missing_and_goes_on_between_visits() ->
     assert 0 < float(steps.max()) < 2  # one visit of steps of size 0.3, not a start from noise
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kernel", KERNELS)
 @OBJECTIVES
 def test_a_run_with_gaps_that_is_interrupted_after_any_step_comes_to_the_same_end(
@@ -468,6 +469,7 @@ def fitted(data: Observations, kernel: Kernel, **fields: Any) -> tuple[Tensor, T
     return trainer.average.theta.detach().flatten().double().log_softmax(dim=0), trainer
 
 
+@pytest.mark.slow
 def test_with_labels_summed_out_training_comes_to_the_maximum_of_the_likelihood_of_what_is_observed() -> None:
     """No noise is left, so it is gradient descent on the enumerated marginal likelihood; EM goes another way to its end."""
     data = Observations()
@@ -483,6 +485,7 @@ def test_with_labels_summed_out_training_comes_to_the_maximum_of_the_likelihood_
     assert float((log_probs.exp() - counts / counts.sum()).abs().max()) > 0.005  # leaving rows out gives another answer
 
 
+@pytest.mark.slow
 def test_with_kernels_too_within_the_noise_of_persistent_chains() -> None:
     """The noise that is left was at most 0.04 with each of three seeds; the seed here is fixed."""
     data, kernel = Observations(), Gibbs(Table.space, scan="systematic")

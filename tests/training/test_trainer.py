@@ -519,6 +519,7 @@ def all_rows(data: Position) -> Callable[..., Position]:
     return lambda num, generator: data  # noqa: ARG005
 
 
+@pytest.mark.slow
 def test_with_y_summed_out_labels_alone_are_fitted_exactly() -> None:
     """Without reals the sum leaves no noise at all: training is plain gradient descent on the likelihood."""
     config = FIT.model_copy(
@@ -545,6 +546,7 @@ def standard_error(fisher: Tensor, *, correlation: float) -> Tensor:
     return (correlation * kept * a * preconditioner / (2 * num_chains)).sqrt()
 
 
+@pytest.mark.slow
 def test_persistent_gibbs_chains_fit_the_frequencies() -> None:
     """Within 6 standard errors: a false alarm in fewer than 6 * 2e-9 of all seeds, if the errors are normal."""
     kernel = Gibbs(Table.space, scan="systematic")
@@ -573,6 +575,7 @@ class Mixture(nn.Module):
         return position["y"] @ self.bias - (position["x"] - position["y"] @ self.means).square() / 2
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("objective", [MaximumLikelihood(), SummedOut()])
 def test_persistent_mala_and_gibbs_chains_fit_a_mixed_gaussian(objective: Objective) -> None:
     """Within 6 standard errors: a false alarm in fewer than 6 * 2e-9 of all seeds, if the errors are normal."""

@@ -146,11 +146,13 @@ def bias_of_bits(
     return (estimates.mean(dim=0) - exact) / (estimates.std(dim=0) / math.sqrt(num_seeds))
 
 
+@pytest.mark.slow
 def test_the_weighted_gradient_is_right_where_chains_lag_behind_and_the_unweighted_one_is_not() -> None:
     assert float(bias_of_bits(num_seeds=NUM_SEEDS).abs().max()) < 3
     assert float(bias_of_bits(num_seeds=NUM_SEEDS, weighted=False).abs().max()) > 10
 
 
+@pytest.mark.slow
 def test_the_gradient_stays_right_where_chains_are_resampled(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(negative_phase, "resampled", always_resampled)
     assert float(bias_of_bits().abs().max()) < 3
@@ -191,16 +193,19 @@ class AfterTheMove(BlockProblem):
         return negative_phase.Negative(moved._replace(chain=chain), weights)
 
 
+@pytest.mark.slow
 def test_a_weight_that_is_not_updated_is_caught(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(ChainWeights, "updated", not_updated)
     assert float(bias_of_bits().abs().max()) > 10
 
 
+@pytest.mark.slow
 def test_resampling_without_a_reset_of_the_weights_is_caught(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(negative_phase, "resampled", not_reset)
     assert float(bias_of_bits().abs().max()) > 10
 
 
+@pytest.mark.slow
 def test_a_weight_that_is_updated_after_the_move_is_caught() -> None:
     assert float(bias_of_bits(kind=AfterTheMove).abs().max()) > 10
 
@@ -231,11 +236,13 @@ def bias_of_summed(share: float, num_seeds: int = 100) -> Tensor:
     return (estimates.mean(dim=0) - exact) / (estimates.std(dim=0) / math.sqrt(num_seeds))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("share", [0.0, 1.0])
 def test_the_gradient_with_labels_summed_out_is_right(share: float) -> None:
     assert float(bias_of_summed(share).abs().max()) < 3
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("share", [0.0, 1.0])
 def test_weights_that_ignore_the_own_label_of_a_chain_are_caught(share: float, monkeypatch: pytest.MonkeyPatch) -> None:
     def of_all_labels(log_density: LogDensity, position: Position, *, with_score: bool) -> Chain:
@@ -281,6 +288,7 @@ def test_the_trainer_draws_from_the_reference_while_ess_allows_and_says_what_it_
     assert all(each.ess >= 32 for each in metrics if each.negatives == "draws")
 
 
+@pytest.mark.slow
 def test_a_resumed_run_with_weights_has_the_same_bits() -> None:
     whole, first = (trainer_of(residual_network(), LOCAL, SHORT) for _ in range(2))
     for _ in range(100):
@@ -296,6 +304,7 @@ def test_a_resumed_run_with_weights_has_the_same_bits() -> None:
     assert all(torch.equal(left[name], right[name]) for name in left)
 
 
+@pytest.mark.slow
 def test_log_z_of_the_chains_is_that_of_quadrature() -> None:
     config = SHORT.model_copy(update={"num_iterations": 150, "batch_size": 256, "buffer_size": 512})
     trainer = trainer_of(residual_network(), LOCAL, config)

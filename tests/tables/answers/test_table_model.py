@@ -84,6 +84,7 @@ def test_log_p_by_draws_is_near_that_of_enumeration() -> None:
     assert 1e-6 < (found - exact_log_prob(made, INCOMPLETE)).abs().max() < 0.25
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("is_exact", [False, True])
 @pytest.mark.parametrize("with_evidence", [False, True])
 def test_completions_are_draws_of_the_model_given_observed_entries(
@@ -149,6 +150,7 @@ def test_predictions_without_weights_are_wrong(monkeypatch: pytest.MonkeyPatch) 
     assert total_variation(codes, num_draws=400).mean() > 0.04
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("no_enumeration")
 def test_rows_with_few_effective_draws_are_answered_by_chains(monkeypatch: pytest.MonkeyPatch) -> None:
     codes = INCOMPLETE[(INCOMPLETE < 0).sum(dim=1) > 1]
@@ -258,6 +260,7 @@ def test_observed_codes_are_kept_even_if_the_evidence_forbids_them() -> None:
     assert (model().complete(codes, num_draws=4, seed=0, log_weights=forbidding)[..., 1] == 0).all()
 
 
+@pytest.mark.slow
 def test_a_model_comes_back_from_its_spec_and_state() -> None:
     codes = torch.stack([torch.randint(count, (300,), generator=generator(count)) for count in CLASSES], dim=1)
     made = TableModel.fit(codes, CLASSES, ordered=(False, True, False), seed=0)

@@ -96,6 +96,7 @@ def test_a_jump_satisfies_detailed_balance_and_reaches_every_row(evidence: Any) 
     assert (matrix > 0).all()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("given", [None, {"row": torch.tensor([-1, 1, -1])}])
 def test_a_jump_and_a_sweep_leave_the_density_invariant(given: Any) -> None:
     made = energy()

@@ -19,6 +19,7 @@ def far() -> TableEnergy:
     return made
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("is_far", [False, True])
 def test_log_z_is_within_three_of_its_standard_errors_as_often_as_it_should_be(is_far: bool) -> None:
     """200 seeds; more than 8 beyond three standard errors have a probability below 1e-4 with tails of a t of 15 degrees."""

@@ -41,6 +41,7 @@ def test_s_can_be_inverted_so_that_any_vectors_can_be_learned() -> None:
     assert all(torch.linalg.eigvalsh(smoothing(count)).min() > 0.1 for count in (1, 2, 48, 300))
 
 
+@pytest.mark.slow
 def test_few_rows_show_how_two_numbers_depend_only_if_neighbours_are_alike() -> None:
     """300 rows of two columns of 24 codes on a noisy diagonal, beside six columns of noise: 12 rows for each code."""
     first = torch.randint(24, (300, 1), generator=generator(1))

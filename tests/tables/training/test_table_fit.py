@@ -37,6 +37,7 @@ def divergence(truth: TableEnergy, model: TableEnergy) -> float:
     return float((log_p.exp() * (log_p - log_q)).sum())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("share_missing", "changes"),
     [
@@ -138,6 +139,7 @@ def test_a_table_may_have_no_complete_row() -> None:
 # Held-out rows.
 
 
+@pytest.mark.slow
 def test_nothing_is_learned_from_held_out_rows() -> None:
     """Reference, completions and network are those of a fit in which the held-out rows are others, bit for bit."""
     codes = rows_of(energy(), 1500)
@@ -210,6 +212,7 @@ def easily_alarmed(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(table_fit, "MAX_ROLLBACKS", 1000)
 
 
+@pytest.mark.slow
 @OBJECTIVES
 @pytest.mark.parametrize("rolls_back", [False, True])
 def test_a_fit_interrupted_after_any_step_comes_to_the_same_end(
@@ -251,6 +254,7 @@ def test_a_fit_interrupted_after_any_step_comes_to_the_same_end(
             assert torch.equal(one, other), name
 
 
+@pytest.mark.slow
 @OBJECTIVES
 def test_a_fit_called_again_with_its_folder_resumes_and_leaves_the_same_files(
     objective: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

@@ -109,6 +109,7 @@ def errors_of_gradients(num_seeds: int = 160) -> Tensor:
     return (stacked.mean(dim=0) / (stacked.std(dim=0) / math.sqrt(num_seeds))).abs().max()
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("always_chains")
 def test_weighted_chains_are_unbiased() -> None:
     """The worst of 7 means over 160 seeds, in standard errors: above 4.5 with a probability below 1e-4 (fixed seeds)."""
@@ -123,6 +124,7 @@ def test_weighted_draws_are_unbiased(monkeypatch: pytest.MonkeyPatch) -> None:
 BUGS = ("not updated", "after the move", "not reset")
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("always_chains")
 @pytest.mark.parametrize("bug", BUGS)
 def test_planted_bugs_are_biased_by_more_than_ten_standard_errors(bug: str, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -155,6 +157,7 @@ def _not_updated_of(negatives: Negatives) -> Negatives:
     return negatives._replace(log_weights=torch.zeros_like(negatives.log_weights))
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("always_chains")
 def test_the_gradient_is_that_of_the_likelihood_of_observed_entries() -> None:
     """Means over 200 seeds of a batch of 480 chains that have mixed; within 5 standard errors, ratio bias below these."""

@@ -37,6 +37,7 @@ def test_rows_without_holes_are_scored_exactly() -> None:
     assert looks(made, WHOLE, 1).item() == pytest.approx(exact(made, WHOLE), abs=1e-6)
 
 
+@pytest.mark.slow
 def test_rows_with_holes_are_scored_with_what_is_missing_summed_out(monkeypatch: pytest.MonkeyPatch) -> None:
     """Means of 20 looks by 500 chains, started 20 looks before; four standard errors: one false alarm in 16,000."""
     monkeypatch.setattr(validation, "NUM_CHAINS", 500)
