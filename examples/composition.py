@@ -43,16 +43,8 @@ def learn(label: str, which: int, seed: int) -> tuple[ConcatEnergy, Space]:
 
     kernel = KernelSpec(discrete="gibbs", continuous="mala", step_size=0.4).build(space)
     energy = ConcatEnergy(space, MLP(4, (64, 64)))
-    config = TrainConfig(
-        num_iterations=args.iterations,
-        batch_size=256,
-        num_steps=5,
-        learning_rate=3e-3,
-        decay="cosine",
-        replacement_rate=0.02,
-        buffer_size=2000,
-        objective=objectives.SummedOut(),
-    )
+    chains = {"num_steps": 5, "replacement_rate": 0.02, "buffer_size": 2000, "objective": objectives.SummedOut()}
+    config = TrainConfig(num_iterations=args.iterations, batch_size=256, learning_rate=3e-3, decay="cosine", **chains)
     trainer = Trainer(energy, space, batch, kernel=kernel, config=config, seed=seed)
     list(trainer.run())
     return trainer.average, space
@@ -78,9 +70,8 @@ for name, energy in compositions.items():
     found[name] = sample(energy, thing, MALA("thing", 0.4), **chains).values["thing"]
 for name, values in found.items():
     inside = values[(values[:, 0] < 0) & (values[:, 1] > 0)]
-    print(
-        f"{name}: {len(inside) / len(values):.3f} are left and large, with spread {inside.std(dim=0).mean():.3f} per axis"
-    )
+    spread = inside.std(dim=0).mean()
+    print(f"{name}: {len(inside) / len(values):.3f} are left and large, with spread {spread:.3f} per axis")
 if args.out:
     from jointebm.plots.panels import points_figure
 

@@ -23,8 +23,7 @@ parser.add_argument("--iterations", type=int, default=2)
 parser.add_argument("--num", type=int, default=10, help="samples of each density")
 parser.add_argument("--steps", type=int, default=3, help="steps of each chain, from noise")
 parser.add_argument("--out", type=Path, help="where to draw the figure")
-args, generator = parser.parse_args(), torch.Generator().manual_seed(0)
-torch.set_num_threads(1)
+args, generator, _ = parser.parse_args(), torch.Generator().manual_seed(0), torch.set_num_threads(1)
 latents, levels = chosen_latents(), sprites(None)
 right, small, large = latents[:, 4] >= 16, latents[:, 2] <= 1, latents[:, 2] >= 4  # and no sizes in between
 recipe = recipes.override(recipes.dsprites(), [f"num_iterations={args.iterations}"])
@@ -56,10 +55,8 @@ anywhere = Anywhere(*(part for layer in layers for part in (layer, nn.SiLU())))
 side, side_space = learn("right", right, small, ConvEncoder((16, 32, 64), 16, halves_first=True), 256)
 size, size_space = learn("large", large, right & (small | large), anywhere, 64)
 print(f"trained two models, {time.process_time():.0f} CPU seconds, one thread")
-left, big = (
-    ConditionalEnergy(side.average, side_space, {"right": 0}),
-    ConditionalEnergy(size.average, size_space, {"large": 1}),
-)
+left = ConditionalEnergy(side.average, side_space, {"right": 0})
+big = ConditionalEnergy(size.average, size_space, {"large": 1})
 everything = ConditionalEnergy(side.average, side_space, summed_out=("right",))
 densities = {"left": left, "large": big, "left x large": WeightedSum((left, big))}
 for name, power in {"left x large / all": 1.0, "(left / all)^4 x large": 4.0}.items():

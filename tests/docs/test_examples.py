@@ -46,7 +46,7 @@ def test_example_runs(
 
 @pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.stem)
 def test_example_is_short(path: Path) -> None:
-    assert len(path.read_text().splitlines()) < 90
+    assert len(path.read_text().splitlines()) < 80
 
 
 @pytest.mark.soak
