@@ -14,8 +14,7 @@ from torch import nn
 from jointebm.data.datasets import Batch
 from jointebm.energies.referenced import Referenced, start_at_zero
 from jointebm.energies.specs import ConcatSpec, EnergySpec, MLPSpec, OwnSpec, ReferencedSpec
-from jointebm.inference.corrected import Target
-from jointebm.inference.fit_report import FitSummary, report_of
+from jointebm.inference.fit_report import FitSummary, with_report
 from jointebm.inference.fit_scores import NORMALIZER_DRAWS, BestEnergy, normalizer_of
 from jointebm.inference.model import Model, ModelConfig
 from jointebm.inference.reports import NormalizerRecord
@@ -128,7 +127,6 @@ def fit(
         log_normalizer=normalizer,
     )
     model = Model(config, energy=found, noise=trainer.noise).eval()
-    assert model.reference is not None
     summary = FitSummary(
         held_out=kept,
         held_out_reference=best.of_reference,
@@ -136,11 +134,12 @@ def fit(
         best_iteration=best.iteration,
         negatives=(trainer.metrics.negatives if trainer.metrics else None) or "draws",
     )
-    diagnostics, report = report_of(Target(model, model.reference, model.kernel), rows, held_out, summary, generator)
-    steps = FEW_STEPS if diagnostics.ess > FEW_STEPS_SHARE * diagnostics.num_draws else MANY_STEPS
-    model.config = config.model_copy(update={"num_steps": steps, "diagnostics": diagnostics, "report": report})
+    model = with_report(model, rows, held_out, summary, generator)
+    diagnostics = model.diagnostics
+    if diagnostics is not None and diagnostics.ess > FEW_STEPS_SHARE * diagnostics.num_draws:
+        model.config = model.config.model_copy(update={"num_steps": FEW_STEPS})
     if verbose:
-        _say(str(report))
+        _say(str(model.report))
     return model
 
 

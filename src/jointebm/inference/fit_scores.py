@@ -19,7 +19,7 @@ from jointebm.sampling.enumeration import log_partition
 from jointebm.spaces.space import Position
 from jointebm.training.trainer import Trainer
 
-__all__ = ["NORMALIZER_DRAWS", "BestEnergy", "normalizer_of"]
+__all__ = ["NORMALIZER_DRAWS", "BestEnergy", "log_likelihood", "normalizer_of"]
 
 MAX_LISTED = 1 << 16  # configurations of a space without reals, of which log Z is a sum
 NORMALIZER_DRAWS = 8_000  # of the reference, for log Z
@@ -72,18 +72,29 @@ class BestEnergy:
 
     def score(self, energy: Referenced, log_z: float) -> Estimate:
         """Mean log-likelihood of the held-out rows, nats."""
-        mass = mass_of_known(
-            energy,
-            energy.space,
-            energy.reference,
-            self._held_out,
-            num_draws=DRAWS_OF_ROW,
-            generator=torch.Generator(self._generator.device).manual_seed(0),
-            with_marginals=False,
-        )
-        log_p = mass.log_mass.double() - log_z
-        error = float(log_p.std()) / math.sqrt(len(log_p)) if len(log_p) > 1 else 0.0
-        return Estimate(value=float(log_p.mean()), standard_error=error)
+        return log_likelihood(energy, self._held_out, log_z)
+
+
+def log_likelihood(energy: Referenced, rows: Position, log_z: float) -> Estimate:
+    """Mean log-likelihood of rows, nats, with missing reals summed over `DRAWS_OF_ROW` draws of the reference.
+
+    Args:
+        energy: F.
+        rows: at least one; NaN is missing.
+        log_z: log Z of F, nats; its error is not in the standard error.
+    """
+    mass = mass_of_known(
+        energy,
+        energy.space,
+        energy.reference,
+        rows,
+        num_draws=DRAWS_OF_ROW,
+        generator=torch.Generator(next(iter(rows.values())).device).manual_seed(0),
+        with_marginals=False,
+    )
+    log_p = mass.log_mass.double() - log_z
+    error = float(log_p.std()) / math.sqrt(len(log_p)) if len(log_p) > 1 else 0.0
+    return Estimate(value=float(log_p.mean()), standard_error=error)
 
 
 @torch.no_grad()

@@ -50,6 +50,18 @@ class ModelConfig(Config):
     diagnostics: Diagnostics | None = Field(None, description="of 500 chains after the fit")
     report: Report | None = Field(None, description="of the fit")
 
+    @property
+    def findings(self) -> str:
+        """log Z, diagnostics and report in words; empty for a model without them."""
+        found = []
+        if self.log_normalizer is not None:
+            found.append(f"log Z of f: {self.log_normalizer}.")
+        if self.diagnostics is not None:
+            found.append(f"Chains after the fit: {self.diagnostics}.")
+        if self.report is not None:
+            found.append(str(self.report))
+        return "\n\n".join(found)
+
 
 class Model(nn.Module):
     """log p(x, y) = f(x, y) - log Z, with its space, noise and kernel.
@@ -305,13 +317,7 @@ def _shapes(module: nn.Module) -> dict[str, torch.Size]:
 
 def _card(config: ModelConfig) -> str:
     """A short model card from the configuration."""
-    parts = [f"# {config.name}", "A jointebm model: one joint density of its blocks."]
-    if config.log_normalizer is not None:
-        parts.append(f"log Z of f: {config.log_normalizer}.")
-    if config.diagnostics is not None:
-        parts.append(f"Chains after the fit: {config.diagnostics}.")
-    if config.report is not None:
-        parts.append(str(config.report))
+    parts = [f"# {config.name}", "A jointebm model: one joint density of its blocks.", *filter(None, [config.findings])]
     return "\n\n".join(parts) + "\n"
 
 

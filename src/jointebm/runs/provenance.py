@@ -16,6 +16,13 @@ from jointebm.training.trainer import Metrics
 
 __all__ = ["card", "environment"]
 
+ONE_LAW = "A joint energy-based model, log p(x, y) = f(x, y) - log Z,"
+TWO_LAWS = (
+    "An energy-based model f(x, y) whose chains move x at a temperature of its own: y given x has the law of f, x given y "
+    "that of f / temperature, and no joint density has both. A model"
+)
+UNNORMALISED = "f is known up to a constant; samples come from a Markov chain of finite length."
+
 
 def environment() -> dict[str, Any]:
     """Versions and hardware that a result depends on."""
@@ -28,8 +35,14 @@ def environment() -> dict[str, Any]:
     }
 
 
-def card(recipe: Recipe, facts: Mapping[str, Any], metrics: Metrics, interventions: Sequence[Intervention]) -> str:
-    """The card of a trained model: Markdown under YAML front matter.
+def card(
+    recipe: Recipe,
+    facts: Mapping[str, Any],
+    metrics: Metrics,
+    interventions: Sequence[Intervention],
+    findings: str,
+) -> str:
+    """The card of a trained model: Markdown under YAML front matter, with the findings of the fit, if any.
 
     The license of a new model is `unknown` until its owner writes one.
     """
@@ -45,6 +58,7 @@ def card(recipe: Recipe, facts: Mapping[str, Any], metrics: Metrics, interventio
         if recipe.calibration_rows
         else ""
     )
+    joint = TWO_LAWS if recipe.kernel.temperature != 1 else ONE_LAW
     summary = recipe.summary[0].upper() + recipe.summary[1:]
     return f"""---
 license: unknown
@@ -55,7 +69,7 @@ tags:
 ---
 # {recipe.name}
 
-{summary}. A joint energy-based model, log p(x, y) = f(x, y) - log Z, of the data `{recipe.data}`.
+{summary}. {joint} of the data `{recipe.data}`.
 
 | | |
 |---|---|
@@ -66,5 +80,5 @@ tags:
 | energy gap at the end | {metrics.energy_gap:.3f} nats |
 | interventions against divergence | {"<br>".join(map(str, interventions)) or "none"} |{scaled}{changed}
 
-Load it with `jointebm.load(folder)`. f is known up to a constant; samples come from a Markov chain of finite length.
+Load it with `jointebm.load(folder)`. {findings or UNNORMALISED}
 """

@@ -21,10 +21,12 @@ import torch
 
 from jointebm.data import Dataset
 from jointebm.data.registry import open_dataset
+from jointebm.energies import ReferencedSpec
 from jointebm.inference.model import Model, ModelConfig
 from jointebm.recipes import Recipe
 from jointebm.runs.folder import append_metrics, begin, cut_metrics, facts_of, recipe_of, write_facts
 from jointebm.runs.interrupts import held_back
+from jointebm.runs.normalised_model import normalised, with_fitted_reference
 from jointebm.runs.provenance import card, environment
 from jointebm.runs.resuming import check_same_run, metrics_bytes, newest_checkpoint, restore
 from jointebm.runs.size import check_size
@@ -53,7 +55,7 @@ class Run(NamedTuple):
 
 
 def initial_model(recipe: Recipe, dataset: Dataset, *, seed: int) -> Model:
-    """The model of a recipe before training, with weights drawn from the seed.
+    """The model of a recipe before training, with weights drawn from the seed; a reference is fitted to training rows.
 
     Example:
         >>> from jointebm import recipes
@@ -73,7 +75,10 @@ def initial_model(recipe: Recipe, dataset: Dataset, *, seed: int) -> Model:
     # torch.nn draws initial weights from the global generator only; it is restored.
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        return Model(config)
+        model = Model(config)
+    if isinstance(recipe.energy, ReferencedSpec):
+        model.energy = with_fitted_reference(model.energy, recipe.energy, dataset, seed=seed)
+    return model
 
 
 def train(
@@ -160,8 +165,8 @@ def resume(
 
 def _prepare(recipe: Recipe, dataset: Dataset, *, seed: int) -> tuple[Model, Trainer]:
     check_size(recipe, dataset.space)
-    model = initial_model(recipe, dataset, seed=seed)
     seen = hide(dataset, recipe.train.hide)
+    model = initial_model(recipe, seen, seed=seed)
     trainer = Trainer(
         model.energy,
         seen.space,
@@ -229,8 +234,10 @@ def _finish(
     if recipe.calibration_rows:
         trained, factor = calibrated(trained, hide(dataset, recipe.train.hide), recipe.calibration_rows)
         facts = {**facts, "inverse_temperature": factor}
+    if trained.reference is not None:
+        trained = normalised(trained, trainer, hide(dataset, recipe.train.hide), seed=facts["seed"])
     write_facts(path, {**facts, "seconds": round(trainer.seconds, 1)})
-    trained.save(path / "model", card=card(recipe, facts, trainer.metrics, trainer.interventions))
+    trained.save(path / "model", card=card(recipe, facts, trainer.metrics, trainer.interventions, trained.config.findings))
     return Run(path, facts["seed"], trained, dataset, trainer.seconds, trainer.metrics)
 
 
