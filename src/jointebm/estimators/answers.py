@@ -3,16 +3,15 @@
 Legend: N rows, V columns, K classes.
 """
 
-import operator
-from abc import ABC
-from collections.abc import Iterable, Mapping, Sequence
-from collections.abc import Set as AbstractSet
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 from sklearn.base import BaseEstimator
 from sklearn.utils.validation import check_is_fitted
 
+from jointebm.estimators.arguments import SEED, is_name, whole_number
+from jointebm.estimators.imputations import Imputations
 from jointebm.storage.untrusted import quoted
 from jointebm.tables.answers.fitted import FittedTable, Rows
 from jointebm.tables.answers.parameters import Parameters
@@ -24,12 +23,12 @@ from jointebm.tables.codes.column import Column
 from jointebm.tables.codes.read_evidence import read_given
 from jointebm.tables.frames.reading import Frame, is_frame, read_frame
 from jointebm.tables.frames.schemas import FrameSchema
-from jointebm.tables.frames.writing import only_column, write_filled, write_frame
+from jointebm.tables.frames.writing import only_column, write_frame
 
 __all__ = ["Answers", "set_features"]
 
 
-class Answers(BaseEstimator, ABC):  # type: ignore[misc]  # scikit-learn has no types
+class Answers(Imputations):
     """The questions of `JointEBM`; subclasses fit what answers them.
 
     The parameters `unseen`, `num_draws`, `num_sweeps` and `random_state` may also be set after `fit`.
@@ -61,7 +60,7 @@ class Answers(BaseEstimator, ABC):  # type: ignore[misc]  # scikit-learn has no 
             TypeError: `target` is several names.
             ValueError: an unknown column, or one that the model ignores.
         """
-        if target is not None and not _is_name(target):
+        if target is not None and not is_name(target):
             raise TypeError(f"predict: got several targets {quoted(repr(target))}; call predict_frame(X, targets)")
         return only_column(self._predicted(X, [self._one_target(target)], statistic))
 
@@ -82,7 +81,7 @@ class Answers(BaseEstimator, ABC):  # type: ignore[misc]  # scikit-learn has no 
             TypeError: `targets` is one name, or a set, which has no order.
             ValueError: an unknown column, or one that the model ignores.
         """
-        if _is_name(targets):
+        if is_name(targets):
             raise TypeError(f"predict_frame: got {quoted(repr(targets))}, expected a list of names")
         return self._predicted(X, list(targets), statistic)
 
@@ -107,37 +106,6 @@ class Answers(BaseEstimator, ABC):  # type: ignore[misc]  # scikit-learn has no 
     def classes(self, target: Name | None = None) -> np.ndarray:
         """The values whose probabilities `predict_proba` returns, shape (K,)."""
         return classes(self.coded(self._one_target(target)))
-
-    def impute(self, X: Any) -> Any:  # noqa: N803
-        """Fills missing entries with one joint draw given the observed entries of each row, which stay as they are.
-
-        A draw, not a best guess. `draw_imputations` returns several draws.
-
-        Args:
-            X: table with some or all of the columns; absent columns are marginalised.
-
-        Returns:
-            A frame like X. An id, or an entry of a column without training values, stays missing.
-        """
-        return self.draw_imputations(X, 1)[0]
-
-    def draw_imputations(self, X: Any, num: int) -> list[Any]:  # noqa: N803
-        """Draws several imputations of X; their spread is the uncertainty about what is missing.
-
-        Args:
-            X: as in `impute`.
-            num: number of draws, at least 1.
-
-        Returns:
-            A list of `num` frames like X, also for `num=1`; the first is that of `impute`.
-
-        Raises:
-            ValueError: `num` is not a whole number of at least 1.
-        """
-        num = _whole(num, "num", least=1, expected="1 or more draws")
-        frame = self._read(X)
-        rows = self.fitted.rows(frame.table, frame.num_rows)
-        return [write_filled(frame, drawn, self._folder.frame) for drawn in self.fitted.impute(rows, num_draws=num)]
 
     def sample(
         self, n: int = 1, *, given: Mapping[Name, object] | None = None, seed: int | None = None, first: int = 0
@@ -165,7 +133,7 @@ class Answers(BaseEstimator, ABC):  # type: ignore[misc]  # scikit-learn has no 
         Warns:
             ConvergenceWarning: hardly a chain has accepted a jump.
         """
-        n = _whole(n, "n", least=1, expected="1 or more rows")
+        n = whole_number(n, "n", least=1, expected="1 or more rows")
         given = {} if given is None else given
         return write_frame(self.draw(n, given=given, seed=seed, first=first), self.frame_schema_)
 
@@ -177,9 +145,9 @@ class Answers(BaseEstimator, ABC):  # type: ignore[misc]  # scikit-learn has no 
         Returns:
             Values of each column of the model; ids and columns without training values are missing throughout.
         """
-        first = _whole(first, "first", least=0, expected="the number of a row, 0 or more")
+        first = whole_number(first, "first", least=0, expected="the number of a row, 0 or more")
         if seed is not None:
-            seed = _whole(seed, "seed", least=0, expected="a whole number from 0 to 2^63 - 1")
+            seed = whole_number(seed, "seed", least=0, expected=SEED)
         durations = frozenset(each.name for each in self.frame_schema_.columns if each.is_duration)
         evidence = read_given(given, self.codec_, durations=durations)
         return self.fitted.sample(n, evidence=evidence, seed=seed, first=first)
@@ -206,7 +174,7 @@ class Answers(BaseEstimator, ABC):  # type: ignore[misc]  # scikit-learn has no 
             Shape (N, number of columns); NaN where the entry is missing.
         """
         named: Any = self.codec_.names if columns is None else columns
-        return self.fitted.conditional_log_score(self._rows(X), [named] if _is_name(named) else list(named))
+        return self.fitted.conditional_log_score(self._rows(X), [named] if is_name(named) else list(named))
 
     def dependence(self, X: Any) -> np.ndarray:  # noqa: N803
         """How well the observed entries of each row fit together, shape (N,), nats.
@@ -230,7 +198,7 @@ class Answers(BaseEstimator, ABC):  # type: ignore[misc]  # scikit-learn has no 
     def fitted(self) -> FittedTable:
         """The fitted table, which answers for tables that have been read."""
         check_is_fitted(self, "model_")
-        return FittedTable(codec=self.codec_, model=self.model_, parameters=self._answering())
+        return FittedTable(self.codec_, self.model_, self._answering(), self.members_)
 
     @property
     def frame_schema_(self) -> FrameSchema:
@@ -284,19 +252,6 @@ class Answers(BaseEstimator, ABC):  # type: ignore[misc]  # scikit-learn has no 
         if target is None and self.target_ is None:
             raise ValueError(f"target: name the column to predict, of {', '.join(map(repr, self.codec_.names))}")
         return self.coded(self.target_ if target is None else target).name  # type: ignore[arg-type]
-
-
-def _is_name(named: object) -> bool:
-    """Whether it is one name rather than several; a set has no order, so it never is several."""
-    return isinstance(named, str | np.generic | AbstractSet) or not isinstance(named, Iterable)
-
-
-def _whole(value: Any, name: str, *, least: int, expected: str) -> int:
-    """A whole number of Python or numpy, from `least` to 63 bits."""
-    number = operator.index(value) if hasattr(type(value), "__index__") else least - 1
-    if not least <= number < 2**63:
-        raise ValueError(f"{name}: got {quoted(repr(value))}, expected {expected}")
-    return number
 
 
 def set_features(estimator: BaseEstimator, names: Sequence[Name]) -> None:

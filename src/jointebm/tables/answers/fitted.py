@@ -2,13 +2,14 @@
 
     log p(row) = F(codes) + sum_j log p(value_j | code_j) - log Z
 
-An answer about a row depends on the row and the seed alone, bit for bit: draws come from streams keyed by the row's content.
+An estimate about a row (a prediction, a score) depends on the row and the seed alone, bit for bit. Draws come from streams
+with a key for each row: its number in the question, or its id.
 
 Legend: N rows, V columns, K_j codes of column j, D draws.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import numpy as np
@@ -17,7 +18,7 @@ from torch import Tensor
 
 from jointebm.randomness.row_streams import RowStream
 from jointebm.tables.answers.parameters import Parameters
-from jointebm.tables.answers.row_keys import content_keys
+from jointebm.tables.answers.row_keys import keys_of_draw
 from jointebm.tables.answers.table_model import TableModel
 from jointebm.tables.codes.codec import MISSING_CODE, Name, TableCodec
 from jointebm.tables.codes.column import Column
@@ -35,7 +36,6 @@ class Rows(NamedTuple):
 
     table: Mapping[Name, Column]
     codes: Tensor  # (N, V), int64; -1 is missing
-    keys: Tensor  # (N,), int64
 
 
 @dataclass(frozen=True, eq=False)
@@ -46,11 +46,13 @@ class FittedTable:
         codec: columns and their codes.
         model: density over codes.
         parameters: of answers.
+        members: densities refitted to bootstrap samples of the training rows; none, unless asked for at the fit.
     """
 
     codec: TableCodec
     model: TableModel
     parameters: Parameters
+    members: tuple[TableModel, ...] = ()
 
     def rows(self, table: Mapping[Name, Column], num_rows: int, *, missing: Sequence[Name] = ()) -> Rows:
         """Encodes a table; columns named in `missing` count as missing."""
@@ -60,8 +62,7 @@ class FittedTable:
         codes = np.full((num_rows, len(self.codec.columns)), MISSING_CODE)
         if shown:
             codes = self.codec.encode(shown, unseen=self.parameters.unseen)
-        alike = {name: self.codec.columns[self.codec.index(name)].converted(column) for name, column in shown.items()}
-        return Rows(shown, torch.from_numpy(codes), content_keys(alike, self.codec.names, num_rows=num_rows))
+        return Rows(shown, torch.from_numpy(codes))
 
     def log_predictive(self, rows: Rows, name: Name) -> np.ndarray:
         """log p(code of the column | other observed entries), shape (N, K_j), nats, float64."""
@@ -69,12 +70,34 @@ class FittedTable:
         parts = [self._predictive(codes, place) for codes in rows.codes.split(BLOCK)]
         return torch.cat(parts).double().log_softmax(dim=1).numpy()
 
-    def impute(self, rows: Rows, *, num_draws: int) -> Iterator[dict[Name, Column]]:
-        """Joint draws of the missing entries of each row; observed entries stay as they are."""
-        blocks = zip(rows.codes.split(BLOCK), rows.keys.split(BLOCK), strict=True)
-        completed = torch.cat([self._complete(*block, num_draws=num_draws) for block in blocks], dim=1)  # (D, N, V)
-        for draw, codes in enumerate(completed):
-            yield self._values(codes, rows.keys, draw=draw, evidence={}, seed=self.parameters.seed)
+    def impute(
+        self, rows: Rows, keys: Tensor, *, num_draws: int, seed: int | None = None
+    ) -> Iterator[dict[Name, Column]]:
+        """Joint draws of the missing entries of each row; observed entries stay as they are.
+
+        Args:
+            rows: what is known.
+            keys: of the rows' streams, shape (N,); see `row_keys`.
+            num_draws: D, independent draws.
+            seed: of all draws; None is that of the model.
+        """
+        seed = self.parameters.seed if seed is None else seed
+        blocks = zip(rows.codes.split(BLOCK), keys.split(BLOCK), strict=True)
+        parts = [
+            self.model.complete(
+                codes, num_draws=num_draws, num_sweeps=self.parameters.num_sweeps, seed=seed, keys=of_block
+            )
+            for codes, of_block in blocks
+        ]
+        for draw, codes in enumerate(torch.cat(parts, dim=1)):  # (D, N, V)
+            yield self._values(codes, keys, draw=draw, evidence={}, seed=seed)
+
+    def impute_by_members(
+        self, rows: Rows, keys: Tensor, *, num_draws: int, seed: int | None = None
+    ) -> Iterator[dict[Name, Column]]:
+        """As `impute`, draw number d by member d, so that draws differ by as much as fits do."""
+        for draw, member in enumerate(self.members[:num_draws]):
+            yield from replace(self, model=member).impute(rows, keys_of_draw(keys, draw), num_draws=1, seed=seed)
 
     def sample(
         self, num: int, *, evidence: Mapping[Name, Evidence], seed: int | None = None, first: int = 0
@@ -149,8 +172,8 @@ class FittedTable:
         """log p of the observed codes of each row, shape (N,), nats, float64."""
         parameters = self.parameters
         parts = [
-            self.model.log_prob(codes, num_draws=parameters.num_draws, seed=parameters.seed, keys=keys)
-            for codes, keys in zip(rows.codes.split(BLOCK), rows.keys.split(BLOCK), strict=True)
+            self.model.log_prob(codes, num_draws=parameters.num_draws, seed=parameters.seed)
+            for codes in rows.codes.split(BLOCK)
         ]
         return torch.cat(parts).numpy()
 
@@ -172,13 +195,6 @@ class FittedTable:
             num_draws=self.parameters.num_draws,
             num_sweeps=self.parameters.num_sweeps,
             seed=self.parameters.seed,
-        )
-
-    def _complete(self, codes: Tensor, keys: Tensor, *, num_draws: int = 1) -> Tensor:
-        """Draws of one block, shape (D, N, V)."""
-        parameters = self.parameters
-        return self.model.complete(
-            codes, num_draws=num_draws, num_sweeps=parameters.num_sweeps, seed=parameters.seed, keys=keys
         )
 
     def _values(

@@ -38,11 +38,11 @@ EVALUATIONS = 2048  # of the network at once, for all classes of a column
 class TableModel(nn.Module):
     """log p(c) = F(c) - log Z over rows of V codes.
 
-    An answer about a row depends on that row and the seed alone, bit for bit, not on the batch or its place in it. Draws
-    come from streams keyed by the row's content, or by `keys`, so equal rows get equal draws unless `keys` differ. Answers
-    are exact where one entry is missing, or the missing entries have few configurations (256, or up to 4,096 where other
-    ways cost as much). Otherwise they start from draws of the reference given what is known, and weights or moves correct
-    these; a `ConvergenceWarning` says where that is not enough.
+    An estimate about a row depends on that row and the seed alone, bit for bit: what it averages over comes from streams
+    keyed by the row's content. Completions come from streams keyed by row number, or by `keys`, so that equal rows get
+    independent draws. Answers are exact where one entry is missing, or the missing entries have few configurations (256, or
+    up to 4,096 where other ways cost as much). Otherwise they start from draws of the reference given what is known, and
+    weights or moves correct these; a `ConvergenceWarning` says where that is not enough.
 
     Args:
         energy: F.
@@ -132,7 +132,7 @@ class TableModel(nn.Module):
         return self._of_classes(_complete(codes), column).log_softmax(dim=1)
 
     @torch.no_grad()
-    def log_prob(self, codes: Tensor, *, num_draws: int = 100, seed: int, keys: Tensor | None = None) -> Tensor:
+    def log_prob(self, codes: Tensor, *, num_draws: int = 100, seed: int) -> Tensor:
         """log p of the observed codes of each row, shape (N,), nats, float64.
 
             log p(observed) = log q(observed) + log E_{m ~ q(. | observed)} exp g(observed, m) - log Z
@@ -144,7 +144,6 @@ class TableModel(nn.Module):
             codes: shape (N, V), -1 is missing.
             num_draws: of the missing entries.
             seed: of the draws.
-            keys: as in `complete`.
         """
         codes = _checked(codes, self.num_classes)
         log_probs = torch.empty(len(codes), dtype=torch.float64)
@@ -153,7 +152,7 @@ class TableModel(nn.Module):
             log_probs[few.nonzero().flatten()[group.numbers]] = group.log_density.double().logsumexp(dim=1)
         many = (~few).nonzero().flatten()
         if len(many):
-            drawn = self._drawn(codes[many], num_draws, seed, None if keys is None else keys[many])  # (D, n, V)
+            drawn = self._drawn(codes[many], num_draws, seed)  # (D, n, V)
             residual = self._residual(drawn.flatten(0, 1)).reshape(num_draws, -1)
             of_observed = _in_chunks(self.energy.reference, codes[many], EVALUATIONS // 8)
             warn_of_draws(residual)
@@ -187,7 +186,7 @@ class TableModel(nn.Module):
             num_sweeps: sweeps, and as many jumps, where the configurations are many.
             seed: of all draws.
             log_weights: per column, added to F of its classes where it is missing, shape (K_j,); -inf forbids a class.
-            keys: of the rows' streams, shape (N,), int64; None hashes the content of each row.
+            keys: of the rows' streams, shape (N,), int64; None numbers the rows.
 
         Returns:
             Completed codes, shape (D, N, V), int64.
@@ -196,7 +195,7 @@ class TableModel(nn.Module):
             ConvergenceWarning: hardly a chain has accepted a jump.
         """
         codes = _checked(codes, self.num_classes)
-        keys = row_keys(codes) if keys is None else keys
+        keys = torch.arange(len(codes)) if keys is None else keys
         completed = codes.repeat(num_draws, 1, 1)
         few = few_configurations(codes, self.num_classes, num_draws * (NUM_STARTS + 3 * num_sweeps))
         exact, many = few.nonzero().flatten(), (~few).nonzero().flatten()
@@ -251,14 +250,16 @@ class TableModel(nn.Module):
         if len(many):
             log_probs[many], sizes = self._weighted(codes[many], column, num_draws, seed)
             poor = many[sizes < min(MIN_ROW_ESS, num_draws / 4)]
-            drawn = self.complete(codes[poor], num_draws=num_draws, num_sweeps=num_sweeps, seed=seed)
+            drawn = self.complete(
+                codes[poor], num_draws=num_draws, num_sweeps=num_sweeps, seed=seed, keys=row_keys(codes[poor])
+            )
             of_draws = self.conditional(drawn.flatten(0, 1), column).reshape(num_draws, -1, log_probs.shape[1])
             log_probs[poor] = log_mean_of_draws(of_draws).log_softmax(dim=1)
         return log_probs
 
     def _weighted(self, codes: Tensor, column: int, num_draws: int, seed: int) -> tuple[Tensor, Tensor]:
         """log p(c_j = k | observed) by weighted draws of the reference, and their effective number, shape (N,)."""
-        drawn = self._drawn(codes, num_draws, seed, None)
+        drawn = self._drawn(codes, num_draws, seed)
         drawn[..., column] = -1
         flat = drawn.flatten(0, 1)
         proposed = _in_chunks(self.energy.reference, flat, EVALUATIONS // 8)
@@ -267,9 +268,9 @@ class TableModel(nn.Module):
         sizes = (2 * of_draws.logsumexp(dim=1) - (2 * of_draws).logsumexp(dim=1)).exp()
         return log_mean_of_draws(weights).log_softmax(dim=1), sizes
 
-    def _drawn(self, codes: Tensor, num_draws: int, seed: int, keys: Tensor | None) -> Tensor:
-        """Draws of the missing entries from the reference, shape (D, N, V)."""
-        keys = row_keys(codes) if keys is None else keys
+    def _drawn(self, codes: Tensor, num_draws: int, seed: int) -> Tensor:
+        """Draws of the missing entries from the reference, shape (D, N, V); equal rows get equal draws."""
+        keys = row_keys(codes)
         stream = RowStream(keys.repeat(num_draws), seed, draw=torch.arange(num_draws).repeat_interleave(len(codes)))
         parts = []
         for rows in torch.arange(num_draws * len(codes)).split(CHAINS):
