@@ -124,6 +124,7 @@ def test_answers_do_not_depend_on_the_size_of_parts(
     some = write_csv(tmp_path / "some.csv", cells(folder / "table.csv")[: 5 if size == 1 else 16])
     asks: dict[str, tuple[object, ...]] = {
         "i": ("impute", folder / "model", some),
+        "n": ("impute", folder / "model", some, "--id", "name"),
         "p": ("predict", folder / "model", some, "--target", "city"),
         "s": ("score", folder / "model", some, "--conditional"),
         "d": ("sample", folder / "model", "--num", 9),
@@ -139,10 +140,10 @@ def test_answers_do_not_depend_on_the_order_of_rows_and_columns(folder: Path, tm
     rows = cells(folder / "table.csv")[:50]
     straight_file = write_csv(tmp_path / "straight.csv", rows)
     turned = write_csv(tmp_path / "turned.csv", [row[::-1] for row in [rows[0], *rows[:0:-1]]])
-    for ask in (("impute",), ("score",), ("predict", "--target", "income", "--target", "size")):
+    for ask in (("impute", "--id", "name"), ("score",), ("predict", "--target", "income", "--target", "size")):
         straight = list(csv.reader(io.StringIO(run(ask[0], folder / "model", straight_file, *ask[1:]).out)))
         found = list(csv.reader(io.StringIO(run(ask[0], folder / "model", turned, *ask[1:]).out)))
-        back = [row[::-1] if ask == ("impute",) else row for row in [found[0], *found[:0:-1]]]
+        back = [row[::-1] if ask[0] == "impute" else row for row in [found[0], *found[:0:-1]]]
         assert len(back) == 50 and back == straight
 
 
@@ -151,11 +152,12 @@ def test_answers_do_not_depend_on_the_order_of_rows_and_columns(folder: Path, tm
     "ask",
     [
         ("impute", "TABLE", "--seed", 4),
+        ("impute", "TABLE", "--id", "name"),
         ("predict", "TABLE", "--target", "city"),
         ("score", "TABLE"),
         ("sample", "--num", 90, "--seed", 4, "--given", "city=city 0"),
     ],
-    ids=lambda ask: ask[0],
+    ids=lambda ask: " ".join(map(str, ask[::2])),
 )
 def test_answers_do_not_depend_on_the_number_of_workers(
     ask: tuple[object, ...], folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

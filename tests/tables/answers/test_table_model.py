@@ -142,7 +142,7 @@ def test_predictions_without_weights_are_wrong(monkeypatch: pytest.MonkeyPatch) 
     codes = INCOMPLETE[(INCOMPLETE < 0).sum(dim=1) > 1]
 
     def unweighted(self: TableModel, rows: Tensor, column: int, num_draws: int, seed: int) -> tuple[Tensor, Tensor]:
-        drawn = self._drawn(rows, num_draws, seed, None)
+        drawn = self._drawn(rows, num_draws, seed)
         of_draws = self.conditional(drawn.flatten(0, 1), column).reshape(num_draws, len(rows), -1)
         return of_draws.logsumexp(dim=0).log_softmax(dim=1), torch.full((len(rows),), 1e9)
 
@@ -202,12 +202,14 @@ def wide_model() -> tuple[TableModel, Tensor]:
 @pytest.mark.parametrize("ask", ["log_density", "log_prob", "conditional", "complete", "predictive"])
 def test_a_rows_answer_does_not_depend_on_its_batch_or_place_or_the_threads(ask: str) -> None:
     made, incomplete = wide_model()
-    whole = made.complete(incomplete, seed=1, num_sweeps=1)[0]
+    whole, keys = made.complete(incomplete, seed=1, num_sweeps=1)[0], torch.arange(300)
     questions = {
         "log_density": lambda rows: made.log_density(whole[rows]),
         "log_prob": lambda rows: made.log_prob(incomplete[rows], num_draws=12, seed=3),
         "conditional": lambda rows: made.conditional(whole[rows], 4),
-        "complete": lambda rows: made.complete(incomplete[rows], num_draws=2, num_sweeps=2, seed=3).transpose(0, 1),
+        "complete": lambda rows: made.complete(
+            incomplete[rows], num_draws=2, num_sweeps=2, seed=3, keys=keys[rows]
+        ).transpose(0, 1),
         "predictive": lambda rows: made.predictive(incomplete[rows], 0, num_draws=2, num_sweeps=1, seed=3),
     }
     answer, everyone = questions[ask], torch.arange(300)
@@ -239,12 +241,20 @@ def test_the_mean_over_draws_does_not_depend_on_the_batch(size: int) -> None:
 def test_draws_differ_and_equal_rows_are_told_apart_by_keys_only() -> None:
     made = model()
     codes = torch.full((40, 3), -1)
-    alike = made.complete(codes, num_draws=30, seed=0)
+    alike = made.complete(codes, num_draws=30, seed=0, keys=torch.full((40,), 7))
     assert (alike == alike[:, :1]).all()
     assert len(alike[:, 0].unique(dim=0)) > 5
-    apart = made.complete(codes, seed=0, keys=torch.arange(40))[0]
+    apart = made.complete(codes, seed=0)[0]
     assert len(apart.unique(dim=0)) > 5
-    assert not torch.equal(alike, made.complete(codes, num_draws=30, seed=1))
+    assert torch.equal(apart, made.complete(codes, seed=0, keys=torch.arange(40))[0])
+    assert not torch.equal(apart, made.complete(codes, seed=1)[0])
+
+
+def test_equal_rows_have_equal_estimates() -> None:
+    made, incomplete = wide_model()
+    rows = incomplete[:20].repeat(2, 1)
+    for found in (made.log_prob(rows, num_draws=12, seed=3), made.predictive(rows, 0, num_draws=12, seed=3)):
+        assert torch.equal(found[:20], found[20:])
 
 
 def test_answers_for_no_rows_have_no_rows() -> None:

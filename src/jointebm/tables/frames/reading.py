@@ -79,12 +79,10 @@ def with_column(frame: Frame, name: Name, vector: Any) -> Frame:
 
 def read_vector(vector: Any, name: str, *, num_rows: int) -> Column:
     """One value per row: a Series, an Arrow column, or a vector. Raises ValueError unless there are `num_rows`."""
-    one = _of_vector(vector, name)
-    if one.num_rows != num_rows or len(one.table) != 1:
-        raise ValueError(
-            f"{name}: got {one.num_rows} rows of {len(one.table)} columns, expected a vector of {num_rows}, one per row of X"
-        )
-    return next(iter(one.table.values()))
+    shape = np.shape(vector)
+    if shape != (num_rows,):
+        raise ValueError(f"{name}: got shape {shape}, expected a vector of {num_rows} entries, one per row of X")
+    return next(iter(_of_vector(vector, name).table.values()))
 
 
 def _of_vector(vector: Any, name: Name) -> Frame:

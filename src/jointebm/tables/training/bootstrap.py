@@ -34,7 +34,7 @@ from jointebm.tables.training.table_schedule import (
 from jointebm.training.loop import Loop
 from jointebm.training.objectives import PseudoLikelihood
 
-__all__ = ["bootstrapped"]
+__all__ = ["bootstrapped", "unsmooth"]
 
 SHARE = 0.16  # iterations of a member, as a share of those that the fit plans; five members cost less than two fits
 NUM_STEPS, TOLERANCE = 100, 1e-4  # of expectation maximisation at most, and its end, in nats per row
@@ -71,7 +71,7 @@ def bootstrapped(
     batch_size = rows_per_batch(len(rows), config)
     num_iterations = max(1, round(SHARE * planned_iterations(len(rows), len(ordered), batch_size, config)))
     residual = deepcopy(energy.residual)
-    _unsmooth(residual, ordered)
+    unsmooth(residual, ordered)
     objective = config.objective
     is_composite = isinstance(objective, PseudoLikelihood)
     problem = TableProblem(
@@ -108,7 +108,7 @@ def _refitted(mixture: ProductMixture, codes: Tensor, prior_strength: float) -> 
 
 
 @torch.no_grad()
-def _unsmooth(residual: Residual, ordered: Sequence[bool]) -> None:
+def unsmooth(residual: Residual, ordered: Sequence[bool]) -> None:
     """Sets the vectors V of `Curves` in place of W = S V, so that training continues at W."""
     starts = residual.offsets
     for column, is_ordered in enumerate(ordered):
