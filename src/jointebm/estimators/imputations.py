@@ -134,7 +134,7 @@ class Imputations(BaseEstimator, ABC):  # type: ignore[misc]  # scikit-learn has
         return Answer(frames, answer.diagnostics.numpy()) if diagnostics else frames
 
     def _keys_of_ids(self, frame: Frame, row_ids: Any) -> Tensor:
-        """Keys of rows by the column of that name, or by a vector of ids."""
+        """Keys of rows by a column of X, or by a vector of ids."""
         if is_name(row_ids):
             coded = self.coded(row_ids)
             if coded.name not in frame.table:

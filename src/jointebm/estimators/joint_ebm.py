@@ -22,7 +22,7 @@ from jointebm.tables.answers.table_model import TableModel
 from jointebm.tables.codes.codec import Name, TableCodec, Unseen
 from jointebm.tables.codes.column import Kind
 from jointebm.tables.frames.reading import Frame, read_frame, target_name, with_column
-from jointebm.tables.training.bootstrap import bootstrapped
+from jointebm.tables.training.bootstrap import SharedProgress, bootstrapped
 from jointebm.tables.training.table_config import Progress
 from jointebm.training.objectives import MaximumLikelihood, PseudoLikelihood
 
@@ -126,12 +126,13 @@ class JointEBM(Answers):
     ) -> Self:
         """Fits the joint density of all columns of X, and of y if it is given.
 
-        With `run`, an interrupted fit resumes when it is called again with the same table and parameters.
+        With `run`, an interrupted fit resumes when it is called again with the same table and parameters; members are not
+        kept, and start over.
 
         Args:
             X: table, N rows; entries may be missing.
             y: one more column, such as a label, called by its own name or "target"; entries may be missing.
-            on_progress: called whenever the held-out rows are scored.
+            on_progress: called whenever the held-out rows are scored, and after each member.
             run: folder for checkpoints and metrics.jsonl; None writes nothing.
 
         Raises:
@@ -167,17 +168,19 @@ class JointEBM(Answers):
             max_levels=parameters.max_levels,
         )
         codes = torch.from_numpy(codec.encode(frame.table))
+        progress = None if on_progress is None else SharedProgress(on_progress, parameters.num_members)
         model = TableModel.fit(
             codes,
             codec.num_codes,
             ordered=codec.is_ordered,
             config=parameters.training,
             seed=parameters.seed,
-            on_progress=on_progress,
+            on_progress=None if progress is None else progress.of_fit,
             run=run,
         )
-        members = [
-            bootstrapped(
+        members = []
+        for number in range(parameters.num_members):
+            energy = bootstrapped(
                 model.energy,
                 codes,
                 ordered=codec.is_ordered,
@@ -185,10 +188,11 @@ class JointEBM(Answers):
                 seed=parameters.seed,
                 number=number,
             )
-            for number in range(parameters.num_members)
-        ]
+            members.append(TableModel(energy).eval())
+            if progress is not None:
+                progress.after_member(number)
         folder = TableFolder.of(frame.schema, codec, model, target=target, parameters=parameters)
-        self._set_fitted(folder, model, [TableModel(each).eval() for each in members])
+        self._set_fitted(folder, model, members)
         return self
 
     def save(self, path: str | os.PathLike[str]) -> Path:

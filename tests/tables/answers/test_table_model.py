@@ -247,6 +247,7 @@ def test_draws_differ_and_equal_rows_are_told_apart_by_keys_only() -> None:
     assert not torch.equal(apart, made.complete(codes, seed=1)[0])
 
 
+@pytest.mark.filterwarnings("ignore::jointebm.ConvergenceWarning")
 def test_equal_rows_have_equal_estimates() -> None:
     made, incomplete = wide_model()
     rows = incomplete[:20].repeat(2, 1)

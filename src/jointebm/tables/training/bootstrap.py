@@ -7,7 +7,7 @@ rows left the network of the fit at zero, that of the member is zero too.
 Legend: N rows, V columns, K_j classes of column j.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from copy import deepcopy
 
 import torch
@@ -21,7 +21,7 @@ from jointebm.references.layout import MixedRows
 from jointebm.tables.density.energy import Residual, TableEnergy
 from jointebm.tables.training.completed_rows import CompletedRows
 from jointebm.tables.training.smoothing import Curves, smoothing
-from jointebm.tables.training.table_config import TableConfig
+from jointebm.tables.training.table_config import Progress, TableConfig
 from jointebm.tables.training.table_problem import TableProblem
 from jointebm.tables.training.table_schedule import (
     MAX_ROLLBACKS,
@@ -34,11 +34,42 @@ from jointebm.tables.training.table_schedule import (
 from jointebm.training.loop import Loop
 from jointebm.training.objectives import PseudoLikelihood
 
-__all__ = ["bootstrapped", "unsmooth"]
+__all__ = ["SharedProgress", "bootstrapped", "unsmooth"]
 
 SHARE = 0.16  # iterations of a member, as a share of those that the fit plans; five members cost less than two fits
 NUM_STEPS, TOLERANCE = 100, 1e-4  # of expectation maximisation at most, and its end, in nats per row
 _STREAM = 2  # of the seed; the fit itself has 0 and 1
+
+
+class SharedProgress:
+    """Progress of a fit and then of its members, as one.
+
+    Args:
+        on_progress: called whenever the held-out rows of the fit are scored, and after each member.
+        num_members: that will follow the fit.
+
+    Example:
+        >>> told = []
+        >>> progress = SharedProgress(told.append, 5)
+        >>> progress.of_fit(Progress(1.0, -2.0, -0.5, 9.0)), progress.after_member(4)
+        (None, None)
+        >>> [round(each.fraction, 2) for each in told]
+        [0.56, 1.0]
+    """
+
+    def __init__(self, on_progress: Callable[[Progress], object], num_members: int) -> None:
+        self._on_progress, self._share = on_progress, 1 / (1 + SHARE * num_members)
+        self._last: Progress | None = None
+
+    def of_fit(self, progress: Progress) -> None:
+        """Tells the progress of the fit."""
+        self._last = progress
+        self._on_progress(progress._replace(fraction=self._share * progress.fraction))
+
+    def after_member(self, number: int) -> None:
+        """Tells that this member is done, with the scores of the fit; nothing if the fit had none."""
+        if self._last is not None:
+            self._on_progress(self._last._replace(fraction=self._share * (1 + SHARE * (number + 1))))
 
 
 def bootstrapped(
