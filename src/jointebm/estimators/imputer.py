@@ -6,6 +6,7 @@ from sklearn.base import OneToOneFeatureMixin, TransformerMixin
 
 from jointebm.estimators.facade import Facade
 from jointebm.estimators.joint_ebm import JointEBM
+from jointebm.tables.answers.row_keys import keys_of_numbers
 from jointebm.tables.frames.writing import write_filled
 
 __all__ = ["JointEBMImputer"]
@@ -14,8 +15,8 @@ __all__ = ["JointEBMImputer"]
 class JointEBMImputer(OneToOneFeatureMixin, TransformerMixin, Facade):  # type: ignore[misc]  # scikit-learn has no types
     """Fills missing entries with one joint draw given the observed entries of their row.
 
-    A draw, not a best guess: means and medians would understate the spread. Equal rows get equal draws, in every call.
-    `core_.draw_imputations(X, num)` gives several.
+    A draw, not a best guess: means and medians would understate the spread. The draws of a row are decided by the row and
+    its number in X. `core_.draw_imputations(X, num)` gives several, also by ids of rows or for parts of a table.
 
     Args:
         core: a `JointEBM` with the parameters to use; it is copied. None is one with all defaults.
@@ -48,5 +49,5 @@ class JointEBMImputer(OneToOneFeatureMixin, TransformerMixin, Facade):  # type: 
         """
         frame = self._read(X, reset=False)
         rows = self.core_.fitted.rows(frame.table, frame.num_rows)
-        (drawn,) = self.core_.fitted.impute(rows, num_draws=1)
+        (drawn,) = self.core_.fitted.impute(rows, keys_of_numbers(0, frame.num_rows), num_draws=1).value
         return write_filled(frame, drawn, self.core_.frame_schema_)

@@ -9,10 +9,10 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from jointebm.inference.corrected import Target, draw_given
+from jointebm.inference.corrected import Target, draw_given, num_candidates
 from jointebm.inference.importance import MAX_EXACT, mass_of_known
 from jointebm.inference.model import Model
-from jointebm.inference.reports import Estimate, Moment, Report
+from jointebm.inference.reports import ChainRecord, Estimate, Moment, Report
 from jointebm.kernels.columns import columns_of
 from jointebm.references.mixture import Mixture
 from jointebm.spaces.space import Position, Space
@@ -55,7 +55,7 @@ def with_report(
     drawn = draw_given(target, CHAINS_OF_REPORT, None, num_steps=STEPS_OF_REPORT, generator=generator, with_r_hat=True)
     space = target.space
     like = next(iter(rows.values()))
-    of_model = space.encode(drawn.values, dtype=like.dtype, device=like.device)[0]
+    of_model = space.encode(drawn.value, dtype=like.dtype, device=like.device)[0]
     moments = _moments(space, of_model, rows)
     report = Report(
         num_rows=len(like),
@@ -70,7 +70,15 @@ def with_report(
         best_iteration=summary.best_iteration,
         negatives=summary.negatives,
     )
-    model.config = model.config.model_copy(update={"diagnostics": drawn.diagnostics, "report": report})
+    found = drawn.diagnostics
+    record = ChainRecord(
+        num_draws=num_candidates(CHAINS_OF_REPORT),
+        ess=float(found.ess[0]),
+        num_steps=STEPS_OF_REPORT,
+        accept_rate=dict(found.accept_rate),
+        r_hat=found.r_hat,
+    )
+    model.config = model.config.model_copy(update={"diagnostics": record, "report": report})
     return model
 
 

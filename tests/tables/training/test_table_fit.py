@@ -12,7 +12,7 @@ from jointebm.storage import checkpoint
 from jointebm.storage.checkpoint import Checkpoint
 from jointebm.tables.answers.table_model import TableModel
 from jointebm.tables.density.energy import TableEnergy
-from jointebm.tables.training import table_fit
+from jointebm.tables.training import table_fit, table_schedule
 from jointebm.tables.training.table_config import Progress, TableConfig
 from jointebm.tables.training.table_fit import TableFit, TableMetrics
 from jointebm.tables.training.validation import HeldOut
@@ -172,7 +172,7 @@ def test_nothing_is_learned_from_held_out_rows() -> None:
 
 def test_the_network_that_is_scored_averages_the_last_part_of_training(monkeypatch: pytest.MonkeyPatch) -> None:
     """Weights of 1, 1/2, 1/3 ... of each new network, down to 50 over the number of iterations."""
-    monkeypatch.setattr(table_fit, "AVERAGED", 10)
+    monkeypatch.setattr(table_schedule, "AVERAGED", 10)
     fit = TableFit(rows_of(energy(), 700), CLASSES, ordered=(False,) * 3, config=SMALL, seed=0)
     assert fit.num_iterations > 100
     expected = None

@@ -16,6 +16,7 @@ from jointebm.cli.tables.opened import Questions, open_questions, open_table, wi
 from jointebm.cli.tables.table_given import parse_table_given
 from jointebm.cli.tables.workers import answered
 from jointebm.estimators import JointEBM
+from jointebm.estimators.imputations import Uncertainty
 from jointebm.tables.answers.predictions import Statistic
 from jointebm.tables.codes.codec import Name
 from jointebm.tables.codes.column import IgnoredCodec
@@ -55,15 +56,27 @@ class Asked:
         return cls(folder, with_answers(model, changes), changes, words, workers, as_json)
 
 
-def impute_table(asked: Asked, file: Path, out: Path | None, *, num: int) -> None:
-    """Fills the missing entries of a file, `num` times."""
+def impute_table(
+    asked: Asked, file: Path, out: Path | None, *, num: int, uncertainty: Uncertainty, id_column: str | None
+) -> None:
+    """Fills the missing entries of a file, `num` times.
+
+    Args:
+        asked: the model.
+        file: the table.
+        out: file to write, which becomes several if `num` is more than 1; None is standard output.
+        num: number of completed tables.
+        uncertainty: as in `JointEBM.draw_imputations`.
+        id_column: column whose ids key the draws of rows; None: their numbers.
+    """
     if num > 1 and out is None:
         raise ValueError(f"--num {num}: writes several tables; name their files with --out")
     outs = [out] if out is None or num == 1 else [_numbered(out, draw) for draw in range(1, num + 1)]
     for each in outs:
         check_out(each)
-    questions = open_questions(file, asked.model, missing=asked.missing)
-    _answer(asked, ImputeJob(num, asked.missing), questions, outs, what=f"imputing {file.name}")
+    questions = open_questions(file, asked.model, missing=asked.missing, id_column=id_column)
+    job = ImputeJob(num, asked.missing, uncertainty, id_column)
+    _answer(asked, job, questions, outs, what=f"imputing {file.name}")
 
 
 def predict_table(
@@ -89,7 +102,7 @@ def sample_table(asked: Asked, out: Path | None, *, given: Sequence[str], num: i
     check_out(out)
     job = SampleJob(parse_table_given(given, asked.model))
     numbers = (range(first, min(num, first + SAMPLES_PER_PART)) for first in range(0, num, SAMPLES_PER_PART))
-    parts = (Part(pa.table({"number": list(each)}), None, str) for each in numbers)
+    parts = (Part(pa.table({"number": list(each)}), None, str, each.start) for each in numbers)
     _answer(asked, job, Questions(pa.schema([("number", pa.int64())]), parts, num), [out], what="sampling")
 
 

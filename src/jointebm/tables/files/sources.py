@@ -37,6 +37,7 @@ class Part(NamedTuple):
     table: pa.Table
     cells: Mapping[str, list[str]] | None  # the text of each cell by column, for a CSV file
     places: Callable[[int], str]  # the place of each row in the file, for messages
+    first: int  # number of the first row, from 0
 
 
 class Source(NamedTuple):
@@ -143,10 +144,12 @@ def _found_in(path: Path, kinds: Mapping[str, Kind], missing: frozenset[str]) ->
 
 
 def _csv_parts(path: Path, columns: Mapping[str, ColumnType], missing: frozenset[str], size: int) -> Iterator[Part]:
+    first = 0
     for part in read_parts(path, size=size):
         cells = dict(zip(columns, part.columns, strict=True))
         arrays = {name: _array(path, name, cells[name], part.lines, columns[name], missing) for name in columns}
-        yield Part(pa.table(arrays), cells, lambda row, lines=part.lines: f"line {lines[row]}")  # type: ignore[misc]
+        yield Part(pa.table(arrays), cells, lambda row, lines=part.lines: f"line {lines[row]}", first)  # type: ignore[misc]
+        first += len(part.lines)
 
 
 def _array(
@@ -178,7 +181,7 @@ def _parquet_parts(path: Path, missing: frozenset[str]) -> Iterator[Part]:
         for batch in file.iter_batches(batch_size=ROWS_PER_PART):
             table = _without_words(pa.Table.from_batches([batch]), missing)
             _check_finite(path, table, first)
-            yield Part(table, None, lambda row, first=first: f"row {first + row + 1}")  # type: ignore[misc]
+            yield Part(table, None, lambda row, first=first: f"row {first + row + 1}", first)  # type: ignore[misc]
             first += len(table)
 
 

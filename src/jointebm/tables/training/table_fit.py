@@ -28,27 +28,30 @@ from jointebm.tables.training.smoothing import Curves
 from jointebm.tables.training.table_config import TableConfig
 from jointebm.tables.training.table_problem import TableAttempt, TableProblem
 from jointebm.tables.training.table_report import FitReport, table_report_of
+from jointebm.tables.training.table_schedule import (
+    MAX_ROLLBACKS,
+    PRECISIONS,
+    SNAPSHOT_EVERY,
+    descent_of_table,
+    planned_iterations,
+    rows_per_batch,
+)
 from jointebm.tables.training.validation import HeldOut, Validation
 from jointebm.training.divergence import Intervention
 from jointebm.training.loop import Loop
 from jointebm.training.objectives import PseudoLikelihood
-from jointebm.training.training_state import Descent, cosine_decay, prefixed, require_shapes, without_prefix
+from jointebm.training.training_state import prefixed, require_shapes, without_prefix
 
 __all__ = ["TableFit", "TableMetrics"]
 
 HELD_OUT = 0.1  # share of the rows, but no more than
 MAX_HELD_OUT = 1000
 MIN_HELD_OUT = 5  # rows; with fewer nothing shows whether the network helps, and the reference stands alone
-MIN_BATCH = 32  # rows of an iteration, if there are as many
-FEW_COLUMNS = 10  # with more, steps are smaller and fewer
-AVERAGED = 50  # the moving average reaches over about such a part of training
 NUM_LAYERS = 2
 WEAKER = 0.2  # share of the prior's strength, that the reference is fitted with once more
 SIZES_IN_VAIN = 2  # sizes of the reference in a row without improvement, after which no larger one is tried
 MIN_BETWEEN = 10  # iterations between looks
 FINAL_GROUPS = 16  # of 128 draws that log Z of the result is estimated with
-SNAPSHOT_EVERY, MAX_ROLLBACKS = 100, 5
-PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 
 
 class TableMetrics(NamedTuple):
@@ -118,9 +121,9 @@ class TableFit:
         self.held_out, training = order[:num_held_out], order[num_held_out:]
         self._reference = self._mixture(codes[training], num_classes)
         self.best = Residual(num_classes, width=config.width, num_layers=NUM_LAYERS)  # zero
-        self._batch_size = min(config.batch_size, max(MIN_BATCH, len(training) // 4), len(training))
+        self._batch_size = rows_per_batch(len(training), config)
         self.num_iterations = (
-            _num_iterations(len(training), len(num_classes), self._batch_size, config) if trains else 0
+            planned_iterations(len(training), len(num_classes), self._batch_size, config) if trains else 0
         )
         self._loop: Loop[Tensor, TableAttempt] | None = None
         self._validation: Validation | None = None
@@ -295,7 +298,7 @@ class TableFit:
             precision=PRECISIONS[config.precision],
             generator=self._generator,
         )
-        descent = _descent(problem.module, config, self.num_iterations, len(self._ordered))
+        descent = descent_of_table(problem.module, config, self.num_iterations, len(self._ordered))
         self._loop = Loop(problem, descent, snapshot_every=SNAPSHOT_EVERY, max_rollbacks=MAX_ROLLBACKS)
 
         def tell(intervention: Intervention) -> None:
@@ -323,26 +326,3 @@ class TableFit:
     def _annealed(self) -> AnnealedRows:
         rungs = annealing_rungs(self.energy, generator=self._looking)
         return annealed(self.energy, rungs, num_groups=FINAL_GROUPS, generator=self._looking)
-
-
-def _num_iterations(num_rows: int, num_columns: int, batch_size: int, config: TableConfig) -> int:
-    most = config.max_iterations * min(1.0, FEW_COLUMNS / num_columns)
-    return max(1, math.ceil(min(most, config.num_visits * num_rows / batch_size)))
-
-
-def _descent(curves: Curves, config: TableConfig, num_iterations: int, num_columns: int) -> Descent:
-    """Adam, whose rate rises and then falls to zero, and a moving average over the last part of training."""
-    peak = config.learning_rate * min(1.0, FEW_COLUMNS / num_columns) ** 1.5
-
-    def learning_rate(iteration: int) -> float:
-        rising = min(1.0, (iteration + 1) / (config.warmup_share * num_iterations + 1))
-        return peak * rising * cosine_decay(iteration, num_iterations)
-
-    @torch.no_grad()
-    def average(means: Sequence[Tensor], parameters: Sequence[Tensor], num_averaged: Tensor | int) -> None:
-        weight = max(1 / int(num_averaged), min(1.0, AVERAGED / num_iterations))
-        torch._foreach_lerp_(list(means), list(parameters), weight)
-
-    adam = torch.optim.Adam(curves.parameters(), lr=1.0, betas=(0.9, 0.99))
-    adam.register_step_post_hook(lambda *_: curves.give_vectors())
-    return Descent(adam, learning_rate, average)
