@@ -11,7 +11,7 @@ from torch import Tensor
 
 from jointebm.references import ProductMixture
 from jointebm.tables.answers.code_questions import CodeQuestions, checked_codes
-from jointebm.tables.density.energy import Residual, TableEnergy
+from jointebm.tables.density.energy import Rebased, Residual, TableEnergy
 from jointebm.tables.training.fit_record import FitRecord, identity_of, run_fit
 from jointebm.tables.training.table_config import Progress, TableConfig
 from jointebm.tables.training.table_fit import TableFit
@@ -106,9 +106,13 @@ class TableModel(CodeQuestions):
     def spec(self) -> dict[str, Any]:
         """The shapes of the model as JSON data, for `from_spec`."""
         residual = self.energy.residual
+        of_base = {}
+        if isinstance(residual, Rebased):
+            of_base, residual = {"num_base_components": len(residual.base.log_weights)}, residual.net
         return {
             "num_classes": list(self.num_classes),
             "num_components": len(self.energy.reference.log_weights),
+            **of_base,
             "width": len(residual.bias),
             "num_layers": len(residual.weights) + 1,
         }
@@ -117,5 +121,9 @@ class TableModel(CodeQuestions):
     def from_spec(cls, spec: dict[str, Any], report: FitReport | None = None) -> Self:
         """Makes an unfitted model with the shapes of `spec`."""
         reference = ProductMixture(spec["num_classes"], spec["num_components"])
-        residual = Residual(spec["num_classes"], width=spec["width"], num_layers=spec["num_layers"])
+        residual: Residual | Rebased = Residual(spec["num_classes"], width=spec["width"], num_layers=spec["num_layers"])
+        if "num_base_components" in spec:
+            assert isinstance(residual, Residual)
+            base = ProductMixture(spec["num_classes"], spec["num_base_components"])
+            residual = Rebased(residual, base, reference)
         return cls(TableEnergy(reference, residual), report).eval()

@@ -21,7 +21,7 @@ from jointebm.references import ProductMixture
 from jointebm.references.expectation_maximisation import fit_product_mixture, prior_of, spread_rows
 from jointebm.references.layout import MixedRows
 from jointebm.storage.checkpoint import Checkpoint
-from jointebm.tables.density.energy import Residual, TableEnergy
+from jointebm.tables.density.energy import Rebased, Residual, TableEnergy
 from jointebm.tables.density.normalizer import AnnealedRows, annealed, annealing_rungs
 from jointebm.tables.training.completed_rows import CompletedRows
 from jointebm.tables.training.smoothing import Curves
@@ -49,6 +49,7 @@ MAX_HELD_OUT = 1000
 MIN_HELD_OUT = 5  # rows; with fewer nothing shows whether the network helps, and the reference stands alone
 NUM_LAYERS = 2
 WEAKER = 0.2  # share of the prior's strength, that the reference is fitted with once more
+ROWS_PER_PARAMETER = 3  # of the base at least: a mixture that knows the rows by heart leaves the network nothing to learn
 SIZES_IN_VAIN = 2  # sizes of the reference in a row without improvement, after which no larger one is tried
 MIN_BETWEEN = 10  # iterations between looks
 FINAL_GROUPS = 16  # of 128 draws that log Z of the result is estimated with
@@ -119,7 +120,7 @@ class TableFit:
         if not trains:
             num_held_out = 0
         self.held_out, training = order[:num_held_out], order[num_held_out:]
-        self._reference = self._mixture(codes[training], num_classes)
+        self._reference, self._base = self._mixtures(codes[training], num_classes)
         self.best = Residual(num_classes, width=config.width, num_layers=NUM_LAYERS)  # zero
         self._batch_size = rows_per_batch(len(training), config)
         self.num_iterations = (
@@ -127,7 +128,8 @@ class TableFit:
         )
         self._loop: Loop[Tensor, TableAttempt] | None = None
         self._validation: Validation | None = None
-        self._num_worse, self._best_gain, self._log_score = 0, 0.0, 0.0
+        self._num_worse, self._log_score = 0, 0.0
+        self._best_gain: float | None = None  # of the best network so far
         self.on_intervention: Callable[[Intervention], object] | None = None
         if trains:
             residual = deepcopy(self.best)
@@ -141,8 +143,8 @@ class TableFit:
 
     @property
     def energy(self) -> TableEnergy:
-        """F with the best network so far."""
-        return TableEnergy(self._reference, self.best)
+        """F with the best network so far; the reference, before there is one."""
+        return self._energy_of(self.best) if bool(self.best.readout.any()) else TableEnergy(self._reference, self.best)
 
     @property
     def iteration(self) -> int:
@@ -189,11 +191,14 @@ class TableFit:
         held_out = None
         if self._validation is not None:
             held_out = self._validation.log_likelihood(self.energy, rows)
-            if held_out.gain < 0:
+            if held_out.gain < held_out.gain_error:
                 self.best.readout.data.zero_()
                 rows = self._annealed()
                 held_out = self._validation.log_likelihood(self.energy, rows)
-            self._log_score = self._validation.score(self.energy)
+            is_trained = bool(self.best.readout.any())
+            self._log_score = self._validation.score(
+                TableEnergy(self._base, self.best) if is_trained else self.energy
+            )
         return table_report_of(
             self.energy,
             rows,
@@ -249,10 +254,15 @@ class TableFit:
         if self._loop is not None:
             self._loop.restore(Checkpoint(plain["loop_iteration"], checkpoint.tensors, plain["loop"]))
 
-    def _mixture(self, codes: Tensor, num_classes: tuple[int, ...]) -> ProductMixture:
-        """The reference: of mixtures of growing size, and with a weaker prior, the one that held-out rows find most likely.
+    def _energy_of(self, net: Residual) -> TableEnergy:
+        """log b + net, as log q + g."""
+        return TableEnergy(self._reference, Rebased(net, self._base, self._reference))
 
-        Without these, that of the largest size.
+    def _mixtures(self, codes: Tensor, num_classes: tuple[int, ...]) -> tuple[ProductMixture, ProductMixture]:
+        """The reference q and the base b that the network is trained over.
+
+        q: of mixtures of growing size, and with a weaker prior, the one that held-out rows find most likely; without these,
+        that of the largest size. b: of those with `ROWS_PER_PARAMETER`, likewise.
         """
         config, held_out = self._config, self._codes[self.held_out]
         rows = MixedRows(codes, torch.empty(len(codes), 0))
@@ -273,23 +283,27 @@ class TableFit:
 
         most = max(1, min(config.max_components, len(codes) // config.rows_per_component))
         if not len(held_out):
-            return fitted(most)
-        best, best_score, num, since = None, -math.inf, 1, 0
+            only = fitted(most)
+            return only, only
+        most_in_base = max(2, len(codes) // (ROWS_PER_PARAMETER * max(1, sum(num_classes) - len(num_classes))))
+        best, base, best_score, num, since = None, None, -math.inf, 1, 0
         while best is None or (num <= most and since < SIZES_IN_VAIN):
             mixture = fitted(num)
             since += 1
             if best is None or score(mixture) > best_score:
                 best, best_score, since = mixture, score(mixture), 0
+                base = mixture if base is None or num <= most_in_base else base
             num = min(2 * num, most) if num < most else most + 1
+        assert base is not None
         weaker = fitted(len(best.log_weights), WEAKER * config.prior_strength)
-        return weaker if score(weaker) > best_score else best
+        return (weaker if score(weaker) > best_score else best), base
 
     def _begin(self, residual: Residual) -> None:
         """Makes the loop that trains this network."""
         config, objective = self._config, self._config.objective
         is_composite = isinstance(objective, PseudoLikelihood)
         problem = TableProblem(
-            TableEnergy(self._reference, residual),
+            TableEnergy(self._base, residual),
             self._completed,
             pseudo_likelihood=objective if isinstance(objective, PseudoLikelihood) else PseudoLikelihood(),
             pseudo_weight=None if is_composite else config.pseudo_weight,
@@ -312,10 +326,9 @@ class TableFit:
         assert self._loop is not None and self._validation is not None
         average = self._loop.average
         assert isinstance(average, Curves)
-        energy = TableEnergy(self._reference, average.residual)
-        held_out = self._validation.log_likelihood(energy)
-        self._log_score = self._validation.score(energy)
-        if held_out.gain > max(self._best_gain, held_out.gain_error):
+        held_out = self._validation.log_likelihood(self._energy_of(average.residual))
+        self._log_score = self._validation.score(TableEnergy(self._base, average.residual))
+        if self._best_gain is None or held_out.gain > self._best_gain:
             self.best, self._best_gain, self._num_worse = deepcopy(average.residual), held_out.gain, 0
         else:
             self._num_worse += 1
