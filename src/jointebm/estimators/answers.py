@@ -4,18 +4,21 @@ Legend: N rows, V columns, K classes.
 """
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from dataclasses import replace
+from typing import Any, Literal, overload
 
 import numpy as np
 from sklearn.base import BaseEstimator
 from sklearn.utils.validation import check_is_fitted
+from torch import Tensor
 
 from jointebm.estimators.arguments import SEED, is_name, whole_number
 from jointebm.estimators.imputations import Imputations
+from jointebm.sampling.diagnostics import Answer, Diagnostics
 from jointebm.storage.untrusted import quoted
 from jointebm.tables.answers.fitted import FittedTable, Rows
 from jointebm.tables.answers.parameters import Parameters
-from jointebm.tables.answers.predictions import Statistic, class_probs, classes, point_prediction
+from jointebm.tables.answers.predictions import Statistic, class_probs, classes, point_prediction, readout_of
 from jointebm.tables.answers.store import TableFolder
 from jointebm.tables.answers.table_model import TableModel
 from jointebm.tables.codes.codec import CodedColumn, Name, TableCodec, Unseen
@@ -44,7 +47,14 @@ class Answers(Imputations):
     n_features_in_: int
     _folder: TableFolder
 
-    def predict(self, X: Any, target: Name | None = None, *, statistic: Statistic = "mean") -> Any:  # noqa: N803
+    def predict(
+        self,
+        X: Any,  # noqa: N803
+        target: Name | None = None,
+        *,
+        statistic: Statistic = "mean",
+        diagnostics: bool = False,
+    ) -> Any:
         """Predicts one column from the other observed entries of each row; its own entries in X are ignored.
 
         Args:
@@ -52,6 +62,8 @@ class Answers(Imputations):
             target: name of the column; None is the y of `fit`. `predict_frame` predicts several columns.
             statistic: of numbers and dates: "mean" (rounded to the nearest possible value) or "median". Categories get
                 the most probable level.
+            diagnostics: whether to return (column, `Diagnostics`); standard errors are those of means, before rounding,
+                and None for medians and categories.
 
         Returns:
             The column: a Series, an Arrow column, or a vector for arrays, N entries.
@@ -62,7 +74,10 @@ class Answers(Imputations):
         """
         if target is not None and not is_name(target):
             raise TypeError(f"predict: got several targets {quoted(repr(target))}; call predict_frame(X, targets)")
-        return only_column(self._predicted(X, [self._one_target(target)], statistic))
+        name = self._one_target(target)
+        frame, found = self._predicted(X, [name], statistic)
+        column = only_column(frame)
+        return Answer(column, found[name].numpy()) if diagnostics else column
 
     def predict_frame(self, X: Any, targets: Sequence[Name], *, statistic: Statistic = "mean") -> Any:  # noqa: N803
         """Predicts several columns, each on its own; the entries of all of them in X are ignored.
@@ -83,32 +98,68 @@ class Answers(Imputations):
         """
         if is_name(targets):
             raise TypeError(f"predict_frame: got {quoted(repr(targets))}, expected a list of names")
-        return self._predicted(X, list(targets), statistic)
+        return self._predicted(X, list(targets), statistic)[0]
 
-    def predict_proba(self, X: Any, target: Name | None = None) -> np.ndarray:  # noqa: N803
+    @overload
+    def predict_proba(
+        self,
+        X: Any,  # noqa: N803
+        target: Name | None = ...,
+        *,
+        diagnostics: Literal[False] = ...,
+    ) -> np.ndarray: ...
+    @overload
+    def predict_proba(
+        self,
+        X: Any,  # noqa: N803
+        target: Name | None = ...,
+        *,
+        diagnostics: Literal[True],
+    ) -> Answer[np.ndarray]: ...
+    def predict_proba(
+        self,
+        X: Any,  # noqa: N803
+        target: Name | None = None,
+        *,
+        diagnostics: bool = False,
+    ) -> np.ndarray | Answer[np.ndarray]:
         """p(value of the target | other observed entries of the row), for each of `classes(target)`.
 
         Args:
             X: table with some or all of the columns, N rows; the target's own entries are ignored.
             target: a column of categories, or of numbers with one code per value; None is the y of `fit`.
+            diagnostics: whether to return (probabilities, `Diagnostics`), with their standard errors.
 
         Returns:
             Probabilities, shape (N, K).
 
         Raises:
             ValueError: an unknown column, or one of numbers in bins, which has no classes.
+
+        Warns:
+            ConvergenceWarning: rows have few effective draws, and hardly a chain has accepted a jump.
         """
-        name = self._one_target(target)
-        classes(self.coded(name))  # raises for a column without classes
-        rows = self._rows(X, missing=[name])
-        return class_probs(self.coded(name), self.fitted.log_predictive(rows, name))
+        coded = self.coded(self._one_target(target))
+        classes(coded)  # raises for a column without classes
+        rows = self._rows(X, missing=[coded.name])
+        answer = self.fitted.predictive_answer(rows, coded.name)
+        probs, found = class_probs(coded, answer.value), answer.diagnostics.numpy()
+        with np.errstate(divide="ignore"):
+            errors = class_probs(coded, np.log(found.standard_error))  # levels share the error of their code
+        return Answer(probs, replace(found, standard_error=errors)) if diagnostics else probs
 
     def classes(self, target: Name | None = None) -> np.ndarray:
         """The values whose probabilities `predict_proba` returns, shape (K,)."""
         return classes(self.coded(self._one_target(target)))
 
     def sample(
-        self, n: int = 1, *, given: Mapping[Name, object] | None = None, seed: int | None = None, first: int = 0
+        self,
+        n: int = 1,
+        *,
+        given: Mapping[Name, object] | None = None,
+        seed: int | None = None,
+        first: int = 0,
+        diagnostics: bool = False,
     ) -> Any:
         """Draws rows of the whole table, or of the part that agrees with what is given.
 
@@ -121,6 +172,7 @@ class Answers(Imputations):
                 bound.
             seed: of these draws; None is that of the model. Row i is the same for every n.
             first: number of the first row, so that many rows can be drawn in parts.
+            diagnostics: whether to return (frame, `Diagnostics`).
 
         Returns:
             A frame like the training frame, with ids missing.
@@ -135,15 +187,18 @@ class Answers(Imputations):
         """
         n = whole_number(n, "n", least=1, expected="1 or more rows")
         given = {} if given is None else given
-        return write_frame(self.draw(n, given=given, seed=seed, first=first), self.frame_schema_)
+        answer = self.draw(n, given=given, seed=seed, first=first)
+        frame = write_frame(answer.value, self.frame_schema_)
+        return Answer(frame, answer.diagnostics.numpy()) if diagnostics else frame
 
     def draw(
         self, n: int, *, given: Mapping[Name, object], seed: int | None = None, first: int = 0
-    ) -> dict[Name, Column]:
+    ) -> Answer[dict[Name, Column]]:
         """The columns that `sample` writes into a frame; n may be 0, and the other arguments are those of `sample`.
 
         Returns:
-            Values of each column of the model; ids and columns without training values are missing throughout.
+            Values of each column of the model, and diagnostics; ids and columns without training values are missing
+            throughout.
         """
         first = whole_number(first, "first", least=0, expected="the number of a row, 0 or more")
         if seed is not None:
@@ -152,16 +207,25 @@ class Answers(Imputations):
         evidence = read_given(given, self.codec_, durations=durations)
         return self.fitted.sample(n, evidence=evidence, seed=seed, first=first)
 
-    def score_samples(self, X: Any) -> np.ndarray:  # noqa: N803
+    @overload
+    def score_samples(self, X: Any, *, diagnostics: Literal[False] = ...) -> np.ndarray: ...  # noqa: N803
+    @overload
+    def score_samples(self, X: Any, *, diagnostics: Literal[True]) -> Answer[np.ndarray]: ...  # noqa: N803
+    def score_samples(self, X: Any, *, diagnostics: bool = False) -> np.ndarray | Answer[np.ndarray]:  # noqa: N803
         """log p of the observed entries of each row, missing ones marginalised, shape (N,), nats.
 
         Normalised, in the columns' own units; all rows share the error of log Z (`report_`). A row whose missing entries
         have many configurations gets an estimate over `num_draws` draws.
 
+        Args:
+            X: table with some or all of the columns, N rows.
+            diagnostics: whether to return (scores, `Diagnostics`). Its standard errors are without that of log Z.
+
         Warns:
             ConvergenceWarning: some of these estimates have few effective draws.
         """
-        return self.fitted.log_density(self._rows(X))
+        answer = self.fitted.log_density(self._rows(X))
+        return Answer(answer.value, answer.diagnostics.numpy()) if diagnostics else answer.value
 
     def conditional_log_score(self, X: Any, columns: Name | Sequence[Name] | None = None) -> np.ndarray:  # noqa: N803
         """log p(entry | other observed entries of its row), nats, in the units of each column.
@@ -223,17 +287,24 @@ class Answers(Imputations):
             now["seed"] = int(self.random_state)
         return Parameters.checked(**(self._folder.parameters.model_dump() | now))
 
-    def _predicted(self, table: Any, targets: list[Name], statistic: Statistic) -> Any:
+    def _predicted(
+        self, table: Any, targets: list[Name], statistic: Statistic
+    ) -> tuple[Any, dict[Name, Diagnostics[Tensor]]]:
+        """A frame of the targets, and the diagnostics of each."""
         if statistic not in ("mean", "median"):
             raise ValueError(f"statistic: got {statistic!r}, expected 'mean' or 'median'")
         names = [self.coded(name).name for name in targets]
         frame = self._read(table)
         rows = self.fitted.rows(frame.table, frame.num_rows, missing=names)
-        columns = {
-            name: point_prediction(self.coded(name), self.fitted.log_predictive(rows, name), statistic=statistic)
-            for name in names
-        }
-        return write_frame(columns, self._folder.frame.select(names, frame.schema.backend), index=frame.index)
+        columns, found = {}, {}
+        for name in names:
+            coded = self.coded(name)
+            readout = readout_of(coded, statistic)
+            answer = self.fitted.predictive_answer(rows, name, readout=readout)
+            columns[name] = point_prediction(coded, answer.value, statistic=statistic)
+            error = None if readout is None else answer.diagnostics.standard_error[:, 0]
+            found[name] = replace(answer.diagnostics, standard_error=error)
+        return write_frame(columns, self._folder.frame.select(names, frame.schema.backend), index=frame.index), found
 
     def _read(self, table: Any) -> Frame:
         """Reads a table; an array has the columns of X in their order, and may have y behind them."""

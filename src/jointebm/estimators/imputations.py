@@ -11,6 +11,7 @@ from sklearn.utils.validation import check_is_fitted
 from torch import Tensor
 
 from jointebm.estimators.arguments import SEED, is_name, whole_number
+from jointebm.sampling.diagnostics import Answer
 from jointebm.storage.untrusted import quoted
 from jointebm.tables.answers.fitted import FittedTable
 from jointebm.tables.answers.row_keys import keys_of_ids, keys_of_numbers, require_different
@@ -60,6 +61,7 @@ class Imputations(BaseEstimator, ABC):  # type: ignore[misc]  # scikit-learn has
         row_ids: Any = None,
         first: int = 0,
         seed: int | None = None,
+        diagnostics: bool = False,
     ) -> Any:
         """Fills missing entries with one joint draw given the observed entries of each row, which stay as they are.
 
@@ -71,11 +73,15 @@ class Imputations(BaseEstimator, ABC):  # type: ignore[misc]  # scikit-learn has
             row_ids: as in `draw_imputations`.
             first: as in `draw_imputations`.
             seed: as in `draw_imputations`.
+            diagnostics: whether to return (frame, `Diagnostics`).
 
         Returns:
             A frame like X. An id, or an entry of a column without training values, stays missing.
         """
-        return self.draw_imputations(X, 1, uncertainty=uncertainty, row_ids=row_ids, first=first, seed=seed)[0]
+        answer = self.draw_imputations(
+            X, 1, uncertainty=uncertainty, row_ids=row_ids, first=first, seed=seed, diagnostics=True
+        )
+        return Answer(answer.value[0], answer.diagnostics) if diagnostics else answer.value[0]
 
     def draw_imputations(
         self,
@@ -86,7 +92,8 @@ class Imputations(BaseEstimator, ABC):  # type: ignore[misc]  # scikit-learn has
         row_ids: Any = None,
         first: int = 0,
         seed: int | None = None,
-    ) -> list[Any]:
+        diagnostics: bool = False,
+    ) -> Any:
         """Draws several imputations of X; `jointebm.pool` pools what is estimated from each of them.
 
         The draws of a row are decided by the seed and its number in X, or its id, and the row itself: not by other rows.
@@ -104,6 +111,7 @@ class Imputations(BaseEstimator, ABC):  # type: ignore[misc]  # scikit-learn has
                 texts or times, none missing and no two equal.
             first: number of the first row, so that a table can be asked about in parts; of no effect with `row_ids`.
             seed: of these draws; None is that of the model.
+            diagnostics: whether to return (list, `Diagnostics`), averaged over the draws of each row.
 
         Returns:
             A list of `num` frames like X, also for `num=1`; the first is that of `impute`.
@@ -121,7 +129,9 @@ class Imputations(BaseEstimator, ABC):  # type: ignore[misc]  # scikit-learn has
         rows = self.fitted.rows(frame.table, frame.num_rows)
         keys = keys_of_numbers(first, frame.num_rows) if row_ids is None else self._keys_of_ids(frame, row_ids)
         drawn = self.fitted.impute_by_members if uncertainty == "model" else self.fitted.impute
-        return [write_filled(frame, each, self.frame_schema_) for each in drawn(rows, keys, num_draws=num, seed=seed)]
+        answer = drawn(rows, keys, num_draws=num, seed=seed)
+        frames = [write_filled(frame, each, self.frame_schema_) for each in answer.value]
+        return Answer(frames, answer.diagnostics.numpy()) if diagnostics else frames
 
     def _keys_of_ids(self, frame: Frame, row_ids: Any) -> Tensor:
         """Keys of rows by a column of X, or by a vector of ids."""

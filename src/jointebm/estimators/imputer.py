@@ -49,5 +49,5 @@ class JointEBMImputer(OneToOneFeatureMixin, TransformerMixin, Facade):  # type: 
         """
         frame = self._read(X, reset=False)
         rows = self.core_.fitted.rows(frame.table, frame.num_rows)
-        (drawn,) = self.core_.fitted.impute(rows, keys_of_numbers(0, frame.num_rows), num_draws=1)
+        (drawn,) = self.core_.fitted.impute(rows, keys_of_numbers(0, frame.num_rows), num_draws=1).value
         return write_filled(frame, drawn, self.core_.frame_schema_)

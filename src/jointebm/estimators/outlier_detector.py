@@ -93,7 +93,7 @@ class JointEBMOutlierDetector(OutlierMixin, Facade):  # type: ignore[misc]  # sc
         scores = {
             "dependence": fitted.dependence,
             "conditional": fitted.conditional_surprise,
-            "density": fitted.log_density,
+            "density": lambda rows: fitted.log_density(rows).value,
         }
         return scores[self.criterion](rows)
 

@@ -17,7 +17,8 @@ from jointebm.energies.specs import ConcatSpec, EnergySpec, MLPSpec, OwnSpec, Re
 from jointebm.inference.corrected import Target
 from jointebm.inference.fit_report import FitSummary, report_of
 from jointebm.inference.fit_scores import NORMALIZER_DRAWS, BestEnergy, normalizer_of
-from jointebm.inference.model import Model, ModelConfig
+from jointebm.inference.model import Model
+from jointebm.inference.model_config import ModelConfig
 from jointebm.inference.reports import NormalizerRecord
 from jointebm.kernels import Cycle, KernelSpec, evaluate
 from jointebm.randomness.draws import shuffled, uniform

@@ -14,8 +14,9 @@ from torch import Tensor
 from jointebm.energies.referenced import Referenced
 from jointebm.inference.importance import mass_of_known
 from jointebm.inference.reports import Estimate, NormalizerRecord
-from jointebm.sampling.annealing import effective_size, log_mean_weight, log_normalizer, taken_rows
+from jointebm.sampling.annealing import log_mean_weight, log_normalizer, taken_rows
 from jointebm.sampling.enumeration import log_partition
+from jointebm.sampling.weighted_draws import effective_size
 from jointebm.spaces.space import Position
 from jointebm.training.trainer import Trainer
 
@@ -104,7 +105,7 @@ def _estimate(energy: Referenced, trainer: Trainer, generator: torch.Generator) 
 
 def _of_weights(log_weights: Tensor, method: str) -> LogZ:
     value, error = log_mean_weight(log_weights)
-    return LogZ(value, error, effective_size(log_weights), method)
+    return LogZ(value, error, float(effective_size(log_weights)), method)
 
 
 def normalizer_of(

@@ -21,7 +21,8 @@ import torch
 
 from jointebm.data import Dataset
 from jointebm.data.registry import open_dataset
-from jointebm.inference.model import Model, ModelConfig
+from jointebm.inference.model import Model
+from jointebm.inference.model_config import ModelConfig
 from jointebm.recipes import Recipe
 from jointebm.runs.folder import append_metrics, begin, cut_metrics, facts_of, recipe_of, write_facts
 from jointebm.runs.interrupts import held_back

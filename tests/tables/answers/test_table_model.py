@@ -8,8 +8,9 @@ from torch import Tensor
 
 from jointebm import ConvergenceWarning
 from jointebm.references import ProductMixture
-from jointebm.tables.answers import configurations, corrected_draws, table_model
-from jointebm.tables.answers.table_model import CHAINS, TableModel
+from jointebm.tables.answers import code_questions, configurations, corrected_draws
+from jointebm.tables.answers.corrected_draws import CHAINS
+from jointebm.tables.answers.table_model import TableModel
 from jointebm.tables.density.energy import Residual, TableEnergy
 from jointebm.tables.training.table_report import FitReport
 from support.tiny_tables import ALL, CLASSES, energy, enumerated, generator, matches
@@ -141,12 +142,11 @@ def test_predictions_without_weights_are_wrong(monkeypatch: pytest.MonkeyPatch) 
     """The planted bug: draws of the reference count alike, as draws of the density would."""
     codes = INCOMPLETE[(INCOMPLETE < 0).sum(dim=1) > 1]
 
-    def unweighted(self: TableModel, rows: Tensor, column: int, num_draws: int, seed: int) -> tuple[Tensor, Tensor]:
+    def unweighted(self: TableModel, rows: Tensor, column: int, num_draws: int, seed: int) -> Tensor:
         drawn = self._drawn(rows, num_draws, seed)
-        of_draws = self.conditional(drawn.flatten(0, 1), column).reshape(num_draws, len(rows), -1)
-        return of_draws.logsumexp(dim=0).log_softmax(dim=1), torch.full((len(rows),), 1e9)
+        return self.conditional(drawn.flatten(0, 1), column).reshape(num_draws, len(rows), -1)
 
-    monkeypatch.setattr(TableModel, "_weighted", unweighted)
+    monkeypatch.setattr(TableModel, "_weights", unweighted)
     assert total_variation(codes, num_draws=400).mean() > 0.04
 
 
@@ -154,10 +154,7 @@ def test_predictions_without_weights_are_wrong(monkeypatch: pytest.MonkeyPatch) 
 @pytest.mark.usefixtures("no_enumeration")
 def test_rows_with_few_effective_draws_are_answered_by_chains(monkeypatch: pytest.MonkeyPatch) -> None:
     codes = INCOMPLETE[(INCOMPLETE < 0).sum(dim=1) > 1]
-    monkeypatch.setattr(table_model, "MIN_ROW_ESS", 1e9)
-    monkeypatch.setattr(
-        TableModel, "_weighted", lambda _, rows, *__: (torch.zeros(len(rows), 3).double(), torch.zeros(len(rows)))
-    )
+    monkeypatch.setattr(code_questions, "enough_draws", lambda _: 1e9)
     assert total_variation(codes, num_draws=400, num_sweeps=20).mean() < 0.03
 
 
@@ -169,7 +166,7 @@ def test_chains_that_never_jump_are_warned_of(monkeypatch: pytest.MonkeyPatch) -
         warnings.simplefilter("error")
         model().complete(codes, seed=0, keys=keys)
     monkeypatch.setattr(corrected_draws, "jump", lambda _, state, **__: (state, torch.zeros(len(state.codes)).bool()))
-    with pytest.warns(ConvergenceWarning, match="0.000 accepted jumps per chain.*use a larger num_sweeps"):
+    with pytest.warns(ConvergenceWarning, match="chains accept 0.000 jumps.*Remedy: a larger num_sweeps"):
         model().complete(codes, seed=0, keys=keys)
 
 
@@ -178,7 +175,7 @@ def test_log_p_of_few_effective_draws_is_warned_of() -> None:
     made = normalised()
     with torch.no_grad():
         made.energy.residual.readout.mul_(20)
-    with pytest.warns(ConvergenceWarning, match="fewer than 10 effective draws.*use a larger num_draws"):
+    with pytest.warns(ConvergenceWarning, match="fewer than 10 effective draws.*Remedy: a larger num_draws"):
         made.log_prob(torch.full((1, 3), -1), num_draws=50, seed=0)
 
 

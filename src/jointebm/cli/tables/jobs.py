@@ -126,7 +126,7 @@ class ScoreJob(Job):
         frame = read_frame(part)
         rows = model.fitted.rows(frame.table, frame.num_rows)
         columns = {
-            "log_density": pa.array(model.fitted.log_density(rows)),
+            "log_density": pa.array(model.fitted.log_density(rows).value),
             "dependence": pa.array(model.fitted.dependence(rows)),
         }
         if self.conditional:
@@ -144,7 +144,7 @@ class SampleJob(Job):
 
     def __call__(self, model: JointEBM, part: pa.Table, first: int) -> list[pa.Table]:
         """The rows with these numbers."""
-        table = model.draw(len(part), given=self.given, first=first)
+        table = model.draw(len(part), given=self.given, first=first).value
         schema = model.frame_schema_
         return [write_frame(table, schema.select(schema.names, "pyarrow"))]
 
