@@ -20,7 +20,7 @@ from jointebm.storage.digests import file_digest
 from jointebm.storage.untrusted import quoted
 from jointebm.tables.codes.codec import Unseen
 from jointebm.tables.codes.column import Kind
-from jointebm.tables.files.missing_words import ReadingOptions
+from jointebm.tables.files.reading_options import ReadingOptions
 from jointebm.tables.files.sources import read_whole
 from jointebm.tables.training.table_config import Progress, TableConfig
 
@@ -35,7 +35,7 @@ def plan_fit(
     *,
     kinds: Mapping[str, Kind],
     fields: Mapping[str, Any],
-    missing: frozenset[str],
+    reading: ReadingOptions,
     unseen: Unseen,
     seed: int,
 ) -> FitPlan:
@@ -45,7 +45,7 @@ def plan_fit(
         file: the table.
         kinds: overrules the kinds that columns suggest.
         fields: of `JointEBM`, or of its `training`.
-        missing: texts for a missing value.
+        reading: how its cells are read.
         unseen: treatment of categories not seen in training.
         seed: of all draws.
 
@@ -63,7 +63,7 @@ def plan_fit(
         sha256=file_digest(file),
         kinds=dict(kinds),
         fields=dict(fields),
-        missing=tuple(sorted(missing)),
+        reading=reading,
         unseen=unseen,
         seed=seed,
         environment=environment(),
@@ -108,7 +108,7 @@ def resume_fit(folder: Path, *, as_json: bool) -> None:
 
 
 def _read(plan: FitPlan) -> Any:
-    return read_whole(Path(plan.table), kinds=plan.kinds, missing=frozenset(plan.missing))
+    return read_whole(Path(plan.table), kinds=plan.kinds, reading=plan.reading)
 
 
 def _fit(plan: FitPlan, table: Any, out: Path, *, as_json: bool) -> None:
@@ -137,7 +137,7 @@ def _fit(plan: FitPlan, table: Any, out: Path, *, as_json: bool) -> None:
             raise Interrupted(
                 reason, f"interrupted; resume with: jointebm fit --resume {out} --threads {threads}"
             ) from None
-    model.reading_ = ReadingOptions(missing=plan.missing)
+    model.reading_ = plan.reading
     model.save(out / "model")
     columns = [
         {"name": str(each.name), "holds": each.role, "kind": each.codec.kind, "codes": each.codec.num_codes}
