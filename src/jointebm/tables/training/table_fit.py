@@ -49,7 +49,7 @@ MAX_HELD_OUT = 1000
 MIN_HELD_OUT = 5  # rows; with fewer nothing shows whether the network helps, and the reference stands alone
 NUM_LAYERS = 2
 WEAKER = 0.2  # share of the prior's strength, that the reference is fitted with once more
-ROWS_PER_PARAMETER = 3  # of the base at least: a mixture that knows the rows by heart leaves the network nothing to learn
+PENALTY = 8.0  # nats per parameter of the base: a mixture that knows the rows by heart leaves the network little to learn
 SIZES_IN_VAIN = 2  # sizes of the reference in a row without improvement, after which no larger one is tried
 MIN_BETWEEN = 10  # iterations between looks
 FINAL_GROUPS = 16  # of 128 draws that log Z of the result is estimated with
@@ -262,7 +262,7 @@ class TableFit:
         """The reference q and the base b that the network is trained over.
 
         q: of mixtures of growing size, and with a weaker prior, the one that held-out rows find most likely; without these,
-        that of the largest size. b: of those with `ROWS_PER_PARAMETER`, likewise.
+        that of the largest size. b: of those, the best after a penalty of `PENALTY` nats for each parameter.
         """
         config, held_out = self._config, self._codes[self.held_out]
         rows = MixedRows(codes, torch.empty(len(codes), 0))
@@ -285,14 +285,15 @@ class TableFit:
         if not len(held_out):
             only = fitted(most)
             return only, only
-        most_in_base = max(2, len(codes) // (ROWS_PER_PARAMETER * max(1, sum(num_classes) - len(num_classes))))
-        best, base, best_score, num, since = None, None, -math.inf, 1, 0
+        penalty = PENALTY * (sum(num_classes) - len(num_classes) + 1) / len(codes)  # of a component, nats per row
+        best, base, best_score, base_score, num, since = None, None, -math.inf, -math.inf, 1, 0
         while best is None or (num <= most and since < SIZES_IN_VAIN):
             mixture = fitted(num)
-            since += 1
-            if best is None or score(mixture) > best_score:
-                best, best_score, since = mixture, score(mixture), 0
-                base = mixture if base is None or num <= most_in_base else base
+            found, since = score(mixture), since + 1
+            if best is None or found > best_score:
+                best, best_score, since = mixture, found, 0
+            if base is None or found - num * penalty > base_score:
+                base, base_score = mixture, found - num * penalty
             num = min(2 * num, most) if num < most else most + 1
         assert base is not None
         weaker = fitted(len(best.log_weights), WEAKER * config.prior_strength)
