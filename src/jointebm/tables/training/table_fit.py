@@ -1,7 +1,7 @@
 """The fit of a table's density: a reference by EM, then a network by the loop of all training, with early stopping.
 
-The network is kept that gives held-out rows the highest likelihood, if it beats the reference by more than the standard
-error of the difference; else F is the reference.
+The network is trained over a base of few components (see `density.energy`). The one is kept that gives held-out rows the
+highest likelihood, if it beats the reference by more than the standard error of the difference; else F is the reference.
 
 Legend: N training rows, V columns, K_j classes of column j.
 """
@@ -49,7 +49,9 @@ MAX_HELD_OUT = 1000
 MIN_HELD_OUT = 5  # rows; with fewer nothing shows whether the network helps, and the reference stands alone
 NUM_LAYERS = 2
 WEAKER = 0.2  # share of the prior's strength, that the reference is fitted with once more
-ROWS_PER_PARAMETER = 3  # of the base at least: a mixture that knows the rows by heart leaves the network nothing to learn
+PENALTY = (
+    8.0  # nats per parameter of the base: a mixture that knows the rows by heart leaves the network little to learn
+)
 SIZES_IN_VAIN = 2  # sizes of the reference in a row without improvement, after which no larger one is tried
 MIN_BETWEEN = 10  # iterations between looks
 FINAL_GROUPS = 16  # of 128 draws that log Z of the result is estimated with
@@ -100,6 +102,7 @@ class TableFit:
         seed: of all draws.
 
     Attributes:
+        base: the mixture that the network is trained over.
         held_out: numbers of the rows that nothing is learned from; none if they are too few to tell anything.
         best: the best network so far; zero before training.
         num_iterations: planned; training may stop earlier.
@@ -120,7 +123,7 @@ class TableFit:
         if not trains:
             num_held_out = 0
         self.held_out, training = order[:num_held_out], order[num_held_out:]
-        self._reference, self._base = self._mixtures(codes[training], num_classes)
+        self._reference, self.base = self._mixtures(codes[training], num_classes)
         self.best = Residual(num_classes, width=config.width, num_layers=NUM_LAYERS)  # zero
         self._batch_size = rows_per_batch(len(training), config)
         self.num_iterations = (
@@ -196,9 +199,7 @@ class TableFit:
                 rows = self._annealed()
                 held_out = self._validation.log_likelihood(self.energy, rows)
             is_trained = bool(self.best.readout.any())
-            self._log_score = self._validation.score(
-                TableEnergy(self._base, self.best) if is_trained else self.energy
-            )
+            self._log_score = self._validation.score(TableEnergy(self.base, self.best) if is_trained else self.energy)
         return table_report_of(
             self.energy,
             rows,
@@ -256,13 +257,13 @@ class TableFit:
 
     def _energy_of(self, net: Residual) -> TableEnergy:
         """log b + net, as log q + g."""
-        return TableEnergy(self._reference, Rebased(net, self._base, self._reference))
+        return TableEnergy(self._reference, Rebased(net, self.base, self._reference))
 
     def _mixtures(self, codes: Tensor, num_classes: tuple[int, ...]) -> tuple[ProductMixture, ProductMixture]:
         """The reference q and the base b that the network is trained over.
 
         q: of mixtures of growing size, and with a weaker prior, the one that held-out rows find most likely; without these,
-        that of the largest size. b: of those with `ROWS_PER_PARAMETER`, likewise.
+        that of the largest size. b: of those, the best after a penalty of `PENALTY` nats for each parameter.
         """
         config, held_out = self._config, self._codes[self.held_out]
         rows = MixedRows(codes, torch.empty(len(codes), 0))
@@ -285,14 +286,15 @@ class TableFit:
         if not len(held_out):
             only = fitted(most)
             return only, only
-        most_in_base = max(2, len(codes) // (ROWS_PER_PARAMETER * max(1, sum(num_classes) - len(num_classes))))
-        best, base, best_score, num, since = None, None, -math.inf, 1, 0
+        penalty = PENALTY * (sum(num_classes) - len(num_classes) + 1) / len(codes)  # of a component, nats per row
+        best, base, best_score, base_score, num, since = None, None, -math.inf, -math.inf, 1, 0
         while best is None or (num <= most and since < SIZES_IN_VAIN):
             mixture = fitted(num)
-            since += 1
-            if best is None or score(mixture) > best_score:
-                best, best_score, since = mixture, score(mixture), 0
-                base = mixture if base is None or num <= most_in_base else base
+            found, since = score(mixture), since + 1
+            if best is None or found > best_score:
+                best, best_score, since = mixture, found, 0
+            if base is None or found - num * penalty > base_score:
+                base, base_score = mixture, found - num * penalty
             num = min(2 * num, most) if num < most else most + 1
         assert base is not None
         weaker = fitted(len(best.log_weights), WEAKER * config.prior_strength)
@@ -303,7 +305,7 @@ class TableFit:
         config, objective = self._config, self._config.objective
         is_composite = isinstance(objective, PseudoLikelihood)
         problem = TableProblem(
-            TableEnergy(self._base, residual),
+            TableEnergy(self.base, residual),
             self._completed,
             pseudo_likelihood=objective if isinstance(objective, PseudoLikelihood) else PseudoLikelihood(),
             pseudo_weight=None if is_composite else config.pseudo_weight,
@@ -327,7 +329,7 @@ class TableFit:
         average = self._loop.average
         assert isinstance(average, Curves)
         held_out = self._validation.log_likelihood(self._energy_of(average.residual))
-        self._log_score = self._validation.score(TableEnergy(self._base, average.residual))
+        self._log_score = self._validation.score(TableEnergy(self.base, average.residual))
         if self._best_gain is None or held_out.gain > self._best_gain:
             self.best, self._best_gain, self._num_worse = deepcopy(average.residual), held_out.gain, 0
         else:
