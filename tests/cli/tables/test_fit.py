@@ -88,3 +88,19 @@ def test_an_interrupted_fit_names_the_command_that_resumes_it(
     result = run("fit", folder / "table.csv", "--out", tmp_path / "m", *QUICK)
     assert result.code == 130 and f"resume with: jointebm fit --resume {tmp_path / 'm'}" in result.err
     assert [path.name for path in (tmp_path / "m").iterdir()] == ["fit.json"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("--set", "num_visits=-1"), "error: --set num_visits: got -1: "),
+        (("--set", "max_bins=abc"), "error: --set max_bins: got 'abc': "),
+        (("--kind", "zz=numeric"), "error: --kind 'zz': unknown column; columns: "),
+    ],
+)
+def test_a_wrong_option_is_named_and_the_table_is_not_blamed(
+    arguments: tuple[str, str], message: str, folder: Path, tmp_path: Path
+) -> None:
+    result = run("fit", folder / "table.csv", "--out", tmp_path / "m", *arguments)
+    assert result.code == 2 and message in result.err and "table.csv" not in result.err
+    assert not (tmp_path / "m").exists()
