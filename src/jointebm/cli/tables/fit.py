@@ -19,7 +19,7 @@ from jointebm.storage.atomic import check_new
 from jointebm.storage.checkpoint import newest
 from jointebm.storage.digests import file_digest
 from jointebm.storage.untrusted import quoted
-from jointebm.tables.codes.codec import Unseen
+from jointebm.tables.codes.codec import Name, Unseen
 from jointebm.tables.codes.column import Kind
 from jointebm.tables.files.missing_words import ReadingOptions
 from jointebm.tables.files.sources import read_whole
@@ -159,8 +159,10 @@ def _unfitted(plan: FitPlan) -> JointEBM:
     own = _own_parameters()
     training = {name: value for name, value in plan.fields.items() if name not in own}
     chosen = {name: value for name, value in plan.fields.items() if name in own}
-    kinds = dict(plan.kinds.items()) or None
-    return JointEBM(training=training or None, kinds=kinds, unseen=plan.unseen, random_state=plan.seed, **chosen)
+    kinds: dict[Name, Kind] = dict(plan.kinds.items())
+    return JointEBM(
+        training=training or None, kinds=kinds or None, unseen=plan.unseen, random_state=plan.seed, **chosen
+    )
 
 
 def _check_plan(plan: FitPlan, table: Any) -> None:
