@@ -1,7 +1,6 @@
 """Specification of a run: a complete folder, and the same bits from the same seed."""
 
 import json
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest

@@ -155,7 +155,7 @@ class JointEBM(Answers):
         run: str | os.PathLike[str] | None = None,
     ) -> Self:
         """Fits a frame that has been read; `kinds` overrules those of the estimator."""
-        parameters = self._parameters(kinds or {})
+        parameters = self.checked_parameters(kinds)
         if frame.num_rows == 0 or not frame.table:
             raise ValueError(
                 f"Found array with {frame.num_rows} sample(s) and {len(frame.table)} feature(s) while a minimum of 1 "
@@ -241,14 +241,18 @@ class JointEBM(Answers):
         other._set_fitted(self._folder.model_copy(update={"target": target}), self.model_, self.members_)
         return other
 
-    def _parameters(self, kinds: Mapping[Name, Kind]) -> Parameters:
-        """The checked parameters."""
+    def checked_parameters(self, kinds: Mapping[Name, Kind] | None = None) -> Parameters:
+        """The parameters of a fit; `kinds` overrules those of the estimator.
+
+        Raises:
+            ValueError: a parameter is out of its range; names it and the value.
+        """
         seed = self.random_state
         if not isinstance(seed, int | np.integer):
             seed = int(check_random_state(seed).random_sample() * 2**31)  # the seed of all draws, not a draw
         _check_mapping("training", self.training, {"num_visits": 10})
         _check_mapping("kinds", self.kinds, {"code": "categorical"})
-        kinds = dict(self.kinds or {}) | dict(kinds)
+        kinds = dict(self.kinds or {}) | dict(kinds or {})
         for name, kind in kinds.items():
             if kind not in get_args(Kind):
                 raise ValueError(f"kinds: column {name!r}: got {kind!r}, expected 'numeric', 'categorical' or 'id'")

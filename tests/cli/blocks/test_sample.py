@@ -228,3 +228,10 @@ def test_sampling_does_not_touch_chains_of_another_process(
     monkeypatch.setattr(StepProgress, "show", other_process)
     assert run("sample", toy.run, "--num", 2, "--steps", 3, "--out", "s.npz").code == 0
     assert (here / "s.chains" / "precious").read_text() == "theirs" and (here / "s.npz").exists()
+
+
+@pytest.mark.usefixtures("here")
+def test_a_pretrained_model_is_called_by_its_name() -> None:
+    asked = ("sample", "pretrained:toy", "--num", 2, "--steps", 1, "--json")
+    assert run(*asked).json["model"] == "pretrained:toy"
+    assert run(*asked, "--out", "s.npz").json["model"] == "pretrained:toy"

@@ -127,3 +127,19 @@ def test_text_that_its_encoding_lacks_is_refused_before_a_file_appears(tmp_path:
     written = run(*ask, "--out", tmp_path / "out.csv")
     assert written.code == 2 and not (tmp_path / "out.csv").exists()
     assert f"{tmp_path / 'out.csv'}: '\\u6f22' cannot be written as iso8859-1" in written.err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("--set", "num_visits=-1"), "error: --set num_visits: got -1: "),
+        (("--set", "max_bins=abc"), "error: --set max_bins: got 'abc': "),
+        (("--kind", "zz=numeric"), "error: --kind 'zz': unknown column; columns: "),
+    ],
+)
+def test_a_wrong_option_is_named_and_the_table_is_not_blamed(
+    arguments: tuple[str, str], message: str, folder: Path, tmp_path: Path
+) -> None:
+    result = run("fit", folder / "table.csv", "--out", tmp_path / "m", *arguments)
+    assert result.code == 2 and message in result.err and "table.csv" not in result.err
+    assert not (tmp_path / "m").exists()

@@ -31,7 +31,7 @@ from jointebm.tables.codes.numbers import NumberCodec
 
 __all__ = ["FittedTable", "Rows"]
 
-T = TypeVar("T")
+Held = TypeVar("Held")
 
 BLOCK = 4096  # rows at a time; memory does not grow with the table beyond its own size
 _VALUES = 2**40  # stream counter of draws of values inside codes; sweeps count from 0
@@ -273,7 +273,7 @@ class FittedTable:
                 codes[rows.codes[:, place] >= 0, place] = int(weights.argmax())
         return codes
 
-    def _checked(self, answer: Answer[T], what: str, num_draws: int | None = None) -> Answer[T]:
+    def _checked(self, answer: Answer[Held], what: str, num_draws: int | None = None) -> Answer[Held]:
         """The answer, after one warning if it may be far off."""
         asked = self.parameters.num_draws
         min_jumps = enough_jumps(answer.diagnostics, asked if num_draws is None else num_draws)
