@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field
 
-from jointebm.references.mixture_sizes import CANDIDATES
+from jointebm.references.mixture_sizes import MIXTURE_SIZES
 from jointebm.storage.config import Config
 
 if TYPE_CHECKING:
@@ -39,7 +39,7 @@ class MixtureFit(Config):
     kind: Literal["mixture"] = "mixture"
     num_components: Annotated[
         tuple[Annotated[int, Field(ge=1)], ...], Field(min_length=1), BeforeValidator(_as_candidates)
-    ] = Field(CANDIDATES, description="candidate numbers of components, or one number")
+    ] = Field(MIXTURE_SIZES, description="candidate numbers of components, or one number")
     max_rows: int = Field(10_000, ge=1, description="rows that it is fitted to, at most")
 
     def fit(self, space: "Space", rows: "Position", held_out: "Position", generator: "Generator") -> "Mixture":
