@@ -8,21 +8,21 @@ import torch
 from jointebm.data.datasets import ArrayDataset, Dataset
 from jointebm.spaces.space import Position
 
-__all__ = ["VALIDATION_SHARE", "Split", "split_rows"]
+__all__ = ["VALIDATION_SHARE", "TrainingSplit", "split_rows"]
 
 VALIDATION_SHARE = 0.1  # of stored training rows: the last ones
 GENERATED_ROWS = (10_000, 2_000)  # drawn where rows are not stored: to fit, held out
-MAX_HELD_OUT = 2_000  # of the held-out rows
+MAX_SPLIT_ROWS = 2_000  # of the held-out rows
 SEED = 2  # of the noise of both parts, and of generated rows
 
 
-class Split(NamedTuple):
+class TrainingSplit(NamedTuple):
     """Training rows in two parts.
 
     Args:
         dataset: the data without the held-out rows; test rows are those of the whole.
         rows: training rows, once each: a position, NaN is missing.
-        held_out: held-out rows in the same form, at most `MAX_HELD_OUT`.
+        held_out: held-out rows in the same form, at most `MAX_SPLIT_ROWS`.
     """
 
     dataset: Dataset
@@ -30,7 +30,7 @@ class Split(NamedTuple):
     held_out: Position
 
 
-def split_rows(dataset: Dataset) -> Split:
+def split_rows(dataset: Dataset) -> TrainingSplit:
     """Holds out the last tenth of stored training rows; fresh draws where rows are drawn afresh in every batch.
 
     Both parts depend on the data alone: noise and draws have a seed of their own.
@@ -51,7 +51,7 @@ def split_rows(dataset: Dataset) -> Split:
     stored = dataset.stored
     if stored is None:
         rows, held_out = (dataset.batch(num, generator=generator) for num in GENERATED_ROWS)
-        return Split(dataset, rows, held_out)
+        return TrainingSplit(dataset, rows, held_out)
     num_rows = len(next(iter(stored.train.values())))
     num_held_out = round(VALIDATION_SHARE * num_rows)
     if num_held_out < 2:
@@ -59,8 +59,8 @@ def split_rows(dataset: Dataset) -> Split:
             f"data {dataset.name!r}: got {num_rows} training rows; at least 20 are needed to hold out a tenth"
         )
     first = num_rows - num_held_out
-    training, last = _part(stored, slice(None, first)), _part(stored, slice(first, first + MAX_HELD_OUT))
-    return Split(training, training.all_rows(generator=generator), last.all_rows(generator=generator))
+    training, last = _part(stored, slice(None, first)), _part(stored, slice(first, first + MAX_SPLIT_ROWS))
+    return TrainingSplit(training, training.all_rows(generator=generator), last.all_rows(generator=generator))
 
 
 def _part(stored: ArrayDataset, rows: slice) -> ArrayDataset:

@@ -21,7 +21,7 @@ import torch
 
 from jointebm.data import Dataset
 from jointebm.data.registry import open_dataset
-from jointebm.data.validation_split import Split, split_rows
+from jointebm.data.validation_split import TrainingSplit, split_rows
 from jointebm.inference.model import Model, ModelConfig
 from jointebm.recipes import Recipe
 from jointebm.runs.folder import append_metrics, begin, cut_metrics, facts_of, recipe_of, write_facts
@@ -73,7 +73,7 @@ class _TrainingRows(NamedTuple):
     """What training sees, and its split if a reference is fitted."""
 
     dataset: Dataset
-    split: Split | None
+    split: TrainingSplit | None
 
 
 def _training_rows(recipe: Recipe, dataset: Dataset) -> _TrainingRows:
@@ -190,7 +190,7 @@ class _Training(NamedTuple):
 
     model: Model  # the untrained one; its energy is trained in place
     dataset: Dataset  # the whole data
-    split: Split | None  # of its training rows, if there is a reference
+    split: TrainingSplit | None  # of its training rows, if there is a reference
     trainer: Trainer
 
 
