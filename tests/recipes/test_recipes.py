@@ -46,6 +46,7 @@ EVERYWHERE: dict[str, Any] = {
     "train.ema_decay": 0.99,
     "energy.scale": {},
     "energy.output_scale": 1.0,
+    "reference": None,
     "calibration_rows": 0,
     "kernel.discrete": "gibbs-with-gradients",
     "kernel.discrete_moves": 1,

@@ -1,63 +1,55 @@
-"""The two ends of a run with a reference: the reference is fitted before training, and log Z is estimated after it."""
-
-import copy
+"""A recipe's model with a reference: F = log q + residual before training, and its log Z and report afterwards."""
 
 import torch
-from torch import nn
 
-from jointebm.data import Dataset
-from jointebm.energies import ReferencedSpec
+from jointebm.data.validation_split import TrainingSplit
 from jointebm.energies.referenced import Referenced, start_at_zero
+from jointebm.energies.specs import ReferencedSpec
 from jointebm.inference.fit_report import FitSummary, with_report
-from jointebm.inference.fit_scores import log_likelihood, normalizer_of
+from jointebm.inference.fit_scores import held_out_score, normalizer_of, reference_score
 from jointebm.inference.model import Model
+from jointebm.references import ReferenceFit
+from jointebm.references.reference_specs import spec_of
 from jointebm.training.trainer import Trainer
 
-__all__ = ["normalised", "with_fitted_reference"]
-
-REFERENCE_ROWS = 10_000  # training rows that a reference is fitted to, drawn with replacement
-REPORT_ROWS = 2_000  # of the training data and of the test data
+__all__ = ["normalised", "with_reference"]
 
 
-def with_fitted_reference(energy: nn.Module, spec: ReferencedSpec, dataset: Dataset, *, seed: int) -> Referenced:
-    """The energy with a reference fitted to `REFERENCE_ROWS` training rows.
+def with_reference(model: Model, how: ReferenceFit, split: TrainingSplit, *, seed: int) -> Model:
+    """The model with its energy as the residual of a reference, zero everywhere.
 
     Args:
-        energy: a `Referenced` whose reference is not fitted; its residual is kept.
-        spec: its description.
-        dataset: draws the rows; entries may be missing.
-        seed: of the rows and of the fit.
+        model: an untrained model, whose energy becomes the residual in place.
+        how: the fit of the reference.
+        split: rows that it is fitted to, and those on which its size is chosen.
+        seed: of its draws.
     """
-    assert isinstance(energy, Referenced)
-    generator = torch.Generator().manual_seed(seed)
-    rows = dict(dataset.rows(REFERENCE_ROWS, generator=generator).position)
-    return Referenced(spec.reference.fit(dataset.space, rows, generator), energy.residual)
+    reference = how.fit(model.space, split.rows, split.held_out, torch.Generator().manual_seed(seed))
+    energy = ReferencedSpec(reference=spec_of(reference), residual=model.config.energy)  # type: ignore[arg-type]
+    config = model.config.model_copy(update={"energy": energy})
+    return Model(config, energy=Referenced(reference, start_at_zero(model.energy)), noise=model.noise)
 
 
-def normalised(model: Model, trainer: Trainer, dataset: Dataset, *, seed: int) -> Model:
-    """The trained model with log Z, diagnostics of chains, and a report on test rows, on which nothing was chosen.
+def normalised(model: Model, trainer: Trainer, split: TrainingSplit, *, seed: int) -> Model:
+    """The trained model with log Z, diagnostics of its chains and a report, as `jointebm.fit` makes them.
 
     Args:
-        model: with a reference; its configuration changes in place.
-        trainer: that trained it; its weighted chains are one estimate of log Z.
-        dataset: its training and test rows.
+        model: the model with averaged parameters.
+        trainer: what trained it; its chains and their weights estimate log Z too.
+        split: training rows, and held-out rows for log-likelihood and calibration.
         seed: of all draws.
     """
-    energy = model.energy
-    assert isinstance(energy, Referenced) and trainer.metrics is not None
-    generator = torch.Generator().manual_seed(seed)
-    rows = dict(dataset.rows(REPORT_ROWS, generator=generator).position)
-    test, _ = dataset.space.encode({name: value[:REPORT_ROWS] for name, value in dataset.test().items()})
-    whole = rows if all(bool(value.isfinite().all()) for value in rows.values()) else None
-    normalizer = normalizer_of(energy, trainer, whole, generator)
-    model.config = model.config.model_copy(update={"log_normalizer": normalizer})
-    at_start = copy.deepcopy(energy)
-    start_at_zero(at_start.residual)
+    energy, generator = model.energy, torch.Generator().manual_seed(seed)
+    assert isinstance(energy, Referenced) and model.reference is not None and trainer.metrics is not None
+    whole = not any(bool(value.isnan().any()) for value in split.rows.values())
+    normalizer = normalizer_of(energy, trainer, split.rows if whole else None, generator)
     summary = FitSummary(
-        held_out=log_likelihood(energy, test, normalizer.value),
-        held_out_reference=log_likelihood(at_start, test, 0.0),
+        held_out=held_out_score(energy, split.held_out, normalizer.value),
+        held_out_reference=reference_score(model.reference, split.held_out),
         iterations=trainer.iteration,
         best_iteration=trainer.iteration,
-        negatives=trainer.metrics.negatives or "draws",
+        negatives=trainer.metrics.negatives or "chains",
     )
-    return with_report(model, rows, test, summary, generator)
+    config = model.config.model_copy(update={"log_normalizer": normalizer})
+    found = Model(config, energy=energy, noise=model.noise).eval()
+    return with_report(found, split.rows, split.held_out, summary, generator)
