@@ -13,7 +13,7 @@ __all__ = ["VALIDATION_SHARE", "TrainingSplit", "split_rows"]
 VALIDATION_SHARE = 0.1  # of stored training rows: the last ones
 GENERATED_ROWS = (10_000, 2_000)  # drawn where rows are not stored: to fit, held out
 MAX_SPLIT_ROWS = 2_000  # of the held-out rows
-SEED = 2  # of the noise of both parts, and of generated rows
+SPLIT_SEED = 2  # of the noise of both parts, and of generated rows
 
 
 class TrainingSplit(NamedTuple):
@@ -47,7 +47,7 @@ def split_rows(dataset: Dataset) -> TrainingSplit:
         >>> len(split.rows["digit"]), len(split.held_out["digit"])
         (1294, 144)
     """
-    generator = torch.Generator().manual_seed(SEED)
+    generator = torch.Generator().manual_seed(SPLIT_SEED)
     stored = dataset.stored
     if stored is None:
         rows, held_out = (dataset.batch(num, generator=generator) for num in GENERATED_ROWS)
