@@ -24,6 +24,7 @@ from jointebm.storage.checkpoint import Checkpoint
 from jointebm.tables.density.energy import Residual, TableEnergy
 from jointebm.tables.density.normalizer import AnnealedRows, annealed, annealing_rungs
 from jointebm.tables.training.completed_rows import CompletedRows
+from jointebm.tables.training.row_weights import resampled_rows
 from jointebm.tables.training.smoothing import Curves
 from jointebm.tables.training.table_config import TableConfig
 from jointebm.tables.training.table_problem import TableAttempt, TableProblem
@@ -97,6 +98,7 @@ class TableFit:
         ordered: per column, whether neighbouring codes are alike.
         config: how to train.
         seed: of all draws.
+        weights: of the rows, positive, shape (N,): held-out and training rows are repeated accordingly; None is alike.
 
     Attributes:
         held_out: numbers of the rows that nothing is learned from; none if they are too few to tell anything.
@@ -106,7 +108,14 @@ class TableFit:
     """
 
     def __init__(
-        self, codes: Tensor, num_classes: tuple[int, ...], *, ordered: Sequence[bool], config: TableConfig, seed: int
+        self,
+        codes: Tensor,
+        num_classes: tuple[int, ...],
+        *,
+        ordered: Sequence[bool],
+        config: TableConfig,
+        seed: int,
+        weights: Tensor | None = None,
     ) -> None:
         started = time.perf_counter()
         self._config, self._ordered, self._codes = config, tuple(ordered), codes
@@ -119,6 +128,12 @@ class TableFit:
         if not trains:
             num_held_out = 0
         self.held_out, training = order[:num_held_out], order[num_held_out:]
+        self._of_report = codes
+        if weights is not None:  # after the split, so that no row is on both sides
+            self.held_out, training = (
+                rows[resampled_rows(weights[rows], codes[rows])] for rows in (self.held_out, training)
+            )
+            self._of_report = codes[torch.cat([self.held_out, training])]
         self._reference = self._mixture(codes[training], num_classes)
         self.best = Residual(num_classes, width=config.width, num_layers=NUM_LAYERS)  # zero
         self._batch_size = rows_per_batch(len(training), config)
@@ -197,7 +212,7 @@ class TableFit:
         return table_report_of(
             self.energy,
             rows,
-            self._codes,
+            self._of_report,
             held_out=held_out,
             num_held_out=len(self.held_out),
             log_score=self._log_score if held_out is not None else None,
