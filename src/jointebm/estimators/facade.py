@@ -51,8 +51,9 @@ class Facade(BaseEstimator, ABC):  # type: ignore[misc]  # scikit-learn has no t
         if not reset:
             check_is_fitted(self)
         if is_frame(table):
-            validate_data(self, table, reset=reset, skip_check_array=True)
-            return read_frame(table)
+            frame = read_frame(table)  # a stream is read once
+            validate_data(self, frame.native, reset=reset, skip_check_array=True)
+            return frame
         array = validate_data(self, table, reset=reset, dtype=None, ensure_all_finite="allow-nan")
         return read_frame(array, names=None if reset else self.core_.features)
 
@@ -67,7 +68,7 @@ class Facade(BaseEstimator, ABC):  # type: ignore[misc]  # scikit-learn has no t
         on_progress: Callable[[Progress], object] | None,
     ) -> None:
         frame = self._read(table, reset=True)
-        check_consistent_length(table, values)
+        check_consistent_length(range(frame.num_rows), values)
         target = target_name(y, frame.schema.names)
         core = self._new_core()
         self.core_ = core.fit_frame(
