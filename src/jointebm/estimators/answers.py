@@ -10,9 +10,9 @@ import numpy as np
 from sklearn.base import BaseEstimator
 from sklearn.utils.validation import check_is_fitted
 
-from jointebm.estimators.arguments import SEED, is_name, whole_number
+from jointebm.estimators.arguments import SEED, is_name, row_weights, whole_number
 from jointebm.estimators.column_predictions import ColumnPredictions
-from jointebm.estimators.imputations import Given
+from jointebm.estimators.imputations import Evidences
 from jointebm.sampling.diagnostics import Answer
 from jointebm.tables.answers.fitted import FittedTable, Rows
 from jointebm.tables.answers.given_rows import checked_conditions, with_given
@@ -24,7 +24,7 @@ from jointebm.tables.codes.codec import CodedColumn, Name, TableCodec, Unseen
 from jointebm.tables.codes.column import Column
 from jointebm.tables.codes.evidence import Choice
 from jointebm.tables.codes.numbers import NumberCodec
-from jointebm.tables.frames.reading import Frame, is_frame, read_frame
+from jointebm.tables.frames.reading import Frame, is_frame, read_frame, with_column
 from jointebm.tables.frames.schemas import FrameSchema
 from jointebm.tables.frames.writing import write_frame
 
@@ -121,7 +121,7 @@ class Answers(ColumnPredictions):
         self,
         X: Any,  # noqa: N803
         *,
-        given: Given = ...,
+        given: Evidences = ...,
         diagnostics: Literal[False] = ...,
     ) -> np.ndarray: ...
     @overload
@@ -129,14 +129,14 @@ class Answers(ColumnPredictions):
         self,
         X: Any,  # noqa: N803
         *,
-        given: Given = ...,
+        given: Evidences = ...,
         diagnostics: Literal[True],
     ) -> Answer[np.ndarray]: ...
     def score_samples(
         self,
         X: Any,  # noqa: N803
         *,
-        given: Given = None,
+        given: Evidences = None,
         diagnostics: bool = False,
     ) -> np.ndarray | Answer[np.ndarray]:
         """log p of the observed entries of each row, missing ones marginalised, shape (N,), nats.
@@ -157,6 +157,28 @@ class Answers(ColumnPredictions):
         self._check_masses(rows)
         answer = self.fitted.log_density(rows)
         return Answer(answer.value, answer.diagnostics.numpy()) if diagnostics else answer.value
+
+    def score(self, X: Any, y: Any = None, *, sample_weight: Any = None) -> float:  # noqa: N803
+        """Mean log p of the rows, nats per row: held-out rows compare densities of the same columns, as grid search does.
+
+        Missing entries are marginalised. Densities of different units, or of columns that one model ignores, are not
+        comparable.
+
+        Args:
+            X: table with some or all of the columns, N rows.
+            y: the column that `fit` got as y; None leaves it as X has it.
+            sample_weight: weights of the rows in the mean, shape (N,), not negative; None weighs all alike.
+
+        Raises:
+            ValueError: y for a model that was fitted without one, or weights that are not such.
+        """
+        frame = self._read(X)
+        if y is not None:
+            if self.target_ is None:
+                raise ValueError("score: got y, and the model was fitted without one; put the column into X")
+            frame = with_column(frame, self.target_, y)
+        scores = self.fitted.log_density(self._rows(frame)).value
+        return float(np.average(scores, weights=row_weights(sample_weight, len(scores))))
 
     def _check_masses(self, rows: Rows) -> None:
         """Raises if the evidence has no probability, but only a density."""

@@ -23,7 +23,8 @@ from jointebm.tables.answers.row_keys import keys_of_numbers
 from jointebm.tables.codes.codec import Name
 from jointebm.tables.codes.column import Column
 from jointebm.tables.codes.numbers import NumberCodec
-from jointebm.tables.frames.writing import only_column, write_frame
+from jointebm.tables.frames.reading import Frame
+from jointebm.tables.frames.writing import only_column, write_like
 
 __all__ = ["ColumnPredictions"]
 
@@ -66,7 +67,8 @@ class ColumnPredictions(Imputations):
         if target is not None and not is_name(target):
             raise TypeError(f"predict: got several targets {quoted(repr(target))}; call predict_frame(X, targets)")
         name = self._one_target(target)
-        frame, found = self._predicted(X, [name], statistic, given)
+        asked = self._read(X)
+        frame, found = self._predicted(asked._replace(kind="table"), [name], statistic, given)
         column = only_column(frame)
         return Answer(column, found[name].numpy()) if diagnostics else column
 
@@ -98,7 +100,7 @@ class ColumnPredictions(Imputations):
         """
         if is_name(targets):
             raise TypeError(f"predict_frame: got {quoted(repr(targets))}, expected a list of names")
-        return self._predicted(X, list(targets), statistic, given)[0]
+        return self._predicted(self._read(X), list(targets), statistic, given)[0]
 
     @overload
     def predict_proba(
@@ -195,7 +197,7 @@ class ColumnPredictions(Imputations):
             columns[name] = Column(coded.role, coded.codec.quantile(probs, float(level)), none_missing, coded.unit)
             schemas.append(stored.model_copy(update={"name": name}))
         schema = self.frame_schema_.model_copy(update={"backend": frame.schema.backend, "columns": tuple(schemas)})
-        return write_frame(columns, schema, index=frame.index)
+        return write_like(columns, schema, frame)
 
     def predict_interval(
         self,
@@ -285,16 +287,15 @@ class ColumnPredictions(Imputations):
         rows = self.fitted.rows(frame.table, frame.num_rows, missing=names, evidence=self._evidence(given))
         drawn = self.fitted.impute(rows, keys_of_numbers(first, frame.num_rows), num_draws=num, seed=seed).value
         schema = self.frame_schema_.select(names, frame.schema.backend)
-        return [write_frame(each, schema, index=frame.index) for each in drawn]
+        return [write_like(each, schema, frame) for each in drawn]
 
     def _predicted(
-        self, table: Any, targets: list[Name], statistic: Statistic, given: Evidences
+        self, frame: Frame, targets: list[Name], statistic: Statistic, given: Evidences
     ) -> tuple[Any, dict[Name, Diagnostics[Tensor]]]:
         """A frame of the targets, and the diagnostics of each."""
         if statistic not in ("mean", "median"):
             raise ValueError(f"statistic: got {statistic!r}, expected 'mean' or 'median'")
         names = [self.coded(name).name for name in targets]
-        frame = self._read(table)
         rows = self._rows(frame, given, missing=names)
         columns, found = {}, {}
         for name in names:
@@ -304,7 +305,7 @@ class ColumnPredictions(Imputations):
             columns[name] = point_prediction(coded, answer.value, statistic=statistic)
             error = None if readout is None else answer.diagnostics.standard_error[:, 0]
             found[name] = replace(answer.diagnostics, standard_error=error)
-        return write_frame(columns, self.frame_schema_.select(names, frame.schema.backend), index=frame.index), found
+        return write_like(columns, self.frame_schema_.select(names, frame.schema.backend), frame), found
 
     def _several(self, targets: Sequence[Name], what: str) -> list[Name]:
         """The names of several different columns."""

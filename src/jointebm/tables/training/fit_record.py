@@ -35,11 +35,20 @@ LOG_EVERY = 10
 
 
 def identity_of(
-    codes: Tensor, num_classes: Sequence[int], *, ordered: Sequence[bool], config: TableConfig, seed: int
+    codes: Tensor,
+    num_classes: Sequence[int],
+    *,
+    ordered: Sequence[bool],
+    config: TableConfig,
+    seed: int,
+    weights: Tensor | None = None,
 ) -> dict[str, Any]:
     """What a checkpoint must agree with to be resumed, as JSON data."""
+    rows = hashlib.sha256(codes.contiguous().numpy().tobytes())
+    if weights is not None:
+        rows.update(weights.contiguous().numpy().tobytes())
     return {
-        "rows": hashlib.sha256(codes.contiguous().numpy().tobytes()).hexdigest(),
+        "rows": rows.hexdigest(),
         "num_classes": list(num_classes),
         "ordered": list(ordered),
         "config": config.model_dump(mode="json"),

@@ -18,12 +18,12 @@ from torch import Tensor
 from jointebm.randomness.draws import shuffled
 from jointebm.randomness.row_streams import row_keys
 from jointebm.references import ProductMixture
-from jointebm.references.expectation_maximisation import fit_product_mixture, prior_of, spread_rows
-from jointebm.references.layout import MixedRows
 from jointebm.storage.checkpoint import Checkpoint
 from jointebm.tables.density.energy import Rebased, Residual, TableEnergy
 from jointebm.tables.density.normalizer import AnnealedRows, annealed, annealing_rungs
 from jointebm.tables.training.completed_rows import CompletedRows
+from jointebm.tables.training.mixture_choice import reference_and_base
+from jointebm.tables.training.row_weights import resampled_rows
 from jointebm.tables.training.smoothing import Curves
 from jointebm.tables.training.table_config import TableConfig
 from jointebm.tables.training.table_problem import TableAttempt, TableProblem
@@ -48,11 +48,8 @@ HELD_OUT = 0.1  # share of the rows, but no more than
 MAX_HELD_OUT = 1000
 MIN_HELD_OUT = 5  # rows; with fewer nothing shows whether the network helps, and the reference stands alone
 NUM_LAYERS = 2
-WEAKER = 0.2  # share of the prior's strength, that the reference is fitted with once more
-PENALTY = (
     8.0  # nats per parameter of the base: a mixture that knows the rows by heart leaves the network little to learn
 )
-SIZES_IN_VAIN = 2  # sizes of the reference in a row without improvement, after which no larger one is tried
 MIN_BETWEEN = 10  # iterations between looks
 FINAL_GROUPS = 16  # of 128 draws that log Z of the result is estimated with
 
@@ -100,6 +97,7 @@ class TableFit:
         ordered: per column, whether neighbouring codes are alike.
         config: how to train.
         seed: of all draws.
+        weights: of the rows, positive, shape (N,): held-out and training rows are repeated accordingly; None is alike.
 
     Attributes:
         base: the mixture that the network is trained over.
@@ -110,10 +108,17 @@ class TableFit:
     """
 
     def __init__(
-        self, codes: Tensor, num_classes: tuple[int, ...], *, ordered: Sequence[bool], config: TableConfig, seed: int
+        self,
+        codes: Tensor,
+        num_classes: tuple[int, ...],
+        *,
+        ordered: Sequence[bool],
+        config: TableConfig,
+        seed: int,
+        weights: Tensor | None = None,
     ) -> None:
         started = time.perf_counter()
-        self._config, self._ordered, self._codes = config, tuple(ordered), codes
+        self._config, self._ordered = config, tuple(ordered)
         # Hashed, because rows that somebody drew with torch and the same small seed must not decide their own order.
         seeds = row_keys(torch.tensor([[seed, 0], [seed, 1]])).abs().tolist()
         self._generator, self._looking = (torch.Generator().manual_seed(each) for each in seeds)
@@ -123,7 +128,15 @@ class TableFit:
         if not trains:
             num_held_out = 0
         self.held_out, training = order[:num_held_out], order[num_held_out:]
-        self._reference, self.base = self._mixtures(codes[training], num_classes)
+        self._of_report = codes
+        if weights is not None:  # after the split, so that no row is on both sides
+            self.held_out, training = (
+                rows[resampled_rows(weights[rows], codes[rows])] for rows in (self.held_out, training)
+            )
+            self._of_report = codes[torch.cat([self.held_out, training])]
+        self._reference, self.base = reference_and_base(
+            codes[training], codes[self.held_out], num_classes, config, self._generator
+        )
         self.best = Residual(num_classes, width=config.width, num_layers=NUM_LAYERS)  # zero
         self._batch_size = rows_per_batch(len(training), config)
         self.num_iterations = (
@@ -203,7 +216,7 @@ class TableFit:
         return table_report_of(
             self.energy,
             rows,
-            self._codes,
+            self._of_report,
             held_out=held_out,
             num_held_out=len(self.held_out),
             log_score=self._log_score if held_out is not None else None,
@@ -258,47 +271,6 @@ class TableFit:
     def _energy_of(self, net: Residual) -> TableEnergy:
         """log b + net, as log q + g."""
         return TableEnergy(self._reference, Rebased(net, self.base, self._reference))
-
-    def _mixtures(self, codes: Tensor, num_classes: tuple[int, ...]) -> tuple[ProductMixture, ProductMixture]:
-        """The reference q and the base b that the network is trained over.
-
-        q: of mixtures of growing size, and with a weaker prior, the one that held-out rows find most likely; without these,
-        that of the largest size. b: of those, the best after a penalty of `PENALTY` nats for each parameter.
-        """
-        config, held_out = self._config, self._codes[self.held_out]
-        rows = MixedRows(codes, torch.empty(len(codes), 0))
-        prior = prior_of(rows, num_classes, config.prior_strength)
-
-        def fitted(num: int, strength: float = config.prior_strength) -> ProductMixture:
-            return fit_product_mixture(
-                rows,
-                num_classes,
-                num_components=num,
-                generator=self._generator,
-                start=spread_rows(rows, prior, num, self._generator),
-                prior_strength=strength,
-            )
-
-        def score(mixture: ProductMixture) -> float:
-            return float(mixture(held_out).mean(dtype=torch.float64))
-
-        most = max(1, min(config.max_components, len(codes) // config.rows_per_component))
-        if not len(held_out):
-            only = fitted(most)
-            return only, only
-        penalty = PENALTY * (sum(num_classes) - len(num_classes) + 1) / len(codes)  # of a component, nats per row
-        best, base, best_score, base_score, num, since = None, None, -math.inf, -math.inf, 1, 0
-        while best is None or (num <= most and since < SIZES_IN_VAIN):
-            mixture = fitted(num)
-            found, since = score(mixture), since + 1
-            if best is None or found > best_score:
-                best, best_score, since = mixture, found, 0
-            if base is None or found - num * penalty > base_score:
-                base, base_score = mixture, found - num * penalty
-            num = min(2 * num, most) if num < most else most + 1
-        assert base is not None
-        weaker = fitted(len(best.log_weights), WEAKER * config.prior_strength)
-        return (weaker if score(weaker) > best_score else best), base
 
     def _begin(self, residual: Residual) -> None:
         """Makes the loop that trains this network."""
