@@ -17,7 +17,6 @@ from torch import Tensor
 
 from jointebm.randomness.draws import shuffled
 from jointebm.randomness.row_streams import row_keys
-from jointebm.references import ProductMixture
 from jointebm.storage.checkpoint import Checkpoint
 from jointebm.tables.density.energy import Rebased, Residual, TableEnergy
 from jointebm.tables.density.normalizer import AnnealedRows, annealed, annealing_rungs
@@ -48,8 +47,6 @@ HELD_OUT = 0.1  # share of the rows, but no more than
 MAX_HELD_OUT = 1000
 MIN_HELD_OUT = 5  # rows; with fewer nothing shows whether the network helps, and the reference stands alone
 NUM_LAYERS = 2
-    8.0  # nats per parameter of the base: a mixture that knows the rows by heart leaves the network little to learn
-)
 MIN_BETWEEN = 10  # iterations between looks
 FINAL_GROUPS = 16  # of 128 draws that log Z of the result is estimated with
 
