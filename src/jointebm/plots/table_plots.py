@@ -7,6 +7,7 @@ Legend: N rows, V columns drawn.
 
 from collections.abc import Mapping, Sequence
 from collections.abc import Set as AbstractSet
+from textwrap import wrap
 from typing import Any, Protocol
 
 import numpy as np
@@ -146,6 +147,7 @@ def plot_conditional(
         scale.mark(ax.xaxis, ax.set_xlim)
         evidence = ", ".join(f"{name}={known}" for name, known in given.items())
         ax.set(xlabel=target, ylabel="share", title=f"p({target} | {evidence})")
+        ax.set_ylim(0, 1.4 * ax.get_ylim()[1])  # room for the legend
         ax.legend(frameon=False)
     return ax
 
@@ -175,7 +177,8 @@ def plot_report(model: Reported, *, ax: Axes | None = None) -> Axes:
         ax.set(ylim=(-0.6, 1.6), xlabel=f"log-likelihood of {report.num_held_out} held-out rows, nats per row")
         findings = report.findings or ("nothing found wrong",)
         title = f"gain {report.gain:.3f} +- {report.gain_error:.3f} nats per row"
-        ax.set_title("\n".join((title, *findings)), loc="left")
+        wrapped = [line for finding in findings for line in wrap(finding, 45)]
+        ax.set_title("\n".join((title, *wrapped)), loc="left")
     return ax
 
 
