@@ -12,7 +12,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from jointebm.estimators.arguments import SEED, is_name, row_weights, whole_number
 from jointebm.estimators.column_predictions import ColumnPredictions
-from jointebm.estimators.imputations import Evidences
+from jointebm.estimators.imputations import GivenColumns
 from jointebm.sampling.diagnostics import Answer
 from jointebm.tables.answers.fitted import FittedTable, Rows
 from jointebm.tables.answers.given_rows import checked_conditions, with_given
@@ -121,7 +121,7 @@ class Answers(ColumnPredictions):
         self,
         X: Any,  # noqa: N803
         *,
-        given: Evidences = ...,
+        given: GivenColumns = ...,
         diagnostics: Literal[False] = ...,
     ) -> np.ndarray: ...
     @overload
@@ -129,14 +129,14 @@ class Answers(ColumnPredictions):
         self,
         X: Any,  # noqa: N803
         *,
-        given: Evidences = ...,
+        given: GivenColumns = ...,
         diagnostics: Literal[True],
     ) -> Answer[np.ndarray]: ...
     def score_samples(
         self,
         X: Any,  # noqa: N803
         *,
-        given: Evidences = None,
+        given: GivenColumns = None,
         diagnostics: bool = False,
     ) -> np.ndarray | Answer[np.ndarray]:
         """log p of the observed entries of each row, missing ones marginalised, shape (N,), nats.

@@ -14,7 +14,7 @@ from sklearn.utils.validation import check_is_fitted
 from torch import Tensor
 
 from jointebm.estimators.arguments import SEED, is_name, whole_number
-from jointebm.estimators.imputations import Evidences, Imputations
+from jointebm.estimators.imputations import GivenColumns, Imputations
 from jointebm.sampling.diagnostics import Answer, Diagnostics
 from jointebm.storage.untrusted import quoted
 from jointebm.tables.answers.joint_predictions import joint_class_probs
@@ -42,7 +42,7 @@ class ColumnPredictions(Imputations):
         target: Name | None = None,
         *,
         statistic: Statistic = "mean",
-        given: Evidences = None,
+        given: GivenColumns = None,
         diagnostics: bool = False,
     ) -> Any:
         """Predicts one column from the other observed entries of each row; its own entries in X are ignored.
@@ -78,7 +78,7 @@ class ColumnPredictions(Imputations):
         targets: Sequence[Name],
         *,
         statistic: Statistic = "mean",
-        given: Evidences = None,
+        given: GivenColumns = None,
     ) -> Any:
         """Predicts several columns, each on its own; the entries of all of them in X are ignored.
 
@@ -108,7 +108,7 @@ class ColumnPredictions(Imputations):
         X: Any,  # noqa: N803
         target: Name | None = ...,
         *,
-        given: Evidences = ...,
+        given: GivenColumns = ...,
         diagnostics: Literal[False] = ...,
     ) -> np.ndarray: ...
     @overload
@@ -117,7 +117,7 @@ class ColumnPredictions(Imputations):
         X: Any,  # noqa: N803
         target: Name | None = ...,
         *,
-        given: Evidences = ...,
+        given: GivenColumns = ...,
         diagnostics: Literal[True],
     ) -> Answer[np.ndarray]: ...
     def predict_proba(
@@ -125,7 +125,7 @@ class ColumnPredictions(Imputations):
         X: Any,  # noqa: N803
         target: Name | None = None,
         *,
-        given: Evidences = None,
+        given: GivenColumns = None,
         diagnostics: bool = False,
     ) -> np.ndarray | Answer[np.ndarray]:
         """p(value of the target | other observed entries of the row), for each of `classes(target)`.
@@ -164,7 +164,7 @@ class ColumnPredictions(Imputations):
         target: Name | None = None,
         *,
         quantiles: Sequence[float] = (0.05, 0.5, 0.95),
-        given: Evidences = None,
+        given: GivenColumns = None,
     ) -> Any:
         """Quantiles of p(number | other observed entries of the row), possible values of the column.
 
@@ -205,7 +205,7 @@ class ColumnPredictions(Imputations):
         target: Name | None = None,
         *,
         coverage: float = 0.9,
-        given: Evidences = None,
+        given: GivenColumns = None,
     ) -> Any:
         """The central interval that holds a number with the probability `coverage`, given the rest of its row.
 
@@ -223,7 +223,7 @@ class ColumnPredictions(Imputations):
         tail = round((1 - float(coverage)) / 2, 12)
         return self.predict_quantiles(X, target, quantiles=(tail, round(1 - tail, 12)), given=given)
 
-    def predict_joint_proba(self, X: Any, targets: Sequence[Name], *, given: Evidences = None) -> np.ndarray:  # noqa: N803
+    def predict_joint_proba(self, X: Any, targets: Sequence[Name], *, given: GivenColumns = None) -> np.ndarray:  # noqa: N803
         """p(values of several targets together | other observed entries of the row).
 
             p(a, b | x) = p(a | x) p(b | x, a)
@@ -258,7 +258,7 @@ class ColumnPredictions(Imputations):
         targets: Sequence[Name],
         num: int,
         *,
-        given: Evidences = None,
+        given: GivenColumns = None,
         first: int = 0,
         seed: int | None = None,
     ) -> list[Any]:
@@ -290,7 +290,7 @@ class ColumnPredictions(Imputations):
         return [write_like(each, schema, frame) for each in drawn]
 
     def _predicted(
-        self, frame: Frame, targets: list[Name], statistic: Statistic, given: Evidences
+        self, frame: Frame, targets: list[Name], statistic: Statistic, given: GivenColumns
     ) -> tuple[Any, dict[Name, Diagnostics[Tensor]]]:
         """A frame of the targets, and the diagnostics of each."""
         if statistic not in ("mean", "median"):

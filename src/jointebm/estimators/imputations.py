@@ -24,10 +24,10 @@ from jointebm.tables.frames.reading import Frame, read_vector
 from jointebm.tables.frames.schemas import FrameSchema
 from jointebm.tables.frames.writing import write_filled
 
-__all__ = ["Evidences", "Imputations", "Uncertainty"]
+__all__ = ["GivenColumns", "Imputations", "Uncertainty"]
 
 Uncertainty = Literal["draws", "model"]
-Evidences = Mapping[Name, object] | None  # per column a value, a set or list of values, or an interval
+GivenColumns = Mapping[Name, object] | None  # per column a value, a set or list of values, or an interval
 
 
 class Imputations(BaseEstimator, ABC):  # type: ignore[misc]  # scikit-learn has no types
@@ -61,7 +61,7 @@ class Imputations(BaseEstimator, ABC):  # type: ignore[misc]  # scikit-learn has
         self,
         X: Any,  # noqa: N803
         *,
-        given: Evidences = None,
+        given: GivenColumns = None,
         uncertainty: Uncertainty = "draws",
         row_ids: Any = None,
         first: int = 0,
@@ -94,7 +94,7 @@ class Imputations(BaseEstimator, ABC):  # type: ignore[misc]  # scikit-learn has
         X: Any,  # noqa: N803
         num: int,
         *,
-        given: Evidences = None,
+        given: GivenColumns = None,
         uncertainty: Uncertainty = "draws",
         row_ids: Any = None,
         first: int = 0,
@@ -141,12 +141,12 @@ class Imputations(BaseEstimator, ABC):  # type: ignore[misc]  # scikit-learn has
         frames = [write_filled(frame, each, self.frame_schema_) for each in answer.value]
         return Answer(frames, answer.diagnostics.numpy()) if diagnostics else frames
 
-    def _evidence(self, given: Evidences) -> Mapping[Name, Evidence]:
+    def _evidence(self, given: GivenColumns) -> Mapping[Name, Evidence]:
         """What is given, in the values and units of the codecs."""
         durations = frozenset(each.name for each in self.frame_schema_.columns if each.is_duration)
         return read_given({} if given is None else given, self.fitted.codec, durations=durations)
 
-    def _rows(self, frame: Frame, given: Evidences = None, *, missing: Sequence[Name] = ()) -> Rows:
+    def _rows(self, frame: Frame, given: GivenColumns = None, *, missing: Sequence[Name] = ()) -> Rows:
         """Encoded rows; columns in `missing` count as missing, and nothing may be given about them."""
         evidence = self._evidence(given)
         for name in missing:
