@@ -34,7 +34,7 @@ def test_sample_writes_values_per_block_and_a_picture(toy: Trained, here: Path) 
     position, _ = Toy().space.encode(arrays)
     with torch.no_grad():
         assert summary["mean_f"] == pytest.approx(float(load(toy.run / "model")(position).mean()), rel=1e-5)
-    assert summary["accept_rate"].keys() == {"GibbsWithGradients", "MALA(point)"}
+    assert summary["accept_rate"].keys() == {"Jump", "GibbsWithGradients", "MALA(point)"}
     assert sorted(path.name for path in here.iterdir()) == ["s.npz", "s.png"]
 
 
