@@ -15,6 +15,7 @@ from jointebm.cli.blocks.written_samples import print_summary, summary_of, write
 from jointebm.cli.console import Interrupted, print_json, say
 from jointebm.cli.options import NUM_SAMPLES
 from jointebm.cli.progress import StepProgress
+from jointebm.inference.chain_starts import chain_starts
 from jointebm.inference.model import Model
 from jointebm.runs.interrupts import Pending, held_back
 from jointebm.runs.sampling_run import (
@@ -79,14 +80,15 @@ def _start(name: str, draws: Draws, out: Path | None, checkpoint_every: int) -> 
         raise ValueError(f"--thin {thin}: keeps none of {num_steps} steps; choose at most that, or more --steps")
     if None not in (num, held.num_rows) and num != held.num_rows:
         raise ValueError(f"--num {num}: --given holds {held.num_rows} rows; leave --num out, or give one row for all")
+    num_chains, generator = num or held.num_rows or NUM_SAMPLES, torch.Generator().manual_seed(draws.seed)
     sampling = begin_sampling(
         model,
         model.space,
         model.kernel,
-        num_chains=num or held.num_rows or NUM_SAMPLES,
+        num_chains=num_chains,
         given=held.values,
-        init=model.noise,
-        generator=torch.Generator().manual_seed(draws.seed),
+        init=chain_starts(model, num_chains, held.values, generator),
+        generator=generator,
         thin=thin,
     )
     if out is None:

@@ -17,9 +17,7 @@ __all__ = ["reference_and_base"]
 
 WEAKER = 0.2  # share of the prior's strength, that the reference is fitted with once more
 SIZES_IN_VAIN = 2  # sizes of the reference in a row without improvement, after which no larger one is tried
-PENALTY = (
-    4.0  # nats per parameter of the base: a mixture that knows the rows by heart leaves the network little to learn
-)
+PENALTY = 4.0  # nats per parameter of the base: what a mixture has learned too well, a network no longer learns
 
 
 def reference_and_base(
