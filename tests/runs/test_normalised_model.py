@@ -34,7 +34,8 @@ def quadrature(model: Model) -> tuple[float, float]:
     ours, true = [], []
     with torch.no_grad():
         for bits in range(8):
-            labels = {name: torch.full((len(points),), bits >> k & 1) for k, name in enumerate(("bottom", "left", "diagonal"))}
+            names = ("bottom", "left", "diagonal")
+            labels = {name: torch.full((len(points),), bits >> k & 1) for k, name in enumerate(names)}
             position = model.space.encode({"point": points, **labels})[0]
             ours.append(model(position).double())
             true.append(Toy().log_density(position).double())
@@ -98,6 +99,13 @@ def test_the_shipped_toy_model_is_the_true_density_within_a_fiftieth() -> None:
 
 
 def test_a_card_of_two_temperatures_claims_no_joint_density(tmp_path: Path) -> None:
-    assignments = ["reference=null", "temperature=0.5", "num_iterations=2", "batch_size=8", "buffer_size=8", "hidden=[4]"]
+    assignments = [
+        "reference=null",
+        "temperature=0.5",
+        "num_iterations=2",
+        "batch_size=8",
+        "buffer_size=8",
+        "hidden=[4]",
+    ]
     card = (train(override(find("toy"), assignments), tmp_path / "run").path / "model" / "README.md").read_text()
     assert "log sum_y exp f is not the log p(x)" in card and "log Z" not in card

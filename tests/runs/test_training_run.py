@@ -1,7 +1,6 @@
 """Specification of a run: a complete folder, and the same bits from the same seed."""
 
 import json
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -107,8 +106,6 @@ def test_the_same_seed_gives_the_same_bits(tmp_path: Path) -> None:
 
 
 # Interrupted and resumed; test_resuming.py has the interrupts.
-
-
 
 
 @pytest.mark.parametrize("num_damaged", [1, 2])

@@ -52,7 +52,8 @@ def card(
         if recipe.calibration_rows
         else ""
     )
-    density = "log p(x, y) = f(x, y) - log Z" if recipe.kernel.temperature == 1 else "a log-density f(x, y) for each of its temperatures"
+    one = recipe.kernel.temperature == 1
+    density = "log p(x, y) = f(x, y) - log Z" if one else "a log-density f(x, y) for each of its temperatures"
     normalised = (
         f"\n| log Z of f | {config.log_normalizer} |\n| chains after training | {config.diagnostics} |"
         if config.log_normalizer
@@ -91,7 +92,10 @@ def _meaning(recipe: Recipe, config: ModelConfig) -> str:
             "data, and `sample`, `predict` and `impute` are answers of the same p.\n\n## Report\n"
             f"{config.report}"
         )
-    load = "Load it with `jointebm.load(folder)`. f is known up to a constant; samples come from a Markov chain of finite length."
+    load = (
+        "Load it with `jointebm.load(folder)`. f is known up to a constant; samples come from a Markov chain of finite "
+        "length."
+    )
     if recipe.kernel.temperature == 1:
         return load
     return (
