@@ -52,11 +52,8 @@ def card(
         if recipe.calibration_rows
         else ""
     )
-    density = (
-        "log p(x, y) = f(x, y) - log Z"
-        if recipe.kernel.temperature == 1
-        else "a log-density f(x, y) for each of its temperatures"
-    )
+    one = recipe.kernel.temperature == 1
+    density = "log p(x, y) = f(x, y) - log Z" if one else "a log-density f(x, y) for each of its temperatures"
     normalised = (
         f"\n| log Z of f | {config.log_normalizer} |\n| chains after training | {config.diagnostics} |"
         if config.log_normalizer
