@@ -44,6 +44,7 @@ def test_kinds_and_fields_of_a_fit_are_as_asked(folder: Path, tmp_path: Path) ->
     ]
 
 
+@pytest.mark.filterwarnings("ignore:the fit learned nothing")  # one visit
 def test_a_fit_reports_its_progress_and_its_score(folder: Path, tmp_path: Path) -> None:
     training = ("--set", "num_visits=1", "--set", "width=8", "--set", "num_looks=2")
     result = run("fit", folder / "table.csv", "--out", tmp_path / "m", *training)

@@ -34,6 +34,7 @@ class TableModel(CodeQuestions):
         report: of the fit, which holds log Z; None takes log Z for 0.
 
     Example:
+        >>> import torch
         >>> codes = torch.tensor([[0, 0, 1], [1, 1, -1]]).repeat(60, 1)
         >>> model = TableModel.fit(codes, (2, 2, 2), seed=0)
         >>> model.predictive(torch.tensor([[-1, 0, -1]]), 0, seed=0).argmax().item()
