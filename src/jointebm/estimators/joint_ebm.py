@@ -61,7 +61,8 @@ class JointEBM(Answers):
         training: further fields of `jointebm.tables.training.table_config.TableConfig`, such as {"num_visits": 10}; None
             keeps their defaults.
         kinds: overrules the kind that a column's content suggests: {column: "numeric", "categorical" or "id"}.
-        max_bins: codes for a column of numbers or dates, about at most, from 2.
+        max_bins: codes for a column of numbers or dates, about at most, from 2 to 4096; None is 48, or 2 N^(1/3) if that is
+            less.
         max_levels: codes for a column of categories, from 2; with more levels, the rarest share the last code.
         unseen: a category that was not seen in training is an "error", or "missing".
         num_draws: draws that an answer is averaged over where other entries have many configurations, from 1.
@@ -101,7 +102,7 @@ class JointEBM(Answers):
         | PseudoLikelihood = "maximum-likelihood",
         training: Mapping[str, object] | None = None,
         kinds: Mapping[Name, Kind] | None = None,
-        max_bins: int = 48,
+        max_bins: int | None = None,
         max_levels: int = 64,
         unseen: Unseen = "error",
         num_draws: int = 100,

@@ -315,3 +315,61 @@ def test_a_forged_description_is_refused(field: str, value: object, message: str
     NumberCodec.model_validate(fields)
     with pytest.raises(ValueError, match=message):
         NumberCodec.model_validate(fields | {field: value})
+
+
+def ends_of(codec: NumberCodec) -> np.ndarray:
+    """First position and end of each code, shape (K, 2)."""
+    low, high, code = np.array(codec.low), np.array(codec.high), np.array(codec.code)
+    return np.array([[low[code == each].min(), high[code == each].max()] for each in range(codec.num_codes)])
+
+
+@pytest.mark.parametrize("decimals", [1, None])
+@pytest.mark.parametrize("num", [600, 4000])
+def test_bins_end_at_the_values_beside_a_gap(num: int, decimals: int | None) -> None:
+    """Two groups 12 apart: no draw falls between them, and a value there is a surprise."""
+    rng = np.random.default_rng(2)
+    values = np.where(rng.random(num) < 0.15, 12, 0) + rng.normal(size=num)
+    values = values if decimals is None else values.round(decimals)
+    codec = fit_numbers(values)
+    low, high = values[values < 6].max(), values[values > 6].min()
+    codes = np.repeat(np.arange(codec.num_codes), 500)
+    drawn = codec.decode(codes, np.tile((np.arange(500) + 0.5) / 500, codec.num_codes))
+    assert not ((drawn > low) & (drawn < high)).any()
+    surprise = codec.log_surprise(np.array([low, 6.0, high]))
+    assert surprise[1] < 0 and (surprise[[0, 2]] == 0).all()
+    ends = ends_of(codec)
+    lengths = (ends[1:, 0] - ends[:-1, 1]) * (1 if decimals is None else 0.1)
+    assert (lengths > 3).sum() == 1 and (lengths > 0).sum() <= 2  # one that chance made
+
+
+@pytest.mark.parametrize(
+    "values", [RNG.uniform(size=3000), RNG.normal(size=3000), RNG.standard_cauchy(3000), RNG.lognormal(0, 2, 3000)]
+)
+def test_even_and_tailed_numbers_have_hardly_a_gap(values: np.ndarray) -> None:
+    """A value that is far from all others lies in a tail. Chance makes a gap in one column of 7, and two in one of 100."""
+    ends = ends_of(fit_numbers(values))
+    assert (ends[1:, 0] > ends[:-1, 1]).sum() <= 1
+
+
+def test_a_gap_behind_an_atom_is_not_part_of_a_bin() -> None:
+    rng = np.random.default_rng(3)
+    values = np.where(rng.random(3000) < 0.5, 0.0, 100 + rng.random(3000))
+    codec = fit_numbers(values)
+    assert ends_of(codec)[1, 0] == values[values > 0].min()
+
+
+@pytest.mark.parametrize("max_codes", [5, 20, 100, 400])
+def test_the_number_of_bins_is_what_is_asked_for(max_codes: int) -> None:
+    values = RNG.normal(size=20_000)
+    assert 0.85 * max_codes <= fit_numbers(values, max_codes=max_codes).num_codes <= max_codes
+    assert fit_numbers(values).num_codes <= 48
+    assert fit_numbers(values[:600]).num_codes <= 17  # 2 N^(1/3)
+
+
+def test_bins_are_finer_in_a_tail_than_bins_of_equal_counts_and_hold_ten_rows() -> None:
+    """Of 20,000 normals, the outer bins have less than .7 of their share among 48; that of the middle is 1 to 1.5."""
+    codec = fit_numbers(np.random.default_rng(4).normal(size=20_000))
+    shares = np.array(codec.counts) / 20_000 * 48
+    assert max(shares[0], shares[-1]) < 0.7 and 1 < shares.max() < 1.5
+    counts = [count for values in NUMBERS.values() if len(values) > 10 for count in as_numbers(values).counts]
+    assert min(codec.counts) >= 10 and np.mean(np.array(counts) < 10) < 0.2

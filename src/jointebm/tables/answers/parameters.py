@@ -24,7 +24,12 @@ class Parameters(Config):
 
     training: TableConfig = Field(TableConfig(), description="how to train")
     kinds: tuple[tuple[Name, Kind], ...] = Field((), description="overrides the kind that a column's content suggests")
-    max_bins: int = Field(48, ge=2, le=4096, description="codes for a column of numbers, roughly at most")
+    max_bins: int | None = Field(
+        None,
+        ge=2,
+        le=4096,
+        description="codes for a column of numbers, about at most; None is 48, and fewer in small tables",
+    )
     max_levels: int = Field(64, ge=2, le=MAX_COUNT, description="codes for a column of categories")
     unseen: Unseen = Field("error", description="how to treat categories not seen in training")
     num_draws: int = Field(

@@ -77,7 +77,7 @@ class TableCodec(Config):
         table: Mapping[Name, Column],
         *,
         kinds: Mapping[Name, Kind] | None = None,
-        max_bins: int = 48,
+        max_bins: int | None = None,
         max_levels: int = 64,
     ) -> "TableCodec":
         """Chooses the codec of each column; `kinds` overrules the kind that its content suggests."""

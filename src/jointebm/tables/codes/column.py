@@ -90,7 +90,7 @@ class IgnoredCodec(Config):
 ColumnCodec = NumberCodec | CategoryCodec | IgnoredCodec
 
 
-def fit_column(column: Column, *, kind: Kind | None, max_bins: int, max_levels: int) -> ColumnCodec:
+def fit_column(column: Column, *, kind: Kind | None, max_bins: int | None, max_levels: int) -> ColumnCodec:
     """Chooses the codec of a column by its role, its training values and the requested kind; None follows the content."""
     present = column.values[~column.is_missing]
     if kind == "id":
