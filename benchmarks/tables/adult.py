@@ -72,7 +72,7 @@ class Adult:
 def log_scores(bench: Adult, parts: Parts, anchors: Path | None, threads: int) -> None:
     """One part per column and method."""
     codec = bench.ours.codec_
-    ordered = np.array(codec.is_ordered)
+    ordered = np.array([bins is not None for bins in codec.bins])
     truth = bench.codes[1]
 
     def ours(j: int) -> np.ndarray:

@@ -4,6 +4,7 @@ import torch
 from torch import Tensor
 
 from jointebm.references import ProductMixture
+from jointebm.references.masked_network import MaskedNetwork
 from jointebm.tables.density.energy import Rebased, Residual, TableEnergy
 
 CLASSES = (2, 3, 4)
@@ -40,6 +41,16 @@ def rebased_energy(*, seed: int = 0, dtype: torch.dtype = torch.float64) -> Tabl
     assert isinstance(trained.residual, Residual)
     sharp = mixture(5, seed=seed + 10, dtype=dtype)
     return TableEnergy(sharp, Rebased(trained.residual, trained.reference, sharp))
+
+
+def energy_with_network(*, seed: int = 0, dtype: torch.dtype = torch.float64) -> TableEnergy:
+    """The same density, with a masked network that is far from it as its proposal."""
+    network = MaskedNetwork(mixture(2, seed=seed + 20, dtype=dtype), width=32, num_layers=2).to(dtype)
+    network.initialise(generator(seed + 2))
+    with torch.no_grad():
+        network.readout.copy_(torch.randn(sum(CLASSES), 32, generator=generator(seed + 3)) / 4)
+    made = energy(seed=seed, dtype=dtype)
+    return TableEnergy(made.reference, made.residual, network.requires_grad_(False))
 
 
 def enumerated(made: TableEnergy) -> Tensor:

@@ -191,7 +191,7 @@ class JointEBM(Answers):
         model = TableModel.fit(
             codes,
             codec.num_codes,
-            ordered=codec.is_ordered,
+            bins=codec.bins,
             config=parameters.training,
             seed=parameters.seed,
             on_progress=progress.of_fit,
@@ -204,7 +204,7 @@ class JointEBM(Answers):
             energy = bootstrapped(
                 model.energy,
                 of_members,
-                ordered=codec.is_ordered,
+                bins=codec.bins,
                 config=parameters.training,
                 seed=parameters.seed,
                 number=number,

@@ -113,10 +113,11 @@ class MaskedNetwork(nn.Module):
         """Log-probability with which `draw` completes the free columns given all others, shape (N,), nats.
 
         Args:
-            codes: complete rows, shape (N, V).
+            codes: rows, complete but for columns that `drawn` left, shape (N, V).
             free: shape (N, V), bool.
             evidence: as `draw` had it.
         """
+        free = free & (codes >= 0)
         evidence = evidence or [None] * codes.shape[1]
         return self._log_ratio(codes, codes.masked_fill(free, -1), free, evidence)
 
@@ -134,18 +135,43 @@ class MaskedNetwork(nn.Module):
         Returns:
             Completed codes, shape (N, V).
         """
-        drawn = codes.clone()
+        return self.drawn(codes, generator, evidence=evidence)[0]
+
+    @torch.no_grad()
+    def drawn(
+        self,
+        codes: Tensor,
+        generator: Generator,
+        *,
+        evidence: Sequence[Tensor | None] | None = None,
+        leave: int | None = None,
+    ) -> tuple[Tensor, Tensor]:
+        """`draw`, and the log-probability of what was drawn, which is `log_conditional` of it.
+
+        Args:
+            codes: shape (N, V).
+            generator: source of one choice per row and column.
+            evidence: as of `draw`.
+            leave: a column that stays missing: the others are drawn without it.
+
+        Returns:
+            Completed codes, shape (N, V), and their log-probabilities, shape (N,), nats.
+        """
+        drawn, total = codes.clone(), self.bias.new_zeros(len(codes))
         for column, weights in enumerate(evidence or [None] * codes.shape[1]):
+            if column == leave:
+                continue
             missing = (codes[:, column] < 0).nonzero()[:, 0]
             log_probs = torch.zeros(len(codes), self.mixture.num_classes[column], device=codes.device)
             log_probs = log_probs.to(self.bias.dtype)
             if len(missing):
                 log_probs[missing] = self.conditional(drawn[missing], column)
             if weights is not None:
-                log_probs = log_probs + weights
+                log_probs = (log_probs + weights).log_softmax(dim=1)
             chosen = draws.choose(log_probs, generator)
+            total = total + torch.where(codes[:, column] < 0, log_probs.gather(1, chosen[:, None])[:, 0], 0)
             drawn[:, column] = torch.where(codes[:, column] < 0, chosen, codes[:, column])
-        return drawn
+        return drawn, total
 
     def _log_ratio(self, codes: Tensor, start: Tensor, wanted: Tensor, evidence: Sequence[Tensor | None]) -> Tensor:
         """Sum over the wanted columns, in order, of their log-probability given `start` and those before them."""

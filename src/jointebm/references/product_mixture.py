@@ -21,6 +21,7 @@ from jointebm.randomness import draws
 from jointebm.randomness.draws import Generator
 from jointebm.references.gaussians import HALF_LOG_TWO_PI, draw_gaussians, log_mass
 from jointebm.references.layout import Constraints, MixedRows
+from jointebm.references.log_evidence import log_evidence
 
 __all__ = ["ProductMixture", "features", "linear_by_row"]
 
@@ -137,6 +138,45 @@ class ProductMixture(nn.Module):
         constraints = Constraints(tuple(evidence or [None] * len(self.num_classes)), None)
         reals = self.means.new_full((len(codes), len(self.means)), torch.nan)
         return self._draw_codes(MixedRows(codes, reals), constraints, generator)[0]
+
+    def drawn(
+        self,
+        codes: Tensor,
+        generator: Generator,
+        *,
+        evidence: Sequence[Tensor | None] | None = None,
+        leave: int | None = None,
+    ) -> tuple[Tensor, Tensor]:
+        """`draw`, and the log-probability of what was drawn given the observed codes and the evidence.
+
+        Args:
+            codes: shape (N, V).
+            generator: source of V + 1 choices per row.
+            evidence: as of `draw`.
+            leave: a column that stays missing, and is summed out.
+
+        Returns:
+            Completed codes, shape (N, V), and their log-probabilities, shape (N,), nats.
+        """
+        if leave is not None and evidence is not None:
+            evidence = [None if column == leave else weights for column, weights in enumerate(evidence)]
+        drawn = self.draw(codes, generator, evidence=evidence)
+        if leave is not None:
+            drawn[:, leave] = codes[:, leave]
+        return drawn, self.log_conditional(drawn, codes < 0, evidence)
+
+    def log_conditional(self, codes: Tensor, free: Tensor, evidence: Sequence[Tensor | None] | None = None) -> Tensor:
+        """Log-probability with which `draw` completes the free codes given all others, shape (N,), nats.
+
+        Args:
+            codes: shape (N, V); those that are missing are summed out.
+            free: shape (N, V), bool.
+            evidence: as `draw` had it.
+        """
+        constraints = Constraints(tuple(evidence or [None] * len(self.num_classes)), None)
+        reals = self.means.new_full((len(codes), len(self.means)), torch.nan)
+        known = self.given(MixedRows(codes.masked_fill(free, -1), reals), constraints).logsumexp(dim=1)
+        return self(codes) + log_evidence(codes, free, evidence) - known
 
     def draw_rows(self, rows: MixedRows, constraints: Constraints, generator: Generator) -> MixedRows:
         """Draws the missing codes and reals of each row from their exact joint conditional given all that is known.

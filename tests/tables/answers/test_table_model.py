@@ -1,6 +1,8 @@
 """The model of codes: answers agree with enumeration, and each depends on its row alone, bit for bit."""
 
 import warnings
+from collections.abc import Callable
+from typing import Any
 
 import pytest
 import torch
@@ -13,11 +15,14 @@ from jointebm.tables.answers.corrected_draws import CHAINS
 from jointebm.tables.answers.table_model import TableModel
 from jointebm.tables.density.energy import Residual, TableEnergy
 from jointebm.tables.training.table_report import FitReport
-from support.tiny_tables import ALL, CLASSES, energy, enumerated, generator, matches
+from support.tiny_tables import ALL, CLASSES, energy, energy_with_network, enumerated, generator, matches
 
 
-def model(dtype: torch.dtype = torch.float64) -> TableModel:
-    return TableModel(energy(dtype=dtype)).eval()
+def model(dtype: torch.dtype = torch.float64, make: Callable[..., TableEnergy] = energy) -> TableModel:
+    return TableModel(make(dtype=dtype)).eval()
+
+
+PROPOSALS = pytest.mark.parametrize("make", [energy, energy_with_network])
 
 
 def exact_predictive(codes: Tensor, column: int) -> Tensor:
@@ -59,8 +64,8 @@ def exact_log_prob(made: TableModel, codes: Tensor) -> Tensor:
     return torch.where(matches(codes), log_probs, -torch.inf).logsumexp(dim=1)
 
 
-def normalised() -> TableModel:
-    made = energy()
+def normalised(make: Callable[[], TableEnergy] = energy) -> TableModel:
+    made = make()
     log_normalizer = float(enumerated(made).logsumexp(dim=0))
     return TableModel(
         made, FitReport(log_normalizer=log_normalizer, log_normalizer_error=0.0, ess=1, num_rungs=1)
@@ -78,18 +83,19 @@ def no_enumeration(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(configurations, "MAX_ENUMERATED", 0.5)
 
 
+@PROPOSALS
 @pytest.mark.usefixtures("no_enumeration")
-def test_log_p_by_draws_is_near_that_of_enumeration() -> None:
-    made = normalised()
+def test_log_p_by_draws_is_near_that_of_enumeration(make: Callable[[], TableEnergy]) -> None:
+    made = normalised(make)
     found = made.log_prob(INCOMPLETE, num_draws=3000, seed=0)
     assert 1e-6 < (found - exact_log_prob(made, INCOMPLETE)).abs().max() < 0.25
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("is_exact", [False, True])
+@pytest.mark.parametrize(("is_exact", "make"), [(True, energy), (False, energy), (False, energy_with_network)])
 @pytest.mark.parametrize("with_evidence", [False, True])
 def test_completions_are_draws_of_the_model_given_observed_entries(
-    with_evidence: bool, is_exact: bool, monkeypatch: pytest.MonkeyPatch
+    with_evidence: bool, is_exact: bool, make: Callable[[], TableEnergy], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """4,000 draws of each of 3 rows; each share within 5.5 standard errors: false alarm below 3e-6 (fixed seed).
 
@@ -97,7 +103,7 @@ def test_completions_are_draws_of_the_model_given_observed_entries(
     """
     if not is_exact:
         monkeypatch.setattr(configurations, "MAX_ENUMERATED", 0.5)
-    made, num = model(), 4_000
+    made, num = model(make=make), 4_000
     codes = torch.tensor([[-1, -1, -1], [1, -1, -1], [-1, 1, 3]])
     evidence = [torch.tensor([0.4, -0.4]), torch.tensor([0.0, -torch.inf, 1.0]), None] if with_evidence else None
     drawn = made.complete(codes, num_draws=num, num_sweeps=30, seed=0, log_weights=evidence)
@@ -125,28 +131,36 @@ def test_predictions_are_exact_where_configurations_are_few() -> None:
         assert (found.exp().sum(dim=1) - 1).abs().max() < 1e-12
 
 
-def total_variation(codes: Tensor, **choices: int) -> Tensor:
-    found = model().predictive(codes, 1, seed=0, **choices).exp()
+def total_variation(codes: Tensor, make: Callable[..., TableEnergy] = energy, **choices: int) -> Tensor:
+    found = model(make=make).predictive(codes, 1, seed=0, **choices).exp()
     return 0.5 * (found - exact_predictive(codes, 1).exp()).abs().sum(dim=1)
 
 
+@PROPOSALS
 @pytest.mark.usefixtures("no_enumeration")
-def test_weighted_draws_predict_well() -> None:
+def test_weighted_draws_predict_well(make: Callable[[], TableEnergy]) -> None:
     """Mean total variation over rows with one or two more missing entries, by 400 draws."""
     codes = INCOMPLETE[(INCOMPLETE < 0).sum(dim=1) > 1]
-    assert 1e-6 < total_variation(codes, num_draws=400).mean() < 0.02
+    assert 1e-6 < total_variation(codes, make, num_draws=400).mean() < 0.02
 
 
+@PROPOSALS
 @pytest.mark.usefixtures("no_enumeration")
-def test_predictions_without_weights_are_wrong(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The planted bug: draws of the reference count alike, as draws of the density would."""
+def test_predictions_without_weights_are_wrong(
+    make: Callable[[], TableEnergy], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The planted bug: draws of the proposal count alike, as draws of the density would."""
     codes = INCOMPLETE[(INCOMPLETE < 0).sum(dim=1) > 1]
 
-    def unweighted(self: TableModel, drawn: Tensor, column: int) -> Tensor:
-        return self.conditional(drawn.flatten(0, 1), column).reshape(*drawn.shape[:2], -1)
+    drawn = TableModel._drawn
 
-    monkeypatch.setattr(TableModel, "_weights", unweighted)
-    assert total_variation(codes, num_draws=400).mean() > 0.04
+    def unweighted(self: TableModel, *arguments: Any, leave: int) -> Any:
+        found = drawn(self, *arguments, leave=leave)
+        of_classes = self._of_classes(found.codes.flatten(0, 1), leave)
+        return found._replace(log_prob=of_classes.logsumexp(dim=1).view_as(found.log_prob))
+
+    monkeypatch.setattr(TableModel, "_drawn", unweighted)
+    assert total_variation(codes, make, num_draws=400).mean() > 0.04
 
 
 @pytest.mark.slow
@@ -270,7 +284,7 @@ def test_observed_codes_are_kept_even_if_the_evidence_forbids_them() -> None:
 @pytest.mark.slow
 def test_a_model_comes_back_from_its_spec_and_state() -> None:
     codes = torch.stack([torch.randint(count, (300,), generator=generator(count)) for count in CLASSES], dim=1)
-    made = TableModel.fit(codes, CLASSES, ordered=(False, True, False), seed=0)
+    made = TableModel.fit(codes, CLASSES, bins=(None, (0, 1, 1), None), seed=0)
     again = TableModel.from_spec(made.spec())
     again.load_state_dict(made.state_dict())
     assert torch.equal(again.log_density(ALL), made.log_density(ALL))
@@ -302,5 +316,5 @@ def test_a_column_that_does_not_exist_and_a_table_of_nothing_are_refused() -> No
         model().conditional(ALL, 3)
     with pytest.raises(ValueError, match="fit: got 0 rows of 3 columns; a model needs at least one of each"):
         TableModel.fit(ALL[:0], CLASSES, seed=0)
-    with pytest.raises(ValueError, match=r"ordered: got 2 flags for 3 columns"):
-        TableModel.fit(ALL, CLASSES, ordered=(True, False), seed=0)
+    with pytest.raises(ValueError, match=r"bins: got 2 entries for 3 columns"):
+        TableModel.fit(ALL, CLASSES, bins=(None, None), seed=0)

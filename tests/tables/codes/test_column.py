@@ -28,7 +28,7 @@ def test_rare_levels_share_a_code_and_are_drawn_at_their_rates() -> None:
 def test_ordered_categories_keep_their_order_and_have_intervals() -> None:
     values = np.array(["low", "high", "mid", "high"], dtype=object)
     codec = fit_categories(values, max_codes=64, declared=("low", "mid", "never", "high"), ordered=True)
-    assert codec.levels == ("low", "mid", "high") and codec.is_ordered
+    assert codec.levels == ("low", "mid", "high") and codec.bins == (0, 1, 2)
     assert np.exp(codec.log_weights(Interval("mid", None))).tolist() == [0, 1, 1]
     with pytest.raises(ValueError, match="category 'huge' was not seen in training; known: 'low'"):
         codec.log_weights(Choice(("huge",)))

@@ -11,10 +11,21 @@ from torch.nn.functional import one_hot
 
 from jointebm import Categorical, Space
 from jointebm.kernels import Chain, Info, evaluate
+from jointebm.references.masked_network import MaskedNetwork
 from jointebm.tables.density.energy import Residual, TableEnergy
-from jointebm.tables.density.moves import chain_at, jump, redraw, sweep
+from jointebm.tables.density.moves import chain_at, jump, propose, redraw, sweep
 from jointebm.testing import detailed_balance_residual, stationarity_residual, target_probs, transition_matrix
-from support.tiny_tables import ALL, CLASSES, energy, generator, rebased_energy
+from references.small_spaces import outcomes
+from support.tiny_tables import (
+    ALL,
+    CLASSES,
+    energy,
+    energy_with_network,
+    enumerated,
+    generator,
+    matches,
+    rebased_energy,
+)
 
 SPACE = Space(row=Categorical(CLASSES))
 EVIDENCE = (None, torch.tensor([0.5, -1.0, 0.0]).double(), torch.tensor([0.0, 1.0, -2.0, 0.3]).double())
@@ -89,16 +100,19 @@ def test_a_sweep_over_missing_entries_leaves_their_conditional_invariant() -> No
     assert stationarity_residual(matrix, target_probs(target(made), position)) < 1e-14
 
 
+@pytest.mark.parametrize("make", [energy, energy_with_network])
 @pytest.mark.parametrize("evidence", [None, EVIDENCE])
-def test_a_jump_satisfies_detailed_balance_and_reaches_every_row(evidence: Any) -> None:
-    made = energy()
+def test_a_jump_satisfies_detailed_balance_and_reaches_every_row(
+    evidence: Any, make: Callable[[], TableEnergy]
+) -> None:
+    made = make()
     matrix, position = transition_matrix(Jumps(made, evidence), target(made, evidence), SPACE)
     assert detailed_balance_residual(matrix, target_probs(target(made, evidence), position)) < 1e-14
     assert (matrix > 0).all()
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("make", [energy, rebased_energy])
+@pytest.mark.parametrize("make", [energy, rebased_energy, energy_with_network])
 @pytest.mark.parametrize("given", [None, {"row": torch.tensor([-1, 1, -1])}])
 def test_a_jump_and_a_sweep_leave_the_density_invariant(given: Any, make: Callable[[], TableEnergy]) -> None:
     made = make()
@@ -110,6 +124,36 @@ def test_a_jump_without_the_network_fails() -> None:
     made = energy()
     matrix, position = transition_matrix(Jumps(TableEnergy(made.reference, _silent(made)), None), target(made), SPACE)
     assert stationarity_residual(matrix, target_probs(target(made), position)) > 1e-3
+
+
+def test_a_jump_weighed_as_if_the_reference_had_drawn_fails() -> None:
+    """The planted bug: weights leave out with what probability the network draws."""
+    made = energy_with_network()
+    assert made.network is not None
+
+    class Unweighed(Jumps):
+        def step(self, *arguments: Any, **others: Any) -> Any:
+            with pytest.MonkeyPatch.context() as patched:
+                patched.setattr(MaskedNetwork, "log_conditional", lambda _, codes, *__: made.reference(codes))
+                return super().step(*arguments, **others)
+
+    matrix, position = transition_matrix(Unweighed(made, None), target(made), SPACE)
+    assert stationarity_residual(matrix, target_probs(target(made), position)) > 1e-3
+
+
+@pytest.mark.parametrize("make", [energy, energy_with_network])
+@pytest.mark.parametrize("evidence", [None, EVIDENCE])
+def test_weights_of_proposed_rows_have_the_mean_of_enumeration(evidence: Any, make: Callable[[], TableEnergy]) -> None:
+    """E[exp(weight)] = sum over missing entries of exp F times the evidence, over all outcomes of the draw."""
+    made, known = make(), torch.tensor([[-1, -1, -1], [1, -1, 2], [0, 1, 3]])
+    mean = torch.zeros(3, dtype=torch.float64)
+    for prob, proposed in outcomes(lambda stream: propose(made, known, stream, log_weights=evidence), 3):
+        mean += prob * proposed.log_weights.exp()
+    exact = enumerated(made).expand(3, -1).masked_fill(~matches(known), -torch.inf)
+    for column, each in enumerate(evidence or []):
+        if each is not None:
+            exact = exact + torch.where(known[:, [column]] < 0, each[ALL[:, column]], 0)
+    assert (mean.log() - exact.logsumexp(dim=1)).abs().max() < 1e-12
 
 
 def test_a_move_without_the_network_fails() -> None:

@@ -13,7 +13,7 @@ from jointebm.tables.training.bootstrap import bootstrapped, unsmooth
 from jointebm.tables.training.smoothing import Curves
 from jointebm.tables.training.table_config import TableConfig
 
-CLASSES, ORDERED = (6, 2), (True, False)
+CLASSES, BINS = (6, 2), ((0, 1, 2, 3, 4, 5), None)
 CONFIG = TableConfig(width=16, max_iterations=300, num_visits=40, prior_strength=0.5)
 
 
@@ -36,7 +36,7 @@ def independent(codes: Tensor, classes: tuple[int, ...]) -> ProductMixture:
 
 
 def member(energy: TableEnergy, codes: Tensor, number: int, *, seed: int = 0) -> TableEnergy:
-    return bootstrapped(energy, codes, ordered=ORDERED, config=CONFIG, seed=seed, number=number)
+    return bootstrapped(energy, codes, bins=BINS, config=CONFIG, seed=seed, number=number)
 
 
 def network(codes: Tensor) -> TableEnergy:
@@ -55,7 +55,7 @@ def test_members_of_independent_columns_spread_as_the_bootstrap_says() -> None:
     share, num = float(codes.double().mean()), 400
     shares = torch.tensor(
         [
-            bootstrapped(energy, codes, ordered=(False,), config=CONFIG, seed=0, number=number).reference.log_probs[1, 0]
+            bootstrapped(energy, codes, bins=(None,), config=CONFIG, seed=0, number=number).reference.log_probs[1, 0]
             for number in range(num)
         ]
     ).double().exp()  # fmt: skip
@@ -92,7 +92,7 @@ def test_members_learn_from_their_sample_and_leave_the_fit_alone() -> None:
     found = bootstrapped(
         energy,
         codes,
-        ordered=ORDERED,
+        bins=BINS,
         config=CONFIG.model_copy(update={"max_iterations": 4000, "num_visits": 800}),
         seed=0,
         number=0,
@@ -109,7 +109,7 @@ def test_training_continues_at_the_weights_of_the_fit() -> None:
     residual = Residual(CLASSES, width=16, num_layers=2)
     residual.initialise(generator(6))
     before = residual.embedding.detach().clone()
-    unsmooth(residual, ORDERED)
+    unsmooth(residual, BINS)
     assert not torch.allclose(residual.embedding[:6], before[:6]) and torch.equal(residual.embedding[6:], before[6:])
-    Curves(residual, ORDERED)
+    Curves(residual, BINS)
     assert torch.allclose(residual.embedding, before, atol=1e-5)

@@ -10,14 +10,14 @@ from jointebm.tables.training.table_config import TableConfig
 from support.tiny_tables import generator
 
 
-def fresh(num_classes: tuple[int, ...], ordered: tuple[bool, ...]) -> tuple[Residual, Curves]:
+def fresh(num_classes: tuple[int, ...], bins: tuple[tuple[int, ...] | None, ...]) -> tuple[Residual, Curves]:
     residual = Residual(num_classes, width=256, num_layers=1)
     residual.initialise(generator())
-    return residual, Curves(residual, ordered)
+    return residual, Curves(residual, bins)
 
 
 def test_neighbours_start_alike_in_ordered_columns_only() -> None:
-    residual, _ = fresh((40, 40), (True, False))
+    residual, _ = fresh((40, 40), (tuple(range(40)), None))
     steps = [residual.of_column(column).detach().diff(dim=0).square().mean() for column in range(2)]
     spreads = [residual.of_column(column).detach().square().mean() for column in range(2)]
     assert steps[0] / spreads[0] < 0.2 and steps[1] / spreads[1] > 1.8
@@ -26,10 +26,10 @@ def test_neighbours_start_alike_in_ordered_columns_only() -> None:
 
 def test_the_gradient_of_v_is_that_of_the_vectors_through_s() -> None:
     """Against automatic differentiation of the loss as a function of V."""
-    residual, curves = fresh((5, 3), (True, False))
+    residual, curves = fresh((5, 3), ((0, 1, 2, 3, 4), None))
     weight = torch.randn(8, 256, generator=generator(3))
     latent = curves.vectors.detach().clone().requires_grad_()
-    root = torch.block_diag(smoothing(5).float(), torch.eye(3))
+    root = torch.block_diag(smoothing((0, 1, 2, 3, 4)).float(), torch.eye(3))
     assert torch.allclose(residual.embedding.detach(), root @ latent.detach(), atol=1e-6)
     (((root @ latent) * weight).sum() ** 2).backward()
     ((residual.embedding * weight).sum() ** 2).backward()
@@ -38,7 +38,7 @@ def test_the_gradient_of_v_is_that_of_the_vectors_through_s() -> None:
 
 
 def test_s_can_be_inverted_so_that_any_vectors_can_be_learned() -> None:
-    assert all(torch.linalg.eigvalsh(smoothing(count)).min() > 0.1 for count in (1, 2, 48, 300))
+    assert all(torch.linalg.eigvalsh(smoothing(tuple(range(count)))).min() > 0.1 for count in (1, 2, 48, 300))
 
 
 @pytest.mark.slow
@@ -51,8 +51,8 @@ def test_few_rows_show_how_two_numbers_depend_only_if_neighbours_are_alike() -> 
     rows = torch.full((24, 8), 12)
     rows[:, 0] = torch.arange(24)
     errors = []
-    for ordered in (True, False):
-        energy = TableModel.fit(codes, (24,) * 8, ordered=(ordered,) * 8, config=config, seed=0).energy
+    for bins in (tuple(range(24)), None):
+        energy = TableModel.fit(codes, (24,) * 8, bins=(bins,) * 8, config=config, seed=0).energy
         guess = energy.of_classes(rows, 1).detach().softmax(dim=1) @ torch.arange(24.0)
         errors.append(float((guess - torch.arange(24)).square().mean()))
     assert errors[0] < 12 and errors[1] > 30  # the variance of a uniform code is 48

@@ -20,6 +20,7 @@ from jointebm.training.divergence import Diverged, Intervention
 from jointebm.training.objectives import MaximumLikelihood, Phases, PseudoLikelihood
 from support.tiny_tables import ALL, CLASSES, energy, enumerated, generator
 
+OWN_BINS = tuple(tuple(range(count)) for count in CLASSES)
 SMALL = TableConfig(width=32, batch_size=128, num_visits=40, precision="float32")
 
 
@@ -106,9 +107,9 @@ def test_the_reference_has_as_many_components_as_held_out_rows_ask_for() -> None
     rare = torch.rand(4000, generator=generator()) < 0.02
     codes = torch.where(rare[:, None], torch.tensor([1, 2, 3]), torch.tensor([0, 0, 0]))
     config = SMALL.model_copy(update={"num_visits": 0})
-    fit = TableFit(codes, CLASSES, ordered=(False,) * 3, config=config, seed=0)
+    fit = TableFit(codes, CLASSES, bins=(None,) * 3, config=config, seed=0)
     assert len(fit.held_out) == 0 and len(fit.energy.reference.log_weights) == 40  # nothing to choose by
-    fit = TableFit(codes, CLASSES, ordered=(False,) * 3, config=SMALL, seed=0)
+    fit = TableFit(codes, CLASSES, bins=(None,) * 3, config=SMALL, seed=0)
     assert 2 <= len(fit.energy.reference.log_weights) <= 4
     assert fit.energy.reference(torch.tensor([[1, 2, 3]])).exp().item() == pytest.approx(0.02, abs=0.005)
 
@@ -145,10 +146,10 @@ def test_nothing_is_learned_from_held_out_rows() -> None:
     codes = rows_of(energy(), 1500)
     codes = codes.masked_fill(torch.rand(codes.shape, generator=generator(4)) < 0.2, -1)
     config = SMALL.model_copy(update={"num_looks": 1})
-    fits = [TableFit(codes, CLASSES, ordered=(True,) * 3, config=config, seed=0)]
+    fits = [TableFit(codes, CLASSES, bins=OWN_BINS, config=config, seed=0)]
     others = codes.clone()
     others[fits[0].held_out] = codes[fits[0].held_out].flip(0)  # they choose the size of the reference alone
-    fits.append(TableFit(others, CLASSES, ordered=(True,) * 3, config=config, seed=0))
+    fits.append(TableFit(others, CLASSES, bins=OWN_BINS, config=config, seed=0))
     assert len(fits[0].held_out) == 150 and torch.equal(fits[0].held_out, fits[1].held_out)
     for each in fits:
         for _ in range(20):
@@ -173,7 +174,7 @@ def test_nothing_is_learned_from_held_out_rows() -> None:
 def test_the_network_that_is_scored_averages_the_last_part_of_training(monkeypatch: pytest.MonkeyPatch) -> None:
     """Weights of 1, 1/2, 1/3 ... of each new network, down to 50 over the number of iterations."""
     monkeypatch.setattr(table_schedule, "AVERAGED", 10)
-    fit = TableFit(rows_of(energy(), 700), CLASSES, ordered=(False,) * 3, config=SMALL, seed=0)
+    fit = TableFit(rows_of(energy(), 700), CLASSES, bins=(None,) * 3, config=SMALL, seed=0)
     assert fit.num_iterations > 100
     expected = None
     for number in range(30):
@@ -224,7 +225,7 @@ def test_a_fit_interrupted_after_any_step_comes_to_the_same_end(
     config = HARD.model_copy(update={"objective": objective})
 
     def fresh() -> TableFit:
-        return TableFit(incomplete_rows(), CLASSES, ordered=(True, False, True), config=config, seed=3)
+        return TableFit(incomplete_rows(), CLASSES, bins=(OWN_BINS[0], None, OWN_BINS[2]), config=config, seed=3)
 
     straight, states = fresh(), []
     told: list[Intervention] = []
@@ -336,6 +337,6 @@ def test_numbers_that_stay_not_finite_end_the_fit() -> None:
 def test_the_base_has_fewer_components_than_the_reference() -> None:
     """A mixture of many components explains held-out rows best, but each must pay for its parameters in the base."""
     codes = rows_of(energy(num_components=8, seed=3), 4000)
-    fit = TableFit(codes, CLASSES, ordered=(False,) * 3, config=SMALL, seed=0)
+    fit = TableFit(codes, CLASSES, bins=(None,) * 3, config=SMALL, seed=0)
     sizes = len(fit.energy.reference.log_weights), len(fit.base.log_weights)
     assert sizes[1] < sizes[0], sizes

@@ -26,7 +26,7 @@ def problem_of(
         CompletedRows(codes, made.reference, generator()),
         pseudo_likelihood=PseudoLikelihood(),
         pseudo_weight=pseudo_weight,
-        ordered=(False,) * 3,
+        bins=(None,) * 3,
         batch_size=batch_size,
         precision=torch.float64,
         generator=generator(seed),
@@ -47,7 +47,7 @@ def always_chains(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def without_moves(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(table_problem, "jump_to", lambda state, proposal, _: (state, torch.zeros(len(proposal.codes))))
+    monkeypatch.setattr(table_problem, "jump_to", lambda _, state, *__, **___: (state, torch.zeros(len(state.codes))))
     monkeypatch.setattr(table_problem, "sweep", lambda _, state, **__: state)
 
 

@@ -5,18 +5,19 @@ Legend: N rows, V columns, K_j classes of column j, D draws. Codes are integers 
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import pad
 
 from jointebm.randomness.row_streams import RowStream, row_keys
+from jointebm.references.log_evidence import log_evidence
 from jointebm.sampling.diagnostics import MIN_ESS, Answer, Diagnostics
 from jointebm.sampling.weighted_draws import effective_size, log_mean_weights, weighted_averages
 from jointebm.tables.answers.configurations import few_configurations, with_configurations
 from jointebm.tables.answers.corrected_draws import CHAINS, NUM_STARTS, ChainEnds, corrected_draws, log_mean_of_draws
-from jointebm.tables.answers.known_weights import log_prob_of_known, without_column
+from jointebm.tables.answers.known_weights import without_column
 from jointebm.tables.density.energy import TableEnergy
 
 __all__ = ["CodeQuestions", "checked_codes", "enough_draws", "enough_jumps"]
@@ -53,7 +54,7 @@ class CodeQuestions(nn.Module):
     def log_prob(self, codes: Tensor, *, num_draws: int = 100, seed: int) -> Tensor:
         """log p of the observed codes of each row, shape (N,), nats, float64.
 
-            log p(observed) = log q(observed) + log E_{m ~ q(. | observed)} exp g(observed, m) - log Z
+            log p(observed) = log E_{m ~ r(. | observed)} exp(F(observed, m)) / r(m | observed) - log Z
 
         Exact, but for log Z, for rows with few configurations; of others a mean over `num_draws` draws m, whose log is a
         little too low on average.
@@ -82,13 +83,12 @@ class CodeQuestions(nn.Module):
             log_probs[few.nonzero().flatten()[group.numbers]] = group.given(log_weights).log_density.logsumexp(dim=1)
         many = (~few).nonzero().flatten()
         if len(many):
-            drawn = self._drawn(codes[many], num_draws, seed, log_weights)  # (D, n, V)
-            residual = self._residual(drawn.flatten(0, 1)).reshape(num_draws, -1).double()
-            known = log_prob_of_known(self.energy.reference, log_weights)
-            of_observed = _in_chunks(known, codes[many], EVALUATIONS // 8)
-            log_probs[many] = of_observed.double() + log_mean_of_draws(residual[:, :, None])[:, 0]
-            found.ess[many] = effective_size(residual.T)
-            found.standard_error[many] = log_mean_weights(residual.T).standard_error
+            drawn = self._drawn(codes[many], num_draws, seed, log_weights)
+            weights = self._in_chunks_of_rows(drawn.codes.flatten(0, 1)).reshape(num_draws, -1) - drawn.log_prob
+            weights = weights.double()
+            log_probs[many] = log_mean_of_draws(weights[:, :, None])[:, 0]
+            found.ess[many] = effective_size(weights.T)
+            found.standard_error[many] = log_mean_weights(weights.T).standard_error
         return Answer(log_probs - self.log_normalizer, found)
 
     def log_marginals(self) -> list[Tensor]:
@@ -108,7 +108,7 @@ class CodeQuestions(nn.Module):
     ) -> Tensor:
         """Draws the missing entries of each row.
 
-        Exact draws where the configurations are few. Otherwise one of 16 draws of the reference is taken by its weight, and
+        Exact draws where the configurations are few. Otherwise one of 16 draws of the proposal is taken by its weight, and
         moved by jumps of all missing entries and sweeps over them.
 
         Args:
@@ -175,9 +175,9 @@ class CodeQuestions(nn.Module):
         """log p(c_j = k | the row's observed entries but column j), shape (N, K_j).
 
         Exact where the configurations of all missing entries are few. Otherwise draws m of the other missing entries from
-        the reference are weighted, with column j summed out of the weights:
+        the proposal r are weighted, with column j summed out of the weights:
 
-            p(k | observed) ~ sum_s exp(F(observed, m_s, k) - log q(observed, m_s)),   m_s ~ q(. | observed)
+            p(k | observed) ~ sum_s exp(F(observed, m_s, k)) / r(m_s | observed),   m_s ~ r(. | observed)
 
         Rows in which that leaves few effective draws are answered by the mean of exact conditionals over chains.
 
@@ -223,8 +223,9 @@ class CodeQuestions(nn.Module):
         found = _exact_where(few | alone, errors)
         many = (~few & ~alone).nonzero().flatten()
         if len(many):
-            drawn_codes = self._drawn(codes[many], num_draws, seed, log_weights)
-            weights = self._weights(drawn_codes, column)  # (D, n, K); evidence weighs F and q alike
+            weighted = self._drawn(codes[many], num_draws, seed, log_weights, leave=column)
+            of_classes = self._of_classes(weighted.codes.flatten(0, 1), column).reshape(num_draws, -1, num_classes)
+            weights = of_classes - weighted.log_prob[:, :, None]  # (D, n, K)
             log_probs[many] = log_mean_of_draws(weights).log_softmax(dim=1)
             of_draws = weights.double().logsumexp(dim=2).T.contiguous()  # (n, D)
             sizes = found.ess[many] = effective_size(of_draws)
@@ -238,36 +239,46 @@ class CodeQuestions(nn.Module):
             found = _with_chains(found, poor, drawn.diagnostics)
         return Answer(log_probs, found)
 
-    def _weights(self, drawn: Tensor, column: int) -> Tensor:
-        """Log-weights of draws of the reference (D, N, V) together with each class of a column, shape (D, N, K_j)."""
-        drawn[..., column] = -1
-        flat = drawn.flatten(0, 1)
-        proposed = _in_chunks(self.energy.reference, flat, EVALUATIONS // 8)
-        return (self._of_classes(flat, column) - proposed[:, None]).reshape(*drawn.shape[:2], -1)
-
     def _drawn(
-        self, codes: Tensor, num_draws: int, seed: int, log_weights: Sequence[Tensor | None] | None = None
-    ) -> Tensor:
-        """Draws of the missing entries from the reference, shape (D, N, V); equal rows get equal draws."""
+        self,
+        codes: Tensor,
+        num_draws: int,
+        seed: int,
+        log_weights: Sequence[Tensor | None] | None = None,
+        leave: int | None = None,
+    ) -> "_Draws":
+        """Draws of the missing entries, but of the column `leave`, from the proposal; equal rows get equal draws."""
         keys = row_keys(codes)
         stream = RowStream(keys.repeat(num_draws), seed, draw=torch.arange(num_draws).repeat_interleave(len(codes)))
         parts = []
         for rows in torch.arange(num_draws * len(codes)).split(CHAINS):
             filler = torch.arange(CHAINS) % len(rows)
             some = rows[filler]
-            drawn = self.energy.reference.draw(codes[some % len(codes)], stream.select(some), evidence=log_weights)
-            parts.append(drawn[: len(rows)])
-        return torch.cat(parts).view(num_draws, *codes.shape)
+            known = codes[some % len(codes)]
+            drawn, log_prob = self.energy.proposal.drawn(known, stream.select(some), evidence=log_weights, leave=leave)
+            log_prob = log_prob - log_evidence(drawn, known < 0, log_weights)
+            parts.append((drawn[: len(rows)], log_prob[: len(rows)]))
+        drawn, log_prob = (torch.cat(each) for each in zip(*parts, strict=True))
+        return _Draws(drawn.view(num_draws, *codes.shape), log_prob.view(num_draws, -1))
 
     def _in_chunks_of_rows(self, codes: Tensor) -> Tensor:
         return _in_chunks(self.energy, codes, EVALUATIONS // 8)
 
-    def _residual(self, codes: Tensor) -> Tensor:
-        return _in_chunks(self.energy.residual, codes, EVALUATIONS // 8)
-
     def _of_classes(self, codes: Tensor, column: int) -> Tensor:
         chunk = max(8, EVALUATIONS // self.num_classes[column] // 8 * 8)
         return _in_chunks(lambda rows: self.energy.of_classes(rows, column), codes, chunk)
+
+
+class _Draws(NamedTuple):
+    """Draws of missing entries.
+
+    Args:
+        codes: shape (D, N, V).
+        log_prob: with which they are drawn, less the log-weights of the evidence, shape (D, N), nats.
+    """
+
+    codes: Tensor
+    log_prob: Tensor
 
 
 def _in_chunks(evaluate: Callable[[Tensor], Tensor], codes: Tensor, chunk: int) -> Tensor:

@@ -1,4 +1,4 @@
-"""Draws of the missing entries of rows: from the reference, then corrected by weights, jumps and sweeps.
+"""Draws of the missing entries of rows: from the proposal, then corrected by weights, jumps and sweeps.
 
 Legend: N rows, V columns, K_j classes of column j, D draws.
 """
@@ -14,12 +14,12 @@ from jointebm.randomness.row_streams import RowStream
 from jointebm.sampling.diagnostics import Diagnostics, HalfChains
 from jointebm.sampling.weighted_draws import effective_size
 from jointebm.tables.density.energy import TableEnergy
-from jointebm.tables.density.moves import chain_at, jump, sweep, towards
+from jointebm.tables.density.moves import jump, propose, sweep, towards
 
 __all__ = ["ChainEnds", "corrected_draws", "log_mean_of_draws"]
 
 CHAINS = 128  # moved at once
-NUM_STARTS = 16  # draws of the reference that a chain's start is chosen from
+NUM_STARTS = 16  # draws of the proposal that a chain's start is chosen from
 ROWS_PER_VECTOR = 64  # a multiple of the vector length of every processor
 
 
@@ -78,17 +78,14 @@ def corrected_draws(
     free = codes < 0
     # Counters are fixed in advance: those of the candidates, then in each sweep those of a jump and of every column.
     candidates = [
-        chain_at(
-            energy,
-            energy.reference.draw(codes, stream.at(number * (num_columns + 1)), evidence=log_weights),
-        )
+        propose(energy, codes, stream.at(number * (num_columns + 1)), log_weights=log_weights)
         for number in range(NUM_STARTS)
     ]
-    residuals = torch.stack([each.residual for each in candidates], dim=1)
-    chosen = stream.at(NUM_STARTS * (num_columns + 1)).choose(residuals)
-    state = candidates[0]
+    of_candidates = torch.stack([each.log_weights for each in candidates], dim=1)
+    chosen = stream.at(NUM_STARTS * (num_columns + 1)).choose(of_candidates)
+    state = candidates[0].state
     for number, candidate in enumerate(candidates):
-        state = towards(state, candidate, chosen == number)
+        state = towards(state, candidate.state, chosen == number)
     num_jumps, way = torch.zeros(CHAINS, dtype=torch.float64), []
     for number in range(num_sweeps):
         first = (NUM_STARTS + 3 * number) * (num_columns + 2)
@@ -100,7 +97,7 @@ def corrected_draws(
         num_jumps += accepted
         state = sweep(energy, state, free=free, generators=generators, log_weights=log_weights)
         way.append(state.residual[:num_rows])
-    ess = effective_size(residuals[:num_rows].double())
+    ess = effective_size(of_candidates[:num_rows].double())
     return ChainEnds(state.codes[:num_rows], ess, num_jumps[:num_rows], torch.stack(way))
 
 

@@ -10,8 +10,10 @@ from typing import Any, Self
 from torch import Tensor
 
 from jointebm.references import ProductMixture
+from jointebm.references.masked_network import MaskedNetwork
 from jointebm.tables.answers.code_questions import CodeQuestions, checked_codes
 from jointebm.tables.density.energy import Rebased, Residual, TableEnergy
+from jointebm.tables.training.bins import checked_bins
 from jointebm.tables.training.fit_record import FitRecord, identity_of, run_fit
 from jointebm.tables.training.table_config import Progress, TableConfig
 from jointebm.tables.training.table_fit import TableFit
@@ -63,7 +65,7 @@ class TableModel(CodeQuestions):
         codes: Tensor,
         num_classes: Sequence[int],
         *,
-        ordered: Sequence[bool] | None = None,
+        bins: Sequence[Sequence[int] | None] | None = None,
         config: TableConfig | None = None,
         seed: int,
         on_progress: Callable[[Progress], object] | None = None,
@@ -78,7 +80,9 @@ class TableModel(CodeQuestions):
         Args:
             codes: whole numbers, shape (N, V), -1 is missing.
             num_classes: K_j of each column.
-            ordered: per column, whether neighbouring codes are alike (numbers); None: no column is.
+            bins: per column, the bin of each code, ascending from 0, if the order of its codes has a meaning (numbers), else
+                None. What is learned of a code is learned in part of its neighbours, and the reference is constant over a
+                bin but for the frequencies of its codes. None: no column has an order.
             config: how to train; None is the default.
             seed: of all draws of training.
             on_progress: called whenever the held-out rows are scored.
@@ -95,14 +99,12 @@ class TableModel(CodeQuestions):
             raise ValueError(
                 f"fit: got {codes.shape[0]} rows of {codes.shape[1]} columns; a model needs at least one of each"
             )
-        if ordered is not None and len(ordered) != len(num_classes):
-            raise ValueError(f"ordered: got {len(ordered)} flags for {len(num_classes)} columns; give one each")
-        ordered = (False,) * len(num_classes) if ordered is None else tuple(ordered)
+        bins = checked_bins(bins, num_classes)
         config = config or TableConfig()
-        fit = TableFit(codes, tuple(num_classes), ordered=ordered, config=config, seed=seed, weights=weights)
+        fit = TableFit(codes, tuple(num_classes), bins=bins, config=config, seed=seed, weights=weights)
         record = None
         if run is not None:
-            identity = identity_of(codes, num_classes, ordered=ordered, config=config, seed=seed, weights=weights)
+            identity = identity_of(codes, num_classes, bins=bins, config=config, seed=seed, weights=weights)
             record = FitRecord(run, identity)
         report = run_fit(fit, record=record, on_progress=on_progress)
         return cls(fit.energy, report).eval()
@@ -113,10 +115,19 @@ class TableModel(CodeQuestions):
         of_base = {}
         if isinstance(residual, Rebased):
             of_base, residual = {"num_base_components": len(residual.base.log_weights)}, residual.net
+        of_network = {}
+        if (network := self.energy.network) is not None:
+            sizes = {
+                "num_components": len(network.mixture.log_weights),
+                "width": len(network.bias),
+                "num_layers": len(network.weights) + 1,
+            }
+            of_network = {"proposal": sizes}
         return {
             "num_classes": list(self.num_classes),
             "num_components": len(self.energy.reference.log_weights),
             **of_base,
+            **of_network,
             "width": len(residual.bias),
             "num_layers": len(residual.weights) + 1,
         }
@@ -130,4 +141,8 @@ class TableModel(CodeQuestions):
             assert isinstance(residual, Residual)
             base = ProductMixture(spec["num_classes"], spec["num_base_components"])
             residual = Rebased(residual, base, reference)
-        return cls(TableEnergy(reference, residual), report).eval()
+        network = None
+        if (sizes := spec.get("proposal")) is not None:
+            mixture = ProductMixture(spec["num_classes"], sizes["num_components"])
+            network = MaskedNetwork(mixture, width=sizes["width"], num_layers=sizes["num_layers"])
+        return cls(TableEnergy(reference, residual, network), report).eval()

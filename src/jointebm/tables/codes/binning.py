@@ -21,7 +21,11 @@ from jointebm.tables.codes.numbers import NumberCodec
 
 __all__ = ["fit_numbers"]
 
-DEFAULT_CODES = 48
+DEFAULT_BINS = 48
+import os
+
+PARTS = int(os.environ.get("PARTS", "4"))  # codes of a bin, by default at most
+ROWS_PER_CODE = 8  # at least
 ROWS_PER_ATOM = 3  # on average, when all values are atoms
 ROWS_PER_BIN = 10  # at least, where there are as many
 NEIGHBOURS = 20  # distances on each side of a gap, that it is compared with
@@ -40,16 +44,17 @@ def fit_numbers(values: np.ndarray, *, max_codes: int | None = None) -> NumberCo
     if grid is None and values.dtype.kind == "i":  # floats do not tell all of them apart
         distinct, counts = np.unique(values.astype(np.float64), return_counts=True)
     position = distinct.astype(np.float64) if grid is None else grid.index(distinct)
-    budget = max_codes or min(DEFAULT_CODES, max(4, round(2 * math.cbrt(len(values)))))
-    few = len(distinct) <= (max_codes or DEFAULT_CODES) and ROWS_PER_ATOM * len(distinct) <= len(values)
+    budget, parts = _budget(len(values), max_codes)
+    few = len(distinct) <= (max_codes or DEFAULT_BINS) and ROWS_PER_ATOM * len(distinct) <= len(values)
     is_atom = np.full(len(distinct), True) if few or len(distinct) == 1 else counts * budget >= len(values)
     is_gap = _gaps(position, is_atom, len(values))
     bins = _bins(position, counts, is_atom, is_gap, budget)
+    codes = _codes(bins, counts, parts)
     point = 0 if grid is None else 1  # length of one
-    first = np.flatnonzero(np.diff(bins, prepend=-1))  # (K,) first distinct value of each code
+    first = np.flatnonzero(np.diff(codes, prepend=-1))  # (K,) first distinct value of each code
     last = np.append(first[1:], len(distinct)) - 1
     low, high = _ends(position, first, last, is_atom, is_gap, point)
-    is_frequent = _frequent(counts, bins, high - low) & ~is_atom
+    is_frequent = _frequent(counts, codes, high - low) & ~is_atom
     pieces: list[Piece] = []
     code: list[int] = []
     for i in range(len(first)):
@@ -66,8 +71,28 @@ def fit_numbers(values: np.ndarray, *, max_codes: int | None = None) -> NumberCo
         high=tuple(highs.tolist()),
         weight=tuple(weight.tolist()),
         code=tuple(code),
-        counts=tuple(np.bincount(bins, counts).astype(int).tolist()),
+        counts=tuple(np.bincount(codes, counts).astype(int).tolist()),
+        bin=tuple(bins[first].tolist()) if bins[-1] < codes[-1] else None,
     )
+
+
+def _budget(num: int, max_codes: int | None) -> tuple[int, int]:
+    """Bins of a column and codes of a bin, at most."""
+    most = min(DEFAULT_BINS, max(4, round(2 * math.cbrt(num))))
+    if max_codes is None:
+        return most, PARTS
+    parts = math.ceil(max_codes / most)
+    return max_codes // parts, parts
+
+
+def _codes(bins: np.ndarray, counts: np.ndarray, parts: int) -> np.ndarray:
+    """The code of each distinct value, shape (U,): parts of about equal counts of each bin."""
+    rows = np.bincount(bins, counts)
+    before = np.cumsum(counts) - counts
+    middle = before - before[np.searchsorted(bins, bins)] + counts / 2
+    num_parts = np.clip(rows // ROWS_PER_CODE, 1, parts)[bins]
+    part = np.floor(middle / rows[bins] * num_parts)
+    return np.cumsum((np.diff(bins, prepend=bins[0]) > 0) | (np.diff(part, prepend=part[0]) != 0))
 
 
 def _gaps(position: np.ndarray, is_atom: np.ndarray, num: int) -> np.ndarray:

@@ -53,9 +53,9 @@ class CategoryCodec(Config):
         return self.code[-1] + 1
 
     @property
-    def is_ordered(self) -> bool:
-        """Whether the order of the codes has a meaning."""
-        return self.ordered
+    def bins(self) -> tuple[int, ...] | None:
+        """The bin of each code, its own; None if the order of the levels has no meaning."""
+        return tuple(range(self.num_codes)) if self.ordered else None
 
     def encode(self, values: np.ndarray) -> np.ndarray:
         """The code of each level, shape (N,); -1 for one not seen in training."""

@@ -105,9 +105,9 @@ class TableCodec(Config):
         return tuple(column.codec.num_codes for column in self.columns)
 
     @property
-    def is_ordered(self) -> tuple[bool, ...]:
-        """Per column, whether the order of its codes has a meaning."""
-        return tuple(column.codec.is_ordered for column in self.columns)
+    def bins(self) -> tuple[tuple[int, ...] | None, ...]:
+        """Per column, the bin of each code; None if the order of its codes has no meaning."""
+        return tuple(column.codec.bins for column in self.columns)
 
     def index(self, name: object) -> int:
         """Place of a column."""

@@ -70,9 +70,9 @@ class IgnoredCodec(Config):
         return 1
 
     @property
-    def is_ordered(self) -> bool:
+    def bins(self) -> None:
         """A single code has no order."""
-        return False
+        return
 
     def encode(self, values: np.ndarray) -> np.ndarray:
         """Zeros, shape (N,)."""

@@ -53,6 +53,7 @@ class NumberCodec(Config):
     weight: tuple[float, ...] = Field(min_length=1, description="probability of each piece within its code")
     code: tuple[int, ...] = Field(min_length=1, description="code of each piece, ascending")
     counts: tuple[int, ...] = Field(min_length=1, description="training rows of each code")
+    bin: tuple[int, ...] | None = Field(None, description="bin of each code, ascending; None: every code is one")
 
     @model_validator(mode="after")
     def _check(self) -> Self:
@@ -61,6 +62,10 @@ class NumberCodec(Config):
         steps = {after - before for before, after in zip((-1, *self.code), self.code, strict=False)}
         if not steps <= {0, 1} or self.code[0] != 0 or self.code[-1] != len(self.counts) - 1:
             raise ValueError("code must ascend from 0 to the number of counts - 1")
+        if self.bin is not None and (
+            len(self.bin) != len(self.counts) or self.bin[0] != 0 or not set(np.diff(self.bin).tolist()) <= {0, 1}
+        ):
+            raise ValueError("bin must hold a number for each code that ascends from 0")
         if not all(isinstance(end, int if self.grid else float) for end in self.low + self.high):
             raise ValueError("low and high must be whole with a grid, and reals without")
         shortest = 1 if self.grid else 0
@@ -77,9 +82,9 @@ class NumberCodec(Config):
         return len(self.counts)
 
     @property
-    def is_ordered(self) -> bool:
-        """True: numbers have an order."""
-        return True
+    def bins(self) -> tuple[int, ...]:
+        """The bin of each code."""
+        return self.bin or tuple(range(self.num_codes))
 
     @property
     def is_discrete(self) -> bool:

@@ -24,6 +24,7 @@ from torch.nn.functional import embedding_bag, silu
 
 from jointebm.randomness import draws
 from jointebm.randomness.draws import Generator
+from jointebm.references.masked_network import MaskedNetwork
 from jointebm.references.product_mixture import ProductMixture, features, linear_by_row
 
 __all__ = ["Rebased", "Residual", "TableEnergy"]
@@ -149,6 +150,8 @@ class TableEnergy(nn.Module):
     Args:
         reference: q, which starts chains and proposes moves; not trained further.
         residual: g.
+        network: draws whole rows, and the missing entries of rows, in place of the reference; None: the reference does. It is
+            no part of F.
 
     Example:
         >>> energy = TableEnergy(ProductMixture((2, 3)), Residual((2, 3), width=8, num_layers=2))
@@ -158,14 +161,35 @@ class TableEnergy(nn.Module):
         tensor([[0.1667, 0.1667, 0.1667]], grad_fn=<ExpBackward0>)
     """
 
-    def __init__(self, reference: ProductMixture, residual: Residual | Rebased) -> None:
+    def __init__(
+        self, reference: ProductMixture, residual: Residual | Rebased, network: MaskedNetwork | None = None
+    ) -> None:
         super().__init__()
-        self.reference, self.residual = reference, residual
+        self.reference, self.residual, self.network = reference, residual, network
+
+    @property
+    def proposal(self) -> ProductMixture | MaskedNetwork:
+        """What draws rows: the network, or the reference if there is none."""
+        return self.reference if self.network is None else self.network
 
     @property
     def num_classes(self) -> tuple[int, ...]:
         """K_j of each column."""
         return self.reference.num_classes
+
+    def proposed_classes(self, codes: Tensor, components: Tensor, column: int) -> Tensor:
+        """log r(c_j = k | all other columns), up to a constant of the row, r the proposal, shape (N, K_j).
+
+        Args:
+            codes: shape (N, V); the column's own code is ignored.
+            components: of the reference and the other columns, shape (N, M).
+            column: j.
+        """
+        if self.network is None:
+            return self.reference.of_classes(components, column)
+        others = codes.clone()
+        others[:, column] = -1
+        return self.network.conditional(others, column)
 
     def forward(self, codes: Tensor) -> Tensor:
         """F of complete rows, shape (N,), nats."""

@@ -1,12 +1,12 @@
 """Metropolis-Hastings moves of rows under exp F: of one column, of all columns in turn, and of whole rows.
 
-A move of a column proposes from the exact conditional of the reference q, times class weights e if some are given:
+A move of a column proposes from a conditional of the proposal r, times class weights e if some are given:
 
-    k' ~ q(k | others) e(k),   accepted with probability min(1, exp(g(k') - g(k))),   g = F - log q
+    k' ~ r(k | others) e(k),   accepted with probability min(1, w(k') / w(k)),   w = exp(F) / r
 
 It leaves p(c_j | others) e(c_j) invariant and costs one evaluation of the network; exact Gibbs costs one per class. A jump
-proposes all free entries of a row at once from q given the others, and so crosses between groups of rows that moves of
-single columns do not leave. If q equals exp F, every proposal is accepted.
+proposes all free entries of a row at once from r given the others, and so crosses between groups of rows that moves of
+single columns do not leave. r is a masked network, or the reference q. If r equals exp F, every proposal is accepted.
 
 Legend: N rows, V columns, K_j classes of column j, M components of the reference, H hidden units.
 """
@@ -19,9 +19,10 @@ from torch import Tensor
 
 from jointebm.randomness import draws
 from jointebm.randomness.draws import Generator
+from jointebm.references.log_evidence import log_evidence
 from jointebm.tables.density.energy import TableEnergy
 
-__all__ = ["State", "chain_at", "jump", "jump_to", "redraw", "sweep", "towards"]
+__all__ = ["Proposed", "State", "chain_at", "jump", "jump_to", "propose", "redraw", "sweep", "towards"]
 
 
 class State(NamedTuple):
@@ -38,6 +39,11 @@ class State(NamedTuple):
     components: Tensor
     summed: Tensor
     residual: Tensor
+
+    @property
+    def log_density(self) -> Tensor:
+        """F, shape (N,)."""
+        return self.components.logsumexp(dim=1) + self.residual
 
 
 def chain_at(energy: TableEnergy, codes: Tensor) -> State:
@@ -88,14 +94,17 @@ def redraw(
     """
     table, vectors = energy.reference.of_column(column), energy.residual.of_column(column)
     before = state.codes[:, column]
-    proposal = energy.reference.of_classes(state.components - table[before], column)
-    after = draws.choose(proposal if log_weights is None else proposal + log_weights, generator)
-    components = state.components + (table[after] - table[before])
+    others = state.components - table[before]
+    proposed = energy.proposed_classes(state.codes, others, column)
+    after = draws.choose(proposed if log_weights is None else proposed + log_weights, generator)
+    components = others + table[after]
     summed = state.summed + (vectors[after] - vectors[before])
     codes = state.codes.clone()
     codes[:, column] = after
-    proposed = State(codes, components, summed, energy.residual.head(summed))
-    return towards(state, proposed, draws.accept(proposed.residual - state.residual, generator) & free)
+    moved = State(codes, components, summed, energy.residual.head(summed))
+    log_ratio = moved.log_density - state.log_density
+    log_ratio = log_ratio + (proposed.gather(1, before[:, None]) - proposed.gather(1, after[:, None]))[:, 0]
+    return towards(state, moved, draws.accept(log_ratio, generator) & free)
 
 
 def sweep(
@@ -122,14 +131,51 @@ def sweep(
     return state
 
 
-def jump_to(state: State, proposal: State, generator: Generator) -> tuple[State, Tensor]:
-    """Accepts rows drawn from q, given what is not free, with probability min(1, exp(g(new) - g(old))).
+class Proposed(NamedTuple):
+    """Rows drawn from the proposal r of an energy, given what was known of them.
 
-    Returns:
-        (state, accepted): accepted is bool (N,).
+    Args:
+        state: of the completed rows.
+        log_weights: F + evidence - log r of what was drawn, shape (N,).
     """
-    accepted = draws.accept(proposal.residual - state.residual, generator)
-    return towards(state, proposal, accepted), accepted
+
+    state: State
+    log_weights: Tensor
+
+
+@torch.no_grad()
+def propose(
+    energy: TableEnergy, codes: Tensor, generator: Generator, *, log_weights: Sequence[Tensor | None] | None = None
+) -> Proposed:
+    """Draws the missing entries of each row from r given the others, and weighs them against exp F.
+
+        E[exp(log-weight)] = sum over the missing entries m of exp F(known, m) e(m)
+
+    Args:
+        energy: F, with its proposal r.
+        codes: shape (N, V), -1 is missing.
+        generator: source of at most V + 1 choices per row.
+        log_weights: log e, per column, of its classes, shape (K_j,), or None.
+    """
+    drawn, log_prob = energy.proposal.drawn(codes, generator, evidence=log_weights)
+    state = chain_at(energy, drawn)
+    return Proposed(state, state.log_density + log_evidence(drawn, codes < 0, log_weights) - log_prob)
+
+
+def jump_to(
+    energy: TableEnergy,
+    state: State,
+    proposed: Proposed,
+    *,
+    free: Tensor,
+    generator: Generator,
+    log_weights: Sequence[Tensor | None] | None = None,
+) -> tuple[State, Tensor]:
+    """Accepts drawn rows by their weight against that of the state; arguments and returns are those of `jump`."""
+    log_prob = energy.proposal.log_conditional(state.codes, free, log_weights)
+    log_weight = state.log_density + log_evidence(state.codes, free, log_weights) - log_prob
+    accepted = draws.accept(proposed.log_weights - log_weight, generator)
+    return towards(state, proposed.state, accepted), accepted
 
 
 @torch.no_grad()
@@ -143,18 +189,18 @@ def jump(
 ) -> tuple[State, Tensor]:
     """Moves all free entries of each row at once by one independence Metropolis step.
 
-        new ~ q(free entries | the others) e,   accepted with probability min(1, exp(g(new) - g(old)))
+        new ~ r(free entries | the others, e),   accepted with probability min(1, w(new) / w(old)),   w = exp(F) e / r
 
     Args:
-        energy: F.
+        energy: F, with its proposal r.
         state: of N rows; left unchanged.
         free: entries that may move, shape (N, V), bool.
-        generator: source of V + 1 choices and one acceptance per row.
-        log_weights: per column, of its classes, shape (K_j,), or None.
+        generator: source of at most V + 1 choices and one acceptance per row.
+        log_weights: log e, per column, of its classes, shape (K_j,), or None.
 
     Returns:
         (state, accepted): accepted is bool (N,).
     """
     known = state.codes.masked_fill(free, -1)
-    proposal = chain_at(energy, energy.reference.draw(known, generator, evidence=log_weights))
-    return jump_to(state, proposal, generator)
+    proposed = propose(energy, known, generator, log_weights=log_weights)
+    return jump_to(energy, state, proposed, free=free, generator=generator, log_weights=log_weights)

@@ -4,7 +4,7 @@
 
 Draws go along the rungs, moved by a jump and a sweep at each of them; each group of draws is resampled on its own when its
 effective share falls below half, so groups stay independent of one another. Where q is near exp F one rung is enough: plain
-importance sampling.
+importance sampling. The same holds of a proposal that is near exp F: `weighted_rows` are then its draws.
 
 Legend: N draws in G groups, V columns, R rungs.
 """
@@ -18,14 +18,15 @@ from torch import Tensor
 
 from jointebm.randomness.draws import Generator
 from jointebm.tables.density.energy import TableEnergy
-from jointebm.tables.density.moves import State, chain_at, jump, sweep
+from jointebm.tables.density.moves import State, chain_at, jump, propose, sweep
 from jointebm.training.chain_weights import effective_share, log_mean_exp, resampled
 
-__all__ = ["AnnealedRows", "annealed", "annealing_rungs"]
+__all__ = ["AnnealedRows", "annealed", "annealing_rungs", "weighted_rows"]
 
 GROUP = 128  # draws
 STEP_SHARE = 0.7  # effective share of equally weighted draws after the step to the next rung
 RUNGS_AT_MOST = 100
+ENOUGH_SHARE = 0.05  # effective share of draws of a proposal, from which on nothing is annealed
 
 
 class AnnealedRows(NamedTuple):
@@ -61,6 +62,25 @@ class AnnealedRows(NamedTuple):
     def share(self) -> float:
         """Effective share of the draws, in (0, 1]."""
         return float(effective_share(self.log_weights))
+
+
+@torch.no_grad()
+def weighted_rows(energy: TableEnergy, *, num_groups: int, generator: Generator) -> AnnealedRows:
+    """Draws of the proposal where their weights are even enough, else annealed draws of the reference.
+
+    Args:
+        energy: F.
+        num_groups: G, of 128 draws each.
+        generator: source of all draws.
+    """
+    if energy.network is not None:
+        nothing = torch.full((GROUP, len(energy.num_classes)), -1)
+        parts = [propose(energy, nothing, generator) for _ in range(num_groups)]
+        log_weights = torch.cat([part.log_weights for part in parts]).double()
+        drawn = AnnealedRows(torch.cat([part.state.codes for part in parts]), log_weights, (1.0,))
+        if drawn.share >= ENOUGH_SHARE:
+            return drawn
+    return annealed(energy, annealing_rungs(energy, generator=generator), num_groups=num_groups, generator=generator)
 
 
 def annealing_rungs(energy: TableEnergy, *, generator: Generator, num_groups: int = 4) -> tuple[float, ...]:

@@ -19,6 +19,7 @@ from jointebm.references import ProductMixture
 from jointebm.references.expectation_maximisation import em_step, prior_of
 from jointebm.references.layout import MixedRows
 from jointebm.tables.density.energy import Rebased, Residual, TableEnergy
+from jointebm.tables.training.bins import Bins
 from jointebm.tables.training.completed_rows import CompletedRows
 from jointebm.tables.training.smoothing import Curves, smoothing
 from jointebm.tables.training.table_config import Progress, TableConfig
@@ -76,7 +77,7 @@ def bootstrapped(
     energy: TableEnergy,
     codes: Tensor,
     *,
-    ordered: Sequence[bool],
+    bins: Sequence[Sequence[int] | None],
     config: TableConfig,
     seed: int,
     number: int,
@@ -86,7 +87,7 @@ def bootstrapped(
     Args:
         energy: of the fit; not changed. If its network is zero, so is that of the member.
         codes: all rows of the fit, shape (N, V), -1 is missing.
-        ordered: per column, whether neighbouring codes are alike.
+        bins: per column, the bin of each code; None if the order of its codes has no meaning.
         config: of the fit.
         seed: of the fit.
         number: of the member, from 0, which decides its sample.
@@ -96,57 +97,58 @@ def bootstrapped(
     """
     generator = torch.Generator().manual_seed(abs(int(row_keys(torch.tensor([[seed, _STREAM, number]])))))
     rows = codes[(uniform(torch.empty(len(codes), dtype=torch.float64), generator) * len(codes)).long()]
-    reference = _refitted(energy.reference, rows, config.prior_strength)
+    of_codes = Bins(bins, energy.num_classes)
+    reference = _refitted(energy.reference, rows, of_codes, config.prior_strength)
     if not bool(energy.residual.readout.any()):
-        return TableEnergy(reference, deepcopy(energy.residual))
+        return TableEnergy(reference, deepcopy(energy.residual), deepcopy(energy.network))
     net, base = energy.residual, energy.reference
     if isinstance(net, Rebased):
         base, net = net.base, net.net
-    base = _refitted(base, rows, config.prior_strength)
+    base = _refitted(base, rows, of_codes, config.prior_strength)
     batch_size = rows_per_batch(len(rows), config)
-    num_iterations = max(1, round(SHARE * planned_iterations(len(rows), len(ordered), batch_size, config)))
+    num_iterations = max(1, round(SHARE * planned_iterations(len(rows), len(bins), batch_size, config)))
     net = deepcopy(net)
-    unsmooth(net, ordered)
+    unsmooth(net, bins)
     objective = config.objective
     is_composite = isinstance(objective, PseudoLikelihood)
     problem = TableProblem(
-        TableEnergy(base, net),
+        TableEnergy(base, net, energy.network),
         CompletedRows(rows, reference, generator),
         pseudo_likelihood=objective if isinstance(objective, PseudoLikelihood) else PseudoLikelihood(),
         pseudo_weight=None if is_composite else config.pseudo_weight,
-        ordered=ordered,
+        bins=bins,
         batch_size=batch_size,
         precision=PRECISIONS[config.precision],
         generator=generator,
     )
-    descent = descent_of_table(problem.module, config, num_iterations, len(ordered))
+    descent = descent_of_table(problem.module, config, num_iterations, len(bins))
     loop = Loop(problem, descent, snapshot_every=SNAPSHOT_EVERY, max_rollbacks=MAX_ROLLBACKS)
     for _ in range(num_iterations):
         loop.step()
     average = loop.average
     assert isinstance(average, Curves)
-    return TableEnergy(reference, Rebased(deepcopy(average.residual), base, reference))
+    return TableEnergy(reference, Rebased(deepcopy(average.residual), base, reference), deepcopy(energy.network))
 
 
 @torch.no_grad()
-def _refitted(mixture: ProductMixture, codes: Tensor, prior_strength: float) -> ProductMixture:
+def _refitted(mixture: ProductMixture, codes: Tensor, bins: Bins, prior_strength: float) -> ProductMixture:
     """The mixture after expectation maximisation on other rows."""
-    rows = MixedRows(codes, torch.empty(len(codes), 0))
-    prior = prior_of(rows, mixture.num_classes, prior_strength)
+    rows, mixture = MixedRows(bins.of_codes(codes), torch.empty(len(codes), 0)), bins.merged(mixture)
+    prior = prior_of(rows, bins.num_bins, prior_strength)
     before = -torch.inf
     for _ in range(NUM_STEPS if len(mixture.log_weights) > 1 else 1):
         mixture, objective = em_step(mixture, rows, prior)
         if objective - before < TOLERANCE * len(codes):
             break
         before = objective
-    return mixture
+    return bins.expanded(mixture, codes)
 
 
 @torch.no_grad()
-def unsmooth(residual: Residual, ordered: Sequence[bool]) -> None:
+def unsmooth(residual: Residual, bins: Sequence[Sequence[int] | None]) -> None:
     """Sets the vectors V of `Curves` in place of W = S V, so that training continues at W."""
     starts = residual.offsets
-    for column, is_ordered in enumerate(ordered):
-        if is_ordered:
+    for column, of_column in enumerate(bins):
+        if of_column is not None:
             part = residual.embedding[starts[column] : starts[column + 1]]
-            part.copy_(torch.linalg.solve(smoothing(len(part)), part.double()))
+            part.copy_(torch.linalg.solve(smoothing(of_column), part.double()))

@@ -38,7 +38,7 @@ def identity_of(
     codes: Tensor,
     num_classes: Sequence[int],
     *,
-    ordered: Sequence[bool],
+    bins: Sequence[Sequence[int] | None],
     config: TableConfig,
     seed: int,
     weights: Tensor | None = None,
@@ -50,7 +50,7 @@ def identity_of(
     return {
         "rows": rows.hexdigest(),
         "num_classes": list(num_classes),
-        "ordered": list(ordered),
+        "bins": [None if each is None else list(each) for each in bins],
         "config": config.model_dump(mode="json"),
         "seed": seed,
     }

@@ -11,6 +11,7 @@ from torch import Tensor
 from jointebm.references import ProductMixture
 from jointebm.references.expectation_maximisation import fit_product_mixture, prior_of, spread_rows
 from jointebm.references.layout import MixedRows
+from jointebm.tables.training.bins import Bins
 from jointebm.tables.training.table_config import TableConfig
 
 __all__ = ["reference_and_base"]
@@ -21,7 +22,7 @@ PENALTY = 4.0  # nats per parameter of the base: what a mixture has learned too 
 
 
 def reference_and_base(
-    codes: Tensor, held_out: Tensor, num_classes: tuple[int, ...], config: TableConfig, generator: torch.Generator
+    codes: Tensor, held_out: Tensor, bins: Bins, config: TableConfig, generator: torch.Generator
 ) -> tuple[ProductMixture, ProductMixture]:
     """Fits mixtures of growing size, and chooses q and b among them.
 
@@ -31,18 +32,19 @@ def reference_and_base(
     Args:
         codes: training rows, shape (N, V), -1 is missing.
         held_out: shape (n, V); none if n is 0.
-        num_classes: K_j of each column.
+        bins: of the codes.
         config: largest size, rows per component, strength of the prior.
         generator: of the rows to start from.
     """
-    rows = MixedRows(codes, torch.empty(len(codes), 0))
-    prior = prior_of(rows, num_classes, config.prior_strength)
+    rows = MixedRows(bins.of_codes(codes), torch.empty(len(codes), 0))
+    prior = prior_of(rows, bins.num_bins, config.prior_strength)
 
     def fitted(num: int, strength: float = config.prior_strength) -> ProductMixture:
         start = spread_rows(rows, prior, num, generator)
-        return fit_product_mixture(
-            rows, num_classes, num_components=num, generator=generator, start=start, prior_strength=strength
+        mixture = fit_product_mixture(
+            rows, bins.num_bins, num_components=num, generator=generator, start=start, prior_strength=strength
         )
+        return bins.expanded(mixture, codes)
 
     def score(mixture: ProductMixture) -> float:
         return float(mixture(held_out).mean(dtype=torch.float64))
@@ -51,7 +53,7 @@ def reference_and_base(
     if not len(held_out):
         only = fitted(most)
         return only, only
-    penalty = PENALTY * (sum(num_classes) - len(num_classes) + 1) / len(codes)  # of a component, nats per row
+    penalty = PENALTY * (sum(bins.num_bins) - len(bins.num_bins) + 1) / len(codes)  # of a component, nats per row
     best, base, best_score, base_score, num, since = None, None, -math.inf, -math.inf, 1, 0
     while best is None or (num <= most and since < SIZES_IN_VAIN):
         mixture = fitted(num)

@@ -4,7 +4,7 @@
 
 A sum of such terms is a composite likelihood: its maximum is that of the likelihood if the model holds the truth, and no
 log Z is needed. F stays one joint energy: all conditionals are its own. In a column with many classes, the code is ranked
-against some candidates only, drawn from the reference's conditional: a fraction of the cost, with the same maximum.
+against some candidates only, drawn from the conditional of the proposal: a fraction of the cost, with the same maximum.
 
 Legend: N rows, V columns, K_j classes of column j, C candidates of a row, H hidden units.
 """
@@ -32,14 +32,14 @@ def pseudo_likelihood(
 ) -> Tensor:
     """Sum of -log p(c_j | others) over rows, each with one column of its own.
 
-    With candidates, a column of more classes is ranked instead: c_j (number 0) against k_1 .. k_{C-1} ~ q(. | others),
+    With candidates, a column of more classes is ranked instead: c_j (number 0) against k_1 .. k_{C-1} ~ r(. | others),
 
-        -log p(number 0 is the true one) = -g(c_j) + log(exp g(c_j) + sum_i exp g(k_i)),   g = F - log q
+        -log p(number 0 is the true one) = -h(c_j) + log(exp h(c_j) + sum_i exp h(k_i)),   h = F - log r
 
     by Bayes' rule if the data are exp F. All classes or candidates of all parts go through the network in one batch.
 
     Args:
-        energy: F; its reference takes no part in the gradient.
+        energy: F, with its proposal r; the reference takes no part in the gradient.
         parts: pairs of a column j and the complete rows it is asked of, shape (N_j, V).
         num_candidates: C, the true code included; None is all classes of every column.
         generator: draws the candidates.
@@ -69,15 +69,17 @@ def pseudo_likelihood(
             energy.reference.of_classes(seen, column) for seen, (column, _) in zip(components, parts, strict=True)
         ]
     known, hidden, truth = [], [], []
-    for log_probs, sums, (column, rows) in zip(of_reference, summed, parts, strict=True):
+    for log_probs, seen, sums, (column, rows) in zip(of_reference, components, summed, parts, strict=True):
         vectors, codes = energy.residual.of_column(column), rows[:, column]
         if num_candidates is None or num_candidates >= len(vectors):
             known.append(log_probs)
             hidden.append((sums[:, None] + vectors).flatten(0, 1).to(precision))  # (N_j * K_j, H)
             truth.append(codes)
         else:
-            candidates = torch.cat([codes[:, None], _drawn(log_probs, num_candidates - 1, generator)], dim=1)
-            known.append(torch.zeros_like(candidates, dtype=log_probs.dtype))
+            with torch.no_grad():
+                proposed = energy.proposed_classes(rows, seen, column)
+            candidates = torch.cat([codes[:, None], _drawn(proposed, num_candidates - 1, generator)], dim=1)
+            known.append((log_probs - proposed).gather(1, candidates))
             hidden.append((sums[:, None] + embedding(candidates, vectors)).flatten(0, 1).to(precision))  # (N_j * C, H)
             truth.append(torch.zeros_like(codes))
     residual = energy.residual.head(torch.cat(hidden)).split([part.numel() for part in known])

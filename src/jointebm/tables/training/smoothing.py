@@ -2,11 +2,12 @@
 
 Each column's vectors W (K, H) are trained as W = S V with S the square root of
 
-    C(k, l) = exp(-(x_k - x_l)^2 / 2 s^2) + n [k = l],   x_k = k / K
+    C(k, l) = exp(-(x_k - x_l)^2 / 2 s^2) + n (sum over t of exp(-(b_k - b_l)^2 / 2 t^2) + o [k = l])
 
-so that a fresh V of independent normals makes a smooth random curve along the column, and a step in V moves neighbours
-together. S is invertible: with enough rows any W is reached. Without it, every class of a column of numbers is learned
-alone, and in a table of some hundred rows only noise is learned. For columns without order, S is the identity.
+with x_k = k / K and b_k the place of the class along the column, in bins. A fresh V of independent normals makes a smooth
+random curve along the column, with a rough one of bins on it, and a step in V moves neighbours together. S is invertible:
+with enough rows any W is reached. Without it, every class of a column of numbers is learned alone, and in a table of some
+hundred rows only noise is learned. For columns without order, S is the identity.
 
 Legend: K classes of a column, F classes of all columns, H hidden units.
 """
@@ -21,7 +22,9 @@ from jointebm.tables.density.energy import Residual
 __all__ = ["Curves"]
 
 SCALE = 0.3  # s: how far along a column's range two classes are still alike
-NOISE = 0.03  # n: variance of what is each class's own
+ROUGH_SCALES = 0.5, 2.0  # t: how far, in bins, two classes are still alike in what is rough
+ROUGHNESS = 0.015  # n: variance of what is rough on each scale
+OWN = 0.1  # o: share of it that is a class's own
 
 
 class Curves(nn.Module):
@@ -31,11 +34,11 @@ class Curves(nn.Module):
 
     Args:
         residual: the network; the values of its `embedding` become V, and S V takes their place.
-        ordered: per column, whether neighbouring classes are alike.
+        bins: per column, the bin of each class; None if neighbouring classes are not alike.
 
     Example:
         >>> residual = Residual((40,), width=2, num_layers=1)
-        >>> curves = Curves(residual, (True,))
+        >>> curves = Curves(residual, (range(40),))
         >>> residual.embedding[20].sum().backward()
         >>> curves.vectors.data -= curves.vectors.grad
         >>> curves.give_vectors()
@@ -43,14 +46,14 @@ class Curves(nn.Module):
         True
     """
 
-    def __init__(self, residual: Residual, ordered: Sequence[bool]) -> None:
+    def __init__(self, residual: Residual, bins: Sequence[Sequence[int] | None]) -> None:
         super().__init__()
         self.residual = residual
         starts = residual.offsets
         self._roots = [
-            (slice(starts[column], starts[column + 1]), smoothing(starts[column + 1] - starts[column]))
-            for column, is_ordered in enumerate(ordered)
-            if is_ordered
+            (slice(starts[column], starts[column + 1]), smoothing(of_column))
+            for column, of_column in enumerate(bins)
+            if of_column is not None
         ]
         self.vectors = nn.Parameter(residual.embedding.detach().clone())  # (F, H)
         self.give_vectors()
@@ -76,16 +79,26 @@ class Curves(nn.Module):
         return smoothed
 
 
-def smoothing(num_classes: int) -> Tensor:
+def smoothing(bins: Sequence[int]) -> Tensor:
     """S: the symmetric square root of C, shape (K, K), float64.
 
+    Args:
+        bins: the bin of each class, ascending from 0.
+
     Example:
-        >>> smoothing(2) @ smoothing(2)
-        tensor([[1.0300, 0.2494],
-                [0.2494, 1.0300]], dtype=torch.float64)
+        >>> (smoothing((0, 0, 1)) @ smoothing((0, 0, 1))).numpy().round(3)  # classes of one bin are more alike
+        array([[1.063, 0.587, 0.111],
+               [0.587, 1.063, 0.577],
+               [0.111, 0.577, 1.063]])
     """
-    place = torch.arange(num_classes, dtype=torch.float64) / num_classes
-    distance = (place[:, None] - place) / SCALE
-    covariance = torch.exp(-0.5 * distance.square()) + NOISE * torch.eye(num_classes, dtype=torch.float64)
+    of_bin = torch.tensor(bins)
+    numbers, rows = torch.arange(len(of_bin), dtype=torch.float64), torch.bincount(of_bin)
+    first = rows.cumsum(0) - rows
+    along = of_bin + (numbers - first[of_bin] + 0.5) / rows[of_bin]  # in bins
+    distance = (along[:, None] - along).abs()
+    rough = sum(torch.exp(-0.5 * (distance / scale).square()) for scale in ROUGH_SCALES)
+    rough = rough + OWN * torch.eye(len(of_bin), dtype=torch.float64)
+    place = numbers / len(of_bin)
+    covariance = torch.exp(-0.5 * ((place[:, None] - place) / SCALE).square()) + ROUGHNESS * rough
     values, vectors = torch.linalg.eigh(covariance)
     return vectors * values.sqrt() @ vectors.T

@@ -19,9 +19,11 @@ from jointebm.randomness.draws import shuffled
 from jointebm.randomness.row_streams import row_keys
 from jointebm.storage.checkpoint import Checkpoint
 from jointebm.tables.density.energy import Rebased, Residual, TableEnergy
-from jointebm.tables.density.normalizer import AnnealedRows, annealed, annealing_rungs
+from jointebm.tables.density.normalizer import weighted_rows
+from jointebm.tables.training.bins import Bins
 from jointebm.tables.training.completed_rows import CompletedRows
 from jointebm.tables.training.mixture_choice import reference_and_base
+from jointebm.tables.training.proposal_fit import fit_proposal
 from jointebm.tables.training.row_weights import resampled_rows
 from jointebm.tables.training.smoothing import Curves
 from jointebm.tables.training.table_config import TableConfig
@@ -91,13 +93,14 @@ class TableFit:
     Args:
         codes: training rows, shape (N, V), -1 is missing.
         num_classes: K_j of each column.
-        ordered: per column, whether neighbouring codes are alike.
+        bins: per column, the bin of each code; None if the order of its codes has no meaning.
         config: how to train.
         seed: of all draws.
         weights: of the rows, positive, shape (N,): held-out and training rows are repeated accordingly; None is alike.
 
     Attributes:
-        base: the mixture that the network is trained over.
+        base: the mixture that the network of F is trained over.
+        network: the proposal; None: the reference is.
         held_out: numbers of the rows that nothing is learned from; none if they are too few to tell anything.
         best: the best network so far; zero before training.
         num_iterations: planned; training may stop earlier.
@@ -109,13 +112,13 @@ class TableFit:
         codes: Tensor,
         num_classes: tuple[int, ...],
         *,
-        ordered: Sequence[bool],
+        bins: Sequence[Sequence[int] | None],
         config: TableConfig,
         seed: int,
         weights: Tensor | None = None,
     ) -> None:
         started = time.perf_counter()
-        self._config, self._ordered = config, tuple(ordered)
+        self._config, self._bins = config, tuple(bins)
         # Hashed, because rows that somebody drew with torch and the same small seed must not decide their own order.
         seeds = row_keys(torch.tensor([[seed, 0], [seed, 1]])).abs().tolist()
         self._generator, self._looking = (torch.Generator().manual_seed(each) for each in seeds)
@@ -132,8 +135,13 @@ class TableFit:
             )
             self._of_report = codes[torch.cat([self.held_out, training])]
         self._reference, self.base = reference_and_base(
-            codes[training], codes[self.held_out], num_classes, config, self._generator
+            codes[training], codes[self.held_out], Bins(bins, num_classes), config, self._generator
         )
+        self.network = None
+        if trains:
+            self.network = fit_proposal(
+                codes[training], codes[self.held_out], num_classes, bins=self._bins, generator=self._generator
+            )
         self.best = Residual(num_classes, width=config.width, num_layers=NUM_LAYERS)  # zero
         self._batch_size = rows_per_batch(len(training), config)
         self.num_iterations = (
@@ -157,7 +165,9 @@ class TableFit:
     @property
     def energy(self) -> TableEnergy:
         """F with the best network so far; the reference, before there is one."""
-        return self._energy_of(self.best) if bool(self.best.readout.any()) else TableEnergy(self._reference, self.best)
+        if bool(self.best.readout.any()):
+            return self._energy_of(self.best)
+        return TableEnergy(self._reference, self.best, self.network)
 
     @property
     def iteration(self) -> int:
@@ -200,13 +210,13 @@ class TableFit:
 
     def finish(self) -> FitReport:
         """Estimates log Z by more draws, gives the network up unless it beats the reference, and reports."""
-        rows = self._annealed()
+        rows = weighted_rows(self.energy, num_groups=FINAL_GROUPS, generator=self._looking)
         held_out = None
         if self._validation is not None:
             held_out = self._validation.log_likelihood(self.energy, rows)
             if held_out.gain < held_out.gain_error:
                 self.best.readout.data.zero_()
-                rows = self._annealed()
+                rows = weighted_rows(self.energy, num_groups=FINAL_GROUPS, generator=self._looking)
                 held_out = self._validation.log_likelihood(self.energy, rows)
             is_trained = bool(self.best.readout.any())
             self._log_score = self._validation.score(TableEnergy(self.base, self.best) if is_trained else self.energy)
@@ -267,23 +277,23 @@ class TableFit:
 
     def _energy_of(self, net: Residual) -> TableEnergy:
         """log b + net, as log q + g."""
-        return TableEnergy(self._reference, Rebased(net, self.base, self._reference))
+        return TableEnergy(self._reference, Rebased(net, self.base, self._reference), self.network)
 
     def _begin(self, residual: Residual) -> None:
         """Makes the loop that trains this network."""
         config, objective = self._config, self._config.objective
         is_composite = isinstance(objective, PseudoLikelihood)
         problem = TableProblem(
-            TableEnergy(self.base, residual),
+            TableEnergy(self.base, residual, self.network),
             self._completed,
             pseudo_likelihood=objective if isinstance(objective, PseudoLikelihood) else PseudoLikelihood(),
             pseudo_weight=None if is_composite else config.pseudo_weight,
-            ordered=self._ordered,
+            bins=self._bins,
             batch_size=self._batch_size,
             precision=PRECISIONS[config.precision],
             generator=self._generator,
         )
-        descent = descent_of_table(problem.module, config, self.num_iterations, len(self._ordered))
+        descent = descent_of_table(problem.module, config, self.num_iterations, len(self._bins))
         self._loop = Loop(problem, descent, snapshot_every=SNAPSHOT_EVERY, max_rollbacks=MAX_ROLLBACKS)
 
         def tell(intervention: Intervention) -> None:
@@ -306,7 +316,3 @@ class TableFit:
         if is_last or self._num_worse >= self._config.patience:
             self._loop = None
         return held_out
-
-    def _annealed(self) -> AnnealedRows:
-        rungs = annealing_rungs(self.energy, generator=self._looking)
-        return annealed(self.energy, rungs, num_groups=FINAL_GROUPS, generator=self._looking)

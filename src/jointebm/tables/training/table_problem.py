@@ -16,7 +16,7 @@ from torch import Tensor
 
 from jointebm.randomness.draws import Generator, shuffled
 from jointebm.tables.density.energy import Residual, TableEnergy
-from jointebm.tables.density.moves import State, chain_at, jump_to, sweep
+from jointebm.tables.density.moves import State, chain_at, jump_to, propose, sweep
 from jointebm.tables.training.completed_rows import CompletedRows
 from jointebm.tables.training.pseudo_likelihood import pseudo_likelihood
 from jointebm.tables.training.smoothing import Curves
@@ -27,6 +27,8 @@ from jointebm.training.objectives import LossInputs, PseudoLikelihood
 __all__ = ["Negatives", "Residuals", "TableAttempt", "TableProblem"]
 
 ENOUGH_SHARE = 0.5  # effective share of fresh draws of the reference, above which no chains are run
+JUMP_EVERY = 4  # iterations that a chain waits for a jump, on average
+MAX_SEEN = 128  # rows of a batch that tell how even weights are
 SMOOTHING = 0.1  # weight of the newest share in its running mean
 
 
@@ -103,7 +105,7 @@ class TableProblem:
         completed: completions of the training rows.
         pseudo_likelihood: which candidates a code is told from.
         pseudo_weight: of the pseudo-likelihood beside maximum likelihood; None: the pseudo-likelihood alone, without chains.
-        ordered: per column, whether neighbouring classes are learned together.
+        bins: per column, the bin of each class; None if neighbouring classes are not learned together.
         batch_size: B, at most N.
         precision: dtype of the hidden layers in the pseudo-likelihood.
         generator: source of all draws.
@@ -116,7 +118,7 @@ class TableProblem:
         *,
         pseudo_likelihood: PseudoLikelihood,
         pseudo_weight: float | None,
-        ordered: Sequence[bool],
+        bins: Sequence[Sequence[int] | None],
         batch_size: int,
         precision: torch.dtype,
         generator: torch.Generator,
@@ -126,12 +128,12 @@ class TableProblem:
         self._pseudo_likelihood, self._pseudo_weight = pseudo_likelihood, pseudo_weight
         self._batch_size, self._generator = batch_size, generator
         self._residuals = Residuals(energy, precision)
-        self.module, self.scales = Curves(energy.residual, ordered), Scales()
+        self.module, self.scales = Curves(energy.residual, bins), Scales()
         self._order = torch.arange(len(completed))
         self._num_drawn = torch.tensor(len(completed))  # rows of this pass; all of them: the next batch begins another
         self._chains = self._fresh(0 if pseudo_weight is None else batch_size)
         self._offsets = energy.reference.log_weights.new_zeros(len(self._chains))
-        self._fresh_share = energy.reference.log_weights.new_ones(())  # running mean
+        self._fresh_share = self._first_share()  # running mean
 
     def draw(self) -> Tensor:
         """Numbers of the rows of a batch, shape (B,)."""
@@ -157,7 +159,7 @@ class TableProblem:
             raise Diverged(
                 "chain", f"log-density: not finite in {int(lost.sum())} of {len(lost)} chains in {where}", lost
             )
-        negatives = negatives._replace(fresh_share=_share_seen(negatives, of_data.detach()))
+        negatives = negatives._replace(fresh_share=_share_seen(negatives, self._log_weights(codes[:MAX_SEEN])))
         gap = of_data.mean() - (negatives.log_weights.softmax(dim=0) * of_model).sum()
         loss = -gap
         if self._pseudo_weight:
@@ -201,8 +203,13 @@ class TableProblem:
             tensors[name] for name in ("fresh_share", "order", "num_drawn")
         )
 
+    def _first_share(self) -> Tensor:
+        """The effective share of draws of the proposal before training."""
+        nothing = torch.full((self._batch_size, len(self._energy.num_classes)), -1)
+        return effective_share(propose(self._energy, nothing, self._generator).log_weights)
+
     def _fresh(self, num: int) -> Tensor:
-        """Draws of the reference, shape (num, V)."""
+        """Draws of the reference, whose density is F before training, shape (num, V)."""
         return self._energy.reference.draw(torch.full((num, len(self._energy.num_classes)), -1), self._generator)
 
     def _of_conditionals(self, codes: Tensor, missing: Tensor) -> Tensor:
@@ -212,33 +219,44 @@ class TableProblem:
 
     @torch.no_grad()
     def _negatives(self) -> Negatives:
-        """Fresh draws of the reference if their weights are even enough, else chains after a jump and a sweep."""
-        fresh = chain_at(self._energy, self._fresh(self._batch_size))
-        fresh_share = effective_share(fresh.residual)
-        fresh_normalizer = log_mean_exp(fresh.residual)
-        if self._fresh_share > ENOUGH_SHARE:
-            no_offset, always = torch.zeros_like(fresh.residual), torch.ones(())
+        """Fresh draws of the proposal if their weights are even enough, else chains after a sweep, of which some jump."""
+        are_enough = bool(self._fresh_share > ENOUGH_SHARE)
+        num_fresh = self._batch_size if are_enough else max(1, self._batch_size // JUMP_EVERY)
+        nothing = torch.full((num_fresh, len(self._energy.num_classes)), -1)
+        fresh = propose(self._energy, nothing, self._generator)
+        fresh_share = effective_share(fresh.log_weights)
+        fresh_normalizer = log_mean_exp(fresh.log_weights)
+        if are_enough:
+            offsets, always = fresh.log_weights - fresh.state.residual, torch.ones(())
             seen = (fresh_share, fresh_normalizer, fresh_share, fresh_normalizer, always)
-            return Negatives(fresh.codes, fresh.residual, no_offset, "draws", *seen)
+            return Negatives(fresh.state.codes, fresh.log_weights, offsets, "draws", *seen)
         state = chain_at(self._energy, self._chains)
         log_weights = self._offsets + state.residual
         normalizer = log_mean_exp(log_weights)
         origins, log_weights, share = resampled(log_weights, self._generator)
         state = State(*(part[origins] for part in state))
-        state, accepted = jump_to(state, fresh, self._generator)
-        state = sweep(
-            self._energy, state, free=torch.ones_like(state.codes).bool(), generators=lambda _: self._generator
-        )
+        free = torch.ones_like(state.codes).bool()
+        jumping = shuffled(len(free), self._generator)[:num_fresh]
+        some = State(*(part[jumping] for part in state))
+        some, accepted = jump_to(self._energy, some, fresh, free=free[jumping], generator=self._generator)
+        for part, new in zip(state, some, strict=True):
+            part[jumping] = new
+        state = sweep(self._energy, state, free=free, generators=lambda _: self._generator)
         offsets = log_weights - state.residual
         seen = (share, normalizer, fresh_share, fresh_normalizer, accepted.float().mean())
         return Negatives(state.codes, log_weights, offsets, "chains", *seen)
 
+    @torch.no_grad()
+    def _log_weights(self, codes: Tensor) -> Tensor:
+        """F - log r of complete rows, r the proposal, shape (N,)."""
+        return self._energy(codes) - self._energy.proposal.log_conditional(codes, torch.ones_like(codes).bool())
+
 
 def _share_seen(negatives: Negatives, of_data: Tensor) -> Tensor:
-    """The effective share of draws of the reference, by these draws and by the data, the lower one.
+    """The effective share of draws of the proposal r, by these draws and by rows of the data, the lower one.
 
-        share = Z / E_p[exp g],   p = exp F / Z
+        share = Z / E_p[exp(F - log r)],   p = exp F / Z
 
-    The data stand for draws of p: they see groups of rows that the reference hardly ever draws.
+    The data stand for draws of p: they see groups of rows that the proposal hardly ever draws.
     """
     return torch.minimum(negatives.fresh_share, (negatives.fresh_normalizer - log_mean_exp(of_data)).exp())

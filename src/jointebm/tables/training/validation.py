@@ -21,7 +21,7 @@ from jointebm.randomness.draws import Generator, shuffled
 from jointebm.references import ProductMixture
 from jointebm.tables.density.energy import TableEnergy
 from jointebm.tables.density.moves import chain_at, sweep
-from jointebm.tables.density.normalizer import AnnealedRows, annealed
+from jointebm.tables.density.normalizer import AnnealedRows, weighted_rows
 from jointebm.tables.training.pseudo_likelihood import pseudo_likelihood
 
 __all__ = ["HeldOut", "Validation"]
@@ -101,7 +101,7 @@ class Validation:
     @torch.no_grad()
     def log_likelihood(self, energy: TableEnergy, rows: AnnealedRows | None = None) -> HeldOut:
         """Mean log-likelihood of the observed codes; log Z from annealed rows, or from new ones."""
-        rows = annealed(energy, None, num_groups=NUM_GROUPS, generator=self._generator) if rows is None else rows
+        rows = weighted_rows(energy, num_groups=NUM_GROUPS, generator=self._generator) if rows is None else rows
         g = torch.cat([energy.residual(part) for part in self._rows.split(2048)]).double()
         of_incomplete = g[self._num_whole :].view(NUM_DRAWS, -1).logsumexp(dim=0) - math.log(NUM_DRAWS)
         gains = torch.cat([g[: self._num_whole], of_incomplete]) - rows.log_normalizer

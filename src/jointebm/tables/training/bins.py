@@ -1,0 +1,111 @@
+"""Bins of codes: over one, the reference of a table is constant but for the frequencies of the codes.
+
+    q(c) = sum_m pi_m prod_j theta_jm(bin of c_j) share(c_j in its bin)
+
+A component needs some rows for each of its parameters, so it holds bins; the network tells codes within a bin apart.
+
+Legend: N rows, V columns, K_j codes of column j, B_j bins of it, F = sum of K_j, M components.
+"""
+
+from collections.abc import Sequence
+from itertools import accumulate
+
+import torch
+from torch import Tensor
+
+from jointebm.references import ProductMixture
+
+__all__ = ["Bins", "ColumnBins", "checked_bins"]
+
+ColumnBins = Sequence[int] | None
+HALF_ROW = 0.5  # that each code counts as seen more often
+
+
+def checked_bins(bins: Sequence[ColumnBins] | None, num_classes: Sequence[int]) -> tuple[tuple[int, ...] | None, ...]:
+    """Bins of each column as tuples; without any, no column has an order.
+
+    Raises:
+        ValueError: not one entry per column, or a column's bins are not one for each code that ascend from 0 by at most 1.
+
+    Example:
+        >>> checked_bins(None, (2, 3))
+        (None, None)
+    """
+    if bins is None:
+        return (None,) * len(num_classes)
+    if len(bins) != len(num_classes):
+        raise ValueError(f"bins: got {len(bins)} entries for {len(num_classes)} columns; give one each")
+    for column, (of_column, count) in enumerate(zip(bins, num_classes, strict=True)):
+        if of_column is not None:
+            steps = {after - before for before, after in zip((-1, *of_column), of_column, strict=False)}
+            if len(of_column) != count or of_column[0] != 0 or not steps <= {0, 1}:
+                raise ValueError(
+                    f"bins: those of column {column} are {list(of_column)}; expected one for each of its {count} codes, "
+                    "from 0 on, each that of the code before or the next one"
+                )
+    return tuple(None if of_column is None else tuple(of_column) for of_column in bins)
+
+
+class Bins:
+    """From codes to bins, and from a mixture over bins to one over codes and back.
+
+    Args:
+        bins: per column, the bin of each code, ascending from 0; None: each code is a bin.
+        num_classes: K_j of each column.
+
+    Example:
+        >>> bins = Bins(((0, 0, 1),), (3,))
+        >>> bins.num_bins
+        (2,)
+        >>> bins.of_codes(torch.tensor([[2], [0], [-1]])).tolist()
+        [[1], [0], [-1]]
+        >>> bins.expanded(ProductMixture((2,)), torch.tensor([[0], [0], [1], [2]])).log_probs.exp().flatten()
+        tensor([0.3125, 0.1875, 0.5000])
+    """
+
+    def __init__(self, bins: Sequence[ColumnBins], num_classes: Sequence[int]) -> None:
+        self.num_classes = tuple(num_classes)
+        each = [
+            torch.arange(count) if of_column is None else torch.tensor(of_column)
+            for of_column, count in zip(bins, num_classes, strict=True)
+        ]
+        self.num_bins = tuple(int(of_column[-1]) + 1 for of_column in each)
+        starts = (0, *accumulate(self.num_bins))
+        self._of_feature = torch.cat(
+            [of_column + start for of_column, start in zip(each, starts, strict=False)]
+        )  # (F,)
+        self._each = each
+
+    def of_codes(self, codes: Tensor) -> Tensor:
+        """The bin of each code, shape (N, V); -1 stays -1."""
+        columns = [
+            torch.where(codes[:, column] < 0, -1, of_column[codes[:, column].clamp(min=0)])
+            for column, of_column in enumerate(self._each)
+        ]
+        return torch.stack(columns, dim=1)
+
+    def expanded(self, mixture: ProductMixture, codes: Tensor) -> ProductMixture:
+        """The mixture over codes, with the frequencies of codes in their bins as in these rows (N, V)."""
+        counts = torch.cat(
+            [
+                torch.bincount(codes[:, column][codes[:, column] >= 0], minlength=count).float() + HALF_ROW
+                for column, count in enumerate(self.num_classes)
+            ]
+        )
+        log_shares = (counts / self._summed(counts)[self._of_feature]).log()
+        wide = ProductMixture(self.num_classes, len(mixture.log_weights))
+        wide.log_weights.copy_(mixture.log_weights)
+        wide.log_probs.copy_(mixture.log_probs[self._of_feature] + log_shares[:, None])
+        return wide
+
+    def merged(self, mixture: ProductMixture) -> ProductMixture:
+        """The mixture over bins that a mixture over codes implies."""
+        narrow = ProductMixture(self.num_bins, len(mixture.log_weights))
+        narrow.log_weights.copy_(mixture.log_weights)
+        narrow.log_probs.copy_(self._summed(mixture.log_probs.exp()).log())
+        return narrow
+
+    def _summed(self, of_codes: Tensor) -> Tensor:
+        """Sums over each bin, shape (F, ...) to (sum of B_j, ...)."""
+        total = of_codes.new_zeros(sum(self.num_bins), *of_codes.shape[1:])
+        return total.index_add(0, self._of_feature, of_codes)

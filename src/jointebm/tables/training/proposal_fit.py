@@ -1,0 +1,81 @@
+"""The proposal of a table: a masked network over codes, trained where held-out rows are there to stop it.
+
+It draws whole rows, and missing entries given the observed ones, in one pass per column. So it starts chains, proposes
+moves and estimates log Z; it is no part of F. It starts from the marginals of the columns: over a mixture of many components
+it overfits.
+
+Legend: N rows, V columns, F classes of all columns, H hidden units.
+"""
+
+from collections.abc import Sequence
+from typing import cast
+
+import torch
+from torch import Tensor, nn
+from torch.nn.utils import parametrize
+
+from jointebm.references import ProductMixture
+from jointebm.references.any_order import fit_masked_network
+from jointebm.references.masked_network import MaskedNetwork
+from jointebm.tables.training.bins import Bins, ColumnBins
+from jointebm.tables.training.smoothing import smoothing
+
+__all__ = ["fit_proposal"]
+
+WIDTH, NUM_LAYERS = 256, 3
+BATCH = 512
+MIN_STEPS, MAX_STEPS = 200, 1500
+NUM_VISITS = 150  # of a row, at most
+
+
+class AlongColumns(nn.Module):
+    """Rows of classes as S times free ones, in each column with an order (`smoothing`).
+
+    Args:
+        offsets: first class of each column, and F.
+        bins: per column, the bin of each class; None: S is the identity.
+    """
+
+    def __init__(self, offsets: Sequence[int], bins: Sequence[ColumnBins]) -> None:
+        super().__init__()
+        self._roots = [None if of_column is None else smoothing(of_column).float() for of_column in bins]
+        self._sizes = [end - start for start, end in zip(offsets, offsets[1:], strict=False)]
+
+    def forward(self, free: Tensor) -> Tensor:
+        """S V, the shape of V: (F,) or (F, H)."""
+        parts = free.split(self._sizes)
+        return torch.cat([part if root is None else root @ part for root, part in zip(self._roots, parts, strict=True)])
+
+
+def fit_proposal(
+    codes: Tensor,
+    held_out: Tensor,
+    num_classes: Sequence[int],
+    *,
+    bins: Sequence[ColumnBins],
+    generator: torch.Generator,
+) -> MaskedNetwork | None:
+    """Trains a masked network over the marginals; None if held-out rows do not show that it helps.
+
+    Args:
+        codes: training rows, shape (N, V), -1 is missing.
+        held_out: rows that decide when it is best, shape (n, V).
+        num_classes: K_j of each column.
+        bins: per column, the bin of each code; None if the order of its codes has no meaning.
+        generator: source of all draws.
+    """
+    one_bin = Bins([(0,) * count for count in num_classes], num_classes)
+    marginals = one_bin.expanded(ProductMixture(one_bin.num_bins), codes)
+    network = MaskedNetwork(marginals, width=WIDTH, num_layers=NUM_LAYERS)
+    network.initialise(generator)
+    for name in ("embedding", "readout"):
+        parametrize.register_parametrization(network, name, AlongColumns(marginals.offsets, bins))
+    num_steps = min(MAX_STEPS, max(MIN_STEPS, NUM_VISITS * len(codes) // BATCH))
+    network = fit_masked_network(
+        network, codes, generator=generator, held_out=held_out, num_steps=num_steps, batch_size=BATCH
+    )
+    if not bool(network.readout.any()):
+        return None
+    for name in ("embedding", "readout"):
+        parametrize.remove_parametrizations(network, name)
+    return cast("MaskedNetwork", network.requires_grad_(False))
