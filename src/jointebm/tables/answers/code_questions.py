@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn.functional import pad
 
 from jointebm.randomness.row_streams import RowStream, row_keys
-from jointebm.references.log_evidence import log_evidence
+from jointebm.references.evidence_of_codes import evidence_of_codes
 from jointebm.sampling.diagnostics import MIN_ESS, Answer, Diagnostics
 from jointebm.sampling.weighted_draws import effective_size, log_mean_weights, weighted_averages
 from jointebm.tables.answers.configurations import few_configurations, with_configurations
@@ -256,7 +256,7 @@ class CodeQuestions(nn.Module):
             some = rows[filler]
             known = codes[some % len(codes)]
             drawn, log_prob = self.energy.proposal.drawn(known, stream.select(some), evidence=log_weights, leave=leave)
-            log_prob = log_prob - log_evidence(drawn, known < 0, log_weights)
+            log_prob = log_prob - evidence_of_codes(drawn, known < 0, log_weights)
             parts.append((drawn[: len(rows)], log_prob[: len(rows)]))
         drawn, log_prob = (torch.cat(each) for each in zip(*parts, strict=True))
         return _Draws(drawn.view(num_draws, *codes.shape), log_prob.view(num_draws, -1))
