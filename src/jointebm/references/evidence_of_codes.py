@@ -21,7 +21,8 @@ def evidence_of_codes(codes: Tensor, free: Tensor, evidence: Sequence[Tensor | N
 
     Example:
         >>> weights = torch.tensor([0.5, 0.25]).log()
-        >>> evidence_of_codes(torch.tensor([[0, 1], [1, 1]]), torch.tensor([[True, True], [False, True]]), [weights, None]).exp()
+        >>> free = torch.tensor([[True, True], [False, True]])
+        >>> evidence_of_codes(torch.tensor([[0, 1], [1, 1]]), free, [weights, None]).exp()
         tensor([0.5000, 1.0000])
     """
     total = torch.zeros(len(codes), device=codes.device)

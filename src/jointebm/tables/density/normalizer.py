@@ -26,7 +26,7 @@ __all__ = ["AnnealedRows", "annealed", "annealing_rungs", "weighted_rows"]
 GROUP = 128  # draws
 STEP_SHARE = 0.7  # effective share of equally weighted draws after the step to the next rung
 RUNGS_AT_MOST = 100
-ENOUGH_SHARE = 0.05  # effective share of draws of a proposal, from which on nothing is annealed
+SHARE_OF_DRAWS = 0.05  # effective share of draws of a proposal, from which on nothing is annealed
 
 
 class AnnealedRows(NamedTuple):
@@ -78,7 +78,7 @@ def weighted_rows(energy: TableEnergy, *, num_groups: int, generator: Generator)
         parts = [propose(energy, nothing, generator) for _ in range(num_groups)]
         log_weights = torch.cat([part.log_weights for part in parts]).double()
         drawn = AnnealedRows(torch.cat([part.state.codes for part in parts]), log_weights, (1.0,))
-        if drawn.share >= ENOUGH_SHARE:
+        if drawn.share >= SHARE_OF_DRAWS:
             return drawn
     return annealed(energy, annealing_rungs(energy, generator=generator), num_groups=num_groups, generator=generator)
 

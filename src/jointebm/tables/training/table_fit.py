@@ -1,7 +1,8 @@
 """The fit of a table's density: a reference by EM, then a network by the loop of all training, with early stopping.
 
-The network is trained over a base of few components (see `density.energy`). The one is kept that gives held-out rows the
-highest likelihood, if it beats the reference by more than the standard error of the difference; else F is the reference.
+The network is trained over a base of few components (see `density.energy`). The last one is kept that gives held-out rows
+the highest likelihood but for the error of log Z, if it beats the reference by more than the standard error of the
+difference; else F is the reference.
 
 Legend: N training rows, V columns, K_j classes of column j.
 """
@@ -309,8 +310,9 @@ class TableFit:
         assert isinstance(average, Curves)
         held_out = self._validation.log_likelihood(self._energy_of(average.residual))
         self._log_score = self._validation.score(TableEnergy(self.base, average.residual))
-        if self._best_gain is None or held_out.gain > self._best_gain:
-            self.best, self._best_gain, self._num_worse = deepcopy(average.residual), held_out.gain, 0
+        if self._best_gain is None or held_out.gain > self._best_gain - held_out.normalizer_error:
+            self.best, self._num_worse = deepcopy(average.residual), 0
+            self._best_gain = held_out.gain if self._best_gain is None else max(self._best_gain, held_out.gain)
         else:
             self._num_worse += 1
         if is_last or self._num_worse >= self._config.patience:

@@ -29,7 +29,7 @@ __all__ = ["HeldOut", "Validation"]
 MAX_ASKED = 1500  # P, at most
 NUM_CHAINS = 4  # S of an entry asked for
 NUM_DRAWS = 16  # S of an incomplete row
-NUM_GROUPS = 4  # of draws that log Z of a look is estimated with
+NUM_GROUPS = 24  # of draws that log Z of a look is estimated with
 ROWS_AT_ONCE = 128
 ASKED_AT_ONCE = 32
 
@@ -41,6 +41,7 @@ class HeldOut(NamedTuple):
         of_model: of F.
         of_reference: of q.
         gain_error: standard error of their difference, over rows and log Z.
+        normalizer_error: standard error of log Z.
         of_model_error: standard error of `of_model`.
         of_reference_error: standard error of `of_reference`.
     """
@@ -48,6 +49,7 @@ class HeldOut(NamedTuple):
     of_model: float
     of_reference: float
     gain_error: float
+    normalizer_error: float
     of_model_error: float
     of_reference_error: float
 
@@ -114,6 +116,7 @@ class Validation:
             of_model=float((self._of_reference + gains).mean()),
             of_reference=float(self._of_reference.mean()),
             gain_error=math.hypot(spread(gains), error),
+            normalizer_error=error,
             of_model_error=math.hypot(spread(self._of_reference + gains), error),
             of_reference_error=spread(self._of_reference),
         )
