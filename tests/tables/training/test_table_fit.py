@@ -94,7 +94,14 @@ def test_too_few_rows_to_hold_any_out_give_the_reference_alone(num_rows: int) ->
 
 def test_a_network_that_held_out_rows_do_not_like_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
     """The first look is the best and worse than the reference: patience runs out, and the reference stands."""
-    worse = HeldOut(of_model=-3.0, of_reference=-2.0, gain_error=0.1, of_model_error=0.1, of_reference_error=0.1)
+    worse = HeldOut(
+        of_model=-3.0,
+        of_reference=-2.0,
+        gain_error=0.1,
+        normalizer_error=0.1,
+        of_model_error=0.1,
+        of_reference_error=0.1,
+    )
     monkeypatch.setattr("jointebm.tables.training.table_fit.Validation.log_likelihood", lambda *_: worse)
     looks: list[Progress] = []
     made = fitted(rows_of(energy(), 1500), on_progress=looks.append)

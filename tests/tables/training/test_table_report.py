@@ -10,7 +10,9 @@ from jointebm.tables.training.table_report import FitReport, table_report_of
 from jointebm.tables.training.validation import HeldOut
 from support.tiny_tables import CLASSES, generator
 
-HELD_OUT = HeldOut(of_model=-2.0, of_reference=-2.5, gain_error=0.1, of_model_error=0.1, of_reference_error=0.1)
+HELD_OUT = HeldOut(
+    of_model=-2.0, of_reference=-2.5, gain_error=0.1, normalizer_error=0.1, of_model_error=0.1, of_reference_error=0.1
+)
 
 
 def two_groups(weight: float) -> TableEnergy:

@@ -310,11 +310,11 @@ class TableFit:
         assert isinstance(average, Curves)
         held_out = self._validation.log_likelihood(self._energy_of(average.residual))
         self._log_score = self._validation.score(TableEnergy(self.base, average.residual))
-        if self._best_gain is None or held_out.gain > self._best_gain - held_out.normalizer_error:
-            self.best, self._num_worse = deepcopy(average.residual), 0
-            self._best_gain = held_out.gain if self._best_gain is None else max(self._best_gain, held_out.gain)
-        else:
-            self._num_worse += 1
+        best_gain = -math.inf if self._best_gain is None else self._best_gain
+        if held_out.gain > best_gain - held_out.normalizer_error:
+            self.best = deepcopy(average.residual)
+        self._num_worse = 0 if held_out.gain > best_gain else self._num_worse + 1
+        self._best_gain = max(held_out.gain, best_gain)
         if is_last or self._num_worse >= self._config.patience:
             self._loop = None
         return held_out

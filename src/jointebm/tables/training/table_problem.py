@@ -28,6 +28,7 @@ __all__ = ["Negatives", "Residuals", "TableAttempt", "TableProblem"]
 
 ENOUGH_SHARE = 0.5  # effective share of fresh draws of the reference, above which no chains are run
 MAX_SEEN = 128  # rows of a batch that tell how even weights are
+OFTEN = 0.25  # share of jumps accepted, above which a chain jumps and is swept in turn
 SMOOTHING = 0.1  # weight of the newest share in its running mean
 
 
@@ -132,7 +133,8 @@ class TableProblem:
         self._num_drawn = torch.tensor(len(completed))  # rows of this pass; all of them: the next batch begins another
         self._chains = self._fresh(0 if pseudo_weight is None else batch_size)
         self._offsets = energy.reference.log_weights.new_zeros(len(self._chains))
-        self._fresh_share = self._first_share()  # running mean
+        self._fresh_share = self._first_share()  # running means
+        self._acceptance = energy.reference.log_weights.new_zeros(())
 
     def draw(self) -> Tensor:
         """Numbers of the rows of a batch, shape (B,)."""
@@ -173,6 +175,7 @@ class TableProblem:
         if attempt.negatives is not None:
             self._chains, self._offsets = attempt.negatives.codes, attempt.negatives.offsets
             self._fresh_share = torch.lerp(self._fresh_share, attempt.negatives.fresh_share, SMOOTHING)
+            self._acceptance = torch.lerp(self._acceptance, attempt.negatives.acceptance, SMOOTHING)
 
     def restart(self, drawn: Tensor, chains: Tensor) -> int:  # noqa: ARG002  # the form of a problem
         """Draws offending chains from the reference; their weight is then exp(g)."""
@@ -189,6 +192,7 @@ class TableProblem:
             "chains": self._chains,
             "offsets": self._offsets,
             "fresh_share": self._fresh_share,
+            "acceptance": self._acceptance,
             "order": self._order,
             "num_drawn": self._num_drawn,
         }
@@ -198,8 +202,8 @@ class TableProblem:
         self._completed.codes, self._chains, self._offsets = (
             tensors[name] for name in ("completed", "chains", "offsets")
         )
-        self._fresh_share, self._order, self._num_drawn = (
-            tensors[name] for name in ("fresh_share", "order", "num_drawn")
+        self._fresh_share, self._acceptance, self._order, self._num_drawn = (
+            tensors[name] for name in ("fresh_share", "acceptance", "order", "num_drawn")
         )
 
     def _first_share(self) -> Tensor:
@@ -218,9 +222,13 @@ class TableProblem:
 
     @torch.no_grad()
     def _negatives(self) -> Negatives:
-        """Fresh draws of the proposal if their weights are even enough, else chains: half of them jump, half are swept."""
+        """Fresh draws of the proposal if their weights are even enough, else chains.
+
+        Every chain jumps and is swept; where jumps are often accepted, one half of them jumps and the other is swept.
+        """
         are_enough = bool(self._fresh_share > ENOUGH_SHARE)
-        num_fresh = self._batch_size if are_enough else (self._batch_size + 1) // 2
+        in_turn = not are_enough and bool(self._acceptance > OFTEN)
+        num_fresh = (self._batch_size + 1) // 2 if in_turn else self._batch_size
         nothing = torch.full((num_fresh, len(self._energy.num_classes)), -1)
         fresh = propose(self._energy, nothing, self._generator)
         fresh_share = effective_share(fresh.log_weights)
@@ -235,12 +243,13 @@ class TableProblem:
         origins, log_weights, share = resampled(log_weights, self._generator)
         state = State(*(part[origins] for part in state))
         order = shuffled(len(origins), self._generator)
-        jumping, swept = (State(*(part[some] for part in state)) for some in (order[:num_fresh], order[num_fresh:]))
+        jumping, others = (State(*(part[some] for part in state)) for some in (order[:num_fresh], order[num_fresh:]))
         free = torch.ones_like(state.codes).bool()
         jumping, accepted = jump_to(self._energy, jumping, fresh, free=free[:num_fresh], generator=self._generator)
-        swept = sweep(self._energy, swept, free=free[num_fresh:], generators=lambda _: self._generator)
-        back = order.argsort()
-        state = State(*(torch.cat(parts)[back] for parts in zip(jumping, swept, strict=True)))
+        swept = others if in_turn else jumping
+        swept = sweep(self._energy, swept, free=free[: len(swept.codes)], generators=lambda _: self._generator)
+        parts = (jumping, swept) if in_turn else (swept,)
+        state = State(*(torch.cat(each)[order.argsort()] for each in zip(*parts, strict=True)))
         offsets = log_weights - state.residual
         seen = (share, normalizer, fresh_share, fresh_normalizer, accepted.float().mean())
         return Negatives(state.codes, log_weights, offsets, "chains", *seen)
