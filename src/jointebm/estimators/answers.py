@@ -14,9 +14,11 @@ from sklearn.base import BaseEstimator
 from sklearn.utils.validation import check_is_fitted
 
 from jointebm.storage.untrusted import quoted
-from jointebm.tables.answers.fitted import FittedTable, Rows
+from jointebm.tables.answers.answering import Answering
+from jointebm.tables.answers.fitted import FittedTable
 from jointebm.tables.answers.parameters import Parameters
 from jointebm.tables.answers.predictions import Statistic, class_probs, classes, point_prediction
+from jointebm.tables.answers.related_table import RelatedTable
 from jointebm.tables.answers.store import TableFolder
 from jointebm.tables.answers.table_model import TableModel
 from jointebm.tables.codes.codec import CodedColumn, Name, TableCodec, Unseen
@@ -227,10 +229,13 @@ class Answers(BaseEstimator, ABC):  # type: ignore[misc]  # scikit-learn has no 
         return self.fitted.conditional_surprise(self._rows(X))
 
     @property
-    def fitted(self) -> FittedTable:
+    def fitted(self) -> Answering:
         """The fitted table, which answers for tables that have been read."""
         check_is_fitted(self, "model_")
-        return FittedTable(codec=self.codec_, model=self.model_, parameters=self._answering())
+        relations = self._folder.relations
+        if relations is None:
+            return FittedTable(codec=self.codec_, model=self.model_, parameters=self._answering())
+        return RelatedTable(codec=self.codec_, system=relations, model=self.model_, parameters=self._answering())
 
     @property
     def frame_schema_(self) -> FrameSchema:
@@ -275,7 +280,7 @@ class Answers(BaseEstimator, ABC):  # type: ignore[misc]  # scikit-learn has no 
         is_short = np.ndim(table) == 2 and np.shape(table)[1] == self.n_features_in_
         return read_frame(table, names=self.features if is_short else self._folder.frame.names)
 
-    def _rows(self, table: Any, *, missing: Sequence[Name] = ()) -> Rows:
+    def _rows(self, table: Any, *, missing: Sequence[Name] = ()) -> Any:
         frame = self._read(table)
         return self.fitted.rows(frame.table, frame.num_rows, missing=missing)
 

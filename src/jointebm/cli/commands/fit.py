@@ -36,6 +36,15 @@ def fit(
             help="A parameter of JointEBM or of its training, such as num_visits=10. Repeatable.",
         ),
     ] = None,
+    relations: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--relations",
+            metavar="auto|none|TEXT",
+            help="Relations between columns to keep: auto detects them (the default), none switches them off, and a text "
+            "declares one, such as 'start <= end', 'total = a + b' or 'zip -> city'. Repeatable.",
+        ),
+    ] = None,
     missing: Missing = None,
     unseen: Annotated[
         Literal["error", "missing"],
@@ -54,7 +63,7 @@ def fit(
     from jointebm.tables.files.missing_words import missing_words
 
     if resume is not None:
-        check_only_resumes(context, ("file", "out", "kind", "assignments", "missing", "unseen", "seed"))
+        check_only_resumes(context, ("file", "out", "kind", "assignments", "relations", "missing", "unseen", "seed"))
         resume_fit(resume, as_json=as_json)
         return
     if file is None or out is None:
@@ -65,10 +74,17 @@ def fit(
         if not separator or not column or value not in KINDS:
             raise ValueError(f"--kind {text!r}: expected COLUMN=KIND, with a kind of {', '.join(KINDS)}")
         kinds[column] = value
+    if relations is not None and "none" in relations and len(relations) > 1:
+        raise ValueError("--relations none: stands alone; leave out the other --relations")
+    fields = parsed_fields(assignments or [])
+    if "relations" in fields:
+        raise ValueError("--set 'relations': has an option of its own: --relations")
+    if relations is not None:
+        fields["relations"] = None if relations == ["none"] else relations
     plan = plan_fit(
         file,
         kinds=kinds,
-        fields=parsed_fields(assignments or []),
+        fields=fields,
         missing=missing_words(missing),
         unseen=unseen,
         seed=seed,
