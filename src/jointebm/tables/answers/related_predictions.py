@@ -35,7 +35,7 @@ def predicted_by_one(
         coded: the predicted column.
     """
     source = system.codec.columns[system.codec.index(part)]
-    if coded.name == part and source.codec == coded.codec:
+    if coded.name == part and source.codec.model_dump() == coded.codec.model_dump():
         return np.exp(log_probs)
     assert not isinstance(source.codec, IgnoredCodec)
     if isinstance(source.codec, CategoryCodec):

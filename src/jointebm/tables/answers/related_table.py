@@ -275,7 +275,7 @@ class RelatedTable:
         """Rows that agree with the evidence; draws that do not are drawn again."""
         core, kept = self.core, None
         left = np.arange(num)
-        for number in range(MAX_REDRAWS):
+        for number in range(MAX_REDRAWS // 5 if found.rest else MAX_REDRAWS):
             if found.rest:
                 keys = mixed_keys(torch.arange(first, first + num), seed, number)
                 work = self._sampled_by_sums(found, evidence, keys)

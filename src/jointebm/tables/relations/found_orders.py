@@ -77,7 +77,7 @@ def _order(found: CollectedRelations, low: Name, high: Name) -> FoundOrder | Non
     lower, upper = to_units(one, decimals)[both], to_units(two, decimals)[both]
     gap = upper - lower
     least = gap.min()
-    if least < 0 or gap.max() == least or lower.max() == lower.min():
+    if least < 0 or gap.max() == least or (lower > upper.min()).sum() < MIN_EVIDENCE:  # other rows cannot break it
         return None
     strict = bool(least > 0)
     beyond = gap - (np.gcd.reduce(gap) if strict and decimals is not None else 0)  # the smallest gap of the grid
