@@ -94,7 +94,7 @@ def test_orders_that_share_an_end_are_all_kept() -> None:
     ],
 )
 def test_a_declared_relation_that_cannot_hold_is_refused_by_name(text: str, reason: str) -> None:
-    with pytest.raises(ValueError, match="^relations: ") as error:
+    with pytest.raises(ValueError, match=r"^relations: ") as error:
         system_of(TABLE, text)
     assert reason in str(error.value)
 

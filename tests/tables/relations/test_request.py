@@ -50,6 +50,6 @@ def test_strict_orders_are_told_from_others() -> None:
     ],
 )
 def test_a_malformed_text_is_refused(text: str, reason: str) -> None:
-    with pytest.raises(ValueError, match="^relations: ") as error:
+    with pytest.raises(ValueError, match=r"^relations: ") as error:
         parse_relation(text, NAMES)
     assert reason in str(error.value)
