@@ -22,7 +22,7 @@ def with_groups(codec: CategoryCodec, groups: Sequence[Hashable]) -> CategoryCod
     Example:
         >>> codec = CategoryCodec(levels=(1, 2, 3, 4), code=(0, 1, 1, 1), weight=(1.0, 0.5, 0.25, 0.25), ordered=False)
         >>> with_groups(codec, ["x", "y", "x", "y"]).code
-        (0, 1, 2, 2)
+        (0, 1, 1, 2)
     """
     code = np.array(codec.code)
     frequent, rare = np.flatnonzero(code < code[-1]), np.flatnonzero(code == code[-1])
