@@ -16,9 +16,11 @@ from jointebm.estimators.arguments import SEED, is_name, whole_number
 from jointebm.estimators.imputations import Imputations
 from jointebm.sampling.diagnostics import Answer, Diagnostics
 from jointebm.storage.untrusted import quoted
-from jointebm.tables.answers.fitted import FittedTable, Rows
+from jointebm.tables.answers.answering import Answering
+from jointebm.tables.answers.fitted import FittedTable
 from jointebm.tables.answers.parameters import Parameters
 from jointebm.tables.answers.predictions import Statistic, class_probs, classes, point_prediction, readout_of
+from jointebm.tables.answers.related_table import RelatedTable
 from jointebm.tables.answers.store import TableFolder
 from jointebm.tables.answers.table_model import TableModel
 from jointebm.tables.codes.codec import CodedColumn, Name, TableCodec, Unseen
@@ -259,10 +261,13 @@ class Answers(Imputations):
         return self.fitted.conditional_surprise(self._rows(X))
 
     @property
-    def fitted(self) -> FittedTable:
+    def fitted(self) -> Answering:
         """The fitted table, which answers for tables that have been read."""
         check_is_fitted(self, "model_")
-        return FittedTable(self.codec_, self.model_, self._answering(), self.members_)
+        relations = self._folder.relations
+        if relations is None:
+            return FittedTable(self.codec_, self.model_, self._answering(), self.members_)
+        return RelatedTable(self.codec_, relations, self.model_, self._answering(), self.members_)
 
     @property
     def frame_schema_(self) -> FrameSchema:
@@ -314,7 +319,7 @@ class Answers(Imputations):
         is_short = np.ndim(table) == 2 and np.shape(table)[1] == self.n_features_in_
         return read_frame(table, names=self.features if is_short else self._folder.frame.names)
 
-    def _rows(self, table: Any, *, missing: Sequence[Name] = ()) -> Rows:
+    def _rows(self, table: Any, *, missing: Sequence[Name] = ()) -> Any:
         frame = self._read(table)
         return self.fitted.rows(frame.table, frame.num_rows, missing=missing)
 

@@ -13,7 +13,7 @@ from torch import Tensor
 from jointebm.estimators.arguments import SEED, is_name, whole_number
 from jointebm.sampling.diagnostics import Answer
 from jointebm.storage.untrusted import quoted
-from jointebm.tables.answers.fitted import FittedTable
+from jointebm.tables.answers.answering import Answering
 from jointebm.tables.answers.row_keys import keys_of_ids, keys_of_numbers, require_different
 from jointebm.tables.answers.table_model import TableModel
 from jointebm.tables.codes.codec import CodedColumn, Name
@@ -37,7 +37,7 @@ class Imputations(BaseEstimator, ABC):  # type: ignore[misc]  # scikit-learn has
 
     @property
     @abstractmethod
-    def fitted(self) -> FittedTable:
+    def fitted(self) -> Answering:
         """The fitted table."""
 
     @property

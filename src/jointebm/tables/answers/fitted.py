@@ -27,7 +27,7 @@ from jointebm.tables.codes.column import Column
 from jointebm.tables.codes.evidence import Evidence
 from jointebm.tables.codes.numbers import NumberCodec
 
-__all__ = ["FittedTable", "Rows"]
+__all__ = ["FittedTable", "Rows", "warned"]
 
 T = TypeVar("T")
 
@@ -51,12 +51,14 @@ class FittedTable:
         model: density over codes.
         parameters: of answers.
         members: densities refitted to bootstrap samples of the training rows; none, unless asked for at the fit.
+        warns: whether answers that may be far off warn; False for parts of another answer, which warns itself.
     """
 
     codec: TableCodec
     model: TableModel
     parameters: Parameters
     members: tuple[TableModel, ...] = ()
+    warns: bool = True
 
     def rows(self, table: Mapping[Name, Column], num_rows: int, *, missing: Sequence[Name] = ()) -> Rows:
         """Encodes a table; columns named in `missing` count as missing."""
@@ -235,13 +237,7 @@ class FittedTable:
         return _joined(parts, dim=1)
 
     def _checked(self, answer: Answer[T], what: str, num_draws: int | None = None) -> Answer[T]:
-        """The answer, after one warning if it may be far off."""
-        asked = self.parameters.num_draws
-        min_jumps = enough_jumps(answer.diagnostics, asked if num_draws is None else num_draws)
-        if answer.diagnostics.standard_error is None:  # draws
-            return answer.checked(what, "a larger num_sweeps", min_jumps=min_jumps)
-        min_ess = enough_draws(asked)
-        return answer.checked(what, "a larger num_draws or num_sweeps", min_ess=min_ess, min_jumps=min_jumps)
+        return warned(answer, what, self.parameters, num_draws) if self.warns else answer
 
     def _values(
         self, codes: Tensor, keys: Tensor, *, draw: int, evidence: Mapping[Name, Evidence], seed: int
@@ -250,6 +246,23 @@ class FittedTable:
         stream = RowStream(keys, seed, draw=draw, counter=_VALUES)
         uniforms = stream.uniform(torch.empty(codes.shape, dtype=torch.float64))
         return self.codec.decode(codes.numpy(), uniforms.numpy(), evidence=evidence)
+
+
+def warned(answer: Answer[T], what: str, parameters: Parameters, num_draws: int | None = None) -> Answer[T]:
+    """The answer, after one warning if it may be far off.
+
+    Args:
+        answer: to the question.
+        what: the question, which begins the message.
+        parameters: of answers.
+        num_draws: chains of each row; None is that of the parameters.
+    """
+    asked = parameters.num_draws
+    min_jumps = enough_jumps(answer.diagnostics, asked if num_draws is None else num_draws)
+    if answer.diagnostics.standard_error is None:  # draws
+        return answer.checked(what, "a larger num_sweeps", min_jumps=min_jumps)
+    min_ess = enough_draws(asked)
+    return answer.checked(what, "a larger num_draws or num_sweeps", min_ess=min_ess, min_jumps=min_jumps)
 
 
 def _joined(parts: Sequence[Answer[Tensor]], dim: int = 0) -> Answer[Tensor]:

@@ -107,9 +107,7 @@ class Rebased(nn.Module):
         True
     """
 
-    def __init__(
-        self, net: Residual, base: ProductMixture, reference: ProductMixture, *, factor: float = 1.0
-    ) -> None:
+    def __init__(self, net: Residual, base: ProductMixture, reference: ProductMixture, *, factor: float = 1.0) -> None:
         super().__init__()
         self.net, self.base, self.factor = net, base, factor
         self._reference = [reference]  # in a list: it belongs to the energy

@@ -49,7 +49,9 @@ MAX_HELD_OUT = 1000
 MIN_HELD_OUT = 5  # rows; with fewer nothing shows whether the network helps, and the reference stands alone
 NUM_LAYERS = 2
 WEAKER = 0.2  # share of the prior's strength, that the reference is fitted with once more
-ROWS_PER_PARAMETER = 3  # of the base at least: a mixture that knows the rows by heart leaves the network nothing to learn
+ROWS_PER_PARAMETER = (
+    3  # of the base at least: a mixture that knows the rows by heart leaves the network nothing to learn
+)
 SIZES_IN_VAIN = 2  # sizes of the reference in a row without improvement, after which no larger one is tried
 MIN_BETWEEN = 10  # iterations between looks
 FINAL_GROUPS = 16  # of 128 draws that log Z of the result is estimated with
@@ -196,9 +198,7 @@ class TableFit:
                 rows = self._annealed()
                 held_out = self._validation.log_likelihood(self.energy, rows)
             is_trained = bool(self.best.readout.any())
-            self._log_score = self._validation.score(
-                TableEnergy(self._base, self.best) if is_trained else self.energy
-            )
+            self._log_score = self._validation.score(TableEnergy(self._base, self.best) if is_trained else self.energy)
         return table_report_of(
             self.energy,
             rows,
