@@ -25,6 +25,7 @@ __all__ = ["CANDIDATES_PER_DRAW", "MAX_REDRAWS", "ROWS_PER_BLOCK", "RelatedChoic
 
 NUM_PROPOSED = 64  # values of sums, of a sample given a sum
 CANDIDATES_PER_DRAW = 32  # of a draw that several columns of the model are bound for
+MANY_CANDIDATES, FEW = 512, 4.0  # of a draw that has fewer effective ones than this
 MAX_REDRAWS = 50  # of redrawing
 ROWS_PER_BLOCK = 1024  # rows at a time
 
@@ -49,12 +50,17 @@ class RelatedChoices:
         result, diagnostics = taken(work, np.arange(num_rows)), Diagnostics.of_exact(num_rows)
         num = np.maximum(np.where(are_weighed(self.system, work), CANDIDATES_PER_DRAW, 1), at_least)
         for count in np.unique(num):
-            for these in blocks(np.flatnonzero(num == count), ROWS_PER_BLOCK):
+            size = ROWS_PER_BLOCK * CANDIDATES_PER_DRAW // max(CANDIDATES_PER_DRAW, int(count))
+            for these in blocks(np.flatnonzero(num == count), size):
                 some = keys[torch.from_numpy(these)]
                 found = weighted_candidates(self.core, self.system, taken(work, these), some, int(count))
                 chosen = self._choose(found, some)
                 result = overlaid(result, these, taken(found.work, chosen * len(these) + np.arange(len(these))))
                 diagnostics = with_rows(diagnostics, these, found.diagnostics)
+        poor = np.flatnonzero(are_weighed(self.system, work) & (diagnostics.ess < FEW).numpy())
+        if len(poor) and at_least < MANY_CANDIDATES:
+            again = self.chosen(taken(work, poor), keys[torch.from_numpy(poor)], at_least=MANY_CANDIDATES)
+            return Answer(overlaid(result, poor, again.value), with_rows(diagnostics, poor, again.diagnostics))
         return Answer(result, diagnostics)
 
     def sampled(self, num: int, found: RelatedEvidence, evidence: Mapping[Name, Evidence], first: int) -> Answer[Work]:
