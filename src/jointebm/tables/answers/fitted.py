@@ -29,7 +29,7 @@ from jointebm.tables.codes.numbers import NumberCodec
 
 __all__ = ["FittedTable", "Rows", "warned"]
 
-T = TypeVar("T")
+Asked = TypeVar("Asked")
 
 BLOCK = 4096  # rows at a time; memory does not grow with the table beyond its own size
 _VALUES = 2**40  # stream counter of draws of values inside codes; sweeps count from 0
@@ -236,7 +236,7 @@ class FittedTable:
         ]
         return _joined(parts, dim=1)
 
-    def _checked(self, answer: Answer[T], what: str, num_draws: int | None = None) -> Answer[T]:
+    def _checked(self, answer: Answer[Asked], what: str, num_draws: int | None = None) -> Answer[Asked]:
         return warned(answer, what, self.parameters, num_draws) if self.warns else answer
 
     def _values(
@@ -248,7 +248,7 @@ class FittedTable:
         return self.codec.decode(codes.numpy(), uniforms.numpy(), evidence=evidence)
 
 
-def warned(answer: Answer[T], what: str, parameters: Parameters, num_draws: int | None = None) -> Answer[T]:
+def warned(answer: Answer[Asked], what: str, parameters: Parameters, num_draws: int | None = None) -> Answer[Asked]:
     """The answer, after one warning if it may be far off.
 
     Args:
