@@ -3,6 +3,8 @@
 import numpy as np
 import pandas as pd
 
+SMALL_COLUMNS = ("a", "b", "total", "zip", "city")
+
 
 def related_table(num: int, *, seed: int) -> pd.DataFrame:
     """Every kind of relation."""
@@ -36,6 +38,26 @@ def related_table(num: int, *, seed: int) -> pd.DataFrame:
             "high": low + generator.integers(0, 9, num),
         }
     )
+
+
+def small_related_table(num: int, *, seed: int) -> pd.DataFrame:
+    """A sum and a map, over few states."""
+    generator = np.random.default_rng(seed)
+    a = generator.integers(0, 4, num)
+    b = np.clip(a + generator.integers(-1, 2, num), 0, 3)
+    zips = np.where(generator.random(num) < 0.7, a, generator.integers(0, 6, num))
+    rows = zip(a.tolist(), b.tolist(), zips.tolist(), strict=True)
+    return pd.DataFrame([_small_row(*row) for row in rows], columns=list(SMALL_COLUMNS))
+
+
+def small_related_states() -> pd.DataFrame:
+    """All rows that `small_related_table` can have."""
+    rows = [_small_row(a, b, level) for a in range(4) for b in range(4) for level in range(6)]
+    return pd.DataFrame(rows, columns=list(SMALL_COLUMNS))
+
+
+def _small_row(a: int, b: int, level: int) -> tuple[int, int, int, str, str]:
+    return a, b, a + b, f"z{level}", f"c{level // 2}"
 
 
 def kept(table: pd.DataFrame, training: pd.DataFrame) -> dict[str, float]:

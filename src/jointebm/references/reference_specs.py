@@ -7,11 +7,10 @@ from pydantic import Field
 from jointebm.storage.config import Config
 
 if TYPE_CHECKING:
-    from jointebm.randomness.draws import Generator
     from jointebm.references.any_order import AnyOrder
     from jointebm.references.marginals import Marginals
     from jointebm.references.mixture import Mixture
-    from jointebm.spaces.space import Position, Space
+    from jointebm.spaces.space import Space
 
 __all__ = ["AnyOrderSpec", "MarginalsSpec", "MixtureSpec", "ReferenceSpec", "spec_of"]
 
@@ -34,12 +33,6 @@ class MixtureSpec(Config):
 
         return Mixture(space, self.num_components)
 
-    def fit(self, space: "Space", position: "Position", generator: "Generator") -> "Mixture":
-        """Fits one to rows, see `Mixture.fit`."""
-        from jointebm.references.mixture import Mixture
-
-        return Mixture.fit(space, position, self.num_components, generator=generator)
-
 
 class MarginalsSpec(Config):
     """A `Marginals`, but for its parameters.
@@ -58,12 +51,6 @@ class MarginalsSpec(Config):
         from jointebm.references.marginals import Marginals
 
         return Marginals(space, self.num_gaussians)
-
-    def fit(self, space: "Space", position: "Position", generator: "Generator") -> "Marginals":  # noqa: ARG002  # the form
-        """Fits one to rows, see `Marginals.fit`; draws nothing."""
-        from jointebm.references.marginals import Marginals
-
-        return Marginals.fit(space, position, self.num_gaussians)
 
 
 class AnyOrderSpec(Config):
@@ -86,14 +73,6 @@ class AnyOrderSpec(Config):
         from jointebm.references.any_order import AnyOrder
 
         return AnyOrder.untrained(space, self.num_components, width=self.width, num_layers=self.num_layers)
-
-    def fit(self, space: "Space", position: "Position", generator: "Generator") -> "AnyOrder":
-        """Fits a mixture to rows, and the network that starts from it, see `AnyOrder.fit`."""
-        from jointebm.references.any_order import AnyOrder
-        from jointebm.references.mixture import Mixture
-
-        mixture = Mixture.fit(space, position, self.num_components, generator=generator)
-        return AnyOrder.fit(position, mixture, generator=generator, width=self.width, num_layers=self.num_layers)
 
 
 ReferenceSpec = Annotated[MixtureSpec | MarginalsSpec | AnyOrderSpec, Field(discriminator="kind")]

@@ -44,6 +44,7 @@ def test_kinds_and_fields_of_a_fit_are_as_asked(folder: Path, tmp_path: Path) ->
     ]
 
 
+@pytest.mark.filterwarnings("ignore:the fit learned nothing")  # one visit
 def test_a_fit_reports_its_progress_and_its_score(folder: Path, tmp_path: Path) -> None:
     training = ("--set", "num_visits=1", "--set", "width=8", "--set", "num_looks=2")
     result = run("fit", folder / "table.csv", "--out", tmp_path / "m", *training)
@@ -127,3 +128,19 @@ def test_text_that_its_encoding_lacks_is_refused_before_a_file_appears(tmp_path:
     written = run(*ask, "--out", tmp_path / "out.csv")
     assert written.code == 2 and not (tmp_path / "out.csv").exists()
     assert f"{tmp_path / 'out.csv'}: '\\u6f22' cannot be written as iso8859-1" in written.err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("--set", "num_visits=-1"), "error: --set num_visits: got -1: "),
+        (("--set", "max_bins=abc"), "error: --set max_bins: got 'abc': "),
+        (("--kind", "zz=numeric"), "error: --kind 'zz': unknown column; columns: "),
+    ],
+)
+def test_a_wrong_option_is_named_and_the_table_is_not_blamed(
+    arguments: tuple[str, str], message: str, folder: Path, tmp_path: Path
+) -> None:
+    result = run("fit", folder / "table.csv", "--out", tmp_path / "m", *arguments)
+    assert result.code == 2 and message in result.err and "table.csv" not in result.err
+    assert not (tmp_path / "m").exists()

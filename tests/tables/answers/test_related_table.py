@@ -9,22 +9,15 @@ from scipy.special import logsumexp
 
 from jointebm import JointEBM
 from jointebm.estimators import JointEBMOutlierDetector
-from support.related_tables import kept, related_table
+from support.related_tables import kept, related_table, small_related_states, small_related_table
 
 QUICK = {"num_visits": 0, "rows_per_component": 50, "prior_strength": 0.5}
 TABLE = related_table(1200, seed=3)
 MODEL = JointEBM(training=QUICK, num_draws=200).fit(TABLE)
 RNG = np.random.default_rng(8)
-A = RNG.integers(0, 4, 900)
-B = np.clip(A + RNG.integers(-1, 2, 900), 0, 3)
-ZIP = np.where(RNG.random(900) < 0.7, A, RNG.integers(0, 6, 900))
-SMALL = pd.DataFrame(
-    {"a": A, "b": B, "total": A + B, "zip": [f"z{i}" for i in ZIP], "city": [f"c{i // 2}" for i in ZIP]}
-)
+SMALL = small_related_table(900, seed=8)
 TINY = JointEBM(training=QUICK, num_draws=2000).fit(SMALL)
-STATES = pd.DataFrame(
-    [(a, b, a + b, f"z{z}", f"c{z // 2}") for a in range(4) for b in range(4) for z in range(6)], columns=list(SMALL)
-)
+STATES = small_related_states()
 LOG_P = TINY.score_samples(STATES)
 
 

@@ -10,7 +10,7 @@ import numpy as np
 from torch import Tensor
 
 from jointebm.sampling.diagnostics import Answer
-from jointebm.tables.codes.codec import Name
+from jointebm.tables.codes.codec import Name, TableCodec
 from jointebm.tables.codes.column import Column
 from jointebm.tables.codes.evidence import Evidence
 
@@ -20,8 +20,22 @@ __all__ = ["Answering"]
 class Answering(Protocol):
     """Questions about rows that `rows` has read; see `FittedTable` and `RelatedTable`."""
 
-    def rows(self, table: Mapping[Name, Column], num_rows: int, *, missing: Sequence[Name] = ()) -> Any:
-        """Reads a table; columns named in `missing` count as missing."""
+    @property
+    def codec(self) -> TableCodec:
+        """All columns of the table."""
+
+    def rows(
+        self,
+        table: Mapping[Name, Column],
+        num_rows: int,
+        *,
+        missing: Sequence[Name] = (),
+        evidence: Mapping[Name, Evidence] = ...,
+    ) -> Any:
+        """Reads a table; columns named in `missing` count as missing, and missing entries agree with the evidence."""
+
+    def with_class(self, rows: Any, numbers: np.ndarray, name: Name, values: np.ndarray) -> Any:
+        """Some rows, by number and again, with other entries of one column."""
 
     def log_predictive(self, rows: Any, name: Name) -> np.ndarray:
         """log p(code of the column | other observed entries), shape (N, K), nats."""
@@ -45,7 +59,7 @@ class Answering(Protocol):
         """Draws rows given evidence."""
 
     def log_density(self, rows: Any) -> Answer[np.ndarray]:
-        """log p of the observed entries of each row, shape (N,), nats."""
+        """log p of the observed entries of each row and of the evidence, shape (N,), nats."""
 
     def dependence(self, rows: Any) -> np.ndarray:
         """Dependence of the observed entries of each row, shape (N,), nats."""

@@ -13,8 +13,9 @@ Resampling by these weights draws from the conditional as the number of candidat
 Legend: n rows, C candidates, V columns of the model, A columns that a rebuilt one is computed from, L levels.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
+from types import MappingProxyType
 from typing import NamedTuple
 
 import numpy as np
@@ -26,8 +27,11 @@ from jointebm.sampling.diagnostics import Diagnostics
 from jointebm.sampling.weighted_draws import effective_size
 from jointebm.tables.answers.fitted import FittedTable, Rows
 from jointebm.tables.answers.predictions import class_probs, classes
+from jointebm.tables.answers.related_evidence import RelatedEvidence
+from jointebm.tables.codes.agreement import agrees
 from jointebm.tables.codes.codec import Name
 from jointebm.tables.codes.column import Column
+from jointebm.tables.codes.evidence import Evidence
 from jointebm.tables.codes.numbers import NumberCodec
 from jointebm.tables.relations.balance import Balance
 from jointebm.tables.relations.ordering import Ordering
@@ -36,8 +40,11 @@ from jointebm.tables.relations.work_table import Work, fill, missing_in_any, ove
 
 __all__ = [
     "Candidates",
+    "allowed_levels",
     "are_bound",
     "are_weighed",
+    "bound_by_sums",
+    "bound_roots",
     "completed",
     "mixed_keys",
     "rows_of_model",
@@ -75,18 +82,28 @@ def mixed_keys(keys: Tensor, *numbers: int | Tensor) -> Tensor:
     return row_keys(torch.stack([keys, *(torch.as_tensor(each).expand_as(keys) for each in numbers)], dim=1))
 
 
-def rows_of_model(core: FittedTable, system: RelationSystem, work: Work) -> Rows:
-    """The rows as the model knows them."""
-    return core.rows(system.of_model(work), len(next(iter(work.values())).values))
+def rows_of_model(
+    core: FittedTable, system: RelationSystem, work: Work, evidence: Mapping[Name, Evidence] = MappingProxyType({})
+) -> Rows:
+    """The rows as the model knows them, with evidence about missing entries of its columns."""
+    rows = core.rows(system.of_model(work), len(next(iter(work.values())).values))
+    return rows._replace(evidence=evidence)
 
 
-def bound_roots(system: RelationSystem, work: Work) -> dict[Name, np.ndarray]:
-    """Columns of the model that are missing while columns that they determine are known, each with these rows, bool (n,)."""
+def bound_roots(system: RelationSystem, work: Work, known: Collection[Name] = ()) -> dict[Name, np.ndarray]:
+    """Columns of the model that are missing while columns that they determine are known, each with these rows, bool (n,).
+
+    Args:
+        system: the relations.
+        work: n rows.
+        known: columns of the model that there is evidence about, which binds them as well.
+    """
     bound = {}
     for root, images in system.roots.items():
-        if images:
-            seen = ~np.logical_and.reduce([work[image].is_missing for image in images])
-            bound[root] = work[root].is_missing & seen
+        seen = [~work[image].is_missing for image in images]
+        bound[root] = work[root].is_missing & np.logical_or.reduce(
+            [np.full(len(work[root].values), root in known), *seen]
+        )
     return bound
 
 
@@ -106,17 +123,19 @@ def are_bound(system: RelationSystem, work: Work) -> np.ndarray:
     return np.logical_or.reduce([np.zeros(len(next(iter(work.values())).values), dtype=bool), *masks])
 
 
-def are_weighed(system: RelationSystem, work: Work) -> np.ndarray:
+def are_weighed(system: RelationSystem, work: Work, known: Collection[Name] = ()) -> np.ndarray:
     """Rows in which they bind more than one level, so that candidates differ in weight, bool (n,)."""
     none = np.zeros(len(next(iter(work.values())).values), dtype=bool)
-    num_levels = np.sum([none, *bound_roots(system, work).values()], axis=0)
+    num_levels = np.sum([none, *bound_roots(system, work, known).values()], axis=0)
     return (num_levels > 1) | np.logical_or.reduce([none, *bound_by_sums(system, work).values()])
 
 
 def weighted_candidates(
-    core: FittedTable, system: RelationSystem, work: Work, keys: Tensor, num_candidates: int
+    core: FittedTable, system: RelationSystem, work: Work, keys: Tensor, num_candidates: int, evidence: RelatedEvidence
 ) -> Candidates:
-    """Completes each row several times, with weights for what is known about rebuilt columns.
+    """Completes each row several times, with weights for what is known about rebuilt columns, and for evidence about roots.
+
+    The mean of the weights is p(known rebuilt columns, evidence about roots | known columns of the model, other evidence).
 
     Args:
         core: the columns of the model.
@@ -124,6 +143,7 @@ def weighted_candidates(
         work: n rows, with what the relations determine; or C * n rows that differ in what is known.
         keys: of the rows' streams, shape (n,).
         num_candidates: C.
+        evidence: about missing entries of the columns of the model.
     """
     num_rows, num = len(keys), len(keys) * num_candidates
     which = np.tile(np.arange(num_rows), num_candidates)
@@ -135,24 +155,25 @@ def weighted_candidates(
     log_weights = np.zeros(num)
     levels = Diagnostics.of_exact(num, torch.zeros(num, dtype=torch.float64))
     for step, root in enumerate(system.roots):
-        rows = np.flatnonzero(bound_roots(system, now).get(root, np.zeros(0, dtype=bool)))
+        rows = np.flatnonzero(bound_roots(system, now, evidence.of_roots)[root])
         if len(rows):
             some = torch.from_numpy(rows)
-            of_rows, found = _with_levels(core, system, now, root, rows, mixed_keys(keys[some], 1, step))
+            of_rows, found = _with_levels(core, system, now, root, rows, mixed_keys(keys[some], 1, step), evidence)
             log_weights[rows] += of_rows
             levels.exact[some] &= found.exact
             levels.ess[some] = torch.minimum(levels.ess[some], found.ess)
             levels.standard_error[some] += found.standard_error
             deduce_all(now, system.relations)
-    questions = rows_of_model(core, system, now)
+    questions = rows_of_model(core, system, now, evidence.of_others)
     answer = core.impute(questions, mixed_keys(keys, 2), num_draws=1)
     (drawn,) = answer.value
     complete = completed(system, now, questions, drawn)
     for name in bound_by_sums(system, now):
         rows = np.flatnonzero(bound_by_sums(system, now)[name])
         if len(rows):
+            numbers = number[torch.from_numpy(rows)].numpy()
             solved, of_rows = _with_parts(
-                core, system, now, name, rows, complete, number[torch.from_numpy(rows)].numpy()
+                core, system, taken(now, rows), name, taken(complete, rows), numbers, evidence
             )
             log_weights[rows] += of_rows
             now = overlaid(now, rows, solved)
@@ -173,7 +194,7 @@ def weighted_candidates(
         system.refused(full).reshape(shape),
         answer.diagnostics.of_draws(num_candidates),
         worst,
-        torch.from_numpy(are_weighed(system, observed)[:num_rows]),
+        torch.from_numpy(are_weighed(system, observed, evidence.of_roots)[:num_rows]),
     )
 
 
@@ -197,9 +218,15 @@ def completed(system: RelationSystem, work: Work, rows: Rows, drawn: Mapping[Nam
 
 
 def _with_levels(
-    core: FittedTable, system: RelationSystem, now: Work, root: Name, rows: np.ndarray, keys: Tensor
+    core: FittedTable,
+    system: RelationSystem,
+    now: Work,
+    root: Name,
+    rows: np.ndarray,
+    keys: Tensor,
+    evidence: RelatedEvidence,
 ) -> tuple[np.ndarray, Diagnostics[Tensor]]:
-    """Fills levels that agree with the known values that they determine.
+    """Fills levels that agree with the known values that they determine, and with the evidence.
 
     Returns:
         (log_weights, diagnostics): of the rows; standard errors are bounds, sums over the levels that agree or do not.
@@ -207,14 +234,10 @@ def _with_levels(
     sub = taken(now, rows)
     coded = core.codec.columns[core.codec.index(root)]
     codes, origin = rows_of_model(core, system, sub).codes.unique(dim=0, return_inverse=True)
-    answer = core.predictive_answer(Rows({}, codes), root)
+    answer = core.predictive_answer(Rows({}, codes, evidence.of_others), root)
     log_probs, found = answer.value[origin.numpy()], answer.diagnostics
     probs, levels = class_probs(coded, log_probs), classes(coded)
-    image_of = system.level_table(root, levels)
-    allowed = np.ones(probs.shape, dtype=bool)
-    for name in system.roots[root]:
-        agrees = image_of[name].values[None] == sub[name].values[:, None]
-        allowed &= agrees | sub[name].is_missing[:, None]
+    allowed = allowed_levels(system, root, levels, sub, evidence)
     kept = np.where(allowed, probs, 0.0)
     total = kept.sum(axis=1)
     cumulative = np.where(total[:, None] > 0, kept, probs).cumsum(axis=1)
@@ -231,43 +254,65 @@ def _with_levels(
         return np.log(total), of_rows
 
 
+def allowed_levels(
+    system: RelationSystem, root: Name, levels: np.ndarray, work: Work, evidence: RelatedEvidence
+) -> np.ndarray:
+    """Whether levels of a column of the model agree with what is known of those that it determines, bool (n, L)."""
+    image_of = system.level_table(root, levels)
+    allowed = np.ones((len(work[root].values), len(levels)), dtype=bool)
+    for name in system.roots.get(root, ()):
+        is_same = image_of[name].values[None] == work[name].values[:, None]
+        allowed &= is_same | work[name].is_missing[:, None]
+    if root in evidence.of_roots:
+        coded = system.codec.columns[system.codec.index(root)]
+        allowed &= agrees(coded, evidence.of_roots[root], image_of[root])
+    return allowed
+
+
 def _with_parts(
     core: FittedTable,
     system: RelationSystem,
-    now: Work,
+    known: Work,
     name: Name,
-    rows: np.ndarray,
-    complete: Work,
+    drawn: Work,
     number: np.ndarray,
+    evidence: RelatedEvidence,
 ) -> tuple[Work, np.ndarray]:
-    """Solves for what a known sum is computed from, in some rows with the numbers of their candidates.
+    """Solves for what a known sum is computed from, in n rows with the numbers of their candidates.
 
     Returns:
         (solved, log_weights): these rows with the parts, and what follows from them, filled; and shape (n,).
     """
-    trial, drawn, parts = taken(now, rows), taken(complete, rows), system.ancestors[name]
+    trial, parts = taken(known, np.arange(len(number))), system.ancestors[name]
     missing = np.stack([trial[part].is_missing for part in parts], axis=1)  # (n, A)
     solvable = _solvable(core, parts, missing)
     chosen = _nth_true(solvable, number)
-    before = {other: trial[other].is_missing.copy() for other in system.codec.names}
     for place, part in enumerate(parts):
         others = missing[:, place] & (chosen != place)
         fill(trial, part, others, drawn[part].values[others])
     deduce_all(trial, system.relations)
     is_solved = ~missing_in_any(trial, parts)
-    questions = core.rows(with_known(drawn, trial), len(rows))
-    inverse = np.full((len(rows), len(parts)), -np.inf)
+    questions = core.rows(with_known(drawn, trial), len(number))
+    inverse = np.full((len(number), len(parts)), -np.inf)
     for place, part in enumerate(parts):
         if solvable[:, place].any():
-            scores = core.conditional_log_score(questions, [part])[:, 0]
+            scores = core.conditional_log_score(questions, [part])[:, 0] - _log_allowed(core, questions, part, evidence)
             inverse[solvable[:, place], place] = -scores[solvable[:, place]]
     with np.errstate(divide="ignore"):
         log_weights = np.log(solvable.sum(axis=1)) - np.logaddexp.reduce(inverse, axis=1)
     for other in system.codec.names:  # that follow from the parts by other known sums
-        follows = before[other] & ~trial[other].is_missing
+        follows = known[other].is_missing & ~trial[other].is_missing
         if other not in parts and follows.any():
             log_weights[follows] += core.conditional_log_score(questions, [other])[follows, 0]
     return trial, np.where(is_solved & ~np.isnan(log_weights), log_weights, -np.inf)
+
+
+def _log_allowed(core: FittedTable, rows: Rows, part: Name, evidence: RelatedEvidence) -> np.ndarray:
+    """log p(evidence about a column | all others), shape (n,), nats: the share of its draws that agree."""
+    if part not in evidence.of_others:
+        return np.zeros(len(rows.codes))
+    weights = core.codec.log_weights({part: evidence.of_others[part]})[core.codec.index(part)]
+    return np.logaddexp.reduce(core.log_predictive(rows, part) + weights, axis=1)
 
 
 def _solvable(core: FittedTable, parts: Sequence[Name], missing: np.ndarray) -> np.ndarray:

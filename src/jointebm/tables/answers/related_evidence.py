@@ -8,29 +8,34 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from jointebm.tables.codes.agreement import agrees
 from jointebm.tables.codes.categories import CategoryCodec
-from jointebm.tables.codes.codec import CodedColumn, Name, TableCodec
-from jointebm.tables.codes.column import Column, IgnoredCodec
+from jointebm.tables.codes.codec import Name, TableCodec
+from jointebm.tables.codes.column import IgnoredCodec
 from jointebm.tables.codes.evidence import Choice, Evidence
 from jointebm.tables.codes.numbers import NumberCodec
 from jointebm.tables.relations.equality import Equality
 from jointebm.tables.relations.relation_system import RelationSystem
-from jointebm.tables.relations.work_table import RelatedColumn
+from jointebm.tables.relations.work_table import Work
 
-__all__ = ["RelatedEvidence", "agrees"]
+__all__ = ["RelatedEvidence"]
 
 
 @dataclass(frozen=True, eq=False)
 class RelatedEvidence:
-    """Evidence in three parts.
+    """Evidence about missing entries, in four parts.
 
     Args:
-        of_model: about columns of the model.
-        values: single values of columns that are not in `rest`.
-        rest: sums and ends of orders.
+        asked: all of it, about columns of the table.
+        of_roots: about columns of the model that determine others by maps: their levels that agree with all of it.
+        of_others: about other columns of the model.
+        values: of sums and ends of orders, which are known then.
+        rest: sums and ends of orders that have more than one value.
     """
 
-    of_model: Mapping[Name, Evidence]
+    asked: Mapping[Name, Evidence]
+    of_roots: Mapping[Name, Choice]
+    of_others: Mapping[Name, Evidence]
     values: Mapping[Name, object]
     rest: tuple[Name, ...]
 
@@ -42,73 +47,75 @@ class RelatedEvidence:
             ValueError: no level of a column of the model agrees with it.
         """
         sources = _sources(system)
-        of_model: dict[Name, Evidence] = {}
-        allowed: dict[Name, np.ndarray] = {}
-        rest = []
-        for name, known in evidence.items():
-            coded = codec.columns[codec.index(name)]
+        about: dict[
+            Name, list[Name]
+        ] = {}  # single columns of the model, with the columns that say something about them
+        rest: list[Name] = []
+        for name in evidence:
             source = sources.get(name, name)
             ancestors = system.ancestors.get(source, (source,))
-            root = ancestors[0] if len(ancestors) == 1 else None
-            levels = None if root is None else _levels(system, root)
-            if root is not None and levels is not None and (root != name or root in allowed or root in system.roots):
-                image = system.level_table(root, levels)[name]
-                allowed[root] = allowed.get(root, np.ones(len(levels), dtype=bool)) & agrees(coded, known, image)
-                if not allowed[root].any():
+            if len(ancestors) == 1 and (source == ancestors[0] or _levels(system, ancestors[0]) is not None):
+                about.setdefault(ancestors[0], []).append(name)
+            else:
+                rest.append(name)
+        of_roots: dict[Name, Choice] = {}
+        of_others: dict[Name, Evidence] = {}
+        for root, names in about.items():
+            levels = _levels(system, root)
+            if levels is None or (names == [root] and root not in system.roots):
+                of_others[root] = evidence[names[0]]
+                rest += names[1:]
+                continue
+            image, is_allowed = system.level_table(root, levels), np.ones(len(levels), dtype=bool)
+            for name in names:
+                is_allowed &= agrees(codec.columns[codec.index(name)], evidence[name], image[name])
+                if not is_allowed.any():
                     raise ValueError(
                         f"given column {name!r}: no row of the relations agrees with all that is given; widen it"
                     )
-            elif source in system.codec.names and source not in of_model:
-                of_model[source] = known
-            else:
-                rest.append(name)
-        for root, mask in allowed.items():
-            levels = _levels(system, root)
-            assert levels is not None
-            of_model[root] = Choice(tuple(levels[mask].tolist()))
-        single = {
+            allowed = Choice(tuple(levels[is_allowed].tolist()))
+            (of_roots if root in system.roots else of_others)[root] = allowed
+        values = {
             name: known.values[0]
-            for name, known in evidence.items()
-            if isinstance(known, Choice) and len(known.values) == 1 and name not in rest
+            for name in rest
+            if isinstance(known := evidence[name], Choice) and len(known.values) == 1
         }
-        return cls(of_model, single, tuple(rest))
+        return cls(evidence, of_roots, of_others, values, tuple(name for name in rest if name not in values))
 
-    def proposed(
-        self, codec: TableCodec, evidence: Mapping[Name, Evidence], uniforms: np.ndarray
-    ) -> tuple[dict[Name, Column], np.ndarray]:
-        """Rows that hold the single values, and values of sums from their marginals given the evidence.
+    @property
+    def of_model(self) -> dict[Name, Evidence]:
+        """About columns of the model."""
+        return {**self.of_others, **self.of_roots}
+
+    def proposed(self, codec: TableCodec, name: Name, uniforms: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Values of one of `rest` from its marginal given the evidence.
 
         Args:
             codec: of the columns of the table.
-            evidence: about them.
-            uniforms: on [0, 1), two for each of `rest`, shape (N, 2 * number of them).
+            name: of the column.
+            uniforms: on [0, 1), shape (N, 2).
 
         Returns:
-            (table, log_proposed): the rows, and the log-density of the proposed values, up to a constant, shape (N,).
+            (values, log_proposed): shape (N,) each; the log-probability of the values, nats.
         """
-        num_rows = len(uniforms)
-        values: dict[Name, np.ndarray | object] = dict(self.values)
-        log_proposed = np.zeros(num_rows)
-        for place, name in enumerate(self.rest):
-            number = codec.columns[codec.index(name)].codec
-            assert isinstance(number, NumberCodec)  # sums and ends of orders
-            counts = np.array(number.counts, dtype=np.float64)
-            shares = (counts * np.exp(number.log_weights(evidence[name]))).cumsum()
-            codes = np.searchsorted(shares, uniforms[:, 2 * place] * shares[-1], "right").clip(max=len(counts) - 1)
-            drawn = number.decode(codes, uniforms[:, 2 * place + 1], evidence=evidence[name])
-            log_proposed += np.log(counts[codes]) + number.log_prob(drawn, codes)
-            values[name] = drawn
-        table = {}
-        for name, value in values.items():
-            coded = codec.columns[codec.index(name)]
-            column = RelatedColumn(name=name, role=coded.role, unit=coded.unit).absent(num_rows)
-            column.values[:] = value
-            table[name] = column._replace(is_missing=np.zeros(num_rows, dtype=bool))
-        return table, log_proposed
+        number, known = codec.columns[codec.index(name)].codec, self.asked[name]
+        assert isinstance(number, NumberCodec)  # sums and ends of orders
+        counts = np.array(number.counts, dtype=np.float64)
+        shares = (counts * np.exp(number.log_weights(known))).cumsum()
+        codes = np.searchsorted(shares, uniforms[:, 0] * shares[-1], "right").clip(max=len(counts) - 1)
+        values = number.decode(codes, uniforms[:, 1], evidence=known)
+        return values, np.log(counts[codes] / shares[-1]) + number.log_prob(values, codes)
+
+    def disagrees(self, codec: TableCodec, work: Work) -> np.ndarray:
+        """Rows of a complete table that contradict the evidence, bool (N,)."""
+        wrong = np.zeros(len(next(iter(work.values())).values), dtype=bool)
+        for name, known in self.asked.items():
+            wrong |= ~agrees(codec.columns[codec.index(name)], known, work[name])
+        return wrong
 
     def refusal(self, system: RelationSystem, num_wrong: int, num: int) -> str:
         """The message where too few draws agree."""
-        name = self.rest[0] if self.rest else next(iter(self.of_model), None)
+        name = next(iter((*self.rest, *self.values, *self.asked)), None)
         if name is None:
             return f"sample: {num_wrong} of {num} rows break {' and '.join(map(str, system.checked))} in every draw"
         parts = ", ".join(map(repr, system.parents.get(name, (name,))))
@@ -116,20 +123,6 @@ class RelatedEvidence:
             f"given column {name!r}: {num_wrong} of {num} rows agree in no draw; it is computed from {parts}: give those, "
             "a single value, or a wider interval"
         )
-
-
-def agrees(coded: CodedColumn, known: Evidence, column: Column) -> np.ndarray:
-    """Whether each entry of a column agrees with the evidence, bool (N,)."""
-    if isinstance(known, Choice):
-        if column.values.dtype == object:
-            chosen = set(known.values)
-            return np.array([each in chosen for each in column.values.tolist()], dtype=bool)
-        return np.isin(column.values, np.array(known.values).astype(column.values.dtype))
-    if isinstance(coded.codec, NumberCodec):
-        low, high = (-np.inf if known.low is None else known.low), (np.inf if known.high is None else known.high)
-        return (column.values >= low) & (column.values <= high)
-    codes = coded.codec.encode(column.values)
-    return np.isfinite(coded.codec.log_weights(known))[codes] & (codes >= 0)
 
 
 def _levels(system: RelationSystem, name: Name) -> np.ndarray | None:

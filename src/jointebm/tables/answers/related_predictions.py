@@ -11,13 +11,15 @@ import torch
 
 from jointebm.sampling.diagnostics import Answer
 from jointebm.sampling.weighted_draws import weighted_averages
-from jointebm.tables.answers.fitted import FittedTable
 from jointebm.tables.answers.predictions import class_probs
-from jointebm.tables.answers.related_draws import Candidates, rows_of_model
+from jointebm.tables.answers.related_choices import RelatedChoices
+from jointebm.tables.answers.related_draws import Candidates, allowed_levels, rows_of_model
+from jointebm.tables.codes.agreement import agrees
 from jointebm.tables.codes.categories import CategoryCodec
 from jointebm.tables.codes.codec import CodedColumn, Name
-from jointebm.tables.codes.column import IgnoredCodec
-from jointebm.tables.relations.relation_system import RelationSystem, deduce_all
+from jointebm.tables.codes.column import Column, IgnoredCodec
+from jointebm.tables.codes.evidence import Evidence
+from jointebm.tables.relations.relation_system import deduce_all
 from jointebm.tables.relations.work_table import Work, taken
 
 __all__ = ["distribution_of", "predicted_by_one"]
@@ -27,7 +29,7 @@ ROWS_PREDICTED_AT_ONCE = 128
 
 
 def predicted_by_one(
-    core: FittedTable, system: RelationSystem, work: Work, part: Name, coded: CodedColumn, readout: np.ndarray
+    choices: RelatedChoices, work: Work, part: Name, coded: CodedColumn, readout: np.ndarray
 ) -> Answer[np.ndarray]:
     """p(code of a column), shape (n, K), where one column of the model decides.
 
@@ -35,36 +37,41 @@ def predicted_by_one(
     upper bounds, sums over the codes of that column, unless it is the predicted one.
 
     Args:
-        core: the columns of the model.
-        system: the relations.
+        choices: the model, the relations and the evidence.
         work: n rows, in which `part` is the only missing column that the predicted one is computed from.
         part: a column of the model.
         coded: the predicted column.
         readout: standard errors are those of `p @ readout`, shape (K, Q).
+
+    Raises:
+        ValueError: no value of the part agrees with the evidence in a row.
     """
-    source, questions = system.codec.columns[system.codec.index(part)], rows_of_model(core, system, work)
-    if coded.name == part and source.codec.model_dump() == coded.codec.model_dump():
+    core, system, evidence = choices.core, choices.system, choices.evidence
+    source = system.codec.columns[system.codec.index(part)]
+    questions = rows_of_model(core, system, work, evidence.of_model)
+    is_bound = part in evidence.of_model or any(not work[name].is_missing.all() for name in system.roots.get(part, ()))
+    if coded.name == part and source.codec.model_dump() == coded.codec.model_dump() and not is_bound:
         answer = core.predictive_answer(questions, part, readout=readout)
         return Answer(np.exp(answer.value), answer.diagnostics)
-    assert not isinstance(source.codec, IgnoredCodec)
     answer = core.predictive_answer(questions, part)
-    log_probs, found = answer.value, answer.diagnostics
+    found = answer.diagnostics
     with np.errstate(divide="ignore"):
         log_errors = np.log(found.standard_error.numpy())
-    if isinstance(source.codec, CategoryCodec):
-        values, weights = source.codec.values, class_probs(source, log_probs)
-        errors = class_probs(source, log_errors)
-    else:
-        codes = np.repeat(np.arange(source.codec.num_codes), STRATA)
-        middles = np.tile((np.arange(STRATA) + 0.5) / STRATA, source.codec.num_codes)
-        values, weights = source.codec.decode(codes, middles), np.exp(log_probs).repeat(STRATA, axis=1) / STRATA
-        errors = np.exp(log_errors).repeat(STRATA, axis=1) / STRATA
+    values, weights, errors = _strata(source, evidence.of_others.get(part), answer.value, log_errors)
+    allowed = allowed_levels(system, part, values, work, evidence)
+    kept = np.where(allowed, weights, 0.0)
+    none = ~(kept.sum(axis=1) > 0)
+    if evidence.asked and none.any():
+        raise ValueError(evidence.refusal(system, int(none.sum()), len(none)))
+    allowed[none], kept[none] = True, weights[none]  # known entries that no level has together
+    total = kept.sum(axis=1)[:, None]
+    weights, errors = kept / total, np.where(allowed, errors, 0.0) / total
     names = {name for each in system.relations for name in (*each.columns, *each.added)} | {part}
     related = {name: work[name] for name in names}
-    probs = np.zeros((len(log_probs), coded.codec.num_codes))
-    bounds = np.zeros((len(log_probs), readout.shape[1]))
-    for start in range(0, len(log_probs), ROWS_PREDICTED_AT_ONCE):
-        some = np.arange(start, min(start + ROWS_PREDICTED_AT_ONCE, len(log_probs)))
+    probs = np.zeros((len(weights), coded.codec.num_codes))
+    bounds = np.zeros((len(weights), readout.shape[1]))
+    for start in range(0, len(weights), ROWS_PREDICTED_AT_ONCE):
+        some = np.arange(start, min(start + ROWS_PREDICTED_AT_ONCE, len(weights)))
         table = taken(related, np.repeat(some, len(values)))
         column = table[part]
         tiled = np.tile(values, len(some)).astype(column.values.dtype)
@@ -79,9 +86,37 @@ def predicted_by_one(
     return Answer(probs, replace(found, standard_error=torch.from_numpy(bounds)))
 
 
+def _strata(
+    source: CodedColumn, known: Evidence | None, log_probs: np.ndarray, log_errors: np.ndarray
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Values that stand for a column of the model, shape (M,), with their probabilities and errors, shape (n, M) each.
+
+    Args:
+        source: the column.
+        known: evidence about it.
+        log_probs: of its codes.
+        log_errors: of its codes.
+    """
+    codec = source.codec
+    assert not isinstance(codec, IgnoredCodec)
+    if isinstance(codec, CategoryCodec):
+        levels = Column(source.role, codec.values, np.zeros(len(codec.values), dtype=bool), source.unit)
+        allowed = np.ones(len(codec.levels)) if known is None else agrees(source, known, levels)
+        return codec.values, class_probs(source, log_probs) * allowed, class_probs(source, log_errors) * allowed
+    possible = np.arange(codec.num_codes)
+    if known is not None:
+        log_weights = codec.log_weights(known)
+        possible = np.flatnonzero(np.isfinite(log_weights))
+        log_probs, log_errors = log_probs + log_weights, log_errors + log_weights
+    codes = np.repeat(possible, STRATA)
+    middles = np.tile((np.arange(STRATA) + 0.5) / STRATA, len(possible))
+    values = codec.decode(codes, middles, evidence=known)
+    probs, errors = (np.exp(each[:, possible]).repeat(STRATA, axis=1) / STRATA for each in (log_probs, log_errors))
+    return values, probs, errors
+
+
 def distribution_of(
-    core: FittedTable,
-    system: RelationSystem,
+    choices: RelatedChoices,
     candidates: Candidates,
     coded: CodedColumn,
     readout: np.ndarray,
@@ -91,8 +126,7 @@ def distribution_of(
     """p(code of a column), shape (n, K), as an average over weighted candidates.
 
     Args:
-        core: the columns of the model.
-        system: the relations.
+        choices: the model and the relations.
         candidates: of n rows.
         coded: the predicted column.
         readout: standard errors are those of `p @ readout`, shape (K, Q).
@@ -103,9 +137,9 @@ def distribution_of(
     weights = np.exp(log_weights - log_weights.max(axis=0))
     weights /= weights.sum(axis=0)
     if is_free:
-        shown = system.of_model(candidates.work)
-        questions = core.rows(shown, num * num_rows, missing=[coded.name])
-        of_draws = np.exp(core.log_predictive(questions, coded.name))
+        shown = choices.system.of_model(candidates.work)
+        questions = choices.core.rows(shown, num * num_rows, missing=[coded.name])
+        of_draws = np.exp(choices.core.log_predictive(questions, coded.name))
     else:
         codes = coded.codec.encode(candidates.work[coded.name].values)
         of_draws = (codes[:, None] == np.arange(coded.codec.num_codes)).astype(np.float64)

@@ -9,7 +9,8 @@ Legend: N rows, K_j codes of column j, D draws, C candidates.
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, NamedTuple
+from types import MappingProxyType
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -21,8 +22,6 @@ from jointebm.sampling.weighted_draws import log_mean_weights
 from jointebm.tables.answers.fitted import FittedTable, warned
 from jointebm.tables.answers.parameters import Parameters
 from jointebm.tables.answers.related_choices import (
-    CANDIDATES_PER_DRAW,
-    MAX_REDRAWS,
     ROWS_PER_BLOCK,
     RelatedChoices,
     blocks,
@@ -30,22 +29,21 @@ from jointebm.tables.answers.related_choices import (
 from jointebm.tables.answers.related_diagnostics import except_for, with_rows
 from jointebm.tables.answers.related_draws import (
     are_bound,
-    are_weighed,
     completed,
     mixed_keys,
     rows_of_model,
-    weighted_candidates,
     with_known,
 )
 from jointebm.tables.answers.related_evidence import RelatedEvidence
 from jointebm.tables.answers.related_predictions import distribution_of, predicted_by_one
 from jointebm.tables.answers.row_keys import keys_of_draw
 from jointebm.tables.answers.table_model import TableModel
+from jointebm.tables.codes.agreement import require_agreement
 from jointebm.tables.codes.codec import MISSING_CODE, Name, TableCodec
 from jointebm.tables.codes.column import Column, IgnoredCodec
 from jointebm.tables.codes.evidence import Evidence
-from jointebm.tables.relations.relation_system import RelationSystem
-from jointebm.tables.relations.work_table import Work, missing_in_any, overlaid, taken
+from jointebm.tables.relations.relation_system import RelationSystem, deduce_all
+from jointebm.tables.relations.work_table import Work, fill, missing_in_any, overlaid, taken
 
 __all__ = ["RelatedRows", "RelatedTable"]
 
@@ -61,6 +59,8 @@ class RelatedRows(NamedTuple):
     keys: Tensor  # (N,), int64, of estimates: hashes of what is known, so that equal rows have equal estimates
     work: Work
     is_broken: np.ndarray  # (N,), a relation is contradicted
+    evidence: Mapping[Name, Evidence]  # about missing entries, as asked
+    known: RelatedEvidence  # the same, divided
 
 
 @dataclass(frozen=True, eq=False)
@@ -86,9 +86,24 @@ class RelatedTable:
         """The columns of the model alone."""
         return FittedTable(self.system.codec, self.model, self.parameters)
 
-    def rows(self, table: Mapping[Name, Column], num_rows: int, *, missing: Sequence[Name] = ()) -> RelatedRows:
-        """Reads a table; columns named in `missing` count as missing."""
-        read = replace(self.core, codec=self.codec).rows(table, num_rows, missing=missing)
+    def rows(
+        self,
+        table: Mapping[Name, Column],
+        num_rows: int,
+        *,
+        missing: Sequence[Name] = (),
+        evidence: Mapping[Name, Evidence] = MappingProxyType({}),
+    ) -> RelatedRows:
+        """Reads a table; columns named in `missing` count as missing, and missing entries agree with the evidence.
+
+        Evidence about a rebuilt column is about the columns that it is computed from, where a map or a copy rebuilds it. A
+        single value of a sum, or of an end of an order, is known.
+
+        Raises:
+            ValueError: an entry, or what entries determine, contradicts the evidence, or no row agrees with it.
+        """
+        read = replace(self.core, codec=self.codec).rows(table, num_rows, missing=missing, evidence=evidence)
+        self.codec.log_weights(evidence)  # raises for evidence that no column can have
         known = {}
         for place, coded in enumerate(self.codec.columns):
             if coded.name in read.table:
@@ -96,7 +111,27 @@ class RelatedTable:
                 unseen = (read.codes[:, place] == MISSING_CODE).numpy()
                 known[coded.name] = column._replace(is_missing=column.is_missing | unseen)
         work = self.system.open(known, num_rows)
-        return RelatedRows(read.table, num_rows, row_keys(read.codes), work, self.system.broken(work))
+        is_broken = self.system.broken(work)
+        related = RelatedEvidence.of(self.system, self.codec, evidence)
+        for name, each in evidence.items():
+            require_agreement(self.codec.columns[self.codec.index(name)], work[name], each, verb="determines")
+        for name, value in related.values.items():
+            rows = work[name].is_missing.copy()
+            fill(work, name, rows, np.full(int(rows.sum()), value))
+            deduce_all(work, self.system.relations)
+            wrong = self.system.broken(work) & ~is_broken
+            if wrong.any():
+                raise ValueError(
+                    f"given column {name!r}: row {wrong.argmax()} of X breaks a relation with it; leave an entry out"
+                )
+        return RelatedRows(read.table, num_rows, row_keys(read.codes), work, is_broken, evidence, related)
+
+    def with_class(self, rows: RelatedRows, numbers: np.ndarray, name: Name, values: np.ndarray) -> RelatedRows:
+        """Some rows, by number and again, with other entries of one column."""
+        table = {other: column.take(numbers) for other, column in rows.table.items()}
+        coded = self.codec.columns[self.codec.index(name)]
+        table[name] = Column(coded.role, values, np.zeros(len(values), dtype=bool), coded.unit)
+        return self.rows(table, len(numbers), evidence=rows.evidence)
 
     def log_predictive(self, rows: RelatedRows, name: Name) -> np.ndarray:
         """log p(code of the column | other observed entries), shape (N, K_j), nats, float64."""
@@ -110,10 +145,10 @@ class RelatedTable:
         Exact where relations determine the entry, and as that of a `FittedTable` where one column of the model decides; else
         an average over `num_draws` weighted candidates.
         """
-        coded, core = self.codec.columns[self.codec.index(name)], self._part
+        coded = self.codec.columns[self.codec.index(name)]
         if name in rows.table:
-            rows = self.rows(rows.table, rows.num_rows, missing=[name])
-        work, parts = rows.work, self.system.ancestors.get(name, (name,))
+            rows = self.rows(rows.table, rows.num_rows, missing=[name], evidence=rows.evidence)
+        choices, work, parts = self._choices(rows), rows.work, self.system.ancestors.get(name, (name,))
         readout = np.eye(coded.codec.num_codes) if readout is None else readout
         errors = torch.zeros(rows.num_rows, readout.shape[1], dtype=torch.float64)
         found = Diagnostics.of_exact(rows.num_rows, errors)
@@ -122,20 +157,17 @@ class RelatedTable:
         probs = np.zeros((rows.num_rows, coded.codec.num_codes))
         known = ~work[name].is_missing
         probs[known, coded.codec.encode(work[name].values[known])] = 1.0
-        bound = are_bound(self.system, work)
-        num_unknown = np.sum([work[part].is_missing for part in parts], axis=0)
+        num_unknown, left = np.sum([work[part].is_missing for part in parts], axis=0), ~known
         for part in parts:
-            one = np.flatnonzero(~known & ~bound & (num_unknown == 1) & work[part].is_missing)
+            one = np.flatnonzero(left & ~choices.are_tied(work, but=part) & (num_unknown == 1) & work[part].is_missing)
             if len(one):
-                answer = predicted_by_one(core, self.system, taken(work, one), part, coded, readout)
-                probs[one], found = answer.value, with_rows(found, one, answer.diagnostics)
-        many = np.flatnonzero(~known & (bound | (num_unknown != 1)))
+                answer = predicted_by_one(choices, taken(work, one), part, coded, readout)
+                probs[one], found, left[one] = answer.value, with_rows(found, one, answer.diagnostics), False
         is_free = name in self.system.codec.names and not any(name in each for each in self.system.ancestors.values())
-        for some in blocks(many, ROWS_PER_BLOCK // 8):
-            candidates = weighted_candidates(
-                core, self.system, taken(work, some), rows.keys[some], self.parameters.num_draws
-            )
-            answer = distribution_of(core, self.system, candidates, coded, readout, is_free=is_free)
+        for some in blocks(np.flatnonzero(left), ROWS_PER_BLOCK // 8):
+            candidates = choices.candidates(taken(work, some), rows.keys[some], self.parameters.num_draws)
+            choices.require_some(candidates)
+            answer = distribution_of(choices, candidates, coded, readout, is_free=is_free)
             probs[some], found = answer.value, with_rows(found, some, answer.diagnostics)
         warned(Answer(probs, except_for(found, rows.is_broken)), "predict", self.parameters)
         with np.errstate(divide="ignore"):
@@ -151,8 +183,11 @@ class RelatedTable:
             keys: of the rows' streams, shape (N,); see `row_keys`.
             num_draws: independent draws.
             seed: of all draws; None is that of the model.
+
+        Raises:
+            ValueError: while drawing; no row agrees with the evidence, or hardly any; names a column.
         """
-        return self._warned(rows, self._with_seed(seed)._imputed(rows, keys, num_draws), num_draws)
+        return self._warned(rows, self._with_seed(seed)._imputed(rows, keys, num_draws), num_draws, "impute")
 
     def impute_by_members(
         self, rows: RelatedRows, keys: Tensor, *, num_draws: int, seed: int | None = None
@@ -164,30 +199,23 @@ class RelatedTable:
         ]
         found = Diagnostics.joined([part.diagnostics for part in parts]).of_draws(num_draws)
         values = (drawn for part in parts for drawn in part.value)
-        return self._warned(rows, Answer(values, found), num_draws)
+        return self._warned(rows, Answer(values, found), num_draws, "impute")
 
     def sample(
         self, num: int, *, evidence: Mapping[Name, Evidence], seed: int | None = None, first: int = 0
     ) -> Answer[dict[Name, Column]]:
         """Draws rows number `first`, `first + 1`, ... given evidence; None is the seed of the model.
 
-        Evidence about a rebuilt column holds for the columns that it is computed from if a map rebuilds it. A value of a sum
-        binds its parts; intervals and sets of sums are kept by drawing again.
-
         Raises:
             ValueError: no row agrees with the evidence, or hardly any; names a column.
         """
-        self.codec.log_weights(evidence)  # raises for evidence that no column can have
-        found = RelatedEvidence.of(self.system, self.codec, evidence)
-        answer = self._with_seed(seed)._choices.sampled(num, found, evidence, first)
-        if found.rest:
-            self._warned_of_weights(answer, np.ones(num, dtype=bool), "sample")
-        else:
-            warned(answer, "sample", self.parameters, 1)
-        return Answer(self._of_table(answer.value), answer.diagnostics)
+        rows, keys = self.rows({}, num, evidence=evidence), torch.arange(first, first + num)
+        answer = self._with_seed(seed)._imputed(rows, keys, 1)
+        drawn = next(answer.value)  # raises before anything warns
+        return Answer(drawn, self._warned(rows, answer, 1, "sample").diagnostics)
 
     def log_density(self, rows: RelatedRows) -> Answer[np.ndarray]:
-        """log p of the observed entries of each row, missing ones marginalised, shape (N,), nats, float64.
+        """log p of the observed entries of each row and of the evidence, missing ones marginalised, shape (N,), nats.
 
         -inf for rows that contradict a relation. In the units of the columns of the model; rebuilt ones have point masses.
         Where known sums bind missing parts, an estimate over `num_draws` candidates.
@@ -240,9 +268,8 @@ class RelatedTable:
         """`core` for parts of an answer, about which the whole answer warns."""
         return replace(self.core, warns=False)
 
-    @property
-    def _choices(self) -> RelatedChoices:
-        return RelatedChoices(self._part, self.system, self.codec)
+    def _choices(self, rows: RelatedRows) -> RelatedChoices:
+        return RelatedChoices(self._part, self.system, self.codec, rows.known)
 
     def _with_seed(self, seed: int | None) -> "RelatedTable":
         if seed is None:
@@ -250,14 +277,16 @@ class RelatedTable:
         return replace(self, parameters=self.parameters.model_copy(update={"seed": seed}))
 
     def _imputed(self, rows: RelatedRows, keys: Tensor, num_draws: int) -> Answer[Iterator[dict[Name, Column]]]:
-        bound = are_bound(self.system, rows.work)
-        free, tied = np.flatnonzero(~bound), np.flatnonzero(bound)
+        choices = self._choices(rows)
+        are_tied = choices.are_tied(rows.work)
+        free, tied = np.flatnonzero(~are_tied), np.flatnonzero(are_tied)
+        is_drawn = missing_in_any(rows.work, self.codec.names) & ~rows.is_broken
         found = Diagnostics.of_exact(rows.num_rows)
         sub, of_tied = taken(rows.work, free), taken(rows.work, tied)
-        questions = rows_of_model(self._part, self.system, sub)
+        questions = rows_of_model(self._part, self.system, sub, rows.known.of_model)
         answer = self._part.impute(questions, keys[free], num_draws=num_draws)
         found = with_rows(found, free, answer.diagnostics)
-        chosen = [self._choices.chosen(of_tied, mixed_keys(keys[tied], draw)) for draw in range(num_draws)]
+        chosen = [choices.chosen(of_tied, mixed_keys(keys[tied], draw)) for draw in range(num_draws)]
         together = Diagnostics.joined([each.diagnostics for each in chosen]).of_draws(num_draws)
         found = with_rows(found, tied, together)
 
@@ -266,35 +295,28 @@ class RelatedTable:
                 whole = completed(self.system, sub, questions, drawn)
                 parts = overlaid(rows.work, free, with_known(self.system.close(whole, len(free)), sub))
                 parts = overlaid(parts, tied, chosen[draw].value)
-                yield self._of_table(self._redrawn(rows, parts, mixed_keys(keys, draw)))
+                yield self._of_table(choices.redrawn(rows.work, parts, mixed_keys(keys, draw), is_drawn))
 
         return Answer(values(), found)
 
-    def _redrawn(self, rows: RelatedRows, complete: Work, keys: Tensor) -> Work:
-        """The rows with refused draws drawn again, some of which may stay outside the ranges of training."""
-        for number in range(MAX_REDRAWS):
-            refused = self.system.refused(complete) & missing_in_any(rows.work, self.codec.names) & ~rows.is_broken
-            if not refused.any():
-                break
-            some = np.flatnonzero(refused)
-            again = self._choices.chosen(
-                taken(rows.work, some), mixed_keys(keys[some], number + 1), at_least=CANDIDATES_PER_DRAW
-            ).value
-            complete = overlaid(complete, some, again)
-            if number and not (~self.system.refused(again)).any():
-                break  # nothing in range is to be found
-        return complete
-
     def _log_density(self, rows: RelatedRows) -> Answer[np.ndarray]:
-        core = self._part
-        answer = core.log_density(rows_of_model(core, self.system, rows.work))
-        scores, found = answer.value.copy(), answer.diagnostics
-        exact, ess, error = found.exact.clone(), found.ess.clone(), found.standard_error.clone()
-        bound = np.flatnonzero(are_bound(self.system, rows.work) & ~rows.is_broken)
-        num = np.where(are_weighed(self.system, rows.work), self.parameters.num_draws, 1)[bound]
+        core, choices, work = self._part, self._choices(rows), rows.work
+        are_tied = choices.are_tied(work)
+        scores, found = (
+            np.full(rows.num_rows, -np.inf),
+            Diagnostics.of_exact(rows.num_rows, torch.zeros(rows.num_rows, dtype=torch.float64)),
+        )
+        for some, evidence in ((~are_tied, rows.known.of_model), (are_tied, rows.known.of_others)):
+            if some.any():
+                numbers = np.flatnonzero(some)
+                answer = core.log_density(rows_of_model(core, self.system, taken(work, numbers), evidence))
+                scores[numbers], found = answer.value, with_rows(found, numbers, answer.diagnostics)
+        exact, ess, error = found.exact.clone(), found.ess.clone(), found.standard_error.double()
+        bound = np.flatnonzero(are_tied & ~rows.is_broken)
+        num = np.where(choices.are_weighed(work), self.parameters.num_draws, 1)[bound]
         for count in np.unique(num):
             for some in blocks(bound[num == count], ROWS_PER_BLOCK // 8):
-                candidates = weighted_candidates(core, self.system, taken(rows.work, some), rows.keys[some], int(count))
+                candidates = choices.candidates(taken(work, some), rows.keys[some], int(count))
                 means = log_mean_weights(torch.from_numpy(candidates.log_weights.T.copy()))
                 scores[some] += means.value.numpy()
                 weighed, levels = candidates.is_weighed, candidates.levels
@@ -308,19 +330,16 @@ class RelatedTable:
         return Answer(scores, replace(found, exact=exact, ess=ess, standard_error=error))
 
     def _warned(
-        self, rows: RelatedRows, answer: Answer[Iterator[dict[Name, Column]]], num_draws: int
+        self, rows: RelatedRows, answer: Answer[Iterator[dict[Name, Column]]], num_draws: int, what: str
     ) -> Answer[Iterator[dict[Name, Column]]]:
         """Draws, after warnings if they may be far off, those of the model or those by weights."""
-        weighed = are_weighed(self.system, rows.work)
+        choices = self._choices(rows)
+        weighed = choices.are_weighed(rows.work) & choices.are_tied(rows.work)
         of_model = Answer(None, except_for(answer.diagnostics, weighed | rows.is_broken))
-        warned(of_model, "impute", self.parameters, num_draws)
-        self._warned_of_weights(answer, weighed & ~rows.is_broken, "impute")
+        warned(of_model, what, self.parameters, num_draws)
+        of_weights = replace(except_for(answer.diagnostics, ~weighed | rows.is_broken), num_jumps=None)
+        Answer(None, of_weights).checked(what, REMEDY, min_ess=MIN_CANDIDATES)
         return answer
-
-    def _warned_of_weights(self, answer: Answer[Any], rows: np.ndarray, what: str) -> None:
-        """Warns if these rows, bool (N,), are chosen among few effective candidates."""
-        found = replace(except_for(answer.diagnostics, ~rows), num_jumps=None)
-        Answer(None, found).checked(what, REMEDY, min_ess=MIN_CANDIDATES)
 
     def _of_core(self, rows: RelatedRows, scores: np.ndarray) -> np.ndarray:
         return np.where(rows.is_broken, -np.inf, scores)

@@ -34,6 +34,7 @@ class TableModel(CodeQuestions):
         report: of the fit, which holds log Z; None takes log Z for 0.
 
     Example:
+        >>> import torch
         >>> codes = torch.tensor([[0, 0, 1], [1, 1, -1]]).repeat(60, 1)
         >>> model = TableModel.fit(codes, (2, 2, 2), seed=0)
         >>> model.predictive(torch.tensor([[-1, 0, -1]]), 0, seed=0).argmax().item()
@@ -67,6 +68,7 @@ class TableModel(CodeQuestions):
         seed: int,
         on_progress: Callable[[Progress], object] | None = None,
         run: str | os.PathLike[str] | None = None,
+        weights: Tensor | None = None,
     ) -> Self:
         """Fits to rows with missing entries.
 
@@ -81,6 +83,7 @@ class TableModel(CodeQuestions):
             seed: of all draws of training.
             on_progress: called whenever the held-out rows are scored.
             run: folder for checkpoints and metrics.jsonl; None writes nothing.
+            weights: of the rows, positive, shape (N,); None weighs all alike.
 
         Raises:
             ValueError: no rows, no columns, flags that do not fit, a code that its column does not have, or `run` holds
@@ -96,10 +99,11 @@ class TableModel(CodeQuestions):
             raise ValueError(f"ordered: got {len(ordered)} flags for {len(num_classes)} columns; give one each")
         ordered = (False,) * len(num_classes) if ordered is None else tuple(ordered)
         config = config or TableConfig()
-        fit = TableFit(codes, tuple(num_classes), ordered=ordered, config=config, seed=seed)
+        fit = TableFit(codes, tuple(num_classes), ordered=ordered, config=config, seed=seed, weights=weights)
         record = None
         if run is not None:
-            record = FitRecord(run, identity_of(codes, num_classes, ordered=ordered, config=config, seed=seed))
+            identity = identity_of(codes, num_classes, ordered=ordered, config=config, seed=seed, weights=weights)
+            record = FitRecord(run, identity)
         report = run_fit(fit, record=record, on_progress=on_progress)
         return cls(fit.energy, report).eval()
 

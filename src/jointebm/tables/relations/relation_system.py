@@ -11,6 +11,7 @@ import numpy as np
 from pydantic import Field, model_validator
 
 from jointebm.storage.config import Config
+from jointebm.storage.untrusted import quoted
 from jointebm.tables.codes.codec import Name, TableCodec
 from jointebm.tables.codes.column import Column
 from jointebm.tables.relations.combination import Combination
@@ -106,6 +107,18 @@ class RelationSystem(Config):
     def broken(self, work: Work) -> np.ndarray:
         """Rows that contradict a relation, bool (N,)."""
         return np.logical_or.reduce([each.broken(work) for each in self.listed])
+
+    def require_kept(self, table: Mapping[Name, Column], num_rows: int) -> None:
+        """Raises unless the entries of all rows of conditions agree with the relations.
+
+        Raises:
+            ValueError: names a relation and the first row that breaks it.
+        """
+        work = self.open(table, num_rows)
+        for each in self.listed:
+            rows = np.flatnonzero(each.broken(work))
+            if len(rows):
+                raise ValueError(f"given: row {rows[0]} breaks {quoted(repr(str(each)))}; correct it")
 
     def refused(self, work: Work) -> np.ndarray:
         """Draws to be drawn again: they break an order, or a rebuilt number is out of its range, bool (N,)."""
