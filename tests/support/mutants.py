@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from jointebm.kernels import (
+    HMC,
     MALA,
     Chain,
     ChromaticGibbs,
@@ -38,7 +39,7 @@ _GWG_MOVED = "return proposal.where(info.accepted, chain)"
 _MALA_RATIO = (
     "(proposal.f - chain.f) / self.temperature + self._log_q(x, proposal, mask) - self._log_q(moved, chain, mask)"
 )
-_LANGEVIN_RATE = "self.step_size**2 / (2 * self.temperature)"
+_LANGEVIN_RATE = "self.eps(x) ** 2 / (2 * self.temperature)"
 _COLOUR_GAIN = "pick(log_q_reverse, before) - pick(log_q, after)"
 
 # Per kernel and fault, pieces of its source and what stands in their place.
@@ -121,12 +122,30 @@ FAULTS: dict[type[Kernel], dict[str, dict[str, str]]] = {
         "clamped entries in the proposal ratio": {"torch.where(mask, squares, 0)": "squares"},
         "clamp ignored": {"torch.where(mask, moved, x)": "moved"},
     },
+    HMC: {
+        "momentum not in the ratio": {"+ kinetic_energy(start) - kinetic_energy(end)": ""},
+        "momentum ratio inverted": {
+            "kinetic_energy(start) - kinetic_energy(end)": "kinetic_energy(end) - kinetic_energy(start)"
+        },
+        "f ratio sign flipped": {"(proposal.f - chain.f)": "(chain.f - proposal.f)"},
+        "temperature ignored in the f ratio": {"(proposal.f - chain.f) / self.temperature": "(proposal.f - chain.f)"},
+        "momentum too wide": {"torch.where(mask, normal(": "torch.where(mask, 1.3 * normal("},
+        "clamp ignored": {
+            "torch.where(mask, x + self.eps(x) * momentum, x)": "x + self.eps(x) * momentum + 0.1 * ~mask"
+        },
+        "only the end is kicked after the first step": {
+            "            momentum = self._kicked(chain, momentum, mask)\n            x =": "            x ="
+        },
+        "steps of a size that depends on the state": {
+            "x + self.eps(x) * momentum": "x + self.eps(x) * (1 + 0.5 * x.tanh()) * momentum"
+        },
+    },
     Langevin: {
-        "drift not halved": {_LANGEVIN_RATE: "self.step_size**2 / self.temperature"},
-        "temperature ignored": {_LANGEVIN_RATE: "self.step_size**2 / 2"},
-        "temperature applied twice": {_LANGEVIN_RATE: "self.step_size**2 / (2 * self.temperature**2)"},
-        "step size not squared": {_LANGEVIN_RATE: "self.step_size / (2 * self.temperature)"},
-        "noise scaled by the square": {"self.step_size * normal": "self.step_size**2 * normal"},
+        "drift not halved": {_LANGEVIN_RATE: "self.eps(x) ** 2 / self.temperature"},
+        "temperature ignored": {_LANGEVIN_RATE: "self.eps(x) ** 2 / 2"},
+        "temperature applied twice": {_LANGEVIN_RATE: "self.eps(x) ** 2 / (2 * self.temperature**2)"},
+        "step size not squared": {_LANGEVIN_RATE: "self.eps(x) / (2 * self.temperature)"},
+        "noise scaled by the square": {"self.eps(x) * normal": "self.eps(x) ** 2 * normal"},
         "clamp ignored": {"torch.where(free[self.block], moved, x)": "moved"},
     },
 }

@@ -6,6 +6,7 @@ from jointebm.importing import lazy_members
 from jointebm.kernels.spec import KernelSpec
 
 if TYPE_CHECKING:
+    from jointebm.kernels.adaptation import Adapted, adapt
     from jointebm.kernels.chain import (
         Chain,
         EncodedLogDensity,
@@ -19,8 +20,9 @@ if TYPE_CHECKING:
     from jointebm.kernels.cycle import Cycle
     from jointebm.kernels.gibbs import Gibbs
     from jointebm.kernels.gibbs_with_gradients import GibbsWithGradients
+    from jointebm.kernels.hmc import HMC
     from jointebm.kernels.jump import Jump
-    from jointebm.kernels.kernel import Info, Kernel, parts_of, settle, without_laziness
+    from jointebm.kernels.kernel import Info, Kernel, flat_infos, parts_of, settle, with_parts, without_laziness
     from jointebm.kernels.langevin import Langevin
     from jointebm.kernels.lazy import Lazy
     from jointebm.kernels.mala import MALA
@@ -28,7 +30,9 @@ if TYPE_CHECKING:
     from jointebm.kernels.shifted_gibbs import ShiftedGibbs
 
 __all__ = [
+    "HMC",
     "MALA",
+    "Adapted",
     "Chain",
     "ChromaticGibbs",
     "Cycle",
@@ -45,11 +49,14 @@ __all__ = [
     "ReplicaExchange",
     "Score",
     "ShiftedGibbs",
+    "adapt",
     "evaluate",
     "evaluate_candidates",
+    "flat_infos",
     "parts_of",
     "scored",
     "settle",
+    "with_parts",
     "without_laziness",
 ]
 

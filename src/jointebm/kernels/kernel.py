@@ -13,7 +13,18 @@ from jointebm.kernels.chain import Chain, LogDensity
 from jointebm.randomness.draws import Generator, accept
 from jointebm.spaces.space import Mask, Space
 
-__all__ = ["Info", "Kernel", "anything_free", "metropolis", "nothing_moved", "parts_of", "settle", "without_laziness"]
+__all__ = [
+    "Info",
+    "Kernel",
+    "anything_free",
+    "flat_infos",
+    "metropolis",
+    "nothing_moved",
+    "parts_of",
+    "settle",
+    "with_parts",
+    "without_laziness",
+]
 
 
 class Info(NamedTuple):
@@ -78,6 +89,9 @@ class Compound(Protocol):
     def parts(self) -> tuple[Kernel, ...]:
         """See `parts_of`."""
 
+    def with_parts(self, parts: tuple[Kernel, ...]) -> Kernel:
+        """See `with_parts`, the function."""
+
     def without_laziness(self) -> Kernel:
         """See `without_laziness`, the function."""
 
@@ -92,6 +106,26 @@ def parts_of(kernel: Kernel) -> tuple[Kernel, ...]:
         True
     """
     return kernel.parts if isinstance(kernel, Compound) else (kernel,)
+
+
+def with_parts(kernel: Kernel, parts: tuple[Kernel, ...]) -> Kernel:
+    """The kernel with other parts in the places of those that `parts_of` lists.
+
+    Example:
+        >>> from jointebm import Binary, Space, kernels
+        >>> gibbs, mala = kernels.Gibbs(Space(y=Binary())), kernels.MALA(block="x", step_size=0.1)
+        >>> with_parts(kernels.Cycle((gibbs, mala)), (mala, gibbs)) == kernels.Cycle((mala, gibbs))
+        True
+    """
+    if isinstance(kernel, Compound):
+        return kernel.with_parts(parts)
+    (part,) = parts
+    return part
+
+
+def flat_infos(info: Any) -> tuple[Info, ...]:
+    """The infos of a step, one per part of its kernel, in order."""
+    return (info,) if isinstance(info, Info) else tuple(single for part in info for single in flat_infos(part))
 
 
 def without_laziness(kernel: Kernel) -> Kernel:

@@ -6,12 +6,12 @@ Legend: N chains, T kept states.
 import itertools
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 
-from jointebm.kernels import Chain, Info, Kernel, LogDensity, evaluate, settle
+from jointebm.kernels import Chain, Info, Kernel, LogDensity, evaluate, flat_infos, settle
 from jointebm.randomness.draws import Generator
 from jointebm.sampling.checks import check_finite, check_kernel
 from jointebm.spaces.noise import Noise
@@ -57,7 +57,7 @@ def run_chain(
     free = settle(free)
     while True:
         chain, info = kernel.step(log_density, chain, free=free, generator=generator)
-        yield chain, _flat(info)
+        yield chain, flat_infos(info)
 
 
 def sample(
@@ -245,7 +245,3 @@ def _dtype_and_device(log_density: LogDensity) -> tuple[torch.dtype | None, torc
 def _check_counts(num_chains: int, num_steps: int) -> None:
     if num_chains < 1 or num_steps < 0:
         raise ValueError(f"sample: needs num_chains >= 1 and num_steps >= 0, got {num_chains} and {num_steps}")
-
-
-def _flat(info: Any) -> tuple[Info, ...]:
-    return (info,) if isinstance(info, Info) else tuple(single for part in info for single in _flat(part))
