@@ -25,9 +25,10 @@ from jointebm.randomness.draws import Generator
 from jointebm.spaces.space import Mask
 
 _NO_OTHER_CLASS = """
-    same = [(new == chain.position[n][:, None]).reshape(*new.shape[:2], -1).all(2) for n, new in candidates.items()]
+    same = [(new == chain.position[n][:, None]).reshape(*new.shape[:2], -1).all(2) for n, new in with_each_class(
+        columns, chain.position, variable).items()]
     several = (columns.num_classes[variable] > 1)[:, None]
-    f = f.masked_fill(absent | (torch.stack(same).all(dim=0) & several), -torch.inf)"""
+    f = _without_absent(columns, variable, f).masked_fill(torch.stack(same).all(dim=0) & several, -torch.inf)"""
 _LABELS = (
     "torch.zeros(len(chain.f), columns.num_variables).double().index_add(1, columns.variable, "
     "columns.join(chain.position) * columns.class_of_column)"
@@ -81,7 +82,7 @@ FAULTS: dict[type[Kernel], dict[str, dict[str, str]]] = {
         "stale score": {_GWG_MOVED: f"{_GWG_MOVED}._replace(score=chain.score)"},
     },
     Gibbs: {
-        "current class excluded": {"\n    f = f.masked_fill(absent, -torch.inf)": _NO_OTHER_CLASS},
+        "current class excluded": {"\n    f = _without_absent(columns, variable, f)": _NO_OTHER_CLASS},
         "softmax at temperature 2": {"choose(f, generator)": "choose(f / 2, generator)"},
         "last class never drawn": {
             "columns.num_classes[variable][:, None]": "(columns.num_classes - (columns.num_classes > 1).long())"
@@ -99,16 +100,14 @@ FAULTS: dict[type[Kernel], dict[str, dict[str, str]]] = {
         "stale score": {"f_moved, None,": "f_moved, chain.score,", "uses_score = False": "uses_score = True"},
     },
     ChromaticGibbs: {
-        "clamp ignored": {"free_variables[:, some.number]": "torch.ones_like(free_variables[:, some.number])"},
+        "clamp ignored": {"free_variables[:, table.number]": "torch.ones_like(free_variables[:, table.number])"},
         "stale score in the reverse": {"columns.join(proposal.score)": "columns.join(chain.score)"},
         "clamped variables in the proposal ratio": {f"torch.where(movable, {_COLOUR_GAIN}, 0)": f"({_COLOUR_GAIN})"},
         "reverse proposal missing": {_COLOUR_GAIN: "-pick(log_q, after)"},
         "proposal ratio missing": {_COLOUR_GAIN: "0 * pick(log_q, after)"},
         "proposal ratio inverted": {_COLOUR_GAIN: f"-({_COLOUR_GAIN})"},
         "f ratio missing": {"proposal.f - chain.f + gained": "gained"},
-        "bit reads the wrong sign": {
-            "= score[:, self.column]": "= torch.where(self.is_binary[self.place], -1, 1) * score[:, self.column]"
-        },
+        "score has the wrong sign": {"table.spread(score)": "table.spread(-score)"},
     },
     MALA: {
         "proposal ratio missing": {_MALA_RATIO: "(proposal.f - chain.f) / self.temperature"},

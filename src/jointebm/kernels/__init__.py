@@ -18,18 +18,22 @@ if TYPE_CHECKING:
     )
     from jointebm.kernels.chromatic_gibbs import ChromaticGibbs
     from jointebm.kernels.cycle import Cycle
+    from jointebm.kernels.dmala import DMALA
     from jointebm.kernels.gibbs import Gibbs
     from jointebm.kernels.gibbs_with_gradients import GibbsWithGradients
+    from jointebm.kernels.hamming_ball import HammingBall
     from jointebm.kernels.hmc import HMC
     from jointebm.kernels.jump import Jump
     from jointebm.kernels.kernel import Info, Kernel, flat_infos, parts_of, settle, with_parts, without_laziness
     from jointebm.kernels.langevin import Langevin
     from jointebm.kernels.lazy import Lazy
     from jointebm.kernels.mala import MALA
+    from jointebm.kernels.mixed_hmc import MixedHMC
     from jointebm.kernels.replica_exchange import ReplicaExchange
     from jointebm.kernels.shifted_gibbs import ShiftedGibbs
 
 __all__ = [
+    "DMALA",
     "HMC",
     "MALA",
     "Adapted",
@@ -39,6 +43,7 @@ __all__ = [
     "EncodedLogDensity",
     "Gibbs",
     "GibbsWithGradients",
+    "HammingBall",
     "Info",
     "Jump",
     "Kernel",
@@ -46,6 +51,7 @@ __all__ = [
     "Langevin",
     "Lazy",
     "LogDensity",
+    "MixedHMC",
     "ReplicaExchange",
     "Score",
     "ShiftedGibbs",

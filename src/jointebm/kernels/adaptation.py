@@ -38,15 +38,20 @@ class Tunable(Protocol):
     """A kernel whose step size is tuned to an acceptance probability."""
 
     @property
-    def block(self) -> str:
-        """The block that the step moves."""
-
-    @property
     def target_accept(self) -> float:
         """The mean acceptance probability that suits the kernel."""
 
     def rescaled(self, factor: float, /) -> Any:
         """This kernel with its step size multiplied by a number."""
+
+
+@runtime_checkable
+class Metric(Learner, Tunable, Protocol):
+    """A kernel that learns a step size per entry of the block that it moves."""
+
+    @property
+    def block(self) -> str:
+        """The block."""
 
 
 @runtime_checkable
@@ -125,7 +130,7 @@ def adapt(
 ) -> Adapted:
     """Runs a warm-up of a fixed number of steps and returns the kernel that it found, frozen.
 
-    Each part of the kernel that has a step size (`MALA`, `HMC`, `MixedHMC`) gets it by dual averaging of the
+    Each part of the kernel that has a step size (`MALA`, `HMC`, `MixedHMC`, `DMALA`) gets it by dual averaging of the
     acceptance probability, averaged over chains. Its metric, one step size per entry, comes from the variances of the
     positions and scores of all chains pooled. `ShiftedGibbs` gets its shifts from the same positions. Metric and shifts
     are learned at a tenth, a quarter, half and four fifths of the warm-up, each time from the steps since;
@@ -141,7 +146,8 @@ def adapt(
         chain: N chains, such as `evaluate` makes from positions.
         num_steps: of the warm-up, >= 20; some hundreds are usual.
         free: what may move; None is everything. In every chain, something of each block with a step size.
-        target_accept: for all parts with a step size, in (0, 1); None is .574 for `MALA` and .8 for the others.
+        target_accept: for all parts with a step size, in (0, 1); None is .574 for `MALA` and `DMALA`, and .8 for
+            the others.
         generator: source of all draws.
 
     Returns:
@@ -171,7 +177,7 @@ def adapt(
     if not any(isinstance(part, Learner | Tunable) for part in parts):
         names = ", ".join(type(part).__name__ for part in parts)
         raise ValueError(
-            f"adapt: nothing to adapt in {names}; what can be adapted is MALA, HMC, MixedHMC and ShiftedGibbs"
+            f"adapt: nothing to adapt in {names}; what can be adapted is MALA, HMC, MixedHMC, DMALA and ShiftedGibbs"
         )
     free = (
         {name: torch.tensor(True, device=chain.f.device) for name in chain.position} if free is None else settle(free)
@@ -266,7 +272,7 @@ def _resized(part: Kernel, log_size: float) -> Kernel:
 
 
 def _check_free(parts: list[Kernel], chain: Chain, free: Mask) -> None:
-    for block in [part.block for part in parts if isinstance(part, Tunable)]:
+    for block in [part.block for part in parts if isinstance(part, Metric)]:
         mask = free.get(block, torch.tensor(False, device=chain.f.device)).expand(chain.position[block].shape)
         stuck = ~mask.reshape(len(chain.f), -1).any(dim=1)
         if bool(stuck.any()):
@@ -282,7 +288,7 @@ def _stacked(positions: Sequence[Position]) -> dict[str, Tensor]:
 
 def _with_clamped_missing(parts: list[Kernel], position: Position, free: Mask) -> dict[str, Tensor]:
     """The position with NaN at clamped entries of the blocks whose metric is learned."""
-    blocks = {part.block: free[part.block] for part in parts if isinstance(part, Tunable)}
+    blocks = {part.block: free[part.block] for part in parts if isinstance(part, Metric)}
     return {
         name: torch.where(blocks[name], value, torch.nan) if name in blocks else value
         for name, value in position.items()

@@ -4,6 +4,9 @@ Legend: N chains.
 """
 
 from abc import abstractmethod
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import torch
@@ -21,7 +24,9 @@ __all__ = [
     "metropolis",
     "nothing_moved",
     "parts_of",
+    "reads_masks",
     "settle",
+    "unread_masks",
     "with_parts",
     "without_laziness",
 ]
@@ -165,10 +170,27 @@ def settle(free: Mask) -> dict[str, Tensor]:
 def anything_free(chain: Chain, free: Mask, block: str) -> bool:
     """Whether a block of a chain may move at all; raises ValueError if the chain has no such block.
 
-    On an accelerator the entries of a mask are not read, because that would wait for the device at each step; `settle` has
-    read them before.
+    Where the entries of a mask are not read (`reads_masks`), the answer is yes; `settle` has read them before.
     """
     if block not in chain.position:
         raise ValueError(f"kernel: moves block {block!r}, but the chain has {', '.join(map(repr, chain.position))}")
     mask = free.get(block)
-    return mask is not None and (mask.device.type != "cpu" or bool(mask.any()))
+    return mask is not None and (not reads_masks(mask) or bool(mask.any()))
+
+
+def reads_masks(mask: Tensor) -> bool:
+    """Whether a step may read the entries of a mask: not on an accelerator, where that waits, nor while it is traced."""
+    return mask.device.type == "cpu" and not _TRACED.get()
+
+
+@contextmanager
+def unread_masks() -> Iterator[None]:
+    """Steps within do not read masks, so that the operations of a step do not depend on them."""
+    token = _TRACED.set(True)
+    try:
+        yield
+    finally:
+        _TRACED.reset(token)
+
+
+_TRACED = ContextVar("jointebm_unread_masks", default=False)
