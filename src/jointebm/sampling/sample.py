@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from jointebm.kernels import Chain, Info, Kernel, LogDensity, evaluate, flat_infos, settle
 from jointebm.randomness.draws import Generator
 from jointebm.sampling.checks import check_finite, check_kernel
+from jointebm.sampling.fused import FusedSteps, fuse_steps
 from jointebm.spaces.noise import Noise
 from jointebm.spaces.space import Mask, Position, Space, Values
 
@@ -70,6 +71,7 @@ def sample(
     given: Values | None = None,
     init: Position | Noise | None = None,
     generator: Generator,
+    compile: bool = False,
 ) -> Samples:
     """Samples every free variable given the rest: Algorithm 1 with the given values clamped.
 
@@ -87,6 +89,9 @@ def sample(
         init: start of the free entries: positions (leading axis N), a `Noise`, or None for uniform noise. Positions take
             the dtype and device of the module.
         generator: source of all draws.
+        compile: whether steps are fused by `torch.compile`, which takes seconds to minutes at the start and needs a C++
+            compiler; the draws stay the same, results agree up to rounding (`fuse_steps`). One log line says where it
+            is not possible.
 
     Returns:
         `Samples`.
@@ -113,6 +118,8 @@ def sample(
     state = begin_sampling(
         log_density, space, kernel, num_chains=num_chains, given=given, init=init, generator=generator
     )
+    if compile:
+        state.compile()
     state.run(num_steps)
     return state.samples()
 
@@ -128,6 +135,7 @@ def sample_trajectory(
     given: Values | None = None,
     init: Position | Noise | None = None,
     generator: Generator,
+    compile: bool = False,
 ) -> Trajectory:
     """Samples as `sample` does, and keeps every `thin`-th state.
 
@@ -152,6 +160,8 @@ def sample_trajectory(
     state = begin_sampling(
         log_density, space, kernel, num_chains=num_chains, given=given, init=init, generator=generator, thin=thin
     )
+    if compile:
+        state.compile()
     state.run(num_steps)
     return state.trajectory()
 
@@ -193,6 +203,11 @@ class SamplingState:
     thin: int | None  # keep the state after every `thin`-th step; None keeps none
     kept: list[Chain] = field(default_factory=list)  # without score
     accept_probs: list[Tensor] = field(default_factory=list)  # of each step, the mean accept_prob of each kernel
+    fused: FusedSteps | None = None  # compiled steps
+
+    def compile(self) -> None:
+        """Compiles several steps into one call, for all that follow; where that fails, one log line says so."""
+        self.fused = fuse_steps(self.log_density, self.kernel, self.chain, free=self.free, generator=self.generator)
 
     def run(self, num_steps: int, progress: Callable[[int], object] | None = None) -> None:
         """Runs the chains until they have done `num_steps` steps in all.
@@ -200,14 +215,26 @@ class SamplingState:
         `progress` is called with the number of steps done after each. What interrupts it between two steps, such as
         KeyboardInterrupt from `progress`, leaves the chains complete: `run` resumes them, `samples` returns where they are.
         """
+        fused = self.fused
+        while fused is not None and num_steps - len(self.accept_probs) >= fused.num_steps:
+            assert isinstance(self.generator, torch.Generator)
+            chains, rates = fused(self.chain, self.generator)
+            first = len(self.accept_probs) + 1
+            self.chain = chains[-1]
+            self.accept_probs.extend(rates.unbind())
+            for step, chain in enumerate(chains, start=first):
+                self._after(step, chain, progress)
         steps = run_chain(self.log_density, self.kernel, self.chain, free=self.free, generator=self.generator)
         for step in range(len(self.accept_probs) + 1, num_steps + 1):
             self.chain, infos = next(steps)
             self.accept_probs.append(torch.stack([info.accept_prob.mean() for info in infos]))
-            if self.thin is not None and step % self.thin == 0:
-                self.kept.append(self.chain._replace(score=None, encoding=None))
-            if progress is not None:
-                progress(step)
+            self._after(step, self.chain, progress)
+
+    def _after(self, step: int, chain: Chain, progress: Callable[[int], object] | None) -> None:
+        if self.thin is not None and step % self.thin == 0:
+            self.kept.append(chain._replace(score=None, encoding=None))
+        if progress is not None:
+            progress(step)
 
     def samples(self) -> Samples:
         """The present states; raises FloatingPointError if they or their acceptance are not finite."""
