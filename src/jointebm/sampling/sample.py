@@ -15,6 +15,7 @@ from jointebm.kernels import Chain, Info, Kernel, LogDensity, evaluate, flat_inf
 from jointebm.randomness.draws import Generator
 from jointebm.sampling.checks import check_finite, check_kernel
 from jointebm.sampling.fused import FusedSteps, fuse_steps
+from jointebm.sampling.rank_diagnostics import Convergence, convergence_of
 from jointebm.spaces.noise import Noise
 from jointebm.spaces.space import Mask, Position, Space, Values
 
@@ -49,6 +50,32 @@ class Trajectory(NamedTuple):
     values: dict[str, Tensor]
     f: Tensor
     samples: Samples
+
+    def convergence(self) -> dict[str, Convergence]:
+        """Diagnoses f, every real and, for labels of more than two classes, every class: "x[2]", "y[0]=3", "f".
+
+        Labels of two classes are diagnosed as numbers. See `convergence_of`; raises ValueError below eight states.
+
+        Example:
+            >>> from jointebm import Categorical, Space, kernels
+            >>> space = Space(y=Categorical(3))
+            >>> trajectory = sample_trajectory(
+            ...     lambda position: position["y"][:, 0], space, kernels.Gibbs(space), num_chains=4, num_steps=100,
+            ...     generator=torch.Generator().manual_seed(0),
+            ... )
+            >>> found = trajectory.convergence()
+            >>> list(found), found["y=0"].r_hat < 1.05
+            (['f', 'y=0', 'y=1', 'y=2'], True)
+        """
+        found = {"f": convergence_of(self.f)}
+        for name, values in self.values.items():
+            flat = values.reshape(*values.shape[:2], -1)
+            for number, states in enumerate(flat.unbind(dim=2)):
+                label = name if values.ndim == 2 else f"{name}[{number}]"
+                top = 0 if states.is_floating_point() else int(states.max())
+                classes = {f"{label}={k}": states == k for k in range(top + 1)} if top > 1 else {label: states}
+                found |= {key: convergence_of(each.to(torch.float64)) for key, each in classes.items()}
+        return found
 
 
 def run_chain(
