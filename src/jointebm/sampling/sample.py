@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from jointebm.kernels import Chain, Info, Kernel, LogDensity, evaluate, flat_infos, settle
 from jointebm.randomness.draws import Generator
-from jointebm.sampling.checks import check_finite, check_kernel
+from jointebm.sampling.checks import check_finite, check_kernel, check_rows
 from jointebm.sampling.fused import FusedSteps, fuse_steps
 from jointebm.sampling.rank_diagnostics import Convergence, convergence_of
 from jointebm.spaces.noise import Noise
@@ -126,7 +126,8 @@ def sample(
     Raises:
         FloatingPointError: f is not finite at the start, or f or an acceptance probability is not at the end.
         TypeError: `kernel` is no kernel, or `generator` no generator.
-        ValueError: the kernel does not fit the space, or needs a score that the log-density does not have.
+        ValueError: the kernel does not fit the space, or needs a score that the log-density does not have; or f of a
+            row depends on other rows (`check_rows`).
 
     References:
         Kelly & Grathwohl 2021, Algorithm 1, Sec. 5, App. B.
@@ -214,6 +215,7 @@ def begin_sampling(
     )
     chain = evaluate(log_density, position, with_score=kernel.uses_score)
     check_finite(chain, space, "at the start of the chains")
+    check_rows(log_density, chain)
     return SamplingState(log_density, space, kernel, chain, free, generator, thin)
 
 
