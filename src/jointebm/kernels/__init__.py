@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from jointebm.kernels.mixed_hmc import MixedHMC
     from jointebm.kernels.replica_exchange import ReplicaExchange
     from jointebm.kernels.shifted_gibbs import ShiftedGibbs
+    from jointebm.kernels.suggestions import Suggestion, suggest
 
 __all__ = [
     "DMALA",
@@ -55,6 +56,7 @@ __all__ = [
     "ReplicaExchange",
     "Score",
     "ShiftedGibbs",
+    "Suggestion",
     "adapt",
     "evaluate",
     "evaluate_candidates",
@@ -62,6 +64,7 @@ __all__ = [
     "parts_of",
     "scored",
     "settle",
+    "suggest",
     "with_parts",
     "without_laziness",
 ]
