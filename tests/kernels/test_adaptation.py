@@ -1,6 +1,7 @@
 """Specification of `adapt`: dual averaging, metrics and shifts from a warm-up that ends in a frozen kernel."""
 
 import math
+from dataclasses import dataclass
 
 import pytest
 import torch
@@ -13,6 +14,7 @@ from jointebm.kernels import (
     Chain,
     Cycle,
     Gibbs,
+    Info,
     Kernel,
     Langevin,
     Lazy,
@@ -25,8 +27,9 @@ from jointebm.kernels import (
     parts_of,
 )
 from jointebm.kernels.adaptation import DualAveraging
+from jointebm.randomness.draws import Generator
 from jointebm.references import Mixture
-from jointebm.spaces.space import Position
+from jointebm.spaces.space import Mask, Position
 
 SCALES = torch.tensor([0.02, 1.0, 1.0, 30.0])
 SPACE = Space(x=Continuous(4), y=Binary())
@@ -151,6 +154,37 @@ def test_clamped_entries_teach_nothing() -> None:
     assert torch.equal(adapted.chain.position["x"][:, 3], chain.position["x"][:, 3])
     relative = adapted.kernel.step_size / SCALES
     assert float(relative[:3].max() / relative[:3].min()) < 1.3
+    # what is not known keeps its share of the first step size, which was the same for all entries
+    sizes = adapted.kernel.step_size.log()
+    torch.testing.assert_close(sizes[3], sizes[:3].mean(), rtol=0, atol=1e-5)
+
+
+@dataclass(frozen=True)
+class Known(Kernel):
+    """A kernel that moves nothing and accepts with a probability that its step size decides."""
+
+    size: float
+    uses_score = False
+    adjusted = True
+    target_accept = 0.5
+
+    def rescaled(self, factor: float) -> "Known":
+        return Known(self.size * factor)
+
+    def step(self, log_density: LogDensity, chain: Chain, *, free: Mask, generator: Generator) -> tuple[Chain, Info]:  # noqa: ARG002
+        return chain, Info(torch.full_like(chain.f, math.exp(-self.size)), torch.ones_like(chain.f, dtype=torch.bool))
+
+
+def test_the_step_size_is_the_average_of_the_last_window_on_top_of_those_before() -> None:
+    size = 5.0
+    for length in (2, 3, 5, 6, 4):  # of the windows of 20 steps
+        tuner = DualAveraging(0.5)
+        for _ in range(length):
+            tuner = tuner.updated(float(torch.tensor(math.exp(-size * math.exp(tuner.log_size)))))
+        size *= math.exp(tuner.log_average)
+    adapted = adapt(Known(5.0), f, start(), num_steps=20, generator=seeded())
+    assert isinstance(adapted.kernel, Known)
+    assert adapted.kernel.size == pytest.approx(size, rel=1e-5)
 
 
 def test_the_warm_up_ends() -> None:
