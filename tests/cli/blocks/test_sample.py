@@ -228,3 +228,31 @@ def test_sampling_does_not_touch_chains_of_another_process(
     monkeypatch.setattr(StepProgress, "show", other_process)
     assert run("sample", toy.run, "--num", 2, "--steps", 3, "--out", "s.npz").code == 0
     assert (here / "s.chains" / "precious").read_text() == "theirs" and (here / "s.npz").exists()
+
+
+@pytest.mark.usefixtures("here")
+def test_diagnostics_are_those_of_the_kept_states(toy: Trained) -> None:
+    """The same with a file and without one."""
+    model = load(toy.run / "model")
+    trajectory = jointebm.sample_trajectory(
+        model,
+        model.space,
+        model.kernel,
+        num_chains=5,
+        num_steps=20,
+        thin=2,
+        init=model.noise,
+        generator=torch.Generator().manual_seed(0),
+    )
+    expected = {name: each.ess_bulk for name, each in trajectory.convergence().items()}
+    ask = ("sample", toy.run, "--num", 5, "--steps", 20, "--thin", 2, "--diagnostics")
+    for more in ((), ("--out", "d.npz")):
+        found = run(*ask, *more, "--json").json["convergence"]
+        assert {name: each["ess_bulk"] for name, each in found.items()} == pytest.approx(
+            expected, rel=1e-5, nan_ok=True
+        )
+        assert set(found["f"]) == {"mean", "standard_error", "r_hat", "ess_bulk", "ess_tail"}
+    assert "convergence of" in run(*ask).out and "R-hat" in run(*ask).out
+    assert "convergence" not in run(*ask[:-1], "--json").json
+    for wrong in (("--steps", 20), ("--steps", 20, "--thin", 3)):
+        assert_refused(run("sample", toy.run, *wrong, "--diagnostics"), "at least 8 are needed: pass --thin K")
