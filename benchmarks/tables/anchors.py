@@ -131,6 +131,21 @@ def miceforest(folder: Path) -> None:
         )
 
 
+def miceforest_itself(folder: Path) -> None:
+    """The same, all defaults, for the missing entries of the rows it is fitted to: one data set for each draw."""
+    import miceforest as mf
+
+    train = _categories(pd.read_parquet(folder / "train.parquet"))
+    num_draws = int((folder / "num_draws.txt").read_text())
+    kernel = mf.ImputationKernel(train, num_datasets=num_draws, random_state=0)
+    kernel.mice(5, num_threads=THREADS)
+    for draw in range(num_draws):
+        complete = kernel.complete_data(draw)
+        complete.astype({name: str for name in train if train[name].dtype == "category"}).to_parquet(
+            folder / f"draw-{draw}.parquet"
+        )
+
+
 def missforest(folder: Path) -> None:
     """Random forests in turns until they change little: one guess of the missing entries."""
     import lightgbm as lgb
@@ -181,5 +196,5 @@ def _num_samples(folder: Path) -> int:
 
 
 if __name__ == "__main__":
-    anchor = {each.__name__: each for each in (lightgbm, nrgboost, nrgboost_codes, arf, miceforest, missforest, utrees)}
-    anchor[sys.argv[1]](Path(sys.argv[2]))
+    anchors = (lightgbm, nrgboost, nrgboost_codes, arf, miceforest, miceforest_itself, missforest, utrees)
+    {each.__name__: each for each in anchors}[sys.argv[1]](Path(sys.argv[2]))

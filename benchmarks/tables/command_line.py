@@ -32,6 +32,7 @@ def arguments_of(doc: str, argv: Sequence[str] | None = None) -> argparse.Namesp
     )
     parser.add_argument("--only", default=None, help="parts whose name contains this text")
     parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--repetitions", type=int, default=200, help="of simulated tables, in coverage.py")
     parser.add_argument("--report", action="store_true", help="print the finished parts and measure nothing")
     arguments = parser.parse_args(argv)
     torch.set_num_threads(arguments.threads)

@@ -1,6 +1,7 @@
-"""Coverage of 90% intervals of imputed numbers.
+"""Coverage of 90% intervals of imputed numbers, and of pooled 95% intervals of what is estimated from imputed tables.
 
     python benchmarks/tables/coverage.py --data DIR [--anchors ANCHORS/bin/python] [--report]
+    python benchmarks/tables/coverage.py --only pooled [--anchors ANCHORS/bin/python] [--repetitions 200] [--report]
 
 Test rows with 30% of all entries missing, training rows with 10% missing, imputed 100 times. For each missing number: does
 its interval hold the truth, ends included? `coverage`: the central interval, from the 5% to the 95% quantile of the draws;
@@ -9,6 +10,9 @@ truth, which is what draws from the true distribution would reach. `randomised`:
 random (see judges.py). `crps`: the continuous ranked probability score in standard deviations of the column. At most 500
 test rows, and 6,000 training rows of Adult, because miceforest keeps a forest per column and data set. Unmasking trees
 (utrees), which draw one entry of one row at a time, impute penguins only.
+
+The pooled intervals are those of 200 simulated tables, see pooled.py; the second command runs these alone. Stopped, it
+resumes with the next table when it is run again.
 """
 
 from argparse import Namespace
@@ -21,6 +25,7 @@ from command_line import run_benchmark
 from judges import coverage, crps
 from ours import run_fit
 from parts import Parts
+from pooled import measure_pooled, pooled_report
 from tables_data import numbers, train_and_test, with_holes
 
 from jointebm.estimators import JointEBM
@@ -66,13 +71,23 @@ def run_table(parts: Parts, name: str, train: pd.DataFrame, test: pd.DataFrame, 
         parts.run(f"coverage: {name}", method, lambda impute=impute: judged(train, test, holes, impute()))
 
 
+def pooled_parts(arguments: Namespace) -> Parts:
+    """The repetitions, in a file of their own."""
+    return Parts(arguments.out / "pooled.csv", arguments.only)
+
+
 def measure(arguments: Namespace, parts: Parts) -> None:
+    pooled = pooled_parts(arguments)
+    measure_pooled(arguments, pooled)
+    if arguments.only is not None and arguments.only in "pooled":
+        return
     for name in TABLES:
         run_table(parts, name, *train_and_test(arguments.data, name, num_adult=SIZES), arguments)
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    run_benchmark(__doc__, "coverage", measure, argv)
+    arguments = run_benchmark(__doc__, "coverage", measure, argv)
+    print(pooled_report(pooled_parts(arguments)))
 
 
 if __name__ == "__main__":

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from jointebm.kernels import KernelSpec
     from jointebm.sampling import ConvergenceWarning, Samples, Trajectory, log_normalizer, sample, sample_trajectory
     from jointebm.spaces import Binary, Categorical, Continuous, Noise, Space
+    from jointebm.tables.answers.pooling import pool
     from jointebm.training import Metrics, ReplayBuffer, TrainConfig, Trainer, objectives
 
 __version__ = version("jointebm")
@@ -52,6 +53,7 @@ __all__ = [
     "load",
     "log_normalizer",
     "objectives",
+    "pool",
     "predict",
     "recipes",
     "sample",
@@ -72,6 +74,7 @@ def load(name: str | os.PathLike[str]) -> "Model | JointEBM":
     Raises:
         FileNotFoundError: no such model, or a file of it is missing; lists the pretrained ones.
         ImportError: the folder holds a table model, and the extra `tables` is not installed.
+        TypeError: `name` is neither text nor a path.
         ValueError: a file does not hold what it should; names the file and the reason.
 
     Example:
@@ -93,7 +96,16 @@ def load(name: str | os.PathLike[str]) -> "Model | JointEBM":
 if not TYPE_CHECKING:
     # The estimators need the extra `tables`, so `import *` leaves them out.
     _ESTIMATORS = ("JointEBM", "JointEBMClassifier", "JointEBMImputer", "JointEBMOutlierDetector", "JointEBMRegressor")
-    _PACKAGES = ("spaces", "kernels", "energies", "sampling", "training", "inference", "estimators")
+    _PACKAGES = (
+        "spaces",
+        "kernels",
+        "energies",
+        "sampling",
+        "training",
+        "inference",
+        "tables.answers.pooling",
+        "estimators",
+    )
     __getattr__, __dir__ = lazy_members(
         __name__, (*__all__, *_ESTIMATORS), [f"{__name__}.{package}" for package in _PACKAGES]
     )

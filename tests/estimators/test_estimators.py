@@ -58,14 +58,21 @@ MODEL = JointEBM(training=FAST, num_draws=5).fit(TABLE)
 MODELLED = [name for name in TABLE if name not in ("name", "empty")]
 
 
+NOT_EQUAL = {  # held-out rows are chosen before rows are repeated, and copies of a row would be on both sides
+    "check_sample_weight_equivalence_on_dense_data": "weights are shares of rows, not copies of them"
+}
+
+
 @pytest.mark.slow
+@pytest.mark.filterwarnings("ignore:the fit learned nothing", "ignore:training was cut short")
 @parametrize_with_checks(
     [
         JointEBMClassifier(JointEBM(num_draws=5)),
         JointEBMRegressor(JointEBM(num_draws=5)),
         JointEBMImputer(JointEBM(training={"num_visits": 3, "width": 32})),
         JointEBMOutlierDetector(JointEBM(training={"num_visits": 3, "width": 32})),
-    ]
+    ],
+    expected_failed_checks=lambda _: NOT_EQUAL,
 )
 def test_scikit_learn_checks(estimator: object, check: object) -> None:
     check(estimator)  # type: ignore[operator]
@@ -93,7 +100,7 @@ def test_polars_frames_come_back_as_polars() -> None:
     filled = model.impute(table)
     assert filled.schema == table.schema and filled["kind"].null_count() == 0
     assert model.sample(5).schema == table.schema
-    assert_frame_equal(model.impute(table[::-1])[::-1], filled)
+    assert_frame_equal(model.impute(table[::-1], row_ids="name")[::-1], model.impute(table, row_ids="name"))
     guess = model.predict_frame(table, ["grade", "size"])
     assert guess.columns == ["grade", "size"] and guess.schema["grade"] == table.schema["grade"]
     assert_series_equal(model.predict(table.drop("size"), target="grade"), guess["grade"])
@@ -236,7 +243,7 @@ def test_values_outside_the_training_range_score_low_but_finite() -> None:
 def test_an_answer_about_a_row_depends_on_the_row_alone() -> None:
     part = TABLE.head(40)
     whole = {
-        "impute": MODEL.impute(part),
+        "impute": MODEL.impute(part, row_ids="name"),
         "proba": MODEL.predict_proba(part, "kind"),
         "mean": MODEL.predict(part, "size"),
         "score": MODEL.score_samples(part),
@@ -245,7 +252,7 @@ def test_an_answer_about_a_row_depends_on_the_row_alone() -> None:
     }
     for chosen in ([0], [17], list(range(39, -1, -1)), list(range(0, 40, 7))):
         some = part.iloc[chosen]
-        assert MODEL.impute(some).equals(whole["impute"].iloc[chosen])
+        assert MODEL.impute(some, row_ids="name").equals(whole["impute"].iloc[chosen])
         assert np.array_equal(MODEL.predict_proba(some, "kind"), whole["proba"][chosen])
         assert MODEL.predict(some, "size").equals(whole["mean"].iloc[chosen])
         assert np.array_equal(MODEL.score_samples(some), whole["score"][chosen])

@@ -1,12 +1,15 @@
 """`JointEBMImputer`: fills missing entries by draws from the joint density."""
 
+from collections.abc import Callable
 from typing import Any, Self
 
 from sklearn.base import OneToOneFeatureMixin, TransformerMixin
 
 from jointebm.estimators.facade import Facade
 from jointebm.estimators.joint_ebm import JointEBM
+from jointebm.tables.answers.row_keys import keys_of_numbers
 from jointebm.tables.frames.writing import write_filled
+from jointebm.tables.training.table_config import Progress
 
 __all__ = ["JointEBMImputer"]
 
@@ -14,8 +17,8 @@ __all__ = ["JointEBMImputer"]
 class JointEBMImputer(OneToOneFeatureMixin, TransformerMixin, Facade):  # type: ignore[misc]  # scikit-learn has no types
     """Fills missing entries with one joint draw given the observed entries of their row.
 
-    A draw, not a best guess: means and medians would understate the spread. Equal rows get equal draws, in every call.
-    `core_.draw_imputations(X, num)` gives several.
+    A draw, not a best guess: means and medians would understate the spread. The draws of a row are decided by the row and
+    its number in X. `core_.draw_imputations(X, num)` gives several, also by ids of rows or for parts of a table.
 
     Args:
         core: a `JointEBM` with the parameters to use; it is copied. None is one with all defaults.
@@ -31,9 +34,25 @@ class JointEBMImputer(OneToOneFeatureMixin, TransformerMixin, Facade):  # type: 
         array([[ 1., 20.]])
     """
 
-    def fit(self, X: Any, y: Any = None) -> Self:  # noqa: ARG002, N803
-        """Fits the joint density of X; y is ignored."""
-        self.core_ = self._new_core().fit_frame(self._read(X, reset=True))
+    def fit(
+        self,
+        X: Any,  # noqa: N803
+        y: Any = None,  # noqa: ARG002
+        *,
+        sample_weight: Any = None,
+        on_progress: Callable[[Progress], object] | None = None,
+    ) -> Self:
+        """Fits the joint density of X.
+
+        Args:
+            X: table, N rows.
+            y: ignored.
+            sample_weight: as in `JointEBM.fit`.
+            on_progress: as in `JointEBM.fit`.
+        """
+        self.core_ = self._new_core().fit_frame(
+            self._read(X, reset=True), sample_weight=sample_weight, on_progress=on_progress
+        )
         return self
 
     @classmethod
@@ -48,5 +67,5 @@ class JointEBMImputer(OneToOneFeatureMixin, TransformerMixin, Facade):  # type: 
         """
         frame = self._read(X, reset=False)
         rows = self.core_.fitted.rows(frame.table, frame.num_rows)
-        (drawn,) = self.core_.fitted.impute(rows, num_draws=1)
+        (drawn,) = self.core_.fitted.impute(rows, keys_of_numbers(0, frame.num_rows), num_draws=1).value
         return write_filled(frame, drawn, self.core_.frame_schema_)

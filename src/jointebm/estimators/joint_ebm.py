@@ -4,7 +4,7 @@ Legend: N rows, V columns, K classes.
 """
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, Self, get_args
 
@@ -15,6 +15,8 @@ from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted
 
 from jointebm.estimators.answers import Answers, set_features
+from jointebm.estimators.arguments import row_weights
+from jointebm.estimators.fit_watch import FitWatch
 from jointebm.storage.untrusted import quoted
 from jointebm.tables.answers.parameters import Parameters
 from jointebm.tables.answers.store import TableFolder, load_table, save_table
@@ -22,6 +24,8 @@ from jointebm.tables.answers.table_model import TableModel
 from jointebm.tables.codes.codec import Name, TableCodec, Unseen
 from jointebm.tables.codes.column import Kind
 from jointebm.tables.frames.reading import Frame, read_frame, target_name, with_column
+from jointebm.tables.training.bootstrap import SharedProgress, bootstrapped
+from jointebm.tables.training.row_weights import resampled_rows
 from jointebm.tables.training.table_config import Progress
 from jointebm.training.objectives import MaximumLikelihood, PseudoLikelihood
 
@@ -41,8 +45,9 @@ class JointEBM(Answers):
     answer cannot be.
 
     A table is a frame of pandas, polars or pyarrow, or a 2-D array; answers come back as the same kind with its column
-    order, dtypes and categories. NaN, None, NaT, NA and null are missing. An answer about a row depends on the row and
-    `random_state` alone, bit for bit, so equal rows get equal draws; an id column tells them apart.
+    order, dtypes and categories. NaN, None, NaT, NA and null are missing. A prediction or score of a row depends on the row
+    and `random_state` alone, bit for bit; an imputation also on the number of the row, or on an id (`row_ids`), so that
+    equal rows get independent draws.
 
     Not guaranteed:
     - log Z is estimated: all scores share the error that `report_` states.
@@ -61,11 +66,15 @@ class JointEBM(Answers):
         unseen: a category that was not seen in training is an "error", or "missing".
         num_draws: draws that an answer is averaged over where other entries have many configurations, from 1.
         num_sweeps: sweeps, and as many jumps, per completion and sample where there are many configurations, from 1.
+        num_members: refits to bootstrap samples of the rows, up to 1,000, for `draw_imputations(X, num,
+            uncertainty="model")`; as many as the imputations that will be asked for. Five take less time than two fits.
         random_state: seed of all draws in training and answers; None takes a new one at each fit.
+        verbose: whether `fit` prints its progress to standard error. The logger "jointebm" gets it anyway, as INFO.
 
     Attributes:
         codec_: columns and their codes.
         model_: the density over codes.
+        members_: the densities of the refits, `num_members` of them.
         report_: how far it can be trusted: held-out log-likelihood, log Z with its error, weights of groups, moments.
         target_: name of the column passed as y to `fit`, or None.
         reading_: how the command line reads cells of files for this model; frames are taken as they are.
@@ -97,7 +106,9 @@ class JointEBM(Answers):
         unseen: Unseen = "error",
         num_draws: int = 100,
         num_sweeps: int = 10,
+        num_members: int = 0,
         random_state: int | np.random.RandomState | None = 0,
+        verbose: bool = False,
     ) -> None:
         self.objective = objective
         self.training = training
@@ -107,35 +118,45 @@ class JointEBM(Answers):
         self.unseen = unseen
         self.num_draws = num_draws
         self.num_sweeps = num_sweeps
+        self.num_members = num_members
         self.random_state = random_state
+        self.verbose = verbose
 
     def fit(
         self,
         X: Any,  # noqa: N803
         y: Any = None,
         *,
+        sample_weight: Any = None,
         on_progress: Callable[[Progress], object] | None = None,
         run: str | os.PathLike[str] | None = None,
     ) -> Self:
         """Fits the joint density of all columns of X, and of y if it is given.
 
-        With `run`, an interrupted fit resumes when it is called again with the same table and parameters.
+        With `run`, an interrupted fit resumes when it is called again with the same table and parameters; members are not
+        kept, and start over.
 
         Args:
             X: table, N rows; entries may be missing.
             y: one more column, such as a label, called by its own name or "target"; entries may be missing.
-            on_progress: called whenever the held-out rows are scored.
+            sample_weight: of the rows, shape (N,), not negative: the density is that of rows drawn with such frequencies. A
+                weight of 0 leaves the row out, and only ratios matter. None weighs all alike. Bins, and the shares of
+                values inside a bin and of rare levels, are those of unweighted rows.
+            on_progress: called whenever the held-out rows are scored, and after each member.
             run: folder for checkpoints and metrics.jsonl; None writes nothing.
 
         Raises:
             TypeError: a column holds an unsupported type.
             ValueError: no rows or columns, an infinite number, or a parameter that is out of its range.
+
+        Warns:
+            ConvergenceWarning: the fit learned nothing about how columns depend, or training was cut short.
         """
         frame = read_frame(X)
         target = None if y is None else target_name(y, frame.schema.names)
         if target is not None:
             frame = with_column(frame, target, y)
-        return self.fit_frame(frame, target=target, on_progress=on_progress, run=run)
+        return self.fit_frame(frame, target=target, sample_weight=sample_weight, on_progress=on_progress, run=run)
 
     def fit_frame(
         self,
@@ -143,32 +164,55 @@ class JointEBM(Answers):
         *,
         target: Name | None = None,
         kinds: Mapping[Name, Kind] | None = None,
+        sample_weight: Any = None,
         on_progress: Callable[[Progress], object] | None = None,
         run: str | os.PathLike[str] | None = None,
     ) -> Self:
         """Fits a frame that has been read; `kinds` overrules those of the estimator."""
-        parameters = self._parameters(kinds or {})
+        parameters = self.checked_parameters(kinds)
         if frame.num_rows == 0 or not frame.table:
             raise ValueError(
                 f"Found array with {frame.num_rows} sample(s) and {len(frame.table)} feature(s) while a minimum of 1 "
                 "is required"
             )
+        weights = row_weights(sample_weight, frame.num_rows)
+        kept = slice(None) if weights is None else np.flatnonzero(weights)
+        table = {name: column.take(kept) for name, column in frame.table.items()}
         codec = TableCodec.fit(
-            frame.table,
+            table,
             kinds=dict(parameters.kinds),
             max_bins=parameters.max_bins,
             max_levels=parameters.max_levels,
         )
+        codes = torch.from_numpy(codec.encode(table))
+        watch = FitWatch(on_progress, verbose=self.verbose)
+        progress = SharedProgress(watch.tell, parameters.num_members)
         model = TableModel.fit(
-            torch.from_numpy(codec.encode(frame.table)),
+            codes,
             codec.num_codes,
             ordered=codec.is_ordered,
             config=parameters.training,
             seed=parameters.seed,
-            on_progress=on_progress,
+            on_progress=progress.of_fit,
             run=run,
+            weights=None if weights is None else torch.from_numpy(weights[kept]),
         )
-        self._set_fitted(TableFolder.of(frame.schema, codec, model, target=target, parameters=parameters), model)
+        of_members = codes if weights is None else codes[resampled_rows(torch.from_numpy(weights[kept]), codes)]
+        members = []
+        for number in range(parameters.num_members):
+            energy = bootstrapped(
+                model.energy,
+                of_members,
+                ordered=codec.is_ordered,
+                config=parameters.training,
+                seed=parameters.seed,
+                number=number,
+            )
+            members.append(TableModel(energy).eval())
+            progress.after_member(number)
+        folder = TableFolder.of(frame.schema, codec, model, target=target, parameters=parameters)
+        self._set_fitted(folder, model, members)
+        watch.finish(model)
         return self
 
     def save(self, path: str | os.PathLike[str]) -> Path:
@@ -182,6 +226,7 @@ class JointEBM(Answers):
             path,
             self._folder.model_copy(update={"parameters": self._answering(), "reading": self.reading_}),
             self.model_,
+            self.members_,
         )
 
     @classmethod
@@ -195,7 +240,7 @@ class JointEBM(Answers):
         path = Path(path)
         if not (path / "config.json").is_file() and (path / "model" / "config.json").is_file():
             path = path / "model"  # of a run folder
-        folder, model = load_table(path)
+        folder, model, members = load_table(path)
         parameters = folder.parameters
         training = parameters.training.model_dump(exclude={"objective"}, exclude_defaults=True)
         objective = parameters.training.objective
@@ -206,24 +251,28 @@ class JointEBM(Answers):
             random_state=parameters.seed,
             **parameters.model_dump(exclude={"training", "kinds", "seed"}),
         )
-        estimator._set_fitted(folder, model)
+        estimator._set_fitted(folder, model, members)
         return estimator
 
     def with_target(self, target: Name) -> Self:
         """The same fitted density with another default target; the model is shared."""
         target = self.codec_.names[self.codec_.index(target)]
         other = clone(self)
-        other._set_fitted(self._folder.model_copy(update={"target": target}), self.model_)
+        other._set_fitted(self._folder.model_copy(update={"target": target}), self.model_, self.members_)
         return other
 
-    def _parameters(self, kinds: Mapping[Name, Kind]) -> Parameters:
-        """The checked parameters."""
+    def checked_parameters(self, kinds: Mapping[Name, Kind] | None = None) -> Parameters:
+        """The parameters of a fit; `kinds` overrules those of the estimator.
+
+        Raises:
+            ValueError: a parameter is out of its range; names it and the value.
+        """
         seed = self.random_state
         if not isinstance(seed, int | np.integer):
             seed = int(check_random_state(seed).random_sample() * 2**31)  # the seed of all draws, not a draw
         _check_mapping("training", self.training, {"num_visits": 10})
         _check_mapping("kinds", self.kinds, {"code": "categorical"})
-        kinds = dict(self.kinds or {}) | dict(kinds)
+        kinds = dict(self.kinds or {}) | dict(kinds or {})
         for name, kind in kinds.items():
             if kind not in get_args(Kind):
                 raise ValueError(f"kinds: column {name!r}: got {kind!r}, expected 'numeric', 'categorical' or 'id'")
@@ -232,9 +281,10 @@ class JointEBM(Answers):
         plain = {name: each.item() if isinstance(each, np.generic) else each for name, each in given.items()}
         return Parameters.checked(**{name: plain[name] for name in Parameters.model_fields})
 
-    def _set_fitted(self, folder: TableFolder, model: TableModel) -> None:
+    def _set_fitted(self, folder: TableFolder, model: TableModel, members: Sequence[TableModel]) -> None:
         self._folder = folder
         self.codec_, self.model_, self.target_, self.reading_ = folder.codec, model, folder.target, folder.reading
+        self.members_ = tuple(members)
         self.report_ = folder.report
         set_features(self, self.features)
 

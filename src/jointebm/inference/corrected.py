@@ -14,16 +14,17 @@ from jointebm.inference.given_values import Restricted, split_given
 from jointebm.kernels import Kernel, LogDensity, evaluate, parts_of
 from jointebm.randomness.draws import Generator, choose
 from jointebm.references.reference import Reference
-from jointebm.sampling.annealing import effective_size, systematic_rows
+from jointebm.sampling.annealing import systematic_rows
 from jointebm.sampling.checks import check_finite
-from jointebm.sampling.diagnostics import Diagnostics, split_r_hat
+from jointebm.sampling.diagnostics import Answer, Diagnostics, HalfChains
 from jointebm.sampling.sample import run_chain
+from jointebm.sampling.weighted_draws import effective_size
 from jointebm.spaces.space import Mask, Position, Space
 
-__all__ = ["CorrectedDraws", "Target", "draw_given"]
+__all__ = ["Target", "draw_given", "num_candidates"]
 
-POOL = 4  # draws of the reference for each row
-MIN_POOL = 1000  # for all rows with the same condition
+POOL = 4  # draws of the reference for each row, at least
+MIN_POOL = 1000  # for all rows together
 MAX_POOL = 100_000
 
 
@@ -39,13 +40,6 @@ class Target(NamedTuple):
         return self.reference.space
 
 
-class CorrectedDraws(NamedTuple):
-    """Values, with how far to trust them."""
-
-    values: dict[str, Tensor]
-    diagnostics: Diagnostics
-
-
 @torch.no_grad()
 def draw_given(
     target: Target,
@@ -55,7 +49,7 @@ def draw_given(
     num_steps: int,
     generator: Generator,
     with_r_hat: bool = False,
-) -> CorrectedDraws:
+) -> Answer[dict[str, Tensor]]:
     """Draws rows of exp F given what is known; known entries keep their bits.
 
     Starts are chosen from draws of the reference in proportion to exp(F) / q, then chains move by the kernel. With sets and
@@ -67,7 +61,11 @@ def draw_given(
         given: per block, values, sets or intervals (see `split_given`).
         num_steps: kernel steps.
         generator: source of all draws.
-        with_r_hat: whether to keep the way of the chains and compute split R-hat.
+        with_r_hat: whether to compute split R-hat of F, all reals and all labels.
+
+    Returns:
+        Values, and diagnostics: rows without a free entry are exact; the ess of the others is that of the draws of the
+        reference that their start was chosen among, which rows of one condition share.
 
     Raises:
         ValueError: no rows, or `given` does not fit.
@@ -81,43 +79,55 @@ def draw_given(
     blank = {name: like.new_full((num, *block.position_shape), torch.nan) for name, block in space.items()}
     position, free = space.clamp(known.values, num_chains=num, generator=generator, init=blank)
     evidence = {name: each.to(like) for name, each in known.evidence.items()}
-    start, ess, pool = _starts(target, position, free, evidence, generator)
+    moves = torch.stack(
+        [mask.expand(num, *space[n].variable_shape).reshape(num, -1).any(dim=1) for n, mask in free.items()]
+    )
+    moves = moves.any(dim=0)  # (N,)
+    start, ess = _starts(target, position, free, evidence, generator)
     log_density: LogDensity = target.log_density
     if evidence:
         log_density = Restricted(log_density, space, evidence)
     chain = evaluate(log_density, start, with_score=target.kernel.uses_score)
-    rates, way = [], []
+    halves = HalfChains(num_steps) if with_r_hat and num_steps >= 4 else None
+    total = torch.zeros(len(parts_of(target.kernel)), num, dtype=torch.float64, device=chain.f.device)
     steps = run_chain(log_density, target.kernel, chain, free=free, generator=generator)
     for chain, infos in itertools.islice(steps, num_steps):
-        rates.append(torch.stack([info.accept_prob.mean() for info in infos]))
-        if with_r_hat:
+        total += torch.stack([info.accept_prob.expand(num) for info in infos])
+        if halves is not None:
             flat = [value.reshape(num, -1) for value in chain.position.values()]
-            way.append(torch.cat([chain.f[:, None], *flat], dim=1))
+            halves.add(torch.cat([chain.f[:, None], *flat], dim=1))
     check_finite(chain, space, f"after {num_steps} steps")
+    names = [type(part).__name__ for part in parts_of(target.kernel)]
+    of_names = {name: total[[place for place, n in enumerate(names) if n == name]] for name in dict.fromkeys(names)}
+    jumps = of_names["Jump"].sum(dim=0) if "Jump" in of_names else torch.zeros_like(total[0])
+    has_chains = bool(moves.any()) and num_steps > 0
     diagnostics = Diagnostics(
-        num_draws=pool,
-        ess=float(ess),
-        num_steps=num_steps,
-        accept_rate=_named_rates(target.kernel, rates),
-        r_hat=split_r_hat(torch.stack(way)) if len(way) >= 4 else None,
+        exact=~moves,
+        ess=torch.where(moves, ess, torch.inf),
+        num_jumps=torch.where(moves, jumps, torch.nan) if has_chains else None,
+        accept_rate={n: float(each[:, moves].mean()) / num_steps for n, each in of_names.items()} if has_chains else {},
+        r_hat=halves.r_hat(_conditions(position)) if halves is not None and has_chains else None,
     )
-    return CorrectedDraws(_with_known(space, space.decode(chain.position), known.values, num), diagnostics)
+    return Answer(_with_known(space, space.decode(chain.position), known.values, num), diagnostics)
+
+
+def num_candidates(num: int) -> int:
+    """Draws of the reference that the starts of so many chains of one condition are chosen among."""
+    return min(MAX_POOL, max(MIN_POOL, POOL * num))
 
 
 def _starts(
     target: Target, position: Position, free: Mask, evidence: Mapping[str, Tensor], generator: Generator
-) -> tuple[dict[str, Tensor], float, int]:
-    """Completed rows chosen by their weights, the effective number of draws for one condition, and how many there were."""
+) -> tuple[dict[str, Tensor], Tensor]:
+    """Completed rows chosen by their weights, and the effective number of draws that each was chosen among, (N,)."""
     num = len(next(iter(position.values())))
     if not any(bool(mask.any()) for mask in free.values()):
-        return dict(position), float(num), num
+        return dict(position), torch.full((num,), torch.inf, dtype=torch.float64)
     alike = all(bool(_same(value).all()) for value in position.values())
+    of_each = max(POOL, MIN_POOL // num)
+    rows = torch.arange(num).repeat_interleave(of_each)
     if alike:
-        pool = min(MAX_POOL, max(MIN_POOL, POOL * num))
-        rows = torch.zeros(pool, dtype=torch.int64)
-    else:
-        pool = POOL * num
-        rows = torch.arange(num).repeat_interleave(POOL)
+        rows = torch.zeros(num_candidates(num), dtype=torch.int64)
     repeated = {name: value[rows] for name, value in position.items()}
     masks = {name: mask.expand(num, *target.space[name].variable_shape)[rows] for name, mask in free.items()}
     drawn = target.reference.complete(repeated, generator, evidence or None)
@@ -126,27 +136,23 @@ def _starts(
     if not bool(log_weights.amax().isfinite()):
         raise FloatingPointError(f"sample: the largest log-weight of the draws is {float(log_weights.amax())}")
     if alike:
-        chosen = systematic_rows(log_weights, num, generator)
-        return {name: value[chosen] for name, value in drawn.items()}, effective_size(log_weights), pool
-    table = log_weights.reshape(num, POOL)
-    chosen = torch.arange(num) * POOL + choose(table, generator)
-    share = (2 * table.logsumexp(dim=1) - (2 * table).logsumexp(dim=1)).exp().mean() / POOL
-    return {name: value[chosen] for name, value in drawn.items()}, float(share) * pool, pool
+        chosen, ess = systematic_rows(log_weights, num, generator), effective_size(log_weights).expand(num)
+    else:
+        table = log_weights.reshape(num, of_each)
+        chosen = torch.arange(num, device=table.device) * of_each + choose(table, generator)
+        ess = effective_size(table)
+    return {name: value[chosen] for name, value in drawn.items()}, ess
+
+
+def _conditions(position: Position) -> Tensor:
+    """Numbers of the different conditions, shape (N,)."""
+    flat = torch.cat([value.reshape(len(value), -1).double() for value in position.values()], dim=1)
+    return torch.cat([flat.nan_to_num(), flat.isnan()], dim=1).unique(dim=0, return_inverse=True)[1]
 
 
 def _same(value: Tensor) -> Tensor:
     """Which entries are as in the first row, NaN alike."""
     return (value == value[:1]) | (value.isnan() & value[:1].isnan())
-
-
-def _named_rates(kernel: Kernel, rates: list[Tensor]) -> dict[str, float]:
-    """Mean acceptance of each kernel by its name; those of the same name are averaged."""
-    if not rates:
-        return {}
-    names = [type(part).__name__ for part in parts_of(kernel)]
-    means = torch.stack(rates).mean(dim=0).tolist()
-    pairs = list(zip(names, means, strict=True))
-    return {name: sum(rate for n, rate in pairs if n == name) / names.count(name) for name in dict.fromkeys(names)}
 
 
 def _with_known(space: Space, drawn: dict[str, Tensor], known: Mapping[str, Any], num: int) -> dict[str, Tensor]:

@@ -14,14 +14,14 @@ from torch import nn
 from jointebm.data.datasets import Batch
 from jointebm.energies.referenced import Referenced, start_at_zero
 from jointebm.energies.specs import ConcatSpec, EnergySpec, MLPSpec, OwnSpec, ReferencedSpec
-from jointebm.inference.corrected import Target
-from jointebm.inference.fit_report import FitSummary, report_of
+from jointebm.inference.fit_report import FitSummary, with_report
 from jointebm.inference.fit_scores import NORMALIZER_DRAWS, BestEnergy, normalizer_of
-from jointebm.inference.model import Model, ModelConfig
+from jointebm.inference.model import Model
+from jointebm.inference.model_config import ModelConfig
 from jointebm.inference.reports import NormalizerRecord
 from jointebm.kernels import Cycle, KernelSpec, evaluate
 from jointebm.randomness.draws import shuffled, uniform
-from jointebm.references import Marginals, Mixture, choose_mixture
+from jointebm.references import MarginalsFit, MixtureFit
 from jointebm.references.reference_specs import spec_of
 from jointebm.sampling.annealing import taken_rows
 from jointebm.sampling.diagnostics import ConvergenceWarning
@@ -36,7 +36,6 @@ from jointebm.training.trainer import Trainer
 __all__ = ["fit"]
 
 MAX_REALS_OF_MIXTURE = 100  # with more, the reference is a product of marginals
-MAX_ROWS_OF_REFERENCE = 10_000
 MAX_SUMMED_LABELS = 64  # configurations of the labels that are summed out of the loss
 MAX_STOPPING_ROWS = 2_000
 NUM_LOOKS = 20  # in the course of training
@@ -128,7 +127,6 @@ def fit(
         log_normalizer=normalizer,
     )
     model = Model(config, energy=found, noise=trainer.noise).eval()
-    assert model.reference is not None
     summary = FitSummary(
         held_out=kept,
         held_out_reference=best.of_reference,
@@ -136,11 +134,12 @@ def fit(
         best_iteration=best.iteration,
         negatives=(trainer.metrics.negatives if trainer.metrics else None) or "draws",
     )
-    diagnostics, report = report_of(Target(model, model.reference, model.kernel), rows, held_out, summary, generator)
-    steps = FEW_STEPS if diagnostics.ess > FEW_STEPS_SHARE * diagnostics.num_draws else MANY_STEPS
-    model.config = config.model_copy(update={"num_steps": steps, "diagnostics": diagnostics, "report": report})
+    model = with_report(model, rows, held_out, summary, generator)
+    diagnostics = model.diagnostics
+    if diagnostics is not None and diagnostics.ess > FEW_STEPS_SHARE * diagnostics.num_draws:
+        model.config = model.config.model_copy(update={"num_steps": FEW_STEPS})
     if verbose:
-        _say(str(report))
+        _say(str(model.report))
     return model
 
 
@@ -164,11 +163,8 @@ def standardised(space: Space, values: Values) -> Space:
 def _reference(space: Space, rows: Position, held_out: Position, generator: torch.Generator) -> nn.Module:
     """A mixture chosen on held-out rows, or marginals where there are many reals."""
     num_reals = sum(space[name].num_variables for name in space.continuous)
-    some = {name: value[:MAX_ROWS_OF_REFERENCE] for name, value in rows.items()}
-    if num_reals > MAX_REALS_OF_MIXTURE:
-        return Marginals.fit(space, some, 3)
-    mixture: Mixture = choose_mixture(space, some, held_out, generator=generator).mixture
-    return mixture
+    how = MarginalsFit() if num_reals > MAX_REALS_OF_MIXTURE else MixtureFit()
+    return how.fit(space, rows, held_out, generator)
 
 
 def _residual(

@@ -9,15 +9,15 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from jointebm.inference.corrected import Target, draw_given
+from jointebm.inference.corrected import Target, draw_given, num_candidates
 from jointebm.inference.importance import MAX_EXACT, mass_of_known
-from jointebm.inference.reports import Estimate, Moment, Report
+from jointebm.inference.model import Model
+from jointebm.inference.reports import ChainRecord, Estimate, Moment, Report
 from jointebm.kernels.columns import columns_of
 from jointebm.references.mixture import Mixture
-from jointebm.sampling.diagnostics import Diagnostics
 from jointebm.spaces.space import Position, Space
 
-__all__ = ["FitSummary", "report_of"]
+__all__ = ["FitSummary", "with_report"]
 
 CHAINS_OF_REPORT = 500  # of the diagnostics and of the moments
 STEPS_OF_REPORT = 100
@@ -38,22 +38,24 @@ class FitSummary(NamedTuple):
     negatives: str
 
 
-def report_of(
-    target: Target, rows: Position, held_out: Position, summary: FitSummary, generator: torch.Generator
-) -> tuple[Diagnostics, Report]:
-    """Runs chains from the reference and compares them with the data.
+def with_report(
+    model: Model, rows: Position, held_out: Position, summary: FitSummary, generator: torch.Generator
+) -> Model:
+    """Runs chains from the reference, compares them with the data, and gives the model its diagnostics and report.
 
     Args:
-        target: the fitted density.
+        model: the fitted density, with a reference; its configuration changes in place.
         rows: training rows, NaN is missing.
         held_out: held-out rows.
         summary: what training reached.
         generator: source of all draws.
     """
+    assert model.reference is not None
+    target = Target(model, model.reference, model.kernel)
     drawn = draw_given(target, CHAINS_OF_REPORT, None, num_steps=STEPS_OF_REPORT, generator=generator, with_r_hat=True)
     space = target.space
     like = next(iter(rows.values()))
-    of_model = space.encode(drawn.values, dtype=like.dtype, device=like.device)[0]
+    of_model = space.encode(drawn.value, dtype=like.dtype, device=like.device)[0]
     moments = _moments(space, of_model, rows)
     report = Report(
         num_rows=len(like),
@@ -68,7 +70,16 @@ def report_of(
         best_iteration=summary.best_iteration,
         negatives=summary.negatives,
     )
-    return drawn.diagnostics, report
+    found = drawn.diagnostics
+    record = ChainRecord(
+        num_draws=num_candidates(CHAINS_OF_REPORT),
+        ess=float(found.ess[0]),
+        num_steps=STEPS_OF_REPORT,
+        accept_rate=dict(found.accept_rate),
+        r_hat=found.r_hat,
+    )
+    model.config = model.config.model_copy(update={"diagnostics": record, "report": report})
+    return model
 
 
 def _moments(space: Space, model: Position, data: Position) -> list[Moment]:

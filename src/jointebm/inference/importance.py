@@ -16,6 +16,8 @@ from jointebm.kernels import LogDensity, evaluate_candidates
 from jointebm.kernels.columns import Columns, columns_of
 from jointebm.randomness.draws import Generator
 from jointebm.references.reference import Reference
+from jointebm.sampling.diagnostics import MIN_ESS
+from jointebm.sampling.weighted_draws import Averages, effective_size, log_mean_weights, weighted_averages
 from jointebm.spaces.space import Mask, Position, Space
 
 __all__ = ["Mass", "mass_of_known"]
@@ -23,8 +25,7 @@ __all__ = ["Mass", "mass_of_known"]
 MAX_EXACT = 4096  # configurations of the missing labels of a row whose reals are all known
 MAX_SUMMED = 256  # configurations that are summed out at each draw of missing reals
 MAX_EVALUATIONS = 1 << 17  # rows of the network at once
-MIN_EFFECTIVE = 10.0  # of the draws of a row; with fewer, they are drawn again
-MORE = 16  # times as many draws for such rows
+MORE = 16  # times as many draws for rows with an ess below `MIN_ESS`
 
 
 class Mass(NamedTuple):
@@ -32,13 +33,17 @@ class Mass(NamedTuple):
 
     Args:
         log_mass: shape (N,), nats; F itself where nothing is missing.
-        ess: effective number of draws of each row, shape (N,); infinite where the sum is exact.
+        error: standard error of `log_mass`, shape (N,), float64; zero where the sum is exact.
+        ess: effective number of draws of each row, shape (N,), float64; infinite where the sum is exact.
         columns: marginal probabilities of all columns of labels given what is known, shape (N, M); observed ones are 0 or 1.
+        column_errors: their standard errors, shape (N, M).
     """
 
     log_mass: Tensor
+    error: Tensor
     ess: Tensor
     columns: Tensor
+    column_errors: Tensor
 
 
 @torch.no_grad()
@@ -65,7 +70,7 @@ def mass_of_known(
         position: rows, NaN is missing.
         num_draws: K.
         generator: source of all draws.
-        with_marginals: whether labels that are drawn get their exact conditionals averaged; the sum itself needs none.
+        with_marginals: whether to find the marginals of labels; without, `columns` has no column.
 
     Raises:
         ValueError: a row needs draws, and there is no reference.
@@ -73,22 +78,25 @@ def mass_of_known(
     num_rows = len(next(iter(position.values())))
     like = next(iter(position.values()))
     unknown = _missing_variables(space, position)
-    log_mass, ess = like.new_empty(num_rows), like.new_full((num_rows,), torch.inf)
-    columns = like.new_zeros(num_rows, unknown.columns.variable.numel() if unknown.columns else 0)
+    log_mass, (error, ess) = like.new_empty(num_rows), like.new_empty(2, num_rows, dtype=torch.float64)
+    num_columns = unknown.columns.variable.numel() if unknown.columns and with_marginals else 0
+    columns, column_errors = like.new_empty(2, num_rows, num_columns)
+    mass = Mass(log_mass, error, ess, columns, column_errors)
     for rows, group in _groups(unknown):
         group = group._replace(with_marginals=with_marginals)
         for piece in rows.split(max(1, MAX_EVALUATIONS // group.evaluations(num_draws))):
             part = {name: value[piece] for name, value in position.items()}
             found = group.sum(log_density, reference, part, num_draws, generator)
-            poor = found.ess < MIN_EFFECTIVE
+            poor = found.ess < MIN_ESS
             if bool(poor.any()):
                 again = _sum_in_pieces(
                     group, log_density, reference, {n: v[poor] for n, v in part.items()}, MORE * num_draws, generator
                 )
                 for old, new in zip(found, again, strict=True):
                     old[poor] = new
-            log_mass[piece], ess[piece], columns[piece] = found
-    return Mass(log_mass, ess, columns)
+            for whole, of_piece in zip(mass, found, strict=True):
+                whole[piece] = of_piece
+    return mass
 
 
 class _Unknown(NamedTuple):
@@ -152,10 +160,8 @@ class _Group(NamedTuple):
             f = log_density(drawn)[:, None]
             log_q = reference.log_conditional(drawn, _free(reference.space, repeated))
         terms = (f - log_q[:, None]).reshape(num_rows, num_draws, -1)
-        if configurations is None:
-            assert self.columns is not None
-            of_draws = self._conditionals(log_density, drawn) if self.with_marginals else self.columns.join(drawn)
-            of_draws = of_draws.reshape(num_rows, num_draws, -1)
+        if configurations is None and self.with_marginals:
+            of_draws = self._conditionals(log_density, drawn).reshape(num_rows, num_draws, -1)
             return self._mass(terms, None, position, exact=False, of_draws=of_draws)
         return self._mass(terms, configurations, position, exact=False)
 
@@ -187,22 +193,28 @@ class _Group(NamedTuple):
         of_draws: Tensor | None = None,
     ) -> Mass:
         """From terms F - log q of shape (N, K, S)."""
-        num_rows, num_draws, _ = terms.shape
         of_each = terms.logsumexp(dim=2)  # (N, K)
-        log_mass = of_each.logsumexp(dim=1) - math.log(num_draws)
-        ess = (2 * of_each.logsumexp(dim=1) - (2 * of_each).logsumexp(dim=1)).exp()
+        sums = log_mean_weights(of_each)
         if exact:
-            ess = torch.full_like(ess, torch.inf)
-        if self.columns is None:
-            return Mass(log_mass, ess, terms.new_empty(num_rows, 0))
-        known = self.columns.join(position).nan_to_num()
+            log_mass = Averages(of_each[:, 0], torch.zeros_like(sums.standard_error))
+            ess = torch.full_like(sums.value, torch.inf)
+        else:
+            log_mass = Averages(sums.value.to(terms), sums.standard_error)
+            ess = effective_size(of_each.double())
+        if self.columns is None or not self.with_marginals:
+            return Mass(*log_mass, ess, *terms.new_empty(2, len(terms), 0))
+        values = self.columns.join(position).nan_to_num()
+        errors, missing = torch.zeros_like(values), self._missing_columns()
         if configurations is not None:
-            weights = terms.flatten(1).softmax(dim=1).reshape(terms.shape).sum(dim=1)  # (N, S)
-            columns = weights @ configurations
+            of_draws = terms.softmax(dim=2) @ configurations[:, missing]
         else:
             assert of_draws is not None
-            columns = (of_each.softmax(dim=1)[:, :, None] * of_draws).sum(dim=1)
-        return Mass(log_mass, ess, torch.where(self._missing_columns(), columns.to(known), known))
+            of_draws = of_draws[..., missing]
+        found = weighted_averages(of_each, of_draws)
+        values[:, missing] = found.value.to(values)
+        if not exact:
+            errors[:, missing] = found.standard_error.to(values)
+        return Mass(*log_mass, ess, values, errors)
 
     def _missing_columns(self) -> Tensor:
         assert self.columns is not None

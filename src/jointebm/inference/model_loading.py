@@ -7,7 +7,8 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from jointebm.inference.model import Model, ModelConfig
+from jointebm.inference.model import Model
+from jointebm.inference.model_config import ModelConfig
 from jointebm.spaces.blocks import Binary, Continuous
 from jointebm.spaces.noise import Noise
 from jointebm.spaces.space import Space

@@ -1,10 +1,10 @@
-"""What a fit says about itself: log Z, held-out log-likelihood, moments, weights of components, calibration."""
+"""What a fit says about itself: log Z, chains, held-out log-likelihood, moments, weights of components, calibration."""
 
 from pydantic import Field
 
 from jointebm.storage.config import Config
 
-__all__ = ["MAX_Z", "Estimate", "Moment", "NormalizerRecord", "Report"]
+__all__ = ["MAX_Z", "ChainRecord", "Estimate", "Moment", "NormalizerRecord", "Report"]
 
 MAX_Z = 4.0  # standard errors between a moment of the model and of the data; beyond it the report says so
 
@@ -22,6 +22,23 @@ class NormalizerRecord(Config):
         error = "?" if self.standard_error is None else f"{self.standard_error:.4f}"
         upper = "" if self.upper is None else f", from the other end {self.upper:.4f}"
         return f"{self.value:.4f} +- {error} nats{upper} (ess {self.ess:.0f}, {self.method})"
+
+
+class ChainRecord(Config):
+    """Of chains after the fit that start from reweighted draws of the reference."""
+
+    num_draws: int = Field(description="draws of the reference that starts were chosen from")
+    ess: float = Field(description="effective number of these draws, (sum w)^2 / sum w^2")
+    num_steps: int = Field(description="kernel steps of each chain")
+    accept_rate: dict[str, float] = Field(description="mean acceptance probability of each kernel")
+    r_hat: float | None = Field(
+        None, description="largest split R-hat of f and every real and label; null: no trajectory"
+    )
+
+    def __str__(self) -> str:
+        rates = ", ".join(f"{name} {rate:.2f}" for name, rate in self.accept_rate.items())
+        r_hat = "" if self.r_hat is None else f"; split R-hat {self.r_hat:.3f}"
+        return f"ess {self.ess:.0f} of {self.num_draws} draws; accepted: {rates or 'no moves'}{r_hat}"
 
 
 class Estimate(Config):
@@ -68,6 +85,10 @@ class Report(Config):
         found = []
         if self.best_iteration == 0:
             found.append("training did not improve on the reference on held-out rows: the model is the reference")
+        elif self.held_out.value < self.held_out_reference.value:
+            found.append(
+                "the held-out log-likelihood is below that of the reference: train longer, or with a smaller rate"
+            )
         poor = [moment for moment in self.moments if abs(moment.z) > MAX_Z]
         if poor:
             worst = max(poor, key=lambda moment: abs(moment.z))

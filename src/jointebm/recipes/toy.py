@@ -3,6 +3,7 @@
 from jointebm.energies import ConcatSpec, MLPSpec
 from jointebm.kernels import KernelSpec
 from jointebm.recipes.recipe import Recipe
+from jointebm.references import MixtureFit
 from jointebm.training.objectives import SummedOut
 from jointebm.training.train_config import TrainConfig
 
@@ -40,6 +41,7 @@ def toy() -> Recipe:
         summary="eight Gaussians with three binary attributes, within a minute",
         data="toy",
         energy=ConcatSpec(net=MLPSpec(hidden=(128, 128), activation="elu")),
+        reference=MixtureFit(num_components=(8,)),
         # Adjusted and at temperature 1, so that x and y share one joint target and the density is learned.
         kernel=KernelSpec(continuous="mala", step_size=0.4, temperature=1.0),
         train=TrainConfig(

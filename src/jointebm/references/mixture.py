@@ -12,12 +12,12 @@ from torch import Tensor, nn
 from jointebm.randomness.draws import Generator
 from jointebm.references.expectation_maximisation import fit_product_mixture, prior_of, spread_rows
 from jointebm.references.layout import Constraints, Layout, MixedRows
+from jointebm.references.mixture_sizes import MIXTURE_SIZES
 from jointebm.references.product_mixture import ProductMixture, linear_by_row
 from jointebm.spaces.space import Mask, Position, Space
 
 __all__ = ["Mixture", "MixtureChoice", "choose_mixture"]
 
-CANDIDATES = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64)
 PATIENCE = 2  # candidates in a row without improvement, after which no larger one is tried
 
 
@@ -193,7 +193,7 @@ def choose_mixture(
     held_out: Position,
     *,
     generator: Generator,
-    candidates: Iterable[int] = CANDIDATES,
+    candidates: Iterable[int] = MIXTURE_SIZES,
     prior_strength: float = 1.0,
 ) -> MixtureChoice:
     """Fits mixtures of growing size and keeps the one with the largest log-density on held-out rows.

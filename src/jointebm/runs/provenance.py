@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 
+from jointebm.inference.model_config import ModelConfig
 from jointebm.recipes import Recipe
 from jointebm.recipes.catalogue import RECIPES
 from jointebm.storage.untrusted import quoted
@@ -28,7 +29,13 @@ def environment() -> dict[str, Any]:
     }
 
 
-def card(recipe: Recipe, facts: Mapping[str, Any], metrics: Metrics, interventions: Sequence[Intervention]) -> str:
+def card(
+    recipe: Recipe,
+    facts: Mapping[str, Any],
+    config: ModelConfig,
+    metrics: Metrics,
+    interventions: Sequence[Intervention],
+) -> str:
     """The card of a trained model: Markdown under YAML front matter.
 
     The license of a new model is `unknown` until its owner writes one.
@@ -45,6 +52,13 @@ def card(recipe: Recipe, facts: Mapping[str, Any], metrics: Metrics, interventio
         if recipe.calibration_rows
         else ""
     )
+    one = recipe.kernel.temperature == 1
+    density = "log p(x, y) = f(x, y) - log Z" if one else "a log-density f(x, y) for each of its temperatures"
+    normalised = (
+        f"\n| log Z of f | {config.log_normalizer} |\n| chains after training | {config.diagnostics} |"
+        if config.log_normalizer
+        else ""
+    )
     summary = recipe.summary[0].upper() + recipe.summary[1:]
     return f"""---
 license: unknown
@@ -55,7 +69,7 @@ tags:
 ---
 # {recipe.name}
 
-{summary}. A joint energy-based model, log p(x, y) = f(x, y) - log Z, of the data `{recipe.data}`.
+{summary}. A joint energy-based model of the data `{recipe.data}`: {density}.
 
 | | |
 |---|---|
@@ -64,7 +78,27 @@ tags:
 | training time | {metrics.seconds:.0f} s on {known["threads"]} threads ({known["machine"]}) |
 | versions | jointebm {known["jointebm"]}, torch {known["torch"]}, Python {known["python"]} |
 | energy gap at the end | {metrics.energy_gap:.3f} nats |
-| interventions against divergence | {"<br>".join(map(str, interventions)) or "none"} |{scaled}{changed}
+| interventions against divergence | {"<br>".join(map(str, interventions)) or "none"} |{normalised}{scaled}{changed}
 
-Load it with `jointebm.load(folder)`. f is known up to a constant; samples come from a Markov chain of finite length.
+{_meaning(recipe, config)}
 """
+
+
+def _meaning(recipe: Recipe, config: ModelConfig) -> str:
+    """What the model is a density of, and what its report says."""
+    if config.report is not None:
+        return (
+            "Load it with `jointebm.load(folder)`. One density at temperature 1: `log_density` is log p in the units of the "
+            "data, and `sample`, `predict` and `impute` are answers of the same p.\n\n## Report\n"
+            f"{config.report}"
+        )
+    load = (
+        "Load it with `jointebm.load(folder)`. f is known up to a constant; samples come from a Markov chain of finite "
+        "length."
+    )
+    if recipe.kernel.temperature == 1:
+        return load
+    return (
+        f"{load} x moves at temperature {recipe.kernel.temperature:g} and y at 1: samples, predictions and f belong to "
+        "different densities, and log sum_y exp f is not the log p(x) of the samples."
+    )

@@ -12,7 +12,8 @@ import torch
 from torch import Tensor
 
 from jointebm.data import Dataset
-from jointebm.inference.model import Model, ModelConfig
+from jointebm.inference.model import Model
+from jointebm.inference.model_config import ModelConfig
 from jointebm.kernels import LogDensity
 from jointebm.sampling.enumeration import enumerate_log_density
 from jointebm.spaces.space import Position, Space

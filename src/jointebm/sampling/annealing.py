@@ -14,11 +14,11 @@ from jointebm.kernels import MALA, Chain, Cycle, Gibbs, Jump, Kernel, LogDensity
 from jointebm.kernels.tempering import Endpoints, Tempered, check_rungs, evaluate_endpoints, of_space
 from jointebm.randomness.draws import Generator, uniform
 from jointebm.references.reference import Reference
+from jointebm.sampling.weighted_draws import effective_size, log_mean_weights
 from jointebm.spaces.space import Position
 
 __all__ = [
     "LogNormalizer",
-    "effective_size",
     "log_mean_weight",
     "log_normalizer",
     "systematic_rows",
@@ -133,7 +133,7 @@ def log_normalizer(
     forward, ladder = None, Ladder((0.0, 1.0), (kernel or Jump(reference),) * 2)
     if given is None:
         forward = annealing.run(ladder, reference.draw(num_draws, generator))
-    if forward is None or effective_size(forward.log_weights) < ENOUGH * num_draws:
+    if forward is None or float(effective_size(forward.log_weights)) < ENOUGH * num_draws:
         if given is None or (kernel is None and len(given) > 2):
             ladder = annealing.pilot(max(50, num_draws // 4), kernel, given)
         elif len(given) > 2:
@@ -230,7 +230,7 @@ class Annealing(NamedTuple):
         ladder = ladder.divided(max(1, min(pieces, MAX_RUNGS // len(rungs))))
         for _ in range(DOUBLINGS):  # chains that lag behind the rungs need more of them
             trial = self.run(ladder, self.reference.draw(num_draws, self.generator))
-            if effective_size(trial.log_weights) > ENOUGH * num_draws or 2 * len(ladder.rungs) > MAX_RUNGS:
+            if float(effective_size(trial.log_weights)) > ENOUGH * num_draws or 2 * len(ladder.rungs) > MAX_RUNGS:
                 break
             ladder = ladder.divided(2)
         return ladder
@@ -267,16 +267,11 @@ def _next_rung(log_ratio: Tensor, rung: float, num_rungs: int) -> float:
     low, high = 0.0, 1 - rung
     for _ in range(40):
         middle = (low + high) / 2
-        share = effective_size(middle * finite) / len(finite)
+        share = float(effective_size(middle * finite)) / len(finite)
         low, high = (middle, high) if share > 1 / (1 + PILOT_VARIANCE) else (low, middle)
     if high > 0.999 * (1 - rung):
         return 1.0
     return rung + max(low, (1 - rung) / max(1, MAX_RUNGS - num_rungs))
-
-
-def effective_size(log_weights: Tensor) -> float:
-    """(sum w)^2 / sum w^2 of log-weights (N,), between 1 and N."""
-    return float((2 * log_weights.logsumexp(dim=0) - (2 * log_weights).logsumexp(dim=0)).exp())
 
 
 def systematic_rows(log_weights: Tensor, num: int, generator: Generator) -> Tensor:
@@ -294,8 +289,8 @@ def _summary(forward: Tensor, backward: Tensor, num_rungs: int) -> LogNormalizer
         value=value,
         standard_error=standard_error,
         upper=-upper,
-        ess=effective_size(forward),
-        ess_back=effective_size(backward),
+        ess=float(effective_size(forward)),
+        ess_back=float(effective_size(backward)),
         num_draws=len(forward),
         num_rungs=num_rungs,
         method="importance sampling" if num_rungs == 2 else "annealed importance sampling",
@@ -304,14 +299,11 @@ def _summary(forward: Tensor, backward: Tensor, num_rungs: int) -> LogNormalizer
 
 def log_mean_weight(log_weights: Tensor) -> tuple[float, float]:
     """log of the mean weight of log-weights (N,), and its standard error by the jackknife."""
-    peak, num = log_weights.amax(), len(log_weights)
+    peak = log_weights.amax()
     if not bool(peak.isfinite()):
         raise FloatingPointError(f"log_normalizer: the largest log-weight is {float(peak)}; f and q share no draw")
-    value = peak + (log_weights - peak).exp().mean().log()
-    left_out = torch.log1p(-log_weights.softmax(dim=0))  # of the log mean without one draw, up to a constant
-    if not bool(left_out.isfinite().all()):
-        return float(value), math.inf
-    return float(value), math.sqrt((num - 1) / num * float((left_out - left_out.mean()).square().sum()))
+    value, error = log_mean_weights(log_weights)
+    return float(value), float(error)
 
 
 def taken_rows(position: Position, rows: Tensor) -> dict[str, Tensor]:

@@ -1,62 +1,235 @@
-"""How far an answer can be trusted: effective sample size, acceptance, split R-hat, and a warning where they are poor.
+"""How far to trust the answers about rows: effective sizes, standard errors, acceptance, split R-hat, and one warning.
 
-Legend: T states of N chains.
+Legend: N rows, T states of a chain, Q quantities.
 """
 
 import math
 import warnings
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, Generic, NamedTuple, TypeVar
 
+import numpy as np
 import torch
-from pydantic import Field
 from torch import Tensor
 
-from jointebm.storage.config import Config
+__all__ = [
+    "MIN_ESS",
+    "Answer",
+    "ConvergenceWarning",
+    "Diagnostics",
+    "HalfChains",
+    "split_r_hat",
+    "warn_if_poor",
+]
 
-__all__ = ["MIN_ESS", "MIN_JUMPS", "ConvergenceWarning", "Diagnostics", "split_r_hat", "warn_if_poor"]
+Array = TypeVar("Array", Tensor, np.ndarray)
+T = TypeVar("T")
 
-MIN_ESS = 50.0  # draws of the reference; with fewer, starts of chains do not have the right weights
-MIN_JUMPS = 2.0  # accepted per chain; with fewer, chains stay near their starts
+MIN_ESS = 10.0  # effective draws of a row; with fewer, and without chains that jump, its answer may be far off
 
 
 class ConvergenceWarning(UserWarning):
     """An answer by finite draws or chains that may be far from the saved density; names the remedy."""
 
 
-class Diagnostics(Config):
-    """Of a run of chains that start from reweighted draws of the reference."""
+@dataclass(frozen=True, eq=False)
+class Diagnostics(Generic[Array]):
+    """How far to trust the answers about N rows; what every question returns with `diagnostics=True`.
 
-    num_draws: int = Field(description="draws of the reference that starts were chosen from")
-    ess: float = Field(description="effective number of these draws, (sum w)^2 / sum w^2")
-    num_steps: int = Field(description="kernel steps of each chain")
-    accept_rate: dict[str, float] = Field(description="mean acceptance probability of each kernel")
-    r_hat: float | None = Field(
-        None, description="largest split R-hat of f and every real and label; null: no trajectory"
-    )
+    Not guaranteed: all of it knows of what the draws have met. A group of rows that neither draws nor chains reach is
+    missing from the answer, and from its standard error.
 
-    @property
-    def num_jumps(self) -> float:
-        """Jumps that a chain accepts in its run, on average."""
-        return self.num_steps * self.accept_rate.get("Jump", 0.0)
+    Args:
+        exact: rows answered without random draws, or drawn from the exact conditional, bool (N,).
+        ess: effective number of draws, (sum w)^2 / sum w^2, that a row's answer averages over, or that the start of its
+            chains was chosen among, on average. Infinite where the answer is exact. Shape (N,).
+        standard_error: of numerical answers, with their shape, or by block like them; zero where exact, infinite where one
+            draw holds all weight. It does not include the error of log Z, which all rows share. None: the answer is a draw
+            or a label.
+        num_jumps: jumps of the whole row that a chain of the row has accepted, on average; NaN in rows without a chain,
+            None without any chain. Shape (N,).
+        accept_rate: mean acceptance of each kernel by its name; empty without chains.
+        r_hat: largest split R-hat, over chains of one condition from different starts (see `split_r_hat`); None if no chain
+            took four steps.
 
-    @property
-    def is_poor(self) -> bool:
-        """Whether neither the starts nor the jumps settle the weights of modes."""
-        return self.ess < MIN_ESS and self.num_jumps < MIN_JUMPS
+    Example:
+        >>> exact = Diagnostics(exact=torch.tensor([True]), ess=torch.tensor([torch.inf]))
+        >>> print(exact)
+        1 of 1 rows exact
+    """
+
+    exact: Array
+    ess: Array
+    standard_error: Any = None
+    num_jumps: Array | None = None
+    accept_rate: Mapping[str, float] = field(default_factory=dict)
+    r_hat: float | None = None
+
+    def numpy(self) -> "Diagnostics[np.ndarray]":
+        """The same with arrays of numpy."""
+        each: Any = self
+        error = each.standard_error
+        if isinstance(error, Mapping):
+            error = {name: value.numpy() for name, value in error.items()}
+        elif error is not None:
+            error = error.numpy()
+        jumps = None if each.num_jumps is None else each.num_jumps.numpy()
+        return replace(each, exact=each.exact.numpy(), ess=each.ess.numpy(), standard_error=error, num_jumps=jumps)
 
     def __str__(self) -> str:
-        rates = ", ".join(f"{name} {rate:.2f}" for name, rate in self.accept_rate.items())
-        r_hat = "" if self.r_hat is None else f"; split R-hat {self.r_hat:.3f}"
-        return f"ess {self.ess:.0f} of {self.num_draws} draws; accepted: {rates or 'no moves'}{r_hat}"
+        exact, ess = np.asarray(self.exact), np.asarray(self.ess)
+        parts = [f"{int(exact.sum())} of {len(exact)} rows exact"]
+        if not exact.all():
+            parts.append(f"ess of the others {ess[~exact].min():.1f} and more")
+        if self.accept_rate:
+            parts.append("accepted: " + ", ".join(f"{name} {rate:.2f}" for name, rate in self.accept_rate.items()))
+        if self.r_hat is not None:
+            parts.append(f"split R-hat {self.r_hat:.3f}")
+        return "; ".join(parts)
+
+    def of_draws(self: "Diagnostics[Tensor]", num_draws: int) -> "Diagnostics[Tensor]":
+        """Of N rows, from those of D draws of each: first all rows of the first draw, then those of the second."""
+        jumps = None if self.num_jumps is None else self.num_jumps.view(num_draws, -1).mean(dim=0)
+        return replace(
+            self,
+            exact=self.exact.view(num_draws, -1)[0],
+            ess=self.ess.view(num_draws, -1).mean(dim=0),
+            num_jumps=jumps,
+        )
+
+    @staticmethod
+    def of_exact(num_rows: int, standard_error: Tensor | None = None) -> "Diagnostics[Tensor]":
+        """Of rows that are answered exactly."""
+        every = torch.ones(num_rows, dtype=torch.bool)
+        return Diagnostics(every, torch.full((num_rows,), torch.inf, dtype=torch.float64), standard_error)
+
+    @staticmethod
+    def joined(parts: "Sequence[Diagnostics[Tensor]]") -> "Diagnostics[Tensor]":
+        """Of the rows of several parts of a question, one after the other."""
+        num_moved = [0.0 if each.num_jumps is None else float((~each.num_jumps.isnan()).sum()) for each in parts]
+        names = dict.fromkeys(name for each in parts for name in each.accept_rate)
+        rates = {
+            name: sum(n * each.accept_rate.get(name, 0.0) for n, each in zip(num_moved, parts, strict=True))
+            / max(1.0, sum(num_moved))
+            for name in names
+        }
+        errors: list[Any] = [each.standard_error for each in parts]
+        jumps = [torch.full_like(each.ess, torch.nan) if each.num_jumps is None else each.num_jumps for each in parts]
+        return Diagnostics(
+            exact=torch.cat([each.exact for each in parts]),
+            ess=torch.cat([each.ess for each in parts]),
+            standard_error=None if any(each is None for each in errors) else torch.cat(errors),
+            num_jumps=torch.cat(jumps) if any(num_moved) else None,
+            accept_rate=rates,
+            r_hat=max((each.r_hat for each in parts if each.r_hat is not None), default=None),
+        )
 
 
-def split_r_hat(states: Tensor) -> float:
+class Answer(NamedTuple, Generic[T]):
+    """An answer, and how far to trust it."""
+
+    value: T
+    diagnostics: Diagnostics[Any]
+
+    def checked(self, what: str, remedy: str, *, min_ess: float = MIN_ESS, min_jumps: float = math.inf) -> "Answer[T]":
+        """Itself, after `warn_if_poor`, whose warning points at the caller of the question."""
+        warn_if_poor(self.diagnostics, what, remedy, min_ess=min_ess, min_jumps=min_jumps, stacklevel=5)
+        return self
+
+
+def warn_if_poor(
+    diagnostics: Diagnostics[Tensor],
+    what: str,
+    remedy: str,
+    *,
+    min_ess: float = MIN_ESS,
+    min_jumps: float = math.inf,
+    stacklevel: int = 3,
+) -> None:
+    """Warns once if rows have few effective draws, unless their chains jump.
+
+    Args:
+        diagnostics: of the answer.
+        what: the question, which begins the message.
+        remedy: what to do.
+        min_ess: effective draws of a row that are enough.
+        min_jumps: accepted jumps of a chain, on average over all chains, that are enough whatever the ess is.
+        stacklevel: that of `warnings.warn`.
+    """
+    poor = ~diagnostics.exact & ~(diagnostics.ess >= min_ess)
+    if not bool(poor.any()):
+        return
+    jumps = ""
+    if diagnostics.num_jumps is not None:
+        mean = float(diagnostics.num_jumps.nanmean())
+        if mean >= min_jumps:
+            return
+        jumps = f", and chains accept {mean:.3f} jumps on average (at least {max(0.0, min_jumps):.2g} are enough)"
+    warnings.warn(
+        f"{what}: {int(poor.sum())} of {len(poor)} rows have fewer than {min_ess:.3g} effective draws, the least of them "
+        f"{float(diagnostics.ess[poor].min()):.1f}{jumps}: their answers may be far off. Remedy: {remedy}",
+        ConvergenceWarning,
+        stacklevel=stacklevel,
+    )
+
+
+class HalfChains:
+    """Running means and variances of both halves of chains, for split R-hat without keeping their states.
+
+    Args:
+        num_steps: T states to come, T >= 4; of an odd number, the last one is left out.
+    """
+
+    def __init__(self, num_steps: int) -> None:
+        self._length, self._seen = num_steps // 2, 0
+        if self._length < 2:
+            raise ValueError(f"split_r_hat: needs at least 4 states, got {num_steps}")
+        self._origin = torch.empty(0)
+        self._sums: list[Tensor] = []  # of each half: of the distances to the origin, and of their squares
+
+    def add(self, states: Tensor) -> None:
+        """Takes the next state of every chain, shape (N, Q)."""
+        if self._seen == 0:
+            self._origin = states.double()
+            self._sums = [torch.zeros(2, *states.shape, dtype=torch.float64, device=states.device) for _ in range(2)]
+        if self._seen < 2 * self._length:
+            shift = states.double() - self._origin
+            self._sums[self._seen // self._length] += torch.stack([shift, shift.square()])
+        self._seen += 1
+
+    def r_hat(self, conditions: Tensor | None = None) -> float:
+        """The largest split R-hat; see `split_r_hat`."""
+        first, second = (torch.stack(each) for each in zip(*self._sums, strict=True))  # (2, N, Q)
+        variances = (second - first.square() / self._length).clamp(min=0) / (self._length - 1)
+        variances = variances.masked_fill(variances < 1e-12 * second / self._length, 0)  # rounding
+        means = self._origin + first / self._length
+        within = variances.mean(dim=(0, 1))
+        num_chains = means.shape[1]
+        group = torch.zeros(num_chains, dtype=torch.int64, device=means.device) if conditions is None else conditions
+        num_groups = int(group.max()) + 1
+        sums = means.new_zeros(num_groups, means.shape[2]).index_add_(0, group, means.sum(dim=0))
+        counts = 2 * torch.bincount(group, minlength=num_groups)
+        of_group = (sums / counts[:, None].clamp(min=1))[group]
+        between = (means - of_group).square().sum(dim=(0, 1)) / (2 * num_chains - int((counts > 0).sum()))
+        known = within > 0
+        if not bool(known.any()):
+            return 1.0 if not bool((between > 0).any()) else math.inf
+        length = self._length
+        return float(((length - 1) / length + between[known] / within[known]).sqrt().max())
+
+
+def split_r_hat(states: Tensor, conditions: Tensor | None = None) -> float:
     """The largest split R-hat of several quantities: spread between half chains against the spread inside them.
 
     sqrt(((n - 1) / n W + B / n) / W), with W the mean variance of the half chains of length n and B / n the variance of
-    their means. About 1 if chains from all starts agree; quantities that never change are left out.
+    their means around that of their condition. About 1 if chains from all starts agree; quantities that never change are
+    left out.
 
     Args:
-        states: shape (T, N) or (T, N, quantities), T >= 4.
+        states: shape (T, N) or (T, N, Q), T >= 4.
+        conditions: numbers of the conditions that chains were given, shape (N,), int64; only chains of one condition have to
+            agree. None: all chains have the same.
 
     References:
         Gelman et al. 2013, Sec. 11.4.
@@ -65,30 +238,10 @@ def split_r_hat(states: Tensor) -> float:
         >>> chains = torch.randn(200, 50, generator=torch.Generator().manual_seed(0))
         >>> split_r_hat(chains) < 1.05, split_r_hat(chains + 5 * torch.arange(50)) > 2
         (True, True)
+        >>> split_r_hat(chains + 5 * torch.arange(50), torch.arange(50)) < 1.05
+        True
     """
-    length = len(states) // 2
-    if length < 2:
-        raise ValueError(f"split_r_hat: needs at least 4 states, got {len(states)}")
-    flat = states.double().reshape(len(states), states.shape[1], -1)
-    halves = torch.cat([flat[:length], flat[length : 2 * length]], dim=1)  # (n, 2 N, quantities)
-    within, between = halves.var(dim=0).mean(dim=0), halves.mean(dim=0).var(dim=0)
-    known = within > 0
-    if not bool(known.any()):
-        return 1.0 if not bool((between > 0).any()) else math.inf
-    return float(((length - 1) / length + between[known] / within[known]).sqrt().max())
-
-
-def warn_if_poor(diagnostics: Diagnostics, what: str) -> None:
-    """Warns if neither starts nor jumps settle the weights of modes.
-
-    Args:
-        diagnostics: of the run.
-        what: the answer, which begins the message.
-    """
-    if diagnostics.is_poor:
-        warnings.warn(
-            f"{what}: {diagnostics}; below an ess of {MIN_ESS:.0f} and {MIN_JUMPS:.0f} jumps per chain, modes may have "
-            "wrong weights. Remedy: a larger num_steps, fewer or wider conditions, or a fit with more rows",
-            ConvergenceWarning,
-            stacklevel=3,
-        )
+    halves = HalfChains(len(states))
+    for state in states.reshape(len(states), states.shape[1], -1):
+        halves.add(state)
+    return halves.r_hat(conditions)

@@ -68,6 +68,39 @@ def test_each_draw_has_its_own_file(folder: Path, tmp_path: Path) -> None:
     assert "name their files with --out" in run("impute", folder / "model", folder / "table.csv", "--num", 2).err
 
 
+def test_tables_from_several_fits_are_those_of_the_model(folder: Path, tmp_path: Path) -> None:
+    members = tmp_path / "members"
+    assert run("fit", folder / "table.csv", "--out", members, *QUICK, "--set", "num_members=2").code == 0
+    ask = ("impute", members, folder / "table.parquet", "--uncertainty", "model", "--num")
+    result = run(*ask, 2, "--id", "name", "--out", tmp_path / "d.parquet")
+    assert result.code == 0 and f"wrote {tmp_path / 'd-1.parquet'}, {tmp_path / 'd-2.parquet'}: 150 rows" in result.err
+    drawn = JointEBM.load(members).draw_imputations(
+        pq.read_table(folder / "table.parquet"), 2, uncertainty="model", row_ids="name"
+    )
+    for number, expected in enumerate(drawn, start=1):
+        found = pq.read_table(tmp_path / f"d-{number}.parquet")
+        assert all(found[name].to_pylist() == expected[name].to_pylist() for name in MODELLED)
+    assert not drawn[0].equals(drawn[1])
+    assert "3 draws need as many members" in run(*ask, 3, "--out", tmp_path / "more.parquet").err
+    asked = ("impute", folder / "model", folder / "table.csv", "--uncertainty", "model", "--out", tmp_path / "n.csv")
+    assert "fitted with 0; fit JointEBM(num_members=1), or 'jointebm fit ... --set num_members=1'" in run(*asked).err
+    assert not (tmp_path / "n.csv").exists()
+
+
+def test_ids_and_row_numbers_are_those_of_python(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In parts of 40 rows, from CSV and Parquet."""
+    monkeypatch.setattr(sources, "ROWS_PER_PART", 40)
+    model = JointEBM.load(folder / "model")
+    for ids, ask in ((None, ()), ("name", ("--id", "name"))):
+        expected = model.impute(TABLE, row_ids=ids)
+        for ending in ("csv", "parquet"):
+            out = tmp_path / f"{ids}-{ending}.csv"
+            assert run("impute", folder / "model", folder / f"table.{ending}", *ask, "--out", out).code == 0
+            found = pd.read_csv(out, dtype={"code": str})
+            for name in ("size", "count", "income", "city"):
+                assert found[name].tolist() == expected[name].tolist()
+
+
 def test_predictions_are_those_of_the_model_with_their_uncertainty(folder: Path, tmp_path: Path) -> None:
     features = write_csv(tmp_path / "f.csv", [row[:1] + row[2:3] + row[4:] for row in cells(folder / "table.csv")])
     assert run("predict", folder / "model", features, "--out", tmp_path / "p.parquet").code == 0
@@ -124,6 +157,7 @@ def test_answers_do_not_depend_on_the_size_of_parts(
     some = write_csv(tmp_path / "some.csv", cells(folder / "table.csv")[: 5 if size == 1 else 16])
     asks: dict[str, tuple[object, ...]] = {
         "i": ("impute", folder / "model", some),
+        "n": ("impute", folder / "model", some, "--id", "name"),
         "p": ("predict", folder / "model", some, "--target", "city"),
         "s": ("score", folder / "model", some, "--conditional"),
         "d": ("sample", folder / "model", "--num", 9),
@@ -139,10 +173,10 @@ def test_answers_do_not_depend_on_the_order_of_rows_and_columns(folder: Path, tm
     rows = cells(folder / "table.csv")[:50]
     straight_file = write_csv(tmp_path / "straight.csv", rows)
     turned = write_csv(tmp_path / "turned.csv", [row[::-1] for row in [rows[0], *rows[:0:-1]]])
-    for ask in (("impute",), ("score",), ("predict", "--target", "income", "--target", "size")):
+    for ask in (("impute", "--id", "name"), ("score",), ("predict", "--target", "income", "--target", "size")):
         straight = list(csv.reader(io.StringIO(run(ask[0], folder / "model", straight_file, *ask[1:]).out)))
         found = list(csv.reader(io.StringIO(run(ask[0], folder / "model", turned, *ask[1:]).out)))
-        back = [row[::-1] if ask == ("impute",) else row for row in [found[0], *found[:0:-1]]]
+        back = [row[::-1] if ask[0] == "impute" else row for row in [found[0], *found[:0:-1]]]
         assert len(back) == 50 and back == straight
 
 
@@ -151,11 +185,12 @@ def test_answers_do_not_depend_on_the_order_of_rows_and_columns(folder: Path, tm
     "ask",
     [
         ("impute", "TABLE", "--seed", 4),
+        ("impute", "TABLE", "--id", "name"),
         ("predict", "TABLE", "--target", "city"),
         ("score", "TABLE"),
         ("sample", "--num", 90, "--seed", 4, "--given", "city=city 0"),
     ],
-    ids=lambda ask: ask[0],
+    ids=lambda ask: " ".join(map(str, ask[::2])),
 )
 def test_answers_do_not_depend_on_the_number_of_workers(
     ask: tuple[object, ...], folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

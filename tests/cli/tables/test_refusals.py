@@ -8,6 +8,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from jointebm.tables.files import sources
 from support.command_line import assert_refused, run
 
 
@@ -35,6 +36,20 @@ def test_parquet_values_that_do_not_fit_are_named_by_row_and_column(folder: Path
         assert result.code == 2 and f"{path}" in result.err and message in result.err
 
 
+def test_ids_are_one_per_row(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sources, "ROWS_PER_PART", 2)
+    path, out = tmp_path / "t.csv", tmp_path / "out.csv"
+    cases = [
+        ("a,1\nb,2\n", "weight", f"--id 'weight': {path} has no such column; it has name, size"),
+        ("a,1\nb,\nc,3\n", "size", f"{path}, line 3, column 'size': is missing, and --id takes an id for every row"),
+        ("a,1\nb,2\nc,\nb,\n", "name", f"{path}, column 'name': row 4 has the same id as row 2, so their draws"),
+    ]
+    for rows, column, message in cases:
+        path.write_text(f"name,size\n{rows}")
+        assert_refused(run("impute", folder / "model", path, "--id", column, "--out", out), message)
+        assert not out.exists()
+
+
 @pytest.mark.parametrize(
     ("ask", "message"),
     [
@@ -55,7 +70,7 @@ def test_parquet_values_that_do_not_fit_are_named_by_row_and_column(folder: Path
         (("sample", "MODEL", "--given", "income=rich"), "category 'rich' was not seen in training"),
         (("sample", "MODEL", "--given", "size=100.."), "no training value agrees with it"),
         (("fit", "TABLE", "--out", "new", "--kind", "size=text"), "expected COLUMN=KIND"),
-        (("fit", "TABLE", "--out", "new", "--kind", "weight=id"), "unknown column 'weight'"),
+        (("fit", "TABLE", "--out", "new", "--kind", "weight=id"), "--kind 'weight': unknown column"),
         (
             ("fit", "TABLE", "--out", "new", "--set", "epochs=3"),
             "--set 'epochs': unknown parameter; known: batch_size,",

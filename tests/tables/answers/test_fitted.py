@@ -136,9 +136,8 @@ def test_answers_take_the_sweeps_that_the_model_asks_for(ask: str, monkeypatch: 
     monkeypatch.setattr(
         "jointebm.tables.answers.corrected_draws.jump", lambda _, state, **__: (state, torch.zeros(128) > 0)
     )
-    few = lambda self, codes, column, *_: (torch.zeros(len(codes), self.num_classes[column]), torch.zeros(len(codes)))  # noqa: E731
-    monkeypatch.setattr("jointebm.tables.answers.table_model.TableModel._weighted", few)  # predictions by chains
-    monkeypatch.setattr("jointebm.tables.answers.corrected_draws.MIN_ROW_JUMPS", 0.0)
+    monkeypatch.setattr("jointebm.tables.answers.code_questions.enough_draws", lambda _: 1e9)  # predictions by chains
+    monkeypatch.setattr("jointebm.tables.answers.code_questions.MIN_CHAIN_JUMPS", 0.0)
     monkeypatch.setattr("jointebm.tables.answers.configurations.MAX_ENUMERATED", 0.5)  # no enumeration
     for num_sweeps in (1, 7):
         runs.clear()

@@ -8,8 +8,9 @@ from torch import Tensor
 
 from jointebm import ConvergenceWarning
 from jointebm.references import ProductMixture
-from jointebm.tables.answers import configurations, corrected_draws, table_model
-from jointebm.tables.answers.table_model import CHAINS, TableModel
+from jointebm.tables.answers import code_questions, configurations, corrected_draws
+from jointebm.tables.answers.corrected_draws import CHAINS
+from jointebm.tables.answers.table_model import TableModel
 from jointebm.tables.density.energy import Residual, TableEnergy
 from jointebm.tables.training.table_report import FitReport
 from support.tiny_tables import ALL, CLASSES, energy, enumerated, generator, matches
@@ -141,12 +142,10 @@ def test_predictions_without_weights_are_wrong(monkeypatch: pytest.MonkeyPatch) 
     """The planted bug: draws of the reference count alike, as draws of the density would."""
     codes = INCOMPLETE[(INCOMPLETE < 0).sum(dim=1) > 1]
 
-    def unweighted(self: TableModel, rows: Tensor, column: int, num_draws: int, seed: int) -> tuple[Tensor, Tensor]:
-        drawn = self._drawn(rows, num_draws, seed, None)
-        of_draws = self.conditional(drawn.flatten(0, 1), column).reshape(num_draws, len(rows), -1)
-        return of_draws.logsumexp(dim=0).log_softmax(dim=1), torch.full((len(rows),), 1e9)
+    def unweighted(self: TableModel, drawn: Tensor, column: int) -> Tensor:
+        return self.conditional(drawn.flatten(0, 1), column).reshape(*drawn.shape[:2], -1)
 
-    monkeypatch.setattr(TableModel, "_weighted", unweighted)
+    monkeypatch.setattr(TableModel, "_weights", unweighted)
     assert total_variation(codes, num_draws=400).mean() > 0.04
 
 
@@ -154,10 +153,7 @@ def test_predictions_without_weights_are_wrong(monkeypatch: pytest.MonkeyPatch) 
 @pytest.mark.usefixtures("no_enumeration")
 def test_rows_with_few_effective_draws_are_answered_by_chains(monkeypatch: pytest.MonkeyPatch) -> None:
     codes = INCOMPLETE[(INCOMPLETE < 0).sum(dim=1) > 1]
-    monkeypatch.setattr(table_model, "MIN_ROW_ESS", 1e9)
-    monkeypatch.setattr(
-        TableModel, "_weighted", lambda _, rows, *__: (torch.zeros(len(rows), 3).double(), torch.zeros(len(rows)))
-    )
+    monkeypatch.setattr(code_questions, "enough_draws", lambda _: 1e9)
     assert total_variation(codes, num_draws=400, num_sweeps=20).mean() < 0.03
 
 
@@ -169,7 +165,7 @@ def test_chains_that_never_jump_are_warned_of(monkeypatch: pytest.MonkeyPatch) -
         warnings.simplefilter("error")
         model().complete(codes, seed=0, keys=keys)
     monkeypatch.setattr(corrected_draws, "jump", lambda _, state, **__: (state, torch.zeros(len(state.codes)).bool()))
-    with pytest.warns(ConvergenceWarning, match="0.000 accepted jumps per chain.*use a larger num_sweeps"):
+    with pytest.warns(ConvergenceWarning, match="chains accept 0.000 jumps.*Remedy: a larger num_sweeps"):
         model().complete(codes, seed=0, keys=keys)
 
 
@@ -178,7 +174,7 @@ def test_log_p_of_few_effective_draws_is_warned_of() -> None:
     made = normalised()
     with torch.no_grad():
         made.energy.residual.readout.mul_(20)
-    with pytest.warns(ConvergenceWarning, match="fewer than 10 effective draws.*use a larger num_draws"):
+    with pytest.warns(ConvergenceWarning, match="fewer than 10 effective draws.*Remedy: a larger num_draws"):
         made.log_prob(torch.full((1, 3), -1), num_draws=50, seed=0)
 
 
@@ -202,12 +198,14 @@ def wide_model() -> tuple[TableModel, Tensor]:
 @pytest.mark.parametrize("ask", ["log_density", "log_prob", "conditional", "complete", "predictive"])
 def test_a_rows_answer_does_not_depend_on_its_batch_or_place_or_the_threads(ask: str) -> None:
     made, incomplete = wide_model()
-    whole = made.complete(incomplete, seed=1, num_sweeps=1)[0]
+    whole, keys = made.complete(incomplete, seed=1, num_sweeps=1)[0], torch.arange(300)
     questions = {
         "log_density": lambda rows: made.log_density(whole[rows]),
         "log_prob": lambda rows: made.log_prob(incomplete[rows], num_draws=12, seed=3),
         "conditional": lambda rows: made.conditional(whole[rows], 4),
-        "complete": lambda rows: made.complete(incomplete[rows], num_draws=2, num_sweeps=2, seed=3).transpose(0, 1),
+        "complete": lambda rows: made.complete(
+            incomplete[rows], num_draws=2, num_sweeps=2, seed=3, keys=keys[rows]
+        ).transpose(0, 1),
         "predictive": lambda rows: made.predictive(incomplete[rows], 0, num_draws=2, num_sweeps=1, seed=3),
     }
     answer, everyone = questions[ask], torch.arange(300)
@@ -239,12 +237,21 @@ def test_the_mean_over_draws_does_not_depend_on_the_batch(size: int) -> None:
 def test_draws_differ_and_equal_rows_are_told_apart_by_keys_only() -> None:
     made = model()
     codes = torch.full((40, 3), -1)
-    alike = made.complete(codes, num_draws=30, seed=0)
+    alike = made.complete(codes, num_draws=30, seed=0, keys=torch.full((40,), 7))
     assert (alike == alike[:, :1]).all()
     assert len(alike[:, 0].unique(dim=0)) > 5
-    apart = made.complete(codes, seed=0, keys=torch.arange(40))[0]
+    apart = made.complete(codes, seed=0)[0]
     assert len(apart.unique(dim=0)) > 5
-    assert not torch.equal(alike, made.complete(codes, num_draws=30, seed=1))
+    assert torch.equal(apart, made.complete(codes, seed=0, keys=torch.arange(40))[0])
+    assert not torch.equal(apart, made.complete(codes, seed=1)[0])
+
+
+@pytest.mark.filterwarnings("ignore::jointebm.ConvergenceWarning")
+def test_equal_rows_have_equal_estimates() -> None:
+    made, incomplete = wide_model()
+    rows = incomplete[:20].repeat(2, 1)
+    for found in (made.log_prob(rows, num_draws=12, seed=3), made.predictive(rows, 0, num_draws=12, seed=3)):
+        assert torch.equal(found[:20], found[20:])
 
 
 def test_answers_for_no_rows_have_no_rows() -> None:

@@ -1,14 +1,11 @@
-"""Tables to codes and back, and the keys of rows."""
+"""Tables to codes and back."""
 
 import numpy as np
 import pandas as pd
 import polars as pl
 import pytest
-import torch
 
-from jointebm.tables.answers.row_keys import content_keys
 from jointebm.tables.codes.codec import TableCodec
-from jointebm.tables.codes.column import Column
 from jointebm.tables.frames.reading import read_frame
 from support.staff_table import CODEC, TABLE
 
@@ -63,28 +60,3 @@ def test_kinds_are_checked() -> None:
         TableCodec.fit(read_frame(TABLE).table, kinds={"wage": "id"})
     with pytest.raises(ValueError, match="column 'job': kind is 'numeric', but"):
         TableCodec.fit(read_frame(TABLE).table, kinds={"job": "numeric"})
-
-
-def test_keys_depend_on_content_alone() -> None:
-    names = ["age", "job"]
-
-    def keys(frame: object) -> torch.Tensor:
-        table = read_frame(frame).table
-        return content_keys(table, names, num_rows=len(next(iter(table.values())).values))
-
-    whole = keys(TABLE)
-    assert len(set(whole.tolist())) == 4 and whole[0] == whole[4]
-    assert (keys(TABLE[["job", "age"]].iloc[::-1]) == whole.flip(0)).all()
-    assert (keys(pl.from_pandas(TABLE).slice(3, 5)) == whole[3:8]).all()
-    assert (keys(TABLE.astype({"age": float, "job": "category"})) == whole).all()
-
-
-def test_keys_distinguish_whole_numbers_beyond_float_precision() -> None:
-    ids = pd.DataFrame({"id": [2**60, 2**60 + 1, -(2**60) - 1, 2**63 - 1, 2**63 - 2, 7]})
-    keys = content_keys(read_frame(ids).table, ["id"], num_rows=6)
-    assert len(set(keys.tolist())) == 6
-    labels = Column("label", np.array([2**60, 2**60 + 1, 7], dtype=object), np.zeros(3, dtype=bool))
-    floats = Column("real", np.array([2.0**60, 2.0**60, 7.0]), np.zeros(3, dtype=bool))
-    of_labels, of_floats = (content_keys({"id": each}, ["id"], num_rows=3) for each in (labels, floats))
-    assert of_labels.tolist() == keys[[0, 1, 5]].tolist()
-    assert of_floats[[0, 2]].tolist() == keys[[0, 5]].tolist()

@@ -8,7 +8,7 @@ __all__ = ["named_rates", "write_rates"]
 
 
 def named_rates(kernel: Cycle, accept_rate: Sequence[float]) -> dict[str, float]:
-    """Acceptance rates by kernel and the block that it moves; the rates of equal kernels are averaged.
+    """Acceptance rates by kernel and the block that it moves; equal kernels are averaged; none if no kernel ran.
 
     Example:
         >>> from jointebm import Binary, Continuous, Space, kernels
@@ -18,7 +18,7 @@ def named_rates(kernel: Cycle, accept_rate: Sequence[float]) -> dict[str, float]
         {'Gibbs': 0.75, 'MALA(x)': 0.25}
     """
     rates: dict[str, list[float]] = {}
-    for part, rate in zip(kernel.kernels, accept_rate, strict=True):
+    for part, rate in zip(kernel.kernels, accept_rate, strict=True) if accept_rate else ():
         block = getattr(part, "block", None)
         rates.setdefault(type(part).__name__ + (f"({block})" if block else ""), []).append(rate)
     return {name: sum(values) / len(values) for name, values in rates.items()}

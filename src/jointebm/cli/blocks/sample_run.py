@@ -10,11 +10,12 @@ from typing import Any, NamedTuple
 import torch
 
 from jointebm.cli.blocks.given import parse_given
-from jointebm.cli.blocks.models import open_model
+from jointebm.cli.blocks.models import open_model, shown_model
 from jointebm.cli.blocks.written_samples import convergence_summary, print_summary, summary_of, write_samples
 from jointebm.cli.console import Interrupted, print_json, say
 from jointebm.cli.options import NUM_SAMPLES
 from jointebm.cli.progress import StepProgress
+from jointebm.inference.chain_starts import chain_starts
 from jointebm.inference.model import Model
 from jointebm.runs.interrupts import Pending, held_back
 from jointebm.runs.sampling_run import (
@@ -83,23 +84,24 @@ def _start(name: str, draws: Draws, out: Path | None, checkpoint_every: int, dia
     _check_diagnosable(thin, num_steps, diagnostics)
     if None not in (num, held.num_rows) and num != held.num_rows:
         raise ValueError(f"--num {num}: --given holds {held.num_rows} rows; leave --num out, or give one row for all")
+    num_chains, generator = num or held.num_rows or NUM_SAMPLES, torch.Generator().manual_seed(draws.seed)
     sampling = begin_sampling(
         model,
         model.space,
         model.kernel,
-        num_chains=num or held.num_rows or NUM_SAMPLES,
+        num_chains=num_chains,
         given=held.values,
-        init=model.noise,
-        generator=torch.Generator().manual_seed(draws.seed),
+        init=chain_starts(model, num_chains, held.values, generator),
+        generator=generator,
         thin=thin,
     )
     if out is None:
         interrupted = _run(sampling, num_steps, None, 0)
-        summary = {"model": str(path), **summary_of(model, sampling.samples(), interrupted=interrupted)}
+        summary = {"model": shown_model(name, path), **summary_of(model, sampling.samples(), interrupted=interrupted)}
         summary |= convergence_summary(sampling.trajectory()) if diagnostics and not interrupted else {}
         return summary | (_interruption(sampling, num_steps, "without --out, nothing is saved") if interrupted else {})
     config = SamplingConfig(
-        model=str(path.absolute()),
+        model=shown_model(name, path.absolute()),
         weights=weights_digest(path),
         given=draws.given,
         num=len(sampling.chain.f),
@@ -113,7 +115,7 @@ def _start(name: str, draws: Draws, out: Path | None, checkpoint_every: int, dia
         result |= convergence_summary(sampling.trajectory()) if diagnostics and "message" not in result else {}
         if "message" not in result:
             remove()
-        return {"model": str(path), **result}
+        return {"model": shown_model(name, path), **result}
 
 
 def _resume(folder: Path, checkpoint_every: int, diagnostics: bool) -> dict[str, Any]:
@@ -139,7 +141,7 @@ def _resume(folder: Path, checkpoint_every: int, diagnostics: bool) -> dict[str,
         result |= convergence_summary(sampling.trajectory()) if diagnostics and "message" not in result else {}
         if "message" not in result:
             shutil.rmtree(folder)
-        return {"model": str(path), **result}
+        return {"model": shown_model(found.config.model, path), **result}
 
 
 def _check_diagnosable(thin: int | None, num_steps: int, diagnostics: bool) -> None:

@@ -47,8 +47,8 @@ def _finish(run: Run, *, as_json: bool) -> None:
     if as_json:
         print_json(report)
     else:
-        rates = named_rates(run.model.kernel, run.metrics.accept_rate)
-        print_evaluation(report, f"acceptance at the end of training: {write_rates(rates)}")
+        rates = write_rates(named_rates(run.model.kernel, run.metrics.accept_rate))
+        print_evaluation(report, f"acceptance at the end of training: {rates or 'no kernel ran, q was drawn from'}")
 
 
 def _tell(intervention: Intervention) -> None:
@@ -78,9 +78,10 @@ def _next_step(out: Path) -> str:
 
 def _figures(metrics: Metrics) -> str:
     """The figures next to the progress bar."""
-    accept_rate = "/".join(f"{rate:.2f}" for rate in metrics.accept_rate)
+    accept_rate = "/".join(f"{rate:.2f}" for rate in metrics.accept_rate) or "-"
+    ess = "" if metrics.ess is None else f"ess {metrics.ess:.0f}  "
     return (
-        f"gap {metrics.energy_gap:.2f}  accept {accept_rate}  grad {metrics.grad_norm:.2g}  "
+        f"gap {metrics.energy_gap:.2f}  accept {accept_rate}  {ess}grad {metrics.grad_norm:.2g}  "
         f"range {metrics.chain_low:.2f}..{metrics.chain_high:.2f}"
     )
 

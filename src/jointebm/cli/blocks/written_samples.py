@@ -28,7 +28,7 @@ def summary_of(model: Model, samples: Samples, *, interrupted: bool) -> dict[str
         "num_steps": samples.num_steps,
         "interrupted": interrupted,
         "mean_f": float(samples.chain.f.double().mean()),
-        "accept_rate": named_rates(model.kernel, samples.accept_rate) if samples.accept_rate else {},
+        "accept_rate": named_rates(model.kernel, samples.accept_rate),
         "counts": _counts(model, samples.values),
     }
 

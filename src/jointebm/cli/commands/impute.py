@@ -1,8 +1,13 @@
 """`jointebm impute`: fills the missing entries of a table."""
 
-from typing import Annotated
+from typing import Annotated, Literal
+
+import typer
 
 from jointebm.cli.options import (
+    CellSeparator,
+    DecimalMark,
+    FileEncoding,
     Json,
     Missing,
     ModelName,
@@ -30,7 +35,26 @@ def impute(
             "--num", 1, 10_000, "Number of completed tables, FILE-1 to FILE-N; their spread shows the uncertainty."
         ),
     ] = 1,
+    uncertainty: Annotated[
+        Literal["draws", "model"],
+        typer.Option(
+            help="What the spread holds: that of draws from one fit, or also that of the fit, for which each table comes "
+            "from a refit (--set num_members=N of 'fit')."
+        ),
+    ] = "draws",
+    id_column: Annotated[
+        str | None,
+        typer.Option(
+            "--id",
+            metavar="COLUMN",
+            help="Column whose ids decide the draws of rows (default: their numbers), so that these do not depend on the "
+            "order of rows.",
+        ),
+    ] = None,
     missing: Missing = None,
+    separator: CellSeparator = None,
+    decimal: DecimalMark = None,
+    encoding: FileEncoding = None,
     unseen: UnseenCategories = None,
     num_sweeps: NumSweeps = None,
     seed: OtherSeed = None,
@@ -41,7 +65,7 @@ def impute(
     """Fill the missing entries of a table with joint draws given the rest of their row.
 
     Each entry is a random draw, not a best guess. Observed cells stay as they are, to the letter. The file is read in
-    parts, so it may be larger than memory.
+    parts, so it may be larger than memory. Draws do not depend on the parts nor on --workers.
     """
     from jointebm.cli.tables.questions import Asked, impute_table
 
@@ -49,7 +73,7 @@ def impute(
         model,
         workers=workers,
         as_json=as_json,
-        missing=missing,
+        reading={"missing": missing, "separator": separator, "decimal": decimal, "encoding": encoding},
         changes={"unseen": unseen, "num_sweeps": num_sweeps, "random_state": seed},
     )
-    impute_table(asked, file, out, num=num)
+    impute_table(asked, file, out, num=num, uncertainty=uncertainty, id_column=id_column)

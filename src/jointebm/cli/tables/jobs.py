@@ -1,6 +1,7 @@
 """Answers one question about one part of a table: Arrow tables in, Arrow tables out.
 
-The answer for a row does not depend on the part that holds it, so the output does not depend on the size of the parts.
+A job knows the number of the first row of a part, and draws are keyed by row number: the answer for a row does not depend on
+the part that holds it, nor the output on the size of the parts.
 """
 
 from abc import ABC, abstractmethod
@@ -13,6 +14,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from jointebm.estimators import JointEBM
+from jointebm.estimators.imputations import Uncertainty
 from jointebm.tables.answers.predictions import Statistic, class_probs, classes, point_prediction
 from jointebm.tables.codes.categories import CategoryCodec
 from jointebm.tables.codes.codec import Name
@@ -20,6 +22,7 @@ from jointebm.tables.codes.column import Column
 from jointebm.tables.codes.numbers import NumberCodec
 from jointebm.tables.files.missing_words import is_missing_cell
 from jointebm.tables.files.outputs import cell_text
+from jointebm.tables.files.reading_options import ReadingOptions
 from jointebm.tables.files.sources import Part
 from jointebm.tables.frames.reading import read_frame
 from jointebm.tables.frames.writing import write_frame
@@ -33,12 +36,12 @@ class Job(ABC):
     """A question, which can be sent to another process."""
 
     @abstractmethod
-    def __call__(self, model: JointEBM, part: pa.Table) -> list[pa.Table]:
-        """The answer for a part: one table per output file."""
+    def __call__(self, model: JointEBM, part: pa.Table, first: int) -> list[pa.Table]:
+        """The answer for a part, whose first row has number `first`: one table per output file."""
 
     def schemas(self, model: JointEBM, empty: pa.Table) -> list[pa.Schema]:
         """Schemas of the answers, from a part without rows."""
-        return [answer.schema for answer in self(model, empty)]
+        return [answer.schema for answer in self(model, empty, 0)]
 
     def texts(self, part: Part, answer: pa.Table, schema: pa.Schema) -> Mapping[str, list[str]]:  # noqa: ARG002
         """The text of the cells in CSV, for columns where it differs from the values."""
@@ -54,15 +57,17 @@ class ImputeJob(Job):
     """Fills missing entries."""
 
     num: int  # of completed tables
-    missing: frozenset[str]  # words for a missing value in addition to the usual ones
+    reading: ReadingOptions  # of the file
+    uncertainty: Uncertainty = "draws"
+    id_column: str | None = None  # that keys the draws of rows; None: their numbers
 
-    def __call__(self, model: JointEBM, part: pa.Table) -> list[pa.Table]:
+    def __call__(self, model: JointEBM, part: pa.Table, first: int) -> list[pa.Table]:
         """The part with nothing missing, once for each draw."""
-        return model.draw_imputations(part, self.num)
+        return model.draw_imputations(part, self.num, uncertainty=self.uncertainty, row_ids=self.id_column, first=first)
 
     def schemas(self, model: JointEBM, empty: pa.Table) -> list[pa.Schema]:
         """The types of the file, except where they cannot hold the draws of the model."""
-        return [_filled_schema(empty.schema, answer.schema, model) for answer in self(model, empty)]
+        return [_filled_schema(empty.schema, answer.schema, model) for answer in self(model, empty, 0)]
 
     def texts(self, part: Part, answer: pa.Table, schema: pa.Schema) -> Mapping[str, list[str]]:
         """The observed cells of a CSV file to the letter, and the draws for the missing ones."""
@@ -70,7 +75,9 @@ class ImputeJob(Job):
         for name, column in (part.cells or {}).items():
             values, arrow = answer[name].to_pylist(), schema.field(name).type
             texts[name] = [
-                text if value is None or not is_missing_cell(text, self.missing) else cell_text(value, arrow)
+                text
+                if value is None or not is_missing_cell(text, self.reading.words)
+                else cell_text(value, arrow, self.reading)
                 for text, value in zip(column, values, strict=True)
             ]
         return texts
@@ -87,7 +94,7 @@ class PredictJob(Job):
     targets: tuple[Name, ...]
     statistic: Statistic
 
-    def __call__(self, model: JointEBM, part: pa.Table) -> list[pa.Table]:
+    def __call__(self, model: JointEBM, part: pa.Table, first: int) -> list[pa.Table]:  # noqa: ARG002  # rows decide
         """Columns NAME and NAME=LEVEL of categories, or NAME, NAME:5% and NAME:95% of numbers and times."""
         frame = read_frame(part)
         rows = model.fitted.rows(frame.table, frame.num_rows, missing=self.targets)
@@ -114,12 +121,12 @@ class ScoreJob(Job):
 
     conditional: bool
 
-    def __call__(self, model: JointEBM, part: pa.Table) -> list[pa.Table]:
+    def __call__(self, model: JointEBM, part: pa.Table, first: int) -> list[pa.Table]:  # noqa: ARG002  # rows decide
         """Columns `log_density`, `dependence` and on request "log p(NAME | rest)", null where the entry is missing."""
         frame = read_frame(part)
         rows = model.fitted.rows(frame.table, frame.num_rows)
         columns = {
-            "log_density": pa.array(model.fitted.log_density(rows)),
+            "log_density": pa.array(model.fitted.log_density(rows).value),
             "dependence": pa.array(model.fitted.dependence(rows)),
         }
         if self.conditional:
@@ -135,10 +142,9 @@ class SampleJob(Job):
 
     given: Mapping[Name, object]
 
-    def __call__(self, model: JointEBM, part: pa.Table) -> list[pa.Table]:
+    def __call__(self, model: JointEBM, part: pa.Table, first: int) -> list[pa.Table]:
         """The rows with these numbers."""
-        first = part["number"][0].as_py() if len(part) else 0
-        table = model.draw(len(part), given=self.given, first=first)
+        table = model.draw(len(part), given=self.given, first=first).value
         schema = model.frame_schema_
         return [write_frame(table, schema.select(schema.names, "pyarrow"))]
 

@@ -6,14 +6,18 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
+import torch
+from torch import Tensor
 
 from jointebm.cli.blocks.models import holds_table
 from jointebm.estimators import JointEBM
 from jointebm.inference.pretrained import find_model
 from jointebm.storage.untrusted import quoted
+from jointebm.tables.answers.row_keys import keys_of_ids, require_different
 from jointebm.tables.codes.categories import CategoryCodec
 from jointebm.tables.codes.codec import CodedColumn
 from jointebm.tables.files.cells import CellKind
+from jointebm.tables.files.reading_options import ReadingOptions
 from jointebm.tables.files.sources import ColumnType, Part, open_source
 from jointebm.tables.frames.reading import read_frame
 from jointebm.tables.frames.schemas import ColumnSchema
@@ -44,8 +48,11 @@ def with_answers(model: JointEBM, changes: Mapping[str, Any]) -> JointEBM:
     return model
 
 
-def open_questions(path: Path, model: JointEBM, *, missing: frozenset[str]) -> Questions:
-    """Opens a file and checks that the model can read all of its rows."""
+def open_questions(path: Path, model: JointEBM, *, reading: ReadingOptions, id_column: str | None = None) -> Questions:
+    """Opens a file and checks that the model can read all of its rows, and that a column of ids has one for each of them.
+
+    That takes eight bytes of memory per row.
+    """
     if not all(isinstance(name, str) for name in model.codec_.names):
         raise ValueError(f"{path}: the model was fitted to an array, whose columns have no names; use it from Python")
     schemas = {str(schema.name): schema for schema in model.frame_schema_.columns}
@@ -56,12 +63,28 @@ def open_questions(path: Path, model: JointEBM, *, missing: frozenset[str]) -> Q
             raise ValueError(f"{path}: column {name!r} holds durations, which CSV does not tell from text; use Parquet")
         return _type(schema.in_backend("pyarrow", model.frame_schema_.backend), model.coded(name))
 
-    source = open_source(path, list(schemas), type_of, missing=missing)
-    num_rows = 0
+    source = open_source(path, list(schemas), type_of, reading)
+    if id_column is not None and id_column not in source.schema.names:
+        raise ValueError(
+            f"--id {quoted(repr(id_column))}: {path} has no such column; it has {quoted(', '.join(source.schema.names))}"
+        )
+    num_rows, keys = 0, [torch.empty(0, dtype=torch.int64)]
     for part in source.parts():
         _check(path, part, model)
         num_rows += len(part.table)
+        if id_column is not None:
+            keys.append(_keys(path, part, model, id_column))
+    require_different(torch.cat(keys), f"{path}, column {id_column!r}", first=1)
     return Questions(source.schema, source.parts(), num_rows)
+
+
+def _keys(path: Path, part: Part, model: JointEBM, name: str) -> Tensor:
+    """Keys of the rows of a part by their ids."""
+    ids = model.coded(name).converted(read_frame(part.table.select([name])).table[name])
+    if ids.is_missing.any():
+        place = part.places(int(ids.is_missing.argmax()))
+        raise ValueError(f"{path}, {place}, column {name!r}: is missing, and --id takes an id for every row; add it")
+    return keys_of_ids(ids, name)
 
 
 def _check(path: Path, part: Part, model: JointEBM) -> None:

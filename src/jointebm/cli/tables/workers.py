@@ -37,13 +37,13 @@ def answered(
     """Yields each part with its answer, in order."""
     if workers == 1:
         for part in parts:
-            yield part, job(model, part.table)
+            yield part, job(model, part.table, part.first)
         return
     threads = max(1, torch.get_num_threads() // workers)
     with _pool(workers, (folder, dict(changes), threads)) as pool:
         waiting: deque[tuple[Part, Future[list[pa.Table]]]] = deque()
         for part in parts:
-            waiting.append((part, pool.submit(_answer, job, part.table)))
+            waiting.append((part, pool.submit(_answer, job, part.table, part.first)))
             if len(waiting) == WAITING * workers:
                 first, future = waiting.popleft()
                 yield first, future.result()
@@ -75,5 +75,5 @@ def _begin(folder: Path, changes: Mapping[str, Any], threads: int) -> None:
     _MODEL[:] = [with_answers(JointEBM.load(folder), changes)]
 
 
-def _answer(job: Job, part: pa.Table) -> list[pa.Table]:
-    return job(_MODEL[0], part)
+def _answer(job: Job, part: pa.Table, first: int) -> list[pa.Table]:
+    return job(_MODEL[0], part, first)

@@ -3,32 +3,67 @@
 Legend: N rows, V columns, K_j classes of column j, D draws.
 """
 
-import warnings
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
 from jointebm.randomness.row_streams import RowStream
-from jointebm.sampling.diagnostics import ConvergenceWarning
+from jointebm.sampling.diagnostics import Diagnostics, HalfChains
+from jointebm.sampling.weighted_draws import effective_size
 from jointebm.tables.density.energy import TableEnergy
 from jointebm.tables.density.moves import chain_at, jump, sweep, towards
 
-__all__ = ["corrected_draws", "log_mean_of_draws", "warn_of_draws", "warn_of_jumps"]
+__all__ = ["ChainEnds", "corrected_draws", "log_mean_of_draws"]
 
 CHAINS = 128  # moved at once
 NUM_STARTS = 16  # draws of the reference that a chain's start is chosen from
-MIN_ROW_ESS = 10.0  # effective draws, below which an average over draws is not to be trusted
 ROWS_PER_VECTOR = 64  # a multiple of the vector length of every processor
-MIN_ROW_JUMPS = 0.1  # accepted by a chain, on average over chains
+
+
+class ChainEnds(NamedTuple):
+    """The last states of N chains, and how they came there.
+
+    Args:
+        codes: completed, shape (N, V).
+        ess: effective number of the candidates of each start, shape (N,), float64.
+        num_jumps: that each chain has accepted, shape (N,), float64.
+        residuals: g after each sweep, shape (T, N).
+    """
+
+    codes: Tensor
+    ess: Tensor
+    num_jumps: Tensor
+    residuals: Tensor
+
+    @staticmethod
+    def joined(parts: "Sequence[ChainEnds]") -> "ChainEnds":
+        """Of several batches, one after the other."""
+        codes, ess, num_jumps = (torch.cat(each) for each in list(zip(*parts, strict=True))[:3])
+        return ChainEnds(codes, ess, num_jumps, torch.cat([part.residuals for part in parts], dim=1))
+
+    def diagnostics(self, conditions: Tensor) -> Diagnostics[Tensor]:
+        """Of these chains; `conditions` numbers what was known, shape (N,)."""
+        num_sweeps, num = self.residuals.shape
+        halves = HalfChains(num_sweeps) if num_sweeps >= 4 else None
+        for each in self.residuals if halves is not None else ():
+            halves.add(each[:, None])  # type: ignore[union-attr]
+        return Diagnostics(
+            exact=torch.zeros(num, dtype=torch.bool),
+            ess=self.ess,
+            num_jumps=self.num_jumps,
+            accept_rate={"Jump": float(self.num_jumps.mean()) / num_sweeps},
+            r_hat=None if halves is None else halves.r_hat(conditions),
+        )
 
 
 @torch.no_grad()
 def corrected_draws(
     energy: TableEnergy, codes: Tensor, stream: RowStream, num_sweeps: int, log_weights: Sequence[Tensor | None] | None
-) -> tuple[Tensor, Tensor]:
-    """One draw of the missing entries of at most `CHAINS` rows, padded to that number, and the accepted jumps of each.
+) -> ChainEnds:
+    """One draw of the missing entries of at most `CHAINS` rows, padded to that number.
 
     Args:
         energy: F.
@@ -36,9 +71,6 @@ def corrected_draws(
         stream: of these rows.
         num_sweeps: sweeps over the missing entries, and as many jumps of all of them.
         log_weights: per column, added to F of its classes where it is missing, shape (K_j,), or None.
-
-    Returns:
-        (codes, num_accepted): completed codes, shape (N, V), and shape (N,).
     """
     num_rows, num_columns = codes.shape
     filler = torch.arange(CHAINS) % num_rows
@@ -57,7 +89,7 @@ def corrected_draws(
     state = candidates[0]
     for number, candidate in enumerate(candidates):
         state = towards(state, candidate, chosen == number)
-    num_accepted = torch.zeros(CHAINS)
+    num_jumps, way = torch.zeros(CHAINS, dtype=torch.float64), []
     for number in range(num_sweeps):
         first = (NUM_STARTS + 3 * number) * (num_columns + 2)
 
@@ -65,34 +97,11 @@ def corrected_draws(
             return stream.at(first + num_columns + 2 + 2 * column)
 
         state, accepted = jump(energy, state, free=free, generator=stream.at(first), log_weights=log_weights)
-        num_accepted += accepted
+        num_jumps += accepted
         state = sweep(energy, state, free=free, generators=generators, log_weights=log_weights)
-    return state.codes[:num_rows], num_accepted[:num_rows]
-
-
-def warn_of_jumps(num_accepted: Tensor) -> None:
-    """Warns if hardly a chain has accepted a jump, unless so few chains may have had bad luck."""
-    rate = float(num_accepted.mean())
-    if float(num_accepted.sum()) < MIN_ROW_JUMPS * len(num_accepted) - 2:
-        warnings.warn(
-            f"chains hardly cross between groups of rows: {rate:.3f} accepted jumps per chain. Draws keep the weights of "
-            "these groups in the reference; use a larger num_sweeps",
-            ConvergenceWarning,
-            stacklevel=4,
-        )
-
-
-def warn_of_draws(log_weights: Tensor) -> None:
-    """Warns if rows have few effective draws, of log-weights (D, N)."""
-    sizes = (2 * log_weights.logsumexp(dim=0) - (2 * log_weights).logsumexp(dim=0)).exp()
-    num_poor = int((sizes < min(MIN_ROW_ESS, len(log_weights) / 4)).sum())
-    if num_poor:
-        warnings.warn(
-            f"{num_poor} of {len(sizes)} rows with missing entries have fewer than {MIN_ROW_ESS:g} effective draws, so "
-            "their log-density is too low; use a larger num_draws",
-            ConvergenceWarning,
-            stacklevel=4,
-        )
+        way.append(state.residual[:num_rows])
+    ess = effective_size(residuals[:num_rows].double())
+    return ChainEnds(state.codes[:num_rows], ess, num_jumps[:num_rows], torch.stack(way))
 
 
 def log_mean_of_draws(of_draws: Tensor) -> Tensor:

@@ -2,29 +2,36 @@
 
     log p(row) = F(codes) + sum_j log p(value_j | code_j) - log Z
 
-An answer about a row depends on the row and the seed alone, bit for bit: draws come from streams keyed by the row's content.
+An estimate about a row (a prediction, a score) depends on the row and the seed alone, bit for bit. Draws come from streams
+with a key for each row: its number in the question, or its id.
 
 Legend: N rows, V columns, K_j codes of column j, D draws.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from typing import NamedTuple
+from dataclasses import dataclass, replace
+from types import MappingProxyType
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from jointebm.randomness.row_streams import RowStream
+from jointebm.sampling.diagnostics import Answer, Diagnostics
+from jointebm.tables.answers.code_questions import enough_draws, enough_jumps
 from jointebm.tables.answers.parameters import Parameters
-from jointebm.tables.answers.row_keys import content_keys
+from jointebm.tables.answers.row_keys import keys_of_draw
 from jointebm.tables.answers.table_model import TableModel
+from jointebm.tables.codes.agreement import require_agreement
 from jointebm.tables.codes.codec import MISSING_CODE, Name, TableCodec
 from jointebm.tables.codes.column import Column
 from jointebm.tables.codes.evidence import Evidence
 from jointebm.tables.codes.numbers import NumberCodec
 
 __all__ = ["FittedTable", "Rows"]
+
+Held = TypeVar("Held")
 
 BLOCK = 4096  # rows at a time; memory does not grow with the table beyond its own size
 _VALUES = 2**40  # stream counter of draws of values inside codes; sweeps count from 0
@@ -35,7 +42,7 @@ class Rows(NamedTuple):
 
     table: Mapping[Name, Column]
     codes: Tensor  # (N, V), int64; -1 is missing
-    keys: Tensor  # (N,), int64
+    evidence: Mapping[Name, Evidence] = MappingProxyType({})  # about missing entries
 
 
 @dataclass(frozen=True, eq=False)
@@ -46,61 +53,100 @@ class FittedTable:
         codec: columns and their codes.
         model: density over codes.
         parameters: of answers.
+        members: densities refitted to bootstrap samples of the training rows; none, unless asked for at the fit.
     """
 
     codec: TableCodec
     model: TableModel
     parameters: Parameters
+    members: tuple[TableModel, ...] = ()
 
-    def rows(self, table: Mapping[Name, Column], num_rows: int, *, missing: Sequence[Name] = ()) -> Rows:
-        """Encodes a table; columns named in `missing` count as missing."""
+    def rows(
+        self,
+        table: Mapping[Name, Column],
+        num_rows: int,
+        *,
+        missing: Sequence[Name] = (),
+        evidence: Mapping[Name, Evidence] = MappingProxyType({}),
+    ) -> Rows:
+        """Encodes a table; columns named in `missing` count as missing, and missing entries agree with the evidence."""
         for name in missing:
             self.codec.index(name)
         shown = {name: column for name, column in table.items() if name not in missing}
+        for name, known in evidence.items():
+            if name in shown:
+                require_agreement(self.codec.columns[self.codec.index(name)], shown[name], known)
         codes = np.full((num_rows, len(self.codec.columns)), MISSING_CODE)
         if shown:
             codes = self.codec.encode(shown, unseen=self.parameters.unseen)
-        alike = {name: self.codec.columns[self.codec.index(name)].converted(column) for name, column in shown.items()}
-        return Rows(shown, torch.from_numpy(codes), content_keys(alike, self.codec.names, num_rows=num_rows))
+        return Rows(shown, torch.from_numpy(codes), evidence)
 
     def log_predictive(self, rows: Rows, name: Name) -> np.ndarray:
         """log p(code of the column | other observed entries), shape (N, K_j), nats, float64."""
-        place = self.codec.index(name)
-        parts = [self._predictive(codes, place) for codes in rows.codes.split(BLOCK)]
-        return torch.cat(parts).double().log_softmax(dim=1).numpy()
+        return self.predictive_answer(rows, name).value
 
-    def impute(self, rows: Rows, *, num_draws: int) -> Iterator[dict[Name, Column]]:
-        """Joint draws of the missing entries of each row; observed entries stay as they are."""
-        blocks = zip(rows.codes.split(BLOCK), rows.keys.split(BLOCK), strict=True)
-        completed = torch.cat([self._complete(*block, num_draws=num_draws) for block in blocks], dim=1)  # (D, N, V)
-        for draw, codes in enumerate(completed):
-            yield self._values(codes, rows.keys, draw=draw, evidence={}, seed=self.parameters.seed)
+    def predictive_answer(self, rows: Rows, name: Name, *, readout: np.ndarray | None = None) -> Answer[np.ndarray]:
+        """`log_predictive`, with standard errors of the probabilities p, or of `p @ readout`, whose shape is (K_j, Q)."""
+        answer = self._predictive(rows.codes, self.codec.index(name), self._log_weights(rows.evidence), readout)
+        return Answer(answer.value.double().log_softmax(dim=1).numpy(), self._checked(answer, "predict").diagnostics)
+
+    def impute(
+        self, rows: Rows, keys: Tensor, *, num_draws: int, seed: int | None = None
+    ) -> Answer[Iterator[dict[Name, Column]]]:
+        """Joint draws of the missing entries of each row; observed entries stay as they are.
+
+        Args:
+            rows: what is known.
+            keys: of the rows' streams, shape (N,); see `row_keys`.
+            num_draws: D, independent draws.
+            seed: of all draws; None is that of the model.
+        """
+        seed = self.parameters.seed if seed is None else seed
+        completed = self._completed(rows.codes, keys, num_draws, seed, self._log_weights(rows.evidence))
+        answer = self._checked(completed, "impute", num_draws)
+        values = (
+            self._values(self._allowed(rows, codes), keys, draw=draw, evidence=rows.evidence, seed=seed)
+            for draw, codes in enumerate(answer.value)
+        )
+        return Answer(values, answer.diagnostics)
+
+    def impute_by_members(
+        self, rows: Rows, keys: Tensor, *, num_draws: int, seed: int | None = None
+    ) -> Answer[Iterator[dict[Name, Column]]]:
+        """As `impute`, draw number d by member d, so that draws differ by as much as fits do."""
+        seed = self.parameters.seed if seed is None else seed
+        keys_of_members = [keys_of_draw(keys, draw) for draw in range(num_draws)]
+        parts = [
+            replace(self, model=member)._completed(rows.codes, of_member, 1, seed, self._log_weights(rows.evidence))
+            for member, of_member in zip(self.members, keys_of_members, strict=False)
+        ]
+        found = Diagnostics.joined([part.diagnostics for part in parts]).of_draws(num_draws)
+        answer = self._checked(Answer(torch.cat([part.value for part in parts]), found), "impute", num_draws)
+        values = (
+            self._values(self._allowed(rows, codes), of_member, draw=0, evidence=rows.evidence, seed=seed)
+            for codes, of_member in zip(answer.value, keys_of_members, strict=True)
+        )
+        return Answer(values, found)
 
     def sample(
         self, num: int, *, evidence: Mapping[Name, Evidence], seed: int | None = None, first: int = 0
-    ) -> dict[Name, Column]:
+    ) -> Answer[dict[Name, Column]]:
         """Draws rows number `first`, `first + 1`, ... given evidence; None is the seed of the model."""
         seed = self.parameters.seed if seed is None else seed
-        log_weights = [
-            None if each is None else torch.from_numpy(each).float() for each in self.codec.log_weights(evidence)
-        ]
         keys = torch.arange(first, first + num)
-        nothing = torch.full((num, len(log_weights)), MISSING_CODE)
-        parts = [
-            self.model.complete(
-                codes, num_sweeps=self.parameters.num_sweeps, seed=seed, log_weights=log_weights, keys=some
-            )[0]
-            for codes, some in zip(nothing.split(BLOCK), keys.split(BLOCK), strict=True)
-        ]
-        return self._values(torch.cat(parts), keys, draw=0, evidence=evidence, seed=seed)
+        nothing = torch.full((num, len(self.codec.columns)), MISSING_CODE)
+        answer = self._checked(self._completed(nothing, keys, 1, seed, self._log_weights(evidence)), "sample")
+        return Answer(self._values(answer.value[0], keys, draw=0, evidence=evidence, seed=seed), answer.diagnostics)
 
-    def log_density(self, rows: Rows) -> np.ndarray:
-        """log p of the observed entries of each row, missing ones marginalised, shape (N,), nats, float64.
+    def log_density(self, rows: Rows) -> Answer[np.ndarray]:
+        """log p of the observed entries of each row and of the evidence, missing ones marginalised, shape (N,), nats.
 
         In the units of the columns. Normalised up to the standard error of log Z, which all rows share. Exact otherwise if
         the missing entries of a row have few configurations; else a mean over `num_draws` draws (`TableModel.log_prob`).
         """
-        return self._log_codes(rows) + self.codec.log_prob(rows.table, rows.codes.numpy()).sum(axis=1)
+        answer = self._log_codes(rows, "score_samples")
+        inside = self.codec.log_prob(rows.table, rows.codes.numpy()).sum(axis=1)
+        return Answer(answer.value.numpy() + inside, answer.diagnostics)
 
     def dependence(self, rows: Rows) -> np.ndarray:
         """Dependence of the observed entries of each row, shape (N,), nats.
@@ -109,7 +155,7 @@ class FittedTable:
 
         Without the density inside the codes, so without units. An estimate where `log_density` is one.
         """
-        scores = self._log_codes(rows) + self._log_surprise(rows).sum(axis=1)
+        scores = self._log_codes(rows, "dependence").value.numpy() + self._log_surprise(rows).sum(axis=1)
         for place, log_marginal in enumerate(self.model.log_marginals()):
             seen = rows.codes[:, place] >= 0
             scores[seen.numpy()] -= log_marginal[rows.codes[seen, place]].double().numpy()
@@ -145,41 +191,96 @@ class FittedTable:
                 surprise[seen, place] = coded.codec.log_surprise(values)
         return surprise
 
-    def _log_codes(self, rows: Rows) -> np.ndarray:
+    def _log_codes(self, rows: Rows, what: str) -> Answer[Tensor]:
         """log p of the observed codes of each row, shape (N,), nats, float64."""
-        parameters = self.parameters
         parts = [
-            self.model.log_prob(codes, num_draws=parameters.num_draws, seed=parameters.seed, keys=keys)
-            for codes, keys in zip(rows.codes.split(BLOCK), rows.keys.split(BLOCK), strict=True)
+            self.model.log_prob_answer(
+                codes,
+                num_draws=self.parameters.num_draws,
+                seed=self.parameters.seed,
+                log_weights=self._log_weights(rows.evidence),
+            )
+            for codes in rows.codes.split(BLOCK)
         ]
-        return torch.cat(parts).numpy()
+        return self._checked(_joined(parts), what)
 
     def _of_codes(self, rows: Rows, names: Sequence[Name]) -> np.ndarray:
-        scores = np.full((len(rows.codes), len(names)), np.nan)
+        scores, answers = np.full((len(rows.codes), len(names)), np.nan), []
         for column, name in enumerate(names):
             place = self.codec.index(name)
-            for start in range(0, len(rows.codes), BLOCK):
-                codes = rows.codes[start : start + BLOCK]
-                seen = (codes[:, place] >= 0).nonzero().squeeze(1)
-                log_probs = self._predictive(codes[seen], place).gather(1, codes[seen][:, [place]])
-                scores[start + seen.numpy(), column] = log_probs.squeeze(1).double().numpy()
+            seen = (rows.codes[:, place] >= 0).nonzero().squeeze(1)
+            answer = self._predictive(rows.codes[seen], place, self._log_weights(rows.evidence))
+            log_probs = answer.value.gather(1, rows.codes[seen][:, [place]])
+            scores[seen.numpy(), column] = log_probs.squeeze(1).double().numpy()
+            no_error = torch.zeros(len(seen), 0)
+            answers.append(replace(answer.diagnostics, standard_error=no_error))
+        if answers:
+            self._checked(Answer(scores, Diagnostics.joined(answers)), "score of entries")
         return scores
 
-    def _predictive(self, codes: Tensor, place: int) -> Tensor:
-        return self.model.predictive(
-            codes,
-            place,
-            num_draws=self.parameters.num_draws,
-            num_sweeps=self.parameters.num_sweeps,
-            seed=self.parameters.seed,
-        )
+    def _predictive(
+        self,
+        codes: Tensor,
+        place: int,
+        log_weights: Sequence[Tensor | None] | None,
+        readout: np.ndarray | None = None,
+    ) -> Answer[Tensor]:
+        """log p(code of a column | other observed entries), shape (N, K_j)."""
+        parts = [
+            self.model.predictive_answer(
+                some,
+                place,
+                num_draws=self.parameters.num_draws,
+                num_sweeps=self.parameters.num_sweeps,
+                seed=self.parameters.seed,
+                readout=None if readout is None else torch.from_numpy(readout),
+                log_weights=log_weights,
+            )
+            for some in codes.split(BLOCK)
+        ]
+        return _joined(parts)
 
-    def _complete(self, codes: Tensor, keys: Tensor, *, num_draws: int = 1) -> Tensor:
-        """Draws of one block, shape (D, N, V)."""
-        parameters = self.parameters
-        return self.model.complete(
-            codes, num_draws=num_draws, num_sweeps=parameters.num_sweeps, seed=parameters.seed, keys=keys
-        )
+    def _completed(
+        self,
+        codes: Tensor,
+        keys: Tensor,
+        num_draws: int,
+        seed: int,
+        log_weights: Sequence[Tensor | None] | None,
+    ) -> Answer[Tensor]:
+        """Joint draws of the missing codes, shape (D, N, V)."""
+        num_sweeps = self.parameters.num_sweeps
+        parts = [
+            self.model.complete_answer(
+                some, num_draws=num_draws, num_sweeps=num_sweeps, seed=seed, log_weights=log_weights, keys=of_some
+            )
+            for some, of_some in zip(codes.split(BLOCK), keys.split(BLOCK), strict=True)
+        ]
+        return _joined(parts, dim=1)
+
+    def _log_weights(self, evidence: Mapping[Name, Evidence]) -> list[Tensor | None] | None:
+        """log p(evidence | code) of each column, shape (K_j,); None without evidence."""
+        if not evidence:
+            return None
+        of_columns = self.codec.log_weights(evidence)
+        return [None if each is None else torch.from_numpy(each).float() for each in of_columns]
+
+    def _allowed(self, rows: Rows, codes: Tensor) -> Tensor:
+        """Completed codes, with one that the evidence allows in place of an observed one, whose value is known anyway."""
+        codes = codes.clone()
+        for place, weights in enumerate(self._log_weights(rows.evidence) or ()):
+            if weights is not None:
+                codes[rows.codes[:, place] >= 0, place] = int(weights.argmax())
+        return codes
+
+    def _checked(self, answer: Answer[Held], what: str, num_draws: int | None = None) -> Answer[Held]:
+        """The answer, after one warning if it may be far off."""
+        asked = self.parameters.num_draws
+        min_jumps = enough_jumps(answer.diagnostics, asked if num_draws is None else num_draws)
+        if answer.diagnostics.standard_error is None:  # draws
+            return answer.checked(what, "a larger num_sweeps", min_jumps=min_jumps)
+        min_ess = enough_draws(asked)
+        return answer.checked(what, "a larger num_draws or num_sweeps", min_ess=min_ess, min_jumps=min_jumps)
 
     def _values(
         self, codes: Tensor, keys: Tensor, *, draw: int, evidence: Mapping[Name, Evidence], seed: int
@@ -188,3 +289,9 @@ class FittedTable:
         stream = RowStream(keys, seed, draw=draw, counter=_VALUES)
         uniforms = stream.uniform(torch.empty(codes.shape, dtype=torch.float64))
         return self.codec.decode(codes.numpy(), uniforms.numpy(), evidence=evidence)
+
+
+def _joined(parts: Sequence[Answer[Tensor]], dim: int = 0) -> Answer[Tensor]:
+    """The answer about the rows of several parts, which lie along that axis."""
+    found = Diagnostics.joined([part.diagnostics for part in parts])
+    return Answer(torch.cat([part.value for part in parts], dim=dim), found)

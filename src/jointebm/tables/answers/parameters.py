@@ -31,6 +31,9 @@ class Parameters(Config):
         100, ge=1, le=MAX_COUNT, description="draws that an answer about many missing entries averages"
     )
     num_sweeps: int = Field(10, ge=1, le=MAX_COUNT, description="sweeps, and jumps, per completion or sample")
+    num_members: int = Field(
+        0, ge=0, le=1000, description="refits to bootstrap samples, for imputations with the uncertainty of the fit"
+    )
     seed: int = Field(0, ge=0, lt=2**63, description="of all draws")
 
     @classmethod

@@ -12,7 +12,7 @@ from jointebm.tables.codes.codec import CodedColumn
 from jointebm.tables.codes.column import Column, IgnoredCodec
 from jointebm.tables.codes.numbers import NumberCodec
 
-__all__ = ["Statistic", "class_probs", "classes", "point_prediction", "posterior_mean"]
+__all__ = ["Statistic", "class_probs", "classes", "point_prediction", "posterior_mean", "readout_of"]
 
 Statistic = Literal["mean", "median"]
 
@@ -45,6 +45,11 @@ def posterior_mean(coded: CodedColumn, log_probs: np.ndarray) -> np.ndarray:
     assert isinstance(coded.codec, NumberCodec)
     # One sum per row: rounding in a product of matrices depends on the number of rows.
     return (np.exp(log_probs) * coded.codec.means).sum(axis=1)
+
+
+def readout_of(coded: CodedColumn, statistic: Statistic) -> np.ndarray | None:
+    """What `posterior_mean` multiplies p(code) by, shape (K, 1), or None where no mean is asked for."""
+    return coded.codec.means[:, None] if isinstance(coded.codec, NumberCodec) and statistic == "mean" else None
 
 
 def point_prediction(coded: CodedColumn, log_probs: np.ndarray, *, statistic: Statistic) -> Column:

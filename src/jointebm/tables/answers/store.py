@@ -1,12 +1,12 @@
 """A fitted table as a model folder; see `jointebm.storage.model_folder`."""
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, Self
 
 from pydantic import Field, model_validator
-from torch import Tensor
+from torch import Tensor, nn
 
 from jointebm.storage.config import Config
 from jointebm.storage.model_folder import TABLE_MODEL, check_sizes, read_model, write_model
@@ -14,7 +14,7 @@ from jointebm.storage.untrusted import quoted
 from jointebm.tables.answers.parameters import Parameters
 from jointebm.tables.answers.table_model import TableModel
 from jointebm.tables.codes.codec import Name, TableCodec
-from jointebm.tables.files.missing_words import ReadingOptions
+from jointebm.tables.files.reading_options import ReadingOptions
 from jointebm.tables.frames.schemas import FrameSchema
 from jointebm.tables.training.table_report import FitReport
 
@@ -52,7 +52,18 @@ class TableFolder(Config):
         )
 
 
-def save_table(path: str | os.PathLike[str], config: TableFolder, model: TableModel) -> Path:
+class Stored(nn.Module):
+    """What `model.safetensors` holds: F, and F of each member, all of one shape."""
+
+    def __init__(self, model: TableModel, members: Sequence[TableModel]) -> None:
+        super().__init__()
+        self.energy = model.energy
+        self.members = nn.ModuleList(each.energy for each in members)
+
+
+def save_table(
+    path: str | os.PathLike[str], config: TableFolder, model: TableModel, members: Sequence[TableModel] = ()
+) -> Path:
     """Writes a folder.
 
     Raises:
@@ -61,17 +72,19 @@ def save_table(path: str | os.PathLike[str], config: TableFolder, model: TableMo
         ValueError: the description is longer than `load_table` would read.
     """
     text = config.model_dump_json(indent=None) + "\n"
-    return write_model(Path(path), text, model.state_dict(), card=_card(config), kind=TABLE_MODEL)
+    return write_model(Path(path), text, Stored(model, members).state_dict(), card=_card(config), kind=TABLE_MODEL)
 
 
-def load_table(path: str | os.PathLike[str]) -> tuple[TableFolder, TableModel]:
-    """Reads a folder.
+def load_table(path: str | os.PathLike[str]) -> tuple[TableFolder, TableModel, tuple[TableModel, ...]]:
+    """Reads a folder: its description, the model, and the members.
 
     Raises:
         FileNotFoundError: the folder or one of its files is missing.
         ValueError: the folder holds a block model, or a file does not hold what it should; names the file and the reason.
     """
-    return read_model(Path(path), TABLE_MODEL, TableFolder, check=_check_declared, build=_unfilled)
+    config, stored = read_model(Path(path), TABLE_MODEL, TableFolder, check=_check_declared, build=_unfilled)
+    members = tuple(TableModel(each).eval() for each in stored.members)  # type: ignore[arg-type]
+    return config, TableModel(stored.energy, config.report).eval(), members
 
 
 def _check_declared(config: TableFolder, tensors: Mapping[str, Tensor]) -> None:
@@ -79,13 +92,15 @@ def _check_declared(config: TableFolder, tensors: Mapping[str, Tensor]) -> None:
     check_sizes("model", config.model, tensors, at_most=num_entries)
     if config.model.get("num_layers", 0) > len(tensors):
         raise ValueError(f"more layers than model.safetensors holds tensors, {len(tensors)}")
+    if config.parameters.num_members > len(tensors):
+        raise ValueError(f"more members than model.safetensors holds tensors, {len(tensors)}")
 
 
-def _unfilled(config: TableFolder) -> TableModel:
-    model = TableModel.from_spec(config.model, config.report)
+def _unfilled(config: TableFolder) -> Stored:
+    model, *members = (TableModel.from_spec(config.model) for _ in range(1 + config.parameters.num_members))
     if model.num_classes != config.codec.num_codes:
         raise ValueError("the model's columns are not those of the codec")
-    return model
+    return Stored(model, members)
 
 
 def _card(config: TableFolder) -> str:

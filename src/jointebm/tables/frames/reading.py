@@ -16,9 +16,10 @@ from jointebm.storage.untrusted import quoted
 from jointebm.tables.codes.categories import Label
 from jointebm.tables.codes.codec import Name
 from jointebm.tables.codes.column import Column, Role, Unit
+from jointebm.tables.frames.interchange import Kindred, as_table, is_stream
 from jointebm.tables.frames.schemas import Backend, ColumnSchema, FrameSchema
 
-__all__ = ["LARGEST", "Frame", "is_frame", "is_missing", "read_frame", "target_name", "with_column"]
+__all__ = ["LARGEST", "Frame", "is_frame", "is_missing", "read_frame", "read_vector", "target_name", "with_column"]
 
 LARGEST = 4e307  # of a number, so that the distance of any two is a float
 _TABLES = "a pandas, polars or pyarrow table or a numpy array"
@@ -34,11 +35,15 @@ class Frame(NamedTuple):
     table: dict[Name, Column]
     num_rows: int
     index: Any  # of a pandas frame, else None
-    native: Any  # the frame or array
+    native: Any  # the frame or array, in memory
+    kind: Kindred = "table"  # of the frame that was given
 
 
 def read_frame(frame: object, *, names: Sequence[Name] | None = None) -> Frame:
     """Reads a frame of pandas, polars or pyarrow, or an array of numpy (or nested lists) with these names of its columns.
+
+    A lazy frame of polars is collected by its streaming engine. A batch of Arrow, and any object that exports a stream of
+    them, such as a reader or a relation of DuckDB, is read as an Arrow table; a stream can be read once.
 
     NaN, None, NaT, pandas' NA and polars' and Arrow's null are all missing.
 
@@ -47,10 +52,9 @@ def read_frame(frame: object, *, names: Sequence[Name] | None = None) -> Frame:
         ValueError: a duplicate column name, a name that is neither text nor a number, or a number that is infinite or too
             large.
     """
-    if nw.dependencies.is_polars_lazyframe(frame):
-        raise TypeError("got a polars.LazyFrame; collect() it first")
     if is_frame(frame):
-        return _read_native(frame)
+        native, kind = as_table(frame)
+        return _read_native(native)._replace(kind=kind)
     _check_array(frame)
     return _read_array(frame, names)
 
@@ -66,11 +70,7 @@ def target_name(y: object, names: Sequence[Name]) -> Name:
 
 def with_column(frame: Frame, name: Name, vector: Any) -> Frame:
     """The frame with one more column at the end."""
-    if nw.dependencies.is_into_series(vector):
-        native = nw.from_native(vector, series_only=True).alias(str(name)).to_frame().to_native()
-        one = read_frame(native)
-    else:
-        one = read_frame(np.reshape(_as_array(vector), (len(vector), -1)), names=[name])
+    one = _of_vector(vector, name)
     if one.num_rows != frame.num_rows or len(one.table) != 1:
         raise ValueError(
             f"Found input variables with inconsistent numbers of samples: X has {frame.num_rows} rows, and y {one.num_rows}"
@@ -81,6 +81,20 @@ def with_column(frame: Frame, name: Name, vector: Any) -> Frame:
     return frame._replace(schema=frame.schema.model_copy(update={"columns": columns}), table=table)
 
 
+def read_vector(vector: Any, name: str, *, num_rows: int) -> Column:
+    """One value per row: a Series, an Arrow column, or a vector. Raises ValueError unless there are `num_rows`."""
+    shape = np.shape(vector)
+    if shape != (num_rows,):
+        raise ValueError(f"{name}: got shape {shape}, expected a vector of {num_rows} entries, one per row of X")
+    return next(iter(_of_vector(vector, name).table.values()))
+
+
+def _of_vector(vector: Any, name: Name) -> Frame:
+    if nw.dependencies.is_into_series(vector):
+        return read_frame(nw.from_native(vector, series_only=True).alias(str(name)).to_frame().to_native())
+    return read_frame(np.reshape(_as_array(vector), (len(vector), -1)), names=[name])
+
+
 def _as_array(array: object) -> np.ndarray:
     """An array; nested lists of text and numbers keep both types."""
     values = np.asarray(array)
@@ -88,8 +102,8 @@ def _as_array(array: object) -> np.ndarray:
 
 
 def is_frame(frame: object) -> bool:
-    """Whether it is a table of pandas, polars or pyarrow."""
-    return nw.dependencies.is_into_dataframe(frame)
+    """Whether it is a table of pandas, polars or pyarrow, a lazy frame, or a batch or stream of Arrow."""
+    return nw.dependencies.is_into_dataframe(frame) or is_stream(frame)
 
 
 def _read_native(native: Any) -> Frame:
@@ -115,7 +129,7 @@ def _read_native(native: Any) -> Frame:
 def _backend(native: Any) -> Backend:
     module = type(native).__module__.split(".")[0]
     for backend in ("pandas", "polars", "pyarrow"):
-        if module == backend and type(native).__name__ != "LazyFrame":
+        if module == backend:
             return backend
     raise TypeError(f"got {_type_name(native)}, expected {_TABLES}")
 
@@ -208,12 +222,12 @@ def _read_array(array: object, names: Sequence[Name] | None) -> Frame:
         raise ValueError(f"an array of {values.shape[1]} columns, expected {len(names)}: {', '.join(map(repr, names))}")
     if values.dtype.kind not in (*_OF_KIND, "O", "U"):
         raise TypeError(f"an array of {values.dtype}, expected numbers, booleans, text, dates or objects; convert it")
-    read = [_read_vector(column, name) for name, column in zip(names, values.T, strict=True)]
+    read = [_read_array_column(column, name) for name, column in zip(names, values.T, strict=True)]
     schema = FrameSchema(backend="numpy", columns=tuple(each for each, _ in read))
     return Frame(schema, {each.name: column for each, column in read}, len(values), None, values)
 
 
-def _read_vector(vector: np.ndarray, name: Name) -> tuple[ColumnSchema, Column]:
+def _read_array_column(vector: np.ndarray, name: Name) -> tuple[ColumnSchema, Column]:
     schema = ColumnSchema(name=name, role=_OF_KIND.get(vector.dtype.kind, "label"), dtype=str(vector.dtype))
     if schema.role == "label":
         return _read_objects(vector.tolist(), schema)

@@ -1,0 +1,152 @@
+"""Members: the density refitted to bootstrap samples of the rows, whose spread is the uncertainty of the fit.
+
+A member resamples the rows with replacement. Its mixtures follow from those of the fit by expectation maximisation on
+these rows, and its network from that of the fit by some more training on them, with a schedule of its own. Where held-out
+rows left the network of the fit at zero, that of the member is zero too.
+
+Legend: N rows, V columns, K_j classes of column j.
+"""
+
+from collections.abc import Callable, Sequence
+from copy import deepcopy
+
+import torch
+from torch import Tensor
+
+from jointebm.randomness.draws import uniform
+from jointebm.randomness.row_streams import row_keys
+from jointebm.references import ProductMixture
+from jointebm.references.expectation_maximisation import em_step, prior_of
+from jointebm.references.layout import MixedRows
+from jointebm.tables.density.energy import Rebased, Residual, TableEnergy
+from jointebm.tables.training.completed_rows import CompletedRows
+from jointebm.tables.training.smoothing import Curves, smoothing
+from jointebm.tables.training.table_config import Progress, TableConfig
+from jointebm.tables.training.table_problem import TableProblem
+from jointebm.tables.training.table_schedule import (
+    MAX_ROLLBACKS,
+    PRECISIONS,
+    SNAPSHOT_EVERY,
+    descent_of_table,
+    planned_iterations,
+    rows_per_batch,
+)
+from jointebm.training.loop import Loop
+from jointebm.training.objectives import PseudoLikelihood
+
+__all__ = ["SharedProgress", "bootstrapped", "unsmooth"]
+
+SHARE = 0.16  # iterations of a member, as a share of those that the fit plans; five members cost less than two fits
+NUM_STEPS, TOLERANCE = 100, 1e-4  # of expectation maximisation at most, and its end, in nats per row
+_STREAM = 2  # of the seed; the fit itself has 0 and 1
+
+
+class SharedProgress:
+    """Progress of a fit and then of its members, as one.
+
+    Args:
+        on_progress: called whenever the held-out rows of the fit are scored, and after each member.
+        num_members: that will follow the fit.
+
+    Example:
+        >>> told = []
+        >>> progress = SharedProgress(told.append, 5)
+        >>> progress.of_fit(Progress(1.0, -2.0, -0.5, 9.0)), progress.after_member(4)
+        (None, None)
+        >>> [round(each.fraction, 2) for each in told]
+        [0.56, 1.0]
+    """
+
+    def __init__(self, on_progress: Callable[[Progress], object], num_members: int) -> None:
+        self._on_progress, self._share = on_progress, 1 / (1 + SHARE * num_members)
+        self._last: Progress | None = None
+
+    def of_fit(self, progress: Progress) -> None:
+        """Tells the progress of the fit."""
+        self._last = progress
+        self._on_progress(progress._replace(fraction=self._share * progress.fraction))
+
+    def after_member(self, number: int) -> None:
+        """Tells that this member is done, with the scores of the fit; nothing if the fit had none."""
+        if self._last is not None:
+            self._on_progress(self._last._replace(fraction=self._share * (1 + SHARE * (number + 1))))
+
+
+def bootstrapped(
+    energy: TableEnergy,
+    codes: Tensor,
+    *,
+    ordered: Sequence[bool],
+    config: TableConfig,
+    seed: int,
+    number: int,
+) -> TableEnergy:
+    """Refits a density to a bootstrap sample of its rows.
+
+    Args:
+        energy: of the fit; not changed. If its network is zero, so is that of the member.
+        codes: all rows of the fit, shape (N, V), -1 is missing.
+        ordered: per column, whether neighbouring codes are alike.
+        config: of the fit.
+        seed: of the fit.
+        number: of the member, from 0, which decides its sample.
+
+    Raises:
+        Diverged: as in the fit.
+    """
+    generator = torch.Generator().manual_seed(abs(int(row_keys(torch.tensor([[seed, _STREAM, number]])))))
+    rows = codes[(uniform(torch.empty(len(codes), dtype=torch.float64), generator) * len(codes)).long()]
+    reference = _refitted(energy.reference, rows, config.prior_strength)
+    if not bool(energy.residual.readout.any()):
+        return TableEnergy(reference, deepcopy(energy.residual))
+    net, base = energy.residual, energy.reference
+    if isinstance(net, Rebased):
+        base, net = net.base, net.net
+    base = _refitted(base, rows, config.prior_strength)
+    batch_size = rows_per_batch(len(rows), config)
+    num_iterations = max(1, round(SHARE * planned_iterations(len(rows), len(ordered), batch_size, config)))
+    net = deepcopy(net)
+    unsmooth(net, ordered)
+    objective = config.objective
+    is_composite = isinstance(objective, PseudoLikelihood)
+    problem = TableProblem(
+        TableEnergy(base, net),
+        CompletedRows(rows, reference, generator),
+        pseudo_likelihood=objective if isinstance(objective, PseudoLikelihood) else PseudoLikelihood(),
+        pseudo_weight=None if is_composite else config.pseudo_weight,
+        ordered=ordered,
+        batch_size=batch_size,
+        precision=PRECISIONS[config.precision],
+        generator=generator,
+    )
+    descent = descent_of_table(problem.module, config, num_iterations, len(ordered))
+    loop = Loop(problem, descent, snapshot_every=SNAPSHOT_EVERY, max_rollbacks=MAX_ROLLBACKS)
+    for _ in range(num_iterations):
+        loop.step()
+    average = loop.average
+    assert isinstance(average, Curves)
+    return TableEnergy(reference, Rebased(deepcopy(average.residual), base, reference))
+
+
+@torch.no_grad()
+def _refitted(mixture: ProductMixture, codes: Tensor, prior_strength: float) -> ProductMixture:
+    """The mixture after expectation maximisation on other rows."""
+    rows = MixedRows(codes, torch.empty(len(codes), 0))
+    prior = prior_of(rows, mixture.num_classes, prior_strength)
+    before = -torch.inf
+    for _ in range(NUM_STEPS if len(mixture.log_weights) > 1 else 1):
+        mixture, objective = em_step(mixture, rows, prior)
+        if objective - before < TOLERANCE * len(codes):
+            break
+        before = objective
+    return mixture
+
+
+@torch.no_grad()
+def unsmooth(residual: Residual, ordered: Sequence[bool]) -> None:
+    """Sets the vectors V of `Curves` in place of W = S V, so that training continues at W."""
+    starts = residual.offsets
+    for column, is_ordered in enumerate(ordered):
+        if is_ordered:
+            part = residual.embedding[starts[column] : starts[column + 1]]
+            part.copy_(torch.linalg.solve(smoothing(len(part)), part.double()))

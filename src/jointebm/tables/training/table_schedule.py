@@ -1,0 +1,48 @@
+"""How long a table trains, with what batches and steps."""
+
+import math
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from jointebm.tables.training.smoothing import Curves
+from jointebm.tables.training.table_config import TableConfig
+from jointebm.training.training_state import Descent, cosine_decay
+
+__all__ = ["MAX_ROLLBACKS", "PRECISIONS", "SNAPSHOT_EVERY", "descent_of_table", "planned_iterations", "rows_per_batch"]
+
+MIN_BATCH = 32  # rows of an iteration, if there are as many
+FEW_COLUMNS = 10  # with more, steps are smaller and fewer
+AVERAGED = 50  # the moving average reaches over about such a part of training
+SNAPSHOT_EVERY, MAX_ROLLBACKS = 100, 5
+PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16}
+
+
+def rows_per_batch(num_rows: int, config: TableConfig) -> int:
+    """Rows of an iteration."""
+    return min(config.batch_size, max(MIN_BATCH, num_rows // 4), num_rows)
+
+
+def planned_iterations(num_rows: int, num_columns: int, batch_size: int, config: TableConfig) -> int:
+    """Iterations of a fit, at most."""
+    most = config.max_iterations * min(1.0, FEW_COLUMNS / num_columns)
+    return max(1, math.ceil(min(most, config.num_visits * num_rows / batch_size)))
+
+
+def descent_of_table(curves: Curves, config: TableConfig, num_iterations: int, num_columns: int) -> Descent:
+    """Adam, whose rate rises and then falls to zero, and a moving average over the last part of training."""
+    peak = config.learning_rate * min(1.0, FEW_COLUMNS / num_columns) ** 1.5
+
+    def learning_rate(iteration: int) -> float:
+        rising = min(1.0, (iteration + 1) / (config.warmup_share * num_iterations + 1))
+        return peak * rising * cosine_decay(iteration, num_iterations)
+
+    @torch.no_grad()
+    def average(means: Sequence[Tensor], parameters: Sequence[Tensor], num_averaged: Tensor | int) -> None:
+        weight = max(1 / int(num_averaged), min(1.0, AVERAGED / num_iterations))
+        torch._foreach_lerp_(list(means), list(parameters), weight)
+
+    adam = torch.optim.Adam(curves.parameters(), lr=1.0, betas=(0.9, 0.99))
+    adam.register_step_post_hook(lambda *_: curves.give_vectors())
+    return Descent(adam, learning_rate, average)
