@@ -158,9 +158,9 @@ class RelatedChoices:
 
     def require_some(self, candidates: Candidates) -> None:
         """Raises ValueError if all candidates of a row contradict the evidence."""
-        lost = np.isneginf(candidates.log_weights).all(axis=0)
+        lost = ~(candidates.log_weights > -np.inf).any(axis=0)
         if self.evidence.asked and lost.any():
-            raise ValueError(self.evidence.refusal(self.system, int(lost.sum()), len(lost)))
+            raise ValueError(self.evidence.refusal(self.system, int(lost.sum()), lost.size))
 
     def _proposed(self, work: Work) -> np.ndarray:
         """Rows with a missing sum that is given in part, bool (N,)."""

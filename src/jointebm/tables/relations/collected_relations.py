@@ -26,13 +26,13 @@ from jointebm.tables.relations.relation_system import (
     levels_table,
     parents_of,
 )
-from jointebm.tables.relations.request import Request
+from jointebm.tables.relations.request import RelationRequest
 from jointebm.tables.relations.work_table import RelatedColumn, Work, opened
 
 __all__ = ["CollectedRelations"]
 
 NUM_SHUFFLED = 512  # rows that tell whether a relation follows from others
-SEED = 20_240_229
+SHUFFLE_SEED = 20_240_229
 
 
 class CollectedRelations:
@@ -57,7 +57,7 @@ class CollectedRelations:
         self.checked: list[Relation] = []
         self.of_model: list[Name] = list(table)
 
-    def add(self, request: Request, *, declared: bool) -> bool:
+    def add(self, request: RelationRequest, *, declared: bool) -> bool:
         """Adds a relation unless it follows from others; returns whether it is new.
 
         An order of columns that others rebuild already is checked instead. A detected relation that cannot be added is left
@@ -147,7 +147,7 @@ class CollectedRelations:
         """Whether rows with shuffled columns of the model keep the relation as well."""
         if not self.relations:
             return False
-        generator = np.random.default_rng(SEED)
+        generator = np.random.default_rng(SHUFFLE_SEED)
         table = {}
         for name in self.of_model:
             present = np.flatnonzero(~self.work[name].is_missing)

@@ -17,7 +17,7 @@ from jointebm.tables.relations.equality import Equality
 from jointebm.tables.relations.functional import Functional
 from jointebm.tables.relations.levels import is_function, levels_of
 from jointebm.tables.relations.ordering import Ordering
-from jointebm.tables.relations.request import Request
+from jointebm.tables.relations.request import RelationRequest
 from jointebm.tables.relations.units import common_decimals, is_number, step_of, to_units
 from jointebm.tables.relations.work_table import missing_in_any, taken
 
@@ -26,7 +26,7 @@ __all__ = ["Relation", "fitted_forms"]
 Relation = Equality | Functional | Balance | Ordering | Combination
 
 
-def fitted_forms(request: Request, table: Mapping[Name, Column], taken_names: Sequence[Name]) -> list[Relation]:
+def fitted_forms(request: RelationRequest, table: Mapping[Name, Column], taken_names: Sequence[Name]) -> list[Relation]:
     """The forms of a relation, the preferred one first; they differ in the column that is rebuilt.
 
     Args:
@@ -51,11 +51,11 @@ def fitted_forms(request: Request, table: Mapping[Name, Column], taken_names: Se
     return forms
 
 
-def _refused(request: Request, reason: str) -> ValueError:
+def _refused(request: RelationRequest, reason: str) -> ValueError:
     return ValueError(f"relations: {quoted(repr(request.text))}: {reason}")
 
 
-def _check_kinds(request: Request, some: Mapping[Name, Column]) -> None:
+def _check_kinds(request: RelationRequest, some: Mapping[Name, Column]) -> None:
     """Raises unless the relation can hold between columns of these kinds."""
     numbers = [is_number(column) for column in some.values()]
     if request.kind in ("balance", "ordering") and not all(numbers):
@@ -70,7 +70,7 @@ def _check_kinds(request: Request, some: Mapping[Name, Column]) -> None:
             raise _refused(request, f"its columns hold different things ({listed}); convert them to one type and unit")
 
 
-def _equality(request: Request, some: Mapping[Name, Column], _: Sequence[Name]) -> Iterator[Relation]:
+def _equality(request: RelationRequest, some: Mapping[Name, Column], _: Sequence[Name]) -> Iterator[Relation]:
     for source, copied in _orders(request.names, some):
         yield Equality(source=source, copied=copied)
 
@@ -82,7 +82,7 @@ def _orders(names: Sequence[Name], some: Mapping[Name, Column]) -> list[tuple[Na
     return [(second, first), (first, second)] if is_turned else [(first, second), (second, first)]
 
 
-def _functional(request: Request, some: Mapping[Name, Column], _: Sequence[Name]) -> Iterator[Relation]:
+def _functional(request: RelationRequest, some: Mapping[Name, Column], _: Sequence[Name]) -> Iterator[Relation]:
     key, value = request.names
     seen = ~missing_in_any(some, request.names)
     levels = levels_of(taken(some, seen))
@@ -114,7 +114,7 @@ def _map(key: Name, value: Name, pairs: list[tuple[Label, Label]], *, one_to_one
     return Functional(key=key, value=value, keys=keys, values=values, one_to_one=one_to_one)
 
 
-def _balance(request: Request, some: Mapping[Name, Column], _: Sequence[Name]) -> Iterator[Relation]:
+def _balance(request: RelationRequest, some: Mapping[Name, Column], _: Sequence[Name]) -> Iterator[Relation]:
     decimals = common_decimals(list(some.values()))
     scale = 1.0 if decimals is None else 10.0**decimals
     constant = request.constant * scale if decimals is None else float(np.rint(request.constant * scale))
@@ -142,7 +142,7 @@ def _balance(request: Request, some: Mapping[Name, Column], _: Sequence[Name]) -
         )
 
 
-def _ordering(request: Request, some: Mapping[Name, Column], taken_names: Sequence[Name]) -> Iterator[Relation]:
+def _ordering(request: RelationRequest, some: Mapping[Name, Column], taken_names: Sequence[Name]) -> Iterator[Relation]:
     low, high = request.names
     decimals = common_decimals(list(some.values()))
     steps = [step_of(some[name], decimals) for name in request.names]
@@ -154,7 +154,9 @@ def _ordering(request: Request, some: Mapping[Name, Column], taken_names: Sequen
         yield Ordering(low=low, high=high, strict=request.strict, gap=gap, rebuilt=rebuilt, decimals=decimals)
 
 
-def _combination(request: Request, some: Mapping[Name, Column], taken_names: Sequence[Name]) -> Iterator[Relation]:
+def _combination(
+    request: RelationRequest, some: Mapping[Name, Column], taken_names: Sequence[Name]
+) -> Iterator[Relation]:
     complete = ~missing_in_any(some, request.names)
     rows = dict.fromkeys(zip(*(some[name].values[complete].tolist() for name in request.names), strict=True))
     for name in request.names:

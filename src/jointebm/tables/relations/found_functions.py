@@ -13,7 +13,7 @@ from jointebm.tables.codes.codec import Name
 from jointebm.tables.codes.numbers import NumberCodec
 from jointebm.tables.relations.collected_relations import CollectedRelations
 from jointebm.tables.relations.levels import Levels, is_function, levels_of
-from jointebm.tables.relations.request import Request
+from jointebm.tables.relations.request import RelationRequest
 from jointebm.tables.relations.support import (
     MAX_LOG_CHANCE,
     MIN_EVIDENCE,
@@ -44,7 +44,7 @@ def find_equalities(found: CollectedRelations, names: Sequence[Name]) -> None:
         if (one.values[both] == two.values[both]).all():
             numbers = _numbers(one.values[both])
             if log_chance_of_columns(numbers) <= MAX_LOG_CHANCE:
-                found.add(Request("equality", (first, second), f"{first} = {second}"), declared=False)
+                found.add(RelationRequest("equality", (first, second), f"{first} = {second}"), declared=False)
 
 
 def find_functions(found: CollectedRelations, names: Sequence[Name]) -> None:
@@ -91,7 +91,7 @@ def find_combinations(found: CollectedRelations, names: Sequence[Name]) -> None:
         if 2 * empty.sum() < counts.size or (counts[~empty] < MIN_REPEATS).any() or both.sum() < MIN_EVIDENCE:
             continue
         if expected[empty].min() >= -MAX_LOG_CHANCE:
-            found.add(Request("combination", (first, second), f"{first} & {second}"), declared=False)
+            found.add(RelationRequest("combination", (first, second), f"{first} & {second}"), declared=False)
 
 
 def _numbers(values: np.ndarray) -> np.ndarray:
@@ -130,4 +130,4 @@ def _add(found: CollectedRelations, key: Name, value: Name) -> None:
     is_grouped = isinstance(codec, CategoryCodec) and codec.num_codes < len(codec.levels)
     num_values = len(levels_of({value: found.work[value]})[value].values)
     if not is_grouped or num_values <= found.max_levels:  # else too many groups of rare levels
-        found.add(Request("functional", (key, value), f"{key} -> {value}"), declared=False)
+        found.add(RelationRequest("functional", (key, value), f"{key} -> {value}"), declared=False)

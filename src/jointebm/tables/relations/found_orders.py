@@ -11,7 +11,7 @@ import numpy as np
 from jointebm.tables.codes.codec import Name
 from jointebm.tables.relations.collected_relations import CollectedRelations
 from jointebm.tables.relations.functional import Functional
-from jointebm.tables.relations.request import Request
+from jointebm.tables.relations.request import RelationRequest
 from jointebm.tables.relations.support import MAX_LOG_CHANCE, MIN_EVIDENCE, log_chance_of_order
 from jointebm.tables.relations.units import common_decimals, to_units
 
@@ -50,7 +50,7 @@ def find_orders(found: CollectedRelations, names: Sequence[Name]) -> None:
         for each in sorted(orders, key=lambda order: order.looseness):
             if not any((each.low, between) in known and (between, each.high) in known for between in group):
                 text = f"{each.low} <= {each.high}"
-                found.add(Request("ordering", (each.low, each.high), text, strict=each.strict), declared=False)
+                found.add(RelationRequest("ordering", (each.low, each.high), text, strict=each.strict), declared=False)
 
 
 def _not_refuted(found: CollectedRelations, names: list[Name]) -> list[tuple[Name, Name]]:

@@ -10,7 +10,7 @@ import numpy as np
 
 from jointebm.tables.codes.codec import Name
 from jointebm.tables.relations.collected_relations import CollectedRelations
-from jointebm.tables.relations.request import Request
+from jointebm.tables.relations.request import RelationRequest
 from jointebm.tables.relations.support import MAX_LOG_CHANCE, MIN_EVIDENCE, log_chance_of_columns
 from jointebm.tables.relations.units import common_decimals, to_units
 from jointebm.tables.relations.work_table import missing_in_any
@@ -50,7 +50,7 @@ def _groups(found: CollectedRelations, names: Sequence[Name]) -> Iterator[list[N
     yield from (group for group in groups.values() if 2 <= len(group) <= MAX_SUMMED_COLUMNS)
 
 
-def _candidates(found: CollectedRelations, names: list[Name], residual: float) -> list[Request]:
+def _candidates(found: CollectedRelations, names: list[Name], residual: float) -> list[RelationRequest]:
     names, rows = _complete(found, names)
     if len(names) < 2:
         return []
@@ -99,7 +99,7 @@ def _reduced(null: np.ndarray, order: np.ndarray) -> np.ndarray:
     return null[:done]
 
 
-def _request(found: CollectedRelations, names: list[Name], signs: np.ndarray) -> Request:
+def _request(found: CollectedRelations, names: list[Name], signs: np.ndarray) -> RelationRequest:
     columns = [found.work[name] for name in names]
     decimals = common_decimals(columns)
     complete = ~missing_in_any(found.work, names)
@@ -111,10 +111,10 @@ def _request(found: CollectedRelations, names: list[Name], signs: np.ndarray) ->
     else:
         constant = float(np.rint(constant)) / 10.0**decimals
     chosen: tuple[Literal[-1, 1], ...] = tuple(-1 if sign < 0 else 1 for sign in signs)
-    return Request("balance", tuple(names), " + ".join(map(str, names)), signs=chosen, constant=constant)
+    return RelationRequest("balance", tuple(names), " + ".join(map(str, names)), signs=chosen, constant=constant)
 
 
-def _is_supported(found: CollectedRelations, request: Request, num_columns: int) -> bool:
+def _is_supported(found: CollectedRelations, request: RelationRequest, num_columns: int) -> bool:
     """Whether it is no chance that one of 3^V sums holds, whichever of its columns is permuted."""
     complete = ~missing_in_any(found.work, request.names)
     if complete.sum() < MIN_EVIDENCE:

@@ -8,14 +8,14 @@ from typing import Literal, NamedTuple
 from jointebm.storage.untrusted import quoted
 from jointebm.tables.codes.codec import Name
 
-__all__ = ["Request", "parse_relation"]
+__all__ = ["RelationRequest", "parse_relation"]
 
 _TOKEN = re.compile(r'\s*("(?:[^"\\]|\\.)*"|(?<!\S)(?:<=|>=|<->|->|<|>|=|==|&|\+|-)(?!\S)|[^\s"]+)')
 _SIGNS = ("<=", ">=", "<->", "->", "<", ">", "=", "==", "&", "+", "-")
 _FORMS = "'a = b', 'total = a + b', 'net = gross - tax', 'p + q + r = 1', 'start <= end', 'zip -> city' or 'a & b'"
 
 
-class Request(NamedTuple):
+class RelationRequest(NamedTuple):
     """A relation between columns."""
 
     kind: Literal["equality", "functional", "balance", "ordering", "combination"]
@@ -31,7 +31,7 @@ class _Name(NamedTuple):
     is_quoted: bool
 
 
-def parse_relation(text: str, names: Sequence[Name]) -> Request:
+def parse_relation(text: str, names: Sequence[Name]) -> RelationRequest:
     """Reads the text of a relation; names with signs or quotes in them stand in double quotes.
 
     Args:
@@ -49,7 +49,7 @@ def parse_relation(text: str, names: Sequence[Name]) -> Request:
     relations = [place for place, token in enumerate(tokens) if token in _SIGNS and token not in ("+", "-", "&")]
     if tokens and not relations and "&" in tokens:
         members = [_known(part, names, text) for part in _between(tokens, ("&",), text)]
-        return Request("combination", _different(members, text), text)
+        return RelationRequest("combination", _different(members, text), text)
     if len(relations) != 1:
         raise _malformed(text)
     sign = tokens[relations[0]]
@@ -58,13 +58,13 @@ def parse_relation(text: str, names: Sequence[Name]) -> Request:
         return _sum(left, right, names, text)
     low, high = (_known(_one(side, text), names, text) for side in (left, right))
     if sign in ("->", "<->"):
-        return Request("functional", _different((low, high), text), text)
+        return RelationRequest("functional", _different((low, high), text), text)
     if sign in (">=", ">"):
         low, high = high, low
-    return Request("ordering", _different((low, high), text), text, strict=sign in ("<", ">"))
+    return RelationRequest("ordering", _different((low, high), text), text, strict=sign in ("<", ">"))
 
 
-def _sum(left: list[str | _Name], right: list[str | _Name], names: Sequence[Name], text: str) -> Request:
+def _sum(left: list[str | _Name], right: list[str | _Name], names: Sequence[Name], text: str) -> RelationRequest:
     terms: list[tuple[Name, Literal[-1, 1]]] = []
     constant = 0.0
     for side, outer in ((left, -1), (right, 1)):
@@ -80,10 +80,10 @@ def _sum(left: list[str | _Name], right: list[str | _Name], names: Sequence[Name
         raise _malformed(text)
     signs = [sign for _, sign in terms]
     if len(found) == 2 and signs[0] != signs[1] and not constant:
-        return Request("equality", found, text)
+        return RelationRequest("equality", found, text)
     flip = -1 if sum(signs) < 0 or (sum(signs) == 0 and signs[0] < 0) else 1
     flipped: tuple[Literal[-1, 1], ...] = tuple(1 if sign == flip else -1 for sign in signs)
-    return Request("balance", found, text, signs=flipped, constant=flip * constant + 0.0)
+    return RelationRequest("balance", found, text, signs=flipped, constant=flip * constant + 0.0)
 
 
 def _tokens(text: str) -> list["str | _Name"]:
