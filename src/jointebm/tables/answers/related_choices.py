@@ -23,6 +23,7 @@ from jointebm.tables.answers.related_draws import (
 )
 from jointebm.tables.answers.related_evidence import RelatedEvidence
 from jointebm.tables.codes.codec import Name, TableCodec
+from jointebm.tables.codes.numbers import NumberCodec
 from jointebm.tables.relations.relation_system import RelationSystem, deduce_all
 from jointebm.tables.relations.work_table import Work, fill, overlaid, taken
 
@@ -77,7 +78,7 @@ class RelatedChoices:
         """
         if not self._proposed(work).any():
             found = weighted_candidates(self.core, self.system, work, keys, num, self.evidence)
-            return self._without_wrong(found)
+            return self._judged(found, work)
         num_rows = len(keys)
         base = taken(work, np.tile(np.arange(num_rows), num))
         spread = taken(base, np.arange(num * num_rows))
@@ -99,7 +100,8 @@ class RelatedChoices:
             num, num_rows
         )
         log_weights[is_broken] = -np.inf
-        return self._without_wrong(found._replace(log_weights=log_weights, is_broken=is_broken, is_weighed=weighed))
+        found = found._replace(log_weights=log_weights, is_broken=is_broken, is_weighed=weighed)
+        return self._judged(found, work)
 
     def chosen(self, work: Work, keys: Tensor, *, at_least: int = 1) -> Answer[Work]:
         """One completion of each row, by the weights of candidates; `at_least` so many."""
@@ -134,22 +136,22 @@ class RelatedChoices:
             ValueError: rows agree with the evidence in no draw.
         """
         for number in range(MAX_REDRAWS):
-            some = np.flatnonzero(self.are_refused(complete) & is_drawn)
+            some = np.flatnonzero(self.are_refused(complete, work) & is_drawn)
             if not len(some):
                 return complete
             others = mixed_keys(keys[torch.from_numpy(some)], number + 1)
             again = self.chosen(taken(work, some), others, at_least=CANDIDATES_PER_DRAW).value
             complete = overlaid(complete, some, again)
-            if number and self.are_refused(again).all():
+            if number and self.are_refused(again, taken(work, some)).all():
                 break  # nothing in range is to be found
         wrong = self.are_wrong(complete) & is_drawn
         if wrong.any():
             raise ValueError(self.evidence.refusal(self.system, int(wrong.sum()), len(wrong)))
         return complete
 
-    def are_refused(self, work: Work) -> np.ndarray:
-        """Draws to be drawn again, bool (N,)."""
-        return self.system.refused(work) | self.are_wrong(work)
+    def are_refused(self, complete: Work, work: Work) -> np.ndarray:
+        """Draws to be drawn again, of rows of which `work` is known, bool (N,)."""
+        return self.system.refused(complete) | self._are_surprises(complete, work) | self.are_wrong(complete)
 
     def are_wrong(self, work: Work) -> np.ndarray:
         """Rows of a complete table that contradict the evidence, bool (N,)."""
@@ -180,10 +182,22 @@ class RelatedChoices:
             ratio[rows] += sign * (scores + self.core.codec.log_prob(table, codes.numpy()).sum(axis=1))
         return ratio
 
-    def _without_wrong(self, found: Candidates) -> Candidates:
-        """With no weight on candidates that contradict the evidence."""
-        wrong = self.evidence.disagrees(self.codec, found.work).reshape(found.log_weights.shape)
-        return found._replace(log_weights=np.where(wrong, -np.inf, found.log_weights)) if wrong.any() else found
+    def _judged(self, found: Candidates, work: Work) -> Candidates:
+        """With no weight on candidates that contradict the evidence, and surprises to be drawn again."""
+        shape = found.log_weights.shape
+        wrong = self.evidence.disagrees(self.codec, found.work).reshape(shape)
+        base = taken(work, np.tile(np.arange(shape[1]), shape[0]))
+        is_refused = found.is_refused | self._are_surprises(found.work, base).reshape(shape)
+        return found._replace(log_weights=np.where(wrong, -np.inf, found.log_weights), is_refused=is_refused)
+
+    def _are_surprises(self, complete: Work, work: Work) -> np.ndarray:
+        """Rows with a drawn number that is none of training: beyond its range, or in a gap, bool (N,)."""
+        found = np.zeros(len(next(iter(work.values())).values), dtype=bool)
+        for coded in self.core.codec.columns:
+            rows = np.flatnonzero(work[coded.name].is_missing)
+            if isinstance(coded.codec, NumberCodec) and len(rows):
+                found[rows] |= coded.codec.log_surprise(complete[coded.name].values[rows]) < 0
+        return found
 
     def _choose(self, found: Candidates, keys: Tensor) -> np.ndarray:
         """The number of one candidate of each row; not refused if there is one, and fitting if there is one."""
