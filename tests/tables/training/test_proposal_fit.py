@@ -1,0 +1,63 @@
+"""The proposal of a table: it learns what a mixture cannot, and is left out where held-out rows do not like it."""
+
+import pytest
+import torch
+from torch import Tensor
+
+from jointebm.references import ProductMixture
+from jointebm.tables.training import proposal_fit
+from jointebm.tables.training.proposal_fit import AlongColumns, fit_proposal
+from jointebm.tables.training.smoothing import smoothing
+from support.tiny_tables import generator
+
+
+def sums(num: int, seed: int = 0) -> Tensor:
+    """Two triples of bits of even sum: any two columns are independent."""
+    bits = torch.randint(2, (num, 6), generator=generator(seed))
+    bits[:, 2], bits[:, 5] = bits[:, :2].sum(dim=1) % 2, bits[:, 3:5].sum(dim=1) % 2
+    return bits
+
+
+@pytest.mark.slow
+def test_it_learns_what_pairs_of_columns_do_not_show() -> None:
+    network = fit_proposal(sums(2000), sums(200, 1), (2,) * 6, bins=(None,) * 6, generator=generator())
+    assert network is not None
+    assert float(network.log_prob(sums(500, 2)).exp().mean()) == pytest.approx(2.0**-4, rel=0.05)
+
+
+def test_it_is_left_out_where_columns_are_independent() -> None:
+    rows = torch.randint(5, (300, 3), generator=generator())
+    assert fit_proposal(rows[30:], rows[:30], (5,) * 3, bins=(None,) * 3, generator=generator()) is None
+
+
+@pytest.mark.slow
+def test_numbers_are_learned_along_their_columns(monkeypatch: pytest.MonkeyPatch) -> None:
+    """400 rows near a diagonal of 40 codes, ten for each code: held-out rows are likelier if neighbours are alike."""
+    first = torch.randint(40, (1400, 1), generator=generator(1))
+    second = (first + torch.randint(-2, 3, (1400, 1), generator=generator(2))).clamp(0, 39)
+    rows = torch.cat([first, second], dim=1)
+    train, held_out, test = rows[:360], rows[360:400], rows[400:]
+    scores = []
+    for bins in ((tuple(i // 4 for i in range(40)),) * 2, (None, None)):
+        network = fit_proposal(train, held_out, (40, 40), bins=bins, generator=generator())
+        scores.append(float("-inf") if network is None else float(network.log_prob(test).mean()))
+    independent = float(ProductMixture((40, 40))(test).mean())
+    assert scores[0] > independent + 0.8 and scores[0] > scores[1] + 0.3
+
+
+def test_rows_along_columns_are_s_times_free_ones_and_stay_where_there_is_no_order() -> None:
+    along = AlongColumns((0, 3, 5), ((0, 0, 1), None))
+    free = torch.randn(5, 4, generator=generator())
+    found = along(free)
+    assert torch.allclose(found[:3], smoothing((0, 0, 1)).float() @ free[:3]) and torch.equal(found[3:], free[3:])
+
+
+def test_a_trained_proposal_is_a_plain_network(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(proposal_fit, "MIN_STEPS", 60)
+    first = torch.randint(4, (400, 1), generator=generator(1))
+    rows = torch.cat([first, first], dim=1)
+    network = fit_proposal(rows[40:], rows[:40], (4, 4), bins=((0, 1, 2, 3), None), generator=generator())
+    assert network is not None
+    names = set(dict(network.named_parameters()))
+    assert {"embedding", "readout"} <= names and not any("parametrizations" in name for name in names)
+    assert not any(parameter.requires_grad for parameter in network.parameters())
