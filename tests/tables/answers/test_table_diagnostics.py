@@ -79,7 +79,7 @@ def test_a_readout_has_the_error_of_its_own_average() -> None:
 
 def test_the_ess_of_a_row_is_that_of_its_weights() -> None:
     made = model()
-    drawn = made._drawn(ONE, 50, 0)[:, 0]  # the draws that the seed decides
+    drawn = made._drawn(ONE, 50, 0).codes[:, 0]  # the draws that the seed decides
     weights = (enumerated(made.energy) - made.energy.reference(ALL)).exp()  # (24,)
     of_draws = weights[(drawn[:, None] == ALL).all(dim=2).int().argmax(dim=1)]
     expected = float(of_draws.sum().square() / of_draws.square().sum())

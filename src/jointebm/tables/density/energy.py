@@ -7,8 +7,8 @@ F of all classes of one column shares it: the sum over the other columns is comp
 added. The last layer starts at zero, so F starts at log q, where log Z is 0.
 
 Training and answers want different references. A mixture of many components is near the data, but it has learned the
-training rows themselves, and a network trained on the same rows finds little left to learn. So the network is trained over a
-base b of few components, and then F = log b + net is read as log q + g with a sharper q: `Rebased` is that g.
+training rows themselves, and a network trained on the same rows finds little left to learn. So the network is trained over
+a base b, the marginals of the columns, and then F = log b + net is read as log q + g: `Rebased` is that g.
 
 Legend: N rows, V columns, K_j classes of column j, H hidden units, M components of the reference.
 """

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from jointebm.references import ProductMixture
 
-__all__ = ["Bins", "ColumnBins", "checked_bins"]
+__all__ = ["Bins", "ColumnBins", "checked_bins", "marginals_of"]
 
 ColumnBins = Sequence[int] | None
 HALF_ROW = 0.5  # that each code counts as seen more often
@@ -44,6 +44,21 @@ def checked_bins(bins: Sequence[ColumnBins] | None, num_classes: Sequence[int]) 
                     "from 0 on, each that of the code before or the next one"
                 )
     return tuple(None if of_column is None else tuple(of_column) for of_column in bins)
+
+
+def marginals_of(codes: Tensor, num_classes: Sequence[int]) -> ProductMixture:
+    """The frequencies of the codes of each column on its own, as a mixture of one component.
+
+    Args:
+        codes: shape (N, V), -1 is missing; each code counts as seen half a time more.
+        num_classes: K_j of each column.
+
+    Example:
+        >>> marginals_of(torch.tensor([[0, 1], [0, -1], [1, 1]]), (2, 2)).log_probs.exp().flatten()
+        tensor([0.6250, 0.3750, 0.1667, 0.8333])
+    """
+    one_bin = Bins([(0,) * count for count in num_classes], num_classes)
+    return one_bin.expanded(ProductMixture(one_bin.num_bins), codes)
 
 
 class Bins:

@@ -1,4 +1,4 @@
-"""The two mixtures of a table's density: the reference q, and the base b that the network is trained over.
+"""The reference of a table's density: the mixture that held-out rows find most likely.
 
 Legend: N training rows, V columns, K_j classes of column j.
 """
@@ -14,20 +14,19 @@ from jointebm.references.layout import MixedRows
 from jointebm.tables.training.bins import Bins
 from jointebm.tables.training.table_config import TableConfig
 
-__all__ = ["reference_and_base"]
+__all__ = ["fitted_reference"]
 
 WEAKER = 0.2  # share of the prior's strength, that the reference is fitted with once more
 SIZES_IN_VAIN = 2  # sizes of the reference in a row without improvement, after which no larger one is tried
-PENALTY = 4.0  # nats per parameter of the base: what a mixture has learned too well, a network no longer learns
 
 
-def reference_and_base(
+def fitted_reference(
     codes: Tensor, held_out: Tensor, bins: Bins, config: TableConfig, generator: torch.Generator
-) -> tuple[ProductMixture, ProductMixture]:
-    """Fits mixtures of growing size, and chooses q and b among them.
+) -> ProductMixture:
+    """Fits mixtures of growing size, and chooses one.
 
-    q is the one that held-out rows find most likely, or one of its size with a weaker prior; without held-out rows, that of
-    the largest size. b is the best after a penalty of `PENALTY` nats for each parameter.
+    It is the one that held-out rows find most likely, or one of its size with a weaker prior; without held-out rows, that of
+    the largest size.
 
     Args:
         codes: training rows, shape (N, V), -1 is missing.
@@ -51,18 +50,13 @@ def reference_and_base(
 
     most = max(1, min(config.max_components, len(codes) // config.rows_per_component))
     if not len(held_out):
-        only = fitted(most)
-        return only, only
-    penalty = PENALTY * (sum(bins.num_bins) - len(bins.num_bins) + 1) / len(codes)  # of a component, nats per row
-    best, base, best_score, base_score, num, since = None, None, -math.inf, -math.inf, 1, 0
+        return fitted(most)
+    best, best_score, num, since = None, -math.inf, 1, 0
     while best is None or (num <= most and since < SIZES_IN_VAIN):
         mixture = fitted(num)
         found, since = score(mixture), since + 1
         if best is None or found > best_score:
             best, best_score, since = mixture, found, 0
-        if base is None or found - num * penalty > base_score:
-            base, base_score = mixture, found - num * penalty
         num = min(2 * num, most) if num < most else most + 1
-    assert base is not None
     weaker = fitted(len(best.log_weights), WEAKER * config.prior_strength)
-    return (weaker if score(weaker) > best_score else best), base
+    return weaker if score(weaker) > best_score else best

@@ -14,17 +14,16 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
-from jointebm.references import ProductMixture
 from jointebm.references.any_order import fit_masked_network
 from jointebm.references.masked_network import MaskedNetwork
-from jointebm.tables.training.bins import Bins, ColumnBins
+from jointebm.tables.training.bins import ColumnBins, marginals_of
 from jointebm.tables.training.smoothing import smoothing
 
 __all__ = ["fit_proposal"]
 
 WIDTH, NUM_LAYERS = 256, 3
 BATCH = 512
-MIN_STEPS, MAX_STEPS = 200, 1500
+MIN_STEPS, MAX_STEPS = 200, 3000
 NUM_VISITS = 150  # of a row, at most
 
 
@@ -64,8 +63,7 @@ def fit_proposal(
         bins: per column, the bin of each code; None if the order of its codes has no meaning.
         generator: source of all draws.
     """
-    one_bin = Bins([(0,) * count for count in num_classes], num_classes)
-    marginals = one_bin.expanded(ProductMixture(one_bin.num_bins), codes)
+    marginals = marginals_of(codes, num_classes)
     network = MaskedNetwork(marginals, width=WIDTH, num_layers=NUM_LAYERS)
     network.initialise(generator)
     for name in ("embedding", "readout"):

@@ -1,6 +1,6 @@
 """The fit of a table's density: a reference by EM, then a network by the loop of all training, with early stopping.
 
-The network is trained over a base of few components (see `density.energy`). The last one is kept that gives held-out rows
+The network is trained over the marginals of the columns (see `density.energy`). The last one is kept that gives held-out rows
 the highest likelihood but for the error of log Z, if it beats the reference by more than the standard error of the
 difference; else F is the reference.
 
@@ -21,9 +21,9 @@ from jointebm.randomness.row_streams import row_keys
 from jointebm.storage.checkpoint import Checkpoint
 from jointebm.tables.density.energy import Rebased, Residual, TableEnergy
 from jointebm.tables.density.normalizer import weighted_rows
-from jointebm.tables.training.bins import Bins
+from jointebm.tables.training.bins import Bins, marginals_of
 from jointebm.tables.training.completed_rows import CompletedRows
-from jointebm.tables.training.mixture_choice import reference_and_base
+from jointebm.tables.training.mixture_choice import fitted_reference
 from jointebm.tables.training.proposal_fit import fit_proposal
 from jointebm.tables.training.row_weights import resampled_rows
 from jointebm.tables.training.smoothing import Curves
@@ -100,7 +100,7 @@ class TableFit:
         weights: of the rows, positive, shape (N,): held-out and training rows are repeated accordingly; None is alike.
 
     Attributes:
-        base: the mixture that the network of F is trained over.
+        base: the marginals, that the network of F is trained over.
         network: the proposal; None: the reference is.
         held_out: numbers of the rows that nothing is learned from; none if they are too few to tell anything.
         best: the best network so far; zero before training.
@@ -135,9 +135,10 @@ class TableFit:
                 rows[resampled_rows(weights[rows], codes[rows])] for rows in (self.held_out, training)
             )
             self._of_report = codes[torch.cat([self.held_out, training])]
-        self._reference, self.base = reference_and_base(
+        self._reference = fitted_reference(
             codes[training], codes[self.held_out], Bins(bins, num_classes), config, self._generator
         )
+        self.base = marginals_of(codes[training], num_classes)
         self.network = None
         if trains:
             self.network = fit_proposal(

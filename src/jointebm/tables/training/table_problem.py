@@ -234,7 +234,7 @@ class TableProblem:
         fresh_share = effective_share(fresh.log_weights)
         fresh_normalizer = log_mean_exp(fresh.log_weights)
         if are_enough:
-            offsets, always = fresh.log_weights - fresh.state.residual, torch.ones(())
+            offsets, always = fresh.log_weights - fresh.state.residual, fresh.log_weights.new_ones(())
             seen = (fresh_share, fresh_normalizer, fresh_share, fresh_normalizer, always)
             return Negatives(fresh.state.codes, fresh.log_weights, offsets, "draws", *seen)
         state = chain_at(self._energy, self._chains)
@@ -251,7 +251,7 @@ class TableProblem:
         parts = (jumping, swept) if in_turn else (swept,)
         state = State(*(torch.cat(each)[order.argsort()] for each in zip(*parts, strict=True)))
         offsets = log_weights - state.residual
-        seen = (share, normalizer, fresh_share, fresh_normalizer, accepted.float().mean())
+        seen = (share, normalizer, fresh_share, fresh_normalizer, accepted.to(log_weights).mean())
         return Negatives(state.codes, log_weights, offsets, "chains", *seen)
 
     @torch.no_grad()
