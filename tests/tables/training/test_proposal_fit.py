@@ -31,7 +31,7 @@ def test_it_is_left_out_where_columns_are_independent() -> None:
 
 
 @pytest.mark.slow
-def test_numbers_are_learned_along_their_columns(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_numbers_are_learned_along_their_columns() -> None:
     """400 rows near a diagonal of 40 codes, ten for each code: held-out rows are likelier if neighbours are alike."""
     first = torch.randint(40, (1400, 1), generator=generator(1))
     second = (first + torch.randint(-2, 3, (1400, 1), generator=generator(2))).clamp(0, 39)

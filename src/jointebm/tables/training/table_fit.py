@@ -1,7 +1,7 @@
 """The fit of a table's density: a reference by EM, then a network by the loop of all training, with early stopping.
 
-The network is trained over the marginals of the columns (see `density.energy`). The last one is kept that gives held-out rows
-the highest likelihood but for the error of log Z, if it beats the reference by more than the standard error of the
+The network is trained over the marginals of the columns (see `density.energy`). The last one is kept that gives held-out
+rows the highest likelihood but for the error of log Z, if it beats the reference by more than the standard error of the
 difference; else F is the reference.
 
 Legend: N training rows, V columns, K_j classes of column j.
