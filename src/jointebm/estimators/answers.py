@@ -241,7 +241,7 @@ class Answers(ColumnPredictions):
             >>> import pandas as pd
             >>> from jointebm import JointEBM
             >>> table = pd.DataFrame({"a": [0, 1] * 30, "b": [0, 1] * 30})
-            >>> model = JointEBM(training={"num_visits": 0}).fit(table)
+            >>> model = JointEBM(training={"num_visits": 0, "rows_per_component": 10}).fit(table)
             >>> len(model.watched(print).predict(table, "b"))  # too quick to print anything
             60
         """

@@ -64,19 +64,20 @@ class _Pool(NamedTuple):
     log_weights: Tensor  # (N, D)
     before: Tensor  # names of m, (N, D)
     codes: Tensor  # (N, D, V)
+    start: Tensor  # a uniform, (N, 1)
     of_last: Tensor  # r(k | m), shape (U, K)
     index: Tensor  # of each draw in of_last, (N, D)
 
     def of_rows(self, rows: Tensor) -> "_Pool":
         """Of some of the rows, and no more than they need."""
         used, index = self.index[rows].unique(return_inverse=True)
-        return _Pool(*(each[rows] for each in self[:3]), self.of_last[used], index)
+        return _Pool(*(each[rows] for each in self[:4]), self.of_last[used], index)
 
     def joined(self, other: "_Pool") -> "_Pool":
         """With further draws of the same rows."""
         index = torch.cat([self.index, other.index + len(self.of_last)], dim=1)
         each = (torch.cat(both, dim=1) for both in zip(self[:3], other[:3], strict=True))
-        return _Pool(*each, torch.cat([self.of_last, other.of_last]), index)
+        return _Pool(*each, other.start, torch.cat([self.of_last, other.of_last]), index)
 
 
 class WeightedAnswers:
@@ -96,6 +97,7 @@ class WeightedAnswers:
     ) -> None:
         self._energy, self._num_draws, self._seed, self._log_weights = energy, num_draws, seed, log_weights
 
+    @torch.no_grad()
     def log_prob(self, codes: Tensor, is_last: Tensor) -> Estimates:
         """log of the sum over missing entries of exp F and evidence.
 
@@ -114,6 +116,7 @@ class WeightedAnswers:
 
         return self._in_rounds(codes, is_last, None, estimate)
 
+    @torch.no_grad()
     def predictive(self, codes: Tensor, column: int, is_last: Tensor, readout: Tensor | None) -> Estimates:
         """log p(c_j = k | observed), with errors of the probabilities p, or of `p @ readout`, whose shape is (K_j, Q).
 
@@ -172,7 +175,8 @@ class WeightedAnswers:
         drawn = shared_draws(self._energy, codes, stream, num, last=last, log_weights=self._log_weights)
         different, inverse = of_different(drawn.names, drawn.codes)
         log_weights = in_batches(self._energy, different).double()[inverse] - drawn.log_prob
-        return _Pool(log_weights, drawn.names_before, drawn.codes, drawn.probs_of_last, drawn.index_of_last)
+        start = stream.at(codes.shape[1]).uniform(log_weights[:, :1])
+        return _Pool(log_weights, drawn.names_before, drawn.codes, start, drawn.probs_of_last, drawn.index_of_last)
 
     def _averaged(self, pool: _Pool, column: int, num_evaluations: int, readout: Tensor | None) -> Estimates:
         num_rows, num_draws = pool.log_weights.shape
@@ -191,7 +195,7 @@ class WeightedAnswers:
         squares = squares * ((num_draws - 1) / num_draws)
         first = torch.zeros_like(place).scatter_(1, place, order)  # one of the draws of each group
         num = max(MIN_CONDITIONALS, num_evaluations // num_classes)
-        kept, weights, chance = _resampled(of_group, num, pool.before.gather(1, first)[:, 0])
+        kept, weights, chance = _resampled(of_group, num, pool.start)
         rows, groups = kept.nonzero(as_tuple=True)
         draws = first[rows, groups]
         exact = self._conditionals(pool.codes[rows, draws], column)  # (u, K)
@@ -225,7 +229,7 @@ class WeightedAnswers:
         return in_batches(lambda some: self._energy.of_classes(some, column).double().softmax(dim=1), codes, size)
 
 
-def _resampled(shares: Tensor, num: int, keys: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+def _resampled(shares: Tensor, num: int, start: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """Chooses at most `num` of the entries of each row by their shares, without bias.
 
     Entries above a threshold c are kept, others with the chance share / c and then the weight c, systematically.
@@ -233,7 +237,7 @@ def _resampled(shares: Tensor, num: int, keys: Tensor) -> tuple[Tensor, Tensor, 
     Args:
         shares: shape (N, D), of sum 1.
         num: of entries.
-        keys: of the rows, shape (N,), which decide the systematic choice.
+        start: a uniform for each row, shape (N, 1), which decides the systematic choice.
 
     Returns:
         (kept, weights, chance): bool and two of float64, each (N, D).
@@ -248,7 +252,6 @@ def _resampled(shares: Tensor, num: int, keys: Tensor) -> tuple[Tensor, Tensor, 
     threshold = torch.where(is_level.any(dim=1, keepdim=True), levels.gather(1, number), 0)
     is_heavy = shares >= threshold
     light = torch.where(is_heavy, 0, shares / threshold.clamp(min=1e-300))
-    start = RowStream(keys, 0).uniform(shares[:, :1])
     ends = (light.cumsum(dim=1) + start).floor()
     begins = torch.cat([torch.zeros_like(start), ends[:, :-1]], dim=1)
     kept = (is_heavy & (shares > 0)) | (ends > begins)
@@ -269,7 +272,7 @@ def _stacked(pools: Sequence[_Pool]) -> _Pool:
         offsets.append(offsets[-1] + len(each.of_last))
     index = torch.cat([each.index + offset for each, offset in zip(pools, offsets, strict=False)])
     return _Pool(
-        *(torch.cat(each) for each in list(zip(*pools, strict=True))[:3]),
+        *(torch.cat(each) for each in list(zip(*pools, strict=True))[:4]),
         torch.cat([each.of_last for each in pools]),
         index,
     )
