@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from jointebm.randomness.draws import Generator
+from jointebm.references.evidence_of_codes import evidence_of_codes
 from jointebm.references.expectation_maximisation import fit_product_mixture, prior_of, spread_rows
 from jointebm.references.layout import Constraints, Layout, MixedRows
 from jointebm.references.mixture_sizes import MIXTURE_SIZES
@@ -240,12 +241,7 @@ def log_evidence(rows: MixedRows, clamped: MixedRows, constraints: Constraints) 
         clamped: the same rows, missing what is free.
         constraints: what is known about what is free.
     """
-    total = rows.reals.new_zeros(len(rows.codes))
-    for column, weights in enumerate(constraints.log_weights):
-        if weights is not None:
-            codes = rows.codes[:, column]
-            of_codes = weights[codes] if weights.ndim == 1 else weights.gather(1, codes[:, None])[:, 0]
-            total = total + torch.where(clamped.codes[:, column] < 0, of_codes, 0)
+    total = evidence_of_codes(rows.codes, clamped.codes < 0, constraints.log_weights)
     if constraints.bounds is not None:
         low, high = constraints.bounds
         outside = ((rows.reals < low) | (rows.reals > high)) & clamped.reals.isnan()

@@ -19,9 +19,9 @@ from torch.nn.functional import embedding_bag, linear, pad
 
 from jointebm.randomness import draws
 from jointebm.randomness.draws import Generator
+from jointebm.references.evidence_of_codes import evidence_of_codes
 from jointebm.references.gaussians import HALF_LOG_TWO_PI, draw_gaussians, log_mass
 from jointebm.references.layout import Constraints, MixedRows
-from jointebm.references.log_evidence import log_evidence
 
 __all__ = ["ProductMixture", "features", "linear_by_row"]
 
@@ -176,7 +176,7 @@ class ProductMixture(nn.Module):
         constraints = Constraints(tuple(evidence or [None] * len(self.num_classes)), None)
         reals = self.means.new_full((len(codes), len(self.means)), torch.nan)
         known = self.given(MixedRows(codes.masked_fill(free, -1), reals), constraints).logsumexp(dim=1)
-        return self(codes) + log_evidence(codes, free, evidence) - known
+        return self(codes) + evidence_of_codes(codes, free, evidence) - known
 
     def draw_rows(self, rows: MixedRows, constraints: Constraints, generator: Generator) -> MixedRows:
         """Draws the missing codes and reals of each row from their exact joint conditional given all that is known.

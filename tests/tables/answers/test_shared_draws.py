@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from jointebm.randomness.row_streams import RowStream, row_keys
-from jointebm.references.log_evidence import log_evidence
+from jointebm.references.evidence_of_codes import evidence_of_codes
 from jointebm.tables.answers.shared_draws import SharedDraws, shared_draws
 from jointebm.tables.density.energy import TableEnergy
 from support.tiny_tables import ALL, energy, energy_with_network, matches
@@ -28,7 +28,7 @@ def test_a_draw_has_the_probability_that_it_states(
     made = make(dtype=torch.float64)
     found = drawn(made, 40, log_weights=evidence)
     codes, free = found.codes.flatten(0, 1), (ROWS < 0).repeat_interleave(40, dim=0)
-    expected = made.proposal.log_conditional(codes, free, evidence) - log_evidence(codes, free, evidence)
+    expected = made.proposal.log_conditional(codes, free, evidence) - evidence_of_codes(codes, free, evidence)
     assert (found.log_prob.flatten() - expected).abs().max() < (
         1e-9 if evidence is None else 1e-6
     )  # evidence is float32

@@ -359,17 +359,38 @@ def test_a_gap_behind_an_atom_is_not_part_of_a_bin() -> None:
 
 
 @pytest.mark.parametrize("max_codes", [5, 20, 100, 400])
-def test_the_number_of_bins_is_what_is_asked_for(max_codes: int) -> None:
+def test_the_number_of_codes_is_what_is_asked_for(max_codes: int) -> None:
     values = RNG.normal(size=20_000)
-    assert 0.85 * max_codes <= fit_numbers(values, max_codes=max_codes).num_codes <= max_codes
-    assert fit_numbers(values).num_codes <= 48
-    assert fit_numbers(values[:600]).num_codes <= 17  # 2 N^(1/3)
+    codec = fit_numbers(values, max_codes=max_codes)
+    assert 0.85 * max_codes <= codec.num_codes <= 1.02 * max_codes
+    assert len(set(codec.bins)) <= 48
+
+
+@pytest.mark.parametrize(("num", "most"), [(20_000, 48), (600, 17), (100, 9)])  # 2 N^(1/3)
+def test_by_default_bins_are_those_of_rice_and_hold_up_to_four_codes(num: int, most: int) -> None:
+    codec = fit_numbers(RNG.normal(size=20_000)[:num])
+    in_bins = np.bincount(codec.bins)
+    assert most - 3 <= len(in_bins) <= most and in_bins.max() == min(4, in_bins.max()) and in_bins.mean() > 1
+    assert num < 1000 or in_bins.mean() > 3.9
+    assert min(codec.counts) >= 5
 
 
 def test_bins_are_finer_in_a_tail_than_bins_of_equal_counts_and_hold_ten_rows() -> None:
     """Of 20,000 normals, the outer bins have less than .7 of their share among 48; that of the middle is 1 to 1.5."""
     codec = fit_numbers(np.random.default_rng(4).normal(size=20_000))
-    shares = np.array(codec.counts) / 20_000 * 48
+    rows = np.bincount(codec.bins, codec.counts)
+    shares = rows / 20_000 * 48
     assert max(shares[0], shares[-1]) < 0.7 and 1 < shares.max() < 1.5
-    counts = [count for values in NUMBERS.values() if len(values) > 10 for count in as_numbers(values).counts]
-    assert min(codec.counts) >= 10 and np.mean(np.array(counts) < 10) < 0.2
+    of_all = [as_numbers(values) for values in NUMBERS.values() if len(values) > 10]
+    counts = np.concatenate([np.bincount(each.bins, each.counts) for each in of_all])
+    assert rows.min() >= 10 and np.mean(counts < 10) < 0.2
+
+
+@pytest.mark.parametrize("bins", [(0, 0), (0, 2, 2), (1, 1, 1), (0, 1, 0)])
+def test_forged_bins_are_refused(bins: tuple[int, ...]) -> None:
+    fields = {"grid": None, "whole": False, "low": (0.0, 1.0, 2.0), "high": (1.0, 2.0, 3.0), "weight": (1.0, 1.0, 1.0)}
+    fields |= {"code": (0, 1, 2), "counts": (5, 5, 5)}
+    assert NumberCodec.model_validate(fields | {"bin": (0, 0, 1)}).bins == (0, 0, 1)
+    assert NumberCodec.model_validate(fields).bins == (0, 1, 2)
+    with pytest.raises(ValueError, match="bin must hold a number for each code"):
+        NumberCodec.model_validate(fields | {"bin": bins})

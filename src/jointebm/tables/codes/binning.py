@@ -1,12 +1,14 @@
 """Finds atoms, bins, cells and frequent values of a column of numbers: from data to a `NumberCodec`.
 
-With N values and a budget of B codes; by default B is 48, or 2 N^(1/3) (Rice's rule) if that is less:
-1. Few distinct values (at most B, or 48 by default, three rows each on average): every value is an atom.
+With N values and a budget of B bins, 48 or 2 N^(1/3) (Rice's rule) if that is less:
+1. Few distinct values (at most 48, or as many codes as are asked for, three rows each on average): every value is an atom.
 2. Otherwise every value with a share of at least 1 / B is an atom. Bins lie between atoms and gaps. A gap is a distance
    far above those of the values around it; bins end at the values beside it.
 3. Bins are finer where values are dense, and not as coarse in the tails as bins of equal counts: equal steps of the mean of
    the distribution function and of the integral of the square root of the density. A bin holds at least ten rows.
-4. Within a bin, values much more frequent than its density are points; the rest is a histogram of up to four cells of
+4. A bin is divided into up to four codes of about equal counts, of eight rows at least. A reference learns bins, the network
+   tells their codes apart. With a budget of codes, bins and codes of a bin are as many as fit in.
+5. Within a code, values much more frequent than its density are points; the rest is a histogram of up to four cells of
    equal counts.
 
 Legend: N values, U distinct values.
@@ -22,9 +24,7 @@ from jointebm.tables.codes.numbers import NumberCodec
 __all__ = ["fit_numbers"]
 
 DEFAULT_BINS = 48
-import os
-
-PARTS = int(os.environ.get("PARTS", "4"))  # codes of a bin, by default at most
+PARTS = 4  # codes of a bin, by default at most
 ROWS_PER_CODE = 8  # at least
 ROWS_PER_ATOM = 3  # on average, when all values are atoms
 ROWS_PER_BIN = 10  # at least, where there are as many

@@ -150,8 +150,8 @@ class TableEnergy(nn.Module):
     Args:
         reference: q, which starts chains and proposes moves; not trained further.
         residual: g.
-        network: draws whole rows, and the missing entries of rows, in place of the reference; None: the reference does. It is
-            no part of F.
+        network: draws whole rows, and the missing entries of rows, in place of the reference; no part of F. None: the
+            reference draws them.
 
     Example:
         >>> energy = TableEnergy(ProductMixture((2, 3)), Residual((2, 3), width=8, num_layers=2))
@@ -169,7 +169,7 @@ class TableEnergy(nn.Module):
 
     @property
     def proposal(self) -> ProductMixture | MaskedNetwork:
-        """What draws rows: the network, or the reference if there is none."""
+        """What draws rows: the network, or the reference where F has no network."""
         return self.reference if self.network is None else self.network
 
     @property

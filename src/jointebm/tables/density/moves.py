@@ -1,12 +1,12 @@
 """Metropolis-Hastings moves of rows under exp F: of one column, of all columns in turn, and of whole rows.
 
-A move of a column proposes from a conditional of the proposal r, times class weights e if some are given:
+A move of a column proposes from the exact conditional of the reference q, times class weights e if some are given:
 
-    k' ~ r(k | others) e(k),   accepted with probability min(1, w(k') / w(k)),   w = exp(F) / r
+    k' ~ q(k | others) e(k),   accepted with probability min(1, exp(g(k') - g(k))),   g = F - log q
 
 It leaves p(c_j | others) e(c_j) invariant and costs one evaluation of the network; exact Gibbs costs one per class. A jump
-proposes all free entries of a row at once from r given the others, and so crosses between groups of rows that moves of
-single columns do not leave. r is a masked network, or the reference q. If r equals exp F, every proposal is accepted.
+proposes all free entries of a row at once from the proposal r of the energy, a masked network or q, given the others. So it
+crosses between groups of rows that moves of single columns do not leave. If r equals exp F, every jump is accepted.
 
 Legend: N rows, V columns, K_j classes of column j, M components of the reference, H hidden units.
 """
@@ -19,7 +19,7 @@ from torch import Tensor
 
 from jointebm.randomness import draws
 from jointebm.randomness.draws import Generator
-from jointebm.references.log_evidence import log_evidence
+from jointebm.references.evidence_of_codes import evidence_of_codes
 from jointebm.tables.density.energy import TableEnergy
 
 __all__ = ["Proposed", "State", "chain_at", "jump", "jump_to", "propose", "redraw", "sweep", "towards"]
@@ -94,17 +94,14 @@ def redraw(
     """
     table, vectors = energy.reference.of_column(column), energy.residual.of_column(column)
     before = state.codes[:, column]
-    others = state.components - table[before]
-    proposed = energy.proposed_classes(state.codes, others, column)
-    after = draws.choose(proposed if log_weights is None else proposed + log_weights, generator)
-    components = others + table[after]
+    proposal = energy.reference.of_classes(state.components - table[before], column)
+    after = draws.choose(proposal if log_weights is None else proposal + log_weights, generator)
+    components = state.components + (table[after] - table[before])
     summed = state.summed + (vectors[after] - vectors[before])
     codes = state.codes.clone()
     codes[:, column] = after
-    moved = State(codes, components, summed, energy.residual.head(summed))
-    log_ratio = moved.log_density - state.log_density
-    log_ratio = log_ratio + (proposed.gather(1, before[:, None]) - proposed.gather(1, after[:, None]))[:, 0]
-    return towards(state, moved, draws.accept(log_ratio, generator) & free)
+    proposed = State(codes, components, summed, energy.residual.head(summed))
+    return towards(state, proposed, draws.accept(proposed.residual - state.residual, generator) & free)
 
 
 def sweep(
@@ -159,7 +156,7 @@ def propose(
     """
     drawn, log_prob = energy.proposal.drawn(codes, generator, evidence=log_weights)
     state = chain_at(energy, drawn)
-    return Proposed(state, state.log_density + log_evidence(drawn, codes < 0, log_weights) - log_prob)
+    return Proposed(state, state.log_density + evidence_of_codes(drawn, codes < 0, log_weights) - log_prob)
 
 
 def jump_to(
@@ -173,7 +170,7 @@ def jump_to(
 ) -> tuple[State, Tensor]:
     """Accepts drawn rows by their weight against that of the state; arguments and returns are those of `jump`."""
     log_prob = energy.proposal.log_conditional(state.codes, free, log_weights)
-    log_weight = state.log_density + log_evidence(state.codes, free, log_weights) - log_prob
+    log_weight = state.log_density + evidence_of_codes(state.codes, free, log_weights) - log_prob
     accepted = draws.accept(proposed.log_weights - log_weight, generator)
     return towards(state, proposed.state, accepted), accepted
 

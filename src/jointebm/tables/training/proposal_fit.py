@@ -8,7 +8,7 @@ Legend: N rows, V columns, F classes of all columns, H hidden units.
 """
 
 from collections.abc import Sequence
-from typing import cast
+from itertools import pairwise
 
 import torch
 from torch import Tensor, nn
@@ -39,7 +39,7 @@ class AlongColumns(nn.Module):
     def __init__(self, offsets: Sequence[int], bins: Sequence[ColumnBins]) -> None:
         super().__init__()
         self._roots = [None if of_column is None else smoothing(of_column).float() for of_column in bins]
-        self._sizes = [end - start for start, end in zip(offsets, offsets[1:], strict=False)]
+        self._sizes = [end - start for start, end in pairwise(offsets)]
 
     def forward(self, free: Tensor) -> Tensor:
         """S V, the shape of V: (F,) or (F, H)."""
@@ -78,4 +78,4 @@ def fit_proposal(
         return None
     for name in ("embedding", "readout"):
         parametrize.remove_parametrizations(network, name)
-    return cast("MaskedNetwork", network.requires_grad_(False))
+    return network.requires_grad_(False)

@@ -87,9 +87,9 @@ def smoothing(bins: Sequence[int]) -> Tensor:
 
     Example:
         >>> (smoothing((0, 0, 1)) @ smoothing((0, 0, 1))).numpy().round(3)  # classes of one bin are more alike
-        array([[1.063, 0.587, 0.111],
-               [0.587, 1.063, 0.577],
-               [0.111, 0.577, 1.063]])
+        array([[1.032, 0.563, 0.098],
+               [0.563, 1.032, 0.558],
+               [0.098, 0.558, 1.032]])
     """
     of_bin = torch.tensor(bins)
     numbers, rows = torch.arange(len(of_bin), dtype=torch.float64), torch.bincount(of_bin)

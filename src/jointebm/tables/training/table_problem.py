@@ -27,7 +27,6 @@ from jointebm.training.objectives import LossInputs, PseudoLikelihood
 __all__ = ["Negatives", "Residuals", "TableAttempt", "TableProblem"]
 
 ENOUGH_SHARE = 0.5  # effective share of fresh draws of the reference, above which no chains are run
-JUMP_EVERY = 4  # iterations that a chain waits for a jump, on average
 MAX_SEEN = 128  # rows of a batch that tell how even weights are
 SMOOTHING = 0.1  # weight of the newest share in its running mean
 
@@ -219,9 +218,9 @@ class TableProblem:
 
     @torch.no_grad()
     def _negatives(self) -> Negatives:
-        """Fresh draws of the proposal if their weights are even enough, else chains after a sweep, of which some jump."""
+        """Fresh draws of the proposal if their weights are even enough, else chains: half of them jump, half are swept."""
         are_enough = bool(self._fresh_share > ENOUGH_SHARE)
-        num_fresh = self._batch_size if are_enough else max(1, self._batch_size // JUMP_EVERY)
+        num_fresh = self._batch_size if are_enough else (self._batch_size + 1) // 2
         nothing = torch.full((num_fresh, len(self._energy.num_classes)), -1)
         fresh = propose(self._energy, nothing, self._generator)
         fresh_share = effective_share(fresh.log_weights)
@@ -235,13 +234,13 @@ class TableProblem:
         normalizer = log_mean_exp(log_weights)
         origins, log_weights, share = resampled(log_weights, self._generator)
         state = State(*(part[origins] for part in state))
+        order = shuffled(len(origins), self._generator)
+        jumping, swept = (State(*(part[some] for part in state)) for some in (order[:num_fresh], order[num_fresh:]))
         free = torch.ones_like(state.codes).bool()
-        jumping = shuffled(len(free), self._generator)[:num_fresh]
-        some = State(*(part[jumping] for part in state))
-        some, accepted = jump_to(self._energy, some, fresh, free=free[jumping], generator=self._generator)
-        for part, new in zip(state, some, strict=True):
-            part[jumping] = new
-        state = sweep(self._energy, state, free=free, generators=lambda _: self._generator)
+        jumping, accepted = jump_to(self._energy, jumping, fresh, free=free[:num_fresh], generator=self._generator)
+        swept = sweep(self._energy, swept, free=free[num_fresh:], generators=lambda _: self._generator)
+        back = order.argsort()
+        state = State(*(torch.cat(parts)[back] for parts in zip(jumping, swept, strict=True)))
         offsets = log_weights - state.residual
         seen = (share, normalizer, fresh_share, fresh_normalizer, accepted.float().mean())
         return Negatives(state.codes, log_weights, offsets, "chains", *seen)

@@ -8,10 +8,10 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-__all__ = ["log_evidence"]
+__all__ = ["evidence_of_codes"]
 
 
-def log_evidence(codes: Tensor, free: Tensor, evidence: Sequence[Tensor | None] | None) -> Tensor:
+def evidence_of_codes(codes: Tensor, free: Tensor, evidence: Sequence[Tensor | None] | None) -> Tensor:
     """Sum of the log-weights of the free codes of each row, shape (N,), nats.
 
     Args:
@@ -21,7 +21,7 @@ def log_evidence(codes: Tensor, free: Tensor, evidence: Sequence[Tensor | None] 
 
     Example:
         >>> weights = torch.tensor([0.5, 0.25]).log()
-        >>> log_evidence(torch.tensor([[0, 1], [1, 1]]), torch.tensor([[True, True], [False, True]]), [weights, None]).exp()
+        >>> evidence_of_codes(torch.tensor([[0, 1], [1, 1]]), torch.tensor([[True, True], [False, True]]), [weights, None]).exp()
         tensor([0.5000, 1.0000])
     """
     total = torch.zeros(len(codes), device=codes.device)
