@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from jointebm.estimators import JointEBM, JointEBMClassifier, JointEBMRegressor
 from support.benchmark_scripts import load
 
 COLUMNS = ["species", "sex", "bill_length_mm", "body_mass_g"]  # of penguins, who stand in for every table
@@ -161,3 +162,59 @@ def test_specialist_recovers_a_known_conditional(monkeypatch: pytest.MonkeyPatch
     scores = specialists.boosted_trees(codes[:2000], codes[2000:], np.array([True, False, False]), 2)
     entropy = -(0.8 * np.log(0.8) + 0.2 * np.log(0.2))
     assert scores.mean() == pytest.approx(-entropy, abs=4 * scores.std() / np.sqrt(1000))
+
+
+def test_small_tables_are_judged_next_to_both_anchors(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    small = load("small", monkeypatch)
+    core = JointEBM(training={"num_visits": 0})
+    quick = {JointEBMClassifier: lambda: JointEBMClassifier(core), JointEBMRegressor: lambda: JointEBMRegressor(core)}
+    methods = small.methods
+    monkeypatch.setattr(
+        small,
+        "methods",
+        lambda is_number: {name: quick.get(make, make) for name, make in methods(is_number).items()},
+    )
+    monkeypatch.setattr(small, "NUM_FOLDS", 2)
+    monkeypatch.setattr(small, "TABLES", {name: small.TABLES[name] for name in ("iris", "diabetes")})
+    small.main(["--out", str(tmp_path)])
+    lines = pd.read_csv(tmp_path / "small.csv").set_index(["part", "metric", "method"]).value
+    assert set(lines["class: iris", "accuracy"].index) == {OURS, "logistic regression", "boosted trees"}
+    assert lines["class: iris", "accuracy"].between(0.85, 1).all() and (lines["class: iris", "log_loss"] < 0.7).all()
+    assert lines["number: diabetes", "rmse"].between(50, 77).all()  # the standard deviation is 77
+    assert "| iris, JointEBM |" in capsys.readouterr().out
+
+
+def test_speed_is_that_of_rows_with_several_missing_entries(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    speed = load("speed", monkeypatch)
+    rows = pd.DataFrame({name: np.arange(12) % (place + 2) for place, name in enumerate("abcdef")})
+    holes = speed.several_missing(rows, "a")
+    assert holes["a"].isna().all() and holes.isna().sum(axis=1).between(2, 4).all()
+    assert speed.several_missing(rows, "a").equals(holes)
+    train, asked = speed.factors(400, 5)
+    assert (len(train), len(asked)) == (340, 60) and train.select_dtypes("number").shape[1] == 4
+    monkeypatch.setattr(speed, "JointEBM", Quick)
+    speed.run_table(
+        speed.Parts(tmp_path / "speed.csv"), "5 columns", train, asked.head(20), ("c0", "c4"), tmp_path / "m"
+    )
+    lines = pd.read_csv(tmp_path / "speed.csv").set_index(["method", "metric"]).value
+    assert set(lines.index.get_level_values(0)) == {
+        OURS,
+        "predict c0",
+        "predict c4",
+        "score_samples",
+        "impute",
+        "score_samples, complete rows",
+    }
+    assert (lines.loc[:, "rows_per_second"] > 0).all()
+    assert lines["score_samples, complete rows", "evaluations"] < lines["predict c0", "evaluations"]
+
+
+class Quick:
+    """Makes estimators whose density is that of the reference."""
+
+    load = staticmethod(JointEBM.load)
+
+    def __new__(cls) -> JointEBM:  # type: ignore[misc]
+        return JointEBM(training={"num_visits": 0}, num_draws=20)

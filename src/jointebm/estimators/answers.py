@@ -3,8 +3,9 @@
 Legend: N rows, V columns, K classes.
 """
 
-from collections.abc import Mapping, Sequence
-from typing import Any, Literal, overload
+from collections.abc import Callable, Mapping, Sequence
+from copy import copy
+from typing import Any, Literal, Self, overload
 
 import numpy as np
 from sklearn.base import BaseEstimator
@@ -14,6 +15,7 @@ from jointebm.estimators.arguments import SEED, is_name, row_weights, whole_numb
 from jointebm.estimators.column_predictions import ColumnPredictions
 from jointebm.estimators.imputations import GivenColumns
 from jointebm.sampling.diagnostics import Answer
+from jointebm.tables.answers.answer_progress import AnswerProgress, AnswerWatch
 from jointebm.tables.answers.answering import Answering
 from jointebm.tables.answers.fitted import FittedTable
 from jointebm.tables.answers.given_rows import checked_conditions, with_given
@@ -46,7 +48,9 @@ class Answers(ColumnPredictions):
     codec_: TableCodec
     model_: TableModel
     n_features_in_: int
+    verbose: bool
     _folder: TableFolder
+    _on_progress: Callable[[AnswerProgress], object] | None = None  # of answers
 
     def sample(
         self,
@@ -228,10 +232,29 @@ class Answers(ColumnPredictions):
     def fitted(self) -> Answering:
         """The fitted table, which answers for tables that have been read."""
         check_is_fitted(self, "model_")
-        relations = self._folder.relations
+        watch, relations = AnswerWatch(self._on_progress, verbose=self.verbose), self._folder.relations
         if relations is None:
-            return FittedTable(self.codec_, self.model_, self._answering(), self.members_)
-        return RelatedTable(self.codec_, relations, self.model_, self._answering(), self.members_)
+            return FittedTable(self.codec_, self.model_, self._answering(), self.members_, watch=watch)
+        return RelatedTable(self.codec_, relations, self.model_, self._answering(), self.members_, watch=watch)
+
+    def watched(self, on_progress: Callable[[AnswerProgress], object]) -> Self:
+        """The same fitted model, which tells of the progress of its answers; nothing is copied.
+
+        Args:
+            on_progress: called about every two seconds in a question that takes longer than that, and at its end.
+
+        Example:
+            >>> import pandas as pd
+            >>> from jointebm import JointEBM
+            >>> table = pd.DataFrame({"a": [0, 1] * 30, "b": [0, 1] * 30})
+            >>> model = JointEBM(training={"num_visits": 0, "rows_per_component": 10}).fit(table)
+            >>> len(model.watched(print).predict(table, "b"))  # too quick to print anything
+            60
+        """
+        check_is_fitted(self, "model_")
+        other = copy(self)
+        other._on_progress = on_progress
+        return other
 
     @property
     def frame_schema_(self) -> FrameSchema:

@@ -9,7 +9,9 @@ import torch
 from torch import Tensor
 
 from jointebm import ConvergenceWarning, JointEBM
-from jointebm.tables.answers import code_questions, configurations
+from jointebm.randomness.row_streams import RowStream, row_keys
+from jointebm.tables.answers import code_questions, configurations, weighted_answers
+from jointebm.tables.answers.shared_draws import shared_draws
 from jointebm.tables.answers.table_model import TableModel
 from support.coverage import NUM_SEEDS, expect_no_coverage, few_draws_differ, require_coverage
 from support.tiny_tables import ALL, CLASSES, energy, enumerated, matches
@@ -77,9 +79,11 @@ def test_a_readout_has_the_error_of_its_own_average() -> None:
     assert found.shape == (1, 2) and (found - of_probs[:, :1]).abs().max() < 1e-12
 
 
-def test_the_ess_of_a_row_is_that_of_its_weights() -> None:
+def test_the_ess_of_a_row_is_that_of_its_weights(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(weighted_answers, "SCORE_ERROR", torch.inf)  # the first draws are enough
     made = model()
-    drawn = made._drawn(ONE, 50, 0).codes[:, 0]  # the draws that the seed decides
+    stream = RowStream(row_keys(ONE), 0, draw=0)
+    drawn = shared_draws(made.energy, ONE, stream, 50).codes[0]  # the draws that the seed decides
     weights = (enumerated(made.energy) - made.energy.reference(ALL)).exp()  # (24,)
     of_draws = weights[(drawn[:, None] == ALL).all(dim=2).int().argmax(dim=1)]
     expected = float(of_draws.sum().square() / of_draws.square().sum())
@@ -145,7 +149,7 @@ def test_every_question_to_an_estimator_has_the_same_diagnostics(fitted: JointEB
 
 
 def test_a_question_in_blocks_of_rows_warns_once(fitted: JointEBM, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("jointebm.tables.answers.fitted.BLOCK", 4)
+    monkeypatch.setattr("jointebm.tables.answers.answer_progress.ROWS_AT_ONCE", 4)
     monkeypatch.setattr("jointebm.tables.answers.fitted.enough_draws", lambda _: 1e9)
     holes = pd.concat([HOLES] * 3)
     with warnings.catch_warnings(record=True) as caught:

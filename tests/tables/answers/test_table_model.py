@@ -13,6 +13,7 @@ from jointebm.references import ProductMixture
 from jointebm.tables.answers import code_questions, configurations, corrected_draws
 from jointebm.tables.answers.corrected_draws import CHAINS
 from jointebm.tables.answers.table_model import TableModel
+from jointebm.tables.answers.weighted_answers import WeightedAnswers
 from jointebm.tables.density.energy import Residual, TableEnergy
 from jointebm.tables.training.table_report import FitReport
 from support.tiny_tables import ALL, CLASSES, energy, energy_with_network, enumerated, generator, matches
@@ -152,14 +153,13 @@ def test_predictions_without_weights_are_wrong(
     """The planted bug: draws of the proposal count alike, as draws of the density would."""
     codes = INCOMPLETE[(INCOMPLETE < 0).sum(dim=1) > 1]
 
-    drawn = TableModel._drawn
+    drawn = WeightedAnswers._drawn
 
-    def unweighted(self: TableModel, *arguments: Any, leave: int) -> Any:
-        found = drawn(self, *arguments, leave=leave)
-        of_classes = self._of_classes(found.codes.flatten(0, 1), leave)
-        return found._replace(log_prob=of_classes.logsumexp(dim=1).view_as(found.log_prob))
+    def unweighted(self: WeightedAnswers, *arguments: Any) -> Any:
+        pool = drawn(self, *arguments)
+        return pool._replace(log_weights=torch.zeros_like(pool.log_weights))
 
-    monkeypatch.setattr(TableModel, "_drawn", unweighted)
+    monkeypatch.setattr(WeightedAnswers, "_drawn", unweighted)
     assert total_variation(codes, make, num_draws=400).mean() > 0.04
 
 

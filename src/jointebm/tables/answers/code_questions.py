@@ -5,19 +5,19 @@ Legend: N rows, V columns, K_j classes of column j, D draws. Codes are integers 
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import pad
 
 from jointebm.randomness.row_streams import RowStream, row_keys
-from jointebm.references.evidence_of_codes import evidence_of_codes
 from jointebm.sampling.diagnostics import MIN_ESS, Answer, Diagnostics
-from jointebm.sampling.weighted_draws import effective_size, log_mean_weights, weighted_averages
-from jointebm.tables.answers.configurations import few_configurations, with_configurations
+from jointebm.sampling.weighted_draws import weighted_averages
+from jointebm.tables.answers.configurations import MAX_ENUMERATED, few_configurations, with_configurations
 from jointebm.tables.answers.corrected_draws import CHAINS, NUM_STARTS, ChainEnds, corrected_draws, log_mean_of_draws
 from jointebm.tables.answers.known_weights import without_column
+from jointebm.tables.answers.weighted_answers import CLASSES_PER_DRAW, Estimates, WeightedAnswers
 from jointebm.tables.density.energy import TableEnergy
 
 __all__ = ["CodeQuestions", "checked_codes", "enough_draws", "enough_jumps"]
@@ -77,18 +77,17 @@ class CodeQuestions(nn.Module):
         """`log_prob`, with its standard error, which is without that of log Z; `log_weights` as in `complete`."""
         codes = checked_codes(codes, self.num_classes)
         log_probs = torch.empty(len(codes), dtype=torch.float64)
-        few = few_configurations(codes, self.num_classes, 10 * num_draws)  # exact is worth more
+        few = few_configurations(codes, self.num_classes, CLASSES_PER_DRAW * num_draws)
         found = _exact_where(few, torch.zeros_like(log_probs))
-        for group in with_configurations(codes[few], self.num_classes, self._in_chunks_of_rows):
-            log_probs[few.nonzero().flatten()[group.numbers]] = group.given(log_weights).log_density.logsumexp(dim=1)
         many = (~few).nonzero().flatten()
         if len(many):
-            drawn = self._drawn(codes[many], num_draws, seed, log_weights)
-            weights = self._in_chunks_of_rows(drawn.codes.flatten(0, 1)).reshape(num_draws, -1) - drawn.log_prob
-            weights = weights.double()
-            log_probs[many] = log_mean_of_draws(weights[:, :, None])[:, 0]
-            found.ess[many] = effective_size(weights.T)
-            found.standard_error[many] = log_mean_weights(weights.T).standard_error
+            is_last = few_configurations(codes[many], self.num_classes, MAX_ENUMERATED)
+            estimates = WeightedAnswers(self.energy, num_draws, seed, log_weights).log_prob(codes[many], is_last)
+            log_probs[many] = estimates.value
+            found = _estimated(found, many, estimates, is_last)
+        exact = found.exact.nonzero().flatten()
+        for group in with_configurations(codes[exact], self.num_classes, self._in_chunks_of_rows):
+            log_probs[exact[group.numbers]] = group.given(log_weights).log_density.logsumexp(dim=1)
         return Answer(log_probs - self.log_normalizer, found)
 
     def log_marginals(self) -> list[Tensor]:
@@ -210,56 +209,33 @@ class CodeQuestions(nn.Module):
         codes = checked_codes(codes, self.num_classes, column).clone()
         codes[:, column] = -1
         num_classes = self.num_classes[column]
-        log_probs = self.energy.reference.log_probs.new_empty(len(codes), num_classes)
-        few = few_configurations(codes, self.num_classes, num_draws * num_classes)
+        log_probs = torch.empty(len(codes), num_classes, dtype=torch.float64)
         alone = (codes < 0).sum(dim=1) == 1
-        log_probs[alone] = self.conditional(codes[alone], column)
-        exact = (few & ~alone).nonzero().flatten()
+        log_probs[alone] = self.conditional(codes[alone], column).double()
+        few = alone | few_configurations(codes, self.num_classes, CLASSES_PER_DRAW * num_draws)
+        found = _exact_where(
+            few, torch.zeros(len(codes), num_classes if readout is None else readout.shape[1]).double()
+        )
+        many, poor = (~few).nonzero().flatten(), few.new_zeros(0, dtype=torch.int64)
+        if len(many):
+            is_last = few_configurations(codes[many], self.num_classes, MAX_ENUMERATED)
+            weighted = WeightedAnswers(self.energy, num_draws, seed, log_weights)
+            estimates = weighted.predictive(codes[many], column, is_last, readout)
+            log_probs[many] = estimates.value
+            found = _estimated(found, many, estimates, is_last)
+            poor = (~found.exact & (found.ess < enough_draws(num_draws))).nonzero().flatten()
+        exact = (found.exact & ~alone).nonzero().flatten()
         for group in with_configurations(codes[exact], self.num_classes, self._in_chunks_of_rows):
             of_classes = group.given(log_weights).of_column(column, self.num_classes)
-            log_probs[exact[group.numbers]] = of_classes.log_softmax(dim=1).to(log_probs)
-        readout = torch.eye(num_classes, dtype=torch.float64) if readout is None else readout
-        errors = torch.zeros(len(codes), readout.shape[1], dtype=torch.float64)
-        found = _exact_where(few | alone, errors)
-        many = (~few & ~alone).nonzero().flatten()
-        if len(many):
-            weighted = self._drawn(codes[many], num_draws, seed, log_weights, leave=column)
-            of_classes = self._of_classes(weighted.codes.flatten(0, 1), column).reshape(num_draws, -1, num_classes)
-            weights = of_classes - weighted.log_prob[:, :, None]  # (D, n, K)
-            log_probs[many] = log_mean_of_draws(weights).log_softmax(dim=1)
-            of_draws = weights.double().logsumexp(dim=2).T.contiguous()  # (n, D)
-            sizes = found.ess[many] = effective_size(of_draws)
-            errors[many] = _errors(of_draws, weights, readout)
-            poor = many[sizes < enough_draws(num_draws)]
+            log_probs[exact[group.numbers]] = of_classes.log_softmax(dim=1)
+        if len(poor):
             ask: dict[str, Any] = {"num_sweeps": num_sweeps, "log_weights": log_weights, "keys": row_keys(codes[poor])}
             drawn = self.complete_answer(codes[poor], num_draws=num_draws, seed=seed, **ask)
             given = self.conditional(drawn.value.flatten(0, 1), column).reshape(num_draws, -1, num_classes)
-            log_probs[poor] = log_mean_of_draws(given).log_softmax(dim=1)
-            errors[poor] = _errors(torch.zeros(len(poor), num_draws), given, readout)
+            log_probs[poor] = log_mean_of_draws(given).double().log_softmax(dim=1)
+            found.standard_error[poor] = _errors(given, readout)
             found = _with_chains(found, poor, drawn.diagnostics)
-        return Answer(log_probs, found)
-
-    def _drawn(
-        self,
-        codes: Tensor,
-        num_draws: int,
-        seed: int,
-        log_weights: Sequence[Tensor | None] | None = None,
-        leave: int | None = None,
-    ) -> "_Draws":
-        """Draws of the missing entries, but of the column `leave`, from the proposal; equal rows get equal draws."""
-        keys = row_keys(codes)
-        stream = RowStream(keys.repeat(num_draws), seed, draw=torch.arange(num_draws).repeat_interleave(len(codes)))
-        parts = []
-        for rows in torch.arange(num_draws * len(codes)).split(CHAINS):
-            filler = torch.arange(CHAINS) % len(rows)
-            some = rows[filler]
-            known = codes[some % len(codes)]
-            drawn, log_prob = self.energy.proposal.drawn(known, stream.select(some), evidence=log_weights, leave=leave)
-            log_prob = log_prob - evidence_of_codes(drawn, known < 0, log_weights)
-            parts.append((drawn[: len(rows)], log_prob[: len(rows)]))
-        drawn, log_prob = (torch.cat(each) for each in zip(*parts, strict=True))
-        return _Draws(drawn.view(num_draws, *codes.shape), log_prob.view(num_draws, -1))
+        return Answer(log_probs.to(self.energy.reference.log_probs), found)
 
     def _in_chunks_of_rows(self, codes: Tensor) -> Tensor:
         return _in_chunks(self.energy, codes, EVALUATIONS // 8)
@@ -267,18 +243,6 @@ class CodeQuestions(nn.Module):
     def _of_classes(self, codes: Tensor, column: int) -> Tensor:
         chunk = max(8, EVALUATIONS // self.num_classes[column] // 8 * 8)
         return _in_chunks(lambda rows: self.energy.of_classes(rows, column), codes, chunk)
-
-
-class _Draws(NamedTuple):
-    """Draws of missing entries.
-
-    Args:
-        codes: shape (D, N, V).
-        log_prob: with which they are drawn, less the log-weights of the evidence, shape (D, N), nats.
-    """
-
-    codes: Tensor
-    log_prob: Tensor
 
 
 def _in_chunks(evaluate: Callable[[Tensor], Tensor], codes: Tensor, chunk: int) -> Tensor:
@@ -342,7 +306,17 @@ def _with_chains(found: Diagnostics[Tensor], rows: Tensor, chains: Diagnostics[T
     return replace(found, num_jumps=num_jumps, accept_rate=chains.accept_rate, r_hat=chains.r_hat)
 
 
-def _errors(log_weights: Tensor, of_draws: Tensor, readout: Tensor) -> Tensor:
-    """Standard errors of averages over draws of `p @ readout`, from log p of each class up to a constant, (D, N, K)."""
-    probs = of_draws.double().softmax(dim=2).movedim(0, 1)  # (N, D, K)
-    return weighted_averages(log_weights, probs @ readout).standard_error
+def _estimated(found: Diagnostics[Tensor], rows: Tensor, estimates: Estimates, is_last: Tensor) -> Diagnostics[Tensor]:
+    """With estimates of some rows; those that are not good enough and can be enumerated are to be exact."""
+    exact, ess, error = found.exact.clone(), found.ess.clone(), found.standard_error.clone()
+    ess[rows], error[rows] = estimates.ess, estimates.standard_error
+    enumerated = rows[is_last & ~estimates.is_good]
+    exact[enumerated], ess[enumerated], error[enumerated] = True, torch.inf, 0
+    return replace(found, exact=exact, ess=ess, standard_error=error)
+
+
+def _errors(log_probs: Tensor, readout: Tensor | None) -> Tensor:
+    """Standard errors of averages over chains of probabilities p or of `p @ readout`, from log p, shape (D, N, K)."""
+    probs = log_probs.double().exp().movedim(0, 1)  # (N, D, K)
+    of_chains = probs if readout is None else probs @ readout
+    return weighted_averages(torch.zeros(probs.shape[:2]), of_chains).standard_error

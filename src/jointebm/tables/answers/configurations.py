@@ -10,7 +10,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-__all__ = ["Configured", "few_configurations", "with_configurations"]
+__all__ = ["MAX_ENUMERATED", "Configured", "few_configurations", "with_configurations"]
 
 MAX_ENUMERATED = 4096  # S, at most
 FEW_CONFIGURATIONS = 256  # S that are worth it whatever else would be done

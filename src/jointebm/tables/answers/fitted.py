@@ -9,7 +9,7 @@ Legend: N rows, V columns, K_j codes of column j, D draws.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 from typing import NamedTuple, TypeVar
 
@@ -19,6 +19,7 @@ from torch import Tensor
 
 from jointebm.randomness.row_streams import RowStream
 from jointebm.sampling.diagnostics import Answer, Diagnostics
+from jointebm.tables.answers.answer_progress import AnswerWatch
 from jointebm.tables.answers.code_questions import enough_draws, enough_jumps
 from jointebm.tables.answers.parameters import Parameters
 from jointebm.tables.answers.row_keys import keys_of_draw
@@ -33,7 +34,6 @@ __all__ = ["FittedTable", "Rows", "warned"]
 
 Held = TypeVar("Held")
 
-BLOCK = 4096  # rows at a time; memory does not grow with the table beyond its own size
 _VALUES = 2**40  # stream counter of draws of values inside codes; sweeps count from 0
 
 
@@ -55,6 +55,7 @@ class FittedTable:
         parameters: of answers.
         members: densities refitted to bootstrap samples of the training rows; none, unless asked for at the fit.
         warns: whether answers that may be far off warn; False for parts of another answer, which warns itself.
+        watch: told of the progress of long questions.
     """
 
     codec: TableCodec
@@ -62,6 +63,7 @@ class FittedTable:
     parameters: Parameters
     members: tuple[TableModel, ...] = ()
     warns: bool = True
+    watch: AnswerWatch = field(default_factory=AnswerWatch)
 
     def rows(
         self,
@@ -144,7 +146,8 @@ class FittedTable:
         seed = self.parameters.seed if seed is None else seed
         keys = torch.arange(first, first + num)
         nothing = torch.full((num, len(self.codec.columns)), MISSING_CODE)
-        answer = self._checked(self._completed(nothing, keys, 1, seed, self._log_weights(evidence)), "sample")
+        drawn = self._completed(nothing, keys, 1, seed, self._log_weights(evidence), "sample")
+        answer = self._checked(drawn, "sample")
         return Answer(self._values(answer.value[0], keys, draw=0, evidence=evidence, seed=seed), answer.diagnostics)
 
     def log_density(self, rows: Rows) -> Answer[np.ndarray]:
@@ -204,12 +207,12 @@ class FittedTable:
         """log p of the observed codes of each row, shape (N,), nats, float64."""
         parts = [
             self.model.log_prob_answer(
-                codes,
+                rows.codes[part],
                 num_draws=self.parameters.num_draws,
                 seed=self.parameters.seed,
                 log_weights=self._log_weights(rows.evidence),
             )
-            for codes in rows.codes.split(BLOCK)
+            for part in self.watch.parts(what, len(rows.codes))
         ]
         return self._checked(_joined(parts), what)
 
@@ -237,7 +240,7 @@ class FittedTable:
         """log p(code of a column | other observed entries), shape (N, K_j)."""
         parts = [
             self.model.predictive_answer(
-                some,
+                codes[part],
                 place,
                 num_draws=self.parameters.num_draws,
                 num_sweeps=self.parameters.num_sweeps,
@@ -245,7 +248,7 @@ class FittedTable:
                 readout=None if readout is None else torch.from_numpy(readout),
                 log_weights=log_weights,
             )
-            for some in codes.split(BLOCK)
+            for part in self.watch.parts("predict", len(codes))
         ]
         return _joined(parts)
 
@@ -256,14 +259,20 @@ class FittedTable:
         num_draws: int,
         seed: int,
         log_weights: Sequence[Tensor | None] | None,
+        what: str = "impute",
     ) -> Answer[Tensor]:
         """Joint draws of the missing codes, shape (D, N, V)."""
         num_sweeps = self.parameters.num_sweeps
         parts = [
             self.model.complete_answer(
-                some, num_draws=num_draws, num_sweeps=num_sweeps, seed=seed, log_weights=log_weights, keys=of_some
+                codes[part],
+                num_draws=num_draws,
+                num_sweeps=num_sweeps,
+                seed=seed,
+                log_weights=log_weights,
+                keys=keys[part],
             )
-            for some, of_some in zip(codes.split(BLOCK), keys.split(BLOCK), strict=True)
+            for part in self.watch.parts(what, len(codes))
         ]
         return _joined(parts, dim=1)
 

@@ -8,7 +8,7 @@ Legend: N rows, K_j codes of column j, D draws, C candidates.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 from typing import NamedTuple
 
@@ -19,6 +19,7 @@ from torch import Tensor
 from jointebm.randomness.row_streams import row_keys
 from jointebm.sampling.diagnostics import Answer, Diagnostics
 from jointebm.sampling.weighted_draws import log_mean_weights
+from jointebm.tables.answers.answer_progress import AnswerWatch
 from jointebm.tables.answers.fitted import FittedTable, warned
 from jointebm.tables.answers.parameters import Parameters
 from jointebm.tables.answers.related_choices import (
@@ -73,6 +74,7 @@ class RelatedTable:
         model: density over the codes of the columns of the model.
         parameters: of answers.
         members: such densities refitted to bootstrap samples; the relations are those of the fit.
+        watch: told of the progress of long questions to the model.
     """
 
     codec: TableCodec
@@ -80,11 +82,12 @@ class RelatedTable:
     model: TableModel
     parameters: Parameters
     members: tuple[TableModel, ...] = ()
+    watch: AnswerWatch = field(default_factory=AnswerWatch)
 
     @property
     def core(self) -> FittedTable:
         """The columns of the model alone."""
-        return FittedTable(self.system.codec, self.model, self.parameters)
+        return FittedTable(self.system.codec, self.model, self.parameters, watch=self.watch)
 
     def rows(
         self,
