@@ -19,7 +19,14 @@ from jointebm.randomness.draws import shuffled
 from jointebm.randomness.row_streams import row_keys
 from jointebm.storage.checkpoint import Checkpoint
 from jointebm.tables.density.energy import Rebased, Residual, TableEnergy
-from jointebm.tables.density.normalizer import AnnealedRows, annealed, annealing_rungs
+from jointebm.tables.density.normalizer import (
+    GROUP,
+    AnnealedRows,
+    RowsBack,
+    annealed,
+    annealed_back,
+    annealing_rungs,
+)
 from jointebm.tables.training.completed_rows import CompletedRows
 from jointebm.tables.training.mixture_choice import reference_and_base
 from jointebm.tables.training.row_weights import resampled_rows
@@ -48,7 +55,8 @@ MAX_HELD_OUT = 1000
 MIN_HELD_OUT = 5  # rows; with fewer nothing shows whether the network helps, and the reference stands alone
 NUM_LAYERS = 2
 MIN_BETWEEN = 10  # iterations between looks
-FINAL_GROUPS = 16  # of 128 draws that log Z of the result is estimated with
+FINAL_GROUPS = 16  # of 128 draws that log Z of the result is estimated with, and rows of the data on the way back
+MOVES_OF_DATA = 10  # jumps and sweeps of these rows before they go
 
 
 class TableMetrics(NamedTuple):
@@ -199,7 +207,7 @@ class TableFit:
         )
 
     def finish(self) -> FitReport:
-        """Estimates log Z by more draws, gives the network up unless it beats the reference, and reports."""
+        """Estimates log Z by more draws and from the data, gives the network up unless it beats q, and reports."""
         rows = self._annealed()
         held_out = None
         if self._validation is not None:
@@ -214,6 +222,7 @@ class TableFit:
             self.energy,
             rows,
             self._of_report,
+            back=self._annealed_back(rows),
             held_out=held_out,
             num_held_out=len(self.held_out),
             log_score=self._log_score if held_out is not None else None,
@@ -310,3 +319,15 @@ class TableFit:
     def _annealed(self) -> AnnealedRows:
         rungs = annealing_rungs(self.energy, generator=self._looking)
         return annealed(self.energy, rungs, num_groups=FINAL_GROUPS, generator=self._looking)
+
+    def _annealed_back(self, rows: AnnealedRows) -> RowsBack:
+        """Rows of the data on the way that the draws came."""
+        order = shuffled(len(self._of_report), self._looking)
+        chosen = order[torch.arange(GROUP * FINAL_GROUPS) % len(order)]
+        return annealed_back(
+            self.energy,
+            rows.rungs,
+            self._of_report[chosen],
+            num_moves=MOVES_OF_DATA,
+            generator=self._looking,
+        )
