@@ -68,3 +68,26 @@ def test_a_fit_whose_last_score_is_much_the_best_was_cut_short(last: float, warn
         warnings.simplefilter("always")
         watch.finish(model)
     assert [str(each.message).startswith("training was cut short") for each in caught] == [True] * warns
+
+
+@pytest.mark.parametrize(
+    ("wrong", "match"),
+    [
+        ({"worst_component": 0.1, "worst_component_weight": 0.02, "worst_component_error": 0.01}, "a spurious mode"),
+        ({"worst_component": 0.1, "worst_component_weight": 0.02, "worst_component_error": 0.03}, None),
+        (
+            {"log_normalizer_upper": 0.7, "log_normalizer_upper_error": 0.01},
+            "log Z is 0.00 from the reference and 0.70",
+        ),
+        ({"log_normalizer_upper": 0.7, "log_normalizer_upper_error": 0.5}, None),
+    ],
+)
+def test_a_fit_with_wrong_groups_of_rows_warns(wrong: dict[str, float], match: str | None) -> None:
+    model = JointEBM(training=SHORT).fit(TABLE).model_
+    assert model.report is not None and model.report.component_finding is model.report.bracket_finding is None
+    model.report = model.report.model_copy(update=wrong)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        FitWatch(None, verbose=False).finish(model)
+    assert ([str(each.message) for each in caught] == []) == (match is None)
+    assert match is None or (match in str(caught[0].message) and "num_visits" in str(caught[0].message))

@@ -22,6 +22,7 @@ from jointebm import (
 )
 from jointebm.energies import BilinearSpec, ConcatSpec, EnergySpec, MLPSpec
 from jointebm.spaces.space import Position
+from support.coverage import NUM_SEEDS, expect_no_coverage, require_coverage
 from support.generators import seeded
 from support.oracles import chi_square_p_value
 
@@ -412,3 +413,47 @@ def test_an_f_that_is_not_finite_is_refused_by_its_row(value: float) -> None:
     for max_evaluations in (65_536, 6):  # all rows at once, and two at a time
         with pytest.raises(FloatingPointError, match=f"its maximum over all configurations is {value} in row 6"):
             predict(model, {"x": x}, "y", max_evaluations=max_evaluations)
+
+
+# Diagnostics.
+
+
+@pytest.mark.parametrize("method", ["gibbs", "sample"])
+def test_standard_errors_of_chains_cover_the_exact_marginals(method: Literal["gibbs", "sample"]) -> None:
+    """200 equal rows, each with 40 chains of its own; false alarm below 4e-4 (fixed seed)."""
+    model = MODELS["labels only"]
+    row = {"y": torch.tensor([-1]), "bits": torch.tensor([[1, -1]]), "group": torch.tensor([[0, -1]])}
+    rows = {name: value.repeat(NUM_SEEDS, *[1] * (value.ndim - 1)) for name, value in row.items()}
+    exact, of_exact = predict(model, row, "y", diagnostics=True)
+    assert bool(of_exact.exact.all()) and not bool(of_exact.standard_error["y"].any()) and of_exact.r_hat is None
+    prediction, found = predict(
+        model, rows, "y", method=method, num_chains=40, num_steps=12, generator=seeded(), diagnostics=True
+    )
+    estimates, errors, truth = (
+        prediction.probs["y"][:, 1],
+        found.standard_error["y"][:, 1],
+        float(exact.probs["y"][0, 1]),
+    )
+    require_coverage(estimates, errors, truth)
+    expect_no_coverage(estimates, errors, truth, factor=0.6)
+    assert not bool(found.exact.any()) and bool((found.ess == 40).all())
+    assert found.r_hat is not None and 0.9 < found.r_hat < 1.6  # 12 steps are few
+    assert (set(found.accept_rate) == set()) == (method == "gibbs")
+    assert all(0 < rate <= 1 for rate in found.accept_rate.values())
+
+
+@pytest.mark.parametrize("method", ["exact", "gibbs", "sample"])
+def test_diagnostics_do_not_change_the_answer_and_know_what_is_known(
+    method: Literal["exact", "gibbs", "sample"],
+) -> None:
+    model = MODELS["concat"]
+    values = values_of(model, 5, missing_rate=0.5)
+    known = values_of(model, 5, missing_rate=0.0)
+    values = {name: torch.cat([value[:3], known[name][3:]]) for name, value in values.items()}
+    ask = {"method": method, "num_chains": 1, "num_steps": 4, "max_evaluations": 30}
+    plain = predict(model, values, "group", generator=seeded(), **ask)  # type: ignore[arg-type]
+    prediction, found = predict(model, values, "group", generator=seeded(), diagnostics=True, **ask)  # type: ignore[arg-type,misc]
+    assert_same(prediction, plain, atol=0)
+    assert found.exact.tolist() == [method == "exact"] * 3 + [True, True]
+    assert found.ess.tolist() == [math.inf if each else 1.0 for each in found.exact.tolist()]
+    assert bool((found.standard_error["group"][:3] == (0 if method == "exact" else math.inf)).all())

@@ -14,6 +14,7 @@ from sklearn.utils.validation import check_is_fitted
 from jointebm.estimators.arguments import SEED, is_name, row_weights, whole_number
 from jointebm.estimators.column_predictions import ColumnPredictions
 from jointebm.estimators.imputations import GivenColumns
+from jointebm.estimators.score_diagnostics import conditional_diagnostics, dependence_diagnostics
 from jointebm.sampling.diagnostics import Answer
 from jointebm.tables.answers.answer_progress import AnswerProgress, AnswerWatch
 from jointebm.tables.answers.answering import Answering
@@ -197,36 +198,53 @@ class Answers(ColumnPredictions):
                     f"given column {name!r}: single reals have no probability; put the values into X, or give an interval"
                 )
 
-    def conditional_log_score(self, X: Any, columns: Name | Sequence[Name] | None = None) -> np.ndarray:  # noqa: N803
+    def conditional_log_score(
+        self,
+        X: Any,  # noqa: N803
+        columns: Name | Sequence[Name] | None = None,
+        *,
+        diagnostics: bool = False,
+    ) -> Any:
         """log p(entry | other observed entries of its row), nats, in the units of each column.
 
         Args:
             X: table, N rows.
             columns: one name or several; None is all columns of the model.
+            diagnostics: whether to return (scores, `Diagnostics`), of each row the least of all columns, without standard
+                errors.
 
         Returns:
             Shape (N, number of columns); NaN where the entry is missing.
         """
         named: Any = self.codec_.names if columns is None else columns
-        return self.fitted.conditional_log_score(self._rows(self._read(X)), [named] if is_name(named) else list(named))
+        names, frame = [named] if is_name(named) else list(named), self._read(X)
+        scores = self.fitted.conditional_log_score(self._rows(frame), names)
+        return Answer(scores, conditional_diagnostics(self.fitted, frame, names).numpy()) if diagnostics else scores
 
-    def dependence(self, X: Any) -> np.ndarray:  # noqa: N803
+    def dependence(self, X: Any, *, diagnostics: bool = False) -> Any:  # noqa: N803
         """How well the observed entries of each row fit together, shape (N,), nats.
 
             log p(codes) - sum_j log p(code_j)
 
         Without densities inside the codes, so without units. Values outside the training range count by their distance
-        from it. Low scores mark rows whose entries are common one by one but not together.
+        from it. Low scores mark rows whose entries are common one by one but not together. With `diagnostics`, (scores,
+        `Diagnostics`), whose standard errors are without that of log Z.
         """
-        return self.fitted.dependence(self._rows(self._read(X)))
+        frame = self._read(X)
+        scores = self.fitted.dependence(self._rows(frame))
+        return Answer(scores, dependence_diagnostics(self.fitted, frame).numpy()) if diagnostics else scores
 
-    def conditional_surprise(self, X: Any) -> np.ndarray:  # noqa: N803
+    def conditional_surprise(self, X: Any, *, diagnostics: bool = False) -> Any:  # noqa: N803
         """Mean over the observed entries of log p(code | other codes of the row), shape (N,), nats.
 
         Without densities inside the codes, so without units. Values outside the training range count by their distance
-        from it.
+        from it. With `diagnostics`, (scores, `Diagnostics`), as in `conditional_log_score`.
         """
-        return self.fitted.conditional_surprise(self._rows(self._read(X)))
+        frame = self._read(X)
+        scores = self.fitted.conditional_surprise(self._rows(frame))
+        if not diagnostics:
+            return scores
+        return Answer(scores, conditional_diagnostics(self.fitted, frame, self.codec_.names).numpy())
 
     @property
     def fitted(self) -> Answering:

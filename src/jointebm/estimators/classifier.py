@@ -1,6 +1,7 @@
 """`JointEBMClassifier`: predicts labels by p(label | row) of the joint density."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any, Self
 
 import numpy as np
@@ -10,6 +11,7 @@ from sklearn.utils.multiclass import check_classification_targets
 from jointebm.estimators.arguments import row_weights
 from jointebm.estimators.facade import Facade, checked_target
 from jointebm.estimators.joint_ebm import JointEBM
+from jointebm.sampling.diagnostics import Answer
 from jointebm.tables.answers.predictions import class_probs, classes
 from jointebm.tables.codes.codec import Name
 from jointebm.tables.training.table_config import Progress
@@ -72,15 +74,23 @@ class JointEBMClassifier(ClassifierMixin, Facade):  # type: ignore[misc]  # scik
         classifier.classes_ = np.unique(classes(core.coded(target)))
         return classifier
 
-    def predict_proba(self, X: Any) -> np.ndarray:  # noqa: N803
-        """p(label | row) for each of `classes_`, shape (N, K)."""
-        log_probs = self._log_predictive(X)
+    def predict_proba(self, X: Any, *, diagnostics: bool = False) -> Any:  # noqa: N803
+        """p(label | row) for each of `classes_`, shape (N, K); with `diagnostics`, (probabilities, `Diagnostics`)."""
+        answer = self._predictive(X)
         coded = self.core_.coded(self._target)
         places = {label: place for place, label in enumerate(classes(coded).tolist())}
-        probs = class_probs(coded, log_probs).take([places[label] for label in self.classes_.tolist()], axis=1)
-        return probs / probs.sum(axis=1, keepdims=True)
+        kept = [places[label] for label in self.classes_.tolist()]
+        probs, found = class_probs(coded, answer.value).take(kept, axis=1), answer.diagnostics.numpy()
+        total = probs.sum(axis=1, keepdims=True)
+        with np.errstate(divide="ignore"):
+            errors = class_probs(coded, np.log(found.standard_error)).take(
+                kept, axis=1
+            )  # levels share that of their code
+        found = replace(found, standard_error=errors / total)
+        return Answer(probs / total, found) if diagnostics else probs / total
 
-    def predict(self, X: Any) -> np.ndarray:  # noqa: N803
-        """The most probable label of each row, shape (N,)."""
-        probs = self.predict_proba(X)
-        return self.classes_[probs.argmax(axis=1)]
+    def predict(self, X: Any, *, diagnostics: bool = False) -> Any:  # noqa: N803
+        """The most probable label of each row, shape (N,); with `diagnostics`, (labels, `Diagnostics`)."""
+        probs, found = self.predict_proba(X, diagnostics=True)
+        labels = self.classes_[probs.argmax(axis=1)]
+        return Answer(labels, replace(found, standard_error=None)) if diagnostics else labels

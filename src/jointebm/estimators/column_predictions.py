@@ -79,6 +79,7 @@ class ColumnPredictions(Imputations):
         *,
         statistic: Statistic = "mean",
         given: GivenColumns = None,
+        diagnostics: bool = False,
     ) -> Any:
         """Predicts several columns, each on its own; the entries of all of them in X are ignored.
 
@@ -90,6 +91,8 @@ class ColumnPredictions(Imputations):
             targets: names of the columns.
             statistic: as in `predict`.
             given: as in `predict`.
+            diagnostics: whether to return (frame, `Diagnostics`): of each row the least of all targets, and standard errors
+                by target, as in `predict`.
 
         Returns:
             A frame of the kind of X with the target columns in their order, also for a single target.
@@ -100,7 +103,8 @@ class ColumnPredictions(Imputations):
         """
         if is_name(targets):
             raise TypeError(f"predict_frame: got {quoted(repr(targets))}, expected a list of names")
-        return self._predicted(self._read(X), list(targets), statistic, given)[0]
+        frame, found = self._predicted(self._read(X), list(targets), statistic, given)
+        return Answer(frame, Diagnostics.together(found).numpy()) if diagnostics else frame
 
     @overload
     def predict_proba(
@@ -165,6 +169,7 @@ class ColumnPredictions(Imputations):
         *,
         quantiles: Sequence[float] = (0.05, 0.5, 0.95),
         given: GivenColumns = None,
+        diagnostics: bool = False,
     ) -> Any:
         """Quantiles of p(number | other observed entries of the row), possible values of the column.
 
@@ -173,6 +178,7 @@ class ColumnPredictions(Imputations):
             target: a column of numbers or times; None is the y of `fit`.
             quantiles: levels, each in (0, 1).
             given: as in `predict`.
+            diagnostics: whether to return (quantiles, `Diagnostics`), without standard errors.
 
         Returns:
             A frame of the kind of X with Q columns called "NAME:5%" and so on, or an array of shape (N, Q).
@@ -187,7 +193,8 @@ class ColumnPredictions(Imputations):
             if not isinstance(level, Real) or not 0 < level < 1:
                 raise ValueError(f"quantiles: got {quoted(repr(level))}, expected levels in (0, 1), such as 0.05")
         frame = self._read(X)
-        probs = np.exp(self.fitted.log_predictive(self._rows(frame, given, missing=[coded.name]), coded.name))
+        answer = self.fitted.predictive_answer(self._rows(frame, given, missing=[coded.name]), coded.name)
+        probs, found = np.exp(answer.value), replace(answer.diagnostics, standard_error=None)
         none_missing = np.zeros(len(probs), dtype=bool)
         (stored,) = self.frame_schema_.select([coded.name], frame.schema.backend).columns
         columns: dict[Name, Column] = {}
@@ -197,7 +204,8 @@ class ColumnPredictions(Imputations):
             columns[name] = Column(coded.role, coded.codec.quantile(probs, float(level)), none_missing, coded.unit)
             schemas.append(stored.model_copy(update={"name": name}))
         schema = self.frame_schema_.model_copy(update={"backend": frame.schema.backend, "columns": tuple(schemas)})
-        return write_like(columns, schema, frame)
+        made = write_like(columns, schema, frame)
+        return Answer(made, found.numpy()) if diagnostics else made
 
     def predict_interval(
         self,
@@ -206,6 +214,7 @@ class ColumnPredictions(Imputations):
         *,
         coverage: float = 0.9,
         given: GivenColumns = None,
+        diagnostics: bool = False,
     ) -> Any:
         """The central interval that holds a number with the probability `coverage`, given the rest of its row.
 
@@ -214,6 +223,7 @@ class ColumnPredictions(Imputations):
             target: as in `predict_quantiles`.
             coverage: in (0, 1). The true share is as good as the density: the page of benchmarks measures it.
             given: as in `predict`.
+            diagnostics: as in `predict_quantiles`.
 
         Returns:
             As `predict_quantiles`, two columns: the ends, both of them included.
@@ -221,7 +231,8 @@ class ColumnPredictions(Imputations):
         if not isinstance(coverage, Real) or not 0 < coverage < 1:
             raise ValueError(f"coverage: got {quoted(repr(coverage))}, expected a share in (0, 1), such as 0.9")
         tail = round((1 - float(coverage)) / 2, 12)
-        return self.predict_quantiles(X, target, quantiles=(tail, round(1 - tail, 12)), given=given)
+        ends = (tail, round(1 - tail, 12))
+        return self.predict_quantiles(X, target, quantiles=ends, given=given, diagnostics=diagnostics)
 
     def predict_joint_proba(self, X: Any, targets: Sequence[Name], *, given: GivenColumns = None) -> np.ndarray:  # noqa: N803
         """p(values of several targets together | other observed entries of the row).
@@ -262,7 +273,8 @@ class ColumnPredictions(Imputations):
         given: GivenColumns = None,
         first: int = 0,
         seed: int | None = None,
-    ) -> list[Any]:
+        diagnostics: bool = False,
+    ) -> Any:
         """Joint draws of several columns given the other observed entries of each row.
 
         Args:
@@ -272,6 +284,7 @@ class ColumnPredictions(Imputations):
             given: evidence about missing entries, the same for all rows, as in `sample`; that of targets is used too.
             first: number of the first row, which keys its draws.
             seed: of these draws; None is that of the model.
+            diagnostics: whether to return (list, `Diagnostics`), averaged over the draws of each row.
 
         Returns:
             A list of `num` frames of the kind of X with the target columns, N rows each.
@@ -286,9 +299,10 @@ class ColumnPredictions(Imputations):
         seed = None if seed is None else whole_number(seed, "seed", least=0, expected=SEED)
         frame = self._read(X)
         rows = self.fitted.rows(frame.table, frame.num_rows, missing=names, evidence=self._evidence(given))
-        drawn = self.fitted.impute(rows, keys_of_numbers(first, frame.num_rows), num_draws=num, seed=seed).value
+        drawn = self.fitted.impute(rows, keys_of_numbers(first, frame.num_rows), num_draws=num, seed=seed)
         schema = self.frame_schema_.select(names, frame.schema.backend)
-        return [write_like(each, schema, frame) for each in drawn]
+        frames = [write_like(each, schema, frame) for each in drawn.value]
+        return Answer(frames, drawn.diagnostics.numpy()) if diagnostics else frames
 
     def _predicted(
         self, frame: Frame, targets: list[Name], statistic: Statistic, given: GivenColumns

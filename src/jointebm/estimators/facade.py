@@ -20,6 +20,7 @@ from sklearn.utils.validation import (
 
 from jointebm.estimators.answers import set_features
 from jointebm.estimators.joint_ebm import JointEBM
+from jointebm.sampling.diagnostics import Answer
 from jointebm.tables.codes.codec import Name
 from jointebm.tables.frames.reading import Frame, is_frame, is_missing, read_frame, target_name, with_column
 from jointebm.tables.training.table_config import Progress
@@ -79,12 +80,12 @@ class Facade(BaseEstimator, ABC):  # type: ignore[misc]  # scikit-learn has no t
             on_progress=on_progress,
         )
 
-    def _log_predictive(self, table: Any) -> np.ndarray:
-        """log p(code of the target | X), shape (N, K), nats."""
+    def _predictive(self, table: Any, readout: np.ndarray | None = None) -> Answer[np.ndarray]:
+        """log p(code of the target | X), shape (N, K), nats, with standard errors of the probabilities or the readout."""
         frame = self._read(table, reset=False)
         target = self._target
         rows = self.core_.fitted.rows(frame.table, frame.num_rows, missing=[target])
-        return self.core_.fitted.log_predictive(rows, target)
+        return self.core_.fitted.predictive_answer(rows, target, readout=readout)
 
     @property
     def _target(self) -> Name:

@@ -49,11 +49,12 @@ class FitWatch:
             sys.stderr.write(f"jointebm: {line}\n")
 
     def finish(self, model: TableModel) -> None:
-        """Logs the report, and warns if training was cut short, or if nothing was learned.
+        """Logs the report, and warns if training was cut short, if nothing was learned, or if a group of rows is wrong.
 
         Training was cut short where the last score of held-out rows is better than all before it, by more than the
         standard error of the gain. Nothing was learned where F is the product of its marginals, although the data show
-        that columns depend on one another.
+        that columns depend on one another. A group is wrong where a component of the reference has far more or less weight
+        under F than in the data, or where log Z differs between the reference's end and that of the data.
 
         Warns:
             ConvergenceWarning: with the remedy.
@@ -77,6 +78,13 @@ class FitWatch:
                 "training was cut short: the last score of held-out rows is still the best, by "
                 f"{scores[-1] - max(scores[:-1]):.3f} nats per row. Use training={{'num_visits': ...}} of twice as many, "
                 "or a larger 'max_iterations'",
+                ConvergenceWarning,
+                stacklevel=3,
+            )
+        for finding in filter(None, (report.component_finding, report.bracket_finding)):
+            warnings.warn(
+                f"the fit failed: {finding}. Scores and samples of such rows are wrong. Use training={{'num_visits': ...}} "
+                "of twice as many, or half the 'learning_rate'",
                 ConvergenceWarning,
                 stacklevel=3,
             )

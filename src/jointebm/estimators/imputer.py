@@ -7,6 +7,7 @@ from sklearn.base import OneToOneFeatureMixin, TransformerMixin
 
 from jointebm.estimators.facade import Facade
 from jointebm.estimators.joint_ebm import JointEBM
+from jointebm.sampling.diagnostics import Answer
 from jointebm.tables.answers.row_keys import keys_of_numbers
 from jointebm.tables.frames.writing import write_filled
 from jointebm.tables.training.table_config import Progress
@@ -60,12 +61,14 @@ class JointEBMImputer(OneToOneFeatureMixin, TransformerMixin, Facade):  # type: 
         """An imputer on a fitted core."""
         return cls._of(core, None)
 
-    def transform(self, X: Any) -> Any:  # noqa: N803
+    def transform(self, X: Any, *, diagnostics: bool = False) -> Any:  # noqa: N803
         """X with missing entries filled, in the same kind of frame, with its order and dtypes.
 
-        An id, or an entry of a column without training values, stays missing.
+        With `diagnostics`, (frame, `Diagnostics`). An id, or an entry of a column without training values, stays missing.
         """
         frame = self._read(X, reset=False)
         rows = self.core_.fitted.rows(frame.table, frame.num_rows)
-        (drawn,) = self.core_.fitted.impute(rows, keys_of_numbers(0, frame.num_rows), num_draws=1).value
-        return write_filled(frame, drawn, self.core_.frame_schema_)
+        answer = self.core_.fitted.impute(rows, keys_of_numbers(0, frame.num_rows), num_draws=1)
+        (drawn,) = answer.value
+        filled = write_filled(frame, drawn, self.core_.frame_schema_)
+        return Answer(filled, answer.diagnostics.numpy()) if diagnostics else filled

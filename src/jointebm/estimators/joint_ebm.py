@@ -73,7 +73,8 @@ class JointEBM(Answers):
         num_members: refits to bootstrap samples of the rows, up to 1,000, for `draw_imputations(X, num,
             uncertainty="model")`; as many as the imputations that will be asked for. Five take less time than two fits.
         random_state: seed of all draws in training and answers; None takes a new one at each fit.
-        verbose: whether `fit`, and answers that take over two seconds, print their progress to standard error. The logger "jointebm" gets it anyway, as INFO.
+        verbose: whether `fit`, and answers that take over two seconds, print their progress to standard error. The
+            logger "jointebm" gets it anyway, as INFO.
 
     Attributes:
         codec_: columns and their codes.

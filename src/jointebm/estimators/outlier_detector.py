@@ -1,14 +1,18 @@
 """`JointEBMOutlierDetector`: finds rows whose entries do not fit together."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from numbers import Real
 from typing import Any, Literal, Self, get_args
 
 import numpy as np
 from sklearn.base import OutlierMixin
+from torch import Tensor
 
 from jointebm.estimators.facade import Facade
 from jointebm.estimators.joint_ebm import JointEBM
+from jointebm.estimators.score_diagnostics import conditional_diagnostics, dependence_diagnostics
+from jointebm.sampling.diagnostics import Answer, Diagnostics
 from jointebm.tables.frames.reading import Frame
 from jointebm.tables.training.table_config import Progress
 
@@ -90,17 +94,28 @@ class JointEBMOutlierDetector(OutlierMixin, Facade):  # type: ignore[misc]  # sc
         detector.offset_ = float(np.percentile(detector.score_samples(X), 100 * detector.contamination))
         return detector
 
-    def score_samples(self, X: Any) -> np.ndarray:  # noqa: N803
-        """The score of each row, shape (N,), nats; low scores are outliers."""
-        return self._scores(self._read(X, reset=False))
+    def score_samples(self, X: Any, *, diagnostics: bool = False) -> Any:  # noqa: N803
+        """The score of each row, shape (N,), nats; low scores are outliers.
 
-    def decision_function(self, X: Any) -> np.ndarray:  # noqa: N803
-        """Score minus the offset, shape (N,), nats; negative for outliers."""
-        return self.score_samples(X) - self.offset_
+        Args:
+            X: table, N rows.
+            diagnostics: whether to return (scores, `Diagnostics`). Standard errors are without that of log Z, which all rows
+                share, and None for the criterion "conditional".
+        """
+        frame = self._read(X, reset=False)
+        scores = self._scores(frame)
+        return Answer(scores, self._diagnostics(frame).numpy()) if diagnostics else scores
 
-    def predict(self, X: Any) -> np.ndarray:  # noqa: N803
-        """1 for inliers, -1 for outliers, shape (N,)."""
-        return np.where(self.decision_function(X) < 0, -1, 1)
+    def decision_function(self, X: Any, *, diagnostics: bool = False) -> Any:  # noqa: N803
+        """Score minus the offset, shape (N,), nats; negative for outliers; `diagnostics` as in `score_samples`."""
+        answer = self.score_samples(X, diagnostics=diagnostics)
+        return Answer(answer[0] - self.offset_, answer[1]) if diagnostics else answer - self.offset_
+
+    def predict(self, X: Any, *, diagnostics: bool = False) -> Any:  # noqa: N803
+        """1 for inliers, -1 for outliers, shape (N,); with `diagnostics`, (labels, `Diagnostics`) without errors."""
+        answer = self.decision_function(X, diagnostics=diagnostics)
+        labels = np.where((answer[0] if diagnostics else answer) < 0, -1, 1)
+        return Answer(labels, replace(answer[1], standard_error=None)) if diagnostics else labels
 
     def _scores(self, frame: Frame) -> np.ndarray:
         fitted = self.core_.fitted
@@ -111,6 +126,12 @@ class JointEBMOutlierDetector(OutlierMixin, Facade):  # type: ignore[misc]  # sc
             "density": lambda rows: fitted.log_density(rows).value,
         }
         return scores[self.criterion](rows)
+
+    def _diagnostics(self, frame: Frame) -> Diagnostics[Tensor]:
+        fitted = self.core_.fitted
+        if self.criterion == "conditional":
+            return conditional_diagnostics(fitted, frame, self.core_.codec_.names)
+        return dependence_diagnostics(fitted, frame)  # those of the density itself
 
     def _check(self) -> None:
         if self.criterion not in get_args(Criterion):

@@ -1,6 +1,7 @@
 """`JointEBMRegressor`: predicts numbers by the mean of p(number | row) of the joint density."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any, Self
 
 import numpy as np
@@ -8,7 +9,8 @@ from sklearn.base import RegressorMixin
 
 from jointebm.estimators.facade import Facade, checked_target
 from jointebm.estimators.joint_ebm import JointEBM
-from jointebm.tables.answers.predictions import posterior_mean
+from jointebm.sampling.diagnostics import Answer
+from jointebm.tables.answers.predictions import posterior_mean, readout_of
 from jointebm.tables.codes.codec import Name
 from jointebm.tables.codes.numbers import NumberCodec
 from jointebm.tables.training.table_config import Progress
@@ -70,7 +72,9 @@ class JointEBMRegressor(RegressorMixin, Facade):  # type: ignore[misc]  # scikit
             raise ValueError(f"column {target!r} does not hold numbers; use JointEBMClassifier.of or core.predict")
         return cls._of(core, target)
 
-    def predict(self, X: Any) -> np.ndarray:  # noqa: N803
-        """The mean of the target given each row, shape (N,), float64."""
-        log_probs = self._log_predictive(X)
-        return posterior_mean(self.core_.coded(self._target), log_probs)
+    def predict(self, X: Any, *, diagnostics: bool = False) -> Any:  # noqa: N803
+        """The mean of the target given each row, shape (N,), float64; with `diagnostics`, (means, `Diagnostics`)."""
+        coded = self.core_.coded(self._target)
+        answer = self._predictive(X, readout_of(coded, "mean"))
+        means, found = posterior_mean(coded, answer.value), answer.diagnostics.numpy()
+        return Answer(means, replace(found, standard_error=found.standard_error[:, 0])) if diagnostics else means

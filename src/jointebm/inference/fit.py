@@ -14,7 +14,7 @@ from torch import nn
 from jointebm.data.datasets import Batch
 from jointebm.energies.referenced import Referenced, start_at_zero
 from jointebm.energies.specs import ConcatSpec, EnergySpec, MLPSpec, OwnSpec, ReferencedSpec
-from jointebm.inference.fit_report import FitSummary, with_report
+from jointebm.inference.fit_report import FitSummary, warn_of_wrong_modes, with_report
 from jointebm.inference.fit_scores import NORMALIZER_DRAWS, BestEnergy, normalizer_of
 from jointebm.inference.model import Model
 from jointebm.inference.model_config import ModelConfig
@@ -80,7 +80,8 @@ def fit(
         ValueError: fewer than 20 rows, or values that do not fit the space.
 
     Warns:
-        ConvergenceWarning: training diverged, and the best state before is kept.
+        ConvergenceWarning: training diverged, and the best state before is kept; or a group of rows has a weight under F
+            that is not that of the data.
 
     Example:
         >>> from jointebm.spaces import Continuous
@@ -108,7 +109,7 @@ def fit(
     best = BestEnergy(referenced, held_out, generator, say=_say if verbose else None)
     _train(trainer, best)
     found = best.energy
-    normalizer = normalizer_of(found, trainer, rows if _is_whole(rows) else None, generator)
+    normalizer = normalizer_of(found, trainer, rows, generator)
     kept = best.score(found, normalizer.value)
     if best.iteration and kept.value <= best.of_reference.value:
         best.iteration, found = 0, best.at_start
@@ -140,6 +141,7 @@ def fit(
         model.config = model.config.model_copy(update={"num_steps": FEW_STEPS})
     if verbose:
         _say(str(model.report))
+    warn_of_wrong_modes(model, stacklevel=3)
     return model
 
 
@@ -258,10 +260,6 @@ def _train(trainer: Trainer, best: BestEnergy) -> None:
             ConvergenceWarning,
             stacklevel=3,
         )
-
-
-def _is_whole(position: Position) -> bool:
-    return not any(bool(value.isnan().any()) for value in position.values())
 
 
 def _say(line: str) -> None:

@@ -4,6 +4,7 @@ Legend: N rows, M columns of labels and reals.
 """
 
 import math
+import warnings
 from typing import NamedTuple
 
 import torch
@@ -15,9 +16,11 @@ from jointebm.inference.model import Model
 from jointebm.inference.reports import ChainRecord, Estimate, Moment, Report
 from jointebm.kernels.columns import columns_of
 from jointebm.references.mixture import Mixture
+from jointebm.sampling.component_weights import ComponentWeight, component_weights
+from jointebm.sampling.diagnostics import ConvergenceWarning
 from jointebm.spaces.space import Position, Space
 
-__all__ = ["FitSummary", "with_report"]
+__all__ = ["FitSummary", "warn_of_wrong_modes", "with_report"]
 
 CHAINS_OF_REPORT = 500  # of the diagnostics and of the moments
 STEPS_OF_REPORT = 100
@@ -57,6 +60,7 @@ def with_report(
     like = next(iter(rows.values()))
     of_model = space.encode(drawn.value, dtype=like.dtype, device=like.device)[0]
     moments = _moments(space, of_model, rows)
+    weights = _component_weights(target, of_model, rows)
     report = Report(
         num_rows=len(like),
         num_held_out=len(next(iter(held_out.values()))),
@@ -64,7 +68,9 @@ def with_report(
         held_out_reference=summary.held_out_reference,
         moments=tuple(sorted(moments, key=lambda moment: -abs(moment.z))[:NUM_KEPT]),
         num_moments=len(moments),
-        component_weights=_component_weights(target, of_model, rows),
+        component_weights=tuple((each.model, each.data) for each in weights),
+        component_errors=tuple(each.standard_error if math.isfinite(each.standard_error) else None for each in weights),
+        log_normalizer=model.log_normalizer,
         calibration_factor=_calibration_factor(target, held_out, generator),
         iterations=summary.iterations,
         best_iteration=summary.best_iteration,
@@ -80,6 +86,17 @@ def with_report(
     )
     model.config = model.config.model_copy(update={"diagnostics": record, "report": report})
     return model
+
+
+def warn_of_wrong_modes(model: Model, *, stacklevel: int) -> None:
+    """Warns of each group of rows whose weight is wrong, as the report says."""
+    for failure in model.report.mode_failures if model.report is not None else ():
+        warnings.warn(
+            f"fit: {failure}. Samples and scores of such rows are wrong. Remedy: more rows, or an energy of your own "
+            "that is smaller",
+            ConvergenceWarning,
+            stacklevel=stacklevel,
+        )
 
 
 def _moments(space: Space, model: Position, data: Position) -> list[Moment]:
@@ -122,14 +139,12 @@ def _names(space: Space) -> list[str]:
     return found
 
 
-def _component_weights(target: Target, model: Position, data: Position) -> tuple[tuple[float, float], ...]:
-    """Mean responsibility of each component of a mixture: for samples, and for the data."""
+def _component_weights(target: Target, model: Position, data: Position) -> tuple[ComponentWeight, ...]:
+    """Weights of the components of a mixture: in samples, and in the data."""
     if not isinstance(target.reference, Mixture):
         return ()
-    pairs = zip(
-        *(target.reference.components(each).softmax(dim=1).mean(dim=0).tolist() for each in (model, data)), strict=True
-    )
-    return tuple(pairs)
+    ours, theirs = (target.reference.components(each).softmax(dim=1) for each in (model, data))
+    return component_weights(ours, torch.zeros(len(ours), device=ours.device), theirs)
 
 
 def _calibration_factor(target: Target, held_out: Position, generator: torch.Generator) -> float | None:

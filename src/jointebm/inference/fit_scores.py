@@ -4,6 +4,7 @@ Legend: N rows.
 """
 
 import copy
+import itertools
 import math
 from collections.abc import Callable
 from typing import NamedTuple
@@ -14,9 +15,11 @@ from torch import Tensor
 from jointebm.energies.referenced import Referenced
 from jointebm.inference.importance import mass_of_known
 from jointebm.inference.reports import Estimate, NormalizerRecord
+from jointebm.kernels import Kernel, evaluate
 from jointebm.references.reference import Reference
 from jointebm.sampling.annealing import log_mean_weight, log_normalizer, taken_rows
 from jointebm.sampling.enumeration import log_partition
+from jointebm.sampling.sample import run_chain
 from jointebm.sampling.weighted_draws import effective_size
 from jointebm.spaces.space import Position
 from jointebm.training.trainer import Trainer
@@ -25,6 +28,10 @@ __all__ = ["NORMALIZER_DRAWS", "BestEnergy", "held_out_score", "normalizer_of", 
 
 MAX_LISTED = 1 << 16  # configurations of a space without reals, of which log Z is a sum
 NORMALIZER_DRAWS = 8_000  # of the reference, for log Z
+ENOUGH = 0.5  # share of effective draws above which no annealing is needed
+ANNEALED_DRAWS = 500
+ROWS_BACK, MIN_ROWS_BACK = 2_000, 50  # training rows that log Z is estimated from at the other end
+STEPS_OF_ROWS = 20  # of the kernel under F, before that
 DRAWS_OF_ROW = 32  # of a held-out row with missing reals, at a check
 
 
@@ -111,7 +118,7 @@ def _estimate(energy: Referenced, trainer: Trainer, generator: torch.Generator) 
     position = energy.reference.draw(NORMALIZER_DRAWS, generator)
     found = _of_weights((energy(position) - energy.reference.log_prob(position)).double(), "draws of the reference")
     weights = trainer.buffer.weights
-    if found.ess > NORMALIZER_DRAWS / 2 or weights is None:
+    if found.ess > ENOUGH * NORMALIZER_DRAWS or weights is None:
         return found
     f = torch.cat([energy(taken_rows(trainer.buffer.position, rows)) for rows in _pieces(trainer.buffer.size)])
     of_chains = _of_weights(weights.updated(f), "weighted chains")
@@ -123,25 +130,64 @@ def _of_weights(log_weights: Tensor, method: str) -> LogZ:
     return LogZ(value, error, float(effective_size(log_weights)), method)
 
 
-def normalizer_of(
-    energy: Referenced, trainer: Trainer, rows: Position | None, generator: torch.Generator
-) -> NormalizerRecord:
-    """log Z of the kept energy: exact, by draws of the reference, or by annealing from both ends."""
+def normalizer_of(energy: Referenced, trainer: Trainer, rows: Position, generator: torch.Generator) -> NormalizerRecord:
+    """log Z of the kept energy: exact, or from both ends, by draws of the reference or by annealing.
+
+    The other end is that of the training rows without a missing entry, moved by the kernel with jumps, which takes them to
+    exp F around them; if there are too few such rows, it is that of the draws.
+
+    Args:
+        energy: F.
+        trainer: what trained it; its chains and their weights estimate log Z too.
+        rows: training rows, NaN is missing.
+        generator: source of all draws.
+    """
     found = _estimate(energy, trainer, generator)
-    if found.method == "weighted chains":  # these have seen later parameters; annealing sees the kept ones
-        some = None if rows is None else {name: value[:500] for name, value in rows.items()}
-        size = 500 if some is None else len(next(iter(some.values())))
-        annealed = log_normalizer(energy, energy.reference, num_draws=size, draws=some, generator=generator)
-        if annealed.standard_error < 0.5:
-            return NormalizerRecord(
-                value=annealed.value,
-                standard_error=annealed.standard_error,
-                upper=annealed.upper,
-                ess=annealed.ess,
-                method=annealed.method,
-            )
     error = found.standard_error if math.isfinite(found.standard_error) else None
-    return NormalizerRecord(value=found.value, standard_error=error, ess=found.ess, method=found.method)
+    record = NormalizerRecord(value=found.value, standard_error=error, ess=found.ess, method=found.method)
+    if found.method == "enumeration":
+        return record
+    some = _draws_from(energy, trainer.kernel, rows, generator)
+    if found.method == "draws of the reference" and found.ess > ENOUGH * NORMALIZER_DRAWS:
+        if some is None:
+            return record
+        with torch.no_grad():
+            back = (energy.reference.log_prob(some) - energy(some)).double()
+        upper, upper_error = log_mean_weight(back)
+        return record.model_copy(
+            update={"upper": -upper, "upper_error": upper_error if math.isfinite(upper_error) else None}
+        )
+    annealed = log_normalizer(energy, energy.reference, num_draws=ANNEALED_DRAWS, draws=some, generator=generator)
+    if annealed.standard_error < 0.5:
+        return NormalizerRecord(
+            value=annealed.value,
+            standard_error=annealed.standard_error,
+            upper=annealed.upper,
+            upper_error=annealed.upper_error if math.isfinite(annealed.upper_error) else None,
+            ess=annealed.ess,
+            method=annealed.method,
+        )
+    return record
+
+
+@torch.no_grad()
+def _draws_from(
+    energy: Referenced, kernel: Kernel, rows: Position, generator: torch.Generator
+) -> dict[str, Tensor] | None:
+    """Complete rows after some steps under F, or None if they are few."""
+    missing = torch.stack([value.isnan().reshape(len(value), -1).any(dim=1) for value in rows.values()]).any(dim=0)
+    numbers = (~missing).nonzero().flatten()[:ROWS_BACK]
+    if len(numbers) < MIN_ROWS_BACK:
+        return None
+    chain = evaluate(energy, taken_rows(rows, numbers), with_score=kernel.uses_score)
+    free = {
+        name: torch.ones(len(numbers), *block.variable_shape, dtype=torch.bool, device=numbers.device)
+        for name, block in energy.space.items()
+    }
+    steps = run_chain(energy, kernel, chain, free=free, generator=generator)
+    for chain, _ in itertools.islice(steps, STEPS_OF_ROWS):
+        pass
+    return {name: chain.position[name] for name in energy.space}
 
 
 def _pieces(num: int) -> tuple[Tensor, ...]:

@@ -4,29 +4,55 @@ Legend: N rows, R chains per row, V discrete variables, M their columns, C confi
 """
 
 import itertools
-from collections.abc import Sequence
-from typing import Literal
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
+from typing import Literal, NamedTuple, overload
 
 import torch
 from torch import Tensor
 
+from jointebm.inference.exact_predictions import exact_prediction, rows_for_exact
 from jointebm.inference.model import Model
 from jointebm.inference.prediction import Prediction
-from jointebm.kernels import Cycle, LogDensity, evaluate, settle
+from jointebm.kernels import Chain, Cycle, LogDensity, evaluate, parts_of, settle
 from jointebm.kernels.columns import columns_of
 from jointebm.kernels.gibbs import draw_variable
 from jointebm.randomness.draws import Generator
 from jointebm.sampling.checks import check_finite
-from jointebm.sampling.enumeration import enumerate_log_density
+from jointebm.sampling.diagnostics import Answer, Diagnostics, HalfChains
 from jointebm.sampling.sample import run_chain
 from jointebm.sampling.tabulated import Tabulated
 from jointebm.spaces.space import Position, Space, Values
 
 __all__ = ["predict"]
 
-MAX_CONFIGURATIONS = 1_000_000
 
-
+@overload
+def predict(
+    model: Model,
+    values: Values,
+    target: str | Sequence[str],
+    *,
+    method: Literal["exact", "gibbs", "sample"] = ...,
+    num_chains: int | None = ...,
+    num_steps: int | None = ...,
+    generator: Generator | None = ...,
+    max_evaluations: int = ...,
+    diagnostics: Literal[False] = ...,
+) -> Prediction: ...
+@overload
+def predict(
+    model: Model,
+    values: Values,
+    target: str | Sequence[str],
+    *,
+    method: Literal["exact", "gibbs", "sample"] = ...,
+    num_chains: int | None = ...,
+    num_steps: int | None = ...,
+    generator: Generator | None = ...,
+    max_evaluations: int = ...,
+    diagnostics: Literal[True],
+) -> Answer[Prediction]: ...
 @torch.no_grad()
 def predict(
     model: Model,
@@ -38,7 +64,8 @@ def predict(
     num_steps: int | None = None,
     generator: Generator | None = None,
     max_evaluations: int = 65_536,
-) -> Prediction:
+    diagnostics: bool = False,
+) -> Prediction | Answer[Prediction]:
     """Predicts discrete blocks from whatever else is known of each row.
 
     Observed entries are clamped, those of a target too: leave out, or set to -1, the labels to predict. Missing entries are
@@ -63,9 +90,13 @@ def predict(
         num_steps: kernel steps, for "gibbs" sweeps; None is the model's (200 in the paper), for "gibbs" 10.
         generator: source of all draws; needed by "gibbs" and "sample".
         max_evaluations: limit of rows in one evaluation of the network; bounds memory.
+        diagnostics: whether to return (prediction, `Diagnostics`). Rows are exact by enumeration, or if nothing is missing;
+            the ess of the others is the number of chains. The standard errors of `probs`, by block, come from the spread
+            over the chains of a row, infinite for one chain; they know nothing of the bias of short chains. Split R-hat of
+            f and the labels compares the chains of each row, from four steps on.
 
     Returns:
-        `Prediction`.
+        `Prediction`, or (prediction, `Diagnostics`).
 
     Raises:
         TypeError: `model` is not a `Model`.
@@ -104,79 +135,51 @@ def predict(
             f"{num_steps}"
         )
     if method == "exact":
-        rows_at_once = _rows_for_exact(model.space, observed, max_evaluations)
+        rows_at_once = rows_for_exact(model.space, observed, max_evaluations)
     else:
         num_candidates = columns_of(model.space, model.space.discrete, parameter.device).max_classes
         rows_at_once = max(1, max_evaluations // (num_chains * num_candidates))
-    parts = []
+    parts: list[_Part] = []
     for start in range(0, num_rows, rows_at_once):
         rows = slice(start, start + rows_at_once)
         part = {name: value[rows] for name, value in position.items()}
         free = {name: ~mask[rows] for name, mask in observed.items()}
         if generator is None or method == "exact":
-            parts.append(_exact(model, part, free, max_evaluations, first_row=start))
-        elif method == "gibbs":
-            parts.append(_gibbs(model, part, free, num_chains, num_steps, generator, first_row=start))
+            summed = exact_prediction(model, part, free, max_evaluations, first_row=start)
+            parts.append(_Part(*summed, {name: torch.zeros_like(value) for name, value in summed.probs.items()}))
+            continue
+        halves = HalfChains(num_steps) if diagnostics and num_steps >= 4 else None
+        if method == "gibbs":
+            parts.append(_gibbs(model, part, free, num_chains, num_steps, generator, halves, first_row=start))
         else:
-            parts.append(_sample(model, part, free, num_chains, num_steps, generator))
-    labels = {name: torch.cat([part.labels[name] for part in parts]) for name in targets}
-    probs = {name: torch.cat([part.probs[name] for part in parts]) for name in targets}
-    return Prediction(labels, probs)
+            parts.append(_sample(model, part, free, num_chains, num_steps, generator, halves))
+    labels, probs, errors = (
+        {name: torch.cat([getattr(part, field)[name] for part in parts]) for name in targets}
+        for field in ("labels", "probs", "errors")
+    )
+    prediction = Prediction(labels, probs)
+    if not diagnostics:
+        return prediction
+    exact = torch.stack([mask.reshape(num_rows, -1).all(dim=1) for mask in observed.values()]).all(dim=0)
+    exact = exact | (method == "exact")
+    found = Diagnostics(
+        exact=exact,
+        ess=torch.where(exact, torch.inf, torch.full_like(exact, num_chains, dtype=torch.float64)),
+        standard_error=errors,
+        accept_rate={name: sum(part.accept_rate[name] for part in parts) / len(parts) for name in parts[0].accept_rate},
+        r_hat=max((part.r_hat for part in parts if part.r_hat is not None), default=None),
+    )
+    return Answer(prediction, found)
 
 
-def _rows_for_exact(space: Space, observed: Position, max_evaluations: int) -> int:
-    """Number of rows to enumerate at once; raises if enumeration is not possible."""
-    for name in space.continuous:
-        complete = observed[name].reshape(len(observed[name]), -1).all(dim=1)
-        if not bool(complete.all()):
-            raise ValueError(
-                f"block {name!r}: has missing entries in row {int((~complete).nonzero()[0])}; method 'exact' enumerates "
-                "discrete variables only. Use method 'gibbs' or 'sample', which also average over missing reals"
-            )
-    blocks = {name: space[name] for name in space.discrete if not bool(observed[name].all())}
-    num_configurations = Space(**blocks).num_configurations if blocks else 1
-    if num_configurations > MAX_CONFIGURATIONS:
-        raise ValueError(
-            f"predict: {num_configurations} configurations of the free discrete variables are too many to enumerate "
-            f"(at most {MAX_CONFIGURATIONS}); use method 'gibbs' or 'sample'"
-        )
-    return max(1, max_evaluations // num_configurations)
+class _Part(NamedTuple):
+    """The answer about some rows: a `Prediction`, standard errors of its probabilities, and what their chains did."""
 
-
-def _exact(model: Model, position: Position, free: Position, max_evaluations: int, *, first_row: int) -> Prediction:
-    """Enumerates the blocks with free entries; keeps a running maximum and running marginals."""
-    labels = {name: model.space[name].decode(position[name]) for name in model.space.discrete}
-    probs = {name: position[name] for name in model.space.discrete}
-    blocks = {name: model.space[name] for name in model.space.discrete if bool(free[name].any())}
-    if not blocks:
-        return Prediction(labels, probs)
-    space, fixed = Space(**blocks), {name: value for name, value in position.items() if name not in blocks}
-    columns = columns_of(model.space, tuple(blocks), next(iter(position.values())).device)
-    known = columns.join(position).to(torch.float64)  # (N, M), NaN where free
-    observed = (~known.isnan()).to(known.dtype)
-    known = known.nan_to_num()
-    best, best_columns = known.new_full((len(known),), -torch.inf), known
-    log_scale, weights = best, known.new_zeros(len(known), known.shape[1] + 1)
-    for configurations, f in enumerate_log_density(model, space, fixed or position, max_evaluations=max_evaluations):
-        c = columns.join(configurations).to(known.dtype)  # (C, M)
-        mismatches = known @ (1 - c).T + (observed - known) @ c.T  # (N, C) observed columns that differ
-        f = f.to(known.dtype).masked_fill(mismatches > 0.5, -torch.inf)
-        top, index = f.max(dim=1)
-        best_columns = torch.where((top > best)[:, None], c[index], best_columns)
-        best = best.maximum(top)
-        # Sums of exp(f) over the configurations of each column, and over all, relative to the largest f so far.
-        rescale = torch.where(best.isfinite(), (log_scale - best).exp(), 0)
-        terms = torch.where(f.isinf(), 0, (f - best[:, None]).exp())
-        weights = weights * rescale[:, None] + torch.cat([terms @ c, terms.sum(dim=1, keepdim=True)], dim=1)
-        log_scale = best
-    if not bool(best.isfinite().all()):
-        row = int((~best.isfinite()).nonzero()[0])
-        raise FloatingPointError(
-            f"log-density: its maximum over all configurations is {float(best[row])} in row {first_row + row}"
-        )
-    marginals = torch.where(observed > 0, known, weights[:, :-1] / weights[:, -1:])  # known entries keep every bit
-    marginals = marginals.to(next(iter(position.values())).dtype)
-    return Prediction(labels | space.decode(columns.split(best_columns)), probs | columns.split(marginals))
+    labels: dict[str, Tensor]
+    probs: dict[str, Tensor]
+    errors: dict[str, Tensor]
+    accept_rate: Mapping[str, float] = MappingProxyType({})
+    r_hat: float | None = None
 
 
 def _start(
@@ -202,18 +205,34 @@ def _start(
 
 
 def _sample(
-    model: Model, position: Position, free: Position, num_chains: int, num_steps: int, generator: Generator
-) -> Prediction:
+    model: Model,
+    position: Position,
+    free: Position,
+    num_chains: int,
+    num_steps: int,
+    generator: Generator,
+    halves: HalfChains | None,
+) -> _Part:
     """Moves chains by the model's kernel; each class gets the share of chains that end in it."""
     log_density, space, start, masks = _start(model, position, free, num_chains, num_steps, generator)
     spec = model.config.kernel
     kernel = Cycle((*spec.build_discrete(space), *spec.build_continuous(space)))  # without lazy steps: y is asked for
     chain = evaluate(log_density, start, with_score=kernel.uses_score)
     steps = run_chain(log_density, kernel, chain, free=masks, generator=generator)
-    for chain, _ in itertools.islice(steps, num_steps):
-        pass
+    names, accepted = [type(part).__name__ for part in parts_of(kernel)], torch.zeros(len(parts_of(kernel)))
+    for chain, infos in itertools.islice(steps, num_steps):
+        if halves is not None:
+            accepted += torch.stack([info.accept_prob.mean() for info in infos]).to(accepted)
+            _watch(halves, chain, model.space)
     check_finite(chain, space, f"after {num_steps} steps")
-    return _averaged(model.space, {name: chain.position[name] for name in model.space.discrete}, num_chains)
+    part = _averaged(model.space, {name: chain.position[name] for name in model.space.discrete}, num_chains)
+    if halves is None:
+        return part
+    rates: dict[str, list[float]] = {name: [] for name in names}
+    for name, rate in zip(names, (accepted / num_steps).tolist(), strict=True):
+        rates[name].append(rate)
+    means = {name: sum(each) / len(each) for name, each in rates.items()}
+    return part._replace(accept_rate=means, r_hat=_r_hat(halves, len(chain.f), num_chains))
 
 
 def _gibbs(
@@ -223,9 +242,10 @@ def _gibbs(
     num_chains: int,
     num_steps: int,
     generator: Generator,
+    halves: HalfChains | None,
     *,
     first_row: int,
-) -> Prediction:
+) -> _Part:
     """Sweeps of exact draws; each class gets its exact conditional, averaged over the last half of the sweeps."""
     num_classes = sum(sum(model.space.num_classes(name)) for name in model.space.discrete)
     log_density, space, start, masks = _start(model, position, free, num_chains, num_steps * num_classes, generator)
@@ -243,16 +263,34 @@ def _gibbs(
             if step >= num_steps - num_kept:
                 of_variable = columns.variable == variable
                 total[:, of_variable] += probs[:, columns.class_of_column[of_variable]]
+        if halves is not None:
+            _watch(halves, chain, model.space)
     check_finite(chain, space, f"after {num_steps} sweeps")
     undefined = total.isnan().any(dim=1)
     if bool(undefined.any()):
         row = first_row + int(undefined.nonzero()[0]) // num_chains
         raise FloatingPointError(f"log-density: not a number, or infinite, at some class of a variable in row {row}")
     average = torch.where(free_variables[:, columns.variable], total / num_kept, columns.join(chain.position))
-    return _averaged(model.space, columns.split(average), num_chains)
+    part = _averaged(model.space, columns.split(average), num_chains)
+    return part if halves is None else part._replace(r_hat=_r_hat(halves, len(chain.f), num_chains))
 
 
-def _averaged(space: Space, probs: Position, num_chains: int) -> Prediction:
-    """Averages over the chains of each row; labels are the most probable class of each variable."""
-    averages = {name: value.unflatten(0, (-1, num_chains)).mean(dim=1) for name, value in probs.items()}
-    return Prediction(space.decode(averages), averages)
+def _averaged(space: Space, probs: Position, num_chains: int) -> _Part:
+    """Averages over the chains of each row and their errors; labels are the most probable class of each variable."""
+    of_rows = {name: value.unflatten(0, (-1, num_chains)) for name, value in probs.items()}
+    averages = {name: value.mean(dim=1) for name, value in of_rows.items()}
+    if num_chains == 1:
+        errors = {name: torch.full_like(value, torch.inf) for name, value in averages.items()}
+    else:
+        errors = {name: value.std(dim=1) / num_chains**0.5 for name, value in of_rows.items()}
+    return _Part(space.decode(averages), averages, errors)
+
+
+def _watch(halves: HalfChains, chain: Chain, space: Space) -> None:
+    labels = [chain.position[name].reshape(len(chain.f), -1) for name in space.discrete]
+    halves.add(torch.cat([chain.f[:, None], *labels], dim=1))
+
+
+def _r_hat(halves: HalfChains, num: int, num_chains: int) -> float:
+    """Split R-hat over the chains of each row, which have one condition."""
+    return halves.r_hat(torch.arange(num // num_chains).repeat_interleave(num_chains))

@@ -1,11 +1,15 @@
 """What a fit says about itself: log Z, chains, held-out log-likelihood, moments, weights of components, calibration."""
 
+import math
+
 from pydantic import Field
 
+from jointebm.sampling.component_weights import ComponentWeight
 from jointebm.storage.config import Config
 
 __all__ = ["MAX_Z", "ChainRecord", "Estimate", "Moment", "NormalizerRecord", "Report"]
 
+MIN_APART = 0.1  # nats between both ends of log Z, below which they agree whatever their errors
 MAX_Z = 4.0  # standard errors between a moment of the model and of the data; beyond it the report says so
 
 
@@ -14,14 +18,31 @@ class NormalizerRecord(Config):
 
     value: float = Field(description="nats")
     standard_error: float | None = Field(description="of the value; null: one draw held all weight")
-    upper: float | None = Field(None, description="estimate from the data's end; null: not made")
+    upper: float | None = Field(None, description="estimate from the data's end, nats; null: not made")
+    upper_error: float | None = Field(
+        None, description="its standard error; null: not known, or one row held all weight"
+    )
     ess: float = Field(description="effective number of draws")
     method: str = Field(max_length=100, description="how it was found")
 
     def __str__(self) -> str:
         error = "?" if self.standard_error is None else f"{self.standard_error:.4f}"
-        upper = "" if self.upper is None else f", from the other end {self.upper:.4f}"
-        return f"{self.value:.4f} +- {error} nats{upper} (ess {self.ess:.0f}, {self.method})"
+        of_upper = "?" if self.upper_error is None else f"{self.upper_error:.4f}"
+        upper = "" if self.upper is None else f", from the data {self.upper:z.4f} +- {of_upper}"
+        return f"{self.value:z.4f} +- {error} nats{upper} (ess {self.ess:.0f}, {self.method})"
+
+    @property
+    def finding(self) -> str | None:
+        """What is wrong, if log Z differs between the reference's end and that of the data."""
+        if self.upper is None:
+            return None
+        error = math.hypot(*(0.0 if each is None else each for each in (self.standard_error, self.upper_error)))
+        if abs(self.upper - self.value) <= max(MIN_APART, MAX_Z * error):
+            return None
+        return (
+            f"log Z is {self.value:.2f} from the reference and {self.upper:.2f} from the data: chains from one end do not "
+            "reach all rows of the other"
+        )
 
 
 class ChainRecord(Config):
@@ -72,12 +93,26 @@ class Report(Config):
     component_weights: tuple[tuple[float, float], ...] = Field(
         (), description="of each component of the reference: under F and in the data"
     )
+    component_errors: tuple[float | None, ...] = Field(
+        (), description="standard errors of the differences of these weights; null: not known"
+    )
+    log_normalizer: NormalizerRecord | None = Field(None, description="log Z from both ends, for `failures`")
     calibration_factor: float | None = Field(
         None, description="factor on f that is best for held-out labels given the rest; 1 is calibrated"
     )
     iterations: int = Field(description="parameter updates done")
     best_iteration: int = Field(description="that of the kept parameters; 0 is the reference itself")
     negatives: str = Field(max_length=100, description="what the last iteration drew: draws or chains")
+
+    @property
+    def mode_failures(self) -> tuple[str, ...]:
+        """Groups of rows with a wrong weight, by components of the reference and by both ends of log Z."""
+        errors = (math.inf if each is None else each for each in self.component_errors)
+        pairs = zip(self.component_weights, errors, strict=False)  # a report may lack errors, and nothing is clear then
+        weights = sorted((ComponentWeight(*pair, error) for pair, error in pairs), key=lambda each: -each.excess)
+        worst = weights[0].finding if weights else None
+        log_z = self.log_normalizer.finding if self.log_normalizer is not None else None
+        return tuple(filter(None, (worst, log_z)))
 
     @property
     def failures(self) -> tuple[str, ...]:
@@ -89,6 +124,7 @@ class Report(Config):
             found.append(
                 "the held-out log-likelihood is below that of the reference: train longer, or with a smaller rate"
             )
+        found += self.mode_failures
         poor = [moment for moment in self.moments if abs(moment.z) > MAX_Z]
         if poor:
             worst = max(poor, key=lambda moment: abs(moment.z))

@@ -9,8 +9,9 @@ from torch import Tensor
 from torch.nn.functional import pad
 
 from jointebm.inference.conditions import Condition, sample_each, single_values, variable_names
+from jointebm.inference.exact_predictions import MAX_CONFIGURATIONS
 from jointebm.inference.model import Model
-from jointebm.inference.predict import MAX_CONFIGURATIONS, predict
+from jointebm.inference.predict import predict
 from jointebm.plots.style import MODEL, STYLE, Figure, rc_context
 from jointebm.plots.tiles import draw_tiles, grey_range, padded, spread
 from jointebm.randomness.draws import Generator

@@ -5,7 +5,7 @@ import torch
 from jointebm.data.validation_split import TrainingSplit
 from jointebm.energies.referenced import Referenced, start_at_zero
 from jointebm.energies.specs import ReferencedSpec
-from jointebm.inference.fit_report import FitSummary, with_report
+from jointebm.inference.fit_report import FitSummary, warn_of_wrong_modes, with_report
 from jointebm.inference.fit_scores import held_out_score, normalizer_of, reference_score
 from jointebm.inference.model import Model
 from jointebm.references import ReferenceFit
@@ -41,8 +41,7 @@ def normalised(model: Model, trainer: Trainer, split: TrainingSplit, *, seed: in
     """
     energy, generator = model.energy, torch.Generator().manual_seed(seed)
     assert isinstance(energy, Referenced) and model.reference is not None and trainer.metrics is not None
-    whole = not any(bool(value.isnan().any()) for value in split.rows.values())
-    normalizer = normalizer_of(energy, trainer, split.rows if whole else None, generator)
+    normalizer = normalizer_of(energy, trainer, split.rows, generator)
     summary = FitSummary(
         held_out=held_out_score(energy, split.held_out, normalizer.value),
         held_out_reference=reference_score(model.reference, split.held_out),
@@ -52,4 +51,6 @@ def normalised(model: Model, trainer: Trainer, split: TrainingSplit, *, seed: in
     )
     config = model.config.model_copy(update={"log_normalizer": normalizer})
     found = Model(config, energy=energy, noise=model.noise).eval()
-    return with_report(found, split.rows, split.held_out, summary, generator)
+    found = with_report(found, split.rows, split.held_out, summary, generator)
+    warn_of_wrong_modes(found, stacklevel=2)
+    return found

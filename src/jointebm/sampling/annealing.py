@@ -40,7 +40,9 @@ class LogNormalizer(NamedTuple):
     Args:
         value: the estimate, nats, from q to exp(f). Its expectation is at most log Z.
         standard_error: of the value, by the jackknife over draws; infinite if one draw holds all weight.
-        upper: estimate from exp(f) to q; its expectation is at least log Z if it starts from draws of exp(f).
+        upper: estimate from exp(f) to q; its expectation is at least log Z if it starts from draws of exp(f). With the
+            value, a bracket that holds log Z in expectation.
+        upper_error: standard error of `upper`, as that of the value.
         ess: effective number of forward draws, (sum w)^2 / sum w^2.
         ess_back: the same of the draws that went back; `upper` is noise if it is below ten or so.
         num_draws: number of forward draws N.
@@ -51,16 +53,12 @@ class LogNormalizer(NamedTuple):
     value: float
     standard_error: float
     upper: float
+    upper_error: float
     ess: float
     ess_back: float
     num_draws: int
     num_rungs: int
     method: Literal["importance sampling", "annealed importance sampling"]
-
-    @property
-    def lower(self) -> float:
-        """The value: with `upper`, a bracket that holds log Z in expectation."""
-        return self.value
 
 
 def log_normalizer(
@@ -284,11 +282,12 @@ def systematic_rows(log_weights: Tensor, num: int, generator: Generator) -> Tens
 def _summary(forward: Tensor, backward: Tensor, num_rungs: int) -> LogNormalizer:
     """The estimate from log-weights (N,) of both directions."""
     value, standard_error = log_mean_weight(forward)
-    upper, _ = log_mean_weight(backward)
+    upper, upper_error = log_mean_weight(backward)
     return LogNormalizer(
         value=value,
         standard_error=standard_error,
         upper=-upper,
+        upper_error=upper_error,
         ess=float(effective_size(forward)),
         ess_back=float(effective_size(backward)),
         num_draws=len(forward),

@@ -3,6 +3,7 @@
 Legend: N rows, T states of a chain, Q quantities.
 """
 
+import functools
 import math
 import warnings
 from collections.abc import Mapping, Sequence
@@ -71,7 +72,7 @@ class Diagnostics(Generic[Array]):
         each: Any = self
         error = each.standard_error
         if isinstance(error, Mapping):
-            error = {name: value.numpy() for name, value in error.items()}
+            error = {name: None if value is None else value.numpy() for name, value in error.items()}
         elif error is not None:
             error = error.numpy()
         jumps = None if each.num_jumps is None else each.num_jumps.numpy()
@@ -103,6 +104,22 @@ class Diagnostics(Generic[Array]):
         """Of rows that are answered exactly."""
         every = torch.ones(num_rows, dtype=torch.bool)
         return Diagnostics(every, torch.full((num_rows,), torch.inf, dtype=torch.float64), standard_error)
+
+    @staticmethod
+    def together(parts: "Mapping[Any, Diagnostics[Tensor]]") -> "Diagnostics[Tensor]":
+        """Of several answers about the same rows: the least of each row, and standard errors by the name of the answer."""
+        each = list(parts.values())
+        jumps = [part.num_jumps for part in each if part.num_jumps is not None]
+        names = dict.fromkeys(name for part in each for name in part.accept_rate)
+        rates = {name: [part.accept_rate[name] for part in each if name in part.accept_rate] for name in names}
+        return Diagnostics(
+            exact=torch.stack([part.exact for part in each]).all(dim=0),
+            ess=torch.stack([part.ess for part in each]).amin(dim=0),
+            standard_error={name: part.standard_error for name, part in parts.items()},
+            num_jumps=functools.reduce(torch.fmin, jumps) if jumps else None,
+            accept_rate={name: sum(found) / len(found) for name, found in rates.items()},
+            r_hat=max((part.r_hat for part in each if part.r_hat is not None), default=None),
+        )
 
     @staticmethod
     def joined(parts: "Sequence[Diagnostics[Tensor]]") -> "Diagnostics[Tensor]":

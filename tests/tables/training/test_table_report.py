@@ -5,7 +5,7 @@ import torch
 
 from jointebm.references import ProductMixture
 from jointebm.tables.density.energy import Residual, TableEnergy
-from jointebm.tables.density.normalizer import AnnealedRows, annealed
+from jointebm.tables.density.normalizer import GROUP, AnnealedRows, annealed, annealed_back
 from jointebm.tables.training.table_report import FitReport, table_report_of
 from jointebm.tables.training.validation import HeldOut
 from support.tiny_tables import CLASSES, generator
@@ -28,7 +28,9 @@ def two_groups(weight: float) -> TableEnergy:
 
 
 def report(energy: TableEnergy, rows: AnnealedRows, codes: torch.Tensor) -> FitReport:
-    return table_report_of(energy, rows, codes, held_out=HELD_OUT, num_held_out=90, log_score=-0.5)
+    chosen = torch.arange(16 * GROUP) % len(codes)
+    back = annealed_back(energy, rows.rungs, codes[chosen], generator=generator(3))
+    return table_report_of(energy, rows, codes, back=back, held_out=HELD_OUT, num_held_out=90, log_score=-0.5)
 
 
 @pytest.mark.parametrize("share_missing", [0.0, 0.3])
@@ -43,6 +45,8 @@ def test_a_model_that_is_the_data_has_no_findings(share_missing: float) -> None:
     assert made.gain == pytest.approx(0.5) and made.ess == pytest.approx(2048)
     assert FitReport.model_validate_json(made.model_dump_json()) == made
     assert "held-out log-likelihood -2.000 +- 0.100 nats per row (90 rows)" in made.lines()[0]
+    assert made.log_normalizer_upper == made.log_normalizer_upper_error == 0  # F is the reference
+    assert "log Z 0.000 +- 0.000, from the data 0.000 +- 0.000" in made.lines()[2]
 
 
 def test_wrong_weights_of_groups_are_found() -> None:
@@ -61,3 +65,39 @@ def test_an_uncertain_log_z_is_found() -> None:
     heavy = rows._replace(log_weights=torch.where(torch.arange(2048) == 0, 90.0, rows.log_weights))
     made = report(energy, heavy, rows.codes)
     assert made.ess < 2 and "log Z is uncertain" in made.findings[0]
+
+
+def test_a_planted_spurious_mode_is_found_and_an_honest_fit_has_none() -> None:
+    """F gives rows of the second group 1 to 4 times their weight; 20 honest samples raise no alarm (rate below 1e-3)."""
+    energy = two_groups(0.02)
+    for seed in range(20):
+        data = energy.reference.draw(torch.full((3000, 3), -1), generator(100 + seed))
+        rows = annealed(energy, (1.0,), num_groups=16, generator=generator(seed))
+        assert report(energy, rows, data).component_finding is None
+    data = energy.reference.draw(torch.full((3000, 3), -1), generator(1))
+    for factor, is_found in ((1.0, False), (1.5, False), (4.0, True)):
+        tilted = rows._replace(log_weights=(rows.codes[:, 0] == 1).double() * torch.tensor(factor).log())
+        made = report(energy, tilted, data)
+        assert (made.component_finding is not None) == is_found
+        assert 0.002 < (made.worst_component_error or 0) < 0.015
+    assert "F has a spurious mode there" in made.findings[0]
+    lost = rows._replace(log_weights=torch.where(rows.codes[:, 0] == 1, -5.0, 0.0).double())
+    assert "F lacks some of these rows" in (report(energy, lost, data).component_finding or "")
+
+
+def test_log_z_that_differs_between_both_ends_is_found() -> None:
+    """The data hold a group that draws of the reference never reach and F gives half of its mass."""
+    blind, energy = two_groups(1e-9), two_groups(1e-9)
+    tilt = energy.residual
+    with torch.no_grad():
+        tilt.embedding[[1, 4, 8]] = 100.0  # the last class of each column
+        tilt.bias.fill_(-200.0)
+        tilt.readout.fill_(17.94 / (4 * 100))  # its four hidden units are 100: F is as large as in the near group
+    data = two_groups(0.5).reference.draw(torch.full((2048, 3), -1), generator(1))
+    rows = annealed(energy, (1.0,), num_groups=16, generator=generator())
+    near, far = energy(torch.tensor([[0, 0, 0], [1, 2, 3]])).tolist()
+    assert abs(near - far) < 0.1
+    made = report(energy, rows, data)
+    assert made.bracket_finding is not None and "chains from one end do not reach" in made.findings[0]
+    assert made.log_normalizer_upper == pytest.approx(made.log_normalizer + 0.69, abs=0.1)
+    assert report(blind, rows._replace(log_weights=0 * rows.log_weights), data).bracket_finding is None

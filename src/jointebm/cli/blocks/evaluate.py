@@ -17,8 +17,8 @@ from jointebm.data import Dataset
 from jointebm.evaluation import judge_for, judge_samples
 from jointebm.evaluation.accuracy import evaluate_model
 from jointebm.evaluation.out_of_distribution import SCORES, outlier_images, separation
+from jointebm.inference.exact_predictions import MAX_CONFIGURATIONS
 from jointebm.inference.model import Model
-from jointebm.inference.predict import MAX_CONFIGURATIONS
 
 __all__ = ["evaluation", "print_evaluation", "run_evaluation"]
 

@@ -1,10 +1,12 @@
-"""log Z of a table's density, by annealing draws of the reference into draws of exp F.
+"""log Z of a table's density, by annealing draws of the reference into draws of exp F, and rows of the data back.
 
     F_b = log q + b g,   0 = b_0 < ... < b_R = 1,   log Z = log E exp(sum_r (b_r - b_(r-1)) g(c_(r-1)))
 
 Draws go along the rungs, moved by a jump and a sweep at each of them; each group of draws is resampled on its own when its
 effective share falls below half, so groups stay independent of one another. Where q is near exp F one rung is enough: plain
-importance sampling. The same holds of a proposal that is near exp F: `weighted_rows` are then its draws.
+importance sampling. The same holds of a proposal that is near exp F: `weighted_rows` are then its draws. Rows go the other
+way with the weights' signs turned, which gives 1 / Z. The logs of both means bracket log Z in expectation, and a group of
+rows that one end does not reach keeps them apart.
 
 Legend: N draws in G groups, V columns, R rungs.
 """
@@ -21,7 +23,16 @@ from jointebm.tables.density.energy import TableEnergy
 from jointebm.tables.density.moves import State, chain_at, jump, propose, sweep
 from jointebm.training.chain_weights import effective_share, log_mean_exp, resampled
 
-__all__ = ["AnnealedRows", "annealed", "annealing_rungs", "weighted_rows"]
+__all__ = [
+    "GROUP",
+    "AnnealedRows",
+    "RowsBack",
+    "annealed",
+    "annealed_back",
+    "annealing_rungs",
+    "weighted_rows",
+    "weighted_rows_back",
+]
 
 GROUP = 128  # draws
 STEP_SHARE = 0.7  # effective share of equally weighted draws after the step to the next rung
@@ -37,11 +48,13 @@ class AnnealedRows(NamedTuple):
         log_weights: shape (N,), nats, float64; the mean of exp(log_weights) estimates Z without bias for rungs fixed
             beforehand.
         rungs: b_1 to b_R.
+        by_proposal: whether they are draws of the proposal, which need no rungs.
     """
 
     codes: Tensor
     log_weights: Tensor
     rungs: tuple[float, ...]
+    by_proposal: bool = False
 
     @property
     def log_normalizer(self) -> float:
@@ -51,17 +64,33 @@ class AnnealedRows(NamedTuple):
     @property
     def standard_error(self) -> float:
         """Of log Z, by the jackknife over groups, nats."""
-        groups = self.log_weights.view(-1, min(GROUP, len(self.log_weights))).logsumexp(dim=1)
-        num = len(groups)
-        left_out = torch.log1p(-groups.softmax(dim=0))
-        if num < 2 or not bool(left_out.isfinite().all()):
-            return math.inf
-        return math.sqrt((num - 1) / num * float((left_out - left_out.mean()).square().sum()))
+        return _error_by_groups(self.log_weights)
 
     @property
     def share(self) -> float:
         """Effective share of the draws, in (0, 1]."""
         return float(effective_share(self.log_weights))
+
+
+class RowsBack(NamedTuple):
+    """Log-weights of rows that went from exp F to q.
+
+    Args:
+        log_weights: shape (N,), nats, float64; the mean of exp(log_weights) estimates 1 / Z without bias if the rows were
+            draws of exp F.
+    """
+
+    log_weights: Tensor
+
+    @property
+    def log_normalizer(self) -> float:
+        """log Z, nats; its expectation is at least log Z if the rows were draws of exp F."""
+        return -float(log_mean_exp(self.log_weights))
+
+    @property
+    def standard_error(self) -> float:
+        """Of log Z, by the jackknife over groups, nats."""
+        return _error_by_groups(self.log_weights)
 
 
 @torch.no_grad()
@@ -77,10 +106,32 @@ def weighted_rows(energy: TableEnergy, *, num_groups: int, generator: Generator)
         nothing = torch.full((GROUP, len(energy.num_classes)), -1)
         parts = [propose(energy, nothing, generator) for _ in range(num_groups)]
         log_weights = torch.cat([part.log_weights for part in parts]).double()
-        drawn = AnnealedRows(torch.cat([part.state.codes for part in parts]), log_weights, (1.0,))
+        drawn = AnnealedRows(torch.cat([part.state.codes for part in parts]), log_weights, (1.0,), by_proposal=True)
         if drawn.share >= SHARE_OF_DRAWS:
             return drawn
     return annealed(energy, annealing_rungs(energy, generator=generator), num_groups=num_groups, generator=generator)
+
+
+@torch.no_grad()
+def weighted_rows_back(
+    energy: TableEnergy, rows: AnnealedRows, codes: Tensor, *, num_moves: int, generator: Generator
+) -> RowsBack:
+    """Takes rows back the way on which weighted rows came, to the proposal or to q.
+
+    Args:
+        energy: F.
+        rows: of `weighted_rows`.
+        codes: rows, such as those of the data, shape (N, V), N a multiple of 128; -1 is missing.
+        num_moves: jumps and sweeps under F before the weights begin, which take rows of the data to exp F around them.
+        generator: source of all draws.
+    """
+    if not rows.by_proposal:
+        return annealed_back(energy, rows.rungs, codes, num_moves=num_moves, generator=generator)
+    codes = energy.proposal.draw(codes, generator)
+    for _ in range(num_moves):
+        codes = _moved(energy, codes, generator).codes
+    log_prob = energy.proposal.log_conditional(codes, torch.ones_like(codes, dtype=torch.bool))
+    return RowsBack((log_prob - energy(codes)).double())
 
 
 def annealing_rungs(energy: TableEnergy, *, generator: Generator, num_groups: int = 4) -> tuple[float, ...]:
@@ -106,22 +157,67 @@ def annealed(
     num, num_columns = GROUP * num_groups, len(energy.num_classes)
     codes = energy.reference.draw(torch.full((num, num_columns), -1), generator)
     residual, log_weights = energy.residual(codes).double(), torch.zeros(num, dtype=torch.float64)
-    free, gone = torch.ones_like(codes, dtype=torch.bool), [0.0]
+    gone = [0.0]
     while gone[-1] < 1:
         rung = _next_rung(residual, gone[-1], len(gone)) if rungs is None else rungs[len(gone) - 1]
         log_weights = log_weights + (rung - gone[-1]) * residual
         gone.append(rung)
         if rung < 1:
             origins, log_weights = _resampled(log_weights, generator)
-            tempered = TableEnergy(energy.reference, energy.residual.scaled(rung))  # log q + b g
-            state, _ = jump(tempered, chain_at(tempered, codes[origins]), free=free, generator=generator)
-            state = _swept(tempered, state, free, generator)
+            state = _moved(_at_rung(energy, rung), codes[origins], generator)
             codes, residual = state.codes, energy.residual.head(state.summed).double()
     return AnnealedRows(codes, log_weights, tuple(gone[1:]))
 
 
-def _swept(energy: TableEnergy, state: State, free: Tensor, generator: Generator) -> State:
+@torch.no_grad()
+def annealed_back(
+    energy: TableEnergy, rungs: Sequence[float], codes: Tensor, *, num_moves: int = 0, generator: Generator
+) -> RowsBack:
+    """Anneals rows from exp F to q.
+
+    Args:
+        energy: F.
+        rungs: b_1 to b_R = 1, as for `annealed`.
+        codes: rows, such as those of the data, shape (N, V), N a multiple of 128; -1 is missing, and drawn from q.
+        num_moves: jumps and sweeps under F before the weights begin, which take rows of the data to exp F around them.
+        generator: source of all draws.
+
+    References:
+        Grosse, Ghahramani & Adams 2015.
+    """
+    codes = energy.reference.draw(codes, generator)
+    for _ in range(num_moves):
+        codes = _moved(energy, codes, generator).codes
+    residual, log_weights = energy.residual(codes).double(), torch.zeros(len(codes), dtype=torch.float64)
+    for high, low in zip(reversed(rungs), (*reversed(rungs[:-1]), 0.0), strict=True):
+        log_weights = log_weights - (high - low) * residual
+        if low > 0:  # at q itself nothing is weighted any more
+            origins, log_weights = _resampled(log_weights, generator)
+            state = _moved(_at_rung(energy, low), codes[origins], generator)
+            codes, residual = state.codes, energy.residual.head(state.summed).double()
+    return RowsBack(log_weights)
+
+
+def _at_rung(energy: TableEnergy, rung: float) -> TableEnergy:
+    """log q + b g."""
+    return TableEnergy(energy.reference, energy.residual.scaled(rung))
+
+
+def _moved(energy: TableEnergy, codes: Tensor, generator: Generator) -> State:
+    """Rows after a jump and a sweep."""
+    free = torch.ones_like(codes, dtype=torch.bool)
+    state, _ = jump(energy, chain_at(energy, codes), free=free, generator=generator)
     return sweep(energy, state, free=free, generators=lambda _: generator)
+
+
+def _error_by_groups(log_weights: Tensor) -> float:
+    """Standard error of the log of the mean weight, by the jackknife over groups; infinite where it is not known."""
+    groups = log_weights.view(-1, min(GROUP, len(log_weights))).logsumexp(dim=1)
+    num = len(groups)
+    left_out = torch.log1p(-groups.softmax(dim=0))
+    if num < 2 or not bool(left_out.isfinite().all()):
+        return math.inf
+    return math.sqrt((num - 1) / num * float((left_out - left_out.mean()).square().sum()))
 
 
 def _resampled(log_weights: Tensor, generator: Generator) -> tuple[Tensor, Tensor]:

@@ -20,7 +20,7 @@ from jointebm.randomness.draws import shuffled
 from jointebm.randomness.row_streams import row_keys
 from jointebm.storage.checkpoint import Checkpoint
 from jointebm.tables.density.energy import Rebased, Residual, TableEnergy
-from jointebm.tables.density.normalizer import weighted_rows
+from jointebm.tables.density.normalizer import GROUP, AnnealedRows, RowsBack, weighted_rows, weighted_rows_back
 from jointebm.tables.training.bins import Bins, marginals_of
 from jointebm.tables.training.completed_rows import CompletedRows
 from jointebm.tables.training.mixture_choice import fitted_reference
@@ -51,7 +51,8 @@ MAX_HELD_OUT = 1000
 MIN_HELD_OUT = 5  # rows; with fewer nothing shows whether the network helps, and the reference stands alone
 NUM_LAYERS = 2
 MIN_BETWEEN = 10  # iterations between looks
-FINAL_GROUPS = 16  # of 128 draws that log Z of the result is estimated with
+FINAL_GROUPS = 16  # of 128 draws that log Z of the result is estimated with, and rows of the data on the way back
+MOVES_OF_DATA = 10  # jumps and sweeps of these rows before they go
 
 
 class TableMetrics(NamedTuple):
@@ -211,7 +212,7 @@ class TableFit:
         )
 
     def finish(self) -> FitReport:
-        """Estimates log Z by more draws, gives the network up unless it beats the reference, and reports."""
+        """Estimates log Z by more draws and from the data, gives the network up unless it beats q, and reports."""
         rows = weighted_rows(self.energy, num_groups=FINAL_GROUPS, generator=self._looking)
         held_out = None
         if self._validation is not None:
@@ -226,6 +227,7 @@ class TableFit:
             self.energy,
             rows,
             self._of_report,
+            back=self._rows_back(rows),
             held_out=held_out,
             num_held_out=len(self.held_out),
             log_score=self._log_score if held_out is not None else None,
@@ -319,3 +321,9 @@ class TableFit:
         if is_last or self._num_worse >= self._config.patience:
             self._loop = None
         return held_out
+
+    def _rows_back(self, rows: AnnealedRows) -> RowsBack:
+        """Rows of the data on the way that the draws came."""
+        order = shuffled(len(self._of_report), self._looking)
+        chosen = self._of_report[order[torch.arange(GROUP * FINAL_GROUPS) % len(order)]]
+        return weighted_rows_back(self.energy, rows, chosen, num_moves=MOVES_OF_DATA, generator=self._looking)

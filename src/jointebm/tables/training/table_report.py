@@ -3,6 +3,7 @@
 Legend: N rows, V columns, K_j classes of column j, F = sum of K_j, M components of the reference.
 """
 
+import math
 from typing import NamedTuple
 
 import torch
@@ -10,16 +11,16 @@ from pydantic import Field
 from torch import Tensor
 
 from jointebm.references.product_mixture import features
+from jointebm.sampling.component_weights import ComponentWeight, component_weights
 from jointebm.storage.config import Config
 from jointebm.tables.density.energy import TableEnergy
-from jointebm.tables.density.normalizer import AnnealedRows
+from jointebm.tables.density.normalizer import GROUP, AnnealedRows, RowsBack
 from jointebm.tables.training.validation import HeldOut
 
 __all__ = ["FitReport", "table_report_of"]
 
 MAX_MOMENT_ROWS = 20_000  # of the data, that moments are taken over
 MAX_ERROR = 0.1  # standard error of log Z, nats
-MAX_DIFFERENCE = 0.05  # of the weight of a component
 OFF = 4.0  # z-score of a moment
 MAX_OFF = 0.05  # share of moments that may be off
 
@@ -42,10 +43,17 @@ class FitReport(Config):
     log_score: float | None = Field(None, description="of one entry given the others, nats per observed entry")
     log_normalizer: float = Field(description="log Z, nats")
     log_normalizer_error: float | None = Field(description="its standard error; None if one draw has all weight")
+    log_normalizer_upper: float | None = Field(
+        None, description="log Z by rows of the data that go the other way, nats; None: not made"
+    )
+    log_normalizer_upper_error: float | None = Field(
+        None, description="its standard error; None if one row has all weight"
+    )
     ess: float = Field(ge=0, description="effective number of the draws that log Z is estimated with")
     num_rungs: int = Field(ge=1, description="between the reference and F; 1 is plain importance sampling")
-    worst_component: float = Field(0.0, description="largest difference of a component's weight, F minus data")
+    worst_component: float = Field(0.0, description="clearest difference of a component's weight, F minus data")
     worst_component_weight: float = Field(1.0, description="the weight of that component in the data")
+    worst_component_error: float | None = Field(0.0, description="standard error of the difference; None: not known")
     worst_moment: float = Field(0.0, ge=0, description="largest z-score of a frequency of two classes, F against data")
     moments_off: float = Field(0.0, ge=0, le=1, description="share of these frequencies with a z-score above 4")
 
@@ -55,18 +63,42 @@ class FitReport(Config):
         found = []
         if self.log_normalizer_error is None or self.log_normalizer_error > MAX_ERROR:
             found.append("log Z is uncertain: all scores share its error")
-        if abs(self.worst_component) > MAX_DIFFERENCE:
-            found.append(
-                f"a group of rows has the weight {self.worst_component_weight + self.worst_component:.2f} in F and "
-                f"{self.worst_component_weight:.2f} in the data"
-            )
+        found += [each for each in (self.bracket_finding, self.component_finding) if each is not None]
         if self.moments_off > MAX_OFF:
             found.append(f"{self.moments_off:.0%} of the frequencies of two classes differ from the data")
         return tuple(found)
 
+    @property
+    def bracket_finding(self) -> str | None:
+        """What is wrong, if log Z differs between the reference's end and that of the data."""
+        if self.log_normalizer_upper is None:
+            return None
+        errors = (self.log_normalizer_error, self.log_normalizer_upper_error)
+        error = math.hypot(*(0.0 if each is None else each for each in errors))
+        if abs(self.log_normalizer_upper - self.log_normalizer) <= max(MAX_ERROR, OFF * error):
+            return None
+        return (
+            f"log Z is {self.log_normalizer:.2f} from the reference and {self.log_normalizer_upper:.2f} from the data: "
+            "chains from one end do not reach all rows of the other"
+        )
+
+    @property
+    def component_finding(self) -> str | None:
+        """What is wrong, if a component of the reference has far more or less weight under F than in the data."""
+        error = math.inf if self.worst_component_error is None else self.worst_component_error
+        weight = self.worst_component_weight
+        return ComponentWeight(weight + self.worst_component, weight, error).finding
+
     def lines(self) -> list[str]:
         """The report as text."""
         error = "unknown" if self.log_normalizer_error is None else f"{self.log_normalizer_error:.3f}"
+        upper = ""
+        if self.log_normalizer_upper is not None:
+            of_upper = (
+                "unknown" if self.log_normalizer_upper_error is None else f"{self.log_normalizer_upper_error:.3f}"
+            )
+            upper = f", from the data {self.log_normalizer_upper:z.3f} +- {of_upper}"
+        of_worst = "unknown" if self.worst_component_error is None else f"{self.worst_component_error:.3f}"
         lines = ["too few rows to hold any out: F is the reference"]
         if self.log_likelihood is not None:
             lines = [
@@ -78,8 +110,9 @@ class FitReport(Config):
             ]
         return [
             *lines,
-            f"log Z {self.log_normalizer:.3f} +- {error} (effective draws {self.ess:.0f}, rungs {self.num_rungs})",
-            f"worst weight of a component: {self.worst_component:+.3f} from {self.worst_component_weight:.3f}",
+            f"log Z {self.log_normalizer:.3f} +- {error}{upper} (effective draws {self.ess:.0f}, rungs {self.num_rungs})",
+            f"worst weight of a component: {self.worst_component:+.3f} +- {of_worst} from "
+            f"{self.worst_component_weight:.3f}",
             f"frequencies of two classes: worst z-score {self.worst_moment:.1f}, {self.moments_off:.1%} above {OFF:g}",
             *(f"WARNING: {finding}" for finding in self.findings),
         ]
@@ -98,6 +131,7 @@ def table_report_of(
     rows: AnnealedRows,
     codes: Tensor,
     *,
+    back: RowsBack,
     held_out: HeldOut | None,
     num_held_out: int,
     log_score: float | None,
@@ -108,16 +142,21 @@ def table_report_of(
         energy: F.
         rows: weighted draws of exp F.
         codes: the data, shape (N, V), -1 is missing.
+        back: rows of the data that were annealed to the reference.
         held_out: log-likelihood of the held-out rows; None without any.
         num_held_out: their number.
         log_score: of them.
     """
     weights = rows.log_weights.softmax(dim=0)
-    error = rows.standard_error
-    of_data = energy.reference.components(codes).softmax(dim=1).mean(dim=0)
-    of_model = (weights[:, None] * energy.reference.components(rows.codes).softmax(dim=1)).sum(dim=0)
-    difference = of_model - of_data
-    worst = int(difference.abs().argmax())
+    worst = max(
+        component_weights(
+            energy.reference.components(rows.codes).softmax(dim=1),
+            rows.log_weights,
+            energy.reference.components(codes).softmax(dim=1),
+            num_groups=len(rows.codes) // GROUP,
+        ),
+        key=lambda each: each.excess,
+    )
     data, model = (
         _moments(energy, part, each)
         for part, each in (
@@ -142,14 +181,21 @@ def table_report_of(
     return FitReport(
         **held,  # type: ignore[arg-type]
         log_normalizer=rows.log_normalizer,
-        log_normalizer_error=error if error < float("inf") else None,
+        log_normalizer_error=_if_finite(rows.standard_error),
+        log_normalizer_upper=back.log_normalizer,
+        log_normalizer_upper_error=_if_finite(back.standard_error),
         ess=rows.share * len(rows.codes),
         num_rungs=len(rows.rungs),
-        worst_component=float(difference[worst]),
-        worst_component_weight=float(of_data[worst]),
+        worst_component=worst.model - worst.data,
+        worst_component_weight=worst.data,
+        worst_component_error=_if_finite(worst.standard_error),
         worst_moment=float(z.amax()) if len(z) else 0.0,
         moments_off=float((z > OFF).float().mean()) if len(z) else 0.0,
     )
+
+
+def _if_finite(error: float) -> float | None:
+    return error if math.isfinite(error) else None
 
 
 def _moments(energy: TableEnergy, codes: Tensor, weights: Tensor) -> Moments:
