@@ -13,8 +13,11 @@ from jointebm.sampling.weighted_draws import effective_size
 
 __all__ = ["ComponentWeight", "component_weights"]
 
-CLEAR = 4.0  # standard errors between a weight of the model and of the data, that a finding takes
-MIN_OFF, MAX_OFF = 0.01, 0.05  # a difference below the first is never a finding, one above the second always, if clear
+CLEARLY = 4.0  # standard errors between a weight of the model and of the data, that a finding takes
+MIN_OFF, MAX_DIFFERENCE_OF_WEIGHT = (
+    0.01,
+    0.05,
+)  # a difference below the first is never a finding, one above the second always, if clear
 
 
 class ComponentWeight(NamedTuple):
@@ -43,7 +46,7 @@ class ComponentWeight(NamedTuple):
         """
         difference = self.model - self.data
         relative = self.data if difference > 0 else self.data / 2
-        return abs(difference) / max(CLEAR * self.standard_error, MIN_OFF, min(MAX_OFF, relative))
+        return abs(difference) / max(CLEARLY * self.standard_error, MIN_OFF, min(MAX_DIFFERENCE_OF_WEIGHT, relative))
 
     @property
     def finding(self) -> str | None:

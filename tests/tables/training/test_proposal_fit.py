@@ -53,7 +53,7 @@ def test_rows_along_columns_are_s_times_free_ones_and_stay_where_there_is_no_ord
 
 
 def test_a_trained_proposal_is_a_plain_network(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(proposal_fit, "MIN_STEPS", 60)
+    monkeypatch.setattr(proposal_fit, "LEAST_STEPS", 60)
     first = torch.randint(4, (400, 1), generator=generator(1))
     rows = torch.cat([first, first], dim=1)
     network = fit_proposal(rows[40:], rows[:40], (4, 4), bins=((0, 1, 2, 3), None), generator=generator())

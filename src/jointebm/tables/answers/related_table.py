@@ -22,19 +22,9 @@ from jointebm.sampling.weighted_draws import log_mean_weights
 from jointebm.tables.answers.answer_progress import AnswerWatch
 from jointebm.tables.answers.fitted import FittedTable, warned
 from jointebm.tables.answers.parameters import Parameters
-from jointebm.tables.answers.related_choices import (
-    ROWS_PER_BLOCK,
-    RelatedChoices,
-    blocks,
-)
+from jointebm.tables.answers.related_choices import ROWS_PER_BLOCK, RelatedChoices, blocks
 from jointebm.tables.answers.related_diagnostics import except_for, with_rows
-from jointebm.tables.answers.related_draws import (
-    are_bound,
-    completed,
-    mixed_keys,
-    rows_of_model,
-    with_known,
-)
+from jointebm.tables.answers.related_draws import are_bound, completed, mixed_keys, rows_of_model, with_known
 from jointebm.tables.answers.related_evidence import RelatedEvidence
 from jointebm.tables.answers.related_predictions import distribution_of, predicted_by_one
 from jointebm.tables.answers.row_keys import keys_of_draw

@@ -21,9 +21,9 @@ from jointebm.tables.training.smoothing import smoothing
 
 __all__ = ["fit_proposal"]
 
-WIDTH, NUM_LAYERS = 256, 3
-BATCH = 512
-MIN_STEPS, MAX_STEPS = 200, 3000
+PROPOSAL_WIDTH, PROPOSAL_LAYERS = 256, 3
+PROPOSAL_BATCH = 512
+LEAST_STEPS, MOST_STEPS = 200, 3000
 NUM_VISITS = 150  # of a row, at most
 
 
@@ -64,13 +64,13 @@ def fit_proposal(
         generator: source of all draws.
     """
     marginals = marginals_of(codes, num_classes)
-    network = MaskedNetwork(marginals, width=WIDTH, num_layers=NUM_LAYERS)
+    network = MaskedNetwork(marginals, width=PROPOSAL_WIDTH, num_layers=PROPOSAL_LAYERS)
     network.initialise(generator)
     for name in ("embedding", "readout"):
         parametrize.register_parametrization(network, name, AlongColumns(marginals.offsets, bins))
-    num_steps = min(MAX_STEPS, max(MIN_STEPS, NUM_VISITS * len(codes) // BATCH))
+    num_steps = min(MOST_STEPS, max(LEAST_STEPS, NUM_VISITS * len(codes) // PROPOSAL_BATCH))
     network = fit_masked_network(
-        network, codes, generator=generator, held_out=held_out, num_steps=num_steps, batch_size=BATCH
+        network, codes, generator=generator, held_out=held_out, num_steps=num_steps, batch_size=PROPOSAL_BATCH
     )
     if not bool(network.readout.any()):
         return None
