@@ -22,7 +22,7 @@ from jointebm.tables.answers.parameters import Missingness, Parameters
 from jointebm.tables.answers.store import TableFolder, load_table, save_table
 from jointebm.tables.answers.table_model import TableModel
 from jointebm.tables.codes.codec import Name, TableCodec, Unseen
-from jointebm.tables.codes.column import Kind
+from jointebm.tables.codes.column import Column, Kind
 from jointebm.tables.codes.indicators import fit_indicators, with_indicators
 from jointebm.tables.frames.reading import Frame, read_frame, target_name, with_column
 from jointebm.tables.relations.found_relations import AUTO, fit_relations
@@ -194,8 +194,9 @@ class JointEBM(Answers):
         codec = TableCodec.fit(table, kinds=kinds, max_bins=max_bins, max_levels=max_levels)
         names, indicators = list(table), fit_indicators(table, codec) if parameters.missingness == "model" else ()
         table = with_indicators(table, indicators)
+        every_row = with_indicators(frame.table if weights is None else _without(frame.table, weights == 0), indicators)
         relations = fit_relations(
-            table, parameters.relations, names=names, kinds=kinds, max_bins=max_bins, max_levels=max_levels
+            every_row, parameters.relations, names=names, kinds=kinds, max_bins=max_bins, max_levels=max_levels
         )
         of_model = TableCodec(columns=(*codec.columns, *(each.coded for each in indicators)))
         if relations is not None:
@@ -326,6 +327,11 @@ def _texts(relations: object) -> tuple[str, ...] | None:
             f"relations: got {quoted(repr(relations))}, expected 'auto', None or texts such as ['start <= end']"
         )
     return tuple(texts)
+
+
+def _without(table: Mapping[Name, Column], rows: np.ndarray) -> dict[Name, Column]:
+    """The table with missing entries in some rows, bool (N,), so that the others keep their numbers."""
+    return {name: column._replace(is_missing=column.is_missing | rows) for name, column in table.items()}
 
 
 def _check_mapping(name: str, given: object, example: Mapping[str, object]) -> None:
