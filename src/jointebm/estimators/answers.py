@@ -5,9 +5,10 @@ Legend: N rows, V columns, K classes.
 
 from collections.abc import Callable, Mapping, Sequence
 from copy import copy
-from typing import Any, Literal, Self, overload
+from typing import Any, Literal, Self, get_args, overload
 
 import numpy as np
+import torch
 from sklearn.base import BaseEstimator
 from sklearn.utils.validation import check_is_fitted
 
@@ -16,11 +17,13 @@ from jointebm.estimators.column_predictions import ColumnPredictions
 from jointebm.estimators.imputations import GivenColumns
 from jointebm.estimators.score_diagnostics import conditional_diagnostics, dependence_diagnostics
 from jointebm.sampling.diagnostics import Answer
+from jointebm.storage.untrusted import quoted
 from jointebm.tables.answers.answer_progress import AnswerProgress, AnswerWatch
 from jointebm.tables.answers.answering import Answering
 from jointebm.tables.answers.fitted import FittedTable
 from jointebm.tables.answers.given_rows import checked_conditions, with_given
-from jointebm.tables.answers.parameters import Parameters
+from jointebm.tables.answers.parameters import Missingness, Parameters
+from jointebm.tables.answers.recorded_table import RecordedTable
 from jointebm.tables.answers.related_table import RelatedTable
 from jointebm.tables.answers.row_keys import keys_of_numbers
 from jointebm.tables.answers.store import TableFolder
@@ -28,6 +31,7 @@ from jointebm.tables.answers.table_model import TableModel
 from jointebm.tables.codes.codec import CodedColumn, Name, TableCodec, Unseen
 from jointebm.tables.codes.column import Column
 from jointebm.tables.codes.evidence import Choice, Evidence
+from jointebm.tables.codes.indicators import Indicator
 from jointebm.tables.codes.numbers import NumberCodec
 from jointebm.tables.frames.reading import Frame, is_frame, read_frame, with_column
 from jointebm.tables.frames.schemas import FrameSchema
@@ -58,6 +62,7 @@ class Answers(ColumnPredictions):
         n: int = 1,
         *,
         given: Any = None,
+        missingness: Missingness = "ignored",
         seed: int | None = None,
         first: int = 0,
         diagnostics: bool = False,
@@ -70,8 +75,11 @@ class Answers(ColumnPredictions):
         Args:
             n: number of rows, at least 1; 1 with a frame of conditions, which decides it.
             given: per column a value, a set (or list) of values, or an interval (low, high), ends included, None for no
-                bound. Or a frame of conditions: one row is drawn for each of its rows, in their order and with their
-                index, given the entries that are not missing. Equal conditions get independent draws.
+                bound; or None, that the entry is missing, which needs a model with missingness="model". Or a frame of
+                conditions: one row is drawn for each of its rows, in their order and with their index, given the entries
+                that are not missing. Equal conditions get independent draws.
+            missingness: "ignored": rows are complete, but for what is given as missing; "model": entries are missing as in
+                the training rows, which needs a model with missingness="model".
             seed: of these draws; None is that of the model. Row i is the same for every n.
             first: number of the first row, so that many rows can be drawn in parts.
             diagnostics: whether to return (frame, `Diagnostics`).
@@ -90,14 +98,21 @@ class Answers(ColumnPredictions):
         n = whole_number(n, "n", least=1, expected="1 or more rows")
         if is_frame(given):
             conditions = self._read(given)
-            answer, index = self._draw_rows(n, conditions, seed=seed, first=first), conditions.index
+            answer, index = self._draw_rows(n, conditions, missingness, seed=seed, first=first), conditions.index
         else:
-            answer, index = self.draw(n, given={} if given is None else given, seed=seed, first=first), None
+            given = {} if given is None else given
+            answer, index = self.draw(n, given=given, missingness=missingness, seed=seed, first=first), None
         frame = write_frame(answer.value, self.frame_schema_, index=index)
         return Answer(frame, answer.diagnostics.numpy()) if diagnostics else frame
 
     def draw(
-        self, n: int, *, given: Mapping[Name, object], seed: int | None = None, first: int = 0
+        self,
+        n: int,
+        *,
+        given: Mapping[Name, object],
+        missingness: Missingness = "ignored",
+        seed: int | None = None,
+        first: int = 0,
     ) -> Answer[dict[Name, Column]]:
         """The columns that `sample` writes into a frame; n may be 0, and the other arguments are those of `sample`.
 
@@ -108,9 +123,16 @@ class Answers(ColumnPredictions):
         first = whole_number(first, "first", least=0, expected="the number of a row, 0 or more")
         if seed is not None:
             seed = whole_number(seed, "seed", least=0, expected=SEED)
-        return self.fitted.sample(n, evidence=self._evidence(given), seed=seed, first=first)
+        evidence, fitted = self._evidence(given), self.fitted
+        self._check_missingness(missingness)
+        if not isinstance(fitted, RecordedTable):
+            return fitted.sample(n, evidence=evidence, seed=seed, first=first)
+        rows, keys = fitted.rows({}, n, evidence=evidence), torch.arange(first, first + n)
+        return fitted.sample_given(rows, keys, seed=seed, missingness=missingness)
 
-    def _draw_rows(self, n: int, conditions: Frame, *, seed: int | None, first: int) -> Answer[dict[Name, Column]]:
+    def _draw_rows(
+        self, n: int, conditions: Frame, missingness: Missingness, *, seed: int | None, first: int
+    ) -> Answer[dict[Name, Column]]:
         """The columns of one row for each row of conditions."""
         if n != 1:
             raise ValueError(
@@ -121,9 +143,22 @@ class Answers(ColumnPredictions):
         given = checked_conditions(conditions.table, self.codec_)
         if self._folder.relations is not None:
             self._folder.relations.require_kept(given, conditions.num_rows)
-        rows = self.fitted.rows(given, conditions.num_rows)
-        answer = self.fitted.impute(rows, keys_of_numbers(first, conditions.num_rows), num_draws=1, seed=seed)
+        self._check_missingness(missingness)
+        fitted, keys = self.fitted, keys_of_numbers(first, conditions.num_rows)
+        rows = fitted.rows(given, conditions.num_rows)
+        if isinstance(fitted, RecordedTable):
+            recorded = fitted.sample_given(rows, keys, seed=seed, missingness=missingness)
+            return Answer(with_given(recorded.value, given), recorded.diagnostics)
+        answer = fitted.impute(rows, keys, num_draws=1, seed=seed)
         return Answer(with_given(next(answer.value), given), answer.diagnostics)
+
+    def _check_missingness(self, missingness: object) -> None:
+        if missingness not in get_args(Missingness):
+            raise ValueError(f"missingness: got {quoted(repr(missingness))}, expected 'ignored' or 'model'")
+        if missingness == "model" and self._folder.parameters.missingness == "ignored":
+            raise ValueError(
+                "missingness: this model does not know which entries are missing; fit JointEBM(missingness='model')"
+            )
 
     @overload
     def score_samples(
@@ -191,9 +226,8 @@ class Answers(ColumnPredictions):
 
     def _check_masses(self, evidence: Mapping[Name, Evidence]) -> None:
         """Raises if the evidence has no probability, but only a density."""
-        for name, known in evidence.items():
-            codec = self.coded(name).codec
-            if isinstance(known, Choice) and isinstance(codec, NumberCodec) and codec.grid is None:
+        for name, codec in ((each.name, each.codec) for each in self.codec_.columns):
+            if isinstance(evidence.get(name), Choice) and isinstance(codec, NumberCodec) and codec.grid is None:
                 raise ValueError(
                     f"given column {name!r}: single reals have no probability; put the values into X, or give an interval"
                 )
@@ -250,10 +284,19 @@ class Answers(ColumnPredictions):
     def fitted(self) -> Answering:
         """The fitted table, which answers for tables that have been read."""
         check_is_fitted(self, "model_")
-        watch, relations = AnswerWatch(self._on_progress, verbose=self.verbose), self._folder.relations
+        relations, codec, asked = self._folder.relations, self._folder.recorded, self._answering()
+        watch = AnswerWatch(self._on_progress, verbose=self.verbose)
+        table: Answering
         if relations is None:
-            return FittedTable(self.codec_, self.model_, self._answering(), self.members_, watch=watch)
-        return RelatedTable(self.codec_, relations, self.model_, self._answering(), self.members_, watch=watch)
+            table = FittedTable(codec, self.model_, asked, self.members_, watch=watch)
+        else:
+            table = RelatedTable(codec, relations, self.model_, asked, self.members_, watch=watch)
+        return RecordedTable(self.codec_, table, self.indicators) if self.indicators else table
+
+    @property
+    def indicators(self) -> tuple[Indicator, ...]:
+        """The columns of the model that say which entries are missing; none, unless missingness is "model"."""
+        return self._folder.indicators
 
     def watched(self, on_progress: Callable[[AnswerProgress], object]) -> Self:
         """The same fitted model, which tells of the progress of its answers; nothing is copied.

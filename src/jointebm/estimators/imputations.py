@@ -15,19 +15,22 @@ from jointebm.estimators.arguments import SEED, is_name, whole_number
 from jointebm.sampling.diagnostics import Answer
 from jointebm.storage.untrusted import quoted
 from jointebm.tables.answers.answering import Answering
+from jointebm.tables.answers.parameters import Missingness
 from jointebm.tables.answers.row_keys import keys_of_ids, keys_of_numbers, require_different
 from jointebm.tables.answers.table_model import TableModel
 from jointebm.tables.codes.codec import CodedColumn, Name
-from jointebm.tables.codes.evidence import Evidence
+from jointebm.tables.codes.evidence import Choice, Evidence
+from jointebm.tables.codes.indicators import Indicator
 from jointebm.tables.codes.read_evidence import read_given
-from jointebm.tables.frames.reading import Frame, read_vector
+from jointebm.tables.frames.reading import Frame, is_missing, read_vector
 from jointebm.tables.frames.schemas import FrameSchema
 from jointebm.tables.frames.writing import write_filled
 
 __all__ = ["GivenColumns", "Imputations", "Uncertainty"]
 
 Uncertainty = Literal["draws", "model"]
-GivenColumns = Mapping[Name, object] | None  # per column a value, a set or list of values, or an interval
+# Per column a value, a set or list of values, or an interval; None says that the entry is missing.
+GivenColumns = Mapping[Name, object] | None
 
 
 class Imputations(BaseEstimator, ABC):  # type: ignore[misc]  # scikit-learn has no types
@@ -38,6 +41,7 @@ class Imputations(BaseEstimator, ABC):  # type: ignore[misc]  # scikit-learn has
     """
 
     members_: tuple[TableModel, ...]
+    missingness: Missingness
 
     @property
     @abstractmethod
@@ -48,6 +52,11 @@ class Imputations(BaseEstimator, ABC):  # type: ignore[misc]  # scikit-learn has
     @abstractmethod
     def frame_schema_(self) -> FrameSchema:
         """How the training frame stored its columns."""
+
+    @property
+    @abstractmethod
+    def indicators(self) -> tuple[Indicator, ...]:
+        """The columns of the model that say which entries are missing."""
 
     @abstractmethod
     def coded(self, name: Name) -> CodedColumn:
@@ -110,7 +119,7 @@ class Imputations(BaseEstimator, ABC):  # type: ignore[misc]  # scikit-learn has
         Args:
             X: as in `impute`.
             num: number of draws, at least 1.
-            given: evidence about missing entries, the same for all rows, as in `sample`.
+            given: evidence about missing entries, the same for all rows, as in `sample`; what is given as missing stays so.
             uncertainty: "draws": all from the fitted density, so that their spread is what is unknown given that density;
                 "model": draw d from member d, a refit to a bootstrap sample of the training rows, so that their spread
                 holds the uncertainty of the fit as well. Pooled standard errors need "model". It takes a model that was
@@ -144,7 +153,24 @@ class Imputations(BaseEstimator, ABC):  # type: ignore[misc]  # scikit-learn has
     def _evidence(self, given: GivenColumns) -> Mapping[Name, Evidence]:
         """What is given, in the values and units of the codecs."""
         durations = frozenset(each.name for each in self.frame_schema_.columns if each.is_duration)
-        return read_given({} if given is None else given, self.fitted.codec, durations=durations)
+        codec, given = self.fitted.codec, {} if given is None else given
+        if not isinstance(given, Mapping):
+            return read_given(given, codec)  # raises
+        known = {name: said for name, said in given.items() if not is_missing(said)}
+        evidence = read_given(known, codec, durations=durations)
+        for name in given.keys() - known.keys():
+            evidence[self._indicator(self.coded(name).name)] = Choice((True,))
+        return evidence
+
+    def _indicator(self, name: Name) -> Name:
+        """The name of the column of the model that says whether the entries of a column are missing."""
+        for each in self.indicators:
+            if each.of == name:
+                return each.coded.name
+        reason = "in training none was; leave it out"
+        if self.missingness == "ignored":
+            reason = "this model does not know which entries are; fit JointEBM(missingness='model')"
+        raise ValueError(f"given column {name!r}: None says that the entry is missing, and {reason}")
 
     def _rows(self, frame: Frame, given: GivenColumns = None, *, missing: Sequence[Name] = ()) -> Any:
         """Encoded rows; columns in `missing` count as missing, and nothing may be given about them."""

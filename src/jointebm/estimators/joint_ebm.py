@@ -18,11 +18,12 @@ from jointebm.estimators.answers import Answers, set_features
 from jointebm.estimators.arguments import row_weights
 from jointebm.estimators.fit_watch import FitWatch
 from jointebm.storage.untrusted import quoted
-from jointebm.tables.answers.parameters import Parameters
+from jointebm.tables.answers.parameters import Missingness, Parameters
 from jointebm.tables.answers.store import TableFolder, load_table, save_table
 from jointebm.tables.answers.table_model import TableModel
 from jointebm.tables.codes.codec import Name, TableCodec, Unseen
-from jointebm.tables.codes.column import Kind
+from jointebm.tables.codes.column import Column, Kind
+from jointebm.tables.codes.indicators import fit_indicators, with_indicators
 from jointebm.tables.frames.reading import Frame, read_frame, target_name, with_column
 from jointebm.tables.relations.found_relations import AUTO, fit_relations
 from jointebm.tables.training.bootstrap import SharedProgress, bootstrapped
@@ -67,6 +68,9 @@ class JointEBM(Answers):
         max_levels: codes for a column of categories, from 2; with more levels, the rarest share the last code.
         relations: between columns, which samples and imputations keep (docs/tables.md): "auto" detects those that all rows
             keep; None is none; or texts such as ["start <= end", "total = a + b", "zip -> city"], and "auto" among them.
+        missingness: "ignored": that an entry is missing tells nothing; "model": the density knows which entries are missing,
+            so that it tells what it told in training, `given={column: None}` says that an entry is missing, and
+            `sample(missingness="model")` leaves entries missing as in the data (docs/tables.md).
         unseen: a category that was not seen in training is an "error", or "missing".
         num_draws: draws that an answer is averaged over where other entries have many configurations, from 1.
         num_sweeps: sweeps, and as many jumps, per completion and sample where there are many configurations, from 1.
@@ -110,6 +114,7 @@ class JointEBM(Answers):
         max_bins: int | None = None,
         max_levels: int = 64,
         relations: str | Sequence[str] | None = "auto",
+        missingness: Missingness = "ignored",
         unseen: Unseen = "error",
         num_draws: int = 100,
         num_sweeps: int = 10,
@@ -123,6 +128,7 @@ class JointEBM(Answers):
         self.max_bins = max_bins
         self.max_levels = max_levels
         self.relations = relations
+        self.missingness = missingness
         self.unseen = unseen
         self.num_draws = num_draws
         self.num_sweeps = num_sweeps
@@ -188,8 +194,15 @@ class JointEBM(Answers):
         kept = slice(None) if weights is None else np.flatnonzero(weights)
         table = {name: column.take(kept) for name, column in frame.table.items()}
         codec = TableCodec.fit(table, kinds=kinds, max_bins=max_bins, max_levels=max_levels)
-        relations = fit_relations(table, parameters.relations, kinds=kinds, max_bins=max_bins, max_levels=max_levels)
-        of_model, table = (codec, table) if relations is None else relations.training(table)
+        names, indicators = list(table), fit_indicators(table, codec) if parameters.missingness == "model" else ()
+        table = with_indicators(table, indicators)
+        every_row = with_indicators(frame.table if weights is None else _without(frame.table, weights == 0), indicators)
+        relations = fit_relations(
+            every_row, parameters.relations, names=names, kinds=kinds, max_bins=max_bins, max_levels=max_levels
+        )
+        of_model = TableCodec(columns=(*codec.columns, *(each.coded for each in indicators)))
+        if relations is not None:
+            of_model, table = relations.training(table)
         codes = torch.from_numpy(of_model.encode(table))
         watch = FitWatch(on_progress, verbose=self.verbose)
         progress = SharedProgress(watch.tell, parameters.num_members)
@@ -216,7 +229,15 @@ class JointEBM(Answers):
             )
             members.append(TableModel(energy).eval())
             progress.after_member(number)
-        folder = TableFolder.of(frame.schema, codec, model, relations=relations, target=target, parameters=parameters)
+        folder = TableFolder.of(
+            frame.schema,
+            codec,
+            model,
+            relations=relations,
+            indicators=indicators,
+            target=target,
+            parameters=parameters,
+        )
         self._set_fitted(folder, model, members)
         watch.finish(model)
         return self
@@ -308,6 +329,11 @@ def _texts(relations: object) -> tuple[str, ...] | None:
             f"relations: got {quoted(repr(relations))}, expected 'auto', None or texts such as ['start <= end']"
         )
     return tuple(texts)
+
+
+def _without(table: Mapping[Name, Column], rows: np.ndarray) -> dict[Name, Column]:
+    """The table with missing entries in some rows, bool (N,), so that the others keep their numbers."""
+    return {name: column._replace(is_missing=column.is_missing | rows) for name, column in table.items()}
 
 
 def _check_mapping(name: str, given: object, example: Mapping[str, object]) -> None:

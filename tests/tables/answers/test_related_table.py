@@ -172,6 +172,28 @@ def test_relations_can_be_switched_off_and_declared() -> None:
         JointEBM(relations=3).fit(SMALL)
 
 
+def test_rows_without_weight_do_not_break_relations_and_the_others_keep_their_numbers() -> None:
+    broken = SMALL.copy()
+    broken.loc[40, "total"] += 3
+    weights = np.where(np.arange(len(broken)) < 10, 0.0, 1.0)
+    with pytest.raises(ValueError, match="'total = a \\+ b': row 40 breaks it"):
+        JointEBM(training=QUICK, relations=["total = a + b"]).fit(broken, sample_weight=weights)
+    weights[40] = 0
+    model = JointEBM(training=QUICK, relations="auto").fit(broken, sample_weight=weights)
+    assert "total = a + b" in {str(each) for each in model.relations_}
+
+
+def test_single_precision_comes_back_in_its_rounding() -> None:
+    parts = RNG.normal(size=(600, 2)).astype(np.float32)
+    table = pd.DataFrame(parts, columns=["a", "b"]).assign(total=parts.sum(axis=1))
+    model = JointEBM(training=QUICK).fit(table)
+    filled = model.impute(table.head(60).assign(a=np.float32(np.nan)))
+    for rows in (model.sample(200), filled):
+        assert (rows.dtypes == np.float32).all()
+        assert np.allclose(rows["a"] + rows["b"], rows["total"], rtol=0, atol=1e-6)
+    assert (filled[["b", "total"]] == table.head(60)[["b", "total"]]).all().all()
+
+
 def test_ends_stay_after_starts() -> None:
     """The case of the issue: dates in order."""
     start = pd.Timestamp("2024-01-01") + pd.to_timedelta(RNG.integers(0, 500, 1500), unit="D")

@@ -1,7 +1,7 @@
 """`jointebm sample`: samples from a model."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -23,7 +23,7 @@ from jointebm.cli.options import (
 __all__ = ["sample"]
 
 _DEFINING = ("model", "given", "num", "steps", "thin", "out", "seed")  # fixed when a run starts
-_TABLE_ONLY = ("num_sweeps", "workers")
+_TABLE_ONLY = ("missingness", "num_sweeps", "workers")
 _BLOCKS_ONLY = ("resume", "steps", "thin", "checkpoint_every", "diagnostics")
 
 
@@ -37,8 +37,8 @@ def sample(
         typer.Option(
             "--given",
             metavar="NAME=VALUE,...",
-            help="Values to clamp. Columns: age=30, age=30..40, 'job={nurse,cook}'. Blocks: digit=3, bits=[1,-1,0], "
-            "image=@FILE.npz; -1 and nan stay free. Repeatable.",
+            help="Values to clamp. Columns: age=30, age=30..40, 'job={nurse,cook}', age=missing. Blocks: digit=3, "
+            "bits=[1,-1,0], image=@FILE.npz; -1 and nan stay free. Repeatable.",
         ),
     ] = None,
     num: Annotated[
@@ -76,6 +76,14 @@ def sample(
             "--thin and at least eight of them.",
         ),
     ] = False,
+    missingness: Annotated[
+        Literal["ignored", "model"],
+        typer.Option(
+            "--missingness",
+            metavar="ignored|model",
+            help="model: entries are missing as in the training table; needs a model fitted with --set missingness=model.",
+        ),
+    ] = "ignored",
     num_sweeps: NumSweeps = None,
     workers: Workers = 1,
     seed: Seed = 0,
@@ -86,7 +94,7 @@ def sample(
 
     A model of blocks runs chains and prints a summary. Ctrl-C and SIGTERM stop them after the current step; with --out,
     --resume FILE.chains then continues bit for bit. --resume, --steps, --thin, --checkpoint-every and --diagnostics are
-    for models of blocks; --num-sweeps and --workers are for models of tables.
+    for models of blocks; --missingness, --num-sweeps and --workers are for models of tables.
     """
     from jointebm.cli.blocks.models import holds_table
 
@@ -97,7 +105,7 @@ def sample(
         own_seed = seed if given_on_the_line(context, ["seed"]) else None
         changes = {"num_sweeps": num_sweeps, "random_state": own_seed}
         asked = Asked.open(model, workers=workers, as_json=as_json, changes=changes)
-        sample_table(asked, out, given=given or [], num=num or NUM_SAMPLES)
+        sample_table(asked, out, given=given or [], num=num or NUM_SAMPLES, missingness=missingness)
         return
     refuse_options(context, _TABLE_ONLY, f"{model or resume} is a model of blocks")
     from jointebm.cli.blocks.sample_run import Draws, resume_samples, start_samples

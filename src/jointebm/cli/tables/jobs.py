@@ -15,6 +15,7 @@ import pyarrow.compute as pc
 
 from jointebm.estimators import JointEBM
 from jointebm.estimators.imputations import Uncertainty
+from jointebm.tables.answers.parameters import Missingness
 from jointebm.tables.answers.predictions import Statistic, class_probs, classes, point_prediction
 from jointebm.tables.codes.categories import CategoryCodec
 from jointebm.tables.codes.codec import Name
@@ -141,10 +142,11 @@ class SampleJob(Job):
     """Draws rows; a part holds their consecutive numbers."""
 
     given: Mapping[Name, object]
+    missingness: Missingness
 
     def __call__(self, model: JointEBM, part: pa.Table, first: int) -> list[pa.Table]:
         """The rows with these numbers."""
-        table = model.draw(len(part), given=self.given, first=first).value
+        table = model.draw(len(part), given=self.given, missingness=self.missingness, first=first).value
         schema = model.frame_schema_
         return [write_frame(table, schema.select(schema.names, "pyarrow"))]
 

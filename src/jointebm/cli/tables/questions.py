@@ -17,6 +17,7 @@ from jointebm.cli.tables.table_given import parse_table_given
 from jointebm.cli.tables.workers import answered
 from jointebm.estimators import JointEBM
 from jointebm.estimators.imputations import Uncertainty
+from jointebm.tables.answers.parameters import Missingness
 from jointebm.tables.answers.predictions import Statistic
 from jointebm.tables.codes.codec import Name
 from jointebm.tables.codes.column import IgnoredCodec
@@ -99,10 +100,10 @@ def score_table(asked: Asked, file: Path, out: Path | None, *, conditional: bool
     _answer(asked, ScoreJob(conditional), questions, [out], what=f"scoring {file.name}")
 
 
-def sample_table(asked: Asked, out: Path | None, *, given: Sequence[str], num: int) -> None:
+def sample_table(asked: Asked, out: Path | None, *, given: Sequence[str], num: int, missingness: Missingness) -> None:
     """Draws rows that agree with the given values."""
     check_out(out)
-    job = SampleJob(parse_table_given(given, asked.model))
+    job = SampleJob(parse_table_given(given, asked.model), missingness)
     numbers = (range(first, min(num, first + SAMPLES_PER_PART)) for first in range(0, num, SAMPLES_PER_PART))
     parts = (Part(pa.table({"number": list(each)}), None, str, each.start) for each in numbers)
     _answer(asked, job, Questions(pa.schema([("number", pa.int64())]), parts, num), [out], what="sampling")

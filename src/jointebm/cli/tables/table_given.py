@@ -3,6 +3,7 @@
 age=30                        a value: a number, a category, a date such as 2024-02-29
 kind={cat,dog}                one of several values
 age=30..40  age=30..  age=..40    an interval, ends included
+age=missing                   the entry is missing; needs a model fitted with --set missingness=model
 "a, b"="x=y"                  any text, in double quotes as in JSON
 
 A text that is the name of a category is that category, whatever characters it holds.
@@ -47,10 +48,12 @@ def parse_table_given(texts: Sequence[str], model: JointEBM) -> dict[Name, objec
 
 
 def _value_of(text: str, coded: CodedColumn) -> object:
-    """A value, a list of values or an interval (low, high), None for an open end."""
+    """A value, a list of values or an interval (low, high), None for an open end; None for an entry that is missing."""
     read = _reader(coded)
     if isinstance(coded.codec, CategoryCodec) and text in map(str, coded.codec.levels):
         return read(text)
+    if text == "missing":
+        return None
     if text.startswith("{") and text.endswith("}"):
         return [read(each.strip()) for each in _split(text[1:-1], ",")]
     if ".." in text and not text.startswith('"') and not isinstance(coded.codec, CategoryCodec):

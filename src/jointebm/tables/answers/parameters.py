@@ -1,6 +1,6 @@
 """Parameters of a fit and of its answers, as plain data with ranges."""
 
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import Field, ValidationError
 
@@ -11,7 +11,9 @@ from jointebm.tables.codes.column import Kind
 from jointebm.tables.relations.found_relations import AUTO
 from jointebm.tables.training.table_config import TableConfig
 
-__all__ = ["Parameters"]
+__all__ = ["Missingness", "Parameters"]
+
+Missingness = Literal["ignored", "model"]
 
 
 class Parameters(Config):
@@ -35,6 +37,7 @@ class Parameters(Config):
     relations: tuple[str, ...] | None = Field(
         (AUTO,), description="texts of relations, 'auto' for those that are detected"
     )
+    missingness: Missingness = Field("ignored", description="whether the density knows which entries are missing")
     unseen: Unseen = Field("error", description="how to treat categories not seen in training")
     num_draws: int = Field(
         100, ge=1, le=MAX_COUNT, description="draws that an answer about many missing entries averages"

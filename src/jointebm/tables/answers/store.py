@@ -14,6 +14,7 @@ from jointebm.storage.untrusted import quoted
 from jointebm.tables.answers.parameters import Parameters
 from jointebm.tables.answers.table_model import TableModel
 from jointebm.tables.codes.codec import Name, TableCodec
+from jointebm.tables.codes.indicators import Indicator
 from jointebm.tables.files.reading_options import ReadingOptions
 from jointebm.tables.frames.schemas import FrameSchema
 from jointebm.tables.relations.relation_system import RelationSystem
@@ -32,6 +33,7 @@ class TableFolder(Config):
     relations: RelationSystem | None = Field(
         None, description="relations of columns, with the codec of the model's own"
     )
+    indicators: tuple[Indicator, ...] = Field((), description="columns of the model that say which entries are missing")
     model: dict[str, Any] = Field(description="shapes of the model")
     report: FitReport = Field(description="how far the density can be trusted, with log Z")
     target: Name | None = Field(None, description="column that `fit` got as y")
@@ -45,7 +47,14 @@ class TableFolder(Config):
             raise ValueError("the frame, the codec and the target name other columns")
         if self.relations is not None and tuple(each.name for each in self.relations.columns)[: len(names)] != names:
             raise ValueError("the relations and the frame name other columns")
+        if not {each.of for each in self.indicators} <= set(names):
+            raise ValueError("an indicator is of an unknown column")
         return self
+
+    @property
+    def recorded(self) -> TableCodec:
+        """The columns of the table, and their indicators."""
+        return TableCodec(columns=(*self.codec.columns, *(each.coded for each in self.indicators)))
 
     @classmethod
     def of(
@@ -55,6 +64,7 @@ class TableFolder(Config):
         model: TableModel,
         *,
         relations: RelationSystem | None,
+        indicators: tuple[Indicator, ...],
         target: Name | None,
         parameters: Parameters,
     ) -> "TableFolder":
@@ -64,6 +74,7 @@ class TableFolder(Config):
             frame=frame,
             codec=codec,
             relations=relations,
+            indicators=indicators,
             model=model.spec(),
             report=model.report,
             target=target,
@@ -117,7 +128,7 @@ def _check_declared(config: TableFolder, tensors: Mapping[str, Tensor]) -> None:
 
 def _unfilled(config: TableFolder) -> Stored:
     model, *members = (TableModel.from_spec(config.model) for _ in range(1 + config.parameters.num_members))
-    if model.num_classes != (config.codec if config.relations is None else config.relations.codec).num_codes:
+    if model.num_classes != (config.recorded if config.relations is None else config.relations.codec).num_codes:
         raise ValueError("the model's columns are not those of the codec")
     return Stored(model, members)
 

@@ -11,7 +11,7 @@ from pydantic import Field, model_validator
 from jointebm.storage.config import Config
 from jointebm.tables.codes.codec import Name
 from jointebm.tables.relations.relation_names import written_name
-from jointebm.tables.relations.units import from_units, to_units
+from jointebm.tables.relations.units import DOUBLE, from_units, to_units
 from jointebm.tables.relations.work_table import Work, fill, missing_in_any
 
 __all__ = ["Balance"]
@@ -34,6 +34,7 @@ class Balance(Config):
     rebuilt: Name = Field(description="the column that the model leaves out")
     decimals: int | None = Field(ge=0, description="of the units; None for reals")
     tolerance: float = Field(0.0, ge=0, description="in units; the data hold the relation to their rounding only")
+    precision: float = Field(DOUBLE, gt=0, description="of sums of reals, relative to the largest term")
 
     @model_validator(mode="after")
     def _check(self) -> Self:
@@ -84,7 +85,7 @@ class Balance(Config):
         """Rows whose entries contradict the relation, bool (N,)."""
         slack = self.tolerance
         if self.decimals is None:
-            slack += 1e-9 * np.max([np.abs(to_units(work[name], None)) for name in self.terms], axis=0)
+            slack += self.precision * np.max([np.abs(to_units(work[name], None)) for name in self.terms], axis=0)
         return (np.abs(self._residual(work)) > slack) & ~missing_in_any(work, self.terms)
 
     def _residual(self, work: Work, *, skipped: int = -1) -> np.ndarray:

@@ -20,6 +20,7 @@ def fit_relations(
     table: Mapping[Name, Column],
     declared: Sequence[str] | None,
     *,
+    names: Sequence[Name] | None = None,
     kinds: Mapping[Name, Kind],
     max_bins: int | None,
     max_levels: int,
@@ -28,6 +29,7 @@ def fit_relations(
 
     Args:
         table: of training.
+        names: columns that may be related; None is all.
         declared: texts such as "start <= end"; "auto" among them adds the relations that are detected; None is none.
         kinds: of columns, that the user asks for.
         max_bins: codes for a column of numbers, None for the default.
@@ -38,15 +40,16 @@ def fit_relations(
     """
     if declared is None or not len(next(iter(table.values())).values):
         return None
+    names = list(table) if names is None else names
     found = CollectedRelations(table, kinds=kinds, max_bins=max_bins, max_levels=max_levels)
     for text in declared:
         if text != AUTO:
-            found.add(parse_relation(text, list(table)), declared=True)
+            found.add(parse_relation(text, names), declared=True)
     if AUTO in declared:
-        names = [name for name in table if not found.is_ignored(name)]
-        find_equalities(found, names)
-        find_sums(found, names)
-        find_functions(found, names)
-        find_combinations(found, names)
-        find_orders(found, names)
+        searched = [name for name in names if not found.is_ignored(name)]
+        find_equalities(found, searched)
+        find_sums(found, searched)
+        find_functions(found, searched)
+        find_combinations(found, searched)
+        find_orders(found, searched)
     return found.system()

@@ -12,7 +12,7 @@ from jointebm.tables.codes.codec import Name
 from jointebm.tables.relations.collected_relations import CollectedRelations
 from jointebm.tables.relations.request import RelationRequest
 from jointebm.tables.relations.support import MAX_LOG_CHANCE, MIN_EVIDENCE, log_chance_of_columns
-from jointebm.tables.relations.units import common_decimals, to_units
+from jointebm.tables.relations.units import common_decimals, precision_of, to_units
 from jointebm.tables.relations.work_table import missing_in_any
 
 __all__ = ["find_sums"]
@@ -107,7 +107,9 @@ def _request(found: CollectedRelations, names: list[Name], signs: np.ndarray) ->
     constant = float(np.median(total))
     if decimals is None:
         largest = max(float(np.abs(column.values[complete]).max()) for column in columns)
-        constant = 0.0 if abs(constant) <= 1e-9 * largest else float(np.round(constant, 9))
+        precision = precision_of(columns)
+        digits = int(-np.log10(precision))
+        constant = 0.0 if abs(constant) <= precision * largest else float(np.round(constant, digits))
     else:
         constant = float(np.rint(constant)) / 10.0**decimals
     chosen: tuple[Literal[-1, 1], ...] = tuple(-1 if sign < 0 else 1 for sign in signs)

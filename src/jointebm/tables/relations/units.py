@@ -10,9 +10,10 @@ import numpy as np
 from jointebm.tables.codes.column import Column
 from jointebm.tables.codes.grids import find_grid
 
-__all__ = ["common_decimals", "from_units", "is_number", "step_of", "to_units"]
+__all__ = ["DOUBLE", "common_decimals", "from_units", "is_number", "precision_of", "step_of", "to_units"]
 
 LARGEST_SUM = 2**52  # units: sums of several stay exact
+SINGLE, DOUBLE = 2.0**-20, 1e-9  # relative to the largest of a few terms, which are rounded one by one
 
 
 def is_number(column: Column) -> bool:
@@ -28,6 +29,19 @@ def common_decimals(columns: Sequence[Column]) -> int | None:
     most = max(each for each in decimals if each is not None)
     sizes = [np.abs(each.values[~each.is_missing].astype(np.float64)).max(initial=0.0) for each in columns]
     return most if max(sizes) * 10.0**most < LARGEST_SUM or most == 0 else None
+
+
+def precision_of(columns: Sequence[Column]) -> float:
+    """How far sums of reals may be off, relative to the largest term: that of single precision where all are such numbers.
+
+    Example:
+        >>> precision_of([Column("real", np.array([0.1]), np.array([False]))])
+        1e-09
+    """
+    present = [column.values[~column.is_missing].astype(np.float64) for column in columns]
+    with np.errstate(over="ignore"):
+        is_single = all(np.array_equal(each.astype(np.float32).astype(np.float64), each) for each in present)
+    return SINGLE if is_single else DOUBLE
 
 
 def _decimals(column: Column) -> int | None:

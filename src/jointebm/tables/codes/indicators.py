@@ -1,0 +1,58 @@
+"""Indicators of missing entries: one column of booleans for each column that has missing entries in training.
+
+Legend: N rows.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+
+import numpy as np
+from pydantic import Field
+
+from jointebm.storage.config import Config
+from jointebm.tables.codes.codec import CodedColumn, Name, TableCodec
+from jointebm.tables.codes.column import Column, IgnoredCodec
+
+__all__ = ["Indicator", "fit_indicators", "indicator_column", "with_indicators"]
+
+
+class Indicator(Config):
+    """The column of the model that says whether the entries of another one are missing."""
+
+    of: Name = Field(description="the column of the table")
+    coded: CodedColumn = Field(description="the indicator, true where an entry is missing")
+
+
+def fit_indicators(table: Mapping[Name, Column], codec: TableCodec) -> tuple[Indicator, ...]:
+    """One for each column that the model does not ignore and that has missing entries.
+
+    Example:
+        >>> age = Column("whole", np.array([31, 45, 0]), np.array([False, False, True]))
+        >>> [each.coded.name for each in fit_indicators({"age": age}, TableCodec.fit({"age": age}))]
+        ['age is missing']
+    """
+    indicators: list[Indicator] = []
+    for coded in codec.columns:
+        column = table[coded.name]
+        if column.is_missing.any() and not isinstance(coded.codec, IgnoredCodec):
+            name = _unused(f"{coded.name} is missing", [*table, *(each.coded.name for each in indicators)])
+            (own,) = TableCodec.fit({name: indicator_column(column.is_missing)}).columns
+            indicators.append(Indicator(of=coded.name, coded=own))
+    return tuple(indicators)
+
+
+def indicator_column(is_missing: np.ndarray) -> Column:
+    """Known entries of an indicator, shape (N,)."""
+    return Column("boolean", is_missing.copy(), np.zeros(len(is_missing), dtype=bool))
+
+
+def with_indicators(table: Mapping[Name, Column], indicators: Sequence[Indicator]) -> dict[Name, Column]:
+    """The table as it is recorded: with the indicators of its columns."""
+    return {**table, **{each.coded.name: indicator_column(table[each.of].is_missing) for each in indicators}}
+
+
+def _unused(name: str, taken: Iterable[Name]) -> str:
+    """The name, with marks behind it until no column is called so."""
+    names = set(map(str, taken))
+    while name in names:
+        name += "'"
+    return name
