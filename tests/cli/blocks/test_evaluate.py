@@ -109,8 +109,14 @@ def test_evaluate_reports_out_of_distribution_detection(here: Path, monkeypatch:
     areas = run(*command, "--json").json["ood_auroc"]
     assert list(areas) == ["log_sum_exp", "confidence"]
     assert all(0 <= area <= 1 for of in areas.values() for area in of.values())
-    table = run(*command).out
+    table = " ".join(run(*command).out.split())
     assert "AUROC of the test rows against other images" in table and "1: test rows always score higher" in table
+    assert "log sum_y exp f is log p(x) + log Z" in table and "heuristic" not in table
+    config = small_config(space, data="dark")
+    cold = config.kernel.model_copy(update={"temperature": 0.25})
+    jointebm.Model(config.model_copy(update={"kernel": cold})).save(here / "cold")
+    table = " ".join(run("evaluate", "cold", *command[2:]).out.split())
+    assert "x moves at temperature 0.25 and y at 1, so log sum_y exp f is a heuristic, not log p(x)" in table
 
 
 def test_data_names_the_data_folder(toy: Trained, here: Path, monkeypatch: pytest.MonkeyPatch) -> None:

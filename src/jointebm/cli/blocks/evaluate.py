@@ -99,6 +99,7 @@ def evaluation(
             report["samples"] = asdict(judgement)
         if outliers is not None:
             report["ood_auroc"] = separation(model, values, outliers)
+            report["temperature_of_x"] = model.config.kernel.temperature
     return {**report, "seconds": round(time.perf_counter() - started, 2)}
 
 
@@ -134,7 +135,7 @@ def print_evaluation(report: Mapping[str, Any], note: str = "") -> None:
     if "samples" in report:
         _print_samples(report["samples"])
     if "ood_auroc" in report:
-        _print_separation(report["ood_auroc"])
+        _print_separation(report["ood_auroc"], report["temperature_of_x"])
     if "calibration" in report:
         calibration, last = report["calibration"], list(report["accuracy"])[-1]
         typer.echo(f"calibration of {last}: ECE {calibration['ece']:.4f}, Brier score {calibration['brier']:.4f}")
@@ -212,14 +213,17 @@ def _print_placement(samples: Mapping[str, Any], data: Mapping[str, Any]) -> Non
     )
 
 
-def _print_separation(areas: Mapping[str, Mapping[str, float]]) -> None:
+def _print_separation(areas: Mapping[str, Mapping[str, float]], temperature: float) -> None:
     kinds = list(next(iter(areas.values())))
+    meaning = "log sum_y exp f is log p(x) + log Z"
+    if temperature != 1:
+        meaning = f"x moves at temperature {temperature:g} and y at 1, so log sum_y exp f is a heuristic, not log p(x)"
     print_table(
         "AUROC of the test rows against other images",
         ["score", *kinds],
         [[SCORES[score], *(f"{of[kind]:.4f}" for kind in kinds)] for score, of in areas.items()],
         caption="1: test rows always score higher; .5: no better than chance; 0: test rows always score lower. "
-        "log sum_y exp f is log p(x) + log Z for models at one temperature only",
+        + meaning,
     )
 
 
