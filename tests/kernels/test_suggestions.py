@@ -35,6 +35,15 @@ def test_labels_that_meet_in_pairs_get_verified_colours() -> None:
     assert isinstance(kernel, ChromaticGibbs) and kernel.verified_for is energy
 
 
+def test_colours_are_not_looked_for_in_what_will_change() -> None:
+    """An energy that starts at zero couples nothing yet."""
+    space = Space(spins=Binary((4, 4)))
+    energy = IsingEnergy(space, coupling=0.0)
+    (kernel,) = suggest(space, energy).kernel.kernels
+    assert isinstance(kernel, ChromaticGibbs) and int(kernel.colours["spins"].max()) == 0
+    assert kinds(suggest(space, energy, trains=True)) == [Gibbs]
+
+
 def test_pairs_of_all_labels_are_no_case_for_colours() -> None:
     space = Space(y=Binary(6))
     pairs = torch.randn(6, 6, generator=torch.Generator().manual_seed(0)).triu(1)

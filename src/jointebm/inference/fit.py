@@ -19,7 +19,7 @@ from jointebm.inference.fit_scores import NORMALIZER_DRAWS, BestEnergy, normaliz
 from jointebm.inference.model import Model
 from jointebm.inference.model_config import ModelConfig
 from jointebm.inference.reports import NormalizerRecord
-from jointebm.kernels import Cycle, KernelSpec, evaluate
+from jointebm.kernels import Cycle, Gibbs, KernelSpec, evaluate, suggest
 from jointebm.randomness.draws import shuffled, uniform
 from jointebm.references import MarginalsFit, MixtureFit
 from jointebm.references.reference_specs import spec_of
@@ -193,11 +193,11 @@ def _objective(space: Space) -> BlockObjective:
 
 
 def _kernel_spec(space: Space, energy: Referenced, generator: torch.Generator) -> KernelSpec:
-    """Gibbs for few classes, else by gradients, and MALA with a step size tuned at the reference."""
-    num_classes = sum(sum(space.num_classes(name)) for name in space.discrete)
+    """What `kernels.suggest` says of labels, and MALA with a step size tuned at the reference."""
+    suggested = suggest(space, energy, energy.reference, trains=True).kernel
     num_labels = sum(space[name].num_variables for name in space.discrete)
     spec = KernelSpec(
-        discrete="gibbs" if num_classes <= 2 * 16 else "gibbs-with-gradients",
+        discrete="gibbs" if any(isinstance(part, Gibbs) for part in suggested.kernels) else "gibbs-with-gradients",
         discrete_moves=min(4, max(1, num_labels)),
         continuous="mala",
         step_size=0.5,

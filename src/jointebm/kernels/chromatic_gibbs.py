@@ -215,7 +215,7 @@ def draw_together(
     before = table.labels(y)
     log_q = proposal_of(table, columns.join(chain.score), before)  # (N, K, V)
     after = torch.where(movable, choose(log_q, generator), before)
-    moved = columns.split(table.write(y, after))
+    moved = columns.split(table.write(y, after, movable))
     proposal = evaluate(log_density, {**chain.position, **moved}, previous=chain)
     assert proposal.score is not None
     log_q_reverse = proposal_of(table, columns.join(proposal.score), after)
@@ -231,9 +231,8 @@ def _draw_exactly(
 ) -> tuple[Chain, Info]:
     """Draws variables of which no two interact from their conditionals, where they are movable (N, V)."""
     assert chain.score is not None
-    y = columns.join(chain.position)
-    drawn = choose(_implied(table, columns.join(chain.score), movable), generator)
-    moved = columns.split(table.write(y, torch.where(movable, drawn, table.labels(y))))
+    drawn = choose(table.spread(columns.join(chain.score)), generator)
+    moved = columns.split(table.write(columns.join(chain.position), drawn, movable))
     chain = evaluate(log_density, {**chain.position, **moved}, previous=chain)
     accepted = movable.any(dim=1)
     return chain, Info(accepted.to(chain.f.dtype), accepted)

@@ -20,14 +20,12 @@ class ClassTable(NamedTuple):
         number: the variables, (V,), int64.
         source: the column of each class, (K, V), int64; M stands for class 0 of a bit, M + 1 for a class that a variable
             does not have.
-        column: all columns of the variables, (C,), int64.
-        place: of each of these columns, the place of its variable in `number`, (C,), int64.
-        label: of each of these columns, its class, (C,), int64.
+        place: of each column, the place of its variable in `number`, (M,), int64; 0 for columns of other variables.
+        label: of each column, its class, (M,), int64; -1 for columns of other variables.
     """
 
     number: Tensor
     source: Tensor
-    column: Tensor
     place: Tensor
     label: Tensor
 
@@ -36,11 +34,12 @@ class ClassTable(NamedTuple):
         """The table of the variables of a mask (V,) over all of them, both on the CPU."""
         num_columns = len(columns.variable)
         number, column = chosen.nonzero().flatten(), chosen[columns.variable].nonzero().flatten()
-        place, label = (chosen.cumsum(dim=0) - 1)[columns.variable[column]], columns.class_of_column[column]
+        place = torch.where(chosen[columns.variable], (chosen.cumsum(dim=0) - 1)[columns.variable], 0)
+        label = torch.where(chosen[columns.variable], columns.class_of_column, -1)
         source = torch.full((columns.max_classes, len(number)), num_columns + 1)
-        source[0, place[columns.is_binary[column]]] = num_columns
-        source[label, place] = column
-        return ClassTable(number, source, column, place, label)
+        source[0, place[column[columns.is_binary[column]]]] = num_columns
+        source[label[column], place[column]] = column
+        return ClassTable(number, source, place, label)
 
     def to(self, device: torch.device) -> "ClassTable":
         """The table on a device."""
@@ -53,9 +52,11 @@ class ClassTable(NamedTuple):
 
     def labels(self, y: Tensor) -> Tensor:
         """The labels in columns (N, M), shape (N, V), int64."""
-        on = (y[:, self.column] > 0.5) * self.label
-        return torch.zeros(len(y), len(self.number), dtype=torch.int64, device=y.device).index_add_(1, self.place, on)
+        classes = torch.arange(len(self.source), device=y.device)[:, None]
+        return ((torch.cat([y, y.new_zeros(len(y), 2)], dim=1)[:, self.source] > 0.5) * classes).sum(dim=1)
 
-    def write(self, y: Tensor, labels: Tensor) -> Tensor:
-        """Columns (N, M) with labels replaced by (N, V)."""
-        return y.index_copy(1, self.column, (labels[:, self.place] == self.label).to(y.dtype))
+    def write(self, y: Tensor, labels: Tensor, movable: Tensor) -> Tensor:
+        """Columns (N, M) with labels replaced by (N, V) where they are movable (N, V)."""
+        # Gathers alone: where steps are compiled, they fuse with what is around them, and scattering does not.
+        written = movable[:, self.place] & (self.label >= 0)
+        return torch.where(written, (labels[:, self.place] == self.label).to(y.dtype), y)

@@ -36,7 +36,9 @@ class Suggestion(NamedTuple):
     reasons: tuple[str, ...]
 
 
-def suggest(space: Space, log_density: LogDensity, reference: Reference | None = None) -> Suggestion:
+def suggest(
+    space: Space, log_density: LogDensity, reference: Reference | None = None, *, trains: bool = False
+) -> Suggestion:
     """Suggests a kernel for a log-density, with a reason for each part.
 
     `Jump` if there is a reference; for labels `ChromaticGibbs` if few colours keep interacting ones apart, `Gibbs` if they
@@ -47,6 +49,8 @@ def suggest(space: Space, log_density: LogDensity, reference: Reference | None =
         space: the blocks.
         log_density: f.
         reference: q, if there is one.
+        trains: whether f will change, as before a training run; colours, which hold for the present f alone, are not looked
+            for then.
 
     Raises:
         ValueError: f has no gradient with respect to a block of reals, and there is no reference to jump from.
@@ -59,9 +63,9 @@ def suggest(space: Space, log_density: LogDensity, reference: Reference | None =
         >>> type(suggestion.kernel.kernels[0]).__name__, suggestion.reasons
         ('ChromaticGibbs', ('36 labels interact in pairs, and 2 colours keep them apart: a sweep costs 2 evaluations',))
     """
-    generator = torch.Generator().manual_seed(0)
     tensors = [*log_density.parameters(), *log_density.buffers()] if isinstance(log_density, nn.Module) else []
     like = next((tensor for tensor in tensors if tensor.is_floating_point()), torch.empty(0))
+    generator = torch.Generator(like.device).manual_seed(0)
     position, _ = space.clamp(None, num_chains=NUM_ROWS, generator=generator, dtype=like.dtype, device=like.device)
     chain = evaluate(log_density, position)
     assert chain.score is not None
@@ -70,7 +74,9 @@ def suggest(space: Space, log_density: LogDensity, reference: Reference | None =
     if reference is not None:
         parts.append((Jump(reference), "proposals from the reference cross between modes where they are accepted"))
     if space.discrete:
-        parts.append(_for_labels(space, log_density, position, constant >= set(space.discrete), generator))
+        no_score = constant >= set(space.discrete)
+        found = None if trains or no_score else _coloured(space, log_density, position, generator)
+        parts.append(found or _uncoloured(space, no_score))
     for name in space.continuous:
         if name not in constant:
             parts.append(
@@ -85,33 +91,29 @@ def suggest(space: Space, log_density: LogDensity, reference: Reference | None =
     return Suggestion(Cycle(kernels), reasons)
 
 
-def _for_labels(
-    space: Space, log_density: LogDensity, position: dict[str, torch.Tensor], constant: bool, generator: torch.Generator
-) -> tuple[Kernel, str]:
-    counts = [count for name in space.discrete for count in space.num_classes(name)]
-    if constant:
-        return Gibbs(space), "f has no gradient with respect to labels; all classes of one are evaluated"
-    if 2 < len(counts) <= MAX_COLOURED:
-        kernel = _coloured(space, log_density, position, generator)
-        if kernel is not None:
-            num = len(torch.cat([kernel.colours[name].flatten() for name in kernel.blocks]).unique())
-            if 2 * num <= len(counts):
-                return kernel, (
-                    f"{len(counts)} labels interact in pairs, and {num} colours keep them apart: a sweep costs {num} "
-                    "evaluations"
-                )
-    if sum(counts) <= MAX_CLASSES:
-        return Gibbs(
-            space
-        ), f"{sum(counts)} classes in all are few: exact conditionals cost one batch and are never rejected"
-    return GibbsWithGradients(space), f"{sum(counts)} classes in all are many: the score finds which label to change"
-
-
 def _coloured(
     space: Space, log_density: LogDensity, position: dict[str, torch.Tensor], generator: torch.Generator
-) -> ChromaticGibbs | None:
-    """The verified chromatic kernel; None if f is not linear in each label, or not twice differentiable."""
+) -> tuple[Kernel, str] | None:
+    """The verified chromatic kernel if colours are few; None also if f is not linear in each label, or not smooth."""
+    num_labels = sum(space[name].num_variables for name in space.discrete)
+    if not 2 < num_labels <= MAX_COLOURED:
+        return None
     try:
-        return ChromaticGibbs.verified(space, log_density, position, generator=generator)
+        kernel = ChromaticGibbs.verified(space, log_density, position, generator=generator)
     except (ValueError, RuntimeError, NotImplementedError):
         return None
+    num = len(torch.cat([kernel.colours[name].flatten() for name in kernel.blocks]).unique())
+    reason = (
+        f"{num_labels} labels interact in pairs, and {num} colours keep them apart: a sweep costs {num} evaluations"
+    )
+    return (kernel, reason) if 2 * num <= num_labels else None
+
+
+def _uncoloured(space: Space, no_score: bool) -> tuple[Kernel, str]:
+    num_classes = sum(sum(space.num_classes(name)) for name in space.discrete)
+    if no_score:
+        return Gibbs(space), "f has no gradient with respect to labels; all classes of one are evaluated"
+    if num_classes <= MAX_CLASSES:
+        reason = f"{num_classes} classes in all are few: exact conditionals cost one batch and are never rejected"
+        return Gibbs(space), reason
+    return GibbsWithGradients(space), f"{num_classes} classes in all are many: the score finds which label to change"

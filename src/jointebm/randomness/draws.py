@@ -88,7 +88,13 @@ def choose(log_weights: Tensor, generator: Generator) -> Tensor:
 
 def choose_by(log_weights: Tensor, uniform_like: Callable[[Tensor], Tensor]) -> Tensor:
     """Draws as `choose` does, with uniforms from a function of a tensor with their shape and dtype."""
-    cumulative = torch.softmax(log_weights, dim=1).cumsum(dim=1)  # (N, M) or (N, M, V)
+    weights = torch.softmax(log_weights, dim=1)  # (N, M) or (N, M, V)
+    if weights.shape[1] == 2:
+        first, second = weights.split(1, dim=1)
+        total = first + second
+        # Uniforms are at most 1 - 2^-24, or 2^-53, and the total is about 1: the product is below the total.
+        return (first <= uniform_like(total) * total).squeeze(1).to(torch.int64)
+    cumulative = weights.cumsum(dim=1)
     total = cumulative[:, -1:]
     threshold = threshold_below(total, uniform_like(total))
     # In a row of NaN the count is arbitrary; clamping keeps the index legal until the caller sees the NaN.

@@ -1,6 +1,7 @@
 """Draws made ahead of a step: which it needs, and a stream that hands them out in order."""
 
 from collections.abc import Iterable
+from itertools import accumulate
 from typing import Literal, NamedTuple
 
 import torch
@@ -9,6 +10,8 @@ from torch import Tensor
 from jointebm.randomness.draws import Generator, choose_by, normal, uniform
 
 __all__ = ["Request", "Requests", "Tape", "draw_ahead"]
+
+MAX_UNROLLED = 16
 
 
 class Request(NamedTuple):
@@ -41,8 +44,13 @@ class Tape:
         return next(self._draws)
 
     def choose(self, log_weights: Tensor) -> Tensor:
-        """See `draws.choose`."""
-        return choose_by(log_weights, self.uniform)
+        """See `draws.choose`; sums few classes one by one, which fuses with what is around it where `cumsum` does not."""
+        if log_weights.shape[1] > MAX_UNROLLED:
+            return choose_by(log_weights, self.uniform)
+        cumulative = list(accumulate(torch.softmax(log_weights, dim=1).split(1, dim=1)))  # each (N, 1) or (N, 1, V)
+        threshold = self.uniform(cumulative[-1]) * cumulative[-1]  # below the total, as in `choose_by` of two classes
+        below = [(each <= threshold).to(torch.int64) for each in cumulative[:-1]]
+        return sum(below, torch.zeros_like(threshold, dtype=torch.int64)).squeeze(1)
 
     def accept(self, log_ratio: Tensor) -> Tensor:
         """See `draws.accept`."""

@@ -66,7 +66,7 @@ def convergence_of(states: Tensor) -> Convergence:
     mean = float(states.mean())
     if bool((halves == halves[0, 0]).all()):
         return Convergence(mean, 0.0, math.nan, math.nan, math.nan)
-    folded = (halves - halves.median()).abs()
+    folded = (halves - torch.quantile(halves.flatten(), 0.5)).abs()  # of an even number, `median` takes the lower
     r_hats = [_r_hat(_normalised_ranks(each)) for each in (halves, folded)]
     quantiles = [torch.quantile(states.flatten(), share) for share in TAILS]
     return Convergence(
@@ -81,10 +81,11 @@ def convergence_of(states: Tensor) -> Convergence:
 def effective_draws(chains: Tensor) -> float:
     """Effective number of independent draws for the mean, from autocorrelations within and between chains.
 
-    C L / tau,  tau = -1 + 2 sum_t P_t,  P_t = rho_2t + rho_(2t+1) while positive, made to fall,
+    C L / tau,  tau = -1 + 2 sum_t P_t + rho_2s,  P_t = rho_2t + rho_(2t+1) while positive, made to fall,
     rho_t = 1 - (W - mean autocovariance_t) / var+,  var+ = (L - 1) / L W + B / L
 
-    At most C L log10(C L), as in the reference; NaN if nothing changes. Not split here.
+    with rho_2s the first one after the sum, if it is positive. At most C L log10(C L), as in the reference; NaN if nothing
+    changes. Not split here. The numbers are those of ArviZ and Stan.
 
     Args:
         chains: shape (L, C).
@@ -107,18 +108,15 @@ def effective_draws(chains: Tensor) -> float:
     pooled = within * (length - 1) / length + between
     if not pooled > 0:
         return math.nan
-    scaled = covariance * length / (length - 1)
-    rho = (1 - (within - scaled) / pooled).tolist()
+    rho = (1 - (within - covariance) / pooled).tolist()
     rho[0] = 1.0
-    total, previous = 0.0, math.inf
-    for lag in range(0, length - 1, 2):
-        pair = rho[lag] + rho[lag + 1]
-        if pair < 0:
-            break
-        previous = min(previous, pair)
+    lag, total, previous = 0, 0.0, math.inf
+    while rho[lag] + rho[lag + 1] > 0 and lag < length - 4:
+        previous = min(previous, rho[lag] + rho[lag + 1])
         total += previous
+        lag += 2
     draws = num_chains * length
-    tau = max(2 * total - 1, 1 / math.log10(draws))
+    tau = max(2 * total - 1 + max(rho[lag], 0.0), 1 / math.log10(draws))
     return draws / tau
 
 

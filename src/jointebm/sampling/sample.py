@@ -6,7 +6,7 @@ Legend: N chains, T kept states.
 import itertools
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -76,6 +76,24 @@ class Trajectory(NamedTuple):
                 classes = {f"{label}={k}": states == k for k in range(top + 1)} if top > 1 else {label: states}
                 found |= {key: convergence_of(each.to(torch.float64)) for key, each in classes.items()}
         return found
+
+    def to_arviz(self) -> Any:
+        """The kept states for ArviZ: values as variables of the posterior, f as "lp" of the sample statistics.
+
+        Dimensions are (chain, draw, *variable_shape). Needs the package `arviz-base`.
+
+        Returns:
+            An `xarray.DataTree`, which `arviz_stats.summary` and `arviz_plots.plot_trace` take.
+
+        Raises:
+            ModuleNotFoundError: `arviz-base` is not installed.
+        """
+        try:
+            from arviz_base import from_dict
+        except ModuleNotFoundError as error:
+            raise ModuleNotFoundError("Trajectory.to_arviz: needs arviz-base; run: pip install arviz-base") from error
+        posterior = {name: values.movedim(0, 1).cpu().numpy() for name, values in self.values.items()}
+        return from_dict({"posterior": posterior, "sample_stats": {"lp": self.f.T.cpu().numpy()}})
 
 
 def run_chain(
