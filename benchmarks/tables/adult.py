@@ -24,7 +24,7 @@ from detectors import Scorer, isolation_forest, neighbours
 from gaussian_copula import sample_copula
 from judges import auroc, judge_samples
 from mixture_of_products import MixtureOfProducts
-from ours import codes_of, frame_of_codes, run_fit
+from ours import bins_of, codes_of, frame_of_codes, log_prob_of_bin, run_fit
 from parts import Parts
 from specialists import boosted_trees
 from tables_data import adult
@@ -53,12 +53,8 @@ class Adult:
 
     @cached_property
     def bins(self) -> tuple[np.ndarray, ...]:
-        """The bin of each code of each column; without order, codes are bins."""
-        codec = self.ours.codec_
-        return tuple(
-            np.arange(count) if bins is None else np.array(bins)
-            for bins, count in zip(codec.bins, codec.num_codes, strict=True)
-        )
+        """The bin of each code of each column."""
+        return bins_of(self.ours)
 
     @cached_property
     def binned(self) -> tuple[np.ndarray, np.ndarray]:
@@ -75,11 +71,6 @@ class Adult:
         for codes, binned in zip((train, test), self.binned, strict=True):
             codes[:, j] = binned[:, j]
         return train, test
-
-    def log_prob_of_bins(self, of_codes: np.ndarray, j: int) -> np.ndarray:
-        """log p of the true bin of test rows, shape (N,), from log p of every code of column j, shape (N, K_j)."""
-        of_bins = np.logaddexp.reduceat(of_codes, np.unique(self.bins[j], return_index=True)[1], axis=1)
-        return of_bins[np.arange(len(of_codes)), self.binned[1][:, j]]
 
     @cached_property
     def mixture(self) -> MixtureOfProducts:
@@ -107,10 +98,11 @@ def log_scores(bench: Adult, parts: Parts, anchors: Path | None, threads: int) -
     truth = bench.codes[1]
 
     def ours(j: int) -> np.ndarray:
-        return bench.log_prob_of_bins(bench.ours.model_.conditional(torch.from_numpy(truth), j).numpy(), j)
+        of_codes = bench.ours.model_.conditional(torch.from_numpy(truth), j).numpy()
+        return log_prob_of_bin(of_codes, truth[:, j], bench.bins[j])
 
     def mixture(j: int) -> np.ndarray:
-        return bench.log_prob_of_bins(bench.mixture.conditional(truth, j), j)
+        return log_prob_of_bin(bench.mixture.conditional(truth, j), truth[:, j], bench.bins[j])
 
     methods: dict[str, Callable[[int], np.ndarray]] = {
         "JointEBM": ours,

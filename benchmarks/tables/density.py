@@ -19,7 +19,7 @@ import torch
 from command_line import run_benchmark
 from judges import c2st
 from nltcs import STATES
-from ours import codes_of
+from ours import bins_of, codes_of, log_prob_of_bin
 from parts import Parts
 from tables_data import adult, read_table, split
 
@@ -177,9 +177,12 @@ class Bench:
 
     def log_score(self, name: str) -> dict[str, float]:
         model, test = self.model(name), self.tables[name]()[1].head(NUM_SAMPLES)
-        codes = torch.from_numpy(codes_of(model, test))
-        scores = [model.model_.conditional(codes, j).gather(1, codes[:, [j]]).mean() for j in range(codes.shape[1])]
-        return {"log_score": float(torch.stack(scores).mean())}
+        codes = codes_of(model, test)
+        scores = [
+            log_prob_of_bin(model.model_.conditional(torch.from_numpy(codes), j).numpy(), codes[:, j], bins).mean()
+            for j, bins in enumerate(bins_of(model))
+        ]
+        return {"log_score": float(np.mean(scores))}
 
 
 def measure(arguments: Namespace, parts: Parts) -> None:

@@ -38,3 +38,18 @@ def frame_of_codes(model: JointEBM, codes: np.ndarray, *, seed: int = 0) -> pd.D
 def codes_of(model: JointEBM, frame: pd.DataFrame, *, unseen: Unseen = "error") -> np.ndarray:
     """Rows as codes, -1 is missing."""
     return model.codec_.encode(read_frame(frame).table, unseen=unseen)
+
+
+def bins_of(model: JointEBM) -> tuple[np.ndarray, ...]:
+    """The bin of each code of each column; without order, codes are bins."""
+    codec = model.codec_
+    return tuple(
+        np.arange(count) if bins is None else np.array(bins)
+        for bins, count in zip(codec.bins, codec.num_codes, strict=True)
+    )
+
+
+def log_prob_of_bin(of_codes: np.ndarray, codes: np.ndarray, bins: np.ndarray) -> np.ndarray:
+    """log p of the bin of each code (N,), from log p of all codes of the column (N, K), shape (N,)."""
+    of_bins = np.logaddexp.reduceat(of_codes, np.unique(bins, return_index=True)[1], axis=1)
+    return of_bins[np.arange(len(codes)), bins[codes]]
