@@ -33,7 +33,7 @@ class Parameters(Config):
     max_levels: int = Field(64, ge=2, le=MAX_COUNT, description="codes for a column of categories")
     unseen: Unseen = Field("error", description="how to treat categories not seen in training")
     num_draws: int = Field(
-        100, ge=1, le=MAX_COUNT, description="draws that an answer about many missing entries averages"
+        100, ge=1, le=MAX_COUNT, description="draws that an answer about many missing entries averages, at first"
     )
     num_sweeps: int = Field(10, ge=1, le=MAX_COUNT, description="sweeps, and jumps, per completion or sample")
     num_members: int = Field(
