@@ -316,7 +316,9 @@ def _with_chains(found: Diagnostics[Tensor], rows: Tensor, chains: Diagnostics[T
     return replace(found, num_jumps=num_jumps, accept_rate=chains.accept_rate, r_hat=chains.r_hat)
 
 
-def _estimated(found: Diagnostics[Tensor], rows: Tensor, estimates: Estimates, is_last: Tensor) -> Diagnostics[Tensor]:
+def _estimated(
+    found: Diagnostics[Tensor], rows: Tensor, estimates: Estimates, is_enumerable: Tensor
+) -> Diagnostics[Tensor]:
     """With estimates of some rows; those that are not good enough and can be enumerated are to be exact."""
     exact, ess, error = found.exact.clone(), found.ess.clone(), found.standard_error.clone()
     ess[rows], error[rows] = estimates.ess, estimates.standard_error
