@@ -186,7 +186,7 @@ class Answers(ColumnPredictions):
         """log p of the observed entries of each row, missing ones marginalised, shape (N,), nats.
 
         Normalised, in the columns' own units; all rows share the error of log Z (`report_`). A row whose missing entries
-        have many configurations gets an estimate over `num_draws` draws.
+        have many configurations gets an estimate over `num_draws` draws, or up to 64 times as many.
 
         Args:
             X: table with some or all of the columns, N rows.

@@ -72,13 +72,14 @@ class JointEBM(Answers):
             so that it tells what it told in training, `given={column: None}` says that an entry is missing, and
             `sample(missingness="model")` leaves entries missing as in the data (docs/tables.md).
         unseen: a category that was not seen in training is an "error", or "missing".
-        num_draws: draws that an answer is averaged over where other entries have many configurations, from 1.
+        num_draws: draws that an answer is averaged over at first where other entries have many configurations, from 1;
+            rows that need more get up to 64 times as many.
         num_sweeps: sweeps, and as many jumps, per completion and sample where there are many configurations, from 1.
         num_members: refits to bootstrap samples of the rows, up to 1,000, for `draw_imputations(X, num,
             uncertainty="model")`; as many as the imputations that will be asked for. Five take less time than two fits.
         random_state: seed of all draws in training and answers; None takes a new one at each fit.
-        verbose: whether `fit`, and answers that take over two seconds, print their progress to standard error. The
-            logger "jointebm" gets it anyway, as INFO.
+        verbose: whether `fit`, and answers that take over two seconds, print their progress to standard error. The logger
+            "jointebm" gets it anyway, as INFO.
 
     Attributes:
         codec_: columns and their codes.

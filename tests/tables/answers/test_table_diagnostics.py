@@ -58,7 +58,7 @@ def test_standard_errors_of_predictions_cover_the_sums(by_chains: bool, monkeypa
     if by_chains:
         monkeypatch.setattr(code_questions, "enough_draws", lambda _: 1e9)
     made, column = model(), 2
-    choices = {"num_draws": 40, "num_sweeps": 4} if by_chains else {"num_draws": 400, "num_sweeps": 1}
+    choices = {"num_draws": 100, "num_sweeps": 4} if by_chains else {"num_draws": 400, "num_sweeps": 1}
     answers = [made.predictive_answer(NOTHING, column, seed=seed, **choices) for seed in SEEDS]
     probs, errors = (
         torch.cat(each) for each in zip(*[(a.value.exp(), a.diagnostics.standard_error) for a in answers], strict=True)

@@ -9,13 +9,13 @@ from jointebm.randomness.row_streams import RowStream
 from jointebm.tables.answers import weighted_answers
 from jointebm.tables.answers.weighted_answers import WeightedAnswers
 from jointebm.tables.density.energy import TableEnergy
-from support.coverage import NUM_SEEDS, expect_no_coverage, few_draws_differ, require_coverage
+from support.coverage import NUM_SEEDS, few_draws_differ
 from support.tiny_tables import ALL, CLASSES, energy, energy_with_network, enumerated, matches
 
 PROPOSALS = pytest.mark.parametrize("make", [energy, energy_with_network])
 NOTHING = torch.full((1, 3), -1)
 EVIDENCE = [torch.tensor([0.4, -0.4]), torch.tensor([0.0, -torch.inf, 1.0]), None]
-NO, YES = torch.tensor([False]), torch.tensor([True])
+ONE = torch.tensor([1])  # round of draws
 
 
 def exact(codes: torch.Tensor, evidence: list[torch.Tensor | None] | None) -> torch.Tensor:
@@ -34,29 +34,32 @@ def test_many_draws_come_to_the_sums(
 ) -> None:
     """Within 5.5 standard errors, which are small: false alarm below 1e-6 for each number (fixed seed)."""
     asked = WeightedAnswers(make(dtype=torch.float64), 4000, 0, evidence)
-    score = asked.log_prob(NOTHING, YES)
+    score = asked.log_prob(NOTHING, ONE)
     assert float(score.standard_error) < 0.15
     assert (score.value - exact(NOTHING, evidence).logsumexp(dim=0)).abs() < 5.5 * score.standard_error
     probs = exact(NOTHING, evidence).softmax(dim=0)
     truth = torch.stack([probs[ALL[:, 2] == code].sum() for code in range(4)])
-    found = asked.predictive(NOTHING, 2, YES, None)
+    found = asked.predictive(NOTHING, 2, ONE, None)
     assert found.standard_error.max() < 0.03
     assert ((found.value.exp()[0] - truth).abs() < 5.5 * found.standard_error[0]).all()
 
 
 @pytest.mark.slow
 def test_errors_cover_where_few_conditionals_are_exact(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Three conditionals of up to 8 different ones, over 200 seeds; false alarm of each class below 4e-4 (fixed seeds)."""
+    """Three conditionals of up to 8 different ones, over 200 seeds; false alarm of each class below 2e-3 (fixed seeds).
+
+    A systematic choice has a smaller error than the independent one whose error is stated, so mean squares may be below 1.
+    """
     monkeypatch.setattr(weighted_answers, "CLASSES_PER_DRAW", 0)
     monkeypatch.setattr(weighted_answers, "MIN_CONDITIONALS", 3)
     made = energy(dtype=torch.float64)
-    answers = [WeightedAnswers(made, 400, seed).predictive(NOTHING, 1, YES, None) for seed in range(NUM_SEEDS)]
+    answers = [WeightedAnswers(made, 400, seed).predictive(NOTHING, 1, ONE, None) for seed in range(NUM_SEEDS)]
     probs, errors = torch.cat([each.value.exp() for each in answers]), torch.cat([a.standard_error for a in answers])
     truth = exact(NOTHING, None).softmax(dim=0)
     for code in range(CLASSES[1]):
         assert few_draws_differ(probs[:, code])
-        require_coverage(probs[:, code], errors[:, code], float(truth[ALL[:, 1] == code].sum()))
-        expect_no_coverage(probs[:, code], errors[:, code], float(truth[ALL[:, 1] == code].sum()), factor=0.5)
+        z = (probs[:, code] - float(truth[ALL[:, 1] == code].sum())) / errors[:, code]
+        assert int((z.abs() > 2).sum()) <= 22 and 0.2 < float(z.square().mean()) < 1.3
 
 
 def test_resampling_keeps_heavy_entries_and_is_unbiased() -> None:
@@ -86,21 +89,21 @@ def test_rows_get_more_draws_until_they_are_good_and_no_more_than_16_times(
     monkeypatch.setattr(WeightedAnswers, "_drawn", counted)
     rows = torch.tensor([[-1, -1, -1], [1, -1, -1], [1, -1, -1]])
 
-    def ask(is_last: torch.Tensor) -> None:
+    def ask(num_rounds: int) -> None:
         numbers.clear()
         asked = WeightedAnswers(made, 20, 0)
         if column is None:
-            asked.log_prob(rows, is_last)
+            asked.log_prob(rows, torch.full((3,), num_rounds))
         else:
-            asked.predictive(rows, column, is_last, None)
+            asked.predictive(rows, column, torch.full((3,), num_rounds), None)
 
     for name in ("SCORE_ERROR", "DISTANCE"):
         monkeypatch.setattr(weighted_answers, name, 0.0)
-    ask(torch.zeros(3, dtype=torch.bool))
+    ask(10)
     assert numbers == [(2, 20), (2, 60), (2, 240)]  # equal rows are asked about once
-    ask(torch.ones(3, dtype=torch.bool))
-    assert numbers == [(2, 20)]
+    ask(2)
+    assert numbers == [(2, 20), (2, 60)]
     for name in ("SCORE_ERROR", "DISTANCE"):
         monkeypatch.setattr(weighted_answers, name, 10.0)
-    ask(torch.zeros(3, dtype=torch.bool))
+    ask(10)
     assert numbers == [(2, 20)]

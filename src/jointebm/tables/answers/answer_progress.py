@@ -48,7 +48,7 @@ class AnswerWatch:
         self._on_progress, self._verbose = on_progress, verbose
 
     def parts(self, question: str, num_rows: int) -> Iterator[slice]:
-        """The rows of a question part by part; one empty part, if there are none.
+        """The rows of a question part by part; no rows are one empty part.
 
         After each part that ends two seconds or more after the last word, and after the last part of a question about which
         something was said, there is a word.

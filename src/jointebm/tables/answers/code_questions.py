@@ -24,6 +24,8 @@ __all__ = ["CodeQuestions", "checked_codes", "enough_draws", "enough_jumps"]
 
 # Chunks of rows are padded to one shape: products of matrices round differently in different shapes.
 EVALUATIONS = 2048  # of the network at once, for all classes of a column
+MANY_ROUNDS = 10  # more than there are
+MIN_CHAINS = 8  # of a row that draws do not answer
 MIN_CHAIN_JUMPS = 0.1  # accepted by a chain, on average over chains
 
 
@@ -56,8 +58,8 @@ class CodeQuestions(nn.Module):
 
             log p(observed) = log E_{m ~ r(. | observed)} exp(F(observed, m)) / r(m | observed) - log Z
 
-        Exact, but for log Z, for rows with few configurations; of others a mean over `num_draws` draws m, whose log is a
-        little too low on average.
+        Exact, but for log Z, for rows with few configurations; of others a mean over `num_draws` draws m, or over 4, 16 or
+        64 times as many where its standard error is above .1. Its log is a little too low on average.
 
         Args:
             codes: shape (N, V), -1 is missing.
@@ -81,10 +83,10 @@ class CodeQuestions(nn.Module):
         found = _exact_where(few, torch.zeros_like(log_probs))
         many = (~few).nonzero().flatten()
         if len(many):
-            is_last = few_configurations(codes[many], self.num_classes, MAX_ENUMERATED)
-            estimates = WeightedAnswers(self.energy, num_draws, seed, log_weights).log_prob(codes[many], is_last)
+            num_rounds = self._num_rounds(codes[many], num_draws)
+            estimates = WeightedAnswers(self.energy, num_draws, seed, log_weights).log_prob(codes[many], num_rounds)
             log_probs[many] = estimates.value
-            found = _estimated(found, many, estimates, is_last)
+            found = _estimated(found, many, estimates, num_rounds < MANY_ROUNDS)
         exact = found.exact.nonzero().flatten()
         for group in with_configurations(codes[exact], self.num_classes, self._in_chunks_of_rows):
             log_probs[exact[group.numbers]] = group.given(log_weights).log_density.logsumexp(dim=1)
@@ -174,11 +176,12 @@ class CodeQuestions(nn.Module):
         """log p(c_j = k | the row's observed entries but column j), shape (N, K_j).
 
         Exact where the configurations of all missing entries are few. Otherwise draws m of the other missing entries from
-        the proposal r are weighted, with column j summed out of the weights:
+        the proposal r are weighted, as many as `weighted_answers` says:
 
-            p(k | observed) ~ sum_s exp(F(observed, m_s, k)) / r(m_s | observed),   m_s ~ r(. | observed)
+            p(k | observed) ~ sum_s w_s p(k | observed, m_s),   m_s, k_s ~ r(. | observed),   w = exp(F) / r
 
-        Rows in which that leaves few effective draws are answered by the mean of exact conditionals over chains.
+        Rows in which even 64 * num_draws of them leave few effective draws are answered by the mean of exact conditionals
+        over num_draws / 4 chains.
 
         Warns:
             ConvergenceWarning: hardly a chain of these has accepted a jump.
@@ -218,11 +221,11 @@ class CodeQuestions(nn.Module):
         )
         many, poor = (~few).nonzero().flatten(), few.new_zeros(0, dtype=torch.int64)
         if len(many):
-            is_last = few_configurations(codes[many], self.num_classes, MAX_ENUMERATED)
+            num_rounds = self._num_rounds(codes[many], num_draws)
             weighted = WeightedAnswers(self.energy, num_draws, seed, log_weights)
-            estimates = weighted.predictive(codes[many], column, is_last, readout)
+            estimates = weighted.predictive(codes[many], column, num_rounds, readout)
             log_probs[many] = estimates.value
-            found = _estimated(found, many, estimates, is_last)
+            found = _estimated(found, many, estimates, num_rounds < MANY_ROUNDS)
             poor = (~found.exact & (found.ess < enough_draws(num_draws))).nonzero().flatten()
         exact = (found.exact & ~alone).nonzero().flatten()
         for group in with_configurations(codes[exact], self.num_classes, self._in_chunks_of_rows):
@@ -230,12 +233,19 @@ class CodeQuestions(nn.Module):
             log_probs[exact[group.numbers]] = of_classes.log_softmax(dim=1)
         if len(poor):
             ask: dict[str, Any] = {"num_sweeps": num_sweeps, "log_weights": log_weights, "keys": row_keys(codes[poor])}
-            drawn = self.complete_answer(codes[poor], num_draws=num_draws, seed=seed, **ask)
-            given = self.conditional(drawn.value.flatten(0, 1), column).reshape(num_draws, -1, num_classes)
+            num_chains = max(MIN_CHAINS, num_draws // 4)
+            drawn = self.complete_answer(codes[poor], num_draws=num_chains, seed=seed, **ask)
+            given = self.conditional(drawn.value.flatten(0, 1), column).reshape(num_chains, -1, num_classes)
             log_probs[poor] = log_mean_of_draws(given).double().log_softmax(dim=1)
             found.standard_error[poor] = _errors(given, readout)
             found = _with_chains(found, poor, drawn.diagnostics)
         return Answer(log_probs.to(self.energy.reference.log_probs), found)
+
+    def _num_rounds(self, codes: Tensor, num_draws: int) -> Tensor:
+        """How often rows get draws before their configurations, if these are not too many, are cheaper, shape (N,)."""
+        after_one = few_configurations(codes, self.num_classes, 10 * num_draws)
+        after_two = few_configurations(codes, self.num_classes, MAX_ENUMERATED)
+        return torch.where(after_one, 1, torch.where(after_two, 2, MANY_ROUNDS))
 
     def _in_chunks_of_rows(self, codes: Tensor) -> Tensor:
         return _in_chunks(self.energy, codes, EVALUATIONS // 8)
@@ -306,11 +316,13 @@ def _with_chains(found: Diagnostics[Tensor], rows: Tensor, chains: Diagnostics[T
     return replace(found, num_jumps=num_jumps, accept_rate=chains.accept_rate, r_hat=chains.r_hat)
 
 
-def _estimated(found: Diagnostics[Tensor], rows: Tensor, estimates: Estimates, is_last: Tensor) -> Diagnostics[Tensor]:
+def _estimated(
+    found: Diagnostics[Tensor], rows: Tensor, estimates: Estimates, is_enumerable: Tensor
+) -> Diagnostics[Tensor]:
     """With estimates of some rows; those that are not good enough and can be enumerated are to be exact."""
     exact, ess, error = found.exact.clone(), found.ess.clone(), found.standard_error.clone()
     ess[rows], error[rows] = estimates.ess, estimates.standard_error
-    enumerated = rows[is_last & ~estimates.is_good]
+    enumerated = rows[is_enumerable & ~estimates.is_good]
     exact[enumerated], ess[enumerated], error[enumerated] = True, torch.inf, 0
     return replace(found, exact=exact, ess=ess, standard_error=error)
 

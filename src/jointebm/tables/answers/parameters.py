@@ -40,7 +40,7 @@ class Parameters(Config):
     missingness: Missingness = Field("ignored", description="whether the density knows which entries are missing")
     unseen: Unseen = Field("error", description="how to treat categories not seen in training")
     num_draws: int = Field(
-        100, ge=1, le=MAX_COUNT, description="draws that an answer about many missing entries averages"
+        100, ge=1, le=MAX_COUNT, description="draws that an answer about many missing entries averages, at first"
     )
     num_sweeps: int = Field(10, ge=1, le=MAX_COUNT, description="sweeps, and jumps, per completion or sample")
     num_members: int = Field(

@@ -10,7 +10,8 @@ The first sum runs over all draws and evaluates nothing. The second one corrects
 chosen in proportion to their weight by systematic resampling that keeps the heavy ones (Fearnhead & Clifford 2003), and only
 for these F is evaluated at all K_j classes.
 
-Rows begin with `num_draws` draws. Those whose standard error is too large get 4 times as many, and then 16 times.
+Rows begin with `num_draws` draws. Those whose standard error is too large get 4 times as many, then 16 times; and 64 times,
+if hardly any of these is effective.
 
 Legend: N rows, V columns, K_j classes of column j, D draws, Q quantities, U different draws.
 """
@@ -24,20 +25,21 @@ from torch import Tensor
 from torch.nn.functional import pad
 
 from jointebm.randomness.row_streams import RowStream, row_keys
+from jointebm.sampling.diagnostics import MIN_ESS
 from jointebm.sampling.weighted_draws import effective_size, log_mean_weights
 from jointebm.tables.answers.shared_draws import in_batches, of_different, shared_draws
 from jointebm.tables.density.energy import TableEnergy
 
 __all__ = ["CLASSES_PER_DRAW", "Estimates", "WeightedAnswers"]
 
-GROWTH = (1, 4, 16)  # times num_draws
+GROWTH = (1, 4, 16, 64)  # times num_draws; the last only where few draws are effective
 CLASSES_PER_DRAW = 4  # classes at which F is evaluated, for each draw; of 4 times the draws twice as many
 MIN_CONDITIONALS = 4  # exact conditionals of a row, at least
 DRAWS_AT_ONCE = 8192  # of all rows together: memory does not grow with the table
 EVALUATIONS = 2048  # of the network at once, for all classes of a column
 SCORE_ERROR = 0.1  # nats, of a score that is good enough
-DISTANCE = 0.02  # expected total variation to the exact probabilities
-SHARE_OF_SD = 0.1  # of the standard deviation of a quantity: standard error of its mean
+DISTANCE = 0.025  # expected total variation to the exact probabilities
+SHARE_OF_SD = 0.15  # of the standard deviation of a quantity: standard error of its mean
 VECTOR = 64  # a multiple of the vector length of every processor
 ALL_WEIGHT = 1 - 1e-12  # share of one draw, from which on no error is known
 
@@ -98,12 +100,12 @@ class WeightedAnswers:
         self._energy, self._num_draws, self._seed, self._log_weights = energy, num_draws, seed, log_weights
 
     @torch.no_grad()
-    def log_prob(self, codes: Tensor, is_last: Tensor) -> Estimates:
+    def log_prob(self, codes: Tensor, num_rounds: Tensor) -> Estimates:
         """log of the sum over missing entries of exp F and evidence.
 
         Args:
             codes: shape (N, V), -1 is missing.
-            is_last: rows that get no more draws than at first, bool (N,).
+            num_rounds: how often a row gets draws at most, shape (N,), int64.
         """
 
         def estimate(pool: _Pool, _: int) -> Estimates:
@@ -114,16 +116,16 @@ class WeightedAnswers:
             error = log_mean.standard_error
             return Estimates(value, error, effective_size(pool.log_weights), error <= SCORE_ERROR)
 
-        return self._in_rounds(codes, is_last, None, estimate)
+        return self._in_rounds(codes, num_rounds, None, estimate)
 
     @torch.no_grad()
-    def predictive(self, codes: Tensor, column: int, is_last: Tensor, readout: Tensor | None) -> Estimates:
+    def predictive(self, codes: Tensor, column: int, num_rounds: Tensor, readout: Tensor | None) -> Estimates:
         """log p(c_j = k | observed), with errors of the probabilities p, or of `p @ readout`, whose shape is (K_j, Q).
 
         Args:
             codes: shape (N, V), with column j missing.
             column: j.
-            is_last: as in `log_prob`.
+            num_rounds: as in `log_prob`.
             readout: shape (K_j, Q), float64, or None for the probabilities.
         """
 
@@ -131,21 +133,21 @@ class WeightedAnswers:
             num = math.isqrt(times) * CLASSES_PER_DRAW * self._num_draws
             return self._averaged(pool, column, num, readout)
 
-        return self._in_rounds(codes, is_last, column, estimate)
+        return self._in_rounds(codes, num_rounds, column, estimate)
 
     def _in_rounds(
-        self, codes: Tensor, is_last: Tensor, last: int | None, estimate: Callable[[_Pool, int], Estimates]
+        self, codes: Tensor, num_rounds: Tensor, last: int | None, estimate: Callable[[_Pool, int], Estimates]
     ) -> Estimates:
         """Estimates in rounds of more and more draws, each row until it is good."""
         different, origin = codes.unique(dim=0, return_inverse=True)
-        is_last_of = torch.zeros(len(different), dtype=torch.bool).index_put((origin,), is_last)
+        num_rounds_of = torch.zeros(len(different), dtype=torch.int64).index_put((origin,), num_rounds)
         parts = []
         for rows in torch.arange(len(different)).split(max(1, DRAWS_AT_ONCE // self._num_draws)):
-            parts.append(self._of_rows(different[rows], is_last_of[rows], last, estimate))
+            parts.append(self._of_rows(different[rows], num_rounds_of[rows], last, estimate))
         return Estimates(*(torch.cat(each)[origin] for each in zip(*parts, strict=True)))
 
     def _of_rows(
-        self, codes: Tensor, is_last: Tensor, last: int | None, estimate: Callable[[_Pool, int], Estimates]
+        self, codes: Tensor, num_rounds: Tensor, last: int | None, estimate: Callable[[_Pool, int], Estimates]
     ) -> Estimates:
         todo, done, pool, found = torch.arange(len(codes)), 0, None, None
         for number, times in enumerate(GROWTH):
@@ -161,8 +163,11 @@ class WeightedAnswers:
                 if found is None
                 else Estimates(*(a.index_copy(0, todo, b) for a, b in zip(found, new, strict=True)))
             )
-            goes_on = (~new.is_good & ~is_last[todo]).nonzero().flatten()
-            if not len(goes_on):
+            goes_on = ~new.is_good & (num_rounds[todo] > number + 1)
+            if times == GROWTH[-2]:
+                goes_on &= new.ess < min(MIN_ESS, self._num_draws / 4)
+            goes_on = goes_on.nonzero().flatten()
+            if not len(goes_on) or times == GROWTH[-1]:
                 break
             pool = _stacked(pools).of_rows(goes_on)
             todo, done = todo[goes_on], times
