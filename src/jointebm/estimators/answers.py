@@ -20,11 +20,10 @@ from jointebm.sampling.diagnostics import Answer
 from jointebm.storage.untrusted import quoted
 from jointebm.tables.answers.answer_progress import AnswerProgress, AnswerWatch
 from jointebm.tables.answers.answering import Answering
-from jointebm.tables.answers.fitted import FittedTable
+from jointebm.tables.answers.asked_table import asked_table
 from jointebm.tables.answers.given_rows import checked_conditions, with_given
 from jointebm.tables.answers.parameters import Missingness, Parameters
 from jointebm.tables.answers.recorded_table import RecordedTable
-from jointebm.tables.answers.related_table import RelatedTable
 from jointebm.tables.answers.row_keys import keys_of_numbers
 from jointebm.tables.answers.store import TableFolder
 from jointebm.tables.answers.table_model import TableModel
@@ -271,27 +270,19 @@ class Answers(ColumnPredictions):
     def conditional_surprise(self, X: Any, *, diagnostics: bool = False) -> Any:  # noqa: N803
         """Mean over the observed entries of log p(code | other codes of the row), shape (N,), nats.
 
-        Without densities inside the codes, so without units. Values outside the training range count by their distance
-        from it. With `diagnostics`, (scores, `Diagnostics`), as in `conditional_log_score`.
+        Without units, as `dependence`. With `diagnostics`, (scores, `Diagnostics`), as in `conditional_log_score`.
         """
         frame = self._read(X)
         scores = self.fitted.conditional_surprise(self._rows(frame))
-        if not diagnostics:
-            return scores
-        return Answer(scores, conditional_diagnostics(self.fitted, frame, self.codec_.names).numpy())
+        names = self.codec_.names
+        return Answer(scores, conditional_diagnostics(self.fitted, frame, names).numpy()) if diagnostics else scores
 
     @property
     def fitted(self) -> Answering:
         """The fitted table, which answers for tables that have been read."""
         check_is_fitted(self, "model_")
-        relations, codec, asked = self._folder.relations, self._folder.recorded, self._answering()
         watch = AnswerWatch(self._on_progress, verbose=self.verbose)
-        table: Answering
-        if relations is None:
-            table = FittedTable(codec, self.model_, asked, self.members_, watch=watch)
-        else:
-            table = RelatedTable(codec, relations, self.model_, asked, self.members_, watch=watch)
-        return RecordedTable(self.codec_, table, self.indicators) if self.indicators else table
+        return asked_table(self._folder, self.model_, self.members_, self._answering(), watch)
 
     @property
     def indicators(self) -> tuple[Indicator, ...]:

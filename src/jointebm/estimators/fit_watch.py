@@ -1,18 +1,17 @@
 """Watches a fit: tells the logger `jointebm` and the caller of its progress, and warns where it learned too little."""
 
-import logging
 import sys
 import warnings
 from collections.abc import Callable
 
 from jointebm.sampling.diagnostics import ConvergenceWarning
+from jointebm.tables.answers.answer_progress import LOGGER
 from jointebm.tables.answers.table_model import TableModel
 from jointebm.tables.training.table_config import Progress
 
 __all__ = ["FitWatch"]
 
 DEPENDENT = 4.0  # z-score of a frequency of two classes, above which the data show that columns depend on one another
-LOGGER = logging.getLogger("jointebm")
 
 
 class FitWatch:

@@ -15,7 +15,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-__all__ = ["Averages", "effective_size", "log_mean_weights", "weighted_averages"]
+__all__ = ["ALL_WEIGHT", "Averages", "effective_size", "log_mean_weights", "weighted_averages"]
 
 PRODUCTS_AT_ONCE = 1 << 22  # of rows, draws and quantities
 ALL_WEIGHT = 1 - 1e-12  # share of one draw, from which on no error is known

@@ -9,9 +9,9 @@ import time
 from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
-__all__ = ["AnswerProgress", "AnswerWatch"]
+__all__ = ["LOGGER", "AnswerProgress", "AnswerWatch"]
 
-ROWS_AT_ONCE = 256  # memory does not grow with the table beyond its own size
+ROWS_OF_PART = 256  # memory does not grow with the table beyond its own size
 SECONDS = 2.0  # before the first word, and between any two
 LOGGER = logging.getLogger("jointebm")
 
@@ -54,8 +54,8 @@ class AnswerWatch:
         something was said, there is a word.
         """
         started = said = time.monotonic()
-        for first in range(0, max(1, num_rows), ROWS_AT_ONCE):
-            last = min(num_rows, first + ROWS_AT_ONCE)
+        for first in range(0, max(1, num_rows), ROWS_OF_PART):
+            last = min(num_rows, first + ROWS_OF_PART)
             yield slice(first, last)
             now = time.monotonic()
             if now - said >= SECONDS or (last == num_rows and said > started):

@@ -8,6 +8,7 @@ Legend: N rows, V columns, K_j classes of column j, D draws, U different rows.
 """
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import NamedTuple
 
 import torch
@@ -92,7 +93,7 @@ def shared_draws(
         if column == last:
             before = names.clone()
         prefixes, inverse = of_different(names[rows], drawn[rows])
-        table = in_batches(lambda some, column=column: _conditional(energy, some, column, log_weights), prefixes)
+        table = in_batches(partial(_conditional, energy, column, log_weights), prefixes)
         chosen = _inverted(table[:, 2], inverse, uniforms)
         total[rows] += table[inverse, 0, chosen]
         drawn[rows, :, column] = chosen
@@ -123,7 +124,7 @@ def in_batches(evaluate: Callable[[Tensor], Tensor], rows: Tensor, size: int = B
 
 
 def _conditional(
-    energy: TableEnergy, codes: Tensor, column: int, log_weights: Sequence[Tensor | None] | None
+    energy: TableEnergy, column: int, log_weights: Sequence[Tensor | None] | None, codes: Tensor
 ) -> Tensor:
     """Of a column given visible ones: log-probabilities less evidence, probabilities, and distribution function.
 

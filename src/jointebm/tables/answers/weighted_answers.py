@@ -26,11 +26,11 @@ from torch.nn.functional import pad
 
 from jointebm.randomness.row_streams import RowStream, row_keys
 from jointebm.sampling.diagnostics import MIN_ESS
-from jointebm.sampling.weighted_draws import effective_size, log_mean_weights
+from jointebm.sampling.weighted_draws import ALL_WEIGHT, effective_size, log_mean_weights
 from jointebm.tables.answers.shared_draws import in_batches, of_different, shared_draws
 from jointebm.tables.density.energy import TableEnergy
 
-__all__ = ["CLASSES_PER_DRAW", "Estimates", "WeightedAnswers"]
+__all__ = ["CLASSES_PER_DRAW", "EVALUATIONS", "Estimates", "WeightedAnswers"]
 
 GROWTH = (1, 4, 16, 64)  # times num_draws; the last only where few draws are effective
 CLASSES_PER_DRAW = 4  # classes at which F is evaluated, for each draw; of 4 times the draws twice as many
@@ -40,8 +40,7 @@ EVALUATIONS = 2048  # of the network at once, for all classes of a column
 SCORE_ERROR = 0.1  # nats, of a score that is good enough
 DISTANCE = 0.025  # expected total variation to the exact probabilities
 SHARE_OF_SD = 0.15  # of the standard deviation of a quantity: standard error of its mean
-VECTOR = 64  # a multiple of the vector length of every processor
-ALL_WEIGHT = 1 - 1e-12  # share of one draw, from which on no error is known
+WHOLE_VECTOR = 64  # a multiple of the vector length of every processor
 
 
 class Estimates(NamedTuple):
@@ -68,18 +67,19 @@ class _Pool(NamedTuple):
     codes: Tensor  # (N, D, V)
     start: Tensor  # a uniform, (N, 1)
     of_last: Tensor  # r(k | m), shape (U, K)
-    index: Tensor  # of each draw in of_last, (N, D)
+    places: Tensor  # of each draw in of_last, (N, D)
 
     def of_rows(self, rows: Tensor) -> "_Pool":
         """Of some of the rows, and no more than they need."""
-        used, index = self.index[rows].unique(return_inverse=True)
-        return _Pool(*(each[rows] for each in self[:4]), self.of_last[used], index)
+        used, places = self.places[rows].unique(return_inverse=True)
+        log_weights, before, codes, start = (each[rows] for each in self[:4])
+        return _Pool(log_weights, before, codes, start, self.of_last[used], places)
 
     def joined(self, other: "_Pool") -> "_Pool":
         """With further draws of the same rows."""
-        index = torch.cat([self.index, other.index + len(self.of_last)], dim=1)
-        each = (torch.cat(both, dim=1) for both in zip(self[:3], other[:3], strict=True))
-        return _Pool(*each, other.start, torch.cat([self.of_last, other.of_last]), index)
+        places = torch.cat([self.places, other.places + len(self.of_last)], dim=1)
+        log_weights, before, codes = (torch.cat(both, dim=1) for both in zip(self[:3], other[:3], strict=True))
+        return _Pool(log_weights, before, codes, other.start, torch.cat([self.of_last, other.of_last]), places)
 
 
 class WeightedAnswers:
@@ -205,10 +205,10 @@ class WeightedAnswers:
         draws = first[rows, groups]
         exact = self._conditionals(pool.codes[rows, draws], column)  # (u, K)
         proposed = pool.of_last
-        by_index = torch.zeros(num_rows, len(proposed), dtype=torch.float64).scatter_add_(1, pool.index, shares)
+        by_index = torch.zeros(num_rows, len(proposed), dtype=torch.float64).scatter_add_(1, pool.places, shares)
         crude = _summed(by_index, proposed)
         weights, chance, squares = weights[rows, groups], chance[rows, groups], squares[rows, groups]
-        difference = exact - proposed[pool.index[rows, draws]]
+        difference = exact - proposed[pool.places[rows, draws]]
         averaged = torch.zeros(num_rows, num_classes, dtype=torch.float64).index_add_(0, rows, weights[:, None] * exact)
         corrected = crude.index_add(0, rows, weights[:, None] * difference)
         probs = torch.maximum(corrected, averaged / 8)
@@ -275,15 +275,12 @@ def _stacked(pools: Sequence[_Pool]) -> _Pool:
     offsets = [0]
     for each in pools:
         offsets.append(offsets[-1] + len(each.of_last))
-    index = torch.cat([each.index + offset for each, offset in zip(pools, offsets, strict=False)])
-    return _Pool(
-        *(torch.cat(each) for each in list(zip(*pools, strict=True))[:4]),
-        torch.cat([each.of_last for each in pools]),
-        index,
-    )
+    places = torch.cat([each.places + offset for each, offset in zip(pools, offsets, strict=False)])
+    log_weights, before, codes, start = (torch.cat(each) for each in list(zip(*pools, strict=True))[:4])
+    return _Pool(log_weights, before, codes, start, torch.cat([each.of_last for each in pools]), places)
 
 
 def _whole(function: Callable[[Tensor], Tensor], entries: Tensor) -> Tensor:
     """A function of each entry, evaluated in whole vectors: torch rounds those at the end of a batch otherwise."""
     flat = entries.flatten()
-    return function(pad(flat, (0, -len(flat) % VECTOR)))[: len(flat)].reshape(entries.shape)
+    return function(pad(flat, (0, -len(flat) % WHOLE_VECTOR)))[: len(flat)].reshape(entries.shape)
