@@ -43,7 +43,7 @@ class TableConfig(Config):
         250, ge=0, description="times each row is in a batch, at most; 0 leaves the density at the reference"
     )
     max_iterations: int = Field(
-        4000, ge=1, description="parameter updates, at most; with V > 10 columns it is this times 10 / V"
+        3000, ge=1, description="parameter updates, at most; with V > 10 columns it is this times 10 / V"
     )
     pseudo_weight: float = Field(
         1.0, ge=0, description="weight of the pseudo-likelihood in the loss of maximum-likelihood"
