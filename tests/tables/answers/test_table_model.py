@@ -10,7 +10,7 @@ from torch import Tensor
 
 from jointebm import ConvergenceWarning
 from jointebm.references import ProductMixture
-from jointebm.tables.answers import code_questions, configurations, corrected_draws
+from jointebm.tables.answers import code_questions, configurations, corrected_draws, weighted_answers
 from jointebm.tables.answers.corrected_draws import CHAINS
 from jointebm.tables.answers.table_model import TableModel
 from jointebm.tables.answers.weighted_answers import WeightedAnswers
@@ -184,7 +184,8 @@ def test_chains_that_never_jump_are_warned_of(monkeypatch: pytest.MonkeyPatch) -
 
 
 @pytest.mark.usefixtures("no_enumeration")
-def test_log_p_of_few_effective_draws_is_warned_of() -> None:
+def test_log_p_of_few_effective_draws_is_warned_of(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(weighted_answers, "SCORE_ERROR", torch.inf)  # the first draws are enough
     made = normalised()
     with torch.no_grad():
         made.energy.residual.readout.mul_(20)
