@@ -28,7 +28,7 @@ __all__ = ["NORMALIZER_DRAWS", "BestEnergy", "held_out_score", "normalizer_of", 
 
 MAX_LISTED = 1 << 16  # configurations of a space without reals, of which log Z is a sum
 NORMALIZER_DRAWS = 8_000  # of the reference, for log Z
-ENOUGH_DRAWN = 0.5  # share of effective draws above which no annealing is needed
+ENOUGH_DRAWS = 0.5  # share of effective draws above which no annealing is needed
 ANNEALED_DRAWS = 500
 ROWS_BACK, MIN_ROWS_BACK = 2_000, 50  # training rows that log Z is estimated from at the other end
 STEPS_OF_ROWS = 20  # of the kernel under F, before that
@@ -118,7 +118,7 @@ def _estimate(energy: Referenced, trainer: Trainer, generator: torch.Generator) 
     position = energy.reference.draw(NORMALIZER_DRAWS, generator)
     found = _of_weights((energy(position) - energy.reference.log_prob(position)).double(), "draws of the reference")
     weights = trainer.buffer.weights
-    if found.ess > ENOUGH_DRAWN * NORMALIZER_DRAWS or weights is None:
+    if found.ess > ENOUGH_DRAWS * NORMALIZER_DRAWS or weights is None:
         return found
     f = torch.cat([energy(taken_rows(trainer.buffer.position, rows)) for rows in _pieces(trainer.buffer.size)])
     of_chains = _of_weights(weights.updated(f), "weighted chains")
@@ -148,7 +148,7 @@ def normalizer_of(energy: Referenced, trainer: Trainer, rows: Position, generato
     if found.method == "enumeration":
         return record
     some = _draws_from(energy, trainer.kernel, rows, generator)
-    if found.method == "draws of the reference" and found.ess > ENOUGH_DRAWN * NORMALIZER_DRAWS:
+    if found.method == "draws of the reference" and found.ess > ENOUGH_DRAWS * NORMALIZER_DRAWS:
         if some is None:
             return record
         with torch.no_grad():
