@@ -27,6 +27,10 @@ class MixtureSpec(Config):
 
     kind: Literal["mixture"] = "mixture"
     num_components: int = Field(ge=1, description="number of components")
+    label: str | None = Field(
+        None,
+        description="a label of one variable: each of its classes has as many components of its own; null: they share",
+    )
 
     def build(self, space: "Space") -> "Mixture":
         """Makes a mixture whose parameters are those of a fresh one, for `load_state_dict`."""
@@ -35,9 +39,11 @@ class MixtureSpec(Config):
         return Mixture(space, self.num_components)
 
     def fit(self, space: "Space", position: "Position", generator: "Generator") -> "Mixture":
-        """Fits one to rows, see `Mixture.fit`."""
+        """Fits one to rows, see `Mixture.fit`, or `Mixture.fit_classes` with a label."""
         from jointebm.references.mixture import Mixture
 
+        if self.label is not None:
+            return Mixture.fit_classes(space, position, self.num_components, label=self.label, generator=generator)
         return Mixture.fit(space, position, self.num_components, generator=generator)
 
 
