@@ -2,7 +2,7 @@
 
     python benchmarks/tables/pictures.py --data DIR      (after adult.py, which fits the model)
 
-writes tables-pairs.png, tables-adult-pairs.png and tables-conditional.png into docs/figures.
+writes tables-pairs.png, tables-adult-pairs.png, tables-conditional.png and tables-report.png into docs/figures.
 """
 
 from collections.abc import Mapping, Sequence
@@ -15,6 +15,7 @@ from command_line import arguments_of
 from tables_data import adult
 
 from jointebm.estimators import JointEBM
+from jointebm.plots import plot_conditional, plot_pairs, plot_report
 from jointebm.plots.style import MODEL, STYLE, Figure, rc_context, save_figure
 
 FIGURES = Path(__file__).parents[2] / "docs" / "figures"
@@ -29,29 +30,7 @@ def pair_figure(data: pd.DataFrame, samples: pd.DataFrame, labels: Labels, by: s
     halves = figure.subfigures(1, 2, wspace=0.04)
     for half, frame, title in zip(halves, (data, samples), titles, strict=True):
         half.suptitle(title)
-        axes = half.subplots(size, size, squeeze=False)
-        for i, below in enumerate(labels):
-            for j, across in enumerate(labels):
-                ax = axes[i, j]
-                if j > i:
-                    ax.set_axis_off()
-                    continue
-                for colour, level in zip(COLOURS, sorted(set(data[by])), strict=False):
-                    rows = frame.loc[frame[by] == level, [across, below]].dropna()
-                    if i == j:
-                        edges = np.linspace(*_limits(data[across]), 28)
-                        ax.hist(rows.iloc[:, 0], edges, histtype="stepfilled", color=colour, alpha=0.5, label=level)
-                    else:
-                        x, y = (_spread(rows[name], data[name], seed) for seed, name in enumerate((across, below)))
-                        ax.scatter(x, y, s=4, color=colour, alpha=0.5, linewidths=0)
-                        ax.set_ylim(_limits(data[below]))
-                ax.set_xlim(_limits(data[across]))
-                ax.locator_params(nbins=3)
-                ax.tick_params(labelbottom=i == size - 1, labelleft=j == 0 and i > 0, left=i != j, labelsize=7)
-                ax.set_xlabel(labels[across] if i == size - 1 else "", fontsize=8)
-                ax.set_ylabel(labels[below] if j == 0 and i > 0 else "", fontsize=8)
-                if i == j:
-                    ax.set_yticks([])
+        axes = plot_pairs(frame, labels, by=by, like=data, ax=half.subplots(size, size, squeeze=False))
         half.align_ylabels(axes[1:, 0])
         half.legend(
             *axes[0, 0].get_legend_handles_labels(), loc="upper right", frameon=False, bbox_to_anchor=(0.95, 0.85)
@@ -90,6 +69,16 @@ def conditional_figure(penguins: JointEBM, birds: pd.DataFrame, census: JointEBM
     return figure
 
 
+def report_figure(penguins: JointEBM, birds: pd.DataFrame) -> Figure:
+    """The report of a fit, and two conditional distributions next to those of the data."""
+    figure = Figure(figsize=(9.6, 2.3), layout="constrained")
+    left, middle, right = figure.subplots(1, 3)
+    plot_report(penguins, ax=left)
+    plot_conditional(penguins, "body_mass_g", {"species": "Gentoo"}, data=birds, ax=middle)
+    plot_conditional(penguins, "species", {"bill_length_mm": (45, 50)}, data=birds, ax=right)
+    return figure
+
+
 def _draw_masses(ax: object, penguins: JointEBM, birds: pd.DataFrame) -> None:
     """A ridge per species and sex."""
     edges = np.arange(2600, 6500, 150)
@@ -114,17 +103,6 @@ def _draw_shares(ax: object, is_so: pd.Series, groups: pd.Series, *, at_least: i
     ax.scatter(found.index, found["mean"], s=10, color=colour, alpha=0.6, linewidths=0)
 
 
-def _spread(column: pd.Series, reference: pd.Series, seed: int) -> np.ndarray:
-    """Points of a grid, spread over it, so that equal ones do not hide one another."""
-    step = np.diff(np.unique(reference.dropna())).min()
-    return column.to_numpy() + np.random.default_rng(seed).uniform(-0.4, 0.4, len(column)) * step
-
-
-def _limits(column: pd.Series) -> tuple[float, float]:
-    margin = 0.05 * (column.max() - column.min())
-    return column.min() - margin, column.max() + margin
-
-
 def main(argv: Sequence[str] | None = None) -> None:
     arguments = arguments_of(__doc__, argv)
     birds = pd.read_csv(files("jointebm.data") / "penguins.csv.gz", compression="gzip")
@@ -142,6 +120,7 @@ def main(argv: Sequence[str] | None = None) -> None:
             "tables-pairs": pair_figure(birds, penguins.sample(len(birds), seed=1), lengths, "species", titles),
             "tables-adult-pairs": pair_figure(some, census.sample(len(some), seed=1), numbers, "income", census_titles),
             "tables-conditional": conditional_figure(penguins, birds, census, people),
+            "tables-report": report_figure(penguins, birds),
         }
     for name, figure in figures.items():
         with (FIGURES / f"{name}.png").open("wb") as file:

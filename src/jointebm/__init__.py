@@ -74,6 +74,7 @@ def load(name: str | os.PathLike[str]) -> "Model | JointEBM":
     Raises:
         FileNotFoundError: no such model, or a file of it is missing; lists the pretrained ones.
         ImportError: the folder holds a table model, and the extra `tables` is not installed.
+        TypeError: `name` is neither text nor a path.
         ValueError: a file does not hold what it should; names the file and the reason.
 
     Example:

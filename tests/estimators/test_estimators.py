@@ -58,14 +58,21 @@ MODEL = JointEBM(training=FAST, num_draws=5).fit(TABLE)
 MODELLED = [name for name in TABLE if name not in ("name", "empty")]
 
 
+NOT_EQUAL = {  # held-out rows are chosen before rows are repeated, and copies of a row would be on both sides
+    "check_sample_weight_equivalence_on_dense_data": "weights are shares of rows, not copies of them"
+}
+
+
 @pytest.mark.slow
+@pytest.mark.filterwarnings("ignore:the fit learned nothing", "ignore:training was cut short")
 @parametrize_with_checks(
     [
         JointEBMClassifier(JointEBM(num_draws=5)),
         JointEBMRegressor(JointEBM(num_draws=5)),
         JointEBMImputer(JointEBM(training={"num_visits": 3, "width": 32})),
         JointEBMOutlierDetector(JointEBM(training={"num_visits": 3, "width": 32})),
-    ]
+    ],
+    expected_failed_checks=lambda _: NOT_EQUAL,
 )
 def test_scikit_learn_checks(estimator: object, check: object) -> None:
     check(estimator)  # type: ignore[operator]

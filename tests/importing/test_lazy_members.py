@@ -8,6 +8,8 @@ import pytest
 import jointebm
 from jointebm.importing import lazy_members
 
+ESTIMATORS = {"JointEBM", *(f"JointEBM{name}" for name in ("Classifier", "Imputer", "OutlierDetector", "Regressor"))}
+
 
 def test_a_member_is_imported_once_and_kept() -> None:
     get, names = lazy_members("jointebm.kernels", ["MALA"])
@@ -28,3 +30,12 @@ def test_an_unknown_name_is_an_attribute_error() -> None:
 def test_a_star_import_brings_every_public_name() -> None:
     script = "from jointebm import *; import jointebm; assert set(jointebm.__all__) <= set(dir()), dir()"
     assert subprocess.run([sys.executable, "-c", script], check=False).returncode == 0
+
+
+def test_dir_lists_what_is_public_and_no_import_of_the_module() -> None:
+    import jointebm.kernels
+
+    assert {name for name in dir(jointebm) if not name.startswith("__")} == {*jointebm.__all__, *ESTIMATORS} - {
+        "__version__"
+    }
+    assert {"Gibbs", "Jump"} <= set(dir(jointebm.kernels)) and "lazy_members" not in dir(jointebm.kernels)

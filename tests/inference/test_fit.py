@@ -197,11 +197,11 @@ def test_a_transform_adds_its_jacobian() -> None:
 
 @pytest.mark.slow
 def test_a_model_without_a_reference_refuses_normalised_scores() -> None:
-    toy = jointebm.load("pretrained:toy")
+    mnist = jointebm.load("pretrained:mnist")
     with pytest.raises(ValueError, match="this model has no reference, so f is not normalised"):
-        toy.log_density({"point": torch.zeros(1, 2)})
-    assert toy.predict({"point": torch.zeros(1, 2)}, "left").probs["left"].shape == (1, 2)
-    assert toy.sample(3, {"left": 1}, num_steps=2)["left"].tolist() == [1, 1, 1]
+        mnist.log_density({"image": torch.zeros(1, 28, 28)})
+    assert mnist.predict({"image": torch.zeros(1, 28, 28)}, "digit").probs["digit"].shape == (1, 10)
+    assert mnist.sample(3, {"digit": 1}, num_steps=2)["digit"].tolist() == [1, 1, 1]
 
 
 @pytest.mark.slow

@@ -59,3 +59,8 @@ def test_an_unfinished_run_names_the_command_that_resumes_it(tmp_path: Path, fil
     (tmp_path / file).write_text("{}")
     with pytest.raises(FileNotFoundError, match=f"has no model yet; resume it with: jointebm {command} --resume"):
         load(tmp_path)
+
+
+def test_a_name_that_is_neither_text_nor_a_path_is_refused() -> None:
+    with pytest.raises(TypeError, match="load: got 3, expected the path of a model or run folder, or pretrained:NAME"):
+        load(3)  # type: ignore[arg-type]

@@ -9,9 +9,11 @@ from pydantic import ValidationError
 
 from jointebm import recipes
 from jointebm.data.registry import DATASETS
-from jointebm.energies import ConcatSpec, ConvSpec, MLPSpec
+from jointebm.energies import ConcatSpec, ConvSpec, MLPSpec, ReferencedSpec
 from jointebm.recipes import Recipe, override, recipe_fields
 from jointebm.recipes.catalogue import RECIPES, find
+from jointebm.references import MarginalsFit, MixtureFit, ReferenceFit
+from jointebm.references.reference_specs import MixtureSpec
 from jointebm.training.objectives import SummedOut
 
 every_recipe = pytest.mark.parametrize("name", RECIPES)
@@ -46,6 +48,7 @@ EVERYWHERE: dict[str, Any] = {
     "train.ema_decay": 0.99,
     "energy.scale": {},
     "energy.output_scale": 1.0,
+    "reference": None,
     "calibration_rows": 0,
     "kernel.discrete": "gibbs-with-gradients",
     "kernel.discrete_moves": 1,
@@ -193,3 +196,47 @@ def test_an_ambiguous_key_is_refused_with_both_fields() -> None:
     with pytest.raises(ValueError, match=r"ambiguous; write energy.net.activation or energy.encoder.activation"):
         override(recipe, ["activation=elu"])
     assert override(recipe, ["energy.encoder.activation=elu"]).energy.encoder.activation == "elu"  # type: ignore[union-attr]
+
+
+# The reference.
+
+
+@pytest.mark.parametrize(
+    ("assignments", "expected"),
+    [
+        (["reference.num_components=4"], MixtureFit(num_components=(4,))),
+        (["num_components=[4,8]"], MixtureFit(num_components=(4, 8))),
+        (["reference=mixture", "max_rows=50"], MixtureFit(num_components=(8,), max_rows=50)),
+        (["reference=marginals", "num_gaussians=2"], MarginalsFit(num_gaussians=2)),
+        (["reference=null", "reference=mixture"], MixtureFit()),
+        (["reference=null", "temperature=0.5"], None),
+    ],
+)
+def test_a_reference_is_set_by_its_kind_and_its_fields(assignments: list[str], expected: ReferenceFit | None) -> None:
+    assert override(find("toy"), assignments).reference == expected
+
+
+@pytest.mark.parametrize(
+    ("assignment", "message"),
+    [
+        ("reference=flow", "does not match any of the expected tags: 'mixture', 'marginals'"),
+        ("num_components=0", "greater than or equal to 1"),
+        ("num_components=[]", "at least 1 item"),
+        (
+            "temperature=0.5",
+            "x and y have one density, for kernel.continuous mala at kernel.temperature 1; got mala at 0.5",
+        ),
+        ("continuous=langevin", "got langevin at 1"),
+        ("objective=conditional", "objective 'conditional' keeps a chain for each row"),
+        ("calibration_rows=5", "its calibration is reported in the card; set it to 0"),
+    ],
+)
+def test_what_a_reference_excludes_is_refused(assignment: str, message: str) -> None:
+    with pytest.raises(ValueError, match=re.escape(message)):
+        override(find("toy"), [assignment])
+
+
+def test_an_energy_with_a_reference_of_its_own_is_refused() -> None:
+    energy = ReferencedSpec(reference=MixtureSpec(num_components=2), residual=find("toy").energy)
+    with pytest.raises(ValidationError, match="energy is the network alone"):
+        Recipe.model_validate({**dict(find("toy")), "energy": energy})

@@ -94,8 +94,6 @@ def easily_alarmed(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("jointebm.training.divergence.MAX_GROWTH", 0.8)
 
 
-
-
 def lines_of(path: Path) -> bytes:
     """metrics.jsonl with its seconds set to zero."""
     return re.sub(rb'"seconds": [0-9.e-]+', b'"seconds": 0', (path / "metrics.jsonl").read_bytes())
@@ -178,8 +176,6 @@ def test_a_changed_recipe_is_refused_by_the_name_of_the_field(assignment: str, f
     ) as e:
         resume(interrupted)
     assert "\n" not in str(e.value) and "restore that value, or train a new run" in str(e.value)
-
-
 
 
 @pytest.mark.parametrize(

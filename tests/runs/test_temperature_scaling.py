@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from jointebm import Binary, Categorical, Continuous, KernelSpec, ModelConfig, Space
+from jointebm import Binary, Categorical, Continuous, KernelSpec, Space
 from jointebm.energies import ConcatSpec, JEMSpec, MLPSpec
 from jointebm.runs.temperature_scaling import MAX_FACTOR, fit_inverse_temperature, rescaled
 from jointebm.spaces.space import Position

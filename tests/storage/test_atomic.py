@@ -94,3 +94,9 @@ def test_a_removed_folder_is_gone_and_a_half_removed_one_is_swept(
     assert not (tmp_path / "x").exists() and content(tmp_path) != {}
     atomic.sweep_folder(tmp_path)
     assert content(tmp_path) == {}
+
+
+def test_an_ending_that_is_not_allowed_is_named_without_an_option_of_the_command_line(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"^.*drawn\.txt: ends in '\.txt', expected \.npz or \.csv$") as raised:
+        atomic.check_new(tmp_path / "drawn.txt", ".npz", ".csv")
+    assert "--" not in str(raised.value)

@@ -19,6 +19,8 @@ from jointebm.storage import model_folder
 from jointebm.tables.answers.store import load_table
 from support.block_models import small_config
 
+pytestmark = pytest.mark.filterwarnings("ignore:the fit learned nothing")  # fits of a few visits
+
 
 def save_blocks(path: Path) -> object:
     return Model(small_config(Toy().space, data="toy")).save(path)

@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 
 from jointebm.references import ProductMixture
-from jointebm.tables.density.energy import Residual, TableEnergy
+from jointebm.tables.density.energy import Rebased, Residual, TableEnergy
 
 CLASSES = (2, 3, 4)
 ALL = torch.cartesian_prod(*[torch.arange(count) for count in CLASSES])  # (24, 3)
@@ -32,6 +32,14 @@ def energy(*, num_components: int = 3, seed: int = 0, dtype: torch.dtype = torch
     with torch.no_grad():
         residual.readout.copy_(torch.randn(8, generator=generator(seed + 1)))
     return TableEnergy(mixture(num_components, seed=seed, dtype=dtype), residual.to(dtype))
+
+
+def rebased_energy(*, seed: int = 0, dtype: torch.dtype = torch.float64) -> TableEnergy:
+    """The same network over the same mixture, as the residual of another one."""
+    trained = energy(seed=seed, dtype=dtype)
+    assert isinstance(trained.residual, Residual)
+    sharp = mixture(5, seed=seed + 10, dtype=dtype)
+    return TableEnergy(sharp, Rebased(trained.residual, trained.reference, sharp))
 
 
 def enumerated(made: TableEnergy) -> Tensor:

@@ -3,7 +3,7 @@
 Nothing here imports torch at its head: importing it takes longer than showing a help text may.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -11,7 +11,10 @@ import typer
 
 __all__ = [
     "NUM_SAMPLES",
+    "CellSeparator",
     "DataDir",
+    "DecimalMark",
+    "FileEncoding",
     "Json",
     "Missing",
     "ModelName",
@@ -86,6 +89,12 @@ def check_only_resumes(context: typer.Context, defining: Sequence[str]) -> None:
         )
 
 
+def _one_of(option: str, text: str, meanings: Mapping[str, str]) -> str:
+    if text not in meanings:
+        raise typer.BadParameter(f"got {text!r}, expected one of {', '.join(map(repr, meanings))}", param_hint=option)
+    return meanings[text]
+
+
 def _use_threads(num: int | None) -> int | None:
     if num is not None:
         import torch
@@ -153,6 +162,33 @@ Missing = Annotated[
         metavar="TEXT",
         help="A cell that stands for a missing value, such as -999 or '?', in addition to empty cells, NA, NaN, null and "
         "the like. A model remembers those that it was fitted with. Repeatable.",
+    ),
+]
+_REMEMBERED = "A model remembers it, and CSV is written likewise."
+CellSeparator = Annotated[
+    str | None,
+    typer.Option(
+        "--separator",
+        metavar="TEXT",
+        parser=lambda text: _one_of("--separator", text, {",": ",", ";": ";", "tab": "\t", "\t": "\t", "|": "|"}),
+        help=f"Separator of cells in CSV: ',' (default of 'fit'), ';', '|' or tab. {_REMEMBERED}",
+    ),
+]
+DecimalMark = Annotated[
+    str | None,
+    typer.Option(
+        "--decimal",
+        metavar="TEXT",
+        parser=lambda text: _one_of("--decimal", text, {".": ".", ",": ","}),
+        help=f"Mark before the fraction of a number in CSV: '.' (default of 'fit') or ','. {_REMEMBERED}",
+    ),
+]
+FileEncoding = Annotated[
+    str | None,
+    typer.Option(
+        "--encoding",
+        metavar="NAME",
+        help=f"Encoding of CSV, such as cp1252 (default of 'fit': utf-8). {_REMEMBERED}",
     ),
 ]
 UnseenCategories = Annotated[

@@ -140,6 +140,10 @@ class ArrayDataset(Dataset):
         every_real = np.all([known[name].all(axis=1) for name in self.space.continuous], axis=0)
         return torch.from_numpy(np.flatnonzero(any_label & every_real))
 
+    def all_rows(self, *, generator: Generator) -> dict[str, Tensor]:
+        """Every training row once, in order, dequantised: a position; entries that are not observed are NaN."""
+        return dict(self._encoded(torch.arange(self._num_rows), generator).position)
+
     @property
     def _num_rows(self) -> int:
         return len(next(iter(self.train.values())))

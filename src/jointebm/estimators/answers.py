@@ -4,34 +4,34 @@ Legend: N rows, V columns, K classes.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from typing import Any, Literal, overload
 
 import numpy as np
 from sklearn.base import BaseEstimator
 from sklearn.utils.validation import check_is_fitted
-from torch import Tensor
 
-from jointebm.estimators.arguments import SEED, is_name, whole_number
-from jointebm.estimators.imputations import Imputations
-from jointebm.sampling.diagnostics import Answer, Diagnostics
-from jointebm.storage.untrusted import quoted
+from jointebm.estimators.arguments import SEED, is_name, row_weights, whole_number
+from jointebm.estimators.column_predictions import ColumnPredictions
+from jointebm.estimators.imputations import GivenColumns
+from jointebm.sampling.diagnostics import Answer
 from jointebm.tables.answers.fitted import FittedTable, Rows
+from jointebm.tables.answers.given_rows import checked_conditions, with_given
 from jointebm.tables.answers.parameters import Parameters
-from jointebm.tables.answers.predictions import Statistic, class_probs, classes, point_prediction, readout_of
+from jointebm.tables.answers.row_keys import keys_of_numbers
 from jointebm.tables.answers.store import TableFolder
 from jointebm.tables.answers.table_model import TableModel
 from jointebm.tables.codes.codec import CodedColumn, Name, TableCodec, Unseen
 from jointebm.tables.codes.column import Column
-from jointebm.tables.codes.read_evidence import read_given
-from jointebm.tables.frames.reading import Frame, is_frame, read_frame
+from jointebm.tables.codes.evidence import Choice
+from jointebm.tables.codes.numbers import NumberCodec
+from jointebm.tables.frames.reading import Frame, is_frame, read_frame, with_column
 from jointebm.tables.frames.schemas import FrameSchema
-from jointebm.tables.frames.writing import only_column, write_frame
+from jointebm.tables.frames.writing import write_frame
 
 __all__ = ["Answers", "set_features"]
 
 
-class Answers(Imputations):
+class Answers(ColumnPredictions):
     """The questions of `JointEBM`; subclasses fit what answers them.
 
     The parameters `unseen`, `num_draws`, `num_sweeps` and `random_state` may also be set after `fit`.
@@ -43,120 +43,14 @@ class Answers(Imputations):
     random_state: int | np.random.RandomState | None
     codec_: TableCodec
     model_: TableModel
-    target_: Name | None
     n_features_in_: int
     _folder: TableFolder
-
-    def predict(
-        self,
-        X: Any,  # noqa: N803
-        target: Name | None = None,
-        *,
-        statistic: Statistic = "mean",
-        diagnostics: bool = False,
-    ) -> Any:
-        """Predicts one column from the other observed entries of each row; its own entries in X are ignored.
-
-        Args:
-            X: table with some or all of the columns, N rows.
-            target: name of the column; None is the y of `fit`. `predict_frame` predicts several columns.
-            statistic: of numbers and dates: "mean" (rounded to the nearest possible value) or "median". Categories get
-                the most probable level.
-            diagnostics: whether to return (column, `Diagnostics`); standard errors are those of means, before rounding,
-                and None for medians and categories.
-
-        Returns:
-            The column: a Series, an Arrow column, or a vector for arrays, N entries.
-
-        Raises:
-            TypeError: `target` is several names.
-            ValueError: an unknown column, or one that the model ignores.
-        """
-        if target is not None and not is_name(target):
-            raise TypeError(f"predict: got several targets {quoted(repr(target))}; call predict_frame(X, targets)")
-        name = self._one_target(target)
-        frame, found = self._predicted(X, [name], statistic)
-        column = only_column(frame)
-        return Answer(column, found[name].numpy()) if diagnostics else column
-
-    def predict_frame(self, X: Any, targets: Sequence[Name], *, statistic: Statistic = "mean") -> Any:  # noqa: N803
-        """Predicts several columns, each on its own; the entries of all of them in X are ignored.
-
-        The predictions are not a joint draw: together they may be a row that the density finds improbable.
-
-        Args:
-            X: table with some or all of the columns, N rows.
-            targets: names of the columns.
-            statistic: as in `predict`.
-
-        Returns:
-            A frame of the kind of X with the target columns in their order, also for a single target.
-
-        Raises:
-            TypeError: `targets` is one name, or a set, which has no order.
-            ValueError: an unknown column, or one that the model ignores.
-        """
-        if is_name(targets):
-            raise TypeError(f"predict_frame: got {quoted(repr(targets))}, expected a list of names")
-        return self._predicted(X, list(targets), statistic)[0]
-
-    @overload
-    def predict_proba(
-        self,
-        X: Any,  # noqa: N803
-        target: Name | None = ...,
-        *,
-        diagnostics: Literal[False] = ...,
-    ) -> np.ndarray: ...
-    @overload
-    def predict_proba(
-        self,
-        X: Any,  # noqa: N803
-        target: Name | None = ...,
-        *,
-        diagnostics: Literal[True],
-    ) -> Answer[np.ndarray]: ...
-    def predict_proba(
-        self,
-        X: Any,  # noqa: N803
-        target: Name | None = None,
-        *,
-        diagnostics: bool = False,
-    ) -> np.ndarray | Answer[np.ndarray]:
-        """p(value of the target | other observed entries of the row), for each of `classes(target)`.
-
-        Args:
-            X: table with some or all of the columns, N rows; the target's own entries are ignored.
-            target: a column of categories, or of numbers with one code per value; None is the y of `fit`.
-            diagnostics: whether to return (probabilities, `Diagnostics`), with their standard errors.
-
-        Returns:
-            Probabilities, shape (N, K).
-
-        Raises:
-            ValueError: an unknown column, or one of numbers in bins, which has no classes.
-
-        Warns:
-            ConvergenceWarning: rows have few effective draws, and hardly a chain has accepted a jump.
-        """
-        coded = self.coded(self._one_target(target))
-        classes(coded)  # raises for a column without classes
-        rows = self._rows(X, missing=[coded.name])
-        answer = self.fitted.predictive_answer(rows, coded.name)
-        probs, found = class_probs(coded, answer.value), answer.diagnostics.numpy()
-        with np.errstate(divide="ignore"):
-            errors = class_probs(coded, np.log(found.standard_error))  # levels share the error of their code
-        return Answer(probs, replace(found, standard_error=errors)) if diagnostics else probs
-
-    def classes(self, target: Name | None = None) -> np.ndarray:
-        """The values whose probabilities `predict_proba` returns, shape (K,)."""
-        return classes(self.coded(self._one_target(target)))
 
     def sample(
         self,
         n: int = 1,
         *,
-        given: Mapping[Name, object] | None = None,
+        given: Any = None,
         seed: int | None = None,
         first: int = 0,
         diagnostics: bool = False,
@@ -167,9 +61,10 @@ class Answers(Imputations):
         evidence, and take `num_sweeps` jumps of whole rows and as many sweeps.
 
         Args:
-            n: number of rows, at least 1.
+            n: number of rows, at least 1; 1 with a frame of conditions, which decides it.
             given: per column a value, a set (or list) of values, or an interval (low, high), ends included, None for no
-                bound.
+                bound. Or a frame of conditions: one row is drawn for each of its rows, in their order and with their
+                index, given the entries that are not missing. Equal conditions get independent draws.
             seed: of these draws; None is that of the model. Row i is the same for every n.
             first: number of the first row, so that many rows can be drawn in parts.
             diagnostics: whether to return (frame, `Diagnostics`).
@@ -178,17 +73,20 @@ class Answers(Imputations):
             A frame like the training frame, with ids missing.
 
         Raises:
-            TypeError: `given` is not a mapping.
-            ValueError: a negative seed, an unknown column or category, a value off the grid, or an interval without
-                training values.
+            TypeError: `given` is neither a mapping nor a frame.
+            ValueError: n rows of a frame of conditions, a negative seed, an unknown column or category, a value off the
+                grid, or an interval without training values.
 
         Warns:
             ConvergenceWarning: hardly a chain has accepted a jump.
         """
         n = whole_number(n, "n", least=1, expected="1 or more rows")
-        given = {} if given is None else given
-        answer = self.draw(n, given=given, seed=seed, first=first)
-        frame = write_frame(answer.value, self.frame_schema_)
+        if is_frame(given):
+            conditions = self._read(given)
+            answer, index = self._draw_rows(n, conditions, seed=seed, first=first), conditions.index
+        else:
+            answer, index = self.draw(n, given={} if given is None else given, seed=seed, first=first), None
+        frame = write_frame(answer.value, self.frame_schema_, index=index)
         return Answer(frame, answer.diagnostics.numpy()) if diagnostics else frame
 
     def draw(
@@ -203,15 +101,44 @@ class Answers(Imputations):
         first = whole_number(first, "first", least=0, expected="the number of a row, 0 or more")
         if seed is not None:
             seed = whole_number(seed, "seed", least=0, expected=SEED)
-        durations = frozenset(each.name for each in self.frame_schema_.columns if each.is_duration)
-        evidence = read_given(given, self.codec_, durations=durations)
-        return self.fitted.sample(n, evidence=evidence, seed=seed, first=first)
+        return self.fitted.sample(n, evidence=self._evidence(given), seed=seed, first=first)
+
+    def _draw_rows(self, n: int, conditions: Frame, *, seed: int | None, first: int) -> Answer[dict[Name, Column]]:
+        """The columns of one row for each row of conditions."""
+        if n != 1:
+            raise ValueError(
+                f"n: got {n} with a frame of conditions, of which each row gets one; repeat its rows for more draws"
+            )
+        first = whole_number(first, "first", least=0, expected="the number of a row, 0 or more")
+        seed = None if seed is None else whole_number(seed, "seed", least=0, expected=SEED)
+        given = checked_conditions(conditions.table, self.codec_)
+        rows = self.fitted.rows(given, conditions.num_rows)
+        answer = self.fitted.impute(rows, keys_of_numbers(first, conditions.num_rows), num_draws=1, seed=seed)
+        return Answer(with_given(next(answer.value), given), answer.diagnostics)
 
     @overload
-    def score_samples(self, X: Any, *, diagnostics: Literal[False] = ...) -> np.ndarray: ...  # noqa: N803
+    def score_samples(
+        self,
+        X: Any,  # noqa: N803
+        *,
+        given: GivenColumns = ...,
+        diagnostics: Literal[False] = ...,
+    ) -> np.ndarray: ...
     @overload
-    def score_samples(self, X: Any, *, diagnostics: Literal[True]) -> Answer[np.ndarray]: ...  # noqa: N803
-    def score_samples(self, X: Any, *, diagnostics: bool = False) -> np.ndarray | Answer[np.ndarray]:  # noqa: N803
+    def score_samples(
+        self,
+        X: Any,  # noqa: N803
+        *,
+        given: GivenColumns = ...,
+        diagnostics: Literal[True],
+    ) -> Answer[np.ndarray]: ...
+    def score_samples(
+        self,
+        X: Any,  # noqa: N803
+        *,
+        given: GivenColumns = None,
+        diagnostics: bool = False,
+    ) -> np.ndarray | Answer[np.ndarray]:
         """log p of the observed entries of each row, missing ones marginalised, shape (N,), nats.
 
         Normalised, in the columns' own units; all rows share the error of log Z (`report_`). A row whose missing entries
@@ -219,13 +146,48 @@ class Answers(Imputations):
 
         Args:
             X: table with some or all of the columns, N rows.
+            given: evidence about missing entries, the same for all rows, as in `sample`: the score is then log p of the
+                observed entries and of the evidence together.
             diagnostics: whether to return (scores, `Diagnostics`). Its standard errors are without that of log Z.
 
         Warns:
             ConvergenceWarning: some of these estimates have few effective draws.
         """
-        answer = self.fitted.log_density(self._rows(X))
+        rows = self._rows(self._read(X), given)
+        self._check_masses(rows)
+        answer = self.fitted.log_density(rows)
         return Answer(answer.value, answer.diagnostics.numpy()) if diagnostics else answer.value
+
+    def score(self, X: Any, y: Any = None, *, sample_weight: Any = None) -> float:  # noqa: N803
+        """Mean log p of the rows, nats per row: held-out rows compare densities of the same columns, as grid search does.
+
+        Missing entries are marginalised. Densities of different units, or of columns that one model ignores, are not
+        comparable.
+
+        Args:
+            X: table with some or all of the columns, N rows.
+            y: the column that `fit` got as y; None leaves it as X has it.
+            sample_weight: weights of the rows in the mean, shape (N,), not negative; None weighs all alike.
+
+        Raises:
+            ValueError: y for a model that was fitted without one, or weights that are not such.
+        """
+        frame = self._read(X)
+        if y is not None:
+            if self.target_ is None:
+                raise ValueError("score: got y, and the model was fitted without one; put the column into X")
+            frame = with_column(frame, self.target_, y)
+        scores = self.fitted.log_density(self._rows(frame)).value
+        return float(np.average(scores, weights=row_weights(sample_weight, len(scores))))
+
+    def _check_masses(self, rows: Rows) -> None:
+        """Raises if the evidence has no probability, but only a density."""
+        for name, known in rows.evidence.items():
+            codec = self.coded(name).codec
+            if isinstance(known, Choice) and isinstance(codec, NumberCodec) and codec.grid is None:
+                raise ValueError(
+                    f"given column {name!r}: single reals have no probability; put the values into X, or give an interval"
+                )
 
     def conditional_log_score(self, X: Any, columns: Name | Sequence[Name] | None = None) -> np.ndarray:  # noqa: N803
         """log p(entry | other observed entries of its row), nats, in the units of each column.
@@ -238,7 +200,7 @@ class Answers(Imputations):
             Shape (N, number of columns); NaN where the entry is missing.
         """
         named: Any = self.codec_.names if columns is None else columns
-        return self.fitted.conditional_log_score(self._rows(X), [named] if is_name(named) else list(named))
+        return self.fitted.conditional_log_score(self._rows(self._read(X)), [named] if is_name(named) else list(named))
 
     def dependence(self, X: Any) -> np.ndarray:  # noqa: N803
         """How well the observed entries of each row fit together, shape (N,), nats.
@@ -248,7 +210,7 @@ class Answers(Imputations):
         Without densities inside the codes, so without units. Values outside the training range count by their distance
         from it. Low scores mark rows whose entries are common one by one but not together.
         """
-        return self.fitted.dependence(self._rows(X))
+        return self.fitted.dependence(self._rows(self._read(X)))
 
     def conditional_surprise(self, X: Any) -> np.ndarray:  # noqa: N803
         """Mean over the observed entries of log p(code | other codes of the row), shape (N,), nats.
@@ -256,7 +218,7 @@ class Answers(Imputations):
         Without densities inside the codes, so without units. Values outside the training range count by their distance
         from it.
         """
-        return self.fitted.conditional_surprise(self._rows(X))
+        return self.fitted.conditional_surprise(self._rows(self._read(X)))
 
     @property
     def fitted(self) -> FittedTable:
@@ -287,25 +249,6 @@ class Answers(Imputations):
             now["seed"] = int(self.random_state)
         return Parameters.checked(**(self._folder.parameters.model_dump() | now))
 
-    def _predicted(
-        self, table: Any, targets: list[Name], statistic: Statistic
-    ) -> tuple[Any, dict[Name, Diagnostics[Tensor]]]:
-        """A frame of the targets, and the diagnostics of each."""
-        if statistic not in ("mean", "median"):
-            raise ValueError(f"statistic: got {statistic!r}, expected 'mean' or 'median'")
-        names = [self.coded(name).name for name in targets]
-        frame = self._read(table)
-        rows = self.fitted.rows(frame.table, frame.num_rows, missing=names)
-        columns, found = {}, {}
-        for name in names:
-            coded = self.coded(name)
-            readout = readout_of(coded, statistic)
-            answer = self.fitted.predictive_answer(rows, name, readout=readout)
-            columns[name] = point_prediction(coded, answer.value, statistic=statistic)
-            error = None if readout is None else answer.diagnostics.standard_error[:, 0]
-            found[name] = replace(answer.diagnostics, standard_error=error)
-        return write_frame(columns, self._folder.frame.select(names, frame.schema.backend), index=frame.index), found
-
     def _read(self, table: Any) -> Frame:
         """Reads a table; an array has the columns of X in their order, and may have y behind them."""
         check_is_fitted(self, "model_")
@@ -313,16 +256,6 @@ class Answers(Imputations):
             return read_frame(table)
         is_short = np.ndim(table) == 2 and np.shape(table)[1] == self.n_features_in_
         return read_frame(table, names=self.features if is_short else self._folder.frame.names)
-
-    def _rows(self, table: Any, *, missing: Sequence[Name] = ()) -> Rows:
-        frame = self._read(table)
-        return self.fitted.rows(frame.table, frame.num_rows, missing=missing)
-
-    def _one_target(self, target: Name | None) -> Name:
-        check_is_fitted(self, "model_")
-        if target is None and self.target_ is None:
-            raise ValueError(f"target: name the column to predict, of {', '.join(map(repr, self.codec_.names))}")
-        return self.coded(self.target_ if target is None else target).name  # type: ignore[arg-type]
 
 
 def set_features(estimator: BaseEstimator, names: Sequence[Name]) -> None:

@@ -9,7 +9,7 @@ import numpy as np
 
 from jointebm.storage.untrusted import quoted
 
-__all__ = ["SEED", "is_name", "whole_number"]
+__all__ = ["SEED", "is_name", "row_weights", "whole_number"]
 
 SEED = "a whole number from 0 to 2^63 - 1"
 
@@ -25,3 +25,24 @@ def whole_number(value: Any, name: str, *, least: int, expected: str) -> int:
     if not least <= number < 2**63:
         raise ValueError(f"{name}: got {quoted(repr(value))}, expected {expected}")
     return number
+
+
+def row_weights(weights: Any, num_rows: int) -> np.ndarray | None:
+    """Weights of rows as float64, shape (N,); None is none.
+
+    Raises:
+        ValueError: another shape, a weight that is negative or not finite, or no weight above zero.
+    """
+    if weights is None:
+        return None
+    checked = np.asarray(weights, dtype=np.float64)
+    if checked.shape != (num_rows,):
+        raise ValueError(
+            f"sample_weight: got shape {checked.shape}, expected ({num_rows},): sample_weight.shape is one weight per row"
+        )
+    wrong = np.flatnonzero(~(np.isfinite(checked) & (checked >= 0)))
+    if len(wrong):
+        raise ValueError(f"sample_weight: row {wrong[0]} has {checked[wrong[0]]}, expected a finite weight from 0 on")
+    if num_rows and not checked.any():
+        raise ValueError("sample_weight: all are 0. Sample weights must contain at least one non-zero number")
+    return checked

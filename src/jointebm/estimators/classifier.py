@@ -1,15 +1,18 @@
 """`JointEBMClassifier`: predicts labels by p(label | row) of the joint density."""
 
+from collections.abc import Callable
 from typing import Any, Self
 
 import numpy as np
 from sklearn.base import ClassifierMixin
 from sklearn.utils.multiclass import check_classification_targets
 
+from jointebm.estimators.arguments import row_weights
 from jointebm.estimators.facade import Facade, checked_target
 from jointebm.estimators.joint_ebm import JointEBM
 from jointebm.tables.answers.predictions import class_probs, classes
 from jointebm.tables.codes.codec import Name
+from jointebm.tables.training.table_config import Progress
 
 __all__ = ["JointEBMClassifier"]
 
@@ -32,16 +35,30 @@ class JointEBMClassifier(ClassifierMixin, Facade):  # type: ignore[misc]  # scik
         array(['low', 'high'], dtype='<U4')
     """
 
-    def fit(self, X: Any, y: Any) -> Self:  # noqa: N803
+    def fit(
+        self,
+        X: Any,  # noqa: N803
+        y: Any,
+        *,
+        sample_weight: Any = None,
+        on_progress: Callable[[Progress], object] | None = None,
+    ) -> Self:
         """Fits the joint density of X and y.
+
+        Args:
+            X: table, N rows.
+            y: labels, shape (N,).
+            sample_weight: as in `JointEBM.fit`.
+            on_progress: as in `JointEBM.fit`.
 
         Raises:
             ValueError: y is not a vector of labels, or has missing entries.
         """
         labels = checked_target(y, type(self).__name__)
         check_classification_targets(labels)
-        self.classes_ = np.unique(labels)
-        self._fit_with_target(X, y, labels, kind="categorical")
+        weights = row_weights(sample_weight, len(labels))
+        self.classes_ = np.unique(labels if weights is None else labels[weights > 0])
+        self._fit_with_target(X, y, labels, kind="categorical", sample_weight=sample_weight, on_progress=on_progress)
         return self
 
     @classmethod

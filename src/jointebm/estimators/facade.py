@@ -5,6 +5,7 @@ impute and find outliers.
 """
 
 from abc import ABC
+from collections.abc import Callable
 from typing import Any, Self
 
 import numpy as np
@@ -21,6 +22,7 @@ from jointebm.estimators.answers import set_features
 from jointebm.estimators.joint_ebm import JointEBM
 from jointebm.tables.codes.codec import Name
 from jointebm.tables.frames.reading import Frame, is_frame, is_missing, read_frame, target_name, with_column
+from jointebm.tables.training.table_config import Progress
 
 __all__ = ["Facade"]
 
@@ -49,17 +51,33 @@ class Facade(BaseEstimator, ABC):  # type: ignore[misc]  # scikit-learn has no t
         if not reset:
             check_is_fitted(self)
         if is_frame(table):
-            validate_data(self, table, reset=reset, skip_check_array=True)
-            return read_frame(table)
+            frame = read_frame(table)  # a stream is read once
+            validate_data(self, frame.native, reset=reset, skip_check_array=True)
+            return frame
         array = validate_data(self, table, reset=reset, dtype=None, ensure_all_finite="allow-nan")
         return read_frame(array, names=None if reset else self.core_.features)
 
-    def _fit_with_target(self, table: Any, y: Any, values: np.ndarray, *, kind: Any) -> None:
+    def _fit_with_target(
+        self,
+        table: Any,
+        y: Any,
+        values: np.ndarray,
+        *,
+        kind: Any,
+        sample_weight: Any,
+        on_progress: Callable[[Progress], object] | None,
+    ) -> None:
         frame = self._read(table, reset=True)
-        check_consistent_length(table, values)
+        check_consistent_length(range(frame.num_rows), values)
         target = target_name(y, frame.schema.names)
         core = self._new_core()
-        self.core_ = core.fit_frame(with_column(frame, target, values), target=target, kinds={target: kind})
+        self.core_ = core.fit_frame(
+            with_column(frame, target, values),
+            target=target,
+            kinds={target: kind},
+            sample_weight=sample_weight,
+            on_progress=on_progress,
+        )
 
     def _log_predictive(self, table: Any) -> np.ndarray:
         """log p(code of the target | X), shape (N, K), nats."""

@@ -4,6 +4,7 @@ Legend: N rows.
 """
 
 from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
 from typing import Any, Literal, get_args
 
 from sklearn.base import BaseEstimator
@@ -13,17 +14,20 @@ from torch import Tensor
 from jointebm.estimators.arguments import SEED, is_name, whole_number
 from jointebm.sampling.diagnostics import Answer
 from jointebm.storage.untrusted import quoted
-from jointebm.tables.answers.fitted import FittedTable
+from jointebm.tables.answers.fitted import FittedTable, Rows
 from jointebm.tables.answers.row_keys import keys_of_ids, keys_of_numbers, require_different
 from jointebm.tables.answers.table_model import TableModel
 from jointebm.tables.codes.codec import CodedColumn, Name
+from jointebm.tables.codes.evidence import Evidence
+from jointebm.tables.codes.read_evidence import read_given
 from jointebm.tables.frames.reading import Frame, read_vector
 from jointebm.tables.frames.schemas import FrameSchema
 from jointebm.tables.frames.writing import write_filled
 
-__all__ = ["Imputations", "Uncertainty"]
+__all__ = ["GivenColumns", "Imputations", "Uncertainty"]
 
 Uncertainty = Literal["draws", "model"]
+GivenColumns = Mapping[Name, object] | None  # per column a value, a set or list of values, or an interval
 
 
 class Imputations(BaseEstimator, ABC):  # type: ignore[misc]  # scikit-learn has no types
@@ -57,6 +61,7 @@ class Imputations(BaseEstimator, ABC):  # type: ignore[misc]  # scikit-learn has
         self,
         X: Any,  # noqa: N803
         *,
+        given: GivenColumns = None,
         uncertainty: Uncertainty = "draws",
         row_ids: Any = None,
         first: int = 0,
@@ -69,6 +74,7 @@ class Imputations(BaseEstimator, ABC):  # type: ignore[misc]  # scikit-learn has
 
         Args:
             X: table with some or all of the columns; absent columns are marginalised.
+            given: as in `draw_imputations`.
             uncertainty: as in `draw_imputations`.
             row_ids: as in `draw_imputations`.
             first: as in `draw_imputations`.
@@ -79,7 +85,7 @@ class Imputations(BaseEstimator, ABC):  # type: ignore[misc]  # scikit-learn has
             A frame like X. An id, or an entry of a column without training values, stays missing.
         """
         answer = self.draw_imputations(
-            X, 1, uncertainty=uncertainty, row_ids=row_ids, first=first, seed=seed, diagnostics=True
+            X, 1, given=given, uncertainty=uncertainty, row_ids=row_ids, first=first, seed=seed, diagnostics=True
         )
         return Answer(answer.value[0], answer.diagnostics) if diagnostics else answer.value[0]
 
@@ -88,6 +94,7 @@ class Imputations(BaseEstimator, ABC):  # type: ignore[misc]  # scikit-learn has
         X: Any,  # noqa: N803
         num: int,
         *,
+        given: GivenColumns = None,
         uncertainty: Uncertainty = "draws",
         row_ids: Any = None,
         first: int = 0,
@@ -103,6 +110,7 @@ class Imputations(BaseEstimator, ABC):  # type: ignore[misc]  # scikit-learn has
         Args:
             X: as in `impute`.
             num: number of draws, at least 1.
+            given: evidence about missing entries, the same for all rows, as in `sample`.
             uncertainty: "draws": all from the fitted density, so that their spread is what is unknown given that density;
                 "model": draw d from member d, a refit to a bootstrap sample of the training rows, so that their spread
                 holds the uncertainty of the fit as well. Pooled standard errors need "model". It takes a model that was
@@ -118,7 +126,7 @@ class Imputations(BaseEstimator, ABC):  # type: ignore[misc]  # scikit-learn has
 
         Raises:
             ValueError: `num` is not a whole number of at least 1, or more than the members; an id is missing or occurs
-                twice; or another argument is out of its range.
+                twice; an entry of X contradicts the evidence; or another argument is out of its range.
         """
         num = whole_number(num, "num", least=1, expected="1 or more draws")
         first = whole_number(first, "first", least=0, expected="the number of a row, 0 or more")
@@ -126,12 +134,28 @@ class Imputations(BaseEstimator, ABC):  # type: ignore[misc]  # scikit-learn has
         check_is_fitted(self, "model_")
         _check_uncertainty(uncertainty, num, len(self.members_))
         frame = self._read(X)
-        rows = self.fitted.rows(frame.table, frame.num_rows)
+        rows = self._rows(frame, given)
         keys = keys_of_numbers(first, frame.num_rows) if row_ids is None else self._keys_of_ids(frame, row_ids)
         drawn = self.fitted.impute_by_members if uncertainty == "model" else self.fitted.impute
         answer = drawn(rows, keys, num_draws=num, seed=seed)
         frames = [write_filled(frame, each, self.frame_schema_) for each in answer.value]
         return Answer(frames, answer.diagnostics.numpy()) if diagnostics else frames
+
+    def _evidence(self, given: GivenColumns) -> Mapping[Name, Evidence]:
+        """What is given, in the values and units of the codecs."""
+        durations = frozenset(each.name for each in self.frame_schema_.columns if each.is_duration)
+        return read_given({} if given is None else given, self.fitted.codec, durations=durations)
+
+    def _rows(self, frame: Frame, given: GivenColumns = None, *, missing: Sequence[Name] = ()) -> Rows:
+        """Encoded rows; columns in `missing` count as missing, and nothing may be given about them."""
+        evidence = self._evidence(given)
+        for name in missing:
+            if name in evidence:
+                raise ValueError(
+                    f"given column {name!r}: is a target; give evidence about other columns, or call "
+                    "draw_joint(X, targets, num, given=...)"
+                )
+        return self.fitted.rows(frame.table, frame.num_rows, missing=missing, evidence=evidence)
 
     def _keys_of_ids(self, frame: Frame, row_ids: Any) -> Tensor:
         """Keys of rows by a column of X, or by a vector of ids."""

@@ -1,5 +1,6 @@
 """`JointEBMImputer`: fills missing entries by draws from the joint density."""
 
+from collections.abc import Callable
 from typing import Any, Self
 
 from sklearn.base import OneToOneFeatureMixin, TransformerMixin
@@ -8,6 +9,7 @@ from jointebm.estimators.facade import Facade
 from jointebm.estimators.joint_ebm import JointEBM
 from jointebm.tables.answers.row_keys import keys_of_numbers
 from jointebm.tables.frames.writing import write_filled
+from jointebm.tables.training.table_config import Progress
 
 __all__ = ["JointEBMImputer"]
 
@@ -32,9 +34,25 @@ class JointEBMImputer(OneToOneFeatureMixin, TransformerMixin, Facade):  # type: 
         array([[ 1., 20.]])
     """
 
-    def fit(self, X: Any, y: Any = None) -> Self:  # noqa: ARG002, N803
-        """Fits the joint density of X; y is ignored."""
-        self.core_ = self._new_core().fit_frame(self._read(X, reset=True))
+    def fit(
+        self,
+        X: Any,  # noqa: N803
+        y: Any = None,  # noqa: ARG002
+        *,
+        sample_weight: Any = None,
+        on_progress: Callable[[Progress], object] | None = None,
+    ) -> Self:
+        """Fits the joint density of X.
+
+        Args:
+            X: table, N rows.
+            y: ignored.
+            sample_weight: as in `JointEBM.fit`.
+            on_progress: as in `JointEBM.fit`.
+        """
+        self.core_ = self._new_core().fit_frame(
+            self._read(X, reset=True), sample_weight=sample_weight, on_progress=on_progress
+        )
         return self
 
     @classmethod

@@ -15,6 +15,8 @@ from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted
 
 from jointebm.estimators.answers import Answers, set_features
+from jointebm.estimators.arguments import row_weights
+from jointebm.estimators.fit_watch import FitWatch
 from jointebm.storage.untrusted import quoted
 from jointebm.tables.answers.parameters import Parameters
 from jointebm.tables.answers.store import TableFolder, load_table, save_table
@@ -23,6 +25,7 @@ from jointebm.tables.codes.codec import Name, TableCodec, Unseen
 from jointebm.tables.codes.column import Kind
 from jointebm.tables.frames.reading import Frame, read_frame, target_name, with_column
 from jointebm.tables.training.bootstrap import SharedProgress, bootstrapped
+from jointebm.tables.training.row_weights import resampled_rows
 from jointebm.tables.training.table_config import Progress
 from jointebm.training.objectives import MaximumLikelihood, PseudoLikelihood
 
@@ -66,6 +69,7 @@ class JointEBM(Answers):
         num_members: refits to bootstrap samples of the rows, up to 1,000, for `draw_imputations(X, num,
             uncertainty="model")`; as many as the imputations that will be asked for. Five take less time than two fits.
         random_state: seed of all draws in training and answers; None takes a new one at each fit.
+        verbose: whether `fit` prints its progress to standard error. The logger "jointebm" gets it anyway, as INFO.
 
     Attributes:
         codec_: columns and their codes.
@@ -104,6 +108,7 @@ class JointEBM(Answers):
         num_sweeps: int = 10,
         num_members: int = 0,
         random_state: int | np.random.RandomState | None = 0,
+        verbose: bool = False,
     ) -> None:
         self.objective = objective
         self.training = training
@@ -115,12 +120,14 @@ class JointEBM(Answers):
         self.num_sweeps = num_sweeps
         self.num_members = num_members
         self.random_state = random_state
+        self.verbose = verbose
 
     def fit(
         self,
         X: Any,  # noqa: N803
         y: Any = None,
         *,
+        sample_weight: Any = None,
         on_progress: Callable[[Progress], object] | None = None,
         run: str | os.PathLike[str] | None = None,
     ) -> Self:
@@ -132,18 +139,24 @@ class JointEBM(Answers):
         Args:
             X: table, N rows; entries may be missing.
             y: one more column, such as a label, called by its own name or "target"; entries may be missing.
+            sample_weight: of the rows, shape (N,), not negative: the density is that of rows drawn with such frequencies. A
+                weight of 0 leaves the row out, and only ratios matter. None weighs all alike. Bins, and the shares of
+                values inside a bin and of rare levels, are those of unweighted rows.
             on_progress: called whenever the held-out rows are scored, and after each member.
             run: folder for checkpoints and metrics.jsonl; None writes nothing.
 
         Raises:
             TypeError: a column holds an unsupported type.
             ValueError: no rows or columns, an infinite number, or a parameter that is out of its range.
+
+        Warns:
+            ConvergenceWarning: the fit learned nothing about how columns depend, or training was cut short.
         """
         frame = read_frame(X)
         target = None if y is None else target_name(y, frame.schema.names)
         if target is not None:
             frame = with_column(frame, target, y)
-        return self.fit_frame(frame, target=target, on_progress=on_progress, run=run)
+        return self.fit_frame(frame, target=target, sample_weight=sample_weight, on_progress=on_progress, run=run)
 
     def fit_frame(
         self,
@@ -151,48 +164,55 @@ class JointEBM(Answers):
         *,
         target: Name | None = None,
         kinds: Mapping[Name, Kind] | None = None,
+        sample_weight: Any = None,
         on_progress: Callable[[Progress], object] | None = None,
         run: str | os.PathLike[str] | None = None,
     ) -> Self:
         """Fits a frame that has been read; `kinds` overrules those of the estimator."""
-        parameters = self._parameters(kinds or {})
+        parameters = self.checked_parameters(kinds)
         if frame.num_rows == 0 or not frame.table:
             raise ValueError(
                 f"Found array with {frame.num_rows} sample(s) and {len(frame.table)} feature(s) while a minimum of 1 "
                 "is required"
             )
+        weights = row_weights(sample_weight, frame.num_rows)
+        kept = slice(None) if weights is None else np.flatnonzero(weights)
+        table = {name: column.take(kept) for name, column in frame.table.items()}
         codec = TableCodec.fit(
-            frame.table,
+            table,
             kinds=dict(parameters.kinds),
             max_bins=parameters.max_bins,
             max_levels=parameters.max_levels,
         )
-        codes = torch.from_numpy(codec.encode(frame.table))
-        progress = None if on_progress is None else SharedProgress(on_progress, parameters.num_members)
+        codes = torch.from_numpy(codec.encode(table))
+        watch = FitWatch(on_progress, verbose=self.verbose)
+        progress = SharedProgress(watch.tell, parameters.num_members)
         model = TableModel.fit(
             codes,
             codec.num_codes,
             ordered=codec.is_ordered,
             config=parameters.training,
             seed=parameters.seed,
-            on_progress=None if progress is None else progress.of_fit,
+            on_progress=progress.of_fit,
             run=run,
+            weights=None if weights is None else torch.from_numpy(weights[kept]),
         )
+        of_members = codes if weights is None else codes[resampled_rows(torch.from_numpy(weights[kept]), codes)]
         members = []
         for number in range(parameters.num_members):
             energy = bootstrapped(
                 model.energy,
-                codes,
+                of_members,
                 ordered=codec.is_ordered,
                 config=parameters.training,
                 seed=parameters.seed,
                 number=number,
             )
             members.append(TableModel(energy).eval())
-            if progress is not None:
-                progress.after_member(number)
+            progress.after_member(number)
         folder = TableFolder.of(frame.schema, codec, model, target=target, parameters=parameters)
         self._set_fitted(folder, model, members)
+        watch.finish(model)
         return self
 
     def save(self, path: str | os.PathLike[str]) -> Path:
@@ -241,14 +261,18 @@ class JointEBM(Answers):
         other._set_fitted(self._folder.model_copy(update={"target": target}), self.model_, self.members_)
         return other
 
-    def _parameters(self, kinds: Mapping[Name, Kind]) -> Parameters:
-        """The checked parameters."""
+    def checked_parameters(self, kinds: Mapping[Name, Kind] | None = None) -> Parameters:
+        """The parameters of a fit; `kinds` overrules those of the estimator.
+
+        Raises:
+            ValueError: a parameter is out of its range; names it and the value.
+        """
         seed = self.random_state
         if not isinstance(seed, int | np.integer):
             seed = int(check_random_state(seed).random_sample() * 2**31)  # the seed of all draws, not a draw
         _check_mapping("training", self.training, {"num_visits": 10})
         _check_mapping("kinds", self.kinds, {"code": "categorical"})
-        kinds = dict(self.kinds or {}) | dict(kinds)
+        kinds = dict(self.kinds or {}) | dict(kinds or {})
         for name, kind in kinds.items():
             if kind not in get_args(Kind):
                 raise ValueError(f"kinds: column {name!r}: got {kind!r}, expected 'numeric', 'categorical' or 'id'")

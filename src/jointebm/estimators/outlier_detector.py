@@ -1,5 +1,6 @@
 """`JointEBMOutlierDetector`: finds rows whose entries do not fit together."""
 
+from collections.abc import Callable
 from numbers import Real
 from typing import Any, Literal, Self, get_args
 
@@ -9,6 +10,7 @@ from sklearn.base import OutlierMixin
 from jointebm.estimators.facade import Facade
 from jointebm.estimators.joint_ebm import JointEBM
 from jointebm.tables.frames.reading import Frame
+from jointebm.tables.training.table_config import Progress
 
 __all__ = ["JointEBMOutlierDetector"]
 
@@ -48,15 +50,28 @@ class JointEBMOutlierDetector(OutlierMixin, Facade):  # type: ignore[misc]  # sc
         self.criterion = criterion
         self.contamination = contamination
 
-    def fit(self, X: Any, y: Any = None) -> Self:  # noqa: ARG002, N803
-        """Fits the joint density of X, and the offset; y is ignored.
+    def fit(
+        self,
+        X: Any,  # noqa: N803
+        y: Any = None,  # noqa: ARG002
+        *,
+        sample_weight: Any = None,
+        on_progress: Callable[[Progress], object] | None = None,
+    ) -> Self:
+        """Fits the joint density of X, and the offset, a percentile of the scores of all rows alike.
+
+        Args:
+            X: table, N rows.
+            y: ignored.
+            sample_weight: as in `JointEBM.fit`.
+            on_progress: as in `JointEBM.fit`.
 
         Raises:
             ValueError: a parameter is out of its range.
         """
         self._check()
         frame = self._read(X, reset=True)
-        self.core_ = self._new_core().fit_frame(frame)
+        self.core_ = self._new_core().fit_frame(frame, sample_weight=sample_weight, on_progress=on_progress)
         self.offset_ = float(np.percentile(self._scores(frame), 100 * self.contamination))
         return self
 

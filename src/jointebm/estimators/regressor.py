@@ -1,5 +1,6 @@
 """`JointEBMRegressor`: predicts numbers by the mean of p(number | row) of the joint density."""
 
+from collections.abc import Callable
 from typing import Any, Self
 
 import numpy as np
@@ -10,6 +11,7 @@ from jointebm.estimators.joint_ebm import JointEBM
 from jointebm.tables.answers.predictions import posterior_mean
 from jointebm.tables.codes.codec import Name
 from jointebm.tables.codes.numbers import NumberCodec
+from jointebm.tables.training.table_config import Progress
 
 __all__ = ["JointEBMRegressor"]
 
@@ -33,14 +35,27 @@ class JointEBMRegressor(RegressorMixin, Facade):  # type: ignore[misc]  # scikit
         array([0., 1.])
     """
 
-    def fit(self, X: Any, y: Any) -> Self:  # noqa: N803
+    def fit(
+        self,
+        X: Any,  # noqa: N803
+        y: Any,
+        *,
+        sample_weight: Any = None,
+        on_progress: Callable[[Progress], object] | None = None,
+    ) -> Self:
         """Fits the joint density of X and y.
+
+        Args:
+            X: table, N rows.
+            y: numbers, shape (N,).
+            sample_weight: as in `JointEBM.fit`.
+            on_progress: as in `JointEBM.fit`.
 
         Raises:
             ValueError: y is not a vector of numbers, or has missing entries.
         """
         numbers = checked_target(y, type(self).__name__).astype(np.float64)
-        self._fit_with_target(X, y, numbers, kind="numeric")
+        self._fit_with_target(X, y, numbers, kind="numeric", sample_weight=sample_weight, on_progress=on_progress)
         return self
 
     @classmethod

@@ -33,7 +33,7 @@ def lazy_members(
         return member
 
     def list_names() -> list[str]:
-        return sorted({*vars(sys.modules[package]), *names})
+        return sorted({name for name in vars(sys.modules[package]) if name.startswith("__")} | set(names))
 
     return get, list_names
 

@@ -6,6 +6,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from jointebm.inference.chain_starts import chain_starts
 from jointebm.inference.model import Model
 from jointebm.randomness.draws import Generator
 from jointebm.sampling.sample import sample
@@ -89,7 +90,7 @@ def sample_each(
     num_steps: int | None = None,
     generator: Generator,
 ) -> list[dict[str, Tensor]]:
-    """Samples given each of several conditions, by chains from noise, in shared batches.
+    """Samples given each of several conditions, by chains from the reference or noise, in shared batches.
 
     Finite chains: samples are approximate, as those of `sample`. An empty condition asks for unconditional samples. Returns,
     per condition, values of `num` rows.
@@ -128,7 +129,7 @@ def sample_each(
             num_chains=len(batch) * num,
             num_steps=model.config.num_steps if num_steps is None else num_steps,
             given=given,
-            init=model.noise,
+            init=chain_starts(model, len(batch) * num, given, generator),
             generator=generator,
         )
         split = {name: value.split(num) for name, value in samples.values.items()}

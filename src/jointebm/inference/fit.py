@@ -21,7 +21,7 @@ from jointebm.inference.model_config import ModelConfig
 from jointebm.inference.reports import NormalizerRecord
 from jointebm.kernels import Cycle, KernelSpec, evaluate
 from jointebm.randomness.draws import shuffled, uniform
-from jointebm.references import Marginals, Mixture, choose_mixture
+from jointebm.references import MarginalsFit, MixtureFit
 from jointebm.references.reference_specs import spec_of
 from jointebm.sampling.annealing import taken_rows
 from jointebm.sampling.diagnostics import ConvergenceWarning
@@ -36,7 +36,6 @@ from jointebm.training.trainer import Trainer
 __all__ = ["fit"]
 
 MAX_REALS_OF_MIXTURE = 100  # with more, the reference is a product of marginals
-MAX_ROWS_OF_REFERENCE = 10_000
 MAX_SUMMED_LABELS = 64  # configurations of the labels that are summed out of the loss
 MAX_STOPPING_ROWS = 2_000
 NUM_LOOKS = 20  # in the course of training
@@ -164,11 +163,8 @@ def standardised(space: Space, values: Values) -> Space:
 def _reference(space: Space, rows: Position, held_out: Position, generator: torch.Generator) -> nn.Module:
     """A mixture chosen on held-out rows, or marginals where there are many reals."""
     num_reals = sum(space[name].num_variables for name in space.continuous)
-    some = {name: value[:MAX_ROWS_OF_REFERENCE] for name, value in rows.items()}
-    if num_reals > MAX_REALS_OF_MIXTURE:
-        return Marginals.fit(space, some, 3)
-    mixture: Mixture = choose_mixture(space, some, held_out, generator=generator).mixture
-    return mixture
+    how = MarginalsFit() if num_reals > MAX_REALS_OF_MIXTURE else MixtureFit()
+    return how.fit(space, rows, held_out, generator)
 
 
 def _residual(

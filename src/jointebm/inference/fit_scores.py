@@ -14,13 +14,14 @@ from torch import Tensor
 from jointebm.energies.referenced import Referenced
 from jointebm.inference.importance import mass_of_known
 from jointebm.inference.reports import Estimate, NormalizerRecord
+from jointebm.references.reference import Reference
 from jointebm.sampling.annealing import log_mean_weight, log_normalizer, taken_rows
 from jointebm.sampling.enumeration import log_partition
 from jointebm.sampling.weighted_draws import effective_size
 from jointebm.spaces.space import Position
 from jointebm.training.trainer import Trainer
 
-__all__ = ["NORMALIZER_DRAWS", "BestEnergy", "log_likelihood", "normalizer_of"]
+__all__ = ["NORMALIZER_DRAWS", "BestEnergy", "held_out_score", "normalizer_of", "reference_score"]
 
 MAX_LISTED = 1 << 16  # configurations of a space without reals, of which log Z is a sum
 NORMALIZER_DRAWS = 8_000  # of the reference, for log Z
@@ -50,7 +51,7 @@ class BestEnergy:
         self._held_out, self._generator, self._say = held_out, generator, say
         self.at_start, self.iteration, self._since = copy.deepcopy(energy), 0, 0
         self.energy = self.at_start
-        self.of_reference = self.score(energy, 0.0)
+        self.of_reference = reference_score(energy.reference, held_out)
         self._value = self.of_reference.value
 
     def look(self, trainer: Trainer) -> int:
@@ -73,27 +74,30 @@ class BestEnergy:
 
     def score(self, energy: Referenced, log_z: float) -> Estimate:
         """Mean log-likelihood of the held-out rows, nats."""
-        return log_likelihood(energy, self._held_out, log_z)
+        return held_out_score(energy, self._held_out, log_z)
 
 
-def log_likelihood(energy: Referenced, rows: Position, log_z: float) -> Estimate:
-    """Mean log-likelihood of rows, nats, with missing reals summed over `DRAWS_OF_ROW` draws of the reference.
-
-    Args:
-        energy: F.
-        rows: at least one; NaN is missing.
-        log_z: log Z of F, nats; its error is not in the standard error.
-    """
+def held_out_score(energy: Referenced, held_out: Position, log_z: float) -> Estimate:
+    """Mean log-likelihood of held-out rows under exp(F - log Z), nats; missing entries are marginalised, seeded."""
     mass = mass_of_known(
         energy,
         energy.space,
         energy.reference,
-        rows,
+        held_out,
         num_draws=DRAWS_OF_ROW,
-        generator=torch.Generator(next(iter(rows.values())).device).manual_seed(0),
+        generator=torch.Generator(next(iter(held_out.values())).device).manual_seed(0),
         with_marginals=False,
     )
-    log_p = mass.log_mass.double() - log_z
+    return _mean(mass.log_mass.double() - log_z)
+
+
+@torch.no_grad()
+def reference_score(reference: Reference, held_out: Position) -> Estimate:
+    """Mean log q of held-out rows, nats; missing entries are marginalised exactly."""
+    return _mean(reference.log_prob(held_out).double())
+
+
+def _mean(log_p: Tensor) -> Estimate:
     error = float(log_p.std()) / math.sqrt(len(log_p)) if len(log_p) > 1 else 0.0
     return Estimate(value=float(log_p.mean()), standard_error=error)
 

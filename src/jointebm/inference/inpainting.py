@@ -11,6 +11,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from jointebm.inference.chain_starts import chain_starts
 from jointebm.inference.model import Model
 from jointebm.inference.predict import predict
 from jointebm.randomness.draws import Generator
@@ -97,7 +98,7 @@ def inpaint(
         num_chains=len(values[image]),
         num_steps=model.config.num_steps if num_steps is None else num_steps,
         given=given,
-        init=model.noise,
+        init=chain_starts(model, len(values[image]), given, generator),
         generator=generator,
     )
     known = ~given[image].isnan()  # a transform there and back may round

@@ -12,6 +12,8 @@ COMMANDS = {"recipe.json": "train", "fit.json": "fit"}  # what a run folder hold
 
 def find_model(name: str | os.PathLike[str]) -> Path:
     """The folder of a model, as `jointebm.load` finds it."""
+    if not isinstance(name, str | os.PathLike):
+        raise TypeError(f"load: got {name!r}, expected the path of a model or run folder, or pretrained:NAME")
     name, known = os.fspath(name), _known()
     listed = ", ".join(known) or "(none in this installation)"
     if name.startswith(PRETRAINED):

@@ -85,6 +85,10 @@ class Report(Config):
         found = []
         if self.best_iteration == 0:
             found.append("training did not improve on the reference on held-out rows: the model is the reference")
+        elif self.held_out.value < self.held_out_reference.value:
+            found.append(
+                "the held-out log-likelihood is below that of the reference: train longer, or with a smaller rate"
+            )
         poor = [moment for moment in self.moments if abs(moment.z) > MAX_Z]
         if poor:
             worst = max(poor, key=lambda moment: abs(moment.z))

@@ -6,8 +6,9 @@ from typing import Any, NamedTuple, Self
 
 from pydantic import BaseModel, Field, ValidationError, model_validator
 
-from jointebm.energies import ConcatSpec, EnergySpec
+from jointebm.energies import ConcatSpec, EnergySpec, ReferencedSpec
 from jointebm.kernels import KernelSpec
+from jointebm.references import ReferenceFit
 from jointebm.storage.config import Config
 from jointebm.training.train_config import TrainConfig
 
@@ -21,6 +22,11 @@ class Recipe(Config):
     summary: str = Field(description="one sentence on it")
     data: str = Field(description="name of the data")
     energy: EnergySpec = Field(description="the network")
+    reference: ReferenceFit | None = Field(
+        None,
+        description="q, fitted to the training rows, to whose log-density the network is added: mixture or marginals; "
+        "null: none, f is not normalised",
+    )
     kernel: KernelSpec = Field(description="kernel of the chains, in training and afterwards")
     train: TrainConfig = Field(description="how to train")
     calibration_rows: int = Field(
@@ -35,6 +41,31 @@ class Recipe(Config):
             raise ValueError(
                 f"calibration_rows {self.calibration_rows} scales f by energy.output_scale, which kind {self.energy.kind!r} "
                 "lacks; set it to 0"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _reference_fits(self) -> Self:
+        if isinstance(self.energy, ReferencedSpec):
+            raise ValueError(
+                "energy is the network alone; give it the residual, and say in `reference` how its reference is fitted"
+            )
+        if self.reference is None:
+            return self
+        if self.kernel.temperature != 1 or self.kernel.continuous != "mala":
+            raise ValueError(
+                "with a reference x and y have one density, for kernel.continuous mala at kernel.temperature 1; got "
+                f"{self.kernel.continuous} at {self.kernel.temperature:g}; set these, or reference=null first"
+            )
+        if self.train.objective.keeps_row_chains:
+            raise ValueError(
+                f"with a reference chains carry weights, but objective {self.train.objective.name!r} keeps a chain for "
+                "each row; set another objective, or reference=null first"
+            )
+        if self.calibration_rows:
+            raise ValueError(
+                f"calibration_rows {self.calibration_rows} would scale f, but with a reference f is a log-density, and "
+                "its calibration is reported in the card; set it to 0"
             )
         return self
 
@@ -62,8 +93,11 @@ def recipe_fields(recipe: Recipe) -> list[RecipeField]:
 def _walk(config: BaseModel, prefix: str) -> Iterator[RecipeField]:
     for name, info in type(config).model_fields.items():
         value = getattr(config, name)
+        if name == "reference":  # set by its kind, and has fields of its own
+            yield RecipeField(f"{prefix}{name}", None if value is None else value.kind, info.description or "")
         if isinstance(value, BaseModel):
             yield from _walk(value, f"{prefix}{name}.")
+        if isinstance(value, BaseModel) or name == "reference":
             continue
         # An objective is set by its name, and has fields of its own; terms are set as JSON, or by their names.
         plain = config.model_dump(mode="json")[name] if name in ("objective", "terms") else value
@@ -122,8 +156,8 @@ def _replace(recipe: Recipe, path: Sequence[str], text: str, key: str) -> Recipe
         parent[path[-1]] = json.loads(text)
     except json.JSONDecodeError:
         parent[path[-1]] = text
-    if isinstance(before, dict) and parent[path[-1]] == before.get("name"):
-        parent[path[-1]] = before  # the same objective keeps its fields
+    if isinstance(before, dict) and parent[path[-1]] == before.get("name", before.get("kind", ...)):
+        parent[path[-1]] = before  # the same objective or reference keeps its fields
     try:
         return Recipe.model_validate_json(json.dumps(plain))
     except ValidationError as error:

@@ -3,6 +3,7 @@
 from typing import TYPE_CHECKING
 
 from jointebm.importing import lazy_members
+from jointebm.references.reference_fits import MarginalsFit, MixtureFit, ReferenceFit
 from jointebm.references.reference_specs import ReferenceSpec
 
 if TYPE_CHECKING:
@@ -12,7 +13,18 @@ if TYPE_CHECKING:
     from jointebm.references.product_mixture import ProductMixture
     from jointebm.references.reference import Reference
 
-__all__ = ["AnyOrder", "Marginals", "Mixture", "ProductMixture", "Reference", "ReferenceSpec", "choose_mixture"]
+__all__ = [
+    "AnyOrder",
+    "Marginals",
+    "MarginalsFit",
+    "Mixture",
+    "MixtureFit",
+    "ProductMixture",
+    "Reference",
+    "ReferenceFit",
+    "ReferenceSpec",
+    "choose_mixture",
+]
 
 if not TYPE_CHECKING:  # these import torch
     __getattr__, __dir__ = lazy_members(__name__, __all__)

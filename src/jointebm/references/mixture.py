@@ -13,12 +13,12 @@ from torch import Tensor, nn
 from jointebm.randomness.draws import Generator
 from jointebm.references.expectation_maximisation import fit_product_mixture, prior_of, spread_rows
 from jointebm.references.layout import Constraints, Layout, MixedRows
+from jointebm.references.mixture_sizes import MIXTURE_SIZES
 from jointebm.references.product_mixture import ProductMixture, linear_by_row
 from jointebm.spaces.space import Mask, Position, Space
 
 __all__ = ["Mixture", "MixtureChoice", "choose_mixture"]
 
-CANDIDATES = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64)
 OTHER_CLASSES = 0.01  # probability of a class drawn at random, in a component of one class: bounds its log-odds
 PATIENCE = 2  # candidates in a row without improvement, after which no larger one is tried
 
@@ -260,8 +260,9 @@ def choose_mixture(
     held_out: Position,
     *,
     generator: Generator,
-    candidates: Iterable[int] = CANDIDATES,
+    candidates: Iterable[int] = MIXTURE_SIZES,
     prior_strength: float = 1.0,
+    label: str | None = None,
 ) -> MixtureChoice:
     """Fits mixtures of growing size and keeps the one with the largest log-density on held-out rows.
 
@@ -274,6 +275,7 @@ def choose_mixture(
         generator: chooses the rows to start from.
         candidates: numbers of components, tried in increasing order.
         prior_strength: see `Mixture.fit`.
+        label: a label each of whose classes has components of its own (`Mixture.fit_classes`); None: they share.
 
     Example:
         >>> from jointebm.spaces import Continuous, Space
@@ -289,7 +291,12 @@ def choose_mixture(
     for number in sorted(set(candidates)):
         if best is not None and (number > num_rows or since == PATIENCE):
             break
-        mixture = Mixture.fit(space, position, number, generator=generator, prior_strength=prior_strength)
+        if label is None:
+            mixture = Mixture.fit(space, position, number, generator=generator, prior_strength=prior_strength)
+        else:
+            mixture = Mixture.fit_classes(
+                space, position, number, label=label, generator=generator, prior_strength=prior_strength
+            )
         scores[number] = float(mixture.log_prob(held_out).mean(dtype=torch.float64))
         since += 1
         if best is None or scores[number] > best_score:

@@ -7,11 +7,10 @@ from pydantic import Field
 from jointebm.storage.config import Config
 
 if TYPE_CHECKING:
-    from jointebm.randomness.draws import Generator
     from jointebm.references.any_order import AnyOrder
     from jointebm.references.marginals import Marginals
     from jointebm.references.mixture import Mixture
-    from jointebm.spaces.space import Position, Space
+    from jointebm.spaces.space import Space
 
 __all__ = ["AnyOrderSpec", "MarginalsSpec", "MixtureSpec", "ReferenceSpec", "spec_of"]
 
@@ -27,24 +26,12 @@ class MixtureSpec(Config):
 
     kind: Literal["mixture"] = "mixture"
     num_components: int = Field(ge=1, description="number of components")
-    label: str | None = Field(
-        None,
-        description="a label of one variable: each of its classes has as many components of its own; null: they share",
-    )
 
     def build(self, space: "Space") -> "Mixture":
         """Makes a mixture whose parameters are those of a fresh one, for `load_state_dict`."""
         from jointebm.references.mixture import Mixture
 
         return Mixture(space, self.num_components)
-
-    def fit(self, space: "Space", position: "Position", generator: "Generator") -> "Mixture":
-        """Fits one to rows, see `Mixture.fit`, or `Mixture.fit_classes` with a label."""
-        from jointebm.references.mixture import Mixture
-
-        if self.label is not None:
-            return Mixture.fit_classes(space, position, self.num_components, label=self.label, generator=generator)
-        return Mixture.fit(space, position, self.num_components, generator=generator)
 
 
 class MarginalsSpec(Config):
@@ -64,12 +51,6 @@ class MarginalsSpec(Config):
         from jointebm.references.marginals import Marginals
 
         return Marginals(space, self.num_gaussians)
-
-    def fit(self, space: "Space", position: "Position", generator: "Generator") -> "Marginals":  # noqa: ARG002  # the form
-        """Fits one to rows, see `Marginals.fit`; draws nothing."""
-        from jointebm.references.marginals import Marginals
-
-        return Marginals.fit(space, position, self.num_gaussians)
 
 
 class AnyOrderSpec(Config):
@@ -92,14 +73,6 @@ class AnyOrderSpec(Config):
         from jointebm.references.any_order import AnyOrder
 
         return AnyOrder.untrained(space, self.num_components, width=self.width, num_layers=self.num_layers)
-
-    def fit(self, space: "Space", position: "Position", generator: "Generator") -> "AnyOrder":
-        """Fits a mixture to rows, and the network that starts from it, see `AnyOrder.fit`."""
-        from jointebm.references.any_order import AnyOrder
-        from jointebm.references.mixture import Mixture
-
-        mixture = Mixture.fit(space, position, self.num_components, generator=generator)
-        return AnyOrder.fit(position, mixture, generator=generator, width=self.width, num_layers=self.num_layers)
 
 
 ReferenceSpec = Annotated[MixtureSpec | MarginalsSpec | AnyOrderSpec, Field(discriminator="kind")]

@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 
+from jointebm.inference.model_config import ModelConfig
 from jointebm.recipes import Recipe
 from jointebm.recipes.catalogue import RECIPES
 from jointebm.storage.untrusted import quoted
@@ -15,13 +16,6 @@ from jointebm.training.divergence import Intervention
 from jointebm.training.trainer import Metrics
 
 __all__ = ["card", "environment"]
-
-ONE_LAW = "A joint energy-based model, log p(x, y) = f(x, y) - log Z,"
-TWO_LAWS = (
-    "An energy-based model f(x, y) whose chains move x at a temperature of its own: y given x has the law of f, x given y "
-    "that of f / temperature, and no joint density has both. A model"
-)
-UNNORMALISED = "f is known up to a constant; samples come from a Markov chain of finite length."
 
 
 def environment() -> dict[str, Any]:
@@ -38,11 +32,11 @@ def environment() -> dict[str, Any]:
 def card(
     recipe: Recipe,
     facts: Mapping[str, Any],
+    config: ModelConfig,
     metrics: Metrics,
     interventions: Sequence[Intervention],
-    findings: str,
 ) -> str:
-    """The card of a trained model: Markdown under YAML front matter, with the findings of the fit, if any.
+    """The card of a trained model: Markdown under YAML front matter.
 
     The license of a new model is `unknown` until its owner writes one.
     """
@@ -58,7 +52,13 @@ def card(
         if recipe.calibration_rows
         else ""
     )
-    joint = TWO_LAWS if recipe.kernel.temperature != 1 else ONE_LAW
+    one = recipe.kernel.temperature == 1
+    density = "log p(x, y) = f(x, y) - log Z" if one else "a log-density f(x, y) for each of its temperatures"
+    normalised = (
+        f"\n| log Z of f | {config.log_normalizer} |\n| chains after training | {config.diagnostics} |"
+        if config.log_normalizer
+        else ""
+    )
     summary = recipe.summary[0].upper() + recipe.summary[1:]
     return f"""---
 license: unknown
@@ -69,7 +69,7 @@ tags:
 ---
 # {recipe.name}
 
-{summary}. {joint} of the data `{recipe.data}`.
+{summary}. A joint energy-based model of the data `{recipe.data}`: {density}.
 
 | | |
 |---|---|
@@ -78,7 +78,27 @@ tags:
 | training time | {metrics.seconds:.0f} s on {known["threads"]} threads ({known["machine"]}) |
 | versions | jointebm {known["jointebm"]}, torch {known["torch"]}, Python {known["python"]} |
 | energy gap at the end | {metrics.energy_gap:.3f} nats |
-| interventions against divergence | {"<br>".join(map(str, interventions)) or "none"} |{scaled}{changed}
+| interventions against divergence | {"<br>".join(map(str, interventions)) or "none"} |{normalised}{scaled}{changed}
 
-Load it with `jointebm.load(folder)`. {findings or UNNORMALISED}
+{_meaning(recipe, config)}
 """
+
+
+def _meaning(recipe: Recipe, config: ModelConfig) -> str:
+    """What the model is a density of, and what its report says."""
+    if config.report is not None:
+        return (
+            "Load it with `jointebm.load(folder)`. One density at temperature 1: `log_density` is log p in the units of the "
+            "data, and `sample`, `predict` and `impute` are answers of the same p.\n\n## Report\n"
+            f"{config.report}"
+        )
+    load = (
+        "Load it with `jointebm.load(folder)`. f is known up to a constant; samples come from a Markov chain of finite "
+        "length."
+    )
+    if recipe.kernel.temperature == 1:
+        return load
+    return (
+        f"{load} x moves at temperature {recipe.kernel.temperature:g} and y at 1: samples, predictions and f belong to "
+        "different densities, and log sum_y exp f is not the log p(x) of the samples."
+    )

@@ -5,7 +5,7 @@ RUN/run.json         seed, versions, threads, seconds
 RUN/lock             held by the process that trains
 RUN/metrics.jsonl    one line per `log_every` iterations, and one per intervention against divergence or stop ("event")
 RUN/checkpoints/     the newest states of training (see `jointebm.storage.checkpoint`)
-RUN/model/           the trained model, with averaged parameters
+RUN/model/           the trained model, with averaged parameters; with a reference, normalised and with a report
 RUN/evaluation.json  accuracy and calibration, if the command line trained it
 """
 
@@ -21,13 +21,13 @@ import torch
 
 from jointebm.data import Dataset
 from jointebm.data.registry import open_dataset
-from jointebm.energies import ReferencedSpec
+from jointebm.data.validation_split import TrainingSplit, split_rows
 from jointebm.inference.model import Model
 from jointebm.inference.model_config import ModelConfig
 from jointebm.recipes import Recipe
 from jointebm.runs.folder import append_metrics, begin, cut_metrics, facts_of, recipe_of, write_facts
 from jointebm.runs.interrupts import held_back
-from jointebm.runs.normalised_model import normalised, with_fitted_reference
+from jointebm.runs.normalised_model import normalised, with_reference
 from jointebm.runs.provenance import card, environment
 from jointebm.runs.resuming import check_same_run, metrics_bytes, newest_checkpoint, restore
 from jointebm.runs.size import check_size
@@ -56,7 +56,10 @@ class Run(NamedTuple):
 
 
 def initial_model(recipe: Recipe, dataset: Dataset, *, seed: int) -> Model:
-    """The model of a recipe before training, with weights drawn from the seed; a reference is fitted to training rows.
+    """The model of a recipe before training, with weights drawn from the seed, and its reference fitted if it has one.
+
+    The reference is fitted to all training rows but the held-out ones, on which its size is chosen (see `split_rows`), with
+    draws from the seed. A resumed run fits it again, and then takes its numbers from the checkpoint.
 
     Example:
         >>> from jointebm import recipes
@@ -64,10 +67,29 @@ def initial_model(recipe: Recipe, dataset: Dataset, *, seed: int) -> Model:
         >>> sum(p.numel() for p in initial_model(recipes.toy_paper(), Toy(), seed=0).parameters())
         134145
     """
+    return _initial_model(recipe, _training_rows(recipe, dataset), seed=seed)
+
+
+class _TrainingRows(NamedTuple):
+    """What training sees, and its split if a reference is fitted."""
+
+    dataset: Dataset
+    split: TrainingSplit | None
+
+
+def _training_rows(recipe: Recipe, dataset: Dataset) -> _TrainingRows:
+    seen = hide(dataset, recipe.train.hide)
+    if recipe.reference is None:
+        return _TrainingRows(seen, None)
+    split = split_rows(seen)
+    return _TrainingRows(split.dataset, split)
+
+
+def _initial_model(recipe: Recipe, rows: _TrainingRows, *, seed: int) -> Model:
     config = ModelConfig(
         name=recipe.name,
         data=recipe.data,
-        space=dataset.space.config,
+        space=rows.dataset.space.config,
         energy=recipe.energy,
         kernel=recipe.kernel,
         num_chains=recipe.num_test_chains,
@@ -77,9 +99,9 @@ def initial_model(recipe: Recipe, dataset: Dataset, *, seed: int) -> Model:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         model = Model(config)
-    if isinstance(recipe.energy, ReferencedSpec):
-        model.energy = with_fitted_reference(model.energy, recipe.energy, dataset, seed=seed)
-    return model
+    if recipe.reference is None or rows.split is None:
+        return model
+    return with_reference(model, recipe.reference, rows.split, seed=seed)
 
 
 def train(
@@ -112,11 +134,11 @@ def train(
     if out.exists():
         raise FileExistsError(f"{out}: exists; choose another folder, remove it, or resume it with train --resume")
     dataset = open_dataset(recipe.data, data_dir)
-    model, trainer = _prepare(recipe, dataset, seed=seed)
+    training = _prepare(recipe, dataset, seed=seed)
     facts = {"recipe": recipe.name, "seed": seed, **environment()}
     begin(out, recipe, facts)
     with lock(out / "lock"):
-        return _run(out, recipe, facts, model, dataset, trainer, on_metrics, on_intervention)
+        return _run(out, recipe, facts, training, on_metrics, on_intervention)
 
 
 def resume(
@@ -155,40 +177,47 @@ def resume(
         if checkpoint is not None:
             check_same_run(path, recipe, facts, checkpoint, on_damage)
         dataset = open_dataset(recipe.data, data_dir)
-        model, trainer = _prepare(recipe, dataset, seed=facts["seed"])
+        training = _prepare(recipe, dataset, seed=facts["seed"])
         num_bytes = 0
         if checkpoint is not None:
-            restore(trainer, checkpoint, path)
+            restore(training.trainer, checkpoint, path)
             num_bytes = metrics_bytes(path, checkpoint)
         cut_metrics(path, num_bytes, on_damage)
-        return _run(path, recipe, facts, model, dataset, trainer, on_metrics, on_intervention)
+        return _run(path, recipe, facts, training, on_metrics, on_intervention)
 
 
-def _prepare(recipe: Recipe, dataset: Dataset, *, seed: int) -> tuple[Model, Trainer]:
+class _Training(NamedTuple):
+    """A trainer, and what it is made of."""
+
+    model: Model  # the untrained one; its energy is trained in place
+    dataset: Dataset  # the whole data
+    split: TrainingSplit | None  # of its training rows, if there is a reference
+    trainer: Trainer
+
+
+def _prepare(recipe: Recipe, dataset: Dataset, *, seed: int) -> _Training:
     check_size(recipe, dataset.space)
-    seen = hide(dataset, recipe.train.hide)
-    model = initial_model(recipe, seen, seed=seed)
+    rows = _training_rows(recipe, dataset)
+    model = _initial_model(recipe, rows, seed=seed)
     trainer = Trainer(
         model.energy,
-        seen.space,
-        seen.rows,
+        rows.dataset.space,
+        rows.dataset.rows,
         kernel=model.kernel,
         config=recipe.train,
         seed=seed,
-        labelled=seen.labelled,
+        labelled=rows.dataset.labelled,
     )
     with torch.no_grad():  # finds a network that does not fit its data before anything is written
         model.energy(trainer.noise.draw(1, generator=torch.Generator()))
-    return model, trainer
+    return _Training(model, dataset, rows.split, trainer)
 
 
 def _run(
     path: Path,
     recipe: Recipe,
     facts: Mapping[str, Any],
-    model: Model,
-    dataset: Dataset,
-    trainer: Trainer,
+    training: _Training,
     on_metrics: OnMetrics | None,
     on_intervention: OnIntervention | None,
 ) -> Run:
@@ -196,7 +225,7 @@ def _run(
 
     Ctrl-C and SIGTERM wait for the iteration and a checkpoint; while the model is written, they wait for it.
     """
-    config = recipe.train
+    config, trainer = recipe.train, training.trainer
     with held_back() as pending, (path / "metrics.jsonl").open("ab", buffering=0) as file:
         flush_folder(path)
 
@@ -223,22 +252,21 @@ def _run(
             stopped = {"event": "stopped", "iteration": trainer.iteration, "kind": error.kind, "finding": str(error)}
             append_metrics(file, stopped)
             raise
-        return _finish(path, recipe, facts, model, dataset, trainer)
+        return _finish(path, recipe, facts, training)
 
 
-def _finish(
-    path: Path, recipe: Recipe, facts: Mapping[str, Any], model: Model, dataset: Dataset, trainer: Trainer
-) -> Run:
+def _finish(path: Path, recipe: Recipe, facts: Mapping[str, Any], training: _Training) -> Run:
     """Writes the trained model, complete or not at all."""
+    trainer, dataset = training.trainer, training.dataset
     assert trainer.metrics is not None
-    trained = Model(model.config, energy=trainer.average, noise=trainer.noise).eval()
+    trained = Model(training.model.config, energy=trainer.average, noise=trainer.noise).eval()
+    if training.split is not None:
+        trained = normalised(trained, trainer, training.split, seed=facts["seed"])
     if recipe.calibration_rows:
         trained, factor = calibrated(trained, hide(dataset, recipe.train.hide), recipe.calibration_rows)
         facts = {**facts, "inverse_temperature": factor}
-    if trained.reference is not None:
-        trained = normalised(trained, trainer, hide(dataset, recipe.train.hide), seed=facts["seed"])
     write_facts(path, {**facts, "seconds": round(trainer.seconds, 1)})
-    trained.save(path / "model", card=card(recipe, facts, trainer.metrics, trainer.interventions, trained.config.findings))
+    trained.save(path / "model", card=card(recipe, facts, trained.config, trainer.metrics, trainer.interventions))
     return Run(path, facts["seed"], trained, dataset, trainer.seconds, trainer.metrics)
 
 

@@ -39,7 +39,7 @@ def lock(path: Path) -> Iterator[None]:
 def check_new(path: Path, *endings: str) -> None:
     """Raises unless a file or folder with an allowed ending can be made; called before long work, so that none is lost."""
     if endings and path.suffix not in endings:
-        raise ValueError(f"--out {path}: ends in {path.suffix or 'nothing'!r}, expected {' or '.join(endings)}")
+        raise ValueError(f"{path}: ends in {path.suffix or 'nothing'!r}, expected {' or '.join(endings)}")
     if path.exists():
         raise FileExistsError(f"{path}: exists; choose another name or remove it")
     parent = next(parent for parent in path.absolute().parents if parent.exists())

@@ -34,7 +34,7 @@ def test_sample_writes_values_per_block_and_a_picture(toy: Trained, here: Path) 
     position, _ = Toy().space.encode(arrays)
     with torch.no_grad():
         assert summary["mean_f"] == pytest.approx(float(load(toy.run / "model")(position).mean()), rel=1e-5)
-    assert summary["accept_rate"].keys() == {"GibbsWithGradients", "MALA(point)"}
+    assert summary["accept_rate"].keys() == {"Jump", "GibbsWithGradients", "MALA(point)"}
     assert sorted(path.name for path in here.iterdir()) == ["s.npz", "s.png"]
 
 
@@ -42,15 +42,7 @@ def test_samples_are_those_of_the_library_with_the_same_seed(toy: Trained, here:
     model = load(toy.run / "model")
     for name, seed in (("a", 5), ("b", 5), ("c", 6)):
         assert run("sample", toy.run, "--num", 4, "--steps", 3, "--seed", seed, "--out", f"{name}.npz").code == 0
-    expected = jointebm.sample(
-        model,
-        model.space,
-        model.kernel,
-        num_chains=4,
-        num_steps=3,
-        init=model.noise,
-        generator=torch.Generator().manual_seed(5),
-    ).values
+    expected = model.sample(4, seed=5, num_steps=3)
     a, b, c = (np.load(here / f"{name}.npz")["point"] for name in "abc")
     assert (a == expected["point"].numpy()).all() and (a == b).all() and not (a == c).any()
 
@@ -228,3 +220,10 @@ def test_sampling_does_not_touch_chains_of_another_process(
     monkeypatch.setattr(StepProgress, "show", other_process)
     assert run("sample", toy.run, "--num", 2, "--steps", 3, "--out", "s.npz").code == 0
     assert (here / "s.chains" / "precious").read_text() == "theirs" and (here / "s.npz").exists()
+
+
+@pytest.mark.usefixtures("here")
+def test_a_pretrained_model_is_called_by_its_name() -> None:
+    asked = ("sample", "pretrained:toy", "--num", 2, "--steps", 1, "--json")
+    assert run(*asked).json["model"] == "pretrained:toy"
+    assert run(*asked, "--out", "s.npz").json["model"] == "pretrained:toy"

@@ -80,7 +80,7 @@ def test_a_command_that_is_stopped_leaves_nothing(
 ) -> None:
     seen: list[int] = []
 
-    def stopped(job: jobs.ScoreJob, model: JointEBM, part: pa.Table) -> list[pa.Table]:  # noqa: ARG001
+    def stopped(job: jobs.ScoreJob, model: JointEBM, part: pa.Table, first: int) -> list[pa.Table]:  # noqa: ARG001
         seen.append(len(part))
         if len(seen) == 4:  # the third part; the first call is about no rows
             assert len(list(tmp_path.iterdir())) == 1  # the scratch file
@@ -101,7 +101,7 @@ def test_a_command_that_is_stopped_leaves_nothing(
 def test_memory_does_not_grow_with_the_rows(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Ten times the rows need at most a tenth more memory to read and write; the model is replaced by a quick one."""
 
-    def at_once(job: jobs.ScoreJob, model: JointEBM, part: pa.Table) -> list[pa.Table]:  # noqa: ARG001
+    def at_once(job: jobs.ScoreJob, model: JointEBM, part: pa.Table, first: int) -> list[pa.Table]:  # noqa: ARG001
         return [pa.table({"log_density": pa.array(np.zeros(len(part)))})]
 
     monkeypatch.setattr(jobs.ScoreJob, "__call__", at_once)

@@ -44,6 +44,7 @@ def test_kinds_and_fields_of_a_fit_are_as_asked(folder: Path, tmp_path: Path) ->
     ]
 
 
+@pytest.mark.filterwarnings("ignore:the fit learned nothing")  # one visit
 def test_a_fit_reports_its_progress_and_its_score(folder: Path, tmp_path: Path) -> None:
     training = ("--set", "num_visits=1", "--set", "width=8", "--set", "num_looks=2")
     result = run("fit", folder / "table.csv", "--out", tmp_path / "m", *training)
@@ -88,3 +89,58 @@ def test_an_interrupted_fit_names_the_command_that_resumes_it(
     result = run("fit", folder / "table.csv", "--out", tmp_path / "m", *QUICK)
     assert result.code == 130 and f"resume with: jointebm fit --resume {tmp_path / 'm'}" in result.err
     assert [path.name for path in (tmp_path / "m").iterdir()] == ["fit.json"]
+
+
+def test_how_cells_are_read_stays_with_the_model(tmp_path: Path) -> None:
+    """Files come out as they go in, and a command that reads otherwise than the fit says so in one line."""
+    rng = np.random.default_rng(0)
+    numbers = [f"{number:.1f}".replace(".", ",") for number in rng.normal(5, 2, 60)]
+    lines = [f"{number if place % 5 else '-9'};caf\xe9 {place % 2}" for place, number in enumerate(numbers)]
+    table = tmp_path / "t.csv"
+    table.write_text("\n".join(["x;y", *lines, ""]), "cp1252")
+    dialect = ("--separator", ";", "--decimal", ",", "--encoding", "cp1252")
+    assert run("fit", table, "--out", tmp_path / "m", "--missing=-9", *dialect, *QUICK).code == 0
+    assert JointEBM.load(tmp_path / "m").reading_.separator == ";"
+    result = run("impute", tmp_path / "m", table, "--out", tmp_path / "filled.csv")
+    assert result.code == 0 and result.err.count("\n") == 1
+    filled = (tmp_path / "filled.csv").read_text("cp1252").splitlines()
+    assert len(filled) == 61 and not [line for line in filled if "-9;" in line or "." in line]
+    for place, (before, after) in enumerate(zip(lines, filled[1:], strict=True)):
+        assert place % 5 == 0 or before == after
+    assert run("sample", tmp_path / "m", "--num", 3).out.startswith("x;y\n")
+    plain = write_csv(tmp_path / "plain.csv", [["x", "y"], ["4.5", "caf\xe9 1"]])
+    assert_refused(run("score", tmp_path / "m", plain), "got one column, 'x,y'; name what separates its cells")
+    contradicted = run("score", tmp_path / "m", plain, "--separator", ",", "--decimal", ".", "--encoding", "utf-8")
+    assert contradicted.code == 0 and contradicted.err.count("\n") == 1
+    assert "--separator ',' (of the fit: ';'); --decimal '.' (of the fit: ','); --encoding" in contradicted.err
+    assert contradicted.out.startswith("log_density,dependence\n")
+    assert "--missing '?' (not missing in the fit)" in run("score", tmp_path / "m", table, "--missing", "?").err
+    assert "--missing" not in run("score", tmp_path / "m", table, "--missing=-9").err
+    for option, text in (("--separator", "ab"), ("--decimal", ";"), ("--encoding", "klingon")):
+        assert_refused(run("score", tmp_path / "m", table, option, text), option.lstrip("-"), text)
+
+
+def test_text_that_its_encoding_lacks_is_refused_before_a_file_appears(tmp_path: Path) -> None:
+    table = write_csv(tmp_path / "t.csv", [["x", "y"], *([["1", "\u6f22"], ["2", "b"]] * 30)])
+    assert run("fit", table, "--out", tmp_path / "m", *QUICK).code == 0
+    pq.write_table(pa.table({"x": [1]}), tmp_path / "t.parquet")
+    ask = ("predict", tmp_path / "m", tmp_path / "t.parquet", "--target", "y", "--encoding", "latin-1")
+    written = run(*ask, "--out", tmp_path / "out.csv")
+    assert written.code == 2 and not (tmp_path / "out.csv").exists()
+    assert f"{tmp_path / 'out.csv'}: '\\u6f22' cannot be written as iso8859-1" in written.err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("--set", "num_visits=-1"), "error: --set num_visits: got -1: "),
+        (("--set", "max_bins=abc"), "error: --set max_bins: got 'abc': "),
+        (("--kind", "zz=numeric"), "error: --kind 'zz': unknown column; columns: "),
+    ],
+)
+def test_a_wrong_option_is_named_and_the_table_is_not_blamed(
+    arguments: tuple[str, str], message: str, folder: Path, tmp_path: Path
+) -> None:
+    result = run("fit", folder / "table.csv", "--out", tmp_path / "m", *arguments)
+    assert result.code == 2 and message in result.err and "table.csv" not in result.err
+    assert not (tmp_path / "m").exists()

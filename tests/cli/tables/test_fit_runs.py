@@ -14,6 +14,8 @@ import pandas as pd
 import pytest
 
 from jointebm.estimators import JointEBM
+from jointebm.tables.training.fit_record import FitRecord
+from jointebm.tables.training.table_fit import TableFit, TableMetrics
 from support.command_line import run
 
 TRAINING = ("--set", "num_visits=30", "--set", "width=8", "--set", "num_looks=4", "--threads", 1)
@@ -111,3 +113,33 @@ def test_what_would_change_the_result_of_a_resumed_fit_is_refused(
 def test_a_table_that_cannot_be_fitted_leaves_no_folder(table: Path, tmp_path: Path) -> None:
     refused = run("fit", table, "--out", tmp_path / "run", "--set", "learning_rate=-1")
     assert refused.code == 2 and "learning_rate" in refused.err and not (tmp_path / "run").exists()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("iteration", [1, 7])
+def test_ctrl_c_before_the_first_checkpoint_loses_no_iteration(
+    iteration: int, table: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    straight, stopped = tmp_path / "straight", tmp_path / "stopped"
+    assert run("fit", table, "--out", straight, *TRAINING).code == 0
+    after = FitRecord.after
+
+    def interrupted(self: FitRecord, fit: TableFit, metrics: TableMetrics) -> None:
+        after(self, fit, metrics)
+        if metrics.iteration == iteration:
+            signal.raise_signal(signal.SIGINT)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(FitRecord, "after", interrupted)
+        result = run("fit", table, "--out", stopped, *TRAINING)
+    assert result.code == 130 and f"interrupted after {iteration} iterations; resume with: " in result.err
+    first: list[int] = []
+
+    def watched(self: FitRecord, fit: TableFit, metrics: TableMetrics) -> None:
+        first.append(metrics.iteration)
+        after(self, fit, metrics)
+
+    monkeypatch.setattr(FitRecord, "after", watched)
+    assert run("fit", "--resume", stopped, "--threads", 1).code == 0
+    assert first[0] == iteration + 1
+    assert weights(stopped) == weights(straight) and lines(stopped) == lines(straight)

@@ -70,7 +70,7 @@ def test_ids_are_one_per_row(folder: Path, tmp_path: Path, monkeypatch: pytest.M
         (("sample", "MODEL", "--given", "income=rich"), "category 'rich' was not seen in training"),
         (("sample", "MODEL", "--given", "size=100.."), "no training value agrees with it"),
         (("fit", "TABLE", "--out", "new", "--kind", "size=text"), "expected COLUMN=KIND"),
-        (("fit", "TABLE", "--out", "new", "--kind", "weight=id"), "unknown column 'weight'"),
+        (("fit", "TABLE", "--out", "new", "--kind", "weight=id"), "--kind 'weight': unknown column"),
         (
             ("fit", "TABLE", "--out", "new", "--set", "epochs=3"),
             "--set 'epochs': unknown parameter; known: batch_size,",

@@ -142,9 +142,8 @@ def test_predictions_without_weights_are_wrong(monkeypatch: pytest.MonkeyPatch) 
     """The planted bug: draws of the reference count alike, as draws of the density would."""
     codes = INCOMPLETE[(INCOMPLETE < 0).sum(dim=1) > 1]
 
-    def unweighted(self: TableModel, rows: Tensor, column: int, num_draws: int, seed: int) -> Tensor:
-        drawn = self._drawn(rows, num_draws, seed)
-        return self.conditional(drawn.flatten(0, 1), column).reshape(num_draws, len(rows), -1)
+    def unweighted(self: TableModel, drawn: Tensor, column: int) -> Tensor:
+        return self.conditional(drawn.flatten(0, 1), column).reshape(*drawn.shape[:2], -1)
 
     monkeypatch.setattr(TableModel, "_weights", unweighted)
     assert total_variation(codes, num_draws=400).mean() > 0.04

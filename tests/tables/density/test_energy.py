@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from jointebm.tables.density.energy import Residual, TableEnergy
-from support.tiny_tables import ALL, CLASSES, energy, generator, mixture
+from support.tiny_tables import ALL, CLASSES, energy, generator, mixture, rebased_energy
 
 
 @pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float64, 1e-12), (torch.float32, 1e-5)])
@@ -17,6 +17,17 @@ def test_all_classes_of_a_column_are_those_of_whole_rows(column: int, dtype: tor
         rows = ALL.clone()
         rows[:, column] = code
         assert (found[:, code] - made(rows)).abs().max() < tolerance
+
+
+def test_a_rebased_residual_leaves_the_density_alone() -> None:
+    trained, rebased = energy(), rebased_energy()
+    assert (rebased(ALL) - trained(ALL)).abs().max() < 1e-13
+    for column in range(3):
+        assert (rebased.of_classes(ALL, column) - trained.of_classes(ALL, column)).abs().max() < 1e-13
+    assert (rebased.reference(ALL) - trained.reference(ALL)).abs().max() > 0.5
+    expected = rebased.reference(ALL) + 0.3 * (trained(ALL) - rebased.reference(ALL))
+    scaled = TableEnergy(rebased.reference, rebased.residual.scaled(0.6).scaled(0.5))
+    assert (scaled(ALL) - expected).abs().max() < 1e-13
 
 
 @pytest.mark.parametrize("width", range(1, 20))

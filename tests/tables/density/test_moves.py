@@ -1,5 +1,6 @@
 """Moves of missing entries: transition matrices leave exp F invariant, and each row keeps its completion."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,7 +14,7 @@ from jointebm.kernels import Chain, Info, evaluate
 from jointebm.tables.density.energy import Residual, TableEnergy
 from jointebm.tables.density.moves import chain_at, jump, redraw, sweep
 from jointebm.testing import detailed_balance_residual, stationarity_residual, target_probs, transition_matrix
-from support.tiny_tables import ALL, CLASSES, energy, generator
+from support.tiny_tables import ALL, CLASSES, energy, generator, rebased_energy
 
 SPACE = Space(row=Categorical(CLASSES))
 EVIDENCE = (None, torch.tensor([0.5, -1.0, 0.0]).double(), torch.tensor([0.0, 1.0, -2.0, 0.3]).double())
@@ -97,9 +98,10 @@ def test_a_jump_satisfies_detailed_balance_and_reaches_every_row(evidence: Any) 
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("make", [energy, rebased_energy])
 @pytest.mark.parametrize("given", [None, {"row": torch.tensor([-1, 1, -1])}])
-def test_a_jump_and_a_sweep_leave_the_density_invariant(given: Any) -> None:
-    made = energy()
+def test_a_jump_and_a_sweep_leave_the_density_invariant(given: Any, make: Callable[[], TableEnergy]) -> None:
+    made = make()
     matrix, position = transition_matrix(Move(made, (0, 1, 2), jumps=True), target(made), SPACE, given)
     assert stationarity_residual(matrix, target_probs(target(made), position)) < 1e-14
 

@@ -7,7 +7,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from jointebm.tables.files.missing_words import missing_words
+from jointebm.tables.files.reading_options import ReadingOptions
 from jointebm.tables.files.sources import ColumnType, open_source, read_whole
 
 TYPES: dict[str, ColumnType] = {
@@ -44,8 +44,14 @@ MALFORMED: dict[str, tuple[bytes, str]] = {
     "a column twice": (b"size,count,size\n1,2,3\n", "line 1: duplicate column 'size'"),
     "no name": (b"size,,count\n1,2,3\n", "line 1: column 2 has no name"),
     "numbers of rows": (b",size\n0,1\n", "line 1: column 1 has no name; if it numbers the rows, leave it out"),
-    "semicolons": (b"size;count\n1;2\n", "line 1: got one column, 'size;count'; separate cells by commas"),
-    "tabs": (b"size\tcount\n1\t2\n", "line 1: got one column, 'size\\tcount'; separate cells by commas"),
+    "semicolons": (
+        b"size;count\n1;2\n",
+        "line 1: got one column, 'size;count'; name what separates its cells (--separator ';')",
+    ),
+    "tabs": (
+        b"size\tcount\n1\t2\n",
+        "line 1: got one column, 'size\\tcount'; name what separates its cells (--separator tab)",
+    ),
     "empty": (b"", "is empty; expected a first line"),
     "only line breaks": (b"\n\n\n", "is empty; expected a first line"),
     "not UTF-8": (f"{GOOD}1,1,".encode() + b"caf\xe9,,\n", "line 3, column 'income': 'caf\\udce9' is not UTF-8"),
@@ -61,7 +67,7 @@ MALFORMED: dict[str, tuple[bytes, str]] = {
 
 
 def rows_of(path: Path, *said: str) -> pa.Table:
-    source = open_source(path, list(TYPES), TYPES.__getitem__, missing=missing_words(said))
+    source = open_source(path, list(TYPES), TYPES.__getitem__, ReadingOptions().changed(missing=said))
     return pa.concat_tables([part.table for part in source.parts()])
 
 
@@ -80,12 +86,12 @@ def test_text_in_a_column_of_numbers_is_a_mistake_unless_declared(tmp_path: Path
     with pytest.raises(
         ValueError, match=r"column 'x', line 62: got 'tall', and 60 of the column's 61 cells are numbers"
     ):
-        read_whole(path, kinds={}, missing=frozenset())
-    assert read_whole(path, kinds={}, missing=missing_words(["tall"]))["x"].null_count == 1
-    assert read_whole(path, kinds={"x": "categorical"}, missing=frozenset())["x"].type == pa.string()
+        read_whole(path, kinds={}, reading=ReadingOptions())
+    assert read_whole(path, kinds={}, reading=ReadingOptions(missing=("tall",)))["x"].null_count == 1
+    assert read_whole(path, kinds={"x": "categorical"}, reading=ReadingOptions())["x"].type == pa.string()
     path.write_text("x\n1\n" + "9" * 5000 + "\n")
     with pytest.raises(ValueError, match=r"t.csv, line 3, column 'x': got '999"):
-        read_whole(path, kinds={}, missing=frozenset())
+        read_whole(path, kinds={}, reading=ReadingOptions())
 
 
 @pytest.mark.parametrize("text", ["", " ", "NA", " NA", "NA ", "\tnull\t", " ? ", "-7", " -7.0"])
@@ -93,7 +99,7 @@ def test_spaces_around_a_missing_word_do_not_matter(tmp_path: Path, text: str) -
     (tmp_path / "t.csv").write_text(f'size,income\n1.5,low\n"{text}","{text}"\n')
     for table in (
         rows_of(tmp_path / "t.csv", "?", " -7"),
-        read_whole(tmp_path / "t.csv", kinds={}, missing=missing_words(["?", " -7"])),
+        read_whole(tmp_path / "t.csv", kinds={}, reading=ReadingOptions(missing=("?", " -7"))),
     ):
         assert table["size"].to_pylist() == [1.5, None] and table["income"].to_pylist() == ["low", None]
 
@@ -114,7 +120,7 @@ def test_missing_words_are_missing_in_parquet_too(tmp_path: Path) -> None:
     }
     for table in (
         rows_of(tmp_path / "t.parquet", "?", "-7"),
-        read_whole(tmp_path / "t.parquet", kinds={}, missing=missing_words(["?", "-7"])),
+        read_whole(tmp_path / "t.parquet", kinds={}, reading=ReadingOptions(missing=("?", "-7"))),
     ):
         assert table.to_pydict() == expected and table.schema.equals(pa.table(columns).schema)
     assert rows_of(tmp_path / "t.parquet")["count"].to_pylist() == [3, -7, 4]
@@ -136,4 +142,43 @@ def test_a_damaged_parquet_file_is_named(tmp_path: Path, name: str) -> None:
     with pytest.raises(ValueError, match=r"t.parquet: not a readable Parquet file"):
         rows_of(path)
     with pytest.raises(ValueError, match=r"t.parquet: not a readable Parquet file"):
-        read_whole(path, kinds={}, missing=frozenset())
+        read_whole(path, kinds={}, reading=ReadingOptions())
+
+
+def test_cells_of_another_dialect_are_the_same_table(tmp_path: Path) -> None:
+    plain, local = tmp_path / "plain.csv", tmp_path / "local.csv"
+    plain.write_text("x,n,day,name\n1.5,1,2024-02-29,caf\xe9\n-2.0,,2024-03-01,a;b\n1e3,-999,2024-03-02,1.2.3\n")
+    local.write_text(
+        'x;n;day;name\n1,5;1;2024-02-29;caf\xe9\n-2,0;;2024-03-01;"a;b"\n1e3;-999,0;2024-03-02;1.2.3\n', "cp1252"
+    )
+    words = ("-999",)
+    ours = ReadingOptions(missing=words, separator=";", decimal=",", encoding="cp1252")
+    tables = [
+        read_whole(path, kinds={}, reading=reading)
+        for path, reading in ((plain, ReadingOptions(missing=words)), (local, ours))
+    ]
+    assert tables[0].equals(tables[1]) and tables[1]["x"].to_pylist() == [1.5, -2.0, 1000.0]
+    assert tables[1]["n"].to_pylist() == [1, None, None]
+    with pytest.raises(
+        ValueError, match=r"line 2, column 'name': .* is not UTF-8; name the file's encoding \(--encoding\)"
+    ):
+        read_whole(local, kinds={}, reading=ReadingOptions(separator=";", decimal=","))
+
+
+def test_a_point_is_no_decimal_comma(tmp_path: Path) -> None:
+    path = tmp_path / "t.csv"
+    path.write_text("x\n" + "1,5\n" * 40 + "1.5\n")
+    with pytest.raises(ValueError, match=r"line 42: got '1.5', and 40 of the column's 41 cells are numbers"):
+        read_whole(path, kinds={}, reading=ReadingOptions(separator=";", decimal=","))
+
+
+def test_wide_encodings_are_read_and_bytes_of_others_refused(tmp_path: Path) -> None:
+    path = tmp_path / "t.csv"
+    path.write_text("x,y\n1,caf\xe9\n", "utf-16")
+    assert read_whole(path, kinds={}, reading=ReadingOptions(encoding="utf-16"))["y"].to_pylist() == ["caf\xe9"]
+    path.write_bytes(b"x,y\n1,2\n3")
+    with pytest.raises(ValueError, match=f"{path}: is not utf-16"):
+        read_whole(path, kinds={}, reading=ReadingOptions(encoding="utf-16"))
+    for name in ("klingon", "zlib"):
+        with pytest.raises(ValueError, match=f"unknown encoding '{name}'"):
+            ReadingOptions(encoding=name)

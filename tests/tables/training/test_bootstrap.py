@@ -75,7 +75,7 @@ def test_a_member_is_decided_by_the_seed_and_its_number() -> None:
     assert all(torch.equal(value, states[1][name]) for name, value in states[0].items())
     for different in states[2:]:
         assert not torch.equal(different["reference.log_probs"], states[0]["reference.log_probs"])
-        assert not torch.equal(different["residual.readout"], states[0]["residual.readout"])
+        assert not torch.equal(different["residual.net.readout"], states[0]["residual.net.readout"])
 
 
 def test_a_network_of_zero_stays_zero() -> None:

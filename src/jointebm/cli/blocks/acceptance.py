@@ -8,7 +8,7 @@ __all__ = ["named_rates", "write_rates"]
 
 
 def named_rates(kernel: Cycle, accept_rate: Sequence[float]) -> dict[str, float]:
-    """Acceptance rates by kernel and the block that it moves, none if no kernel ran; those of equal kernels are averaged.
+    """Acceptance rates by kernel and the block that it moves; equal kernels are averaged; none if no kernel ran.
 
     Example:
         >>> from jointebm import Binary, Continuous, Space, kernels

@@ -6,7 +6,7 @@ import torch
 import typer
 from rich.console import Console
 
-from jointebm.cli.blocks.models import open_data_of, open_model
+from jointebm.cli.blocks.models import open_data_of, open_model, shown_model
 from jointebm.cli.console import print_json
 from jointebm.plots import save_figures
 from jointebm.plots.figures import figures_of
@@ -24,7 +24,7 @@ def draw_figures(name: str, out: Path | None, data_dir: Path | None, *, seed: in
     with Console(stderr=True).status(f"drawing {model.config.name}"):
         written = save_figures(figures_of(model, dataset, torch.Generator().manual_seed(seed)), folder)
     if as_json:
-        print_json({"model": str(path), "out": str(folder), "figures": [str(file) for file in written]})
+        print_json({"model": shown_model(name, path), "out": str(folder), "figures": [str(file) for file in written]})
     else:
         for file in written:
             typer.echo(file)

@@ -11,7 +11,7 @@ import torch
 import typer
 from rich.console import Console
 
-from jointebm.cli.blocks.models import open_data_of, open_model
+from jointebm.cli.blocks.models import open_data_of, open_model, shown_model
 from jointebm.cli.console import print_json, print_table, say
 from jointebm.data import Dataset
 from jointebm.evaluation import judge_for, judge_samples
@@ -50,6 +50,7 @@ def run_evaluation(
     report = evaluation(
         model, dataset, path, seed=seed, methods=chosen, num_rows=num_rows, num_samples=num_samples, outliers=outliers
     )
+    report["model"] = shown_model(name, path)
     if as_json:
         print_json(report)
     else:

@@ -10,7 +10,7 @@ from jointebm.inference.pretrained import find_model
 from jointebm.storage.model_folder import TABLE_MODEL, folder_kind
 from jointebm.storage.untrusted import quoted
 
-__all__ = ["holds_table", "open_data_of", "open_model"]
+__all__ = ["holds_table", "open_data_of", "open_model", "shown_model"]
 
 
 def holds_table(name: str) -> bool:
@@ -22,6 +22,11 @@ def open_model(name: str) -> tuple[Path, Model]:
     """Finds and loads a model of blocks."""
     path = find_model(name)
     return path, load_model(path)
+
+
+def shown_model(name: str, path: Path) -> str:
+    """What a summary calls a model: its folder, or pretrained:NAME."""
+    return name if name.startswith("pretrained:") else str(path)
 
 
 def open_data_of(model: Model, data_dir: Path | None) -> Dataset:

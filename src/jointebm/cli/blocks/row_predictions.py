@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from jointebm.cli.blocks.models import open_model
+from jointebm.cli.blocks.models import open_model, shown_model
 from jointebm.cli.console import print_json, print_table, say
 from jointebm.inference.conditions import variable_names
 from jointebm.inference.predict import predict
@@ -61,7 +61,9 @@ def predict_rows(
         labels, probs = (
             {name: each.tolist() for name, each in part.items()} for part in (prediction.labels, prediction.probs)
         )
-        print_json({"model": str(path), "method": method, "rows": num_rows, "labels": labels, "probs": probs})
+        print_json(
+            {"model": shown_model(name, path), "method": method, "rows": num_rows, "labels": labels, "probs": probs}
+        )
     else:
         _print(model.space, prediction, f"{file}: predicted by {method}")
     if out is not None:

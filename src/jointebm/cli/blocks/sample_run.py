@@ -10,11 +10,12 @@ from typing import Any, NamedTuple
 import torch
 
 from jointebm.cli.blocks.given import parse_given
-from jointebm.cli.blocks.models import open_model
+from jointebm.cli.blocks.models import open_model, shown_model
 from jointebm.cli.blocks.written_samples import print_summary, summary_of, write_samples
 from jointebm.cli.console import Interrupted, print_json, say
 from jointebm.cli.options import NUM_SAMPLES
 from jointebm.cli.progress import StepProgress
+from jointebm.inference.chain_starts import chain_starts
 from jointebm.inference.model import Model
 from jointebm.runs.interrupts import Pending, held_back
 from jointebm.runs.sampling_run import (
@@ -79,22 +80,23 @@ def _start(name: str, draws: Draws, out: Path | None, checkpoint_every: int) -> 
         raise ValueError(f"--thin {thin}: keeps none of {num_steps} steps; choose at most that, or more --steps")
     if None not in (num, held.num_rows) and num != held.num_rows:
         raise ValueError(f"--num {num}: --given holds {held.num_rows} rows; leave --num out, or give one row for all")
+    num_chains, generator = num or held.num_rows or NUM_SAMPLES, torch.Generator().manual_seed(draws.seed)
     sampling = begin_sampling(
         model,
         model.space,
         model.kernel,
-        num_chains=num or held.num_rows or NUM_SAMPLES,
+        num_chains=num_chains,
         given=held.values,
-        init=model.noise,
-        generator=torch.Generator().manual_seed(draws.seed),
+        init=chain_starts(model, num_chains, held.values, generator),
+        generator=generator,
         thin=thin,
     )
     if out is None:
         interrupted = _run(sampling, num_steps, None, 0)
-        summary = {"model": str(path), **summary_of(model, sampling.samples(), interrupted=interrupted)}
+        summary = {"model": shown_model(name, path), **summary_of(model, sampling.samples(), interrupted=interrupted)}
         return summary | (_interruption(sampling, num_steps, "without --out, nothing is saved") if interrupted else {})
     config = SamplingConfig(
-        model=str(path.absolute()),
+        model=shown_model(name, path.absolute()),
         weights=weights_digest(path),
         given=draws.given,
         num=len(sampling.chain.f),
@@ -107,7 +109,7 @@ def _start(name: str, draws: Draws, out: Path | None, checkpoint_every: int) -> 
         result = _to_file(model, sampling, config, folder, save, checkpoint_every)
         if "message" not in result:
             remove()
-        return {"model": str(path), **result}
+        return {"model": shown_model(name, path), **result}
 
 
 def _resume(folder: Path, checkpoint_every: int) -> dict[str, Any]:
@@ -131,7 +133,7 @@ def _resume(folder: Path, checkpoint_every: int) -> dict[str, Any]:
         result = _to_file(model, sampling, found.config, folder, save, checkpoint_every)
         if "message" not in result:
             shutil.rmtree(folder)
-        return {"model": str(path), **result}
+        return {"model": shown_model(found.config.model, path), **result}
 
 
 def _to_file(

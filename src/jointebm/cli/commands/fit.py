@@ -5,10 +5,23 @@ from typing import Annotated, Any, Literal
 
 import typer
 
-from jointebm.cli.options import Json, Missing, Seed, Threads, check_only_resumes, resume_option, start_argument
+from jointebm.cli.options import (
+    CellSeparator,
+    DecimalMark,
+    FileEncoding,
+    Json,
+    Missing,
+    Seed,
+    Threads,
+    check_only_resumes,
+    resume_option,
+    start_argument,
+)
 
 __all__ = ["fit"]
 
+_READING = ("missing", "separator", "decimal", "encoding")
+_DEFINING = ("file", "out", "kind", "assignments", *_READING, "unseen", "seed")  # fixed when a run starts
 KINDS = ("numeric", "categorical", "id")
 
 
@@ -37,6 +50,9 @@ def fit(
         ),
     ] = None,
     missing: Missing = None,
+    separator: CellSeparator = None,
+    decimal: DecimalMark = None,
+    encoding: FileEncoding = None,
     unseen: Annotated[
         Literal["error", "missing"],
         typer.Option("--unseen", help="How the model's commands treat categories not seen in training."),
@@ -51,25 +67,25 @@ def fit(
     says how each kind of column is treated.
     """
     from jointebm.cli.tables.fit import fit_table, parsed_fields, plan_fit, resume_fit
-    from jointebm.tables.files.missing_words import missing_words
+    from jointebm.tables.files.reading_options import ReadingOptions
 
     if resume is not None:
-        check_only_resumes(context, ("file", "out", "kind", "assignments", "missing", "unseen", "seed"))
+        check_only_resumes(context, _DEFINING)
         resume_fit(resume, as_json=as_json)
         return
     if file is None or out is None:
         raise ValueError("fit: name a TABLE and a new folder, as in 'fit TABLE --out DIR', or pass --resume DIR")
     kinds: dict[str, Any] = {}
     for text in kind or []:
-        column, separator, value = text.rpartition("=")
-        if not separator or not column or value not in KINDS:
+        column, equals, value = text.rpartition("=")
+        if not equals or not column or value not in KINDS:
             raise ValueError(f"--kind {text!r}: expected COLUMN=KIND, with a kind of {', '.join(KINDS)}")
         kinds[column] = value
     plan = plan_fit(
         file,
         kinds=kinds,
         fields=parsed_fields(assignments or []),
-        missing=missing_words(missing),
+        reading=ReadingOptions().changed(missing=missing, separator=separator, decimal=decimal, encoding=encoding),
         unseen=unseen,
         seed=seed,
     )

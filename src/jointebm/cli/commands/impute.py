@@ -5,6 +5,9 @@ from typing import Annotated, Literal
 import typer
 
 from jointebm.cli.options import (
+    CellSeparator,
+    DecimalMark,
+    FileEncoding,
     Json,
     Missing,
     ModelName,
@@ -49,6 +52,9 @@ def impute(
         ),
     ] = None,
     missing: Missing = None,
+    separator: CellSeparator = None,
+    decimal: DecimalMark = None,
+    encoding: FileEncoding = None,
     unseen: UnseenCategories = None,
     num_sweeps: NumSweeps = None,
     seed: OtherSeed = None,
@@ -67,7 +73,7 @@ def impute(
         model,
         workers=workers,
         as_json=as_json,
-        missing=missing,
+        reading={"missing": missing, "separator": separator, "decimal": decimal, "encoding": encoding},
         changes={"unseen": unseen, "num_sweeps": num_sweeps, "random_state": seed},
     )
     impute_table(asked, file, out, num=num, uncertainty=uncertainty, id_column=id_column)

@@ -6,6 +6,9 @@ from typing import Annotated, Literal
 import typer
 
 from jointebm.cli.options import (
+    CellSeparator,
+    DecimalMark,
+    FileEncoding,
     Json,
     Missing,
     ModelName,
@@ -21,7 +24,17 @@ from jointebm.cli.options import (
 
 __all__ = ["predict"]
 
-_TABLE_ONLY = ("statistic", "missing", "unseen", "num_draws", "num_sweeps", "workers")
+_TABLE_ONLY = (
+    "statistic",
+    "missing",
+    "separator",
+    "decimal",
+    "encoding",
+    "unseen",
+    "num_draws",
+    "num_sweeps",
+    "workers",
+)
 _BLOCKS_ONLY = ("method",)
 
 
@@ -68,6 +81,9 @@ def predict(
         typer.Option("--statistic", help="Tables only. Prediction of numbers and dates, next to their central 90%."),
     ] = "mean",
     missing: Missing = None,
+    separator: CellSeparator = None,
+    decimal: DecimalMark = None,
+    encoding: FileEncoding = None,
     unseen: UnseenCategories = None,
     num_draws: NumDraws = None,
     num_sweeps: NumSweeps = None,
@@ -78,8 +94,8 @@ def predict(
 ) -> None:
     """Predict columns or labels of rows from all else that is known of them, with a probability for every class.
 
-    --statistic, --missing, --unseen, --num-draws, --num-sweeps and --workers are for models of tables; --method is for
-    models of blocks.
+    --statistic, the options of CSV, --unseen, --num-draws, --num-sweeps and --workers are for models of tables; --method
+    is for models of blocks.
     """
     from jointebm.cli.blocks.models import holds_table
 
@@ -89,7 +105,8 @@ def predict(
 
         own_seed = seed if given_on_the_line(context, ["seed"]) else None
         changes = {"unseen": unseen, "num_draws": num_draws, "num_sweeps": num_sweeps, "random_state": own_seed}
-        asked = Asked.open(model, workers=workers, as_json=as_json, missing=missing, changes=changes)
+        reading = {"missing": missing, "separator": separator, "decimal": decimal, "encoding": encoding}
+        asked = Asked.open(model, workers=workers, as_json=as_json, reading=reading, changes=changes)
         predict_table(asked, file, out, target=target, statistic=statistic)
     else:
         refuse_options(context, _TABLE_ONLY, f"{model} is a model of blocks")

@@ -5,6 +5,9 @@ from typing import Annotated
 import typer
 
 from jointebm.cli.options import (
+    CellSeparator,
+    DecimalMark,
+    FileEncoding,
     Json,
     Missing,
     ModelName,
@@ -31,6 +34,9 @@ def score(
         typer.Option("--conditional", help="Also write log p(entry | rest of its row) for every column."),
     ] = False,
     missing: Missing = None,
+    separator: CellSeparator = None,
+    decimal: DecimalMark = None,
+    encoding: FileEncoding = None,
     unseen: UnseenCategories = None,
     num_draws: NumDraws = None,
     num_sweeps: NumSweeps = None,
@@ -50,7 +56,7 @@ def score(
         model,
         workers=workers,
         as_json=as_json,
-        missing=missing,
+        reading={"missing": missing, "separator": separator, "decimal": decimal, "encoding": encoding},
         changes={"unseen": unseen, "num_draws": num_draws, "num_sweeps": num_sweeps, "random_state": seed},
     )
     score_table(asked, file, out, conditional=conditional)

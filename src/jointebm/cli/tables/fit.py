@@ -16,11 +16,12 @@ from jointebm.cli.tables.fit_folder import FitPlan, begin_fit, plan_of
 from jointebm.estimators import JointEBM
 from jointebm.runs.provenance import environment
 from jointebm.storage.atomic import check_new
+from jointebm.storage.checkpoint import newest
 from jointebm.storage.digests import file_digest
 from jointebm.storage.untrusted import quoted
-from jointebm.tables.codes.codec import Unseen
+from jointebm.tables.codes.codec import Name, Unseen
 from jointebm.tables.codes.column import Kind
-from jointebm.tables.files.missing_words import ReadingOptions
+from jointebm.tables.files.reading_options import ReadingOptions
 from jointebm.tables.files.sources import read_whole
 from jointebm.tables.training.table_config import Progress, TableConfig
 
@@ -35,7 +36,7 @@ def plan_fit(
     *,
     kinds: Mapping[str, Kind],
     fields: Mapping[str, Any],
-    missing: frozenset[str],
+    reading: ReadingOptions,
     unseen: Unseen,
     seed: int,
 ) -> FitPlan:
@@ -45,7 +46,7 @@ def plan_fit(
         file: the table.
         kinds: overrules the kinds that columns suggest.
         fields: of `JointEBM`, or of its `training`.
-        missing: texts for a missing value.
+        reading: how its cells are read.
         unseen: treatment of categories not seen in training.
         seed: of all draws.
 
@@ -63,7 +64,7 @@ def plan_fit(
         sha256=file_digest(file),
         kinds=dict(kinds),
         fields=dict(fields),
-        missing=tuple(sorted(missing)),
+        reading=reading,
         unseen=unseen,
         seed=seed,
         environment=environment(),
@@ -82,10 +83,11 @@ def fit_table(plan: FitPlan, out: Path, *, as_json: bool) -> None:
     table = _read(plan)
     if not len(table):
         raise ValueError(f"{plan.table}: has no rows below the names of its columns; expected at least one")
+    _check_plan(plan, table)
     begin_fit(out, plan)
     try:
         _fit(plan, table, out, as_json=as_json)
-    except (TypeError, ValueError) as error:  # the table or a parameter is wrong: there is nothing to resume
+    except (TypeError, ValueError) as error:  # the table is wrong: there is nothing to resume
         shutil.rmtree(out)
         raise type(error)(f"{plan.table}: {error}") from None
 
@@ -108,22 +110,13 @@ def resume_fit(folder: Path, *, as_json: bool) -> None:
 
 
 def _read(plan: FitPlan) -> Any:
-    return read_whole(Path(plan.table), kinds=plan.kinds, missing=frozenset(plan.missing))
+    return read_whole(Path(plan.table), kinds=plan.kinds, reading=plan.reading)
 
 
 def _fit(plan: FitPlan, table: Any, out: Path, *, as_json: bool) -> None:
     """Runs the fit from its newest checkpoint, if there is one, and writes the model."""
     started = time.monotonic()
-    own = _own_parameters()
-    training = {name: value for name, value in plan.fields.items() if name not in own}
-    chosen = {name: value for name, value in plan.fields.items() if name in own}
-    model = JointEBM(
-        training=training or None,
-        kinds=dict(plan.kinds.items()) or None,
-        unseen=plan.unseen,
-        random_state=plan.seed,
-        **chosen,
-    )
+    model = _unfitted(plan)
     with StepProgress(f"fitting {Path(plan.table).name}", NUM_STEPS) as bar, warnings.catch_warnings():
         warnings.showwarning = lambda message, *_, **__: say(str(message))
 
@@ -133,11 +126,11 @@ def _fit(plan: FitPlan, table: Any, out: Path, *, as_json: bool) -> None:
         try:
             model.fit(table, on_progress=show, run=out)
         except KeyboardInterrupt as reason:
-            threads = torch.get_num_threads()
-            raise Interrupted(
-                reason, f"interrupted; resume with: jointebm fit --resume {out} --threads {threads}"
-            ) from None
-    model.reading_ = ReadingOptions(missing=plan.missing)
+            found = newest(out / "checkpoints").checkpoint
+            where = "before the first iteration" if found is None else f"after {found.iteration} iterations"
+            command = f"jointebm fit --resume {out} --threads {torch.get_num_threads()}"
+            raise Interrupted(reason, f"interrupted {where}; resume with: {command}") from None
+    model.reading_ = plan.reading
     model.save(out / "model")
     columns = [
         {"name": str(each.name), "holds": each.role, "kind": each.codec.kind, "codes": each.codec.num_codes}
@@ -159,6 +152,29 @@ def _fit(plan: FitPlan, table: Any, out: Path, *, as_json: bool) -> None:
     for line in model.report_.lines():
         say(line)
     say(f"wrote {out} after {summary['seconds']} s")
+
+
+def _unfitted(plan: FitPlan) -> JointEBM:
+    """The estimator of a plan."""
+    own = _own_parameters()
+    training = {name: value for name, value in plan.fields.items() if name not in own}
+    chosen = {name: value for name, value in plan.fields.items() if name in own}
+    kinds: dict[Name, Kind] = dict(plan.kinds.items())
+    return JointEBM(
+        training=training or None, kinds=kinds or None, unseen=plan.unseen, random_state=plan.seed, **chosen
+    )
+
+
+def _check_plan(plan: FitPlan, table: Any) -> None:
+    """Raises ValueError, naming the option, where a parameter or the name of a column is wrong."""
+    try:
+        _unfitted(plan).checked_parameters()
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"--set {str(error).removeprefix('training.')}") from None
+    for name in plan.kinds:
+        if name not in table.column_names:
+            known = ", ".join(repr(str(each)) for each in table.column_names)
+            raise ValueError(f"--kind {quoted(repr(name))}: unknown column; columns: {known}")
 
 
 def _own_parameters() -> set[str]:

@@ -16,6 +16,7 @@ from jointebm.storage.digests import file_digest
 from jointebm.storage.untrusted import quoted, read_config
 from jointebm.tables.codes.codec import Unseen
 from jointebm.tables.codes.column import Kind
+from jointebm.tables.files.reading_options import ReadingOptions
 
 __all__ = ["FitPlan", "begin_fit", "plan_of"]
 
@@ -28,7 +29,7 @@ class FitPlan(Config):
     sha256: str = Field(description="of the table's bytes")
     kinds: dict[str, Kind] = Field(description="overrules the kinds that columns suggest")
     fields: dict[str, Any] = Field(description="parameters of JointEBM, or of its training")
-    missing: tuple[str, ...] = Field(description="texts for a missing value")
+    reading: ReadingOptions = Field(description="how cells are read")
     unseen: Unseen = Field(description="treatment of categories not seen in training")
     seed: int = Field(ge=0, description="of all draws")
     environment: dict[str, Any] = Field(description="versions and hardware")

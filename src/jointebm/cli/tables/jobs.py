@@ -22,6 +22,7 @@ from jointebm.tables.codes.column import Column
 from jointebm.tables.codes.numbers import NumberCodec
 from jointebm.tables.files.missing_words import is_missing_cell
 from jointebm.tables.files.outputs import cell_text
+from jointebm.tables.files.reading_options import ReadingOptions
 from jointebm.tables.files.sources import Part
 from jointebm.tables.frames.reading import read_frame
 from jointebm.tables.frames.writing import write_frame
@@ -56,7 +57,7 @@ class ImputeJob(Job):
     """Fills missing entries."""
 
     num: int  # of completed tables
-    missing: frozenset[str]  # words for a missing value in addition to the usual ones
+    reading: ReadingOptions  # of the file
     uncertainty: Uncertainty = "draws"
     id_column: str | None = None  # that keys the draws of rows; None: their numbers
 
@@ -74,7 +75,9 @@ class ImputeJob(Job):
         for name, column in (part.cells or {}).items():
             values, arrow = answer[name].to_pylist(), schema.field(name).type
             texts[name] = [
-                text if value is None or not is_missing_cell(text, self.missing) else cell_text(value, arrow)
+                text
+                if value is None or not is_missing_cell(text, self.reading.words)
+                else cell_text(value, arrow, self.reading)
                 for text, value in zip(column, values, strict=True)
             ]
         return texts

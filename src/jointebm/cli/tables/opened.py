@@ -17,6 +17,7 @@ from jointebm.tables.answers.row_keys import keys_of_ids, require_different
 from jointebm.tables.codes.categories import CategoryCodec
 from jointebm.tables.codes.codec import CodedColumn
 from jointebm.tables.files.cells import CellKind
+from jointebm.tables.files.reading_options import ReadingOptions
 from jointebm.tables.files.sources import ColumnType, Part, open_source
 from jointebm.tables.frames.reading import read_frame
 from jointebm.tables.frames.schemas import ColumnSchema
@@ -47,7 +48,7 @@ def with_answers(model: JointEBM, changes: Mapping[str, Any]) -> JointEBM:
     return model
 
 
-def open_questions(path: Path, model: JointEBM, *, missing: frozenset[str], id_column: str | None = None) -> Questions:
+def open_questions(path: Path, model: JointEBM, *, reading: ReadingOptions, id_column: str | None = None) -> Questions:
     """Opens a file and checks that the model can read all of its rows, and that a column of ids has one for each of them.
 
     That takes eight bytes of memory per row.
@@ -62,7 +63,7 @@ def open_questions(path: Path, model: JointEBM, *, missing: frozenset[str], id_c
             raise ValueError(f"{path}: column {name!r} holds durations, which CSV does not tell from text; use Parquet")
         return _type(schema.in_backend("pyarrow", model.frame_schema_.backend), model.coded(name))
 
-    source = open_source(path, list(schemas), type_of, missing=missing)
+    source = open_source(path, list(schemas), type_of, reading)
     if id_column is not None and id_column not in source.schema.names:
         raise ValueError(
             f"--id {quoted(repr(id_column))}: {path} has no such column; it has {quoted(', '.join(source.schema.names))}"

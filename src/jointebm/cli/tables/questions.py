@@ -20,8 +20,8 @@ from jointebm.estimators.imputations import Uncertainty
 from jointebm.tables.answers.predictions import Statistic
 from jointebm.tables.codes.codec import Name
 from jointebm.tables.codes.column import IgnoredCodec
-from jointebm.tables.files.missing_words import missing_words
 from jointebm.tables.files.outputs import check_out, collected, written
+from jointebm.tables.files.reading_options import ReadingOptions
 from jointebm.tables.files.sources import Part
 
 __all__ = ["Asked", "impute_table", "predict_table", "sample_table", "score_table"]
@@ -36,7 +36,7 @@ class Asked:
     folder: Path
     model: JointEBM  # with the changes made
     changes: Mapping[str, Any]  # of parameters of its answers; None keeps the model's own
-    missing: frozenset[str]  # words for a missing value: those of the model, and those of this command
+    reading: ReadingOptions  # of files: those of the model, with what this command changes
     workers: int
     as_json: bool
 
@@ -48,12 +48,14 @@ class Asked:
         changes: Mapping[str, Any],
         workers: int,
         as_json: bool,
-        missing: Sequence[str] | None = None,
+        reading: Mapping[str, Any] | None = None,
     ) -> "Asked":
-        """Opens a model of a table."""
+        """Opens a model of a table, and says which options of reading differ from those of its fit."""
         folder, model = open_table(name)
-        words = missing_words([*model.reading_.missing, *(missing or ())])
-        return cls(folder, with_answers(model, changes), changes, words, workers, as_json)
+        now = model.reading_.changed(**(reading or {}))
+        if differing := model.reading_.changes(now):
+            say(f"{name}: files are read otherwise than in the fit: {'; '.join(differing)}")
+        return cls(folder, with_answers(model, changes), changes, now, workers, as_json)
 
 
 def impute_table(
@@ -74,8 +76,8 @@ def impute_table(
     outs = [out] if out is None or num == 1 else [_numbered(out, draw) for draw in range(1, num + 1)]
     for each in outs:
         check_out(each)
-    questions = open_questions(file, asked.model, missing=asked.missing, id_column=id_column)
-    job = ImputeJob(num, asked.missing, uncertainty, id_column)
+    questions = open_questions(file, asked.model, reading=asked.reading, id_column=id_column)
+    job = ImputeJob(num, asked.reading, uncertainty, id_column)
     _answer(asked, job, questions, outs, what=f"imputing {file.name}")
 
 
@@ -84,7 +86,7 @@ def predict_table(
 ) -> None:
     """Predicts columns of the rows of a file: the named ones, or those that the file lacks."""
     check_out(out)
-    questions = open_questions(file, asked.model, missing=asked.missing)
+    questions = open_questions(file, asked.model, reading=asked.reading)
     targets = _targets(asked.model, file, questions.schema.names, target)
     what = f"predicting {', '.join(map(str, targets))}"
     _answer(asked, PredictJob(targets, statistic), questions, [out], what=what)
@@ -93,7 +95,7 @@ def predict_table(
 def score_table(asked: Asked, file: Path, out: Path | None, *, conditional: bool) -> None:
     """Scores the rows of a file."""
     check_out(out)
-    questions = open_questions(file, asked.model, missing=asked.missing)
+    questions = open_questions(file, asked.model, reading=asked.reading)
     _answer(asked, ScoreJob(conditional), questions, [out], what=f"scoring {file.name}")
 
 
@@ -115,7 +117,9 @@ def _answer(asked: Asked, job: Job, questions: Questions, outs: Sequence[Path | 
     with ExitStack() as stack:
         add = stack.enter_context(watched(what, num_rows))
         writers = [
-            stack.enter_context(collected(columns, schema) if out is None and asked.as_json else written(out, schema))
+            stack.enter_context(
+                collected(columns, schema) if out is None and asked.as_json else written(out, schema, asked.reading)
+            )
             for out, schema in zip(outs, schemas, strict=True)
         ]
         found = answered(job, asked.model, asked.folder, questions.parts, workers=asked.workers, changes=asked.changes)

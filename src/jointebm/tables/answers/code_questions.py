@@ -5,6 +5,7 @@ Legend: N rows, V columns, K_j classes of column j, D draws. Codes are integers 
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -15,6 +16,7 @@ from jointebm.sampling.diagnostics import MIN_ESS, Answer, Diagnostics
 from jointebm.sampling.weighted_draws import effective_size, log_mean_weights, weighted_averages
 from jointebm.tables.answers.configurations import few_configurations, with_configurations
 from jointebm.tables.answers.corrected_draws import CHAINS, NUM_STARTS, ChainEnds, corrected_draws, log_mean_of_draws
+from jointebm.tables.answers.known_weights import log_prob_of_known, without_column
 from jointebm.tables.density.energy import TableEnergy
 
 __all__ = ["CodeQuestions", "checked_codes", "enough_draws", "enough_jumps"]
@@ -68,19 +70,22 @@ class CodeQuestions(nn.Module):
         return answer.checked("log_prob", "a larger num_draws", min_ess=enough_draws(num_draws)).value
 
     @torch.no_grad()
-    def log_prob_answer(self, codes: Tensor, *, num_draws: int, seed: int) -> Answer[Tensor]:
-        """`log_prob`, with its standard error, which is without that of log Z."""
+    def log_prob_answer(
+        self, codes: Tensor, *, num_draws: int, seed: int, log_weights: Sequence[Tensor | None] | None = None
+    ) -> Answer[Tensor]:
+        """`log_prob`, with its standard error, which is without that of log Z; `log_weights` as in `complete`."""
         codes = checked_codes(codes, self.num_classes)
         log_probs = torch.empty(len(codes), dtype=torch.float64)
         few = few_configurations(codes, self.num_classes, 10 * num_draws)  # exact is worth more
         found = _exact_where(few, torch.zeros_like(log_probs))
         for group in with_configurations(codes[few], self.num_classes, self._in_chunks_of_rows):
-            log_probs[few.nonzero().flatten()[group.numbers]] = group.log_density.double().logsumexp(dim=1)
+            log_probs[few.nonzero().flatten()[group.numbers]] = group.given(log_weights).log_density.logsumexp(dim=1)
         many = (~few).nonzero().flatten()
         if len(many):
-            drawn = self._drawn(codes[many], num_draws, seed)  # (D, n, V)
+            drawn = self._drawn(codes[many], num_draws, seed, log_weights)  # (D, n, V)
             residual = self._residual(drawn.flatten(0, 1)).reshape(num_draws, -1).double()
-            of_observed = _in_chunks(self.energy.reference, codes[many], EVALUATIONS // 8)
+            known = log_prob_of_known(self.energy.reference, log_weights)
+            of_observed = _in_chunks(known, codes[many], EVALUATIONS // 8)
             log_probs[many] = of_observed.double() + log_mean_of_draws(residual[:, :, None])[:, 0]
             found.ess[many] = effective_size(residual.T)
             found.standard_error[many] = log_mean_weights(residual.T).standard_error
@@ -144,10 +149,7 @@ class CodeQuestions(nn.Module):
         few = few_configurations(codes, self.num_classes, num_draws * (NUM_STARTS + 3 * num_sweeps))
         exact, many = few.nonzero().flatten(), (~few).nonzero().flatten()
         for group in with_configurations(codes[exact], self.num_classes, self._in_chunks_of_rows):
-            rows, weights = exact[group.numbers], group.log_density.double()
-            for place, column in enumerate(group.columns):
-                if log_weights is not None and (of_column := log_weights[column]) is not None:
-                    weights = weights + of_column[group.configurations[:, place]]
+            rows, weights = exact[group.numbers], group.given(log_weights).log_density
             for draw in range(num_draws if group.columns else 0):
                 chosen = RowStream(keys[rows], seed, draw=draw).choose(weights)
                 completed[draw, rows[:, None], torch.tensor(group.columns)] = group.configurations[chosen]
@@ -198,8 +200,13 @@ class CodeQuestions(nn.Module):
         num_sweeps: int,
         seed: int,
         readout: Tensor | None = None,
+        log_weights: Sequence[Tensor | None] | None = None,
     ) -> Answer[Tensor]:
-        """`predictive`, with standard errors of the probabilities p, or of `p @ readout`, whose shape is (K_j, Q)."""
+        """`predictive`, with standard errors of the probabilities p, or of `p @ readout`, whose shape is (K_j, Q).
+
+        `log_weights` as in `complete`; those of column j itself are left out.
+        """
+        log_weights = without_column(log_weights, column)
         codes = checked_codes(codes, self.num_classes, column).clone()
         codes[:, column] = -1
         num_classes = self.num_classes[column]
@@ -209,37 +216,38 @@ class CodeQuestions(nn.Module):
         log_probs[alone] = self.conditional(codes[alone], column)
         exact = (few & ~alone).nonzero().flatten()
         for group in with_configurations(codes[exact], self.num_classes, self._in_chunks_of_rows):
-            of_classes = group.of_column(column, self.num_classes)
-            log_probs[exact[group.numbers]] = of_classes.log_softmax(dim=1)
+            of_classes = group.given(log_weights).of_column(column, self.num_classes)
+            log_probs[exact[group.numbers]] = of_classes.log_softmax(dim=1).to(log_probs)
         readout = torch.eye(num_classes, dtype=torch.float64) if readout is None else readout
         errors = torch.zeros(len(codes), readout.shape[1], dtype=torch.float64)
         found = _exact_where(few | alone, errors)
         many = (~few & ~alone).nonzero().flatten()
         if len(many):
-            weights = self._weights(codes[many], column, num_draws, seed)  # (D, n, K)
+            drawn_codes = self._drawn(codes[many], num_draws, seed, log_weights)
+            weights = self._weights(drawn_codes, column)  # (D, n, K); evidence weighs F and q alike
             log_probs[many] = log_mean_of_draws(weights).log_softmax(dim=1)
             of_draws = weights.double().logsumexp(dim=2).T.contiguous()  # (n, D)
             sizes = found.ess[many] = effective_size(of_draws)
             errors[many] = _errors(of_draws, weights, readout)
             poor = many[sizes < enough_draws(num_draws)]
-            drawn = self.complete_answer(
-                codes[poor], num_draws=num_draws, num_sweeps=num_sweeps, seed=seed, keys=row_keys(codes[poor])
-            )
+            ask: dict[str, Any] = {"num_sweeps": num_sweeps, "log_weights": log_weights, "keys": row_keys(codes[poor])}
+            drawn = self.complete_answer(codes[poor], num_draws=num_draws, seed=seed, **ask)
             given = self.conditional(drawn.value.flatten(0, 1), column).reshape(num_draws, -1, num_classes)
             log_probs[poor] = log_mean_of_draws(given).log_softmax(dim=1)
             errors[poor] = _errors(torch.zeros(len(poor), num_draws), given, readout)
             found = _with_chains(found, poor, drawn.diagnostics)
         return Answer(log_probs, found)
 
-    def _weights(self, codes: Tensor, column: int, num_draws: int, seed: int) -> Tensor:
-        """Log-weights of weighted draws of the reference together with each class of a column, shape (D, N, K_j)."""
-        drawn = self._drawn(codes, num_draws, seed)
+    def _weights(self, drawn: Tensor, column: int) -> Tensor:
+        """Log-weights of draws of the reference (D, N, V) together with each class of a column, shape (D, N, K_j)."""
         drawn[..., column] = -1
         flat = drawn.flatten(0, 1)
         proposed = _in_chunks(self.energy.reference, flat, EVALUATIONS // 8)
-        return (self._of_classes(flat, column) - proposed[:, None]).reshape(num_draws, len(codes), -1)
+        return (self._of_classes(flat, column) - proposed[:, None]).reshape(*drawn.shape[:2], -1)
 
-    def _drawn(self, codes: Tensor, num_draws: int, seed: int) -> Tensor:
+    def _drawn(
+        self, codes: Tensor, num_draws: int, seed: int, log_weights: Sequence[Tensor | None] | None = None
+    ) -> Tensor:
         """Draws of the missing entries from the reference, shape (D, N, V); equal rows get equal draws."""
         keys = row_keys(codes)
         stream = RowStream(keys.repeat(num_draws), seed, draw=torch.arange(num_draws).repeat_interleave(len(codes)))
@@ -247,7 +255,8 @@ class CodeQuestions(nn.Module):
         for rows in torch.arange(num_draws * len(codes)).split(CHAINS):
             filler = torch.arange(CHAINS) % len(rows)
             some = rows[filler]
-            parts.append(self.energy.reference.draw(codes[some % len(codes)], stream.select(some))[: len(rows)])
+            drawn = self.energy.reference.draw(codes[some % len(codes)], stream.select(some), evidence=log_weights)
+            parts.append(drawn[: len(rows)])
         return torch.cat(parts).view(num_draws, *codes.shape)
 
     def _in_chunks_of_rows(self, codes: Tensor) -> Tensor:

@@ -32,6 +32,14 @@ class Configured(NamedTuple):
     configurations: Tensor
     log_density: Tensor
 
+    def given(self, log_weights: Sequence[Tensor | None] | None) -> "Configured":
+        """With log-weights of the classes of each missing column added, shape (K_j,) or None."""
+        log_density = self.log_density.double()
+        for place, column in enumerate(self.columns):
+            if log_weights is not None and (of_column := log_weights[column]) is not None:
+                log_density = log_density + of_column[self.configurations[:, place]]
+        return self._replace(log_density=log_density)
+
     def of_column(self, column: int, num_classes: Sequence[int]) -> Tensor:
         """log of the sum over the other columns, for each class of one of the missing columns, shape (N, K_j)."""
         sizes = [num_classes[each] for each in self.columns]

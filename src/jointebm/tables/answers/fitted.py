@@ -10,6 +10,7 @@ Legend: N rows, V columns, K_j codes of column j, D draws.
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from types import MappingProxyType
 from typing import NamedTuple, TypeVar
 
 import numpy as np
@@ -22,6 +23,7 @@ from jointebm.tables.answers.code_questions import enough_draws, enough_jumps
 from jointebm.tables.answers.parameters import Parameters
 from jointebm.tables.answers.row_keys import keys_of_draw
 from jointebm.tables.answers.table_model import TableModel
+from jointebm.tables.codes.agreement import require_agreement
 from jointebm.tables.codes.codec import MISSING_CODE, Name, TableCodec
 from jointebm.tables.codes.column import Column
 from jointebm.tables.codes.evidence import Evidence
@@ -29,7 +31,7 @@ from jointebm.tables.codes.numbers import NumberCodec
 
 __all__ = ["FittedTable", "Rows"]
 
-T = TypeVar("T")
+Held = TypeVar("Held")
 
 BLOCK = 4096  # rows at a time; memory does not grow with the table beyond its own size
 _VALUES = 2**40  # stream counter of draws of values inside codes; sweeps count from 0
@@ -40,6 +42,7 @@ class Rows(NamedTuple):
 
     table: Mapping[Name, Column]
     codes: Tensor  # (N, V), int64; -1 is missing
+    evidence: Mapping[Name, Evidence] = MappingProxyType({})  # about missing entries
 
 
 @dataclass(frozen=True, eq=False)
@@ -58,15 +61,25 @@ class FittedTable:
     parameters: Parameters
     members: tuple[TableModel, ...] = ()
 
-    def rows(self, table: Mapping[Name, Column], num_rows: int, *, missing: Sequence[Name] = ()) -> Rows:
-        """Encodes a table; columns named in `missing` count as missing."""
+    def rows(
+        self,
+        table: Mapping[Name, Column],
+        num_rows: int,
+        *,
+        missing: Sequence[Name] = (),
+        evidence: Mapping[Name, Evidence] = MappingProxyType({}),
+    ) -> Rows:
+        """Encodes a table; columns named in `missing` count as missing, and missing entries agree with the evidence."""
         for name in missing:
             self.codec.index(name)
         shown = {name: column for name, column in table.items() if name not in missing}
+        for name, known in evidence.items():
+            if name in shown:
+                require_agreement(self.codec.columns[self.codec.index(name)], shown[name], known)
         codes = np.full((num_rows, len(self.codec.columns)), MISSING_CODE)
         if shown:
             codes = self.codec.encode(shown, unseen=self.parameters.unseen)
-        return Rows(shown, torch.from_numpy(codes))
+        return Rows(shown, torch.from_numpy(codes), evidence)
 
     def log_predictive(self, rows: Rows, name: Name) -> np.ndarray:
         """log p(code of the column | other observed entries), shape (N, K_j), nats, float64."""
@@ -74,7 +87,7 @@ class FittedTable:
 
     def predictive_answer(self, rows: Rows, name: Name, *, readout: np.ndarray | None = None) -> Answer[np.ndarray]:
         """`log_predictive`, with standard errors of the probabilities p, or of `p @ readout`, whose shape is (K_j, Q)."""
-        answer = self._predictive(rows.codes, self.codec.index(name), readout)
+        answer = self._predictive(rows.codes, self.codec.index(name), self._log_weights(rows.evidence), readout)
         return Answer(answer.value.double().log_softmax(dim=1).numpy(), self._checked(answer, "predict").diagnostics)
 
     def impute(
@@ -89,9 +102,11 @@ class FittedTable:
             seed: of all draws; None is that of the model.
         """
         seed = self.parameters.seed if seed is None else seed
-        answer = self._checked(self._completed(rows.codes, keys, num_draws, seed), "impute", num_draws)
+        completed = self._completed(rows.codes, keys, num_draws, seed, self._log_weights(rows.evidence))
+        answer = self._checked(completed, "impute", num_draws)
         values = (
-            self._values(codes, keys, draw=draw, evidence={}, seed=seed) for draw, codes in enumerate(answer.value)
+            self._values(self._allowed(rows, codes), keys, draw=draw, evidence=rows.evidence, seed=seed)
+            for draw, codes in enumerate(answer.value)
         )
         return Answer(values, answer.diagnostics)
 
@@ -102,13 +117,13 @@ class FittedTable:
         seed = self.parameters.seed if seed is None else seed
         keys_of_members = [keys_of_draw(keys, draw) for draw in range(num_draws)]
         parts = [
-            replace(self, model=member)._completed(rows.codes, of_member, 1, seed)
+            replace(self, model=member)._completed(rows.codes, of_member, 1, seed, self._log_weights(rows.evidence))
             for member, of_member in zip(self.members, keys_of_members, strict=False)
         ]
         found = Diagnostics.joined([part.diagnostics for part in parts]).of_draws(num_draws)
         answer = self._checked(Answer(torch.cat([part.value for part in parts]), found), "impute", num_draws)
         values = (
-            self._values(codes, of_member, draw=0, evidence={}, seed=seed)
+            self._values(self._allowed(rows, codes), of_member, draw=0, evidence=rows.evidence, seed=seed)
             for codes, of_member in zip(answer.value, keys_of_members, strict=True)
         )
         return Answer(values, found)
@@ -118,16 +133,13 @@ class FittedTable:
     ) -> Answer[dict[Name, Column]]:
         """Draws rows number `first`, `first + 1`, ... given evidence; None is the seed of the model."""
         seed = self.parameters.seed if seed is None else seed
-        log_weights = [
-            None if each is None else torch.from_numpy(each).float() for each in self.codec.log_weights(evidence)
-        ]
         keys = torch.arange(first, first + num)
-        nothing = torch.full((num, len(log_weights)), MISSING_CODE)
-        answer = self._checked(self._completed(nothing, keys, 1, seed, log_weights), "sample")
+        nothing = torch.full((num, len(self.codec.columns)), MISSING_CODE)
+        answer = self._checked(self._completed(nothing, keys, 1, seed, self._log_weights(evidence)), "sample")
         return Answer(self._values(answer.value[0], keys, draw=0, evidence=evidence, seed=seed), answer.diagnostics)
 
     def log_density(self, rows: Rows) -> Answer[np.ndarray]:
-        """log p of the observed entries of each row, missing ones marginalised, shape (N,), nats, float64.
+        """log p of the observed entries of each row and of the evidence, missing ones marginalised, shape (N,), nats.
 
         In the units of the columns. Normalised up to the standard error of log Z, which all rows share. Exact otherwise if
         the missing entries of a row have few configurations; else a mean over `num_draws` draws (`TableModel.log_prob`).
@@ -182,7 +194,12 @@ class FittedTable:
     def _log_codes(self, rows: Rows, what: str) -> Answer[Tensor]:
         """log p of the observed codes of each row, shape (N,), nats, float64."""
         parts = [
-            self.model.log_prob_answer(codes, num_draws=self.parameters.num_draws, seed=self.parameters.seed)
+            self.model.log_prob_answer(
+                codes,
+                num_draws=self.parameters.num_draws,
+                seed=self.parameters.seed,
+                log_weights=self._log_weights(rows.evidence),
+            )
             for codes in rows.codes.split(BLOCK)
         ]
         return self._checked(_joined(parts), what)
@@ -192,7 +209,7 @@ class FittedTable:
         for column, name in enumerate(names):
             place = self.codec.index(name)
             seen = (rows.codes[:, place] >= 0).nonzero().squeeze(1)
-            answer = self._predictive(rows.codes[seen], place)
+            answer = self._predictive(rows.codes[seen], place, self._log_weights(rows.evidence))
             log_probs = answer.value.gather(1, rows.codes[seen][:, [place]])
             scores[seen.numpy(), column] = log_probs.squeeze(1).double().numpy()
             no_error = torch.zeros(len(seen), 0)
@@ -201,7 +218,13 @@ class FittedTable:
             self._checked(Answer(scores, Diagnostics.joined(answers)), "score of entries")
         return scores
 
-    def _predictive(self, codes: Tensor, place: int, readout: np.ndarray | None = None) -> Answer[Tensor]:
+    def _predictive(
+        self,
+        codes: Tensor,
+        place: int,
+        log_weights: Sequence[Tensor | None] | None,
+        readout: np.ndarray | None = None,
+    ) -> Answer[Tensor]:
         """log p(code of a column | other observed entries), shape (N, K_j)."""
         parts = [
             self.model.predictive_answer(
@@ -211,6 +234,7 @@ class FittedTable:
                 num_sweeps=self.parameters.num_sweeps,
                 seed=self.parameters.seed,
                 readout=None if readout is None else torch.from_numpy(readout),
+                log_weights=log_weights,
             )
             for some in codes.split(BLOCK)
         ]
@@ -222,7 +246,7 @@ class FittedTable:
         keys: Tensor,
         num_draws: int,
         seed: int,
-        log_weights: Sequence[Tensor | None] | None = None,
+        log_weights: Sequence[Tensor | None] | None,
     ) -> Answer[Tensor]:
         """Joint draws of the missing codes, shape (D, N, V)."""
         num_sweeps = self.parameters.num_sweeps
@@ -234,7 +258,22 @@ class FittedTable:
         ]
         return _joined(parts, dim=1)
 
-    def _checked(self, answer: Answer[T], what: str, num_draws: int | None = None) -> Answer[T]:
+    def _log_weights(self, evidence: Mapping[Name, Evidence]) -> list[Tensor | None] | None:
+        """log p(evidence | code) of each column, shape (K_j,); None without evidence."""
+        if not evidence:
+            return None
+        of_columns = self.codec.log_weights(evidence)
+        return [None if each is None else torch.from_numpy(each).float() for each in of_columns]
+
+    def _allowed(self, rows: Rows, codes: Tensor) -> Tensor:
+        """Completed codes, with one that the evidence allows in place of an observed one, whose value is known anyway."""
+        codes = codes.clone()
+        for place, weights in enumerate(self._log_weights(rows.evidence) or ()):
+            if weights is not None:
+                codes[rows.codes[:, place] >= 0, place] = int(weights.argmax())
+        return codes
+
+    def _checked(self, answer: Answer[Held], what: str, num_draws: int | None = None) -> Answer[Held]:
         """The answer, after one warning if it may be far off."""
         asked = self.parameters.num_draws
         min_jumps = enough_jumps(answer.diagnostics, asked if num_draws is None else num_draws)

@@ -14,7 +14,7 @@ from jointebm.storage.untrusted import quoted
 from jointebm.tables.answers.parameters import Parameters
 from jointebm.tables.answers.table_model import TableModel
 from jointebm.tables.codes.codec import Name, TableCodec
-from jointebm.tables.files.missing_words import ReadingOptions
+from jointebm.tables.files.reading_options import ReadingOptions
 from jointebm.tables.frames.schemas import FrameSchema
 from jointebm.tables.training.table_report import FitReport
 

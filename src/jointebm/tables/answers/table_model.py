@@ -11,7 +11,7 @@ from torch import Tensor
 
 from jointebm.references import ProductMixture
 from jointebm.tables.answers.code_questions import CodeQuestions, checked_codes
-from jointebm.tables.density.energy import Residual, TableEnergy
+from jointebm.tables.density.energy import Rebased, Residual, TableEnergy
 from jointebm.tables.training.fit_record import FitRecord, identity_of, run_fit
 from jointebm.tables.training.table_config import Progress, TableConfig
 from jointebm.tables.training.table_fit import TableFit
@@ -34,6 +34,7 @@ class TableModel(CodeQuestions):
         report: of the fit, which holds log Z; None takes log Z for 0.
 
     Example:
+        >>> import torch
         >>> codes = torch.tensor([[0, 0, 1], [1, 1, -1]]).repeat(60, 1)
         >>> model = TableModel.fit(codes, (2, 2, 2), seed=0)
         >>> model.predictive(torch.tensor([[-1, 0, -1]]), 0, seed=0).argmax().item()
@@ -67,6 +68,7 @@ class TableModel(CodeQuestions):
         seed: int,
         on_progress: Callable[[Progress], object] | None = None,
         run: str | os.PathLike[str] | None = None,
+        weights: Tensor | None = None,
     ) -> Self:
         """Fits to rows with missing entries.
 
@@ -81,6 +83,7 @@ class TableModel(CodeQuestions):
             seed: of all draws of training.
             on_progress: called whenever the held-out rows are scored.
             run: folder for checkpoints and metrics.jsonl; None writes nothing.
+            weights: of the rows, positive, shape (N,); None weighs all alike.
 
         Raises:
             ValueError: no rows, no columns, flags that do not fit, a code that its column does not have, or `run` holds
@@ -96,19 +99,24 @@ class TableModel(CodeQuestions):
             raise ValueError(f"ordered: got {len(ordered)} flags for {len(num_classes)} columns; give one each")
         ordered = (False,) * len(num_classes) if ordered is None else tuple(ordered)
         config = config or TableConfig()
-        fit = TableFit(codes, tuple(num_classes), ordered=ordered, config=config, seed=seed)
+        fit = TableFit(codes, tuple(num_classes), ordered=ordered, config=config, seed=seed, weights=weights)
         record = None
         if run is not None:
-            record = FitRecord(run, identity_of(codes, num_classes, ordered=ordered, config=config, seed=seed))
+            identity = identity_of(codes, num_classes, ordered=ordered, config=config, seed=seed, weights=weights)
+            record = FitRecord(run, identity)
         report = run_fit(fit, record=record, on_progress=on_progress)
         return cls(fit.energy, report).eval()
 
     def spec(self) -> dict[str, Any]:
         """The shapes of the model as JSON data, for `from_spec`."""
         residual = self.energy.residual
+        of_base = {}
+        if isinstance(residual, Rebased):
+            of_base, residual = {"num_base_components": len(residual.base.log_weights)}, residual.net
         return {
             "num_classes": list(self.num_classes),
             "num_components": len(self.energy.reference.log_weights),
+            **of_base,
             "width": len(residual.bias),
             "num_layers": len(residual.weights) + 1,
         }
@@ -117,5 +125,9 @@ class TableModel(CodeQuestions):
     def from_spec(cls, spec: dict[str, Any], report: FitReport | None = None) -> Self:
         """Makes an unfitted model with the shapes of `spec`."""
         reference = ProductMixture(spec["num_classes"], spec["num_components"])
-        residual = Residual(spec["num_classes"], width=spec["width"], num_layers=spec["num_layers"])
+        residual: Residual | Rebased = Residual(spec["num_classes"], width=spec["width"], num_layers=spec["num_layers"])
+        if "num_base_components" in spec:
+            assert isinstance(residual, Residual)
+            base = ProductMixture(spec["num_classes"], spec["num_base_components"])
+            residual = Rebased(residual, base, reference)
         return cls(TableEnergy(reference, residual), report).eval()

@@ -41,6 +41,10 @@ class Column(NamedTuple):
     declared: tuple[Label, ...] | None = None  # categories, by their order in the frame
     ordered: bool = False  # whether that order has a meaning
 
+    def take(self, rows: np.ndarray | slice) -> "Column":
+        """Some of the rows."""
+        return self._replace(values=self.values[rows], is_missing=self.is_missing[rows])
+
     def in_unit(self, unit: Unit | None) -> "Column":
         """Times in another unit, rounded down."""
         if unit == self.unit:

@@ -6,11 +6,16 @@ q is a normalised mixture that can be drawn from given any columns. The first la
 F of all classes of one column shares it: the sum over the other columns is computed once and the vector of each class
 added. The last layer starts at zero, so F starts at log q, where log Z is 0.
 
+Training and answers want different references. A mixture of many components is near the data, but it has learned the
+training rows themselves, and a network trained on the same rows finds little left to learn. So the network is trained over a
+base b of few components, and then F = log b + net is read as log q + g with a sharper q: `Rebased` is that g.
+
 Legend: N rows, V columns, K_j classes of column j, H hidden units, M components of the reference.
 """
 
 import math
 from collections.abc import Sequence
+from copy import deepcopy
 from itertools import accumulate
 
 import torch
@@ -21,7 +26,7 @@ from jointebm.randomness import draws
 from jointebm.randomness.draws import Generator
 from jointebm.references.product_mixture import ProductMixture, features, linear_by_row
 
-__all__ = ["Residual", "TableEnergy"]
+__all__ = ["Rebased", "Residual", "TableEnergy"]
 
 
 class Residual(nn.Module):
@@ -76,6 +81,67 @@ class Residual(nn.Module):
             hidden = hidden + silu(linear_by_row(hidden, weight.to(hidden.dtype), bias.to(hidden.dtype)))
         return (hidden.to(self.readout.dtype) * self.readout).sum(dim=-1)
 
+    def scaled(self, factor: float) -> "Residual":
+        """factor * g, a copy."""
+        scaled = deepcopy(self)
+        scaled.readout.data.mul_(factor)
+        return scaled
+
+
+class Rebased(nn.Module):
+    """g(c) = factor * (log b(c) + net(c) - log q(c)): the density log b + net, as a residual of another reference q.
+
+    It has the form of a `Residual`: its first layer holds that of the network, and the components of both mixtures.
+
+    Args:
+        net: that was trained over b.
+        base: b.
+        reference: q.
+        factor: 1 for F; less on the way from q to F.
+
+    Example:
+        >>> from jointebm.references import ProductMixture
+        >>> base, q = ProductMixture((2, 3)), ProductMixture((2, 3), num_components=4)
+        >>> rebased = Rebased(Residual((2, 3), width=8, num_layers=2), base, q)
+        >>> bool(rebased(torch.tensor([[0, 2]])).abs() < 1e-6)  # both are uniform
+        True
+    """
+
+    def __init__(self, net: Residual, base: ProductMixture, reference: ProductMixture, *, factor: float = 1.0) -> None:
+        super().__init__()
+        self.net, self.base, self.factor = net, base, factor
+        self._reference = [reference]  # in a list: it belongs to the energy
+
+    @property
+    def readout(self) -> Tensor:
+        """The last layer of the network, which is zero where it is."""
+        return self.net.readout
+
+    def forward(self, codes: Tensor) -> Tensor:
+        """g of complete rows, shape (N,), nats."""
+        return self.head(self.summed(codes))
+
+    def summed(self, codes: Tensor) -> Tensor:
+        """First layer of the network and components of b and q side by side, shape (N, H + M_b + M_q)."""
+        return torch.cat(
+            [self.net.summed(codes), self.base.components(codes), self._reference[0].components(codes)], dim=1
+        )
+
+    def of_column(self, column: int) -> Tensor:
+        """What each class of a column adds to `summed`, shape (K_j, H + M_b + M_q)."""
+        parts = [part.of_column(column) for part in (self.net, self.base, self._reference[0])]
+        return torch.cat(parts, dim=1)
+
+    def head(self, summed: Tensor) -> Tensor:
+        """g from `summed`, shape (...)."""
+        sizes = [len(self.net.bias), len(self.base.log_weights), len(self._reference[0].log_weights)]
+        net, base, reference = summed.split(sizes, dim=-1)
+        return self.factor * (self.net.head(net) + base.logsumexp(dim=-1) - reference.logsumexp(dim=-1))
+
+    def scaled(self, factor: float) -> "Rebased":
+        """factor * g, with the same parameters."""
+        return Rebased(self.net, self.base, self._reference[0], factor=factor * self.factor)
+
 
 class TableEnergy(nn.Module):
     """F(c) = log q(c) + g(c) over rows of V codes.
@@ -92,7 +158,7 @@ class TableEnergy(nn.Module):
         tensor([[0.1667, 0.1667, 0.1667]], grad_fn=<ExpBackward0>)
     """
 
-    def __init__(self, reference: ProductMixture, residual: Residual) -> None:
+    def __init__(self, reference: ProductMixture, residual: Residual | Rebased) -> None:
         super().__init__()
         self.reference, self.residual = reference, residual
 

@@ -11,7 +11,6 @@ Legend: N draws in G groups, V columns, R rungs.
 
 import math
 from collections.abc import Sequence
-from copy import deepcopy
 from typing import NamedTuple
 
 import torch
@@ -94,7 +93,7 @@ def annealed(
         gone.append(rung)
         if rung < 1:
             origins, log_weights = _resampled(log_weights, generator)
-            tempered = _tempered(energy, rung)
+            tempered = TableEnergy(energy.reference, energy.residual.scaled(rung))  # log q + b g
             state, _ = jump(tempered, chain_at(tempered, codes[origins]), free=free, generator=generator)
             state = _swept(tempered, state, free, generator)
             codes, residual = state.codes, energy.residual.head(state.summed).double()
@@ -103,13 +102,6 @@ def annealed(
 
 def _swept(energy: TableEnergy, state: State, free: Tensor, generator: Generator) -> State:
     return sweep(energy, state, free=free, generators=lambda _: generator)
-
-
-def _tempered(energy: TableEnergy, rung: float) -> TableEnergy:
-    """log q + b g."""
-    residual = deepcopy(energy.residual)
-    residual.readout.mul_(rung)
-    return TableEnergy(energy.reference, residual)
 
 
 def _resampled(log_weights: Tensor, generator: Generator) -> tuple[Tensor, Tensor]:

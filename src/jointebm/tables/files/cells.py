@@ -20,6 +20,7 @@ MIN_CELLS = 20  # with fewer cells, nothing is called a mistake
 _WHOLE = re.compile(r"[+-]?\d+", re.ASCII)
 _PADDED = re.compile(r"[+-]?0\d+", re.ASCII)  # 007 is a label; as a number it would become 7
 _DATE = r"\d{4}-\d\d-\d\d"
+_SWAPPED = str.maketrans({",": ".", ".": ","})
 _TIME = rf"{_DATE}[T ]\d\d:\d\d(:\d\d(\.\d{{1,6}})?)?"
 
 
@@ -60,16 +61,27 @@ _FORMS: dict[CellKind, _Form] = {
 }
 
 
-def parse(text: str, kind: CellKind) -> object:
-    """The value of a cell.
+def _with_point(plain: str, decimal: str) -> str:
+    """A number with a decimal comma as one with a point; one with a point is then no number."""
+    if decimal == ".":
+        return plain
+    swapped = plain.translate(_SWAPPED)
+    is_number = _FORMS["real"].pattern.fullmatch
+    return swapped if is_number(swapped) or is_number(plain) else plain
+
+
+def parse(text: str, kind: CellKind, *, decimal: str = ".") -> object:
+    """The value of a cell; `decimal` comes before the fraction of a number.
 
     Example:
         >>> parse("12", "real"), parse("TRUE", "boolean"), parse("007", "text")
         (12, True, '007')
+        >>> parse("1,5", "real", decimal=",")
+        1.5
     """
     if kind == "text":
         return text
-    plain, form = text.strip(), _FORMS[kind]
+    plain, form = _with_point(text.strip(), decimal), _FORMS[kind]
     with suppress(ValueError):  # such as the 30th of February
         if form.pattern.fullmatch(plain):
             return form.value(plain)
@@ -77,9 +89,9 @@ def parse(text: str, kind: CellKind) -> object:
 
 
 @lru_cache(maxsize=1 << 16)
-def _kinds(text: str) -> frozenset[str]:
+def _kinds(text: str, decimal: str) -> frozenset[str]:
     """All kinds that a cell can have, and "padded" for a whole number with leading zeros."""
-    plain = text.strip()
+    plain = _with_point(text.strip(), decimal)
     if _PADDED.fullmatch(plain):
         return frozenset({"padded"})
     if _WHOLE.fullmatch(plain) and _is_huge(plain):
@@ -103,14 +115,15 @@ class Tally:
         'real'
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *, decimal: str = ".") -> None:
+        self._decimal = decimal
         self._counts: Counter[str] = Counter()
         self._num = 0
         self._others: dict[CellKind, tuple[int, str]] = {}  # line and text of the first cell of another kind
 
     def add(self, text: str, line: int) -> None:
         """Counts a cell that is not missing."""
-        found = _kinds(text)
+        found = _kinds(text, self._decimal)
         self._num += 1
         self._counts.update(found)
         for kind in ("real", "time"):

@@ -1,6 +1,8 @@
 """Writes tables as CSV or Parquet, one part at a time; a file appears whole or not at all."""
 
+import codecs
 import csv
+import decimal
 import gzip
 import io
 from collections.abc import Callable, Iterator, Mapping
@@ -14,6 +16,7 @@ import typer
 
 from jointebm.storage.atomic import check_new, new_file
 from jointebm.storage.untrusted import quoted
+from jointebm.tables.files.reading_options import ReadingOptions
 from jointebm.tables.files.sources import check_ending
 
 __all__ = ["Write", "cell_text", "check_out", "collected", "csv_text", "written"]
@@ -31,15 +34,15 @@ def check_out(out: Path | None) -> None:
 
 
 @contextmanager
-def written(out: Path | None, schema: pa.Schema) -> Iterator[Write]:
-    """Yields a function that writes a part of a table.
+def written(out: Path | None, schema: pa.Schema, reading: ReadingOptions) -> Iterator[Write]:
+    """Yields a function that writes a part of a table; CSV has the separator, decimal and encoding it is read with.
 
     The function takes the part, and the text of its cells in CSV for those columns where it differs from their values.
     A file appears when the block ends without an error.
     """
     if out is None:
-        typer.echo(_line(schema.names), nl=False)
-        yield lambda part, texts: typer.echo(csv_text(part, texts, schema), nl=False)
+        typer.echo(_line(schema.names, reading), nl=False)
+        yield lambda part, texts: typer.echo(csv_text(part, texts, schema, reading), nl=False)
         return
     with ExitStack() as stack:
         file = stack.enter_context(new_file(out))
@@ -48,8 +51,9 @@ def written(out: Path | None, schema: pa.Schema) -> Iterator[Write]:
             return
         if out.suffix == ".gz":
             file = stack.enter_context(gzip.GzipFile(filename="", fileobj=file, mode="wb", mtime=0))  # type: ignore[assignment]
-        file.write(_line(schema.names).encode())
-        yield lambda part, texts: file.write(csv_text(part, texts, schema).encode())
+        encode = codecs.getincrementalencoder(reading.encoding)().encode  # a mark of byte order comes once
+        file.write(_encoded(encode, _line(schema.names, reading), out, reading))
+        yield lambda part, texts: file.write(_encoded(encode, csv_text(part, texts, schema, reading), out, reading))
 
 
 @contextmanager
@@ -67,30 +71,41 @@ def collected(into: dict[str, list[Any]], schema: pa.Schema) -> Iterator[Write]:
     yield write
 
 
-def csv_text(part: pa.Table, texts: Mapping[str, list[str]], schema: pa.Schema) -> str:
+def csv_text(part: pa.Table, texts: Mapping[str, list[str]], schema: pa.Schema, reading: ReadingOptions) -> str:
     """Rows as lines of CSV."""
     columns = [
         texts[field.name]
         if field.name in texts
-        else [cell_text(each, field.type) for each in part[field.name].to_pylist()]
+        else [cell_text(each, field.type, reading) for each in part[field.name].to_pylist()]
         for field in schema
     ]
-    return "".join(_line(row) for row in zip(*columns, strict=True))
+    return "".join(_line(row, reading) for row in zip(*columns, strict=True))
 
 
-def _line(cells: Any) -> str:
+def _encoded(encode: Callable[[str], bytes], text: str, out: Path, reading: ReadingOptions) -> bytes:
+    try:
+        return encode(text)
+    except UnicodeEncodeError as error:
+        raise ValueError(
+            f"{out}: {quoted(ascii(error.object[error.start : error.end]))} cannot be written as {reading.encoding}; write "
+            "UTF-8 (--encoding utf-8) or Parquet"
+        ) from None
+
+
+def _line(cells: Any, reading: ReadingOptions) -> str:
     line = io.StringIO()
-    csv.writer(line, lineterminator="\n").writerow(cells)
+    csv.writer(line, lineterminator="\n", delimiter=reading.separator).writerow(cells)
     return line.getvalue()
 
 
-def cell_text(value: object, arrow: pa.DataType) -> str:
+def cell_text(value: object, arrow: pa.DataType, reading: ReadingOptions) -> str:
     """A value as a cell; a missing one is empty, and a number of a column of whole numbers has no fraction."""
     if value is None:
         return ""
     if isinstance(value, float):
-        return str(int(value)) if pa.types.is_integer(arrow) and value.is_integer() else repr(value)
-    return str(value)
+        plain = str(int(value)) if pa.types.is_integer(arrow) and value.is_integer() else repr(value)
+        return plain.replace(".", reading.decimal)
+    return str(value).replace(".", reading.decimal) if isinstance(value, decimal.Decimal) else str(value)
 
 
 @contextmanager

@@ -22,6 +22,7 @@ from jointebm.tables.codes.column import Kind
 from jointebm.tables.files.cells import CellKind, Tally, parse
 from jointebm.tables.files.csv_rows import read_header, read_parts
 from jointebm.tables.files.missing_words import is_missing_cell
+from jointebm.tables.files.reading_options import ReadingOptions
 from jointebm.tables.frames.reading import LARGEST
 
 __all__ = ["ColumnType", "Part", "Source", "check_ending", "open_source", "read_whole"]
@@ -57,12 +58,12 @@ def check_ending(path: Path) -> None:
 
 
 def open_source(
-    path: Path, known: Collection[str], type_of: Callable[[str], ColumnType], *, missing: frozenset[str]
+    path: Path, known: Collection[str], type_of: Callable[[str], ColumnType], reading: ReadingOptions
 ) -> Source:
     """Opens a table whose columns are known."""
     _check_file(path)
     is_parquet = path.suffix == ".parquet"
-    names = _parquet_schema(path).names if is_parquet else read_header(path)
+    names = _parquet_schema(path).names if is_parquet else read_header(path, reading)
     unknown = [name for name in names if name not in known]
     if unknown:
         raise ValueError(
@@ -70,20 +71,20 @@ def open_source(
             f"{quoted(', '.join(map(repr, known)))}"
         )
     if is_parquet:
-        return Source(_parquet_schema(path), lambda: _parquet_parts(path, missing))
+        return Source(_parquet_schema(path), lambda: _parquet_parts(path, reading.words))
     columns = {name: type_of(name) for name in names}
-    return Source(_schema(columns), lambda: _csv_parts(path, columns, missing, ROWS_PER_PART))
+    return Source(_schema(columns), lambda: _csv_parts(path, columns, reading, ROWS_PER_PART))
 
 
-def read_whole(path: Path, *, kinds: Mapping[str, Kind], missing: frozenset[str]) -> pa.Table:
+def read_whole(path: Path, *, kinds: Mapping[str, Kind], reading: ReadingOptions) -> pa.Table:
     """Reads a whole table; the kinds of its columns in CSV are inferred from their cells."""
     _check_file(path)
     if path.suffix == ".parquet":
         _parquet_schema(path)
         with _naming(path):
-            return _without_words(pq.read_table(path, partitioning=None), missing)
-    columns = _found_in(path, kinds, missing)
-    parts = [part.table for part in _csv_parts(path, columns, missing, ROWS_PER_LOOK)]
+            return _without_words(pq.read_table(path, partitioning=None), reading.words)
+    columns = _found_in(path, kinds, reading)
+    parts = [part.table for part in _csv_parts(path, columns, reading, ROWS_PER_LOOK)]
     return pa.concat_tables([_schema(columns).empty_table(), *parts])
 
 
@@ -121,15 +122,15 @@ _ARROW: dict[CellKind, pa.DataType] = {
 }
 
 
-def _found_in(path: Path, kinds: Mapping[str, Kind], missing: frozenset[str]) -> dict[str, ColumnType]:
+def _found_in(path: Path, kinds: Mapping[str, Kind], reading: ReadingOptions) -> dict[str, ColumnType]:
     """The types of the columns of a CSV file, from their cells."""
-    names = read_header(path)
-    tallies = [Tally() for _ in names]
-    for part in read_parts(path, size=ROWS_PER_LOOK):
+    names = read_header(path, reading)
+    tallies = [Tally(decimal=reading.decimal) for _ in names]
+    for part in read_parts(path, reading, size=ROWS_PER_LOOK):
         for name, tally, cells in zip(names, tallies, part.columns, strict=True):
             if kinds.get(name) not in ("categorical", "id"):
                 for line, text in zip(part.lines, cells, strict=True):
-                    if not is_missing_cell(text, missing):
+                    if not is_missing_cell(text, reading.words):
                         tally.add(text, line)
     found: dict[str, ColumnType] = {}
     for name, tally in zip(names, tallies, strict=True):
@@ -143,24 +144,24 @@ def _found_in(path: Path, kinds: Mapping[str, Kind], missing: frozenset[str]) ->
     return found
 
 
-def _csv_parts(path: Path, columns: Mapping[str, ColumnType], missing: frozenset[str], size: int) -> Iterator[Part]:
+def _csv_parts(path: Path, columns: Mapping[str, ColumnType], reading: ReadingOptions, size: int) -> Iterator[Part]:
     first = 0
-    for part in read_parts(path, size=size):
+    for part in read_parts(path, reading, size=size):
         cells = dict(zip(columns, part.columns, strict=True))
-        arrays = {name: _array(path, name, cells[name], part.lines, columns[name], missing) for name in columns}
+        arrays = {name: _array(path, name, cells[name], part.lines, columns[name], reading) for name in columns}
         yield Part(pa.table(arrays), cells, lambda row, lines=part.lines: f"line {lines[row]}", first)  # type: ignore[misc]
         first += len(part.lines)
 
 
 def _array(
-    path: Path, name: str, cells: list[str], lines: list[int], column: ColumnType, missing: frozenset[str]
+    path: Path, name: str, cells: list[str], lines: list[int], column: ColumnType, reading: ReadingOptions
 ) -> pa.Array:
     """The values of a column."""
     kind, arrow = column
     values: list[Any] = []
     for line, text in zip(lines, cells, strict=True):
         try:
-            values.append(None if is_missing_cell(text, missing) else parse(text, kind))
+            values.append(None if is_missing_cell(text, reading.words) else parse(text, kind, decimal=reading.decimal))
         except ValueError as error:
             raise ValueError(f"{path}, line {line}, column {name!r}: {error}") from None
     if pa.types.is_integer(arrow) and any(isinstance(each, float) for each in values):

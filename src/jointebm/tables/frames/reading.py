@@ -16,6 +16,7 @@ from jointebm.storage.untrusted import quoted
 from jointebm.tables.codes.categories import Label
 from jointebm.tables.codes.codec import Name
 from jointebm.tables.codes.column import Column, Role, Unit
+from jointebm.tables.frames.interchange import Kindred, as_table, is_stream
 from jointebm.tables.frames.schemas import Backend, ColumnSchema, FrameSchema
 
 __all__ = ["LARGEST", "Frame", "is_frame", "is_missing", "read_frame", "read_vector", "target_name", "with_column"]
@@ -34,11 +35,15 @@ class Frame(NamedTuple):
     table: dict[Name, Column]
     num_rows: int
     index: Any  # of a pandas frame, else None
-    native: Any  # the frame or array
+    native: Any  # the frame or array, in memory
+    kind: Kindred = "table"  # of the frame that was given
 
 
 def read_frame(frame: object, *, names: Sequence[Name] | None = None) -> Frame:
     """Reads a frame of pandas, polars or pyarrow, or an array of numpy (or nested lists) with these names of its columns.
+
+    A lazy frame of polars is collected by its streaming engine. A batch of Arrow, and any object that exports a stream of
+    them, such as a reader or a relation of DuckDB, is read as an Arrow table; a stream can be read once.
 
     NaN, None, NaT, pandas' NA and polars' and Arrow's null are all missing.
 
@@ -47,10 +52,9 @@ def read_frame(frame: object, *, names: Sequence[Name] | None = None) -> Frame:
         ValueError: a duplicate column name, a name that is neither text nor a number, or a number that is infinite or too
             large.
     """
-    if nw.dependencies.is_polars_lazyframe(frame):
-        raise TypeError("got a polars.LazyFrame; collect() it first")
     if is_frame(frame):
-        return _read_native(frame)
+        native, kind = as_table(frame)
+        return _read_native(native)._replace(kind=kind)
     _check_array(frame)
     return _read_array(frame, names)
 
@@ -98,8 +102,8 @@ def _as_array(array: object) -> np.ndarray:
 
 
 def is_frame(frame: object) -> bool:
-    """Whether it is a table of pandas, polars or pyarrow."""
-    return nw.dependencies.is_into_dataframe(frame)
+    """Whether it is a table of pandas, polars or pyarrow, a lazy frame, or a batch or stream of Arrow."""
+    return nw.dependencies.is_into_dataframe(frame) or is_stream(frame)
 
 
 def _read_native(native: Any) -> Frame:
@@ -125,7 +129,7 @@ def _read_native(native: Any) -> Frame:
 def _backend(native: Any) -> Backend:
     module = type(native).__module__.split(".")[0]
     for backend in ("pandas", "polars", "pyarrow"):
-        if module == backend and type(native).__name__ != "LazyFrame":
+        if module == backend:
             return backend
     raise TypeError(f"got {_type_name(native)}, expected {_TABLES}")
 

@@ -12,10 +12,11 @@ import numpy as np
 
 from jointebm.tables.codes.codec import Name
 from jointebm.tables.codes.column import Column
+from jointebm.tables.frames.interchange import in_kind
 from jointebm.tables.frames.reading import Frame
 from jointebm.tables.frames.schemas import Backend, ColumnSchema, FrameSchema
 
-__all__ = ["only_column", "write_filled", "write_frame"]
+__all__ = ["only_column", "write_filled", "write_frame", "write_like"]
 
 _WHOLE = ("Int8", "Int16", "Int32", "Int64", "UInt8", "UInt16", "UInt32", "UInt64")
 _DTYPES = {name: getattr(nw, name) for name in [*_WHOLE, "Float32", "Float64", "Boolean", "String", "Categorical"]}
@@ -62,7 +63,12 @@ def write_filled(frame: Frame, drawn: Mapping[Name, Column], fitted: FrameSchema
         if (column.is_missing & ~values.is_missing).any():
             trained = fitted.column(schema.name).in_backend(frame.schema.backend, fitted.backend)
             filled[place] = _fill(column, values, schema, trained)
-    return _FILL[frame.schema.backend](frame, filled)
+    return in_kind(_FILL[frame.schema.backend](frame, filled), frame.kind)
+
+
+def write_like(table: Mapping[Name, Column], schema: FrameSchema, asked: Frame) -> Any:
+    """Makes a frame of the kind of the one that was asked about, with its index."""
+    return in_kind(write_frame(table, schema, index=asked.index), asked.kind)
 
 
 def only_column(frame: Any) -> Any:

@@ -1,6 +1,6 @@
 """Members: the density refitted to bootstrap samples of the rows, whose spread is the uncertainty of the fit.
 
-A member resamples the rows with replacement. Its reference follows from that of the fit by expectation maximisation on
+A member resamples the rows with replacement. Its mixtures follow from those of the fit by expectation maximisation on
 these rows, and its network from that of the fit by some more training on them, with a schedule of its own. Where held-out
 rows left the network of the fit at zero, that of the member is zero too.
 
@@ -18,7 +18,7 @@ from jointebm.randomness.row_streams import row_keys
 from jointebm.references import ProductMixture
 from jointebm.references.expectation_maximisation import em_step, prior_of
 from jointebm.references.layout import MixedRows
-from jointebm.tables.density.energy import Residual, TableEnergy
+from jointebm.tables.density.energy import Rebased, Residual, TableEnergy
 from jointebm.tables.training.completed_rows import CompletedRows
 from jointebm.tables.training.smoothing import Curves, smoothing
 from jointebm.tables.training.table_config import Progress, TableConfig
@@ -99,14 +99,18 @@ def bootstrapped(
     reference = _refitted(energy.reference, rows, config.prior_strength)
     if not bool(energy.residual.readout.any()):
         return TableEnergy(reference, deepcopy(energy.residual))
+    net, base = energy.residual, energy.reference
+    if isinstance(net, Rebased):
+        base, net = net.base, net.net
+    base = _refitted(base, rows, config.prior_strength)
     batch_size = rows_per_batch(len(rows), config)
     num_iterations = max(1, round(SHARE * planned_iterations(len(rows), len(ordered), batch_size, config)))
-    residual = deepcopy(energy.residual)
-    unsmooth(residual, ordered)
+    net = deepcopy(net)
+    unsmooth(net, ordered)
     objective = config.objective
     is_composite = isinstance(objective, PseudoLikelihood)
     problem = TableProblem(
-        TableEnergy(reference, residual),
+        TableEnergy(base, net),
         CompletedRows(rows, reference, generator),
         pseudo_likelihood=objective if isinstance(objective, PseudoLikelihood) else PseudoLikelihood(),
         pseudo_weight=None if is_composite else config.pseudo_weight,
@@ -121,7 +125,7 @@ def bootstrapped(
         loop.step()
     average = loop.average
     assert isinstance(average, Curves)
-    return TableEnergy(reference, deepcopy(average.residual))
+    return TableEnergy(reference, Rebased(deepcopy(average.residual), base, reference))
 
 
 @torch.no_grad()

@@ -17,9 +17,10 @@ from typing import Any
 from torch import Tensor
 
 from jointebm.runs.folder import append_metrics, cut_metrics
+from jointebm.runs.interrupts import held_back
 from jointebm.runs.resuming import metrics_bytes, newest_checkpoint
 from jointebm.storage.atomic import flush, lock
-from jointebm.storage.checkpoint import Checkpoint, write
+from jointebm.storage.checkpoint import write
 from jointebm.storage.untrusted import quoted
 from jointebm.tables.training.table_config import Progress, TableConfig
 from jointebm.tables.training.table_fit import TableFit, TableMetrics
@@ -34,11 +35,20 @@ LOG_EVERY = 10
 
 
 def identity_of(
-    codes: Tensor, num_classes: Sequence[int], *, ordered: Sequence[bool], config: TableConfig, seed: int
+    codes: Tensor,
+    num_classes: Sequence[int],
+    *,
+    ordered: Sequence[bool],
+    config: TableConfig,
+    seed: int,
+    weights: Tensor | None = None,
 ) -> dict[str, Any]:
     """What a checkpoint must agree with to be resumed, as JSON data."""
+    rows = hashlib.sha256(codes.contiguous().numpy().tobytes())
+    if weights is not None:
+        rows.update(weights.contiguous().numpy().tobytes())
     return {
-        "rows": hashlib.sha256(codes.contiguous().numpy().tobytes()).hexdigest(),
+        "rows": rows.hexdigest(),
         "num_classes": list(num_classes),
         "ordered": list(ordered),
         "config": config.model_dump(mode="json"),
@@ -78,7 +88,7 @@ class FitRecord:
         if metrics.log_score is not None or metrics.iteration % LOG_EVERY == 0:
             self._append(metrics._asdict())
         if metrics.iteration % CHECKPOINT_EVERY == 0:
-            self._checkpoint(fit.state())
+            self.checkpoint(fit)
 
     def _note(self, intervention: Intervention) -> None:
         self._append({"event": intervention.action, **intervention._asdict()})
@@ -87,8 +97,10 @@ class FitRecord:
         assert self._file is not None
         append_metrics(self._file, line)
 
-    def _checkpoint(self, state: Checkpoint) -> None:
+    def checkpoint(self, fit: TableFit) -> None:
+        """Writes the state of the fit, within the block of `open`."""
         assert self._file is not None
+        state = fit.state()
         flush(self._file)
         plain = {**state.plain, "identity": self._identity, "metrics_bytes": self._file.tell()}
         write(self._folder / "checkpoints", state._replace(plain=plain), keep=KEEP_CHECKPOINTS)
@@ -118,6 +130,8 @@ def run_fit(
 ) -> FitReport:
     """Runs a fit to its end, and returns its report.
 
+    With a record, Ctrl-C and SIGTERM let the iteration end and write a checkpoint, then raise KeyboardInterrupt.
+
     Args:
         fit: fresh.
         record: resumes it, and writes its checkpoints and metrics; None does neither.
@@ -127,10 +141,15 @@ def run_fit(
         for metrics in fit.run():
             _tell(fit, metrics, on_progress)
         return fit.finish()
-    with record.open(fit):
-        for metrics in fit.run():
-            record.after(fit, metrics)
-            _tell(fit, metrics, on_progress)
+    with held_back() as pending, record.open(fit):
+        try:
+            for metrics in fit.run():
+                record.after(fit, metrics)
+                _tell(fit, metrics, on_progress)
+                pending.check()
+        except KeyboardInterrupt:
+            record.checkpoint(fit)
+            raise
     return fit.finish()
 
 

@@ -46,7 +46,7 @@ class TableConfig(Config):
         4000, ge=1, description="parameter updates, at most; with V > 10 columns it is this times 10 / V"
     )
     pseudo_weight: float = Field(
-        0.3, ge=0, description="weight of the pseudo-likelihood in the loss of maximum-likelihood"
+        1.0, ge=0, description="weight of the pseudo-likelihood in the loss of maximum-likelihood"
     )
     num_looks: int = Field(20, ge=1, description="times the held-out rows are scored")
     patience: int = Field(8, ge=1, description="scores without improvement after which training stops")

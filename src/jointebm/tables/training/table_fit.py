@@ -1,7 +1,7 @@
 """The fit of a table's density: a reference by EM, then a network by the loop of all training, with early stopping.
 
-The network is kept that gives held-out rows the highest likelihood, if it beats the reference by more than the standard
-error of the difference; else F is the reference.
+The network is trained over a base of few components (see `density.energy`). The one is kept that gives held-out rows the
+highest likelihood, if it beats the reference by more than the standard error of the difference; else F is the reference.
 
 Legend: N training rows, V columns, K_j classes of column j.
 """
@@ -17,13 +17,12 @@ from torch import Tensor
 
 from jointebm.randomness.draws import shuffled
 from jointebm.randomness.row_streams import row_keys
-from jointebm.references import ProductMixture
-from jointebm.references.expectation_maximisation import fit_product_mixture, prior_of, spread_rows
-from jointebm.references.layout import MixedRows
 from jointebm.storage.checkpoint import Checkpoint
-from jointebm.tables.density.energy import Residual, TableEnergy
+from jointebm.tables.density.energy import Rebased, Residual, TableEnergy
 from jointebm.tables.density.normalizer import AnnealedRows, annealed, annealing_rungs
 from jointebm.tables.training.completed_rows import CompletedRows
+from jointebm.tables.training.mixture_choice import reference_and_base
+from jointebm.tables.training.row_weights import resampled_rows
 from jointebm.tables.training.smoothing import Curves
 from jointebm.tables.training.table_config import TableConfig
 from jointebm.tables.training.table_problem import TableAttempt, TableProblem
@@ -48,8 +47,6 @@ HELD_OUT = 0.1  # share of the rows, but no more than
 MAX_HELD_OUT = 1000
 MIN_HELD_OUT = 5  # rows; with fewer nothing shows whether the network helps, and the reference stands alone
 NUM_LAYERS = 2
-WEAKER = 0.2  # share of the prior's strength, that the reference is fitted with once more
-SIZES_IN_VAIN = 2  # sizes of the reference in a row without improvement, after which no larger one is tried
 MIN_BETWEEN = 10  # iterations between looks
 FINAL_GROUPS = 16  # of 128 draws that log Z of the result is estimated with
 
@@ -97,8 +94,10 @@ class TableFit:
         ordered: per column, whether neighbouring codes are alike.
         config: how to train.
         seed: of all draws.
+        weights: of the rows, positive, shape (N,): held-out and training rows are repeated accordingly; None is alike.
 
     Attributes:
+        base: the mixture that the network is trained over.
         held_out: numbers of the rows that nothing is learned from; none if they are too few to tell anything.
         best: the best network so far; zero before training.
         num_iterations: planned; training may stop earlier.
@@ -106,10 +105,17 @@ class TableFit:
     """
 
     def __init__(
-        self, codes: Tensor, num_classes: tuple[int, ...], *, ordered: Sequence[bool], config: TableConfig, seed: int
+        self,
+        codes: Tensor,
+        num_classes: tuple[int, ...],
+        *,
+        ordered: Sequence[bool],
+        config: TableConfig,
+        seed: int,
+        weights: Tensor | None = None,
     ) -> None:
         started = time.perf_counter()
-        self._config, self._ordered, self._codes = config, tuple(ordered), codes
+        self._config, self._ordered = config, tuple(ordered)
         # Hashed, because rows that somebody drew with torch and the same small seed must not decide their own order.
         seeds = row_keys(torch.tensor([[seed, 0], [seed, 1]])).abs().tolist()
         self._generator, self._looking = (torch.Generator().manual_seed(each) for each in seeds)
@@ -119,7 +125,15 @@ class TableFit:
         if not trains:
             num_held_out = 0
         self.held_out, training = order[:num_held_out], order[num_held_out:]
-        self._reference = self._mixture(codes[training], num_classes)
+        self._of_report = codes
+        if weights is not None:  # after the split, so that no row is on both sides
+            self.held_out, training = (
+                rows[resampled_rows(weights[rows], codes[rows])] for rows in (self.held_out, training)
+            )
+            self._of_report = codes[torch.cat([self.held_out, training])]
+        self._reference, self.base = reference_and_base(
+            codes[training], codes[self.held_out], num_classes, config, self._generator
+        )
         self.best = Residual(num_classes, width=config.width, num_layers=NUM_LAYERS)  # zero
         self._batch_size = rows_per_batch(len(training), config)
         self.num_iterations = (
@@ -127,7 +141,8 @@ class TableFit:
         )
         self._loop: Loop[Tensor, TableAttempt] | None = None
         self._validation: Validation | None = None
-        self._num_worse, self._best_gain, self._log_score = 0, 0.0, 0.0
+        self._num_worse, self._log_score = 0, 0.0
+        self._best_gain: float | None = None  # of the best network so far
         self.on_intervention: Callable[[Intervention], object] | None = None
         if trains:
             residual = deepcopy(self.best)
@@ -141,8 +156,8 @@ class TableFit:
 
     @property
     def energy(self) -> TableEnergy:
-        """F with the best network so far."""
-        return TableEnergy(self._reference, self.best)
+        """F with the best network so far; the reference, before there is one."""
+        return self._energy_of(self.best) if bool(self.best.readout.any()) else TableEnergy(self._reference, self.best)
 
     @property
     def iteration(self) -> int:
@@ -189,15 +204,16 @@ class TableFit:
         held_out = None
         if self._validation is not None:
             held_out = self._validation.log_likelihood(self.energy, rows)
-            if held_out.gain < 0:
+            if held_out.gain < held_out.gain_error:
                 self.best.readout.data.zero_()
                 rows = self._annealed()
                 held_out = self._validation.log_likelihood(self.energy, rows)
-            self._log_score = self._validation.score(self.energy)
+            is_trained = bool(self.best.readout.any())
+            self._log_score = self._validation.score(TableEnergy(self.base, self.best) if is_trained else self.energy)
         return table_report_of(
             self.energy,
             rows,
-            self._codes,
+            self._of_report,
             held_out=held_out,
             num_held_out=len(self.held_out),
             log_score=self._log_score if held_out is not None else None,
@@ -249,47 +265,16 @@ class TableFit:
         if self._loop is not None:
             self._loop.restore(Checkpoint(plain["loop_iteration"], checkpoint.tensors, plain["loop"]))
 
-    def _mixture(self, codes: Tensor, num_classes: tuple[int, ...]) -> ProductMixture:
-        """The reference: of mixtures of growing size, and with a weaker prior, the one that held-out rows find most likely.
-
-        Without these, that of the largest size.
-        """
-        config, held_out = self._config, self._codes[self.held_out]
-        rows = MixedRows(codes, torch.empty(len(codes), 0))
-        prior = prior_of(rows, num_classes, config.prior_strength)
-
-        def fitted(num: int, strength: float = config.prior_strength) -> ProductMixture:
-            return fit_product_mixture(
-                rows,
-                num_classes,
-                num_components=num,
-                generator=self._generator,
-                start=spread_rows(rows, prior, num, self._generator),
-                prior_strength=strength,
-            )
-
-        def score(mixture: ProductMixture) -> float:
-            return float(mixture(held_out).mean(dtype=torch.float64))
-
-        most = max(1, min(config.max_components, len(codes) // config.rows_per_component))
-        if not len(held_out):
-            return fitted(most)
-        best, best_score, num, since = None, -math.inf, 1, 0
-        while best is None or (num <= most and since < SIZES_IN_VAIN):
-            mixture = fitted(num)
-            since += 1
-            if best is None or score(mixture) > best_score:
-                best, best_score, since = mixture, score(mixture), 0
-            num = min(2 * num, most) if num < most else most + 1
-        weaker = fitted(len(best.log_weights), WEAKER * config.prior_strength)
-        return weaker if score(weaker) > best_score else best
+    def _energy_of(self, net: Residual) -> TableEnergy:
+        """log b + net, as log q + g."""
+        return TableEnergy(self._reference, Rebased(net, self.base, self._reference))
 
     def _begin(self, residual: Residual) -> None:
         """Makes the loop that trains this network."""
         config, objective = self._config, self._config.objective
         is_composite = isinstance(objective, PseudoLikelihood)
         problem = TableProblem(
-            TableEnergy(self._reference, residual),
+            TableEnergy(self.base, residual),
             self._completed,
             pseudo_likelihood=objective if isinstance(objective, PseudoLikelihood) else PseudoLikelihood(),
             pseudo_weight=None if is_composite else config.pseudo_weight,
@@ -312,10 +297,9 @@ class TableFit:
         assert self._loop is not None and self._validation is not None
         average = self._loop.average
         assert isinstance(average, Curves)
-        energy = TableEnergy(self._reference, average.residual)
-        held_out = self._validation.log_likelihood(energy)
-        self._log_score = self._validation.score(energy)
-        if held_out.gain > max(self._best_gain, held_out.gain_error):
+        held_out = self._validation.log_likelihood(self._energy_of(average.residual))
+        self._log_score = self._validation.score(TableEnergy(self.base, average.residual))
+        if self._best_gain is None or held_out.gain > self._best_gain:
             self.best, self._best_gain, self._num_worse = deepcopy(average.residual), held_out.gain, 0
         else:
             self._num_worse += 1

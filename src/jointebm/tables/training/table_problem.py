@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from jointebm.randomness.draws import Generator, shuffled
-from jointebm.tables.density.energy import TableEnergy
+from jointebm.tables.density.energy import Residual, TableEnergy
 from jointebm.tables.density.moves import State, chain_at, jump_to, sweep
 from jointebm.tables.training.completed_rows import CompletedRows
 from jointebm.tables.training.pseudo_likelihood import pseudo_likelihood
@@ -28,7 +28,6 @@ __all__ = ["Negatives", "Residuals", "TableAttempt", "TableProblem"]
 
 ENOUGH_SHARE = 0.5  # effective share of fresh draws of the reference, above which no chains are run
 SMOOTHING = 0.1  # weight of the newest share in its running mean
-PSEUDO_SHARE = 3  # one row in so many is asked by the pseudo-likelihood beside maximum likelihood
 
 
 class Residuals:
@@ -122,6 +121,7 @@ class TableProblem:
         precision: torch.dtype,
         generator: torch.Generator,
     ) -> None:
+        assert isinstance(energy.residual, Residual)  # nothing trains a `Rebased`
         self._energy, self._completed = energy, completed
         self._pseudo_likelihood, self._pseudo_weight = pseudo_likelihood, pseudo_weight
         self._batch_size, self._generator = batch_size, generator
@@ -161,8 +161,7 @@ class TableProblem:
         gap = of_data.mean() - (negatives.log_weights.softmax(dim=0) * of_model).sum()
         loss = -gap
         if self._pseudo_weight:
-            num = -(-len(codes) // PSEUDO_SHARE)
-            loss = loss + self._pseudo_weight * self._of_conditionals(codes[:num], missing[:num])
+            loss = loss + self._pseudo_weight * self._of_conditionals(codes, missing)
         self.scales.check_loss(loss, where)
         self.scales.check_gap(float(gap.detach()), float(of_data.detach().std(correction=0)), where)
         return TableAttempt(loss, codes, negatives)

@@ -1,0 +1,82 @@
+"""Watches a fit: tells the logger `jointebm` and the caller of its progress, and warns where it learned too little."""
+
+import logging
+import sys
+import warnings
+from collections.abc import Callable
+
+from jointebm.sampling.diagnostics import ConvergenceWarning
+from jointebm.tables.answers.table_model import TableModel
+from jointebm.tables.training.table_config import Progress
+
+__all__ = ["FitWatch"]
+
+DEPENDENT = 4.0  # z-score of a frequency of two classes, above which the data show that columns depend on one another
+LOGGER = logging.getLogger("jointebm")
+
+
+class FitWatch:
+    """What to do whenever the held-out rows of a fit are scored, and at its end.
+
+    Args:
+        on_progress: called with each progress; None calls nothing.
+        verbose: whether to print a line to standard error as well as to the logger, whose level is INFO.
+
+    Example:
+        >>> watch = FitWatch(print, verbose=False)
+        >>> watch.tell(Progress(0.5, -3.25, -0.5, 2.0))
+        Progress(fraction=0.5, log_likelihood=-3.25, log_score=-0.5, seconds=2.0)
+    """
+
+    def __init__(self, on_progress: Callable[[Progress], object] | None, *, verbose: bool) -> None:
+        self._on_progress, self._verbose = on_progress, verbose
+        self._told: list[Progress] = []
+
+    def tell(self, progress: Progress) -> None:
+        """Logs the progress and passes it on."""
+        self._told.append(progress)
+        self.say(
+            f"fit {progress.fraction:.0%}: held-out log-likelihood {progress.log_likelihood:.3f} nats per row, "
+            f"{progress.seconds:.1f} s"
+        )
+        if self._on_progress is not None:
+            self._on_progress(progress)
+
+    def say(self, line: str) -> None:
+        """Logs a line."""
+        LOGGER.info(line)
+        if self._verbose:
+            sys.stderr.write(f"jointebm: {line}\n")
+
+    def finish(self, model: TableModel) -> None:
+        """Logs the report, and warns if training was cut short, or if nothing was learned.
+
+        Training was cut short where the last score of held-out rows is better than all before it, by more than the
+        standard error of the gain. Nothing was learned where F is the product of its marginals, although the data show
+        that columns depend on one another.
+
+        Warns:
+            ConvergenceWarning: with the remedy.
+        """
+        report = model.report
+        assert report is not None  # it has been fitted
+        for line in report.lines():
+            self.say(line)
+        scores = [each.log_likelihood for each in self._told]
+        is_marginals = len(model.energy.reference.log_weights) == 1 and not report.gain
+        if is_marginals and report.worst_moment > DEPENDENT:
+            warnings.warn(
+                "the fit learned nothing about how columns depend on one another, though the data show that they do "
+                f"(z-score {report.worst_moment:.1f}): its answers are those of the marginals. Give more rows, or "
+                "training={'rows_per_component': 20}, and 'num_visits' of 250 or more",
+                ConvergenceWarning,
+                stacklevel=3,
+            )
+        elif report.gain and len(scores) > 1 and scores[-1] - max(scores[:-1]) > (report.gain_error or 0.0):
+            warnings.warn(
+                "training was cut short: the last score of held-out rows is still the best, by "
+                f"{scores[-1] - max(scores[:-1]):.3f} nats per row. Use training={{'num_visits': ...}} of twice as many, "
+                "or a larger 'max_iterations'",
+                ConvergenceWarning,
+                stacklevel=3,
+            )

@@ -1,0 +1,42 @@
+"""Where the chains of a model start: at draws of its reference, or at noise."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from jointebm.inference.corrected import Target, draw_given
+from jointebm.inference.model import Model
+from jointebm.randomness.draws import Generator
+from jointebm.spaces.noise import Noise
+from jointebm.spaces.space import Position
+
+__all__ = ["chain_starts"]
+
+
+def chain_starts(model: Model, num: int, given: Mapping[str, Any] | None, generator: Generator) -> Position | Noise:
+    """Starts of chains given what is known, as `Model.sample` has them.
+
+    With a reference they are its draws given what is known, chosen in proportion to exp(F) / q. They are draws of p only if
+    q is close to p; the kernel does the rest.
+
+    Args:
+        model: the model.
+        num: number of chains N.
+        given: per block, values that broadcast to (N, *variable_shape); NaN, -1 or an absent block is free.
+        generator: source of all draws.
+
+    Returns:
+        Positions of N chains, or without a reference the noise of the model.
+
+    Example:
+        >>> import torch
+        >>> from jointebm import load
+        >>> starts = chain_starts(load("pretrained:toy"), 500, {"left": 1}, torch.Generator().manual_seed(0))
+        >>> bool((starts["point"][:, 0] < 1).all())
+        True
+    """
+    if model.reference is None:
+        return model.noise
+    target = Target(model, model.reference, model.kernel)
+    values, _ = draw_given(target, num, given, num_steps=0, generator=generator)
+    parameter = next(model.parameters())
+    return model.space.encode(values, dtype=parameter.dtype, device=parameter.device)[0]

@@ -1,0 +1,70 @@
+"""What a fit tells, and when it warns."""
+
+import logging
+import warnings
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from jointebm import (
+    ConvergenceWarning,
+    JointEBM,
+    JointEBMClassifier,
+    JointEBMImputer,
+    JointEBMOutlierDetector,
+    JointEBMRegressor,
+)
+from jointebm.estimators.fit_watch import FitWatch
+from jointebm.tables.training.table_config import Progress
+from jointebm.tables.training.table_report import FitReport
+
+RNG = np.random.default_rng(3)
+GROUP = RNG.integers(0, 2, 120)
+TABLE = pd.DataFrame({"a": GROUP, "b": np.where(RNG.random(120) < 0.95, GROUP, 1 - GROUP)})
+SHORT = {"num_visits": 2, "width": 8, "rows_per_component": 20}
+
+
+def test_every_estimator_tells_the_logger_and_the_caller(
+    caplog: pytest.LogCaptureFixture, capsys: pytest.CaptureFixture[str]
+) -> None:
+    core = JointEBM(training=SHORT)
+    for estimator in (core, *(kind(core) for kind in (JointEBMImputer, JointEBMOutlierDetector))):
+        heard: list[Progress] = []
+        caplog.clear()
+        with caplog.at_level(logging.INFO, logger="jointebm"):
+            estimator.fit(TABLE, on_progress=heard.append)
+        assert heard and sum("held-out log-likelihood" in each.message for each in caplog.records) >= len(heard)
+    for supervised in (JointEBMClassifier(core), JointEBMRegressor(core)):
+        heard = []
+        supervised.fit(TABLE[["a"]], TABLE["b"], on_progress=heard.append)
+        assert heard
+    assert capsys.readouterr().err == ""
+    JointEBM(training=SHORT, verbose=True).fit(TABLE)
+    assert "jointebm: fit 100%: held-out log-likelihood -" in capsys.readouterr().err
+
+
+def test_a_fit_that_equals_its_marginals_warns_if_columns_depend() -> None:
+    with pytest.warns(ConvergenceWarning, match="learned nothing about how columns depend.*rows_per_component"):
+        JointEBM(training={"num_visits": 0}).fit(TABLE)
+    independent = TABLE.assign(b=RNG.permutation(TABLE["b"]))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        JointEBM(training={"num_visits": 0}).fit(independent)
+        JointEBM(training={"num_visits": 0, "rows_per_component": 20}).fit(TABLE)
+
+
+@pytest.mark.parametrize(("last", "warns"), [(-2.0, True), (-2.95, False), (-3.1, False)])
+def test_a_fit_whose_last_score_is_much_the_best_was_cut_short(last: float, warns: bool) -> None:
+    model = JointEBM(training=SHORT).fit(TABLE).model_
+    model.report = FitReport(
+        log_normalizer=0.0, log_normalizer_error=0.0, ess=9.0, num_rungs=1, gain=0.5, gain_error=0.1,
+        log_likelihood=-2.0, log_likelihood_error=0.1, reference_log_likelihood=-2.5, log_score=-1.0,
+    )  # fmt: skip
+    watch = FitWatch(None, verbose=False)
+    for score in (-3.5, -3.0, last):
+        watch.tell(Progress(1.0, score, -1.0, 1.0))
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        watch.finish(model)
+    assert [str(each.message).startswith("training was cut short") for each in caught] == [True] * warns

@@ -1,0 +1,111 @@
+"""Specification of a recipe's reference: fitted before training, resumed bit for bit, and a normalised model at the end."""
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+
+from jointebm import Model, load
+from jointebm.data import Toy
+from jointebm.data.validation_split import split_rows
+from jointebm.energies.specs import ReferencedSpec
+from jointebm.recipes import override
+from jointebm.recipes.catalogue import find
+from jointebm.references import Mixture
+from jointebm.runs.training_run import initial_model, resume, train
+from jointebm.training.trainer import Metrics
+
+# One component is far from eight modes, so that chains with weights take over from draws of the reference.
+TINY = override(
+    find("toy"),
+    [
+        *("num_components=1", "max_rows=500", "num_iterations=40", "batch_size=16", "buffer_size=32", "num_steps=1"),
+        *("hidden=[8]", "learning_rate=0.05", "warmup=0", "ema_decay=0", "log_every=1", "checkpoint_every=7"),
+    ],
+)
+
+
+def quadrature(model: Model) -> tuple[float, float]:
+    """log Z of F, and the total variation of p(x) to the truth, on a grid of 161^2 points with all labels summed."""
+    axis = torch.linspace(-6, 6, 161, dtype=torch.float64)
+    points = torch.cartesian_prod(axis, axis).float()
+    log_cell = 2 * float((axis[1] - axis[0]).log())
+    ours, true = [], []
+    with torch.no_grad():
+        for bits in range(8):
+            names = ("bottom", "left", "diagonal")
+            labels = {name: torch.full((len(points),), bits >> k & 1) for k, name in enumerate(names)}
+            position = model.space.encode({"point": points, **labels})[0]
+            ours.append(model(position).double())
+            true.append(Toy().log_density(position).double())
+    marginals = [torch.stack(each).logsumexp(dim=0) + log_cell for each in (ours, true)]
+    log_z = float(marginals[0].logsumexp(dim=0))
+    p, truth = (marginals[0] - log_z).exp(), marginals[1].exp()
+    return log_z, 0.5 * float((p - truth).abs().sum())
+
+
+def test_before_training_the_model_is_the_reference_of_its_training_rows() -> None:
+    model = initial_model(TINY, Toy(), seed=0)
+    split = split_rows(Toy())
+    some = {name: value[:500] for name, value in split.rows.items()}
+    mixture = Mixture.fit(Toy().space, some, 1, generator=torch.Generator().manual_seed(0))
+    assert isinstance(model.config.energy, ReferencedSpec) and model.config.energy.residual == TINY.energy
+    assert torch.equal(model(split.held_out), mixture.log_prob(split.held_out))
+
+
+@pytest.mark.slow
+def test_a_killed_run_with_weighted_chains_resumes_bit_for_bit(tmp_path: Path) -> None:
+    seen: list[Metrics] = []
+    straight = train(TINY, tmp_path / "straight", seed=3, on_metrics=seen.append)
+    assert seen[20].negatives == seen[-1].negatives == "chains"
+
+    def die(metrics: Metrics) -> None:
+        if metrics.iteration == 30:
+            raise RuntimeError("killed")
+
+    with pytest.raises(RuntimeError, match="killed"):
+        train(TINY, tmp_path / "killed", seed=3, on_metrics=die)
+    resumed = resume(tmp_path / "killed")
+    for name in ("config.json", "model.safetensors"):
+        assert (resumed.path / "model" / name).read_bytes() == (straight.path / "model" / name).read_bytes(), name
+    kept = [json.loads(line) | {"seconds": 0} for line in (resumed.path / "metrics.jsonl").read_text().splitlines()]
+    assert [line["log_normalizer"] for line in kept] == [metrics.log_normalizer for metrics in seen]
+
+
+@pytest.mark.slow
+def test_a_trained_model_is_normalised_and_its_card_says_so(tmp_path: Path) -> None:
+    """log Z against quadrature, within five standard errors and .01 for the grid; a false alarm in 10^6."""
+    run = train(override(TINY, ["num_components=4", "max_rows=1000"]), tmp_path / "run")
+    model = load(run.path)
+    assert isinstance(model, Model) and model.log_normalizer is not None and model.report is not None
+    error = model.log_normalizer.standard_error
+    assert error is not None
+    log_z, _ = quadrature(model)
+    assert abs(model.log_normalizer.value - log_z) < 5 * error + 0.01
+    assert abs(log_z) > 0.05  # training moved it away from the reference, whose log Z is 0
+    rows = Toy().space.decode(split_rows(Toy()).held_out)
+    assert float(model.log_density(rows).mean()) == pytest.approx(model.report.held_out.value, abs=1e-3)
+    card = (run.path / "model" / "README.md").read_text()
+    assert str(model.log_normalizer) in card and str(model.report) in card and "temperature scaling" not in card
+
+
+def test_the_shipped_toy_model_is_the_true_density_within_a_fiftieth() -> None:
+    model = load("pretrained:toy")
+    assert isinstance(model, Model) and model.log_normalizer is not None
+    log_z, distance = quadrature(model)
+    assert abs(model.log_normalizer.value - log_z) < 0.005
+    assert distance < 0.02
+
+
+def test_a_card_of_two_temperatures_claims_no_joint_density(tmp_path: Path) -> None:
+    assignments = [
+        "reference=null",
+        "temperature=0.5",
+        "num_iterations=2",
+        "batch_size=8",
+        "buffer_size=8",
+        "hidden=[4]",
+    ]
+    card = (train(override(find("toy"), assignments), tmp_path / "run").path / "model" / "README.md").read_text()
+    assert "log sum_y exp f is not the log p(x)" in card and "log Z" not in card
