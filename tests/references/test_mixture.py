@@ -8,6 +8,7 @@ import torch
 from pydantic import TypeAdapter
 from safetensors.torch import load, save
 from scipy import stats
+from sklearn.mixture import GaussianMixture
 
 from jointebm.randomness.row_streams import RowStream
 from jointebm.references import Mixture, Reference, ReferenceSpec, choose_mixture
@@ -303,3 +304,22 @@ def test_what_does_not_fit_a_mixture_of_classes_is_named() -> None:
     for label, num, words in (("pair", 4, "one variable"), ("group", 4, "multiple"), ("group", 3, "class 2 of label")):
         with pytest.raises(ValueError, match=words):
             Mixture.fit_classes(space, rows, num, label=label, generator=generator())
+
+
+def test_em_of_each_class_is_that_of_scikit_learn_from_the_same_start() -> None:
+    """Diagonal Gaussians of one class, from the fitted ones: with a vanishing prior both are at the same maximum."""
+    space = Space(x=Continuous(2), group=Categorical(2))
+    groups = torch.arange(400) % 2
+    centre = torch.where((torch.arange(400) // 2 % 2 == 0)[:, None], torch.tensor([3.0, 0.0]), torch.tensor([-3.0, 1.0]))
+    x = centre + 50 * groups[:, None] + torch.randn(400, 2, generator=generator(), dtype=torch.float64)
+    rows, _ = space.encode({"x": x, "group": groups}, dtype=torch.float64)
+    mixture = Mixture.fit_classes(space, rows, 4, label="group", generator=generator(1), prior_strength=1e-6)
+    for label in (0, 1):
+        mine = slice(2 * label, 2 * label + 2)
+        start = mixture.products.means[:, mine].T.numpy()
+        theirs = GaussianMixture(2, covariance_type="diag", means_init=start, reg_covar=0, tol=1e-10, max_iter=1000)
+        theirs.fit(x[groups == label].numpy())
+        ours = mixture.log_prob({"x": x, "group": torch.eye(2, dtype=torch.float64)[groups]})[groups == label]
+        log_share = math.log(0.5 * (1 - 0.01 + 0.01 / 2))
+        expected = theirs.score(x[groups == label].numpy()) + log_share
+        assert float(ours.mean()) == pytest.approx(expected, abs=2e-3)  # EM stops within 1e-3 nats per row

@@ -121,13 +121,25 @@ class JEMSpec(Config):
     net: MLPSpec = Field(description="network from h(x) to one logit per class")
     encoder: ConvSpec | None = Field(None, description="h; null is the identity")
     scale: _Scale = Field(default_factory=dict, description="per continuous block, factor on the network's input")
+    logit_scale: float = Field(1.0, gt=0, description="factor on the logits")
+    shared_scale: float | None = Field(
+        None, gt=0, description="factor on an output for x alone, which all classes share; null: no such output"
+    )
 
     def build(self, space: "Space") -> "JEMEnergy":
         from jointebm.energies.jem import JEMEnergy
 
-        net = self.net.build(_width_of_h(space, self.encoder), _width(space, space.discrete))
+        num_outputs = _width(space, space.discrete) + (self.shared_scale is not None)
+        net = self.net.build(_width_of_h(space, self.encoder), num_outputs)
         encoder = None if self.encoder is None else self.encoder.build()
-        return JEMEnergy(space, net, encoder=encoder, scale=self.scale)
+        return JEMEnergy(
+            space,
+            net,
+            encoder=encoder,
+            scale=self.scale,
+            logit_scale=self.logit_scale,
+            shared_scale=self.shared_scale,
+        )
 
 
 class OwnSpec(Config):
