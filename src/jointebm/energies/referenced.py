@@ -1,5 +1,6 @@
 """F = log q + residual: an energy that starts from a reference, a normalised density of the same space."""
 
+import math
 from typing import cast
 
 import torch
@@ -20,9 +21,17 @@ class Referenced(nn.Module):
     In a space of reals and labels F has an encoder: `encode` runs the part of q that belongs to the reals, and the encoder
     of the residual if it has one of all continuous blocks, once for each x. Kernels that move labels do not pay for them.
 
+    Without `with_labels` the residual alone says what labels x has:
+
+        F(x, y) = log q(x) - log(number of configurations of y) + r(x, y)
+
+    which is a normalised density at r = 0 too, but not q. Over many reals the odds of labels under a mixture are extreme, and
+    often wrong; a residual then learns slowly to undo them.
+
     Args:
         reference: q, a module over the whole space.
         residual: r, a module from a position to shape (N,).
+        with_labels: whether log q(y | x) is part of F.
 
     Example:
         >>> from jointebm.energies import MLP, ConcatEnergy
@@ -36,9 +45,10 @@ class Referenced(nn.Module):
         True
     """
 
-    def __init__(self, reference: nn.Module, residual: nn.Module) -> None:
+    def __init__(self, reference: nn.Module, residual: nn.Module, *, with_labels: bool = True) -> None:
         super().__init__()
-        self._reference, self.residual = reference.requires_grad_(False), residual
+        self._reference, self.residual, self.with_labels = reference.requires_grad_(False), residual, with_labels
+        self._log_labels = 0.0 if with_labels else math.log(self.space.num_configurations)
         encoded = tuple(getattr(residual, "encoded_blocks", ()))
         self._residual_encodes = bool(encoded) and encoded == self.space.continuous
         splits = self._residual_encodes or (not encoded and bool(self.space.continuous) and bool(self.space.discrete))
@@ -75,13 +85,19 @@ class Referenced(nn.Module):
             parts = zip(self.space.continuous, features[:, :width].split(sizes, dim=1), strict=True)
             reals = {name: part.reshape(len(part), *self.space[name].variable_shape) for name, part in parts}
             residual = self.residual({**position, **reals})
-        log_q = self._reference.head(features[:, width:], position)  # type: ignore[operator]
-        return log_q + residual.to(log_q.dtype)
+        log_q = self._reference.head(features[:, width:], self._for_reference(position))  # type: ignore[operator]
+        return log_q - self._log_labels + residual.to(log_q.dtype)
 
     def forward(self, position: Position) -> Tensor:
         """F at each row of a position, shape (N,), nats."""
-        log_q = self.reference.log_prob(position)
-        return log_q + self.residual(position).to(log_q.dtype)
+        log_q = self.reference.log_prob(self._for_reference(position))
+        return log_q - self._log_labels + self.residual(position).to(log_q.dtype)
+
+    def _for_reference(self, position: Position) -> Position:
+        """The position with labels missing if q is not asked about them."""
+        if self.with_labels:
+            return position
+        return {**position, **{name: torch.full_like(position[name], torch.nan) for name in self.space.discrete}}
 
 
 def start_at_zero(residual: nn.Module) -> nn.Module:

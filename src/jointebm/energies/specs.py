@@ -173,12 +173,16 @@ class ReferencedSpec(Config):
         ConcatSpec | BilinearSpec | JEMSpec | StructuredSpec | DeepSetSpec | IsingSpec | OwnSpec,
         Field(discriminator="kind"),
     ] = Field(description="added to log q; zero before training")
+    with_labels: bool = Field(
+        True, description="whether log q(y | x) is part of f; else y is uniform but for the residual"
+    )
 
     def build(self, space: "Space") -> "Referenced":
         """Makes the energy with an unfitted reference, and a residual that is zero."""
         from jointebm.energies.referenced import Referenced, start_at_zero
 
-        return Referenced(self.reference.build(space), start_at_zero(self.residual.build(space)))
+        residual = start_at_zero(self.residual.build(space))
+        return Referenced(self.reference.build(space), residual, with_labels=self.with_labels)
 
 
 EnergySpec = Annotated[

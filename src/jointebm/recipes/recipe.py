@@ -27,6 +27,9 @@ class Recipe(Config):
         description="q, fitted to the training rows, to whose log-density the network is added: mixture or marginals; "
         "null: none, f is not normalised",
     )
+    reference_labels: bool = Field(
+        True, description="with a reference, whether log q(y | x) is part of f; else the network alone tells labels apart"
+    )
     kernel: KernelSpec = Field(description="kernel of the chains, in training and afterwards")
     train: TrainConfig = Field(description="how to train")
     calibration_rows: int = Field(

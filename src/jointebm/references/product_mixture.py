@@ -85,8 +85,11 @@ class ProductMixture(nn.Module):
 
     def of_reals(self, reals: Tensor) -> Tensor:
         """Log-density of the observed reals of each row in each component, shape (N, M)."""
-        if not bool(reals.isnan().any()):
+        missing = reals.isnan()
+        if not bool(missing.any()):
             return self._of_whole(reals)
+        if bool(missing.all()):
+            return self.log_weights.new_zeros(len(reals), len(self.log_weights))
         precisions = (-self.log_sds).exp()
         parts = []
         for rows in reals.split(max(1, ENTRIES_AT_ONCE // max(1, self.means.numel()))):
