@@ -132,10 +132,10 @@ def mnist_joint() -> Recipe:
         reference_labels=False,
         kernel=KernelSpec(discrete="gibbs", discrete_rate=0.05, continuous="mala", step_size=0.05),
         train=TrainConfig(
-            num_iterations=6_000,
+            num_iterations=5_000,
             batch_size=64,
             num_steps=4,
-            learning_rate=1e-3,
+            learning_rate=7e-4,
             warmup=300,
             decay="cosine",
             beta_1=0.0,
