@@ -48,7 +48,8 @@ class Referenced(nn.Module):
     def __init__(self, reference: nn.Module, residual: nn.Module, *, with_labels: bool = True) -> None:
         super().__init__()
         self._reference, self.residual, self.with_labels = reference.requires_grad_(False), residual, with_labels
-        self._log_labels = 0.0 if with_labels else math.log(self.space.num_configurations)
+        if not with_labels and not self.space.continuous:
+            raise ValueError(f"Referenced: without labels of the reference nothing of it is left in {self.space}")
         encoded = tuple(getattr(residual, "encoded_blocks", ()))
         self._residual_encodes = bool(encoded) and encoded == self.space.continuous
         splits = self._residual_encodes or (not encoded and bool(self.space.continuous) and bool(self.space.discrete))
@@ -72,12 +73,15 @@ class Referenced(nn.Module):
             features = torch.cat(
                 [position[name].reshape(len(position[name]), -1) for name in self.encoded_blocks], dim=1
             )
-        of_reference = self._reference.encode(position)  # type: ignore[operator]
+        if self.with_labels:
+            of_reference = self._reference.encode(position)  # type: ignore[operator]
+        else:  # the same for all labels
+            of_reference = self._log_q(position)[:, None]
         return torch.cat([features, of_reference], dim=1)
 
     def head(self, features: Tensor, position: Position) -> Tensor:
         """F from the features and the discrete blocks, shape (N,), nats."""
-        width = features.shape[1] - cast(int, self._reference.num_features)
+        width = features.shape[1] - (cast(int, self._reference.num_features) if self.with_labels else 1)
         if self._residual_encodes:
             residual = self.residual.head(features[:, :width], position)  # type: ignore[operator]
         else:
@@ -85,19 +89,28 @@ class Referenced(nn.Module):
             parts = zip(self.space.continuous, features[:, :width].split(sizes, dim=1), strict=True)
             reals = {name: part.reshape(len(part), *self.space[name].variable_shape) for name, part in parts}
             residual = self.residual({**position, **reals})
-        log_q = self._reference.head(features[:, width:], self._for_reference(position))  # type: ignore[operator]
-        return log_q - self._log_labels + residual.to(log_q.dtype)
+        if self.with_labels:
+            log_q = self._reference.head(features[:, width:], position)  # type: ignore[operator]
+        else:
+            log_q = features[:, width]
+        return log_q + residual.to(log_q.dtype)
 
     def forward(self, position: Position) -> Tensor:
         """F at each row of a position, shape (N,), nats."""
-        log_q = self.reference.log_prob(self._for_reference(position))
-        return log_q - self._log_labels + self.residual(position).to(log_q.dtype)
+        log_q = self._log_q(position)
+        return log_q + self.residual(position).to(log_q.dtype)
 
-    def _for_reference(self, position: Position) -> Position:
-        """The position with labels missing if q is not asked about them."""
+    def _log_q(self, position: Position) -> Tensor:
+        """log q(x, y), or log q(x) with labels uniform, shape (N,)."""
         if self.with_labels:
-            return position
-        return {**position, **{name: torch.full_like(position[name], torch.nan) for name in self.space.discrete}}
+            return self.reference.log_prob(position)
+        like = position[self.space.continuous[0]]
+        blank = {
+            name: like.new_full((len(like), *self.space[name].position_shape), torch.nan)
+            for name in self.space.discrete
+        }
+        reals = {name: position[name] for name in self.space.continuous}
+        return self.reference.log_prob({**reals, **blank}) - math.log(self.space.num_configurations)
 
 
 def start_at_zero(residual: nn.Module) -> nn.Module:
