@@ -25,6 +25,8 @@ TINY = override(
     ],
 )
 
+UNWEIGHTED = ["weighted=false", "reference_labels=false", "num_iterations=100", "learning_rate=0.02"]
+
 
 def quadrature(model: Model) -> tuple[float, float]:
     """log Z of F, and the total variation of p(x) to the truth, on a grid of 161^2 points with all labels summed."""
@@ -88,6 +90,23 @@ def test_a_trained_model_is_normalised_and_its_card_says_so(tmp_path: Path) -> N
     assert float(model.log_density(rows).mean()) == pytest.approx(model.report.held_out.value, abs=1e-3)
     card = (run.path / "model" / "README.md").read_text()
     assert str(model.log_normalizer) in card and str(model.report) in card and "temperature scaling" not in card
+
+
+@pytest.mark.slow
+def test_a_model_of_unweighted_chains_is_bracketed_by_annealing_and_sampled_as_it_was_trained(tmp_path: Path) -> None:
+    """The estimates from both ends against quadrature, five standard errors apart at most; a false alarm in 10^5."""
+    run = train(override(TINY, UNWEIGHTED), tmp_path / "run")
+    model = load(run.path)
+    assert isinstance(model, Model) and model.log_normalizer is not None and model.diagnostics is not None
+    assert run.metrics.negatives is None and run.metrics.log_normalizer is None  # no weights in training
+    assert set(model.diagnostics.accept_rate) == {"GibbsWithGradients", "MALA"}  # and no jumps afterwards
+    assert not model.config.weighted and not model.config.energy.with_labels  # type: ignore[union-attr]
+    found = model.log_normalizer
+    assert found.method == "annealed importance sampling" and found.upper is not None
+    assert found.standard_error is not None
+    log_z, _ = quadrature(model)
+    assert abs(log_z) > 0.05
+    assert found.value - 5 * found.standard_error - 0.01 < log_z < found.value + 5 * found.standard_error + 0.01
 
 
 def test_the_shipped_toy_model_is_the_true_density_within_a_fiftieth() -> None:

@@ -25,6 +25,8 @@ __all__ = ["NORMALIZER_DRAWS", "BestEnergy", "held_out_score", "normalizer_of", 
 
 MAX_LISTED = 1 << 16  # configurations of a space without reals, of which log Z is a sum
 NORMALIZER_DRAWS = 8_000  # of the reference, for log Z
+ANNEALED_PATHS = 500  # from the reference to the energy, and back
+UNWEIGHTED_PATHS = 100  # where chains have no weights: over hundreds of reals a path is expensive
 DRAWS_OF_ROW = 32  # of a held-out row with missing reals, at a check
 
 
@@ -126,16 +128,23 @@ def _of_weights(log_weights: Tensor, method: str) -> LogZ:
 def normalizer_of(
     energy: Referenced, trainer: Trainer, rows: Position | None, generator: torch.Generator
 ) -> NormalizerRecord:
-    """log Z of the kept energy: exact, by draws of the reference, or by annealing from both ends."""
+    """log Z of the kept energy: exact, by draws of the reference, or by annealing from both ends.
+
+    Weighted chains have seen later parameters; annealing sees the kept ones. Where chains have no weights, and draws of the
+    reference are poor, annealing is all there is, however uncertain: its two ends bracket log Z.
+    """
     found = _estimate(energy, trainer, generator)
-    if found.method == "weighted chains":  # these have seen later parameters; annealing sees the kept ones
-        some = None if rows is None else {name: value[:500] for name, value in rows.items()}
-        size = 500 if some is None else len(next(iter(some.values())))
-        annealed = log_normalizer(energy, energy.reference, num_draws=size, draws=some, generator=generator)
-        if annealed.standard_error < 0.5:
+    by_draws = found.method == "enumeration" or found.ess > NORMALIZER_DRAWS / 2
+    alone = trainer.buffer.weights is None and not by_draws
+    if found.method == "weighted chains" or alone:
+        size = UNWEIGHTED_PATHS if alone else ANNEALED_PATHS
+        some = None if rows is None else {name: value[:size] for name, value in rows.items()}
+        num = size if some is None else len(next(iter(some.values())))
+        annealed = log_normalizer(energy, energy.reference, num_draws=num, draws=some, generator=generator)
+        if annealed.standard_error < 0.5 or alone:
             return NormalizerRecord(
                 value=annealed.value,
-                standard_error=annealed.standard_error,
+                standard_error=annealed.standard_error if math.isfinite(annealed.standard_error) else None,
                 upper=annealed.upper,
                 ess=annealed.ess,
                 method=annealed.method,
