@@ -1,15 +1,16 @@
 """Specification of a recipe's reference: fitted before training, resumed bit for bit, and a normalised model at the end."""
 
 import json
+import math
 from pathlib import Path
 
 import pytest
 import torch
 
-from jointebm import Model, load
-from jointebm.data import Toy
+from jointebm import ConvergenceWarning, Model, load
+from jointebm.data import Toy, digits
 from jointebm.data.validation_split import split_rows
-from jointebm.energies.specs import ReferencedSpec
+from jointebm.energies.specs import ConvSpec, JEMSpec, MLPSpec, ReferencedSpec
 from jointebm.recipes import override
 from jointebm.recipes.catalogue import find
 from jointebm.references import Mixture
@@ -107,6 +108,33 @@ def test_a_model_of_unweighted_chains_is_bracketed_by_annealing_and_sampled_as_i
     log_z, _ = quadrature(model)
     assert abs(log_z) > 0.05
     assert found.value - 5 * found.standard_error - 0.01 < log_z < found.value + 5 * found.standard_error + 0.01
+
+
+@pytest.mark.slow
+def test_the_recipe_of_one_density_of_images_runs_on_small_ones(tmp_path: Path) -> None:
+    """mnist_joint with the bundled digits: components of each class, labels by the residual, chains that do not collapse."""
+    encoder = ConvSpec(side=8, channels=(8,), out_channels=4, halves_first=True)
+    residual = JEMSpec(net=MLPSpec(hidden=(16,)), encoder=encoder, shared_scale=10.0, logit_scale=5.0)
+    joint = find("mnist_joint").model_copy(update={"data": "digits", "energy": residual})
+    tiny = ["num_components=20", "num_iterations=60", "batch_size=32", "buffer_size=64", "warmup=0", "num_steps=1"]
+    tiny += ["learning_rate=0.01", "ema_decay=0.9"]
+    run = train(override(joint, tiny), tmp_path / "run")
+    model = load(run.path)
+    assert isinstance(model, Model) and isinstance(model.reference, Mixture)
+    classes = model.reference.products.log_probs.exp()  # (10, 20)
+    assert torch.equal(classes.argmax(dim=0), torch.arange(10).repeat_interleave(2)) and float(classes.amin()) > 0
+    split = split_rows(digits())
+    rows = model.space.decode(split.held_out)
+    of_q = model.reference.log_prob({**split.held_out, "digit": torch.full_like(split.held_out["digit"], torch.nan)})
+    uniform = of_q - math.log(10) + model.energy.residual(split.held_out)  # type: ignore[union-attr, operator]
+    torch.testing.assert_close(model(split.held_out), uniform, rtol=1e-5, atol=1e-3)
+    accuracy = (model.predict({"image": rows["image"]}, "digit").labels["digit"] == rows["digit"]).double().mean()
+    assert float(accuracy) > 0.5  # of 144 rows; by chance .1 +- .025
+    with pytest.warns(ConvergenceWarning):
+        drawn = model.sample(30, {"digit": 3}, num_steps=1)
+    assert len(drawn["image"].flatten(1)[:, :5].unique(dim=0)) == 30
+    apart = torch.cdist(drawn["image"].flatten(1), drawn["image"].flatten(1)) + 9 * torch.eye(30)
+    assert float(apart.min()) > 0.3  # different draws of q, not one start moved a little
 
 
 def test_the_shipped_toy_model_is_the_true_density_within_a_fiftieth() -> None:

@@ -54,6 +54,11 @@ class Recipe(Config):
                 "energy is the network alone; give it the residual, and say in `reference` how its reference is fitted"
             )
         if self.reference is None:
+            if not self.reference_labels or not self.train.weighted:
+                raise ValueError(
+                    f"reference_labels {self.reference_labels} and train.weighted {self.train.weighted} say how a reference is "
+                    "used, but there is none; set both to true first, or a reference"
+                )
             return self
         if self.kernel.temperature != 1 or self.kernel.continuous != "mala":
             raise ValueError(
