@@ -10,7 +10,7 @@ import torch
 from jointebm import ConvergenceWarning, Model, load
 from jointebm.data import Toy, digits
 from jointebm.data.validation_split import split_rows
-from jointebm.energies.specs import ConvSpec, JEMSpec, MLPSpec, ReferencedSpec
+from jointebm.energies.specs import ConcatSpec, ConvSpec, JEMSpec, MLPSpec, ReferencedSpec
 from jointebm.recipes import override
 from jointebm.recipes.catalogue import find
 from jointebm.references import Mixture
@@ -114,7 +114,9 @@ def test_a_model_of_unweighted_chains_is_bracketed_by_annealing_and_sampled_as_i
 def test_the_recipe_of_one_density_of_images_runs_on_small_ones(tmp_path: Path) -> None:
     """mnist_joint with the bundled digits: components of each class, labels by the residual, chains that do not collapse."""
     encoder = ConvSpec(side=8, channels=(8,), out_channels=4, halves_first=True)
-    residual = JEMSpec(net=MLPSpec(hidden=(16,)), encoder=encoder, shared_scale=10.0, logit_scale=5.0)
+    net = MLPSpec(hidden=(16,))
+    shared = ConcatSpec(net=net, encoder=encoder, output_scale=10.0)
+    residual = JEMSpec(net=net, encoder=encoder, logit_scale=5.0, shared=shared)
     joint = find("mnist_joint").model_copy(update={"data": "digits", "energy": residual})
     tiny = ["num_components=20", "num_iterations=60", "batch_size=32", "buffer_size=64", "warmup=0", "num_steps=1"]
     tiny += ["learning_rate=0.01", "ema_decay=0.9"]

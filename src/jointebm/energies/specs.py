@@ -122,23 +122,18 @@ class JEMSpec(Config):
     encoder: ConvSpec | None = Field(None, description="h; null is the identity")
     scale: _Scale = Field(default_factory=dict, description="per continuous block, factor on the network's input")
     logit_scale: float = Field(1.0, gt=0, description="factor on the logits")
-    shared_scale: float | None = Field(
-        None, gt=0, description="factor on an output for x alone, which all classes share; null: no such output"
-    )
+    shared: ConcatSpec | None = Field(None, description="energy of x alone, which all classes share; null: none")
 
     def build(self, space: "Space") -> "JEMEnergy":
         from jointebm.energies.jem import JEMEnergy
 
-        num_outputs = _width(space, space.discrete) + (self.shared_scale is not None)
-        net = self.net.build(_width_of_h(space, self.encoder), num_outputs)
+        net = self.net.build(_width_of_h(space, self.encoder), _width(space, space.discrete))
         encoder = None if self.encoder is None else self.encoder.build()
+        shared = None
+        if self.shared is not None:
+            shared = self.shared.build(type(space)(**{name: space[name] for name in space.continuous}))
         return JEMEnergy(
-            space,
-            net,
-            encoder=encoder,
-            scale=self.scale,
-            logit_scale=self.logit_scale,
-            shared_scale=self.shared_scale,
+            space, net, encoder=encoder, scale=self.scale, logit_scale=self.logit_scale, shared=shared
         )
 
 

@@ -114,25 +114,31 @@ def mnist_jem() -> Recipe:
 def mnist_joint() -> Recipe:
     """One density of image and digit at temperature 1: a mixture with ten components for each digit, and a residual.
 
-    Chains are unweighted: over 784 reals a few of them would hold all weight. The residual has a large scale for what all
-    digits share and a small one for what tells them apart, and the classifier's loss is added.
+    Chains are unweighted: over 784 reals a few of them would hold all weight. One network has a large scale, for what all
+    digits share; another tells them apart, and the classifier's loss is added.
     """
+    encoder = ConvSpec(side=28, channels=(16, 32), out_channels=16, halves_first=True)
     return Recipe(
         name="mnist_joint",
         summary="MNIST with its labels as one density at temperature 1, in pixel space",
         data="mnist-pixels",
         energy=JEMSpec(
-            net=MLPSpec(hidden=(256, 256), activation="silu"),
-            encoder=ConvSpec(side=28, channels=(16, 32), out_channels=16, halves_first=True),
+            net=MLPSpec(hidden=(128, 128), activation="silu"),
+            encoder=encoder,
             scale={"image": 3.0},
-            shared_scale=100.0,
             logit_scale=10.0,
+            shared=ConcatSpec(
+                net=MLPSpec(hidden=(256, 256), activation="silu"),
+                encoder=encoder,
+                scale={"image": 3.0},
+                output_scale=100.0,
+            ),
         ),
         reference=MixtureFit(num_components=(100,), label="digit"),
         reference_labels=False,
         kernel=KernelSpec(discrete="gibbs", discrete_rate=0.05, continuous="mala", step_size=0.05),
         train=TrainConfig(
-            num_iterations=3_000,
+            num_iterations=2_500,
             batch_size=64,
             num_steps=3,
             learning_rate=1e-3,
@@ -144,7 +150,7 @@ def mnist_joint() -> Recipe:
             weighted=False,
             ema_decay=0.995,
             objective=SummedOut(sampled_share=0.3),
-            terms=(ConditionalTerm(weight=100.0),),
+            terms=(ConditionalTerm(weight=10.0),),
             precision="bfloat16",
         ),
         num_test_steps=100,
