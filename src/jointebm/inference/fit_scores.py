@@ -26,7 +26,8 @@ __all__ = ["NORMALIZER_DRAWS", "BestEnergy", "held_out_score", "normalizer_of", 
 MAX_LISTED = 1 << 16  # configurations of a space without reals, of which log Z is a sum
 NORMALIZER_DRAWS = 8_000  # of the reference, for log Z
 ANNEALED_PATHS = 500  # from the reference to the energy, and back
-UNWEIGHTED_PATHS = 100  # where chains have no weights: over hundreds of reals a path is expensive
+UNWEIGHTED_PATHS = 50  # where chains have no weights: over hundreds of reals paths are expensive,
+UNWEIGHTED_RUNGS = tuple(step / 100 for step in range(101))  # and no number of rungs makes them even
 DRAWS_OF_ROW = 32  # of a held-out row with missing reals, at a check
 
 
@@ -140,7 +141,10 @@ def normalizer_of(
         size = UNWEIGHTED_PATHS if alone else ANNEALED_PATHS
         some = None if rows is None else {name: value[:size] for name, value in rows.items()}
         num = size if some is None else len(next(iter(some.values())))
-        annealed = log_normalizer(energy, energy.reference, num_draws=num, draws=some, generator=generator)
+        rungs = UNWEIGHTED_RUNGS if alone else None
+        annealed = log_normalizer(
+            energy, energy.reference, num_draws=num, rungs=rungs, draws=some, generator=generator
+        )
         if annealed.standard_error < 0.5 or alone:
             return NormalizerRecord(
                 value=annealed.value,
