@@ -1,6 +1,7 @@
 """Specification of `ChromaticGibbs`: exact for any f and any colours; a sweep of Gibbs sampling where the colours fit."""
 
 import math
+from typing import Any
 
 import pytest
 import torch
@@ -18,6 +19,7 @@ from support.oracles import (
     Counted,
     Passes,
     RandomLogDensity,
+    Script,
     SmallSpace,
     clamp_patterns,
     count_passes,
@@ -220,3 +222,70 @@ def test_refuses_colours_that_do_not_fit_the_space() -> None:
             num_steps=1,
             generator=torch.Generator(),
         )
+
+
+def verified(f: LogDensity, space: Space, **options: Any) -> ChromaticGibbs:
+    generator = torch.Generator().manual_seed(0)
+    position, _ = space.clamp(None, num_chains=3, generator=generator, dtype=torch.float64)
+    return ChromaticGibbs.verified(space, f, position, generator=generator, **options)
+
+
+def test_a_verified_kernel_is_the_sweep_of_exact_draws_without_correction() -> None:
+    """Its matrix is the product of the Gibbs matrices in the order of colours, and accept has no part in it."""
+    energy, space = ising(2, 4)
+    kernel = verified(energy, space)
+    matrix, position = transition_matrix(kernel, energy, space)
+    single = gibbs_matrices(energy, space, position, {"spins": torch.tensor(True)})
+    colours, expected = kernel.colours["spins"].flatten().tolist(), torch.eye(256, dtype=torch.float64)
+    for number in sorted(range(8), key=lambda each: colours[each]):
+        expected = expected @ single[number]
+    torch.testing.assert_close(matrix, expected, rtol=0, atol=1e-12)
+    rejecting = Script(choices=[torch.zeros(1, 4, dtype=torch.int64)] * 2, accepts=[])
+    chain = evaluate(energy, {"spins": torch.ones(1, 2, 4, dtype=torch.float64)})
+    moved, _ = kernel.step(energy, chain, free={"spins": torch.tensor(True)}, generator=rejecting)
+    assert not bool(moved.position["spins"].any()) and rejecting.log_ratios == []
+
+
+def test_a_verified_kernel_corrects_for_any_other_log_density() -> None:
+    energy, space = ising(2, 4)
+    kernel, wrong = verified(energy, space), RandomLogDensity(space, 0)
+    matrix, position = transition_matrix(kernel, wrong, space)
+    assert stationarity_residual(matrix, target_probs(wrong, position)) < 1e-12
+    object.__setattr__(kernel, "verified_for", wrong)  # without the check, it would not
+    matrix, _ = transition_matrix(kernel, wrong, space)
+    assert stationarity_residual(matrix, target_probs(wrong, position)) > 1e-3
+
+
+@pytest.mark.parametrize("small", SOME, ids=str)
+def test_a_verified_kernel_is_stationary_whatever_is_clamped(small: SmallSpace) -> None:
+    f = Pairwise(small.space, alternating(small.space, 2), 0)
+    kernel = verified(f, small.space)
+    _, position = transition_matrix(Gibbs(small.space), f, small.space, small.given)
+    for free in clamp_patterns(small.space, position).values():
+        matrix, _ = transition_matrix(kernel, f, small.space, small.given, free=free)
+        assert stationarity_residual(matrix, target_probs(f, position)) <= 1e-12
+
+
+def test_two_layers_of_a_boltzmann_machine_are_two_colours_in_two_blocks() -> None:
+    space = Space(visible=Binary(3), hidden=Binary(2))
+    weight = torch.randn(3, 2, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+
+    def f(position: Position) -> Tensor:
+        return ((position["visible"] @ weight) * position["hidden"]).sum(dim=1) + position["visible"].sum(dim=1)
+
+    kernel = verified(f, space)
+    of_visible, of_hidden = (set(kernel.colours[name].tolist()) for name in ("visible", "hidden"))
+    assert len(of_visible) == len(of_hidden) == 1 and of_visible != of_hidden
+    matrix, position = transition_matrix(kernel, f, space)
+    assert stationarity_residual(matrix, target_probs(f, position)) < 1e-12
+
+
+def test_refuses_to_verify_colours_that_do_not_fit() -> None:
+    energy, space = ising(2, 4)
+    stripes = torch.tensor([[0] * 4, [1] * 4])
+    with pytest.raises(ValueError, match="variables 0 and 1, counted over spins, interact and have one colour, 0"):
+        verified(energy, space, colours={"spins": stripes})
+    assert verified(energy, space, colours={"spins": board(2, 4)}).verified_for is energy
+    mixed = MIXED.space
+    with pytest.raises(ValueError, match="f is not linear in variable 0 of block 'bits'"):
+        verified(RandomLogDensity(mixed, 0), mixed)

@@ -122,3 +122,39 @@ def test_a_log_density_that_is_no_number_at_a_candidate_shows_in_accept_prob(sca
         log_density, chain, free=free, generator=torch.Generator().manual_seed(0)
     )
     assert info.accept_prob.isnan().tolist() == [True, False]
+
+
+@pytest.mark.parametrize("scan", ["random", "systematic"])
+def test_more_classes_than_a_batch_holds_are_evaluated_in_several(scan: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The same draws, up to rounding of f; no batch holds more than the limit."""
+    space = Space(x=Continuous(2), y=Categorical((7, 3)), bit=Binary())
+    f, rows = RandomLogDensity(space, 0), []
+
+    def counted(position: Position) -> Tensor:
+        rows.append(len(position["x"]))
+        return f(position)
+
+    position, free = space.clamp(None, num_chains=20, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    ends = []
+    for limit in (2**24, 20 * 13 * 2):  # a row has 13 entries
+        monkeypatch.setattr("jointebm.kernels.gibbs.MAX_ENTRIES", limit)
+        chain, generator = evaluate(counted, position, with_score=False), torch.Generator().manual_seed(1)
+        rows.clear()
+        for _ in range(3):
+            chain, _ = Gibbs(space, scan=scan).step(counted, chain, free=free, generator=generator)  # type: ignore[arg-type]
+        ends.append(chain)
+        assert max(rows) == (20 * 7 if limit == 2**24 else 20 * 2)
+    assert all(torch.equal(ends[0].position[name], ends[1].position[name]) for name in space)
+    torch.testing.assert_close(ends[0].f, ends[1].f, rtol=1e-12, atol=1e-12)
+    torch.testing.assert_close(ends[1].f, f(ends[1].position), rtol=1e-12, atol=1e-12)
+
+
+def test_chunks_are_exact() -> None:
+    """The matrix with one class per batch is that of the definition."""
+    space = Space(y=Categorical((4, 3)))
+    f, kernel = RandomLogDensity(space, 0), Gibbs(space)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("jointebm.kernels.gibbs.MAX_ENTRIES", 1)
+        matrix, position = transition_matrix(kernel, f, space)
+    expected = random_scan_matrix(f, space, position, {"y": torch.tensor(True)})
+    torch.testing.assert_close(matrix, expected, rtol=0, atol=1e-12)

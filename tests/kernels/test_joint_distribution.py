@@ -220,7 +220,7 @@ BUGS: dict[str, Subject] = {
     ),
     **{f"Gibbs: {fault}": gibbs(fault) for fault in FAULTS[Gibbs] if "stale" not in fault},
     "Gibbs: first class never drawn": in_gibbs(CHOICE, "choose(f[:, 1:], generator) + 1"),
-    "Gibbs: class drawn without its weight": in_gibbs(CHOICE, "choose(torch.where(absent, f, 0), generator)"),
+    "Gibbs: class drawn without its weight": in_gibbs(CHOICE, "choose(torch.where(f == -torch.inf, f, 0), generator)"),
     "Gibbs: class numbers off by one": in_gibbs(CHOICE, "(choose(f, generator) - 1).clamp(min=0)"),
     **{f"MALA: {fault}": mala(fault) for fault in FAULTS[MALA] if "ignored in the f ratio" not in fault},
     "MALA: clamped entries in the proposal ratio": mala("clamped entries in the proposal ratio", free=HALF),

@@ -126,8 +126,3 @@ def test_a_proposal_where_the_log_density_is_not_a_number_is_never_accepted() ->
         chain, _ = MALA("x", 1.0).step(log_density, chain, free={"x": torch.tensor(True)}, generator=generator)
     assert bool((chain.position["x"] < 1).all())
     assert bool(chain.f.isfinite().all())
-
-
-def test_refuses_a_step_size_per_variable() -> None:
-    with pytest.raises(TypeError, match=r"MALA: step_size must be one positive number .* got tensor\(\[0.1000, 1.0000"):
-        MALA("x", torch.tensor([0.1, 1.0]))  # type: ignore[arg-type]

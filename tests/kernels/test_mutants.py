@@ -44,7 +44,7 @@ def test_mutants_are_rejected(name: str) -> None:
 
 
 def test_a_chromatic_score_that_is_wrong_costs_acceptance_and_nothing_else() -> None:
-    """Stationary by the correction: here the score of a bit has the wrong sign."""
-    f, kernel = RandomLogDensity(MIXED.space, 1), of_one_colour("bit reads the wrong sign")(MIXED.space)
+    """Stationary by the correction: here the score has the wrong sign."""
+    f, kernel = RandomLogDensity(MIXED.space, 1), of_one_colour("score has the wrong sign")(MIXED.space)
     matrix, position = transition_matrix(kernel, f, MIXED.space)
     assert stationarity_residual(matrix, target_probs(f, position)) < 1e-12

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from jointebm.kernels import (
+    HMC,
     MALA,
     Chain,
     ChromaticGibbs,
@@ -24,9 +25,10 @@ from jointebm.randomness.draws import Generator
 from jointebm.spaces.space import Mask
 
 _NO_OTHER_CLASS = """
-    same = [(new == chain.position[n][:, None]).reshape(*new.shape[:2], -1).all(2) for n, new in candidates.items()]
+    same = [(new == chain.position[n][:, None]).reshape(*new.shape[:2], -1).all(2) for n, new in with_each_class(
+        columns, chain.position, variable).items()]
     several = (columns.num_classes[variable] > 1)[:, None]
-    f = f.masked_fill(absent | (torch.stack(same).all(dim=0) & several), -torch.inf)"""
+    f = _without_absent(columns, variable, f).masked_fill(torch.stack(same).all(dim=0) & several, -torch.inf)"""
 _LABELS = (
     "torch.zeros(len(chain.f), columns.num_variables).double().index_add(1, columns.variable, "
     "columns.join(chain.position) * columns.class_of_column)"
@@ -38,7 +40,7 @@ _GWG_MOVED = "return proposal.where(info.accepted, chain)"
 _MALA_RATIO = (
     "(proposal.f - chain.f) / self.temperature + self._log_q(x, proposal, mask) - self._log_q(moved, chain, mask)"
 )
-_LANGEVIN_RATE = "self.step_size**2 / (2 * self.temperature)"
+_LANGEVIN_RATE = "self.eps(x) ** 2 / (2 * self.temperature)"
 _COLOUR_GAIN = "pick(log_q_reverse, before) - pick(log_q, after)"
 
 # Per kernel and fault, pieces of its source and what stands in their place.
@@ -80,7 +82,7 @@ FAULTS: dict[type[Kernel], dict[str, dict[str, str]]] = {
         "stale score": {_GWG_MOVED: f"{_GWG_MOVED}._replace(score=chain.score)"},
     },
     Gibbs: {
-        "current class excluded": {"\n    f = f.masked_fill(absent, -torch.inf)": _NO_OTHER_CLASS},
+        "current class excluded": {"\n    f = _without_absent(columns, variable, f)": _NO_OTHER_CLASS},
         "softmax at temperature 2": {"choose(f, generator)": "choose(f / 2, generator)"},
         "last class never drawn": {
             "columns.num_classes[variable][:, None]": "(columns.num_classes - (columns.num_classes > 1).long())"
@@ -98,16 +100,14 @@ FAULTS: dict[type[Kernel], dict[str, dict[str, str]]] = {
         "stale score": {"f_moved, None,": "f_moved, chain.score,", "uses_score = False": "uses_score = True"},
     },
     ChromaticGibbs: {
-        "clamp ignored": {"free_variables[:, some.number]": "torch.ones_like(free_variables[:, some.number])"},
+        "clamp ignored": {"free_variables[:, table.number]": "torch.ones_like(free_variables[:, table.number])"},
         "stale score in the reverse": {"columns.join(proposal.score)": "columns.join(chain.score)"},
         "clamped variables in the proposal ratio": {f"torch.where(movable, {_COLOUR_GAIN}, 0)": f"({_COLOUR_GAIN})"},
         "reverse proposal missing": {_COLOUR_GAIN: "-pick(log_q, after)"},
         "proposal ratio missing": {_COLOUR_GAIN: "0 * pick(log_q, after)"},
         "proposal ratio inverted": {_COLOUR_GAIN: f"-({_COLOUR_GAIN})"},
         "f ratio missing": {"proposal.f - chain.f + gained": "gained"},
-        "bit reads the wrong sign": {
-            "= score[:, self.column]": "= torch.where(self.is_binary[self.place], -1, 1) * score[:, self.column]"
-        },
+        "score has the wrong sign": {"table.spread(score)": "table.spread(-score)"},
     },
     MALA: {
         "proposal ratio missing": {_MALA_RATIO: "(proposal.f - chain.f) / self.temperature"},
@@ -121,12 +121,30 @@ FAULTS: dict[type[Kernel], dict[str, dict[str, str]]] = {
         "clamped entries in the proposal ratio": {"torch.where(mask, squares, 0)": "squares"},
         "clamp ignored": {"torch.where(mask, moved, x)": "moved"},
     },
+    HMC: {
+        "momentum not in the ratio": {"+ kinetic_energy(start) - kinetic_energy(end)": ""},
+        "momentum ratio inverted": {
+            "kinetic_energy(start) - kinetic_energy(end)": "kinetic_energy(end) - kinetic_energy(start)"
+        },
+        "f ratio sign flipped": {"(proposal.f - chain.f)": "(chain.f - proposal.f)"},
+        "temperature ignored in the f ratio": {"(proposal.f - chain.f) / self.temperature": "(proposal.f - chain.f)"},
+        "momentum too wide": {"torch.where(mask, normal(": "torch.where(mask, 1.3 * normal("},
+        "clamp ignored": {
+            "torch.where(mask, x + self.eps(x) * momentum, x)": "x + self.eps(x) * momentum + 0.1 * ~mask"
+        },
+        "only the end is kicked after the first step": {
+            "            momentum = self._kicked(chain, momentum, mask)\n            x =": "            x ="
+        },
+        "steps of a size that depends on the state": {
+            "x + self.eps(x) * momentum": "x + self.eps(x) * (1 + 0.5 * x.tanh()) * momentum"
+        },
+    },
     Langevin: {
-        "drift not halved": {_LANGEVIN_RATE: "self.step_size**2 / self.temperature"},
-        "temperature ignored": {_LANGEVIN_RATE: "self.step_size**2 / 2"},
-        "temperature applied twice": {_LANGEVIN_RATE: "self.step_size**2 / (2 * self.temperature**2)"},
-        "step size not squared": {_LANGEVIN_RATE: "self.step_size / (2 * self.temperature)"},
-        "noise scaled by the square": {"self.step_size * normal": "self.step_size**2 * normal"},
+        "drift not halved": {_LANGEVIN_RATE: "self.eps(x) ** 2 / self.temperature"},
+        "temperature ignored": {_LANGEVIN_RATE: "self.eps(x) ** 2 / 2"},
+        "temperature applied twice": {_LANGEVIN_RATE: "self.eps(x) ** 2 / (2 * self.temperature**2)"},
+        "step size not squared": {_LANGEVIN_RATE: "self.eps(x) / (2 * self.temperature)"},
+        "noise scaled by the square": {"self.eps(x) * normal": "self.eps(x) ** 2 * normal"},
         "clamp ignored": {"torch.where(free[self.block], moved, x)": "moved"},
     },
 }

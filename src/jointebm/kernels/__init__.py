@@ -6,6 +6,7 @@ from jointebm.importing import lazy_members
 from jointebm.kernels.spec import KernelSpec
 
 if TYPE_CHECKING:
+    from jointebm.kernels.adaptation import Adapted, adapt
     from jointebm.kernels.chain import (
         Chain,
         EncodedLogDensity,
@@ -17,24 +18,33 @@ if TYPE_CHECKING:
     )
     from jointebm.kernels.chromatic_gibbs import ChromaticGibbs
     from jointebm.kernels.cycle import Cycle
+    from jointebm.kernels.dmala import DMALA
     from jointebm.kernels.gibbs import Gibbs
     from jointebm.kernels.gibbs_with_gradients import GibbsWithGradients
+    from jointebm.kernels.hamming_ball import HammingBall
+    from jointebm.kernels.hmc import HMC
     from jointebm.kernels.jump import Jump
-    from jointebm.kernels.kernel import Info, Kernel, parts_of, settle, without_laziness
+    from jointebm.kernels.kernel import Info, Kernel, flat_infos, parts_of, settle, with_parts, without_laziness
     from jointebm.kernels.langevin import Langevin
     from jointebm.kernels.lazy import Lazy
     from jointebm.kernels.mala import MALA
+    from jointebm.kernels.mixed_hmc import MixedHMC
     from jointebm.kernels.replica_exchange import ReplicaExchange
     from jointebm.kernels.shifted_gibbs import ShiftedGibbs
+    from jointebm.kernels.suggestions import Suggestion, suggest
 
 __all__ = [
+    "DMALA",
+    "HMC",
     "MALA",
+    "Adapted",
     "Chain",
     "ChromaticGibbs",
     "Cycle",
     "EncodedLogDensity",
     "Gibbs",
     "GibbsWithGradients",
+    "HammingBall",
     "Info",
     "Jump",
     "Kernel",
@@ -42,14 +52,20 @@ __all__ = [
     "Langevin",
     "Lazy",
     "LogDensity",
+    "MixedHMC",
     "ReplicaExchange",
     "Score",
     "ShiftedGibbs",
+    "Suggestion",
+    "adapt",
     "evaluate",
     "evaluate_candidates",
+    "flat_infos",
     "parts_of",
     "scored",
     "settle",
+    "suggest",
+    "with_parts",
     "without_laziness",
 ]
 

@@ -3,20 +3,22 @@
 Legend: N chains, V variables of one colour, K classes (the largest number of any variable), M columns.
 """
 
-from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import NamedTuple
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from functools import lru_cache
 
 import torch
 from torch import Tensor
 
 from jointebm.kernels.chain import Chain, LogDensity, evaluate, scored
+from jointebm.kernels.class_table import ClassTable
 from jointebm.kernels.columns import Columns, chosen_blocks, columns_of, pick, require_same
-from jointebm.kernels.kernel import Info, Kernel, anything_free, metropolis
+from jointebm.kernels.couplings import colour_apart, find_couplings
+from jointebm.kernels.kernel import Info, Kernel, anything_free, metropolis, reads_masks
 from jointebm.randomness.draws import Generator, choose
-from jointebm.spaces.space import Mask, Space
+from jointebm.spaces.space import Mask, Position, Space
 
-__all__ = ["ChromaticGibbs"]
+__all__ = ["ChromaticGibbs", "draw_together"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -34,6 +36,9 @@ class ChromaticGibbs(Kernel):
     Acceptance is *not* guaranteed: where many variables of one colour interact, nearly all proposals are rejected. If
     `accept_prob` is not 1 up to rounding, the colours do not fit f. The update of one colour satisfies detailed balance, a
     step does not.
+
+    `ChromaticGibbs.verified` finds colours from f itself and then leaves the correction out. With two colours, one per
+    layer, this is block Gibbs sampling of a restricted Boltzmann machine.
 
     Args:
         space: the space whose discrete blocks move.
@@ -64,6 +69,7 @@ class ChromaticGibbs(Kernel):
 
     space: Space
     colours: Mapping[str, Tensor]
+    verified_for: LogDensity | None = field(default=None, init=False)
 
     uses_score = True
     adjusted = True
@@ -87,6 +93,71 @@ class ChromaticGibbs(Kernel):
         """Raises ValueError unless the space has the blocks that move, as the kernel was made for."""
         require_same(self, self.space, self.blocks, space)
 
+    @staticmethod
+    def verified(
+        space: Space,
+        log_density: LogDensity,
+        position: Position,
+        *,
+        colours: Mapping[str, Tensor] | None = None,
+        blocks: tuple[str, ...] | None = None,
+        generator: Generator,
+    ) -> "ChromaticGibbs":
+        """Finds colours for a log-density, or checks given ones, and makes the kernel that draws without correction.
+
+        No two variables of one colour meet in a term of f, and f is linear in each, as `find_couplings` sees it at random
+        points of the cube: then each draw is exact and none is rejected. The correction is left out for this very
+        log-density only; for any other, and for a copy, the kernel corrects as usual. Change no parameter of f afterwards
+        that is zero now.
+
+        Args:
+            space: the blocks.
+            log_density: f, twice differentiable in the discrete blocks.
+            position: rows at which f is looked at; some are enough. Discrete blocks are replaced by random points.
+            colours: as for the kernel; None finds them.
+            blocks: that move if colours are None; None is all discrete blocks.
+            generator: source of the random points.
+
+        Raises:
+            ValueError: two variables of one colour interact, or f is not linear in one.
+
+        Example:
+            >>> from jointebm import Binary, kernels
+            >>> from jointebm.energies import IsingEnergy
+            >>> space, generator = Space(spins=Binary((4, 6))), torch.Generator().manual_seed(0)
+            >>> energy = IsingEnergy(space, coupling=0.4)
+            >>> kernel = ChromaticGibbs.verified(space, energy, {"spins": torch.zeros(3, 4, 6)}, generator=generator)
+            >>> kernel.colours["spins"][:2].tolist()
+            [[0, 1, 0, 1, 0, 1], [1, 0, 1, 0, 1, 0]]
+        """
+        names = chosen_blocks(ChromaticGibbs, space, tuple(colours) if colours is not None else blocks)
+        names = tuple(name for name in space if name in names)
+        coupled = find_couplings(log_density, space, names, position, generator=generator)
+        variables = [name for name in names for _ in range(space[name].num_variables)]
+        if bool(coupled.diagonal().any()):
+            number = int(coupled.diagonal().nonzero()[0])
+            raise ValueError(
+                f"ChromaticGibbs: f is not linear in variable {number - variables.index(variables[number])} of block "
+                f"{variables[number]!r}, so that its score does not give its conditional; use ChromaticGibbs(space, "
+                "colours), which corrects, or Gibbs"
+            )
+        if colours is None:
+            widths = [space[name].num_variables for name in names]
+            found = colour_apart(coupled).split(widths)
+            pairs = zip(names, found, strict=True)
+            colours = {name: each.reshape(space[name].variable_shape) for name, each in pairs}
+        kernel = ChromaticGibbs(space, colours)
+        number_of = torch.cat([colours[name].flatten() for name in names])
+        clash = coupled & (number_of[:, None] == number_of)
+        if bool(clash.any()):
+            one, other = clash.nonzero()[0].tolist()
+            raise ValueError(
+                f"ChromaticGibbs: variables {one} and {other}, counted over {', '.join(names)}, interact and have one "
+                f"colour, {int(number_of[one])}; pass colours=None to find colours"
+            )
+        object.__setattr__(kernel, "verified_for", log_density)
+        return kernel
+
     @torch.no_grad()
     def step(self, log_density: LogDensity, chain: Chain, *, free: Mask, generator: Generator) -> tuple[Chain, Info]:
         """Moves each chain by every colour once; costs one evaluation for each colour that is not clamped in all chains.
@@ -99,69 +170,70 @@ class ChromaticGibbs(Kernel):
         if blocks:
             columns = columns_of(self.space, blocks, chain.f.device)
             free_variables = columns.join_free(free, len(chain.f))  # of all colours
-            colours = torch.cat([self.colours[name].flatten() for name in blocks]).to(chain.f.device)
             chain = scored(log_density, chain, self)
-            for colour in colours.unique():  # ascending
-                some = Variables.of(columns, colours == colour)
-                movable = free_variables[:, some.number]  # (N, V)
-                if movable.device.type == "cpu" and not bool(movable.any()):  # as in `anything_free`
+            for table in _tables(self, blocks, chain.f.device):
+                movable = free_variables[:, table.number]  # (N, V)
+                if reads_masks(movable) and not bool(movable.any()):
                     continue
-                chain, info = _draw(columns, some, log_density, chain, movable, generator)
+                if log_density is self.verified_for:
+                    chain, info = _draw_exactly(columns, table, log_density, chain, movable, generator)
+                else:
+                    chain, info = draw_together(columns, table, _implied, log_density, chain, movable, generator)
                 total, tried = total + info.accept_prob, tried + movable.any(dim=1)
                 any_accepted = any_accepted | info.accepted
         return chain, Info(total / tried.clamp(min=1), any_accepted)
 
 
-class Variables(NamedTuple):
-    """Some of the variables of the columns, as a table of classes."""
-
-    number: Tensor  # which variables, (V,), int64
-    column: Tensor  # their columns, (C,), int64
-    place: Tensor  # of each of these columns, the place of its variable among `number`, (C,), int64
-    label: Tensor  # of each of these columns, its class, (C,), int64
-    is_binary: Tensor  # which variables are binary, (V,), bool
-
-    @staticmethod
-    def of(columns: Columns, chosen: Tensor) -> "Variables":
-        """The variables of a mask over all of them."""
-        number, column = chosen.nonzero().flatten(), chosen[columns.variable].nonzero().flatten()
-        place = (chosen.cumsum(dim=0) - 1)[columns.variable[column]]
-        is_binary = torch.zeros_like(number, dtype=torch.bool)
-        is_binary[place] = columns.is_binary[column]
-        return Variables(number, column, place, columns.class_of_column[column], is_binary)
-
-    def log_probs(self, score: Tensor, num_classes: int) -> Tensor:
-        """Log-probabilities that the score (N, M) implies, (N, K, V); -inf for classes that a variable does not have."""
-        table = score.new_full((len(score), num_classes, len(self.number)), -torch.inf)
-        table[:, 0, self.is_binary] = 0  # a bit has one column: the gain of being 1
-        table[:, self.label, self.place] = score[:, self.column]
-        return table.log_softmax(dim=1)
-
-    def labels(self, y: Tensor) -> Tensor:
-        """The labels in columns (N, M), shape (N, V), int64."""
-        on = (y[:, self.column] > 0.5) * self.label
-        return torch.zeros(len(y), len(self.number), dtype=torch.int64, device=y.device).index_add_(1, self.place, on)
-
-    def write(self, y: Tensor, labels: Tensor) -> Tensor:
-        """Columns (N, M) with labels replaced by (N, V)."""
-        return y.index_copy(1, self.column, (labels[:, self.place] == self.label).to(y.dtype))
+@lru_cache(maxsize=64)
+def _tables(kernel: ChromaticGibbs, blocks: tuple[str, ...], device: torch.device) -> tuple[ClassTable, ...]:
+    """One table per colour, in the order of their numbers, made once per kernel."""
+    columns = columns_of(kernel.space, blocks, torch.device("cpu"))
+    colours = torch.cat([kernel.colours[name].flatten() for name in blocks]).cpu()
+    return tuple(ClassTable.of(columns, colours == colour).to(device) for colour in colours.unique())
 
 
-def _draw(
-    columns: Columns, some: Variables, log_density: LogDensity, chain: Chain, movable: Tensor, generator: Generator
+def _implied(table: ClassTable, score: Tensor, labels: Tensor) -> Tensor:  # noqa: ARG001
+    """Log-probabilities of classes (N, K, V) that the score (N, M) implies, whatever the labels are."""
+    return table.spread(score).log_softmax(dim=1)
+
+
+def draw_together(
+    columns: Columns,
+    table: ClassTable,
+    proposal_of: Callable[[ClassTable, Tensor, Tensor], Tensor],
+    log_density: LogDensity,
+    chain: Chain,
+    movable: Tensor,
+    generator: Generator,
 ) -> tuple[Chain, Info]:
-    """Draws variables where they are movable (N, V), and accepts or rejects them together."""
+    """Proposes variables independently where they are movable (N, V), and accepts or rejects them together.
+
+    `proposal_of` gives log-probabilities (N, K, V) from the table, the score (N, M) and the present labels (N, V).
+    """
     assert chain.score is not None
     y = columns.join(chain.position)  # (N, M)
-    before = some.labels(y)
-    log_q = some.log_probs(columns.join(chain.score), columns.max_classes)  # (N, K, V)
+    before = table.labels(y)
+    log_q = proposal_of(table, columns.join(chain.score), before)  # (N, K, V)
     after = torch.where(movable, choose(log_q, generator), before)
-    moved = columns.split(some.write(y, after))
+    moved = columns.split(table.write(y, after))
     proposal = evaluate(log_density, {**chain.position, **moved}, previous=chain)
     assert proposal.score is not None
-    log_q_reverse = some.log_probs(columns.join(proposal.score), columns.max_classes)
+    log_q_reverse = proposal_of(table, columns.join(proposal.score), after)
 
     gained = torch.where(movable, pick(log_q_reverse, before) - pick(log_q, after), 0).sum(dim=1)
     log_ratio = proposal.f - chain.f + gained
     info = metropolis(log_ratio, movable.any(dim=1), generator)
     return proposal.where(info.accepted, chain), info
+
+
+def _draw_exactly(
+    columns: Columns, table: ClassTable, log_density: LogDensity, chain: Chain, movable: Tensor, generator: Generator
+) -> tuple[Chain, Info]:
+    """Draws variables of which no two interact from their conditionals, where they are movable (N, V)."""
+    assert chain.score is not None
+    y = columns.join(chain.position)
+    drawn = choose(_implied(table, columns.join(chain.score), movable), generator)
+    moved = columns.split(table.write(y, torch.where(movable, drawn, table.labels(y))))
+    chain = evaluate(log_density, {**chain.position, **moved}, previous=chain)
+    accepted = movable.any(dim=1)
+    return chain, Info(accepted.to(chain.f.dtype), accepted)

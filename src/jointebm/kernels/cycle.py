@@ -1,10 +1,11 @@
 """Kernels applied in turn: Metropolis-within-Gibbs (Algorithm 1)."""
 
 from dataclasses import dataclass
+from itertools import accumulate
 from typing import Any
 
 from jointebm.kernels.chain import Chain, LogDensity
-from jointebm.kernels.kernel import Info, Kernel, parts_of, without_laziness
+from jointebm.kernels.kernel import Info, Kernel, parts_of, with_parts, without_laziness
 from jointebm.randomness.draws import Generator
 from jointebm.spaces.space import Mask, Space
 
@@ -56,6 +57,13 @@ class Cycle(Kernel):
         """Raises ValueError unless all of the kernels fit the space."""
         for kernel in self.kernels:
             kernel.require(space)
+
+    def with_parts(self, parts: tuple[Kernel, ...]) -> "Cycle":
+        """The cycle with other parts, those of cycles among its kernels in their place."""
+        counts = [len(parts_of(kernel)) for kernel in self.kernels]
+        ends = list(accumulate(counts))
+        pairs = zip(self.kernels, counts, ends, strict=True)
+        return Cycle(tuple(with_parts(kernel, parts[end - count : end]) for kernel, count, end in pairs))
 
     def without_laziness(self) -> "Cycle":
         """The cycle with every lazy part applied at every step."""

@@ -3,7 +3,7 @@
 Legend: N chains, V discrete variables, K classes (the largest number of any variable), M columns.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
@@ -11,12 +11,16 @@ import torch
 from torch import Tensor
 
 from jointebm.kernels.chain import Chain, LogDensity, encoded, evaluate_candidates, where_rows
-from jointebm.kernels.columns import Columns, chosen_blocks, columns_of, require_same
+from jointebm.kernels.columns import Columns, chosen_blocks, columns_of, pick, require_same
 from jointebm.kernels.kernel import Info, Kernel, anything_free
 from jointebm.randomness.draws import Generator, choose
 from jointebm.spaces.space import Mask, Space
 
 __all__ = ["Gibbs", "choose_variable", "draw_candidate", "draw_variable", "with_each_class"]
+
+MAX_ENTRIES = (
+    2**24
+)  # of the positions of one batch of candidates; more classes than fit are evaluated in several batches
 
 
 @dataclass(frozen=True)
@@ -26,7 +30,8 @@ class Gibbs(Kernel):
     y_v ~ p(y_v = k | everything else) = softmax over k of f(y_v = k, everything else)
 
     Adjusted by construction: leaves exp(f) of the free variables, given the clamped ones, exactly invariant. All classes
-    of the variable are evaluated in one batch, without any backward pass. A random scan also satisfies detailed
+    of the variable are evaluated in one batch, without any backward pass; in several batches if their positions would hold
+    more than 2^24 numbers. A random scan also satisfies detailed
     balance, a systematic one does not.
 
     Args:
@@ -106,8 +111,23 @@ def draw_variable(
     Returns the chains, and the probability of each class, (N, K), 0 for classes that a variable does not have. Where f is
     NaN or +inf at some class, probabilities are NaN and the draw is arbitrary.
     """
-    candidates = with_each_class(columns, chain.position, variable)
-    return draw_candidate(columns, log_density, chain, variable, movable, candidates, generator)
+    width = sum(value[0].numel() for value in chain.position.values())
+    size = max(1, MAX_ENTRIES // (len(variable) * width))  # classes of one batch
+    if size >= columns.max_classes:
+        candidates = with_each_class(columns, chain.position, variable)
+        return draw_candidate(columns, log_density, chain, variable, movable, candidates, generator)
+    chain = encoded(log_density, chain, moving=columns.blocks)
+    features = None if chain.encoding is None else chain.encoding.features
+    parts = []
+    for classes in torch.arange(columns.max_classes, device=variable.device).split(size):
+        candidates = with_classes(columns, chain.position, variable, classes.expand(len(variable), -1))
+        parts.append(evaluate_candidates(log_density, chain.position, candidates, features=features))
+
+    def at(chosen: Tensor) -> dict[str, Tensor]:
+        new = with_classes(columns, chain.position, variable, chosen[:, None])
+        return {name: each[:, 0] for name, each in new.items()}
+
+    return _draw(columns, chain, variable, movable, torch.cat(parts, dim=1), at, generator)
 
 
 def draw_candidate(
@@ -126,18 +146,47 @@ def draw_candidate(
     chain = encoded(log_density, chain, moving=candidates)
     features = None if chain.encoding is None else chain.encoding.features
     f = evaluate_candidates(log_density, chain.position, candidates, features=features)  # (N, K)
-    absent = torch.arange(f.shape[1], device=f.device) >= columns.num_classes[variable][:, None]
-    f = f.masked_fill(absent, -torch.inf)
-    chosen = choose(f, generator)  # (N,)
     rows = torch.arange(len(f), device=f.device)
-    moved = {name: where_rows(movable, new[rows, chosen], chain.position[name]) for name, new in candidates.items()}
-    f_moved = torch.where(movable, f[rows, chosen], chain.f)
+
+    def at(chosen: Tensor) -> dict[str, Tensor]:
+        return {name: new[rows, chosen] for name, new in candidates.items()}
+
+    return _draw(columns, chain, variable, movable, f, at, generator)
+
+
+def _draw(
+    columns: Columns,
+    chain: Chain,
+    variable: Tensor,
+    movable: Tensor,
+    f: Tensor,
+    candidate_at: Callable[[Tensor], Mapping[str, Tensor]],
+    generator: Generator,
+) -> tuple[Chain, Tensor]:
+    """Draws a class of each movable chain from f (N, K), and takes the candidate of that class, (N,)."""
+    f = _without_absent(columns, variable, f)
+    chosen = choose(f, generator)  # (N,)
+    moved = {name: where_rows(movable, new, chain.position[name]) for name, new in candidate_at(chosen).items()}
+    f_moved = torch.where(movable, pick(f, chosen), chain.f)
     return Chain({**chain.position, **moved}, f_moved, None, chain.encoding), f.softmax(dim=1)
 
 
 def with_each_class(columns: Columns, position: Mapping[str, Tensor], variable: Tensor) -> dict[str, Tensor]:
     """The position with each class in turn in the given variable, per block (N, K, *position_shape)."""
+    classes = torch.arange(columns.max_classes, device=variable.device)
+    return with_classes(columns, position, variable, classes[None])
+
+
+def with_classes(
+    columns: Columns, position: Mapping[str, Tensor], variable: Tensor, classes: Tensor
+) -> dict[str, Tensor]:
+    """The position with some classes (N, J), or (1, J), in the given variable, per block (N, J, *position_shape)."""
     y = columns.join(position)[:, None]  # (N, 1, M)
     of_variable = (columns.variable == variable[:, None])[:, None]  # (N, 1, M)
-    classes = torch.arange(columns.max_classes, device=y.device)[None, :, None]  # (1, K, 1)
-    return columns.split(torch.where(of_variable, (columns.class_of_column == classes).to(y.dtype), y))
+    return columns.split(torch.where(of_variable, (columns.class_of_column == classes[:, :, None]).to(y.dtype), y))
+
+
+def _without_absent(columns: Columns, variable: Tensor, f: Tensor) -> Tensor:
+    """f (N, K) with -inf at classes that the variable does not have."""
+    absent = torch.arange(f.shape[1], device=f.device) >= columns.num_classes[variable][:, None]
+    return f.masked_fill(absent, -torch.inf)

@@ -4,6 +4,9 @@ Legend: N chains.
 """
 
 from abc import abstractmethod
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import torch
@@ -13,7 +16,20 @@ from jointebm.kernels.chain import Chain, LogDensity
 from jointebm.randomness.draws import Generator, accept
 from jointebm.spaces.space import Mask, Space
 
-__all__ = ["Info", "Kernel", "anything_free", "metropolis", "nothing_moved", "parts_of", "settle", "without_laziness"]
+__all__ = [
+    "Info",
+    "Kernel",
+    "anything_free",
+    "flat_infos",
+    "metropolis",
+    "nothing_moved",
+    "parts_of",
+    "reads_masks",
+    "settle",
+    "unread_masks",
+    "with_parts",
+    "without_laziness",
+]
 
 
 class Info(NamedTuple):
@@ -78,6 +94,9 @@ class Compound(Protocol):
     def parts(self) -> tuple[Kernel, ...]:
         """See `parts_of`."""
 
+    def with_parts(self, parts: tuple[Kernel, ...]) -> Kernel:
+        """See `with_parts`, the function."""
+
     def without_laziness(self) -> Kernel:
         """See `without_laziness`, the function."""
 
@@ -92,6 +111,26 @@ def parts_of(kernel: Kernel) -> tuple[Kernel, ...]:
         True
     """
     return kernel.parts if isinstance(kernel, Compound) else (kernel,)
+
+
+def with_parts(kernel: Kernel, parts: tuple[Kernel, ...]) -> Kernel:
+    """The kernel with other parts in the places of those that `parts_of` lists.
+
+    Example:
+        >>> from jointebm import Binary, Space, kernels
+        >>> gibbs, mala = kernels.Gibbs(Space(y=Binary())), kernels.MALA(block="x", step_size=0.1)
+        >>> with_parts(kernels.Cycle((gibbs, mala)), (mala, gibbs)) == kernels.Cycle((mala, gibbs))
+        True
+    """
+    if isinstance(kernel, Compound):
+        return kernel.with_parts(parts)
+    (part,) = parts
+    return part
+
+
+def flat_infos(info: Any) -> tuple[Info, ...]:
+    """The infos of a step, one per part of its kernel, in order."""
+    return (info,) if isinstance(info, Info) else tuple(single for part in info for single in flat_infos(part))
 
 
 def without_laziness(kernel: Kernel) -> Kernel:
@@ -131,10 +170,27 @@ def settle(free: Mask) -> dict[str, Tensor]:
 def anything_free(chain: Chain, free: Mask, block: str) -> bool:
     """Whether a block of a chain may move at all; raises ValueError if the chain has no such block.
 
-    On an accelerator the entries of a mask are not read, because that would wait for the device at each step; `settle` has
-    read them before.
+    Where the entries of a mask are not read (`reads_masks`), the answer is yes; `settle` has read them before.
     """
     if block not in chain.position:
         raise ValueError(f"kernel: moves block {block!r}, but the chain has {', '.join(map(repr, chain.position))}")
     mask = free.get(block)
-    return mask is not None and (mask.device.type != "cpu" or bool(mask.any()))
+    return mask is not None and (not reads_masks(mask) or bool(mask.any()))
+
+
+def reads_masks(mask: Tensor) -> bool:
+    """Whether a step may read the entries of a mask: not on an accelerator, where that waits, nor while it is traced."""
+    return mask.device.type == "cpu" and not _TRACED.get()
+
+
+@contextmanager
+def unread_masks() -> Iterator[None]:
+    """Steps within do not read masks, so that the operations of a step do not depend on them."""
+    token = _TRACED.set(True)
+    try:
+        yield
+    finally:
+        _TRACED.reset(token)
+
+
+_TRACED = ContextVar("jointebm_unread_masks", default=False)

@@ -1,22 +1,21 @@
 """Unadjusted Langevin dynamics on one continuous block (Eq. 3)."""
 
-import math
 from dataclasses import dataclass
-from numbers import Real
 
 import torch
 from torch import Tensor
 
 from jointebm.kernels.chain import Chain, LogDensity, evaluate, scored
-from jointebm.kernels.kernel import Info, Kernel, anything_free
+from jointebm.kernels.kernel import Info, anything_free
+from jointebm.kernels.step_sizes import StepSized
 from jointebm.randomness.draws import Generator, normal
-from jointebm.spaces.space import Mask, Space
+from jointebm.spaces.space import Mask
 
 __all__ = ["Langevin"]
 
 
-@dataclass(frozen=True)
-class Langevin(Kernel):
+@dataclass(frozen=True, eq=False)
+class Langevin(StepSized):
     """Moves a continuous block along its score, with noise, and never rejects (Eq. 3).
 
     x' = x + step_size^2 / (2 temperature) * score_x(x, y) + step_size * noise
@@ -29,7 +28,7 @@ class Langevin(Kernel):
 
     Args:
         block: name of a continuous block.
-        step_size: eps > 0, in the block's position units.
+        step_size: eps > 0, in position units; a tensor that broadcasts to the block's shape gives one per entry.
         temperature: lambda > 0.
 
     References:
@@ -47,26 +46,8 @@ class Langevin(Kernel):
         True
     """
 
-    block: str
-    step_size: float
-    temperature: float = 1.0
-
     uses_score = True
     adjusted = False
-
-    def __post_init__(self) -> None:
-        for name, value in {"step_size": self.step_size, "temperature": self.temperature}.items():
-            if not isinstance(value, Real):
-                raise TypeError(
-                    f"{type(self).__name__}: {name} must be one positive number for the whole block, got {value!r}. "
-                    "Rescale the block's variables, or make each its own block with its own kernel"
-                )
-            if not 0 < float(value) < math.inf:
-                raise ValueError(f"{type(self).__name__}: {name} must be a positive number, got {value}")
-
-    def require(self, space: Space) -> None:
-        """Raises ValueError unless the space has this continuous block."""
-        space.require((self.block,), discrete=False)
 
     @torch.no_grad()
     def step(self, log_density: LogDensity, chain: Chain, *, free: Mask, generator: Generator) -> tuple[Chain, Info]:
@@ -76,11 +57,12 @@ class Langevin(Kernel):
             return chain, info
         chain = scored(log_density, chain, self, block=self.block)
         x = chain.position[self.block]
-        moved = self.mean(chain) + self.step_size * normal(x, generator)
+        moved = self.mean(chain) + self.eps(x) * normal(x, generator)
         position = {**chain.position, self.block: torch.where(free[self.block], moved, x)}
         return evaluate(log_density, position, previous=chain), info
 
     def mean(self, chain: Chain) -> Tensor:
         """Mean of the proposal from each chain, with the noise left out (Eq. 3)."""
         assert chain.score is not None
-        return chain.position[self.block] + self.step_size**2 / (2 * self.temperature) * chain.score[self.block]
+        x = chain.position[self.block]
+        return x + self.eps(x) ** 2 / (2 * self.temperature) * chain.score[self.block]

@@ -67,6 +67,11 @@ class Lazy(Kernel):
         """The lazy kernel itself: it reports once."""
         return (self,)
 
+    def with_parts(self, parts: tuple[Kernel, ...]) -> Kernel:
+        """The part that takes its place."""
+        (part,) = parts
+        return part
+
     def require(self, space: Space) -> None:
         """Raises ValueError unless the wrapped kernel fits the space."""
         self.kernel.require(space)

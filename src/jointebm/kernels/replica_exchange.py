@@ -13,7 +13,7 @@ from torch import Tensor
 
 from jointebm.kernels.chain import Chain, LogDensity, evaluate
 from jointebm.kernels.jump import Jump
-from jointebm.kernels.kernel import Info, Kernel, metropolis, parts_of, without_laziness
+from jointebm.kernels.kernel import Info, Kernel, metropolis, parts_of, with_parts, without_laziness
 from jointebm.kernels.tempering import RUNG, Endpoints, Tempered, check_rungs, evaluate_endpoints, of_space
 from jointebm.randomness.draws import Generator, Stream
 from jointebm.references.reference import Reference
@@ -119,6 +119,10 @@ class ReplicaExchange(Kernel):
             raise ValueError(
                 f"ReplicaExchange: moves chains of {self.space}, but here the space is {space}; pass exchange.space"
             )
+
+    def with_parts(self, parts: tuple[Kernel, ...]) -> Kernel:
+        """The exchange of replicas that other kernels move; parts that stand for swaps are not read."""
+        return replace(self, kernel=with_parts(self.kernel, parts[len(self.rungs) - 1 :]))
 
     def without_laziness(self) -> Kernel:
         """The exchange of replicas that a kernel without laziness moves."""

@@ -117,6 +117,11 @@ class ShiftedGibbs(Kernel):
             shift[name] = torch.where(num > 0, mean, overall).reshape(-1, *space[name].position_shape)
         return ShiftedGibbs(space, block, shift)
 
+    def learned(self, position: Position, score: Position | None = None) -> "ShiftedGibbs":  # noqa: ARG002
+        """This kernel with shifts estimated from rows, as `from_data` does, for the blocks that it moves along."""
+        learned = ShiftedGibbs.from_data(self.space, position, self.block)
+        return ShiftedGibbs(self.space, self.block, {name: learned.shift[name] for name in self.shift})  # type: ignore[index]
+
     def require(self, space: Space) -> None:
         """Raises ValueError unless the space has the label and the blocks that move along, as the kernel was made for."""
         require_same(self, self.space, (self.block, *self.shift), space)

@@ -7,6 +7,7 @@ and `RowStream` makes the draws of a row independent of its batch.
 Legend: N chains (rows), V variables of a row, M moves (candidates).
 """
 
+from collections.abc import Callable
 from typing import Protocol
 
 import torch
@@ -17,6 +18,7 @@ __all__ = [
     "Stream",
     "accept",
     "choose",
+    "choose_by",
     "normal",
     "require_generator",
     "shuffled",
@@ -81,9 +83,14 @@ def choose(log_weights: Tensor, generator: Generator) -> Tensor:
     """
     if not isinstance(generator, torch.Generator):
         return generator.choose(log_weights)
+    return choose_by(log_weights, lambda like: uniform(like, generator))
+
+
+def choose_by(log_weights: Tensor, uniform_like: Callable[[Tensor], Tensor]) -> Tensor:
+    """Draws as `choose` does, with uniforms from a function of a tensor with their shape and dtype."""
     cumulative = torch.softmax(log_weights, dim=1).cumsum(dim=1)  # (N, M) or (N, M, V)
     total = cumulative[:, -1:]
-    threshold = threshold_below(total, uniform(total, generator))
+    threshold = threshold_below(total, uniform_like(total))
     # In a row of NaN the count is arbitrary; clamping keeps the index legal until the caller sees the NaN.
     return (cumulative <= threshold).sum(dim=1).clamp_(max=log_weights.shape[1] - 1)
 

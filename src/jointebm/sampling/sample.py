@@ -6,14 +6,16 @@ Legend: N chains, T kept states.
 import itertools
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 
-from jointebm.kernels import Chain, Info, Kernel, LogDensity, evaluate, settle
+from jointebm.kernels import Chain, Info, Kernel, LogDensity, evaluate, flat_infos, settle
 from jointebm.randomness.draws import Generator
-from jointebm.sampling.checks import check_finite, check_kernel
+from jointebm.sampling.checks import check_finite, check_kernel, check_rows
+from jointebm.sampling.fused import FusedSteps, fuse_steps
+from jointebm.sampling.rank_diagnostics import Convergence, convergence_of
 from jointebm.spaces.noise import Noise
 from jointebm.spaces.space import Mask, Position, Space, Values
 
@@ -49,6 +51,32 @@ class Trajectory(NamedTuple):
     f: Tensor
     samples: Samples
 
+    def convergence(self) -> dict[str, Convergence]:
+        """Diagnoses f, every real and, for labels of more than two classes, every class: "x[2]", "y[0]=3", "f".
+
+        Labels of two classes are diagnosed as numbers. See `convergence_of`; raises ValueError below eight states.
+
+        Example:
+            >>> from jointebm import Categorical, Space, kernels
+            >>> space = Space(y=Categorical(3))
+            >>> trajectory = sample_trajectory(
+            ...     lambda position: position["y"][:, 0], space, kernels.Gibbs(space), num_chains=4, num_steps=100,
+            ...     generator=torch.Generator().manual_seed(0),
+            ... )
+            >>> found = trajectory.convergence()
+            >>> list(found), found["y=0"].r_hat < 1.05
+            (['f', 'y=0', 'y=1', 'y=2'], True)
+        """
+        found = {"f": convergence_of(self.f)}
+        for name, values in self.values.items():
+            flat = values.reshape(*values.shape[:2], -1)
+            for number, states in enumerate(flat.unbind(dim=2)):
+                label = name if values.ndim == 2 else f"{name}[{number}]"
+                top = 0 if states.is_floating_point() else int(states.max())
+                classes = {f"{label}={k}": states == k for k in range(top + 1)} if top > 1 else {label: states}
+                found |= {key: convergence_of(each.to(torch.float64)) for key, each in classes.items()}
+        return found
+
 
 def run_chain(
     log_density: LogDensity, kernel: Kernel, chain: Chain, *, free: Mask, generator: Generator
@@ -57,7 +85,7 @@ def run_chain(
     free = settle(free)
     while True:
         chain, info = kernel.step(log_density, chain, free=free, generator=generator)
-        yield chain, _flat(info)
+        yield chain, flat_infos(info)
 
 
 def sample(
@@ -70,6 +98,7 @@ def sample(
     given: Values | None = None,
     init: Position | Noise | None = None,
     generator: Generator,
+    compile: bool = False,
 ) -> Samples:
     """Samples every free variable given the rest: Algorithm 1 with the given values clamped.
 
@@ -87,6 +116,9 @@ def sample(
         init: start of the free entries: positions (leading axis N), a `Noise`, or None for uniform noise. Positions take
             the dtype and device of the module.
         generator: source of all draws.
+        compile: whether steps are fused by `torch.compile`, which takes seconds to minutes at the start and needs a C++
+            compiler; the draws stay the same, results agree up to rounding (`fuse_steps`). One log line says where it
+            is not possible.
 
     Returns:
         `Samples`.
@@ -94,7 +126,8 @@ def sample(
     Raises:
         FloatingPointError: f is not finite at the start, or f or an acceptance probability is not at the end.
         TypeError: `kernel` is no kernel, or `generator` no generator.
-        ValueError: the kernel does not fit the space, or needs a score that the log-density does not have.
+        ValueError: the kernel does not fit the space, or needs a score that the log-density does not have; or f of a
+            row depends on other rows (`check_rows`).
 
     References:
         Kelly & Grathwohl 2021, Algorithm 1, Sec. 5, App. B.
@@ -113,6 +146,8 @@ def sample(
     state = begin_sampling(
         log_density, space, kernel, num_chains=num_chains, given=given, init=init, generator=generator
     )
+    if compile:
+        state.compile()
     state.run(num_steps)
     return state.samples()
 
@@ -128,6 +163,7 @@ def sample_trajectory(
     given: Values | None = None,
     init: Position | Noise | None = None,
     generator: Generator,
+    compile: bool = False,
 ) -> Trajectory:
     """Samples as `sample` does, and keeps every `thin`-th state.
 
@@ -152,6 +188,8 @@ def sample_trajectory(
     state = begin_sampling(
         log_density, space, kernel, num_chains=num_chains, given=given, init=init, generator=generator, thin=thin
     )
+    if compile:
+        state.compile()
     state.run(num_steps)
     return state.trajectory()
 
@@ -177,6 +215,7 @@ def begin_sampling(
     )
     chain = evaluate(log_density, position, with_score=kernel.uses_score)
     check_finite(chain, space, "at the start of the chains")
+    check_rows(log_density, chain)
     return SamplingState(log_density, space, kernel, chain, free, generator, thin)
 
 
@@ -193,6 +232,11 @@ class SamplingState:
     thin: int | None  # keep the state after every `thin`-th step; None keeps none
     kept: list[Chain] = field(default_factory=list)  # without score
     accept_probs: list[Tensor] = field(default_factory=list)  # of each step, the mean accept_prob of each kernel
+    fused: FusedSteps | None = None  # compiled steps
+
+    def compile(self) -> None:
+        """Compiles several steps into one call, for all that follow; where that fails, one log line says so."""
+        self.fused = fuse_steps(self.log_density, self.kernel, self.chain, free=self.free, generator=self.generator)
 
     def run(self, num_steps: int, progress: Callable[[int], object] | None = None) -> None:
         """Runs the chains until they have done `num_steps` steps in all.
@@ -200,14 +244,26 @@ class SamplingState:
         `progress` is called with the number of steps done after each. What interrupts it between two steps, such as
         KeyboardInterrupt from `progress`, leaves the chains complete: `run` resumes them, `samples` returns where they are.
         """
+        fused = self.fused
+        while fused is not None and num_steps - len(self.accept_probs) >= fused.num_steps:
+            assert isinstance(self.generator, torch.Generator)
+            chains, rates = fused(self.chain, self.generator)
+            first = len(self.accept_probs) + 1
+            self.chain = chains[-1]
+            self.accept_probs.extend(rates.unbind())
+            for step, chain in enumerate(chains, start=first):
+                self._after(step, chain, progress)
         steps = run_chain(self.log_density, self.kernel, self.chain, free=self.free, generator=self.generator)
         for step in range(len(self.accept_probs) + 1, num_steps + 1):
             self.chain, infos = next(steps)
             self.accept_probs.append(torch.stack([info.accept_prob.mean() for info in infos]))
-            if self.thin is not None and step % self.thin == 0:
-                self.kept.append(self.chain._replace(score=None, encoding=None))
-            if progress is not None:
-                progress(step)
+            self._after(step, self.chain, progress)
+
+    def _after(self, step: int, chain: Chain, progress: Callable[[int], object] | None) -> None:
+        if self.thin is not None and step % self.thin == 0:
+            self.kept.append(chain._replace(score=None, encoding=None))
+        if progress is not None:
+            progress(step)
 
     def samples(self) -> Samples:
         """The present states; raises FloatingPointError if they or their acceptance are not finite."""
@@ -245,7 +301,3 @@ def _dtype_and_device(log_density: LogDensity) -> tuple[torch.dtype | None, torc
 def _check_counts(num_chains: int, num_steps: int) -> None:
     if num_chains < 1 or num_steps < 0:
         raise ValueError(f"sample: needs num_chains >= 1 and num_steps >= 0, got {num_chains} and {num_steps}")
-
-
-def _flat(info: Any) -> tuple[Info, ...]:
-    return (info,) if isinstance(info, Info) else tuple(single for part in info for single in _flat(part))

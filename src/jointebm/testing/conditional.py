@@ -51,8 +51,16 @@ def conditional_path(log_density: LogDensity, space: Space, kernel: Kernel, *, n
             for name, block in space.items()
         }
         init = {name: torch.where(block.expand(free[name]), position[name], torch.nan) for name, block in space.items()}
-        shape = {"num_chains": num_chains, "num_steps": num_steps}
-        samples = sample(log_density, space, kernel, **shape, given=given, init=init, generator=generator)
+        samples = sample(
+            log_density,
+            space,
+            kernel,
+            num_chains=num_chains,
+            num_steps=num_steps,
+            given=given,
+            init=init,
+            generator=generator,
+        )
         returned, _ = space.encode(samples.values, dtype=dtype)
         # Given entries are encoded and decoded once in between; free entries start from the position itself.
         as_given = space.decode(space.encode(values, dtype=dtype)[0])

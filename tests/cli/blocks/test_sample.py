@@ -10,6 +10,7 @@ import jointebm
 from jointebm import load
 from jointebm.cli.progress import StepProgress
 from jointebm.data import Toy, digits
+from jointebm.inference.chain_starts import chain_starts
 from jointebm.storage import atomic, checkpoint
 from jointebm.storage.checkpoint import Checkpoint
 from support.block_models import small_config
@@ -227,3 +228,31 @@ def test_a_pretrained_model_is_called_by_its_name() -> None:
     asked = ("sample", "pretrained:toy", "--num", 2, "--steps", 1, "--json")
     assert run(*asked).json["model"] == "pretrained:toy"
     assert run(*asked, "--out", "s.npz").json["model"] == "pretrained:toy"
+
+
+@pytest.mark.usefixtures("here")
+def test_diagnostics_are_those_of_the_kept_states(toy: Trained) -> None:
+    """The same with a file and without one."""
+    model, generator = load(toy.run / "model"), torch.Generator().manual_seed(0)
+    trajectory = jointebm.sample_trajectory(
+        model,
+        model.space,
+        model.kernel,
+        num_chains=5,
+        num_steps=20,
+        thin=2,
+        init=chain_starts(model, 5, {}, generator),
+        generator=generator,
+    )
+    expected = {name: each.ess_bulk for name, each in trajectory.convergence().items()}
+    ask = ("sample", toy.run, "--num", 5, "--steps", 20, "--thin", 2, "--diagnostics")
+    for more in ((), ("--out", "d.npz")):
+        found = run(*ask, *more, "--json").json["convergence"]
+        assert {name: each["ess_bulk"] for name, each in found.items()} == pytest.approx(
+            expected, rel=1e-5, nan_ok=True
+        )
+        assert set(found["f"]) == {"mean", "standard_error", "r_hat", "ess_bulk", "ess_tail"}
+    assert "convergence of" in run(*ask).out and "R-hat" in run(*ask).out
+    assert "convergence" not in run(*ask[:-1], "--json").json
+    for wrong in (("--steps", 20), ("--steps", 20, "--thin", 3)):
+        assert_refused(run("sample", toy.run, *wrong, "--diagnostics"), "at least 8 are needed: pass --thin K")

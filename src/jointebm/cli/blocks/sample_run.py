@@ -11,7 +11,7 @@ import torch
 
 from jointebm.cli.blocks.given import parse_given
 from jointebm.cli.blocks.models import open_model, shown_model
-from jointebm.cli.blocks.written_samples import print_summary, summary_of, write_samples
+from jointebm.cli.blocks.written_samples import convergence_summary, print_summary, summary_of, write_samples
 from jointebm.cli.console import Interrupted, print_json, say
 from jointebm.cli.options import NUM_SAMPLES
 from jointebm.cli.progress import StepProgress
@@ -26,6 +26,7 @@ from jointebm.runs.sampling_run import (
     weights_digest,
     write_chains,
 )
+from jointebm.sampling.rank_diagnostics import MIN_STATES
 from jointebm.sampling.sample import SamplingState, begin_sampling
 from jointebm.storage.atomic import check_new, lock, make_folder
 
@@ -42,16 +43,18 @@ class Draws(NamedTuple):
     seed: int
 
 
-def start_samples(name: str, draws: Draws, out: Path | None, *, checkpoint_every: int, as_json: bool) -> None:
+def start_samples(
+    name: str, draws: Draws, out: Path | None, *, checkpoint_every: int, diagnostics: bool, as_json: bool
+) -> None:
     """Samples from noise, writes the file and prints a summary."""
     with held_back() as pending:  # a step that has begun is finished, and so is a file
-        _report(_start(name, draws, out, checkpoint_every), pending, as_json)
+        _report(_start(name, draws, out, checkpoint_every, diagnostics), pending, as_json)
 
 
-def resume_samples(folder: Path, *, checkpoint_every: int, as_json: bool) -> None:
+def resume_samples(folder: Path, *, checkpoint_every: int, diagnostics: bool, as_json: bool) -> None:
     """Resumes interrupted chains, writes the file and prints a summary."""
     with held_back() as pending:
-        _report(_resume(folder, checkpoint_every), pending, as_json)
+        _report(_resume(folder, checkpoint_every, diagnostics), pending, as_json)
 
 
 def _report(summary: dict[str, Any], pending: Pending, as_json: bool) -> None:
@@ -66,7 +69,7 @@ def _report(summary: dict[str, Any], pending: Pending, as_json: bool) -> None:
         raise Interrupted(pending.reason or KeyboardInterrupt(), interrupted)
 
 
-def _start(name: str, draws: Draws, out: Path | None, checkpoint_every: int) -> dict[str, Any]:
+def _start(name: str, draws: Draws, out: Path | None, checkpoint_every: int, diagnostics: bool) -> dict[str, Any]:
     """Samples from noise; returns the summary."""
     path, model = open_model(name)
     if out is not None:
@@ -78,6 +81,7 @@ def _start(name: str, draws: Draws, out: Path | None, checkpoint_every: int) -> 
     num_steps = model.config.num_steps if draws.steps is None else draws.steps
     if thin is not None and thin > num_steps:
         raise ValueError(f"--thin {thin}: keeps none of {num_steps} steps; choose at most that, or more --steps")
+    _check_diagnosable(thin, num_steps, diagnostics)
     if None not in (num, held.num_rows) and num != held.num_rows:
         raise ValueError(f"--num {num}: --given holds {held.num_rows} rows; leave --num out, or give one row for all")
     num_chains, generator = num or held.num_rows or NUM_SAMPLES, torch.Generator().manual_seed(draws.seed)
@@ -94,6 +98,7 @@ def _start(name: str, draws: Draws, out: Path | None, checkpoint_every: int) -> 
     if out is None:
         interrupted = _run(sampling, num_steps, None, 0)
         summary = {"model": shown_model(name, path), **summary_of(model, sampling.samples(), interrupted=interrupted)}
+        summary |= convergence_summary(sampling.trajectory()) if diagnostics and not interrupted else {}
         return summary | (_interruption(sampling, num_steps, "without --out, nothing is saved") if interrupted else {})
     config = SamplingConfig(
         model=shown_model(name, path.absolute()),
@@ -107,12 +112,13 @@ def _start(name: str, draws: Draws, out: Path | None, checkpoint_every: int) -> 
     folder = out.with_suffix(".chains")
     with _saving(folder, sampling, config) as (save, remove):
         result = _to_file(model, sampling, config, folder, save, checkpoint_every)
+        result |= convergence_summary(sampling.trajectory()) if diagnostics and "message" not in result else {}
         if "message" not in result:
             remove()
         return {"model": shown_model(name, path), **result}
 
 
-def _resume(folder: Path, checkpoint_every: int) -> dict[str, Any]:
+def _resume(folder: Path, checkpoint_every: int, diagnostics: bool) -> dict[str, Any]:
     """Continues saved chains; returns the summary."""
     found = read_chains(folder)
     out = _out_of(folder)
@@ -120,6 +126,7 @@ def _resume(folder: Path, checkpoint_every: int) -> dict[str, Any]:
         found = read_chains(folder)  # another process may have continued them in between
         for line in found.damaged:
             say(f"{line}; resuming from the checkpoint before it")
+        _check_diagnosable(found.config.thin, found.config.steps, diagnostics)
         check_new(out)
         check_new(out.with_suffix(".png"))
         path, model = open_model(found.config.model)
@@ -131,9 +138,20 @@ def _resume(folder: Path, checkpoint_every: int) -> dict[str, Any]:
         sampling = restore_chains(found, model)
         save = partial(write_chains, folder, sampling, found.config)
         result = _to_file(model, sampling, found.config, folder, save, checkpoint_every)
+        result |= convergence_summary(sampling.trajectory()) if diagnostics and "message" not in result else {}
         if "message" not in result:
             shutil.rmtree(folder)
         return {"model": shown_model(found.config.model, path), **result}
+
+
+def _check_diagnosable(thin: int | None, num_steps: int, diagnostics: bool) -> None:
+    """Raises ValueError if diagnostics are asked for and the run keeps too few states."""
+    kept = 0 if thin is None else num_steps // thin
+    if diagnostics and kept < MIN_STATES:
+        raise ValueError(
+            f"--diagnostics: the run keeps {kept} states; at least {MIN_STATES} are needed: pass --thin K with a smaller K, "
+            "or more --steps"
+        )
 
 
 def _to_file(

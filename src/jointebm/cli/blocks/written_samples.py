@@ -1,5 +1,6 @@
 """Writes samples of blocks to a file and a picture, and summarises them."""
 
+import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -12,10 +13,12 @@ from jointebm.cli.blocks.acceptance import named_rates, write_rates
 from jointebm.cli.console import print_table, say
 from jointebm.inference.conditions import variable_names
 from jointebm.inference.model import Model
-from jointebm.sampling.sample import Samples
+from jointebm.sampling.sample import Samples, Trajectory
 from jointebm.storage.atomic import new_file
 
-__all__ = ["print_summary", "summary_of", "write_samples"]
+__all__ = ["convergence_summary", "print_summary", "summary_of", "write_samples"]
+
+MAX_SHOWN = 20  # quantities in the printed table, the worst first
 
 
 def summary_of(model: Model, samples: Samples, *, interrupted: bool) -> dict[str, Any]:
@@ -27,6 +30,16 @@ def summary_of(model: Model, samples: Samples, *, interrupted: bool) -> dict[str
         "mean_f": float(samples.chain.f.double().mean()),
         "accept_rate": named_rates(model.kernel, samples.accept_rate),
         "counts": _counts(model, samples.values),
+    }
+
+
+def convergence_summary(trajectory: Trajectory) -> dict[str, dict[str, dict[str, float | None]]]:
+    """Diagnostics of f and every variable, as `--json` prints them; null where no chain ever changes."""
+    return {
+        "convergence": {
+            name: {key: value if math.isfinite(value) else None for key, value in found._asdict().items()}
+            for name, found in trajectory.convergence().items()
+        }
     }
 
 
@@ -73,6 +86,21 @@ def print_summary(summary: Mapping[str, Any]) -> None:
         num_text=2,
         caption=f"mean f {summary['mean_f']:.3f} nats; acceptance: {rates}",
     )
+    if "convergence" in summary:
+        stuck = {
+            name for name, each in summary["convergence"].items() if each["r_hat"] is None and each["standard_error"]
+        }
+        found = sorted(
+            summary["convergence"].items(), key=lambda pair: (pair[0] not in stuck, -(pair[1]["r_hat"] or 0.0))
+        )
+        print_table(
+            f"convergence of {len(found)} quantities, the worst first",
+            ["quantity", "mean", "standard error", "R-hat", "bulk draws", "tail draws"],
+            [
+                [name, *("-" if value is None else f"{value:.4g}" for value in each.values())]
+                for name, each in found[:MAX_SHOWN]
+            ],
+        )
     for key in ("out", "picture"):
         if summary.get(key):
             typer.echo(summary[key])

@@ -24,7 +24,7 @@ __all__ = ["sample"]
 
 _DEFINING = ("model", "given", "num", "steps", "thin", "out", "seed")  # fixed when a run starts
 _TABLE_ONLY = ("num_sweeps", "workers")
-_BLOCKS_ONLY = ("resume", "steps", "thin", "checkpoint_every")
+_BLOCKS_ONLY = ("resume", "steps", "thin", "checkpoint_every", "diagnostics")
 
 
 def sample(
@@ -68,6 +68,14 @@ def sample(
         int,
         number_option("--checkpoint-every", 0, 10**9, "With --out, save the chains every N steps; 0: on interruption."),
     ] = 1000,
+    diagnostics: Annotated[
+        bool,
+        typer.Option(
+            "--diagnostics",
+            help="Report R-hat, effective draws and standard errors of f and every variable, from the kept states; needs "
+            "--thin and at least eight of them.",
+        ),
+    ] = False,
     num_sweeps: NumSweeps = None,
     workers: Workers = 1,
     seed: Seed = 0,
@@ -77,8 +85,8 @@ def sample(
     """Sample any variables of a model given any others.
 
     A model of blocks runs chains and prints a summary. Ctrl-C and SIGTERM stop them after the current step; with --out,
-    --resume FILE.chains then continues bit for bit. --resume, --steps, --thin and --checkpoint-every are for models of
-    blocks; --num-sweeps and --workers are for models of tables.
+    --resume FILE.chains then continues bit for bit. --resume, --steps, --thin, --checkpoint-every and --diagnostics are
+    for models of blocks; --num-sweeps and --workers are for models of tables.
     """
     from jointebm.cli.blocks.models import holds_table
 
@@ -96,9 +104,9 @@ def sample(
 
     if resume is not None:
         check_only_resumes(context, _DEFINING)
-        resume_samples(resume, checkpoint_every=checkpoint_every, as_json=as_json)
+        resume_samples(resume, checkpoint_every=checkpoint_every, diagnostics=diagnostics, as_json=as_json)
     elif model is None:
         raise ValueError("sample: name a MODEL, or pass --resume FILE.chains")
     else:
         draws = Draws(given=tuple(given or ()), num=num, steps=steps, thin=thin, seed=seed)
-        start_samples(model, draws, out, checkpoint_every=checkpoint_every, as_json=as_json)
+        start_samples(model, draws, out, checkpoint_every=checkpoint_every, diagnostics=diagnostics, as_json=as_json)
