@@ -242,7 +242,7 @@ def test_what_a_reference_excludes_is_refused(assignment: str, message: str) -> 
 @pytest.mark.parametrize("assignment", ["weighted=false", "reference_labels=false"])
 def test_what_says_how_a_reference_is_used_needs_one(assignment: str) -> None:
     assert override(find("toy"), [assignment]) != find("toy")
-    with pytest.raises(ValueError, match="say how a reference is used, but there is none"):
+    with pytest.raises(ValueError, match="say how a reference is used, but this recipe has no reference"):
         override(find("digits"), [assignment])
 
 

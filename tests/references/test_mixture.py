@@ -310,7 +310,9 @@ def test_em_of_each_class_is_that_of_scikit_learn_from_the_same_start() -> None:
     """Diagonal Gaussians of one class, from the fitted ones: with a vanishing prior both are at the same maximum."""
     space = Space(x=Continuous(2), group=Categorical(2))
     groups = torch.arange(400) % 2
-    centre = torch.where((torch.arange(400) // 2 % 2 == 0)[:, None], torch.tensor([3.0, 0.0]), torch.tensor([-3.0, 1.0]))
+    centre = torch.where(
+        (torch.arange(400) // 2 % 2 == 0)[:, None], torch.tensor([3.0, 0.0]), torch.tensor([-3.0, 1.0])
+    )
     x = centre + 50 * groups[:, None] + torch.randn(400, 2, generator=generator(), dtype=torch.float64)
     rows, _ = space.encode({"x": x, "group": groups}, dtype=torch.float64)
     mixture = Mixture.fit_classes(space, rows, 4, label="group", generator=generator(1), prior_strength=1e-6)

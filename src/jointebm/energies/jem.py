@@ -89,8 +89,9 @@ class JEMEnergy(nn.Module):
         x = self._x(position) if self.encoder is None else self.encoder(self._x.scaled(position, self._x.names[0]))
         if self.shared is None:
             return self.net(x) * self.logit_scale if self.logit_scale != 1 else self.net(x)
-        *layers, last = cast(nn.Sequential, self.net)
-        for layer in layers:
+        layers = list(cast(nn.Sequential, self.net))
+        last = cast(nn.Linear, layers[-1])
+        for layer in layers[:-1]:
             x = layer(x)
         with torch.autocast(x.device.type, enabled=False):  # differences of f decide what is accepted
             logits = last(x.to(last.weight.dtype)) * self.logit_scale

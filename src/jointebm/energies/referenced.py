@@ -25,8 +25,8 @@ class Referenced(nn.Module):
 
         F(x, y) = log q(x) - log(number of configurations of y) + r(x, y)
 
-    which is a normalised density at r = 0 too, but not q. Over many reals the odds of labels under a mixture are extreme, and
-    often wrong; a residual then learns slowly to undo them.
+    which is a normalised density at r = 0 too, but not q. Over many reals the odds of labels under a mixture are extreme,
+    and often wrong; a residual then learns slowly to undo them.
 
     Args:
         reference: q, a module over the whole space.

@@ -132,9 +132,7 @@ class JEMSpec(Config):
         shared = None
         if self.shared is not None:
             shared = self.shared.build(type(space)(**{name: space[name] for name in space.continuous}))
-        return JEMEnergy(
-            space, net, encoder=encoder, scale=self.scale, logit_scale=self.logit_scale, shared=shared
-        )
+        return JEMEnergy(space, net, encoder=encoder, scale=self.scale, logit_scale=self.logit_scale, shared=shared)
 
 
 class OwnSpec(Config):

@@ -142,9 +142,7 @@ def normalizer_of(
         some = None if rows is None else {name: value[:size] for name, value in rows.items()}
         num = size if some is None else len(next(iter(some.values())))
         rungs = UNWEIGHTED_RUNGS if alone else None
-        annealed = log_normalizer(
-            energy, energy.reference, num_draws=num, rungs=rungs, draws=some, generator=generator
-        )
+        annealed = log_normalizer(energy, energy.reference, num_draws=num, rungs=rungs, draws=some, generator=generator)
         if annealed.standard_error < 0.5 or alone:
             return NormalizerRecord(
                 value=annealed.value,

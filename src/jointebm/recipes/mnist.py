@@ -138,7 +138,7 @@ def mnist_joint() -> Recipe:
         reference_labels=False,
         kernel=KernelSpec(discrete="gibbs", discrete_rate=0.05, continuous="mala", step_size=0.05),
         train=TrainConfig(
-            num_iterations=2_500,
+            num_iterations=1_800,
             batch_size=64,
             num_steps=3,
             learning_rate=1e-3,

@@ -28,7 +28,8 @@ class Recipe(Config):
         "null: none, f is not normalised",
     )
     reference_labels: bool = Field(
-        True, description="with a reference, whether log q(y | x) is part of f; else the network alone tells labels apart"
+        True,
+        description="with a reference, whether log q(y | x) is part of f; else the network alone tells labels apart",
     )
     kernel: KernelSpec = Field(description="kernel of the chains, in training and afterwards")
     train: TrainConfig = Field(description="how to train")
@@ -56,8 +57,8 @@ class Recipe(Config):
         if self.reference is None:
             if not self.reference_labels or not self.train.weighted:
                 raise ValueError(
-                    f"reference_labels {self.reference_labels} and train.weighted {self.train.weighted} say how a reference is "
-                    "used, but there is none; set both to true first, or a reference"
+                    f"reference_labels {self.reference_labels} and train.weighted {self.train.weighted} say how a "
+                    "reference is used, but this recipe has no reference; set both to true first, or set one"
                 )
             return self
         if self.kernel.temperature != 1 or self.kernel.continuous != "mala":

@@ -102,9 +102,7 @@ def _initial_model(recipe: Recipe, rows: _TrainingRows, *, seed: int) -> Model:
         model = Model(config)
     if recipe.reference is None or rows.split is None:
         return model
-    return with_reference(
-        model, recipe.reference, rows.split, seed=seed, with_labels=recipe.reference_labels
-    )
+    return with_reference(model, recipe.reference, rows.split, seed=seed, with_labels=recipe.reference_labels)
 
 
 def train(
