@@ -19,7 +19,7 @@ FOLDERS = [
 ]
 # Within `tables` and `cli` as well.
 PARTS = {
-    "tables": ["codes", "density", "training", "frames", "files", "answers"],
+    "tables": ["codes", "relations", "density", "training", "frames", "files", "answers"],
     "cli": ["console", "options", "files", "progress", "blocks", "tables", "commands", "main"],
 }
 # A command bears the name of what it does, and a recipe that of its data: these two folders may repeat names of others.

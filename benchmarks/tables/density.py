@@ -40,7 +40,7 @@ def two_kinds(num_rows: int, seed: int) -> pd.DataFrame:
 def of_two_kinds(num_rows: int, seed: int) -> dict[str, float]:
     """exp F by enumeration, and samples; a row is of the rare kind if more than half of its bits are set."""
     train = two_kinds(num_rows, seed)
-    model = JointEBM(random_state=seed).fit(train)
+    model = JointEBM(random_state=seed, relations=None).fit(train)
     rows = pd.DataFrame(list(product((0, 1), repeat=8)), columns=list(train))
     ones = rows.sum(axis=1).to_numpy()
     rare, frequent = HIGH**ones * (1 - HIGH) ** (8 - ones), (1 - HIGH) ** ones * HIGH ** (8 - ones)
@@ -68,7 +68,7 @@ def of_rare_class() -> dict[str, float]:
     kind = np.where(generator.random(num) < 0.01, "rare", "common")
     number = (np.where(kind == "rare", 5.0, 0.0) + generator.normal(size=num)).round(0).astype(int)
     train = pd.DataFrame({"kind": kind, "number": number})
-    model = JointEBM(training={"num_visits": 10}).fit(train)
+    model = JointEBM(training={"num_visits": 10}, relations=None).fit(train)
     asked = pd.DataFrame({"number": [5], "kind": [None]})
     drawn = model.sample(2000, given={"number": (4, None)})
     return {
@@ -109,7 +109,7 @@ def of_nltcs(arguments: Namespace) -> dict[str, float]:
     train, test = (read_table(arguments.data, f"nltcs_{part}") for part in ("train", "test"))
     names = [f"v{j}" for j in range(16)]
     train.columns = test.columns = names
-    model = JointEBM().fit(train)
+    model = JointEBM(relations=None).fit(train)
     states = torch.from_numpy(codes_of(model, pd.DataFrame(STATES, columns=names)))
     log_normalizer = float(model.model_.log_density(states).double().logsumexp(dim=0))
     scores = model.model_.log_prob(torch.from_numpy(codes_of(model, test)), seed=0)
@@ -162,7 +162,7 @@ class Bench:
         }
 
     def fit(self, name: str) -> dict[str, float]:
-        model = JointEBM().fit(self.tables[name]()[0])
+        model = JointEBM(relations=None).fit(self.tables[name]()[0])
         model.save(self.folder / f"density-{name}")
         report = model.report_.model_dump()
         return {key: value for key, value in report.items() if value is not None}

@@ -14,15 +14,17 @@ from jointebm.estimators.arguments import SEED, is_name, row_weights, whole_numb
 from jointebm.estimators.column_predictions import ColumnPredictions
 from jointebm.estimators.imputations import GivenColumns
 from jointebm.sampling.diagnostics import Answer
-from jointebm.tables.answers.fitted import FittedTable, Rows
+from jointebm.tables.answers.answering import Answering
+from jointebm.tables.answers.fitted import FittedTable
 from jointebm.tables.answers.given_rows import checked_conditions, with_given
 from jointebm.tables.answers.parameters import Parameters
+from jointebm.tables.answers.related_table import RelatedTable
 from jointebm.tables.answers.row_keys import keys_of_numbers
 from jointebm.tables.answers.store import TableFolder
 from jointebm.tables.answers.table_model import TableModel
 from jointebm.tables.codes.codec import CodedColumn, Name, TableCodec, Unseen
 from jointebm.tables.codes.column import Column
-from jointebm.tables.codes.evidence import Choice
+from jointebm.tables.codes.evidence import Choice, Evidence
 from jointebm.tables.codes.numbers import NumberCodec
 from jointebm.tables.frames.reading import Frame, is_frame, read_frame, with_column
 from jointebm.tables.frames.schemas import FrameSchema
@@ -112,6 +114,8 @@ class Answers(ColumnPredictions):
         first = whole_number(first, "first", least=0, expected="the number of a row, 0 or more")
         seed = None if seed is None else whole_number(seed, "seed", least=0, expected=SEED)
         given = checked_conditions(conditions.table, self.codec_)
+        if self._folder.relations is not None:
+            self._folder.relations.require_kept(given, conditions.num_rows)
         rows = self.fitted.rows(given, conditions.num_rows)
         answer = self.fitted.impute(rows, keys_of_numbers(first, conditions.num_rows), num_draws=1, seed=seed)
         return Answer(with_given(next(answer.value), given), answer.diagnostics)
@@ -154,7 +158,7 @@ class Answers(ColumnPredictions):
             ConvergenceWarning: some of these estimates have few effective draws.
         """
         rows = self._rows(self._read(X), given)
-        self._check_masses(rows)
+        self._check_masses(rows.evidence)
         answer = self.fitted.log_density(rows)
         return Answer(answer.value, answer.diagnostics.numpy()) if diagnostics else answer.value
 
@@ -180,9 +184,9 @@ class Answers(ColumnPredictions):
         scores = self.fitted.log_density(self._rows(frame)).value
         return float(np.average(scores, weights=row_weights(sample_weight, len(scores))))
 
-    def _check_masses(self, rows: Rows) -> None:
+    def _check_masses(self, evidence: Mapping[Name, Evidence]) -> None:
         """Raises if the evidence has no probability, but only a density."""
-        for name, known in rows.evidence.items():
+        for name, known in evidence.items():
             codec = self.coded(name).codec
             if isinstance(known, Choice) and isinstance(codec, NumberCodec) and codec.grid is None:
                 raise ValueError(
@@ -221,10 +225,13 @@ class Answers(ColumnPredictions):
         return self.fitted.conditional_surprise(self._rows(self._read(X)))
 
     @property
-    def fitted(self) -> FittedTable:
+    def fitted(self) -> Answering:
         """The fitted table, which answers for tables that have been read."""
         check_is_fitted(self, "model_")
-        return FittedTable(self.codec_, self.model_, self._answering(), self.members_)
+        relations = self._folder.relations
+        if relations is None:
+            return FittedTable(self.codec_, self.model_, self._answering(), self.members_)
+        return RelatedTable(self.codec_, relations, self.model_, self._answering(), self.members_)
 
     @property
     def frame_schema_(self) -> FrameSchema:

@@ -250,7 +250,8 @@ class ColumnPredictions(Imputations):
                 f"predict_joint_proba: got {num} combinations of classes, expected at most {MAX_COMBINATIONS}; call "
                 "draw_joint(X, targets, num) and count"
             )
-        return joint_class_probs(self.fitted, self._rows(self._read(X), given, missing=names), names)
+        frame = self._read(X)
+        return joint_class_probs(self.fitted, self._rows(frame, given, missing=names), frame.num_rows, names)
 
     def draw_joint(
         self,

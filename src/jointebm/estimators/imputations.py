@@ -14,7 +14,7 @@ from torch import Tensor
 from jointebm.estimators.arguments import SEED, is_name, whole_number
 from jointebm.sampling.diagnostics import Answer
 from jointebm.storage.untrusted import quoted
-from jointebm.tables.answers.fitted import FittedTable, Rows
+from jointebm.tables.answers.answering import Answering
 from jointebm.tables.answers.row_keys import keys_of_ids, keys_of_numbers, require_different
 from jointebm.tables.answers.table_model import TableModel
 from jointebm.tables.codes.codec import CodedColumn, Name
@@ -41,7 +41,7 @@ class Imputations(BaseEstimator, ABC):  # type: ignore[misc]  # scikit-learn has
 
     @property
     @abstractmethod
-    def fitted(self) -> FittedTable:
+    def fitted(self) -> Answering:
         """The fitted table."""
 
     @property
@@ -146,7 +146,7 @@ class Imputations(BaseEstimator, ABC):  # type: ignore[misc]  # scikit-learn has
         durations = frozenset(each.name for each in self.frame_schema_.columns if each.is_duration)
         return read_given({} if given is None else given, self.fitted.codec, durations=durations)
 
-    def _rows(self, frame: Frame, given: GivenColumns = None, *, missing: Sequence[Name] = ()) -> Rows:
+    def _rows(self, frame: Frame, given: GivenColumns = None, *, missing: Sequence[Name] = ()) -> Any:
         """Encoded rows; columns in `missing` count as missing, and nothing may be given about them."""
         evidence = self._evidence(given)
         for name in missing:

@@ -24,6 +24,7 @@ from jointebm.tables.answers.table_model import TableModel
 from jointebm.tables.codes.codec import Name, TableCodec, Unseen
 from jointebm.tables.codes.column import Kind
 from jointebm.tables.frames.reading import Frame, read_frame, target_name, with_column
+from jointebm.tables.relations.found_relations import AUTO, fit_relations
 from jointebm.tables.training.bootstrap import SharedProgress, bootstrapped
 from jointebm.tables.training.row_weights import resampled_rows
 from jointebm.tables.training.table_config import Progress
@@ -63,6 +64,8 @@ class JointEBM(Answers):
         kinds: overrules the kind that a column's content suggests: {column: "numeric", "categorical" or "id"}.
         max_bins: codes for a column of numbers or dates, about at most, from 2.
         max_levels: codes for a column of categories, from 2; with more levels, the rarest share the last code.
+        relations: between columns, which samples and imputations keep (docs/tables.md): "auto" detects those that all rows
+            keep; None is none; or texts such as ["start <= end", "total = a + b", "zip -> city"], and "auto" among them.
         unseen: a category that was not seen in training is an "error", or "missing".
         num_draws: draws that an answer is averaged over where other entries have many configurations, from 1.
         num_sweeps: sweeps, and as many jumps, per completion and sample where there are many configurations, from 1.
@@ -75,6 +78,7 @@ class JointEBM(Answers):
         codec_: columns and their codes.
         model_: the density over codes.
         members_: the densities of the refits, `num_members` of them.
+        relations_: relations between columns that every sample and imputation keeps; `str` gives their texts.
         report_: how far it can be trusted: held-out log-likelihood, log Z with its error, weights of groups, moments.
         target_: name of the column passed as y to `fit`, or None.
         reading_: how the command line reads cells of files for this model; frames are taken as they are.
@@ -103,6 +107,7 @@ class JointEBM(Answers):
         kinds: Mapping[Name, Kind] | None = None,
         max_bins: int = 48,
         max_levels: int = 64,
+        relations: str | Sequence[str] | None = "auto",
         unseen: Unseen = "error",
         num_draws: int = 100,
         num_sweeps: int = 10,
@@ -115,6 +120,7 @@ class JointEBM(Answers):
         self.kinds = kinds
         self.max_bins = max_bins
         self.max_levels = max_levels
+        self.relations = relations
         self.unseen = unseen
         self.num_draws = num_draws
         self.num_sweeps = num_sweeps
@@ -175,22 +181,20 @@ class JointEBM(Answers):
                 f"Found array with {frame.num_rows} sample(s) and {len(frame.table)} feature(s) while a minimum of 1 "
                 "is required"
             )
+        kinds, max_bins, max_levels = dict(parameters.kinds), parameters.max_bins, parameters.max_levels
         weights = row_weights(sample_weight, frame.num_rows)
         kept = slice(None) if weights is None else np.flatnonzero(weights)
         table = {name: column.take(kept) for name, column in frame.table.items()}
-        codec = TableCodec.fit(
-            table,
-            kinds=dict(parameters.kinds),
-            max_bins=parameters.max_bins,
-            max_levels=parameters.max_levels,
-        )
-        codes = torch.from_numpy(codec.encode(table))
+        codec = TableCodec.fit(table, kinds=kinds, max_bins=max_bins, max_levels=max_levels)
+        relations = fit_relations(table, parameters.relations, kinds=kinds, max_bins=max_bins, max_levels=max_levels)
+        of_model, table = (codec, table) if relations is None else relations.training(table)
+        codes = torch.from_numpy(of_model.encode(table))
         watch = FitWatch(on_progress, verbose=self.verbose)
         progress = SharedProgress(watch.tell, parameters.num_members)
         model = TableModel.fit(
             codes,
-            codec.num_codes,
-            ordered=codec.is_ordered,
+            of_model.num_codes,
+            ordered=of_model.is_ordered,
             config=parameters.training,
             seed=parameters.seed,
             on_progress=progress.of_fit,
@@ -203,14 +207,14 @@ class JointEBM(Answers):
             energy = bootstrapped(
                 model.energy,
                 of_members,
-                ordered=codec.is_ordered,
+                ordered=of_model.is_ordered,
                 config=parameters.training,
                 seed=parameters.seed,
                 number=number,
             )
             members.append(TableModel(energy).eval())
             progress.after_member(number)
-        folder = TableFolder.of(frame.schema, codec, model, target=target, parameters=parameters)
+        folder = TableFolder.of(frame.schema, codec, model, relations=relations, target=target, parameters=parameters)
         self._set_fitted(folder, model, members)
         watch.finish(model)
         return self
@@ -249,7 +253,8 @@ class JointEBM(Answers):
             training=training or None,
             kinds=dict(parameters.kinds) or None,
             random_state=parameters.seed,
-            **parameters.model_dump(exclude={"training", "kinds", "seed"}),
+            relations=AUTO if parameters.relations == (AUTO,) else parameters.relations and list(parameters.relations),
+            **parameters.model_dump(exclude={"training", "kinds", "seed", "relations"}),
         )
         estimator._set_fitted(folder, model, members)
         return estimator
@@ -277,6 +282,7 @@ class JointEBM(Answers):
             if kind not in get_args(Kind):
                 raise ValueError(f"kinds: column {name!r}: got {kind!r}, expected 'numeric', 'categorical' or 'id'")
         given = self.get_params(deep=False) | {"seed": seed, "kinds": tuple(kinds.items())}
+        given["relations"] = _texts(self.relations)
         given["training"] = {"objective": self.objective} | dict(self.training or {})
         plain = {name: each.item() if isinstance(each, np.generic) else each for name, each in given.items()}
         return Parameters.checked(**{name: plain[name] for name in Parameters.model_fields})
@@ -286,7 +292,20 @@ class JointEBM(Answers):
         self.codec_, self.model_, self.target_, self.reading_ = folder.codec, model, folder.target, folder.reading
         self.members_ = tuple(members)
         self.report_ = folder.report
+        self.relations_ = () if folder.relations is None else folder.relations.listed
         set_features(self, self.features)
+
+
+def _texts(relations: object) -> tuple[str, ...] | None:
+    """The texts of relations; "none" is what the command line calls None."""
+    if relations is None or (isinstance(relations, str) and relations == "none"):
+        return None
+    texts = (relations,) if isinstance(relations, str) else relations
+    if not isinstance(texts, Sequence) or not all(isinstance(text, str) for text in texts):
+        raise ValueError(
+            f"relations: got {quoted(repr(relations))}, expected 'auto', None or texts such as ['start <= end']"
+        )
+    return tuple(texts)
 
 
 def _check_mapping(name: str, given: object, example: Mapping[str, object]) -> None:

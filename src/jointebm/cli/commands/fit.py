@@ -21,7 +21,7 @@ from jointebm.cli.options import (
 __all__ = ["fit"]
 
 _READING = ("missing", "separator", "decimal", "encoding")
-_DEFINING = ("file", "out", "kind", "assignments", *_READING, "unseen", "seed")  # fixed when a run starts
+_DEFINING = ("file", "out", "kind", "assignments", "relations", *_READING, "unseen", "seed")  # fixed when a run starts
 KINDS = ("numeric", "categorical", "id")
 
 
@@ -47,6 +47,15 @@ def fit(
             "--set",
             metavar="KEY=VALUE",
             help="A parameter of JointEBM or of its training, such as num_visits=10. Repeatable.",
+        ),
+    ] = None,
+    relations: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--relations",
+            metavar="auto|none|TEXT",
+            help="Relations between columns to keep: auto detects them (the default), none switches them off, and a text "
+            "declares one, such as 'start <= end', 'total = a + b' or 'zip -> city'. Repeatable.",
         ),
     ] = None,
     missing: Missing = None,
@@ -81,10 +90,17 @@ def fit(
         if not equals or not column or value not in KINDS:
             raise ValueError(f"--kind {text!r}: expected COLUMN=KIND, with a kind of {', '.join(KINDS)}")
         kinds[column] = value
+    if relations is not None and "none" in relations and len(relations) > 1:
+        raise ValueError("--relations none: stands alone; leave out the other --relations")
+    fields = parsed_fields(assignments or [])
+    if "relations" in fields:
+        raise ValueError("--set 'relations': has an option of its own: --relations")
+    if relations is not None:
+        fields["relations"] = None if relations == ["none"] else relations
     plan = plan_fit(
         file,
         kinds=kinds,
-        fields=parsed_fields(assignments or []),
+        fields=fields,
         reading=ReadingOptions().changed(missing=missing, separator=separator, decimal=decimal, encoding=encoding),
         unseen=unseen,
         seed=seed,

@@ -140,6 +140,7 @@ def _fit(plan: FitPlan, table: Any, out: Path, *, as_json: bool) -> None:
         "model": str(out),
         "rows": len(table),
         "columns": columns,
+        "relations": [str(relation) for relation in model.relations_],
         "log_score": model.report_.log_score,
         "report": model.report_.model_dump() | {"findings": list(model.report_.findings)},
         "seconds": round(time.monotonic() - started, 2),
@@ -149,6 +150,8 @@ def _fit(plan: FitPlan, table: Any, out: Path, *, as_json: bool) -> None:
         return
     rows = [[str(value) for value in column.values()] for column in columns]
     print_table(f"{out}: {len(table)} rows", ["column", "holds", "treated as", "codes"], rows, num_text=3)
+    for relation in model.relations_:
+        say(f"relation kept: {relation}")
     for line in model.report_.lines():
         say(line)
     say(f"wrote {out} after {summary['seconds']} s")

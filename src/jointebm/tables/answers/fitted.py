@@ -29,7 +29,7 @@ from jointebm.tables.codes.column import Column
 from jointebm.tables.codes.evidence import Evidence
 from jointebm.tables.codes.numbers import NumberCodec
 
-__all__ = ["FittedTable", "Rows"]
+__all__ = ["FittedTable", "Rows", "warned"]
 
 Held = TypeVar("Held")
 
@@ -54,12 +54,14 @@ class FittedTable:
         model: density over codes.
         parameters: of answers.
         members: densities refitted to bootstrap samples of the training rows; none, unless asked for at the fit.
+        warns: whether answers that may be far off warn; False for parts of another answer, which warns itself.
     """
 
     codec: TableCodec
     model: TableModel
     parameters: Parameters
     members: tuple[TableModel, ...] = ()
+    warns: bool = True
 
     def rows(
         self,
@@ -80,6 +82,13 @@ class FittedTable:
         if shown:
             codes = self.codec.encode(shown, unseen=self.parameters.unseen)
         return Rows(shown, torch.from_numpy(codes), evidence)
+
+    def with_class(self, rows: Rows, numbers: np.ndarray, name: Name, values: np.ndarray) -> Rows:
+        """Some rows, by number and again, with other entries of one column, for questions about codes."""
+        place, codes = self.codec.index(name), rows.codes[torch.from_numpy(numbers)]
+        codec = self.codec.columns[place].codec
+        codes[:, place] = torch.from_numpy(codec.encode(values))
+        return Rows({}, codes, rows.evidence)
 
     def log_predictive(self, rows: Rows, name: Name) -> np.ndarray:
         """log p(code of the column | other observed entries), shape (N, K_j), nats, float64."""
@@ -258,6 +267,9 @@ class FittedTable:
         ]
         return _joined(parts, dim=1)
 
+    def _checked(self, answer: Answer[Held], what: str, num_draws: int | None = None) -> Answer[Held]:
+        return warned(answer, what, self.parameters, num_draws) if self.warns else answer
+
     def _log_weights(self, evidence: Mapping[Name, Evidence]) -> list[Tensor | None] | None:
         """log p(evidence | code) of each column, shape (K_j,); None without evidence."""
         if not evidence:
@@ -273,15 +285,6 @@ class FittedTable:
                 codes[rows.codes[:, place] >= 0, place] = int(weights.argmax())
         return codes
 
-    def _checked(self, answer: Answer[Held], what: str, num_draws: int | None = None) -> Answer[Held]:
-        """The answer, after one warning if it may be far off."""
-        asked = self.parameters.num_draws
-        min_jumps = enough_jumps(answer.diagnostics, asked if num_draws is None else num_draws)
-        if answer.diagnostics.standard_error is None:  # draws
-            return answer.checked(what, "a larger num_sweeps", min_jumps=min_jumps)
-        min_ess = enough_draws(asked)
-        return answer.checked(what, "a larger num_draws or num_sweeps", min_ess=min_ess, min_jumps=min_jumps)
-
     def _values(
         self, codes: Tensor, keys: Tensor, *, draw: int, evidence: Mapping[Name, Evidence], seed: int
     ) -> dict[Name, Column]:
@@ -289,6 +292,23 @@ class FittedTable:
         stream = RowStream(keys, seed, draw=draw, counter=_VALUES)
         uniforms = stream.uniform(torch.empty(codes.shape, dtype=torch.float64))
         return self.codec.decode(codes.numpy(), uniforms.numpy(), evidence=evidence)
+
+
+def warned(answer: Answer[Held], what: str, parameters: Parameters, num_draws: int | None = None) -> Answer[Held]:
+    """The answer, after one warning if it may be far off.
+
+    Args:
+        answer: to the question.
+        what: the question, which begins the message.
+        parameters: of answers.
+        num_draws: chains of each row; None is that of the parameters.
+    """
+    asked = parameters.num_draws
+    min_jumps = enough_jumps(answer.diagnostics, asked if num_draws is None else num_draws)
+    if answer.diagnostics.standard_error is None:  # draws
+        return answer.checked(what, "a larger num_sweeps", min_jumps=min_jumps)
+    min_ess = enough_draws(asked)
+    return answer.checked(what, "a larger num_draws or num_sweeps", min_ess=min_ess, min_jumps=min_jumps)
 
 
 def _joined(parts: Sequence[Answer[Tensor]], dim: int = 0) -> Answer[Tensor]:

@@ -8,6 +8,7 @@ from jointebm.storage.config import MAX_COUNT, Config
 from jointebm.storage.untrusted import quoted
 from jointebm.tables.codes.codec import Name, Unseen
 from jointebm.tables.codes.column import Kind
+from jointebm.tables.relations.found_relations import AUTO
 from jointebm.tables.training.table_config import TableConfig
 
 __all__ = ["Parameters"]
@@ -26,6 +27,9 @@ class Parameters(Config):
     kinds: tuple[tuple[Name, Kind], ...] = Field((), description="overrides the kind that a column's content suggests")
     max_bins: int = Field(48, ge=2, le=4096, description="codes for a column of numbers, roughly at most")
     max_levels: int = Field(64, ge=2, le=MAX_COUNT, description="codes for a column of categories")
+    relations: tuple[str, ...] | None = Field(
+        (AUTO,), description="texts of relations, 'auto' for those that are detected"
+    )
     unseen: Unseen = Field("error", description="how to treat categories not seen in training")
     num_draws: int = Field(
         100, ge=1, le=MAX_COUNT, description="draws that an answer about many missing entries averages"

@@ -16,6 +16,7 @@ from jointebm.tables.answers.table_model import TableModel
 from jointebm.tables.codes.codec import Name, TableCodec
 from jointebm.tables.files.reading_options import ReadingOptions
 from jointebm.tables.frames.schemas import FrameSchema
+from jointebm.tables.relations.relation_system import RelationSystem
 from jointebm.tables.training.table_report import FitReport
 
 __all__ = ["TableFolder", "load_table", "save_table"]
@@ -28,6 +29,9 @@ class TableFolder(Config):
     kind: Literal["table"] = Field("table", description="tells it from other models")
     frame: FrameSchema = Field(description="the columns it was fitted on")
     codec: TableCodec = Field(description="columns and their codes")
+    relations: RelationSystem | None = Field(
+        None, description="relations of columns, with the codec of the model's own"
+    )
     model: dict[str, Any] = Field(description="shapes of the model")
     report: FitReport = Field(description="how far the density can be trusted, with log Z")
     target: Name | None = Field(None, description="column that `fit` got as y")
@@ -39,16 +43,31 @@ class TableFolder(Config):
         names = self.frame.names
         if names != self.codec.names or self.target not in (None, *names):
             raise ValueError("the frame, the codec and the target name other columns")
+        if self.relations is not None and tuple(each.name for each in self.relations.columns)[: len(names)] != names:
+            raise ValueError("the relations and the frame name other columns")
         return self
 
     @classmethod
     def of(
-        cls, frame: FrameSchema, codec: TableCodec, model: TableModel, *, target: Name | None, parameters: Parameters
+        cls,
+        frame: FrameSchema,
+        codec: TableCodec,
+        model: TableModel,
+        *,
+        relations: RelationSystem | None,
+        target: Name | None,
+        parameters: Parameters,
     ) -> "TableFolder":
         """The description of a model."""
         assert model.report is not None  # it has been fitted
         return cls(
-            frame=frame, codec=codec, model=model.spec(), report=model.report, target=target, parameters=parameters
+            frame=frame,
+            codec=codec,
+            relations=relations,
+            model=model.spec(),
+            report=model.report,
+            target=target,
+            parameters=parameters,
         )
 
 
@@ -98,9 +117,19 @@ def _check_declared(config: TableFolder, tensors: Mapping[str, Tensor]) -> None:
 
 def _unfilled(config: TableFolder) -> Stored:
     model, *members = (TableModel.from_spec(config.model) for _ in range(1 + config.parameters.num_members))
-    if model.num_classes != config.codec.num_codes:
+    if model.num_classes != (config.codec if config.relations is None else config.relations.codec).num_codes:
         raise ValueError("the model's columns are not those of the codec")
     return Stored(model, members)
+
+
+def relation_lines(system: RelationSystem | None) -> list[str]:
+    """The relations as a list in a model's card."""
+    listed = () if system is None else system.listed
+    return (
+        ["Relations that samples and imputations keep:", "", *(f"- {quoted(each)}" for each in listed), ""]
+        if listed
+        else []
+    )
 
 
 def _card(config: TableFolder) -> str:
@@ -112,6 +141,7 @@ def _card(config: TableFolder) -> str:
         "",
         *(f"- {line}" for line in config.report.lines()),
         "",
+        *relation_lines(config.relations),
         "| column | holds | codes |",
         "|---|---|---|",
     ]

@@ -88,6 +88,10 @@ class CategoryCodec(Config):
         with np.errstate(divide="ignore"):
             return np.minimum(np.log(np.bincount(self.code, self._given(evidence))), 0.0)
 
+    def allows(self, values: np.ndarray, evidence: Evidence) -> np.ndarray:
+        """Whether levels agree with the evidence, bool (N,); one that was not seen in training does not."""
+        return np.append(self._given(evidence) > 0, False)[self._numbers(values)]
+
     @cached_property
     def values(self) -> np.ndarray:
         """The levels as an array, shape (L,), of their own type if all share one of bool, int and float."""

@@ -1,0 +1,71 @@
+"""What a fitted table answers, whether its columns are related or not.
+
+Legend: N rows, K codes.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, Protocol
+
+import numpy as np
+from torch import Tensor
+
+from jointebm.sampling.diagnostics import Answer
+from jointebm.tables.codes.codec import Name, TableCodec
+from jointebm.tables.codes.column import Column
+from jointebm.tables.codes.evidence import Evidence
+
+__all__ = ["Answering"]
+
+
+class Answering(Protocol):
+    """Questions about rows that `rows` has read; see `FittedTable` and `RelatedTable`."""
+
+    @property
+    def codec(self) -> TableCodec:
+        """All columns of the table."""
+
+    def rows(
+        self,
+        table: Mapping[Name, Column],
+        num_rows: int,
+        *,
+        missing: Sequence[Name] = (),
+        evidence: Mapping[Name, Evidence] = ...,
+    ) -> Any:
+        """Reads a table; columns named in `missing` count as missing, and missing entries agree with the evidence."""
+
+    def with_class(self, rows: Any, numbers: np.ndarray, name: Name, values: np.ndarray) -> Any:
+        """Some rows, by number and again, with other entries of one column."""
+
+    def log_predictive(self, rows: Any, name: Name) -> np.ndarray:
+        """log p(code of the column | other observed entries), shape (N, K), nats."""
+
+    def predictive_answer(self, rows: Any, name: Name, *, readout: np.ndarray | None = None) -> Answer[np.ndarray]:
+        """`log_predictive`, with standard errors of the probabilities p, or of `p @ readout`."""
+
+    def impute(
+        self, rows: Any, keys: Tensor, *, num_draws: int, seed: int | None = None
+    ) -> Answer[Iterator[dict[Name, Column]]]:
+        """Joint draws of the missing entries of each row."""
+
+    def impute_by_members(
+        self, rows: Any, keys: Tensor, *, num_draws: int, seed: int | None = None
+    ) -> Answer[Iterator[dict[Name, Column]]]:
+        """As `impute`, draw number d by member d."""
+
+    def sample(
+        self, num: int, *, evidence: Mapping[Name, Evidence], seed: int | None = None, first: int = 0
+    ) -> Answer[dict[Name, Column]]:
+        """Draws rows given evidence."""
+
+    def log_density(self, rows: Any) -> Answer[np.ndarray]:
+        """log p of the observed entries of each row and of the evidence, shape (N,), nats."""
+
+    def dependence(self, rows: Any) -> np.ndarray:
+        """Dependence of the observed entries of each row, shape (N,), nats."""
+
+    def conditional_log_score(self, rows: Any, names: Sequence[Name]) -> np.ndarray:
+        """log p(value | other observed entries of the row), shape (N, len(names)), nats."""
+
+    def conditional_surprise(self, rows: Any) -> np.ndarray:
+        """Mean of log p(code | other observed entries), shape (N,), nats."""

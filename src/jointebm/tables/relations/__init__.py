@@ -1,0 +1,3 @@
+"""Relations between the columns of a table that every row keeps."""
+
+__all__: list[str] = []
