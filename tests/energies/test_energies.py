@@ -24,6 +24,7 @@ from jointebm.energies import (
     JEMEnergy,
     JEMSpec,
     MLPSpec,
+    start_at_zero,
 )
 from jointebm.spaces.space import Position
 
@@ -222,6 +223,29 @@ def test_jem_with_an_encoder_classifies_its_features() -> None:
     torch.testing.assert_close(energy(position), expected, rtol=0, atol=1e-12)
 
 
+def x_alone() -> ConcatEnergy:
+    return perturbed(ConcatEnergy(Space(x=ONE_LABEL["x"]), MLP(3, (8,)), output_scale=100.0))
+
+
+def test_jem_with_a_shared_energy_adds_it_to_every_class() -> None:
+    net, shared, x = perturbed(MLP(3, (16,), 4)), x_alone(), position_in(ONE_LABEL)["x"]
+    energy = JEMEnergy(ONE_LABEL, net, scale={"x": 0.5}, logit_scale=3.0, shared=shared)
+    expected = shared({"x": x})[:, None] + 3 * net(0.5 * x)
+    torch.testing.assert_close(jem_f(energy, x), expected, rtol=0, atol=1e-12)
+    torch.testing.assert_close(jem_f(JEMEnergy(ONE_LABEL, net, logit_scale=3.0), x), 3 * net(x), rtol=0, atol=1e-12)
+    start_at_zero(energy)
+    assert bool((jem_f(energy, x) == 0).all())
+
+
+def test_the_last_layers_of_jem_with_a_shared_energy_keep_their_precision_under_autocast() -> None:
+    energy = JEMEnergy(ONE_LABEL, perturbed(MLP(3, (16,), 4)).float(), logit_scale=100.0, shared=x_alone().float())
+    position = {name: value.float() for name, value in position_in(ONE_LABEL).items()}
+    with torch.autocast("cpu", torch.bfloat16):
+        features = energy.encode(position)
+    assert features.dtype == torch.float32
+    assert not bool((features == features.to(torch.bfloat16).float()).all(dim=0).any())  # rounding is off by nats here
+
+
 # What is refused.
 
 NO_ENDS = "must be an nn.Sequential that starts and ends with nn.Linear, got .*write a module"
@@ -243,6 +267,8 @@ REFUSED: list[tuple[Callable[[], object], str]] = [
     (lambda: JEMEnergy(MIXED, MLP(8, (4,), 17), encoder=ConvEncoder()), "JEMEnergy: .*exactly one continuous block"),
     (lambda: BilinearEnergy(NO_LABELS, MLP(4, (4,)), MLP(4, (4,))), f"BilinearEnergy: {BOTH_KINDS}"),
     (lambda: BilinearEnergy(NO_REALS, MLP(4, (4,)), MLP(4, (4,))), f"BilinearEnergy: {BOTH_KINDS}"),
+    (lambda: JEMEnergy(ONE_LABEL, nn.Linear(3, 4), shared=nn.Identity()), "ends with nn.Linear, got Linear"),
+    (lambda: JEMEnergy(ONE_LABEL, MLP(3, (4,), 4), logit_scale=0.0), "logit_scale must be positive and finite, got 0"),
     (lambda: JEMEnergy(NO_LABELS, MLP(4, (4,))), f"JEMEnergy: {BOTH_KINDS}"),
     (lambda: JEMEnergy(NO_REALS, MLP(4, (4,))), f"JEMEnergy: {BOTH_KINDS}"),
     (lambda: ConcatEnergy(ONE_LABEL, MLP(7, (4,)), scale={"colour": 2.0}), "no block 'colour'; this space has 'x'"),

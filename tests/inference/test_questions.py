@@ -143,6 +143,29 @@ def test_draws_report_the_ess_of_their_starts_and_the_jumps_of_their_chains() ->
     assert all(torch.equal(plain[i][name], completions[i][name]) for i, name in itertools.product(range(4), known))
 
 
+@pytest.mark.parametrize("labels", [[1], [0, 1, 2, 1]])  # one condition for all rows, and one for each
+def test_chains_without_weights_start_at_plain_draws_and_do_not_jump(
+    monkeypatch: pytest.MonkeyPatch, labels: list[int]
+) -> None:
+    model = model_of(MIXED)
+    given = {"y": torch.tensor(labels)} if len(labels) > 1 else {"y": labels[0]}
+    _, of_weighted = model.sample(4, given, num_steps=0, diagnostics=True)
+    model.config = model.config.model_copy(update={"weighted": False})
+    drawn, complete = [], Mixture.complete
+
+    def kept(self: Mixture, *args: object) -> dict[str, Tensor]:
+        drawn.append(complete(self, *args))  # type: ignore[arg-type]
+        return drawn[-1]
+
+    monkeypatch.setattr(Mixture, "complete", kept)
+    values, found = model.sample(4, given, num_steps=0, diagnostics=True)
+    of_each = len(drawn[-1]["x"]) // len(labels) if len(labels) > 1 else 1
+    assert torch.equal(values["x"], drawn[-1]["x"][::of_each][:4])
+    assert torch.equal(found.ess, of_weighted.ess)  # the weights are reported all the same
+    _, moved = model.sample(4, given, num_steps=3, diagnostics=True)
+    assert set(moved.accept_rate) == {"Gibbs", "Langevin"} and float(moved.num_jumps.sum()) == 0  # type: ignore[union-attr]
+
+
 def test_rows_without_anything_to_draw_are_exact() -> None:
     answer, found = model_of(LABELS).sample(2, {"a": [1, 2], "b": 0}, num_steps=4, diagnostics=True)
     assert bool(found.exact.all()) and found.r_hat is None and found.accept_rate == {}

@@ -49,6 +49,8 @@ EVERYWHERE: dict[str, Any] = {
     "energy.scale": {},
     "energy.output_scale": 1.0,
     "reference": None,
+    "reference_labels": True,
+    "train.weighted": True,
     "calibration_rows": 0,
     "kernel.discrete": "gibbs-with-gradients",
     "kernel.discrete_moves": 1,
@@ -209,6 +211,7 @@ def test_an_ambiguous_key_is_refused_with_both_fields() -> None:
         (["reference=mixture", "max_rows=50"], MixtureFit(num_components=(8,), max_rows=50)),
         (["reference=marginals", "num_gaussians=2"], MarginalsFit(num_gaussians=2)),
         (["reference=null", "reference=mixture"], MixtureFit()),
+        (["label=left"], MixtureFit(num_components=(8,), label="left")),
         (["reference=null", "temperature=0.5"], None),
     ],
 )
@@ -234,6 +237,13 @@ def test_a_reference_is_set_by_its_kind_and_its_fields(assignments: list[str], e
 def test_what_a_reference_excludes_is_refused(assignment: str, message: str) -> None:
     with pytest.raises(ValueError, match=re.escape(message)):
         override(find("toy"), [assignment])
+
+
+@pytest.mark.parametrize("assignment", ["weighted=false", "reference_labels=false"])
+def test_what_says_how_a_reference_is_used_needs_one(assignment: str) -> None:
+    assert override(find("toy"), [assignment]) != find("toy")
+    with pytest.raises(ValueError, match="say how a reference is used, but this recipe has no reference"):
+        override(find("digits"), [assignment])
 
 
 def test_an_energy_with_a_reference_of_its_own_is_refused() -> None:

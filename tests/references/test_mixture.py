@@ -8,6 +8,7 @@ import torch
 from pydantic import TypeAdapter
 from safetensors.torch import load, save
 from scipy import stats
+from sklearn.mixture import GaussianMixture
 
 from jointebm.randomness.row_streams import RowStream
 from jointebm.references import Mixture, Reference, ReferenceSpec, choose_mixture
@@ -265,3 +266,62 @@ def test_what_does_not_fit_is_named() -> None:
     for call, message in wrong:
         with pytest.raises(ValueError, match=message):
             call()
+
+
+def test_whole_rows_have_the_log_density_of_rows_completed_one_by_one_far_from_zero() -> None:
+    mixture = random_mixture()
+    mixture.products.means.add_(1e4)  # squares of reals in single precision would be off by nats
+    rows = torch.tensor([[1e4 + 0.5, 1e4 - 1.0], [1e4, 1e4 + 2.0]], dtype=torch.float64)
+    missing = torch.cat([rows, torch.full((1, 2), torch.nan, dtype=torch.float64)])  # sums over single reals
+    of_loops = mixture.products.of_reals(missing)[:2]
+    assert torch.allclose(mixture.products.of_reals(rows), of_loops, rtol=0, atol=1e-6)
+    single = mixture.float().products
+    assert torch.allclose(single.of_reals(rows.float()).double(), of_loops, rtol=0, atol=0.02)
+
+
+def test_components_of_each_class_are_fitted_to_its_rows_alone() -> None:
+    space = Space(bit=Binary(), x=Continuous(), group=Categorical(3))
+    groups = torch.tensor([0] * 60 + [1] * 30 + [2] * 10)
+    x = groups * 1.0 + 0.01 * torch.randn(
+        100, generator=generator()
+    )  # close together: shared components would mix them
+    rows, _ = space.encode({"bit": torch.arange(100) % 2, "x": x, "group": groups})
+    mixture = Mixture.fit_classes(space, rows, 6, label="group", generator=generator(1), prior_strength=0.1)
+    known = {"group": torch.eye(3), "bit": torch.full((3,), torch.nan), "x": torch.full((3,), torch.nan)}
+    assert torch.allclose(mixture.log_prob(known).exp(), torch.tensor([0.6, 0.3, 0.1]), atol=0.01)
+    many = {name: value.repeat_interleave(200, dim=0) for name, value in known.items()}
+    drawn = mixture.complete(many, generator(2))["x"].reshape(3, 200)
+    asked = (drawn - torch.arange(3)[:, None]).abs() < 0.5
+    assert bool((asked.double().mean(dim=1) > 0.9).all())  # the rarest class is met by other components in 6% of draws
+    at_first = {"group": torch.eye(3), "bit": torch.zeros(3), "x": torch.zeros(3)}
+    log_odds = mixture.log_prob(at_first)
+    assert float(log_odds[0] - log_odds[2]) == pytest.approx(math.log((0.99 + 0.01 / 3) / (0.01 / 3)), abs=0.01)
+
+
+def test_what_does_not_fit_a_mixture_of_classes_is_named() -> None:
+    space = Space(x=Continuous(), pair=Categorical((2, 2)), group=Categorical(3))
+    rows, _ = space.encode({"x": torch.zeros(4), "pair": torch.zeros(4, 2).long(), "group": [0, 0, 1, 1]})
+    for label, num, words in (("pair", 4, "one variable"), ("group", 4, "multiple"), ("group", 3, "class 2 of label")):
+        with pytest.raises(ValueError, match=words):
+            Mixture.fit_classes(space, rows, num, label=label, generator=generator())
+
+
+def test_em_of_each_class_is_that_of_scikit_learn_from_the_same_start() -> None:
+    """Diagonal Gaussians of one class, from the fitted ones: with a vanishing prior both are at the same maximum."""
+    space = Space(x=Continuous(2), group=Categorical(2))
+    groups = torch.arange(400) % 2
+    centre = torch.where(
+        (torch.arange(400) // 2 % 2 == 0)[:, None], torch.tensor([3.0, 0.0]), torch.tensor([-3.0, 1.0])
+    )
+    x = centre + 50 * groups[:, None] + torch.randn(400, 2, generator=generator(), dtype=torch.float64)
+    rows, _ = space.encode({"x": x, "group": groups}, dtype=torch.float64)
+    mixture = Mixture.fit_classes(space, rows, 4, label="group", generator=generator(1), prior_strength=1e-6)
+    for label in (0, 1):
+        mine = slice(2 * label, 2 * label + 2)
+        start = mixture.products.means[:, mine].T.numpy()
+        theirs = GaussianMixture(2, covariance_type="diag", means_init=start, reg_covar=0, tol=1e-10, max_iter=1000)
+        theirs.fit(x[groups == label].numpy())
+        ours = mixture.log_prob({"x": x, "group": torch.eye(2, dtype=torch.float64)[groups]})[groups == label]
+        log_share = math.log(0.5 * (1 - 0.01 + 0.01 / 2))
+        expected = theirs.score(x[groups == label].numpy()) + log_share
+        assert float(ours.mean()) == pytest.approx(expected, abs=2e-3)  # EM stops within 1e-3 nats per row

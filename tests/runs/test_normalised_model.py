@@ -1,15 +1,16 @@
 """Specification of a recipe's reference: fitted before training, resumed bit for bit, and a normalised model at the end."""
 
 import json
+import math
 from pathlib import Path
 
 import pytest
 import torch
 
-from jointebm import Model, load
-from jointebm.data import Toy
+from jointebm import ConvergenceWarning, Model, load
+from jointebm.data import Toy, digits
 from jointebm.data.validation_split import split_rows
-from jointebm.energies.specs import ReferencedSpec
+from jointebm.energies.specs import ConcatSpec, ConvSpec, JEMSpec, MLPSpec, ReferencedSpec
 from jointebm.recipes import override
 from jointebm.recipes.catalogue import find
 from jointebm.references import Mixture
@@ -24,6 +25,8 @@ TINY = override(
         *("hidden=[8]", "learning_rate=0.05", "warmup=0", "ema_decay=0", "log_every=1", "checkpoint_every=7"),
     ],
 )
+
+UNWEIGHTED = ["weighted=false", "reference_labels=false", "num_iterations=100", "learning_rate=0.02"]
 
 
 def quadrature(model: Model) -> tuple[float, float]:
@@ -88,6 +91,52 @@ def test_a_trained_model_is_normalised_and_its_card_says_so(tmp_path: Path) -> N
     assert float(model.log_density(rows).mean()) == pytest.approx(model.report.held_out.value, abs=1e-3)
     card = (run.path / "model" / "README.md").read_text()
     assert str(model.log_normalizer) in card and str(model.report) in card and "temperature scaling" not in card
+
+
+@pytest.mark.slow
+def test_a_model_of_unweighted_chains_is_bracketed_by_annealing_and_sampled_as_it_was_trained(tmp_path: Path) -> None:
+    """The estimates from both ends against quadrature, five standard errors apart at most; a false alarm in 10^5."""
+    run = train(override(TINY, UNWEIGHTED), tmp_path / "run")
+    model = load(run.path)
+    assert isinstance(model, Model) and model.log_normalizer is not None and model.diagnostics is not None
+    assert run.metrics.negatives is None and run.metrics.log_normalizer is None  # no weights in training
+    assert set(model.diagnostics.accept_rate) == {"GibbsWithGradients", "MALA"}  # and no jumps afterwards
+    assert not model.config.weighted and not model.config.energy.with_labels  # type: ignore[union-attr]
+    found = model.log_normalizer
+    assert found.method == "annealed importance sampling" and found.upper is not None
+    assert found.standard_error is not None
+    log_z, _ = quadrature(model)
+    assert abs(log_z) > 0.05
+    assert found.value - 5 * found.standard_error - 0.01 < log_z < found.value + 5 * found.standard_error + 0.01
+
+
+@pytest.mark.slow
+def test_the_recipe_of_one_density_of_images_runs_on_small_ones(tmp_path: Path) -> None:
+    """mnist_joint with the bundled digits: components of each class, labels by the residual, chains that do not collapse."""
+    encoder = ConvSpec(side=8, channels=(8,), out_channels=4, halves_first=True)
+    net = MLPSpec(hidden=(16,))
+    shared = ConcatSpec(net=net, encoder=encoder, output_scale=10.0)
+    residual = JEMSpec(net=net, encoder=encoder, logit_scale=5.0, shared=shared)
+    joint = find("mnist_joint").model_copy(update={"data": "digits", "energy": residual})
+    tiny = ["num_components=20", "num_iterations=60", "batch_size=32", "buffer_size=64", "warmup=0", "num_steps=1"]
+    tiny += ["learning_rate=0.01", "ema_decay=0.9"]
+    run = train(override(joint, tiny), tmp_path / "run")
+    model = load(run.path)
+    assert isinstance(model, Model) and isinstance(model.reference, Mixture)
+    classes = model.reference.products.log_probs.exp()  # (10, 20)
+    assert torch.equal(classes.argmax(dim=0), torch.arange(10).repeat_interleave(2)) and float(classes.amin()) > 0
+    split = split_rows(digits())
+    rows = model.space.decode(split.held_out)
+    of_q = model.reference.log_prob({**split.held_out, "digit": torch.full_like(split.held_out["digit"], torch.nan)})
+    uniform = of_q - math.log(10) + model.energy.residual(split.held_out)  # type: ignore[union-attr, operator]
+    torch.testing.assert_close(model(split.held_out), uniform, rtol=1e-5, atol=1e-3)
+    accuracy = (model.predict({"image": rows["image"]}, "digit").labels["digit"] == rows["digit"]).double().mean()
+    assert float(accuracy) > 0.5  # of 144 rows; by chance .1 +- .025
+    with pytest.warns(ConvergenceWarning):
+        drawn = model.sample(30, {"digit": 3}, num_steps=1)
+    assert len(drawn["image"].flatten(1)[:, :5].unique(dim=0)) == 30
+    apart = torch.cdist(drawn["image"].flatten(1), drawn["image"].flatten(1)) + 9 * torch.eye(30)
+    assert float(apart.min()) > 0.3  # different draws of q, not one start moved a little
 
 
 def test_the_shipped_toy_model_is_the_true_density_within_a_fiftieth() -> None:

@@ -1,5 +1,6 @@
 """Specification of weighted chains: importance sampling where nothing moves, and right gradients where chains lag."""
 
+import copy
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -341,3 +342,25 @@ def test_maximum_likelihood_without_weights_is_that_with_equal_ones() -> None:
     plain = MaximumLikelihood().loss(lambda position: position["x"], inputs).loss
     equal = MaximumLikelihood().loss(lambda position: position["x"], inputs._replace(log_weights=torch.full((5,), 7.0)))
     assert torch.allclose(plain, equal.loss)
+
+
+def test_chains_without_weights_start_at_the_reference_and_need_no_adjusted_kernel() -> None:
+    q = Mixture(MIXED)
+    q.products.means.fill_(50.0)
+    energy = Referenced(q, start_at_zero(ConcatEnergy(MIXED, MLP(4, (8,)))))
+    config = CONFIG.model_copy(update={"weighted": False, "replacement_rate": 0.5})
+    kernel = Cycle((Gibbs(MIXED), Langevin("x", 0.1)))
+
+    def batch(num: int, generator: Generator) -> Position:
+        return {"x": 40 + torch.randn(num, generator=generator), "y": torch.eye(3)[torch.zeros(num, dtype=torch.int64)]}
+
+    trainer = Trainer(energy, MIXED, batch, kernel=kernel, config=config, seed=0)
+    assert trainer.kernel is kernel and trainer.buffer.weights is None
+    start = trainer.buffer.position["x"].clone()
+    assert abs(float(start.mean()) - 50) < 0.5  # 10 standard errors; noise of the batch would be at 40
+    metrics = trainer.step()
+    assert metrics.ess is None and metrics.negatives is None and metrics.log_normalizer is None
+    assert abs(float(trainer.buffer.position["x"].mean()) - 50) < 0.5
+    other = Trainer(copy.deepcopy(energy), MIXED, batch, kernel=kernel, config=config, seed=1)
+    other.restore(trainer.state())
+    assert other.step()._replace(seconds=0) == trainer.step()._replace(seconds=0)

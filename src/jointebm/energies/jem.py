@@ -1,7 +1,10 @@
-"""JEM: a classifier read as an energy (App. A.2), the baseline of the paper."""
+"""JEM: a classifier read as an energy (App. A.2), the baseline of the paper, with an energy of x alone if asked for."""
 
+import math
 from collections.abc import Mapping
+from typing import cast
 
+import torch
 from torch import Tensor, nn
 
 from jointebm.energies.inputs import Inputs
@@ -17,15 +20,23 @@ class JEMEnergy(nn.Module):
     one softmax per attribute; the paper prefers `ConcatEnergy` for that reason. A binary variable has one logit, that of
     the value 1.
 
+    With `shared`, f(x, y) = c(x) + logit_scale sum_v net(x)[y_v]. Over many reals c must span hundreds of nats and logits
+    span ten: one network for both learns the labels from features that follow c. The last layer of the logits then runs in
+    its own precision under autocast too.
+
     Args:
         space: the blocks, at least one continuous and one discrete.
         net: module from x, flattened (N, columns of x), or from `encoder`'s features, to (N, columns of y).
         encoder: module from the one continuous block (N, *shape) to features; None flattens x.
         scale: per continuous block, the factor on its entries (see `Inputs`).
+        logit_scale: factor on the logits, > 0.
+        shared: c, a module from a position to shape (N,) that reads continuous blocks only, such as a `ConcatEnergy` of
+            these; None is no such term.
 
     Raises:
-        ValueError: the space lacks continuous or discrete blocks, an encoder has not exactly one continuous block, or
-            `scale` names a block that is not continuous.
+        TypeError: with `shared`, the network is not an `nn.Sequential` that ends with a linear layer.
+        ValueError: the space lacks continuous or discrete blocks, an encoder has not exactly one continuous block, `scale`
+            names a block that is not continuous, or `logit_scale` is not positive.
 
     References:
         Grathwohl et al. 2019. Kelly & Grathwohl 2021, App. A.2, Eqs. 10-13.
@@ -47,6 +58,8 @@ class JEMEnergy(nn.Module):
         *,
         encoder: nn.Module | None = None,
         scale: Mapping[str, float] | None = None,
+        logit_scale: float = 1.0,
+        shared: nn.Module | None = None,
     ) -> None:
         super().__init__()
         space.require(scale or {}, discrete=False)
@@ -54,7 +67,14 @@ class JEMEnergy(nn.Module):
             raise ValueError(f"JEMEnergy: needs continuous and discrete blocks, got {space}")
         if encoder is not None and len(space.continuous) != 1:
             raise ValueError(f"JEMEnergy: an encoder needs exactly one continuous block, got {space.continuous}")
-        self.net, self.encoder = net, encoder
+        if not 0 < logit_scale < math.inf:
+            raise ValueError(f"JEMEnergy: logit_scale must be positive and finite, got {logit_scale}")
+        if shared is not None and not (isinstance(net, nn.Sequential) and isinstance(net[-1], nn.Linear)):
+            raise TypeError(
+                "JEMEnergy: with shared, net must be an nn.Sequential that ends with nn.Linear, got "
+                f"{type(net).__name__}"
+            )
+        self.net, self.encoder, self.shared, self.logit_scale = net, encoder, shared, logit_scale
         self.encoded_blocks = space.continuous
         self._x = Inputs(space, space.continuous, scale)
         self._y = Inputs(space, space.discrete)
@@ -62,18 +82,28 @@ class JEMEnergy(nn.Module):
     @property
     def output_layers(self) -> tuple[nn.Module, ...]:
         """Modules whose weights, all zero, make f zero (see `start_at_zero`)."""
-        return (self.net,)
+        return (self.net,) if self.shared is None else (self.net, self.shared)
 
     def encode(self, position: Position) -> Tensor:
-        """The logits of all classes, shape (N, columns of y)."""
-        if self.encoder is None:
-            return self.net(self._x(position))
-        return self.net(self.encoder(self._x.scaled(position, self._x.names[0])))
+        """The logits of all classes, shape (N, columns of y), after c(x) if there is one, nats."""
+        x = self._x(position) if self.encoder is None else self.encoder(self._x.scaled(position, self._x.names[0]))
+        if self.shared is None:
+            return self.net(x) * self.logit_scale if self.logit_scale != 1 else self.net(x)
+        layers = list(cast(nn.Sequential, self.net))
+        last = cast(nn.Linear, layers[-1])
+        for layer in layers[:-1]:
+            x = layer(x)
+        with torch.autocast(x.device.type, enabled=False):  # differences of f decide what is accepted
+            logits = last(x.to(last.weight.dtype)) * self.logit_scale
+        return torch.cat([self.shared(position)[:, None], logits], dim=1)
 
     def head(self, features: Tensor, position: Position) -> Tensor:
-        """f, the sum of the logits that y selects, shape (N,), nats."""
+        """f, the sum of the logits that y selects, and c(x) if there is one, shape (N,), nats."""
         y = self._y(position)
-        return (features.to(y.dtype) * y).sum(dim=1)
+        features = features.to(y.dtype)
+        if self.shared is None:
+            return (features * y).sum(dim=1)
+        return features[:, 0] + (features[:, 1:] * y).sum(dim=1)
 
     def forward(self, position: Position) -> Tensor:
         """f at each row of a position, shape (N,), nats."""

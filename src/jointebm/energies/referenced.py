@@ -1,5 +1,6 @@
 """F = log q + residual: an energy that starts from a reference, a normalised density of the same space."""
 
+import math
 from typing import cast
 
 import torch
@@ -20,9 +21,17 @@ class Referenced(nn.Module):
     In a space of reals and labels F has an encoder: `encode` runs the part of q that belongs to the reals, and the encoder
     of the residual if it has one of all continuous blocks, once for each x. Kernels that move labels do not pay for them.
 
+    Without `with_labels` the residual alone says what labels x has:
+
+        F(x, y) = log q(x) - log(number of configurations of y) + r(x, y)
+
+    which is a normalised density at r = 0 too, but not q. Over many reals the odds of labels under a mixture are extreme,
+    and often wrong; a residual then learns slowly to undo them.
+
     Args:
         reference: q, a module over the whole space.
         residual: r, a module from a position to shape (N,).
+        with_labels: whether log q(y | x) is part of F.
 
     Example:
         >>> from jointebm.energies import MLP, ConcatEnergy
@@ -36,9 +45,11 @@ class Referenced(nn.Module):
         True
     """
 
-    def __init__(self, reference: nn.Module, residual: nn.Module) -> None:
+    def __init__(self, reference: nn.Module, residual: nn.Module, *, with_labels: bool = True) -> None:
         super().__init__()
-        self._reference, self.residual = reference.requires_grad_(False), residual
+        self._reference, self.residual, self.with_labels = reference.requires_grad_(False), residual, with_labels
+        if not with_labels and not self.space.continuous:
+            raise ValueError(f"Referenced: without labels of the reference nothing of it is left in {self.space}")
         encoded = tuple(getattr(residual, "encoded_blocks", ()))
         self._residual_encodes = bool(encoded) and encoded == self.space.continuous
         splits = self._residual_encodes or (not encoded and bool(self.space.continuous) and bool(self.space.discrete))
@@ -62,12 +73,15 @@ class Referenced(nn.Module):
             features = torch.cat(
                 [position[name].reshape(len(position[name]), -1) for name in self.encoded_blocks], dim=1
             )
-        of_reference = self._reference.encode(position)  # type: ignore[operator]
+        if self.with_labels:
+            of_reference = self._reference.encode(position)  # type: ignore[operator]
+        else:  # the same for all labels
+            of_reference = self._log_q(position)[:, None]
         return torch.cat([features, of_reference], dim=1)
 
     def head(self, features: Tensor, position: Position) -> Tensor:
         """F from the features and the discrete blocks, shape (N,), nats."""
-        width = features.shape[1] - cast(int, self._reference.num_features)
+        width = features.shape[1] - (cast(int, self._reference.num_features) if self.with_labels else 1)
         if self._residual_encodes:
             residual = self.residual.head(features[:, :width], position)  # type: ignore[operator]
         else:
@@ -75,13 +89,28 @@ class Referenced(nn.Module):
             parts = zip(self.space.continuous, features[:, :width].split(sizes, dim=1), strict=True)
             reals = {name: part.reshape(len(part), *self.space[name].variable_shape) for name, part in parts}
             residual = self.residual({**position, **reals})
-        log_q = self._reference.head(features[:, width:], position)  # type: ignore[operator]
+        if self.with_labels:
+            log_q = self._reference.head(features[:, width:], position)  # type: ignore[operator]
+        else:
+            log_q = features[:, width]
         return log_q + residual.to(log_q.dtype)
 
     def forward(self, position: Position) -> Tensor:
         """F at each row of a position, shape (N,), nats."""
-        log_q = self.reference.log_prob(position)
+        log_q = self._log_q(position)
         return log_q + self.residual(position).to(log_q.dtype)
+
+    def _log_q(self, position: Position) -> Tensor:
+        """log q(x, y), or log q(x) with labels uniform, shape (N,)."""
+        if self.with_labels:
+            return self.reference.log_prob(position)
+        like = position[self.space.continuous[0]]
+        blank = {
+            name: like.new_full((len(like), *self.space[name].position_shape), torch.nan)
+            for name in self.space.discrete
+        }
+        reals = {name: position[name] for name in self.space.continuous}
+        return self.reference.log_prob({**reals, **blank}) - math.log(self.space.num_configurations)
 
 
 def start_at_zero(residual: nn.Module) -> nn.Module:

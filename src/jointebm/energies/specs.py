@@ -121,13 +121,18 @@ class JEMSpec(Config):
     net: MLPSpec = Field(description="network from h(x) to one logit per class")
     encoder: ConvSpec | None = Field(None, description="h; null is the identity")
     scale: _Scale = Field(default_factory=dict, description="per continuous block, factor on the network's input")
+    logit_scale: float = Field(1.0, gt=0, description="factor on the logits")
+    shared: ConcatSpec | None = Field(None, description="energy of x alone, which all classes share; null: none")
 
     def build(self, space: "Space") -> "JEMEnergy":
         from jointebm.energies.jem import JEMEnergy
 
         net = self.net.build(_width_of_h(space, self.encoder), _width(space, space.discrete))
         encoder = None if self.encoder is None else self.encoder.build()
-        return JEMEnergy(space, net, encoder=encoder, scale=self.scale)
+        shared = None
+        if self.shared is not None:
+            shared = self.shared.build(type(space)(**{name: space[name] for name in space.continuous}))
+        return JEMEnergy(space, net, encoder=encoder, scale=self.scale, logit_scale=self.logit_scale, shared=shared)
 
 
 class OwnSpec(Config):
@@ -161,12 +166,16 @@ class ReferencedSpec(Config):
         ConcatSpec | BilinearSpec | JEMSpec | StructuredSpec | DeepSetSpec | IsingSpec | OwnSpec,
         Field(discriminator="kind"),
     ] = Field(description="added to log q; zero before training")
+    with_labels: bool = Field(
+        True, description="whether log q(y | x) is part of f; else y is uniform but for the residual"
+    )
 
     def build(self, space: "Space") -> "Referenced":
         """Makes the energy with an unfitted reference, and a residual that is zero."""
         from jointebm.energies.referenced import Referenced, start_at_zero
 
-        return Referenced(self.reference.build(space), start_at_zero(self.residual.build(space)))
+        residual = start_at_zero(self.residual.build(space))
+        return Referenced(self.reference.build(space), residual, with_labels=self.with_labels)
 
 
 EnergySpec = Annotated[

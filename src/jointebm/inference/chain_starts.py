@@ -15,8 +15,8 @@ __all__ = ["chain_starts"]
 def chain_starts(model: Model, num: int, given: Mapping[str, Any] | None, generator: Generator) -> Position | Noise:
     """Starts of chains given what is known, as `Model.sample` has them.
 
-    With a reference they are its draws given what is known, chosen in proportion to exp(F) / q. They are draws of p only if
-    q is close to p; the kernel does the rest.
+    With a reference they are its draws given what is known, chosen in proportion to exp(F) / q unless the model's chains are
+    unweighted. They are draws of p only if q is close to p; the kernel does the rest.
 
     Args:
         model: the model.
@@ -36,7 +36,7 @@ def chain_starts(model: Model, num: int, given: Mapping[str, Any] | None, genera
     """
     if model.reference is None:
         return model.noise
-    target = Target(model, model.reference, model.kernel)
+    target = Target(model, model.reference, model.kernel, model.config.weighted)
     values, _ = draw_given(target, num, given, num_steps=0, generator=generator)
     parameter = next(model.parameters())
     return model.space.encode(values, dtype=parameter.dtype, device=parameter.device)[0]

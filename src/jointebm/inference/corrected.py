@@ -29,11 +29,16 @@ MAX_POOL = 100_000
 
 
 class Target(NamedTuple):
-    """A density with its reference and the kernel that moves it."""
+    """A density with its reference and the kernel that moves it.
+
+    Unless `weighted`, chains start at draws of the reference as they come: over hundreds of reals one of them would hold
+    all weight, and every chain would start there.
+    """
 
     log_density: LogDensity
     reference: Reference
     kernel: Kernel
+    weighted: bool = True
 
     @property
     def space(self) -> Space:
@@ -52,8 +57,8 @@ def draw_given(
 ) -> Answer[dict[str, Tensor]]:
     """Draws rows of exp F given what is known; known entries keep their bits.
 
-    Starts are chosen from draws of the reference in proportion to exp(F) / q, then chains move by the kernel. With sets and
-    intervals both stay inside them.
+    Starts are chosen from draws of the reference in proportion to exp(F) / q, or are such draws if the target is not
+    `weighted`; then chains move by the kernel. With sets and intervals both stay inside them.
 
     Args:
         target: F with its reference and kernel.
@@ -64,8 +69,8 @@ def draw_given(
         with_r_hat: whether to compute split R-hat of F, all reals and all labels.
 
     Returns:
-        Values, and diagnostics: rows without a free entry are exact; the ess of the others is that of the draws of the
-        reference that their start was chosen among, which rows of one condition share.
+        Values, and diagnostics: rows without a free entry are exact; the ess of the others is that of weighted draws of the
+        reference, among which their start is chosen if it is, and which rows of one condition share.
 
     Raises:
         ValueError: no rows, or `given` does not fit.
@@ -119,7 +124,7 @@ def num_candidates(num: int) -> int:
 def _starts(
     target: Target, position: Position, free: Mask, evidence: Mapping[str, Tensor], generator: Generator
 ) -> tuple[dict[str, Tensor], Tensor]:
-    """Completed rows chosen by their weights, and the effective number of draws that each was chosen among, (N,)."""
+    """Completed rows, chosen by their weights if there are any, and the effective number of weighted draws, (N,)."""
     num = len(next(iter(position.values())))
     if not any(bool(mask.any()) for mask in free.values()):
         return dict(position), torch.full((num,), torch.inf, dtype=torch.float64)
@@ -135,12 +140,13 @@ def _starts(
     log_weights = (target.log_density(drawn) - log_q).double()
     if not bool(log_weights.amax().isfinite()):
         raise FloatingPointError(f"sample: the largest log-weight of the draws is {float(log_weights.amax())}")
-    if alike:
-        chosen, ess = systematic_rows(log_weights, num, generator), effective_size(log_weights).expand(num)
-    else:
-        table = log_weights.reshape(num, of_each)
-        chosen = torch.arange(num, device=table.device) * of_each + choose(table, generator)
-        ess = effective_size(table)
+    table = log_weights[None] if alike else log_weights.reshape(num, of_each)
+    ess = effective_size(table).expand(num)
+    chosen = torch.arange(num, device=table.device) * (1 if alike else of_each)
+    if target.weighted and alike:
+        chosen = systematic_rows(log_weights, num, generator)
+    elif target.weighted:
+        chosen = chosen + choose(table, generator)
     return {name: value[chosen] for name, value in drawn.items()}, ess
 
 

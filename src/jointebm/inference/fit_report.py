@@ -54,7 +54,7 @@ def with_report(
         generator: source of all draws.
     """
     assert model.reference is not None
-    target = Target(model, model.reference, model.kernel)
+    target = Target(model, model.reference, model.kernel, model.config.weighted)
     drawn = draw_given(target, CHAINS_OF_REPORT, None, num_steps=STEPS_OF_REPORT, generator=generator, with_r_hat=True)
     space = target.space
     like = next(iter(rows.values()))

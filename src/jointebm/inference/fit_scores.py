@@ -29,9 +29,11 @@ __all__ = ["NORMALIZER_DRAWS", "BestEnergy", "held_out_score", "normalizer_of", 
 MAX_LISTED = 1 << 16  # configurations of a space without reals, of which log Z is a sum
 NORMALIZER_DRAWS = 8_000  # of the reference, for log Z
 ENOUGH_DRAWS = 0.5  # share of effective draws above which no annealing is needed
-ANNEALED_DRAWS = 500
+ANNEALED_PATHS = 500  # from the reference to the energy, and back
 ROWS_BACK, MIN_ROWS_BACK = 2_000, 50  # training rows that log Z is estimated from at the other end
 STEPS_OF_ROWS = 20  # of the kernel under F, before that
+UNWEIGHTED_PATHS = 50  # where chains have no weights: over hundreds of reals paths are expensive,
+UNWEIGHTED_RUNGS = tuple(step / 100 for step in range(101))  # and no number of rungs makes them even
 DRAWS_OF_ROW = 32  # of a held-out row with missing reals, at a check
 
 
@@ -134,7 +136,8 @@ def normalizer_of(energy: Referenced, trainer: Trainer, rows: Position, generato
     """log Z of the kept energy: exact, or from both ends, by draws of the reference or by annealing.
 
     The other end is that of the training rows without a missing entry, moved by the kernel with jumps, which takes them to
-    exp F around them; if there are too few such rows, it is that of the draws.
+    exp F around them; if there are too few such rows, it is that of the draws. Where chains have no weights, and draws of
+    the reference are poor, annealing is all there is, however uncertain.
 
     Args:
         energy: F.
@@ -147,7 +150,9 @@ def normalizer_of(energy: Referenced, trainer: Trainer, rows: Position, generato
     record = NormalizerRecord(value=found.value, standard_error=error, ess=found.ess, method=found.method)
     if found.method == "enumeration":
         return record
-    some = _draws_from(energy, trainer.kernel, rows, generator)
+    alone = trainer.buffer.weights is None and found.ess <= ENOUGH_DRAWS * NORMALIZER_DRAWS
+    num_paths, rungs = (UNWEIGHTED_PATHS, UNWEIGHTED_RUNGS) if alone else (ANNEALED_PATHS, None)
+    some = _draws_from(energy, trainer.kernel, rows, num_paths if alone else ROWS_BACK, generator)
     if found.method == "draws of the reference" and found.ess > ENOUGH_DRAWS * NORMALIZER_DRAWS:
         if some is None:
             return record
@@ -157,11 +162,13 @@ def normalizer_of(energy: Referenced, trainer: Trainer, rows: Position, generato
         return record.model_copy(
             update={"upper": -upper, "upper_error": upper_error if math.isfinite(upper_error) else None}
         )
-    annealed = log_normalizer(energy, energy.reference, num_draws=ANNEALED_DRAWS, draws=some, generator=generator)
-    if annealed.standard_error < 0.5:
+    annealed = log_normalizer(
+        energy, energy.reference, num_draws=num_paths, rungs=rungs, draws=some, generator=generator
+    )
+    if annealed.standard_error < 0.5 or alone:
         return NormalizerRecord(
             value=annealed.value,
-            standard_error=annealed.standard_error,
+            standard_error=annealed.standard_error if math.isfinite(annealed.standard_error) else None,
             upper=annealed.upper,
             upper_error=annealed.upper_error if math.isfinite(annealed.upper_error) else None,
             ess=annealed.ess,
@@ -172,11 +179,11 @@ def normalizer_of(energy: Referenced, trainer: Trainer, rows: Position, generato
 
 @torch.no_grad()
 def _draws_from(
-    energy: Referenced, kernel: Kernel, rows: Position, generator: torch.Generator
+    energy: Referenced, kernel: Kernel, rows: Position, most: int, generator: torch.Generator
 ) -> dict[str, Tensor] | None:
-    """Complete rows after some steps under F, or None if they are few."""
+    """Complete rows after some steps under F, so many at most, or None if they are few."""
     missing = torch.stack([value.isnan().reshape(len(value), -1).any(dim=1) for value in rows.values()]).any(dim=0)
-    numbers = (~missing).nonzero().flatten()[:ROWS_BACK]
+    numbers = (~missing).nonzero().flatten()[:most]
     if len(numbers) < MIN_ROWS_BACK:
         return None
     chain = evaluate(energy, taken_rows(rows, numbers), with_score=kernel.uses_score)

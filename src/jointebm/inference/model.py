@@ -53,9 +53,11 @@ class Model(Questions):
 
     @property
     def kernel(self) -> Cycle:
-        """The joint sampler this model was trained with; with a reference, jumps from it come first."""
+        """The joint sampler this model was trained with; with a reference and weighted chains, jumps from it come first."""
         kernel = self.config.kernel.build(self.space)
-        return kernel if self.reference is None else Cycle((Jump(self.reference), *kernel.kernels))
+        if self.reference is None or not self.config.weighted:
+            return kernel
+        return Cycle((Jump(self.reference), *kernel.kernels))
 
     @property
     def reference(self) -> Reference | None:

@@ -28,6 +28,11 @@ class ModelConfig(Config):
     num_steps: int = Field(
         200, ge=1, le=MAX_COUNT, description="kernel steps from noise, or the reference, when sampling"
     )
+    weighted: bool = Field(
+        True,
+        description="with a reference: whether starts of chains are chosen by their weights, and chains jump; else they "
+        "start at its draws",
+    )
     log_normalizer: NormalizerRecord | None = Field(None, description="log Z; null: not known, f is not normalised")
     diagnostics: ChainRecord | None = Field(None, description="of 500 chains after the fit")
     report: Report | None = Field(None, description="of the fit")

@@ -316,7 +316,7 @@ class Questions(nn.Module, ABC):
         return self.reference
 
     def _target(self, what: str) -> Target:
-        return Target(self, self._reference(what), self.kernel)
+        return Target(self, self._reference(what), self.kernel, self.config.weighted)
 
     def _encoded(self, values: Values) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
         parameter = next(self.parameters())

@@ -6,7 +6,7 @@ A new recipe is a function in a file here, named in `catalogue.RECIPES`; a varia
 from jointebm.recipes.catalogue import RECIPES, find
 from jointebm.recipes.digits import digits
 from jointebm.recipes.dsprites import dsprites, dsprites_paper
-from jointebm.recipes.mnist import mnist, mnist_composite, mnist_jem, mnist_paper
+from jointebm.recipes.mnist import mnist, mnist_composite, mnist_jem, mnist_joint, mnist_paper
 from jointebm.recipes.recipe import Recipe, RecipeField, override, recipe_fields
 from jointebm.recipes.structured_labels import ising, segmentation, sets, words
 from jointebm.recipes.toy import toy, toy_paper
@@ -23,6 +23,7 @@ __all__ = [
     "mnist",
     "mnist_composite",
     "mnist_jem",
+    "mnist_joint",
     "mnist_paper",
     "override",
     "recipe_fields",

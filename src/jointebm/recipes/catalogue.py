@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 from jointebm.recipes.digits import digits
 from jointebm.recipes.dsprites import dsprites, dsprites_paper
-from jointebm.recipes.mnist import mnist, mnist_composite, mnist_jem, mnist_paper
+from jointebm.recipes.mnist import mnist, mnist_composite, mnist_jem, mnist_joint, mnist_paper
 from jointebm.recipes.recipe import Recipe
 from jointebm.recipes.structured_labels import ising, segmentation, sets, words
 from jointebm.recipes.toy import toy, toy_paper
@@ -15,7 +15,7 @@ __all__ = ["RECIPES", "find"]
 RECIPES: dict[str, Callable[[], Recipe]] = {
     recipe.__name__: recipe
     for recipe in (
-        *(toy, digits, mnist, dsprites),  # ours
+        *(toy, digits, mnist, mnist_joint, dsprites),  # ours
         *(words, segmentation, sets, ising),  # structured labels
         *(mnist_composite, mnist_jem),  # variants for comparison
         *(toy_paper, mnist_paper, dsprites_paper),  # Tables 1-3

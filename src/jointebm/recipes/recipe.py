@@ -27,6 +27,10 @@ class Recipe(Config):
         description="q, fitted to the training rows, to whose log-density the network is added: mixture or marginals; "
         "null: none, f is not normalised",
     )
+    reference_labels: bool = Field(
+        True,
+        description="with a reference, whether log q(y | x) is part of f; else the network alone tells labels apart",
+    )
     kernel: KernelSpec = Field(description="kernel of the chains, in training and afterwards")
     train: TrainConfig = Field(description="how to train")
     calibration_rows: int = Field(
@@ -51,6 +55,11 @@ class Recipe(Config):
                 "energy is the network alone; give it the residual, and say in `reference` how its reference is fitted"
             )
         if self.reference is None:
+            if not self.reference_labels or not self.train.weighted:
+                raise ValueError(
+                    f"reference_labels {self.reference_labels} and train.weighted {self.train.weighted} say how a "
+                    "reference is used, but this recipe has no reference; set both to true first, or set one"
+                )
             return self
         if self.kernel.temperature != 1 or self.kernel.continuous != "mala":
             raise ValueError(

@@ -3,6 +3,7 @@
 Legend: N rows, M components.
 """
 
+import math
 from collections.abc import Iterable, Mapping
 from typing import NamedTuple, Self
 
@@ -19,6 +20,7 @@ from jointebm.spaces.space import Mask, Position, Space
 
 __all__ = ["Mixture", "MixtureChoice", "choose_mixture"]
 
+OTHER_CLASSES = 0.01  # probability of a class drawn at random, in a component of one class: bounds its log-odds
 PATIENCE = 2  # candidates in a row without improvement, after which no larger one is tried
 
 
@@ -97,6 +99,71 @@ class Mixture(nn.Module):
             num_iterations=num_iterations,
             tolerance=tolerance,
         )
+        return mixture
+
+    @classmethod
+    def fit_classes(
+        cls,
+        space: Space,
+        position: Position,
+        num_components: int,
+        *,
+        label: str,
+        generator: Generator,
+        prior_strength: float = 1.0,
+    ) -> Self:
+        """Fits components to the rows of each class of a label, as many to each, and joins them by the class frequencies.
+
+        A draw given the label then comes from a component of its class, but for a share of about `OTHER_CLASSES`. Where
+        components of all rows are fitted together, one of them often serves several classes. Rows without the label are
+        left out.
+
+        Args:
+            space: the blocks.
+            position: rows, any entries missing.
+            num_components: M, a multiple of the number of classes.
+            label: name of a discrete block of one variable.
+            generator: chooses the rows to start from.
+            prior_strength: see `fit`.
+
+        Raises:
+            ValueError: a block of several variables, a number of components that is no such multiple, or a class without
+                rows.
+        """
+        space.require((label,), discrete=True)
+        counts = space.num_classes(label)
+        if len(counts) != 1 or num_components < counts[0] or num_components % counts[0]:
+            raise ValueError(
+                f"Mixture.fit_classes: label {label!r} has {len(counts)} variables of {counts[0]} classes and "
+                f"num_components is {num_components}; give a label of one variable, and a multiple of its classes"
+            )
+        encoded = position[label].reshape(len(position[label]), -1)
+        classes = space[label].decode(position[label].nan_to_num()).reshape(-1).long()
+        classes = torch.where(encoded.isnan().any(dim=1), -1, classes)
+        parts, shares = [], []
+        for number in range(counts[0]):
+            rows = (classes == number).nonzero().flatten()
+            if not len(rows):
+                raise ValueError(
+                    f"Mixture.fit_classes: class {number} of label {label!r} has no rows; give some of each"
+                )
+            of_class = {name: value[rows] for name, value in position.items()}
+            each = num_components // counts[0]
+            fitted = cls.fit(space, of_class, each, generator=generator, prior_strength=prior_strength)
+            parts.append(fitted.products)
+            shares.append(len(rows) / int((classes >= 0).sum()))
+        mixture = cls(space, num_components).to(parts[0].log_weights)
+        products = mixture.products
+        products.log_weights.copy_(
+            torch.cat([part.log_weights + math.log(share) for part, share in zip(parts, shares, strict=True)])
+        )
+        for name in ("log_probs", "means", "log_sds"):
+            products.get_buffer(name).copy_(torch.cat([part.get_buffer(name) for part in parts], dim=1))
+        before = space.discrete[: space.discrete.index(label)]
+        column = sum(space[name].num_variables for name in before)
+        own = torch.arange(counts[0]).repeat_interleave(num_components // counts[0])
+        of_label = torch.nn.functional.one_hot(own, counts[0]).T.to(products.log_probs)  # (K, M)
+        products.of_column(column).copy_(((1 - OTHER_CLASSES) * of_label + OTHER_CLASSES / counts[0]).log())
         return mixture
 
     @property
@@ -196,6 +263,7 @@ def choose_mixture(
     generator: Generator,
     candidates: Iterable[int] = MIXTURE_SIZES,
     prior_strength: float = 1.0,
+    label: str | None = None,
 ) -> MixtureChoice:
     """Fits mixtures of growing size and keeps the one with the largest log-density on held-out rows.
 
@@ -208,6 +276,7 @@ def choose_mixture(
         generator: chooses the rows to start from.
         candidates: numbers of components, tried in increasing order.
         prior_strength: see `Mixture.fit`.
+        label: a label each of whose classes has components of its own (`Mixture.fit_classes`); None: they share.
 
     Example:
         >>> from jointebm.spaces import Continuous, Space
@@ -223,7 +292,12 @@ def choose_mixture(
     for number in sorted(set(candidates)):
         if best is not None and (number > num_rows or since == PATIENCE):
             break
-        mixture = Mixture.fit(space, position, number, generator=generator, prior_strength=prior_strength)
+        if label is None:
+            mixture = Mixture.fit(space, position, number, generator=generator, prior_strength=prior_strength)
+        else:
+            mixture = Mixture.fit_classes(
+                space, position, number, label=label, generator=generator, prior_strength=prior_strength
+            )
         scores[number] = float(mixture.log_prob(held_out).mean(dtype=torch.float64))
         since += 1
         if best is None or scores[number] > best_score:

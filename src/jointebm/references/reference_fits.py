@@ -40,6 +40,10 @@ class MixtureFit(Config):
     num_components: Annotated[
         tuple[Annotated[int, Field(ge=1)], ...], Field(min_length=1), BeforeValidator(_as_candidates)
     ] = Field(MIXTURE_SIZES, description="candidate numbers of components, or one number")
+    label: str | None = Field(
+        None,
+        description="a label of one variable: each of its classes has as many components of its own; null: they share",
+    )
     max_rows: int = Field(10_000, ge=1, description="rows that it is fitted to, at most")
 
     def fit(self, space: "Space", rows: "Position", held_out: "Position", generator: "Generator") -> "Mixture":
@@ -47,7 +51,9 @@ class MixtureFit(Config):
         from jointebm.references.mixture import choose_mixture
 
         some = {name: value[: self.max_rows] for name, value in rows.items()}
-        return choose_mixture(space, some, held_out, generator=generator, candidates=self.num_components).mixture
+        return choose_mixture(
+            space, some, held_out, generator=generator, candidates=self.num_components, label=self.label
+        ).mixture
 
 
 class MarginalsFit(Config):

@@ -15,7 +15,9 @@ from jointebm.training.trainer import Trainer
 __all__ = ["normalised", "with_reference"]
 
 
-def with_reference(model: Model, how: ReferenceFit, split: TrainingSplit, *, seed: int) -> Model:
+def with_reference(
+    model: Model, how: ReferenceFit, split: TrainingSplit, *, seed: int, with_labels: bool = True
+) -> Model:
     """The model with its energy as the residual of a reference, zero everywhere.
 
     Args:
@@ -23,11 +25,17 @@ def with_reference(model: Model, how: ReferenceFit, split: TrainingSplit, *, see
         how: the fit of the reference.
         split: rows that it is fitted to, and those on which its size is chosen.
         seed: of its draws.
+        with_labels: whether log q(y | x) is part of the energy (see `Referenced`).
     """
     reference = how.fit(model.space, split.rows, split.held_out, torch.Generator().manual_seed(seed))
-    energy = ReferencedSpec(reference=spec_of(reference), residual=model.config.energy)  # type: ignore[arg-type]
-    config = model.config.model_copy(update={"energy": energy})
-    return Model(config, energy=Referenced(reference, start_at_zero(model.energy)), noise=model.noise)
+    spec = ReferencedSpec(
+        reference=spec_of(reference),
+        residual=model.config.energy,  # type: ignore[arg-type]
+        with_labels=with_labels,
+    )
+    config = model.config.model_copy(update={"energy": spec})
+    energy = Referenced(reference, start_at_zero(model.energy), with_labels=with_labels)
+    return Model(config, energy=energy, noise=model.noise)
 
 
 def normalised(model: Model, trainer: Trainer, split: TrainingSplit, *, seed: int) -> Model:

@@ -94,6 +94,7 @@ def _initial_model(recipe: Recipe, rows: _TrainingRows, *, seed: int) -> Model:
         kernel=recipe.kernel,
         num_chains=recipe.num_test_chains,
         num_steps=recipe.num_test_steps,
+        weighted=recipe.train.weighted,
     )
     # torch.nn draws initial weights from the global generator only; it is restored.
     with torch.random.fork_rng(devices=[]):
@@ -101,7 +102,7 @@ def _initial_model(recipe: Recipe, rows: _TrainingRows, *, seed: int) -> Model:
         model = Model(config)
     if recipe.reference is None or rows.split is None:
         return model
-    return with_reference(model, recipe.reference, rows.split, seed=seed)
+    return with_reference(model, recipe.reference, rows.split, seed=seed, with_labels=recipe.reference_labels)
 
 
 def train(

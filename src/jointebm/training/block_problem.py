@@ -74,7 +74,7 @@ class BlockProblem:
         generator: source of all draws.
         batch: draws rows of data.
         labelled: draws rows for terms that ask for rows with labels; None if none does.
-        reference: q, with which chains carry weights; None is no weights.
+        reference: q, from which fresh chains are drawn, with weights if `config.weighted`; None is noise.
     """
 
     def __init__(
@@ -104,8 +104,9 @@ class BlockProblem:
             replacement_rate=config.replacement_rate,
             generator=generator,
             reference=reference,
+            weighted=config.weighted,
         )
-        self.draws_afresh = reference is not None  # until fresh draws of the reference are too uneven
+        self.draws_afresh = self.buffer.weights is not None  # until fresh draws of the reference are too uneven
         self.completions = Completions(space)
         self.scales = Scales()
         self._watch = Watch(space, kernel, self.scales)

@@ -29,7 +29,8 @@ class ReplayBuffer:
     """Stored chains, x and y together, from which negative phases resume.
 
     Both halves of a chain are written back: the x and the y that belong together stay together. With a reference, fresh
-    chains are draws of it, and every slot has a log-weight, and F at its last visit (see `chain_weights`).
+    chains are draws of it, and every slot has a log-weight, and F at its last visit (see `chain_weights`), unless `weighted`
+    is False.
 
     Args:
         noise: start of fresh chains; the buffer is filled with it.
@@ -37,6 +38,7 @@ class ReplayBuffer:
         replacement_rate: probability in [0, 1] that a drawn chain restarts from noise (the paper: 0.05).
         generator: source of the draws that fill the buffer.
         reference: q, from which fresh chains are drawn instead; None is no weights.
+        weighted: whether chains of a reference carry weights.
 
     References:
         Kelly & Grathwohl 2021, App. B. Du & Mordatch 2019.
@@ -59,21 +61,24 @@ class ReplayBuffer:
         replacement_rate: float,
         generator: Generator,
         reference: Reference | None = None,
+        weighted: bool = True,
     ) -> None:
         if size < 1:
             raise ValueError(f"ReplayBuffer: size must be >= 1, got {size}")
         if not 0 <= replacement_rate <= 1:
             raise ValueError(f"ReplayBuffer: replacement_rate must lie in [0, 1], got {replacement_rate}")
         self.noise, self.size, self.replacement_rate = noise, size, replacement_rate
-        self.reference = reference
+        self.reference, self.weighted = reference, weighted
         self.position, self.weights = self.fresh(size, generator)
 
     def fresh(self, num: int, generator: Generator) -> tuple[dict[str, Tensor], ChainWeights | None]:
-        """Draws `num` fresh chains, with their weights if there is a reference."""
+        """Draws `num` fresh chains, with their weights if chains carry any."""
         if self.reference is None:
             return self.noise.draw(num, generator=generator), None
         with torch.no_grad():
             position = self.reference.draw(num, generator)
+            if not self.weighted:
+                return position, None
             log_q = self.reference.log_prob(position).double()
         return position, ChainWeights(torch.zeros_like(log_q), log_q)
 

@@ -61,6 +61,11 @@ class TrainConfig(Config):
     beta_1: float = Field(0.9, ge=0, lt=1, description="of Adam: weight of earlier gradients in its mean")
     buffer_size: int = Field(10_000, ge=1, description="slots of the replay buffer")
     replacement_rate: float = Field(0.05, ge=0, le=1, description="probability that a drawn chain starts from noise")
+    weighted: bool = Field(
+        True,
+        description="with a reference, whether chains carry weights; without weights they start at its draws alone, for "
+        "spaces of so many reals that a few chains would hold all weight",
+    )
     ema_decay: float = Field(0.99, ge=0, lt=1, description="mu of the moving average of the parameters")
     noise_labels: Literal["frequency", "uniform"] = Field(
         "frequency", description="labels of the noise: frequency or uniform"

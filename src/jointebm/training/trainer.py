@@ -58,7 +58,8 @@ class Trainer:
         labelled: draws rows for terms with a `labelled_batch_size`, in the same form; any of their labels may be missing.
         reference: q; fresh chains are draws of it, every chain carries a weight, the kernel gets a `kernels.Jump` from it,
             and metrics report ess and log Z. The gradient is then right between modes too. None takes that of a
-            `Referenced` energy, unless the objective is `Conditional`.
+            `Referenced` energy, unless the objective is `Conditional`. With `config.weighted` False fresh chains are draws
+            of it, but carry no weights, and the kernel stays as it is.
 
     Raises:
         TypeError: `batch` is not a function, or `kernel` not a kernel.
@@ -102,7 +103,7 @@ class Trainer:
         check_kernel(kernel, space)
         if reference is None and not config.objective.keeps_row_chains:
             reference = getattr(log_density, "reference", None)
-        if reference is not None:
+        if reference is not None and config.weighted:
             kernel = _weighted_kernel(kernel, reference, config)
         if not callable(batch):
             raise TypeError(
