@@ -59,6 +59,10 @@ def card(
         if config.log_normalizer
         else ""
     )
+    end = f"| energy gap at the end | {metrics.energy_gap:.3f} nats |" if metrics.energy_gap is not None else ""
+    if metrics.terms is not None:
+        terms = ", ".join(f"{name} {value:.3f}" for name, value in metrics.terms.items())
+        end = f"| terms of the loss at the end | {terms} |"
     summary = recipe.summary[0].upper() + recipe.summary[1:]
     return f"""---
 license: unknown
@@ -77,7 +81,7 @@ tags:
 | iterations | {metrics.iteration} |
 | training time | {metrics.seconds:.0f} s on {known["threads"]} threads ({known["machine"]}) |
 | versions | jointebm {known["jointebm"]}, torch {known["torch"]}, Python {known["python"]} |
-| energy gap at the end | {metrics.energy_gap:.3f} nats |
+{end}
 | interventions against divergence | {"<br>".join(map(str, interventions)) or "none"} |{normalised}{scaled}{changed}
 
 {_meaning(recipe, config)}

@@ -78,6 +78,9 @@ def _next_step(out: Path) -> str:
 
 def _figures(metrics: Metrics) -> str:
     """The figures next to the progress bar."""
+    if metrics.energy_gap is None or metrics.chain_low is None or metrics.chain_high is None:  # without chains
+        terms = "  ".join(f"{name} {value:.3g}" for name, value in (metrics.terms or {}).items())
+        return f"{terms}  grad {metrics.grad_norm:.2g}"
     accept_rate = "/".join(f"{rate:.2f}" for rate in metrics.accept_rate) or "-"
     ess = "" if metrics.ess is None else f"ess {metrics.ess:.0f}  "
     return (
