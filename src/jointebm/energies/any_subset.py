@@ -14,7 +14,7 @@ from jointebm.spaces.space import Position, Space
 
 __all__ = ["NUM_LEVELS", "AnySubsetEnergy"]
 
-NUM_LEVELS = 5  # K: shares of reals that are below so many noise levels, from the lowest to the highest
+NUM_LEVELS = 3  # K: shares of reals that are below so many noise levels, from the lowest to the highest
 FADED = 4.0  # the highest level over the one at which a real has half of its weight in the network
 MIN_VARIANCE = 1e-3  # of a real, relative to the mean variance, so that constant reals have a base
 

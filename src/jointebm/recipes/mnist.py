@@ -121,15 +121,15 @@ def mnist_any() -> Recipe:
         ),
         kernel=KernelSpec(discrete="gibbs", continuous="mala", step_size=0.04, temperature=1.0),
         train=TrainConfig(
-            num_iterations=22_000,
-            batch_size=64,
+            num_iterations=10_000,
+            batch_size=112,
             num_steps=1,
-            learning_rate=1.5e-3,
+            learning_rate=2e-3,
             warmup=300,
             decay="cosine",
             ema_decay=0.999,
             # A row has 784 terms of scores and one label; weights bring both to the same size.
-            objective=Denoising(score_weight=0.03, level_weight=0.05, lowest_share=0.5),
+            objective=Denoising(score_weight=0.03, level_weight=0.05, lowest_share=0.5, score_share=0.4),
         ),
         num_test_steps=300,
     )

@@ -21,11 +21,12 @@ SHOWN_LABELS = 0.5  # share of rows whose scores are taken given the known label
 
 
 class DenoisingTerms(NamedTuple):
-    """The three terms of each row, and f of its visible part and known labels, shape (N,).
+    """The terms of each row, and f of its visible part and known labels, shape (N,).
 
     Args:
-        score: 1/2 sum over visible i of (s_i df/dx_i + n_i)^2, with n_i the noise that was added.
-        level: sum over groups g of (df/dlog s_g - |n_g|^2 + d_g)^2 / (2 d_g), with d_g visible reals of the group.
+        score: 1/2 sum over visible i of (s_i df/dx_i + n_i)^2, with n_i the noise that was added; of the first rows.
+        level: sum over groups g of (df/dlog s_g - |n_g|^2 + d_g)^2 / (2 d_g), with d_g visible reals of the group; of the
+            first rows.
         label: -log p(known labels | visible reals), nats.
         f: nats.
     """
@@ -36,8 +37,28 @@ class DenoisingTerms(NamedTuple):
     f: Tensor
 
 
+class _Noisy(NamedTuple):
+    """N rows under fresh noise.
+
+    Args:
+        n: standard normal noise of the visible reals, (N, D), 0 elsewhere.
+        visible: (N, D), bool.
+        log_levels: of both groups, (N, 2); 0 for one that is missing.
+        table: f of every configuration of labels, (N, S).
+        f: given the known labels, (N,).
+        x: noisy reals, (N, D), 0 where missing.
+    """
+
+    n: Tensor
+    visible: Tensor
+    log_levels: Tensor
+    table: Tensor
+    f: Tensor
+    x: Tensor
+
+
 def denoising_terms(
-    energy: AnySubsetEnergy, position: Position, drawn: DrawnLevels, generator: Generator
+    energy: AnySubsetEnergy, position: Position, drawn: DrawnLevels, generator: Generator, *, num_scores: int | None = None
 ) -> DenoisingTerms:
     """The terms of rows under fresh noise.
 
@@ -52,34 +73,56 @@ def denoising_terms(
         position: N rows without the noise of the lowest level; NaN is missing.
         drawn: parts and levels.
         generator: source of the noise.
+        num_scores: rows whose scores and level derivatives are taken, the first ones; None is all.
 
     References:
         Vincent 2011 (denoising score matching). Guth et al. 2025, arXiv 2506.05310 (dual score matching).
     """
-    reals = energy.reals(position)
-    exists = drawn.log_levels.isfinite()  # (N, 2)
-    log_levels = torch.where(exists, drawn.log_levels, 0.0).to(reals).requires_grad_()
-    visible = ~reals.isnan() & torch.where(drawn.second, exists[:, 1:], exists[:, :1])
-    levels = torch.where(drawn.second, log_levels[:, 1:], log_levels[:, :1]).exp()
-    noise = torch.where(visible, levels, torch.inf)
+    num_rows = len(drawn.second)
+    num = num_rows if num_scores is None else num_scores
+    first, rest = slice(None, num), slice(num, None)
+    noisy = _noisy(energy, position, drawn, first, generator)
+    total = noisy.table.logsumexp(dim=1)
+    score, level = _derivative_terms(noisy, total, drawn.second[first], generator)
+    label, f = total - noisy.f, noisy.f
+    if num < num_rows:
+        others = _noisy(energy, position, drawn, rest, generator)
+        label = torch.cat([label, others.table.logsumexp(dim=1) - others.f])
+        f = torch.cat([f, others.f])
+    return DenoisingTerms(score, level, label, f)
+
+
+def _noisy(
+    energy: AnySubsetEnergy, position: Position, drawn: DrawnLevels, rows: slice, generator: Generator
+) -> _Noisy:
+    """f of some rows under fresh noise, differentiable in the noisy reals and the levels."""
+    position = {name: value[rows] for name, value in position.items()}
+    log_levels, second = drawn.log_levels[rows], drawn.second[rows]
+    reals, exists = energy.reals(position), log_levels.isfinite()
+    log_levels = torch.where(exists, log_levels, 0.0).to(reals).requires_grad_()
+    visible = ~reals.isnan() & torch.where(second, exists[:, 1:], exists[:, :1])
+    levels = torch.where(second, log_levels[:, 1:], log_levels[:, :1]).exp()
     n = normal(reals, generator) * visible
-    sd = torch.where(visible, noise.detach(), 0.0)
-    x = torch.where(visible, reals.nan_to_num() + sd * n, 0.0).requires_grad_()
-    with torch.enable_grad():
-        table = energy.table(x, noise)  # (N, S)
-        known = (table + energy.label_table(position).log()).logsumexp(dim=1)
-        total = table.logsumexp(dim=1)
-        shown = uniform(total.detach(), generator) < SHOWN_LABELS
-        f = torch.where(shown, known, total)
-        score, by_level = torch.autograd.grad(f.sum(), [x, log_levels], create_graph=True)
-    squares = n.square()
-    of_level: Tensor | float = 0.0
-    for number, group in enumerate((~drawn.second, drawn.second)):
-        d = (group & visible).sum(dim=1).to(reals)
-        error = by_level[:, number] - (squares * group).sum(dim=1) + d
-        of_level = of_level + torch.where(d > 0, error.square() / (2 * d).clamp(min=1), 0.0)
-    assert isinstance(of_level, Tensor)
-    return DenoisingTerms(0.5 * (sd * score + n).square().sum(dim=1), of_level, total - known, known)
+    x = torch.where(visible, reals.nan_to_num() + levels.detach() * n, 0.0).requires_grad_()
+    table = energy.table(x, torch.where(visible, levels, torch.inf))
+    f = (table + energy.label_table(position).log()).logsumexp(dim=1)
+    return _Noisy(n, visible, log_levels, table, f, x)
+
+
+def _derivative_terms(noisy: _Noisy, total: Tensor, second: Tensor, generator: Generator) -> tuple[Tensor, Tensor]:
+    """The terms of the score and of the levels, (N,) each, given the known labels or with all labels summed out."""
+    n, visible = noisy.n, noisy.visible
+    shown = uniform(total.detach(), generator) < SHOWN_LABELS
+    f = torch.where(shown, noisy.f, total)
+    score, by_level = torch.autograd.grad(f.sum(), [noisy.x, noisy.log_levels], create_graph=True)
+    levels = torch.where(second, noisy.log_levels[:, 1:], noisy.log_levels[:, :1]).detach().exp()
+    of_score = 0.5 * (torch.where(visible, levels, 0.0) * score + n).square().sum(dim=1)
+    of_level = torch.zeros_like(of_score)
+    for number, group in enumerate((~second & visible, second & visible)):
+        d = group.sum(dim=1).to(n)
+        error = by_level[:, number] - (n.square() * group).sum(dim=1) + d
+        of_level = of_level + error.square() / (2 * d.clamp(min=1))  # without a real, the error is 0
+    return of_score, of_level
 
 
 def denoising_loss(objective: Denoising, energy: AnySubsetEnergy, inputs: LossInputs) -> Phases:
@@ -97,14 +140,16 @@ def denoising_loss(objective: Denoising, energy: AnySubsetEnergy, inputs: LossIn
     space, position = energy.space, dict(inputs.positive)
     for name, mask in (inputs.missing or {}).items():
         position[name] = torch.where(space[name].expand(mask), torch.nan, position[name])
+    num = len(next(iter(position.values())))
     drawn = draw_levels(
         space,
-        len(next(iter(position.values()))),
+        num,
         bounds=(energy.min_noise, energy.max_noise),
         lowest_share=objective.lowest_share,
         generator=inputs.generator,
     )
-    terms = denoising_terms(energy, position, drawn, inputs.generator)
+    num_scores = max(1, round(objective.score_share * num))
+    terms = denoising_terms(energy, position, drawn, inputs.generator, num_scores=num_scores)
     means = {"score": terms.score.mean(), "level": terms.level.mean(), "label": terms.label.mean()}
     loss = (
         objective.score_weight * means["score"]

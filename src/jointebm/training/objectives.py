@@ -226,6 +226,8 @@ class Denoising:
         level_weight: of the derivative with respect to the noise level, > 0; it normalises f.
         label_weight: of -log p(labels | visible part), > 0.
         lowest_share: share of rows whose visible part is at the lowest noise level, in [0, 1].
+        score_share: share of rows whose scores and level derivatives are taken, in (0, 1]; the others have the label term
+            alone, which costs less than half.
     """
 
     score_weight: Annotated[float, Field(gt=0, strict=True, description="weight of denoising score matching")] = 1.0
@@ -236,6 +238,9 @@ class Denoising:
     lowest_share: Annotated[
         float, Field(ge=0, le=1, strict=True, description="share of rows at the lowest noise level")
     ] = 0.4
+    score_share: Annotated[
+        float, Field(gt=0, le=1, strict=True, description="share of rows whose scores are taken; the others: labels alone")
+    ] = 1.0
     _: KW_ONLY
     name: Literal["denoising"] = field(default="denoising", repr=False)
 
