@@ -38,6 +38,7 @@ class AnySubsetEnergy(nn.Module):
         net: module from inputs (N, `INPUTS_PER_REAL`, D) and levels (N, `NUM_LEVELS`) to (N, S).
         min_noise: s of the data themselves, position units, > 0.
         max_noise: the largest finite s, so large that the data look normal under it.
+        num_levels: steps of a path from the highest level to the lowest, when sampling.
 
     Raises:
         ValueError: the space lacks continuous or discrete blocks, or the levels are not in order.
@@ -61,7 +62,9 @@ class AnySubsetEnergy(nn.Module):
     log_prior: Tensor
     thresholds: Tensor
 
-    def __init__(self, space: Space, net: nn.Module, *, min_noise: float, max_noise: float) -> None:
+    def __init__(
+        self, space: Space, net: nn.Module, *, min_noise: float, max_noise: float, num_levels: int = 200
+    ) -> None:
         super().__init__()
         if not space.continuous or not space.discrete:
             raise ValueError(f"AnySubsetEnergy: needs continuous and discrete blocks, got {space}")
@@ -70,7 +73,7 @@ class AnySubsetEnergy(nn.Module):
                 f"AnySubsetEnergy: needs 0 < min_noise < max_noise, got min_noise {min_noise} and max_noise {max_noise}"
             )
         self.space, self.net, self.min_noise, self.max_noise = space, net, min_noise, max_noise
-        self.encoded_blocks = space.continuous
+        self.num_levels, self.encoded_blocks = num_levels, space.continuous
         num_reals = sum(space[name].num_variables for name in space.continuous)
         self.register_buffer("mean", torch.zeros(num_reals))
         self.register_buffer("variance", torch.ones(num_reals))

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 from pydantic import Field
 
 from jointebm.energies.structured_specs import Width
-from jointebm.storage.config import Config
+from jointebm.storage.config import MAX_COUNT, Config
 
 if TYPE_CHECKING:
     from torch import nn
@@ -65,6 +65,7 @@ class AnySubsetSpec(Config):
     )
     min_noise: float = Field(gt=0, description="noise of the data themselves, standard deviation in position units")
     max_noise: float = Field(gt=0, description="the largest finite noise level, under which the data look normal")
+    num_levels: int = Field(200, ge=1, le=MAX_COUNT, description="steps of a path from the highest level to the lowest")
 
     def build(self, space: "Space") -> "AnySubsetEnergy":
         from jointebm.energies.any_subset import AnySubsetEnergy
@@ -75,4 +76,6 @@ class AnySubsetSpec(Config):
                 f"space has {space.num_configurations}; use another energy"
             )
         net = self.net.build(space)
-        return AnySubsetEnergy(space, net, min_noise=self.min_noise, max_noise=self.max_noise)
+        return AnySubsetEnergy(
+            space, net, min_noise=self.min_noise, max_noise=self.max_noise, num_levels=self.num_levels
+        )

@@ -87,9 +87,10 @@ class LevelConv(nn.Module):
         widths = (channels[-1] * at_last**2, *hidden)
         self.layers = nn.ModuleList(_Levelled(nn.Linear(a, b), num_levels, b) for a, b in pairwise(widths))
         self.output, self.log_scale = _output(widths[-1], num_outputs, num_levels)
-        self.details = nn.ModuleList(nn.Linear(channel, 1, bias=False) for channel in channels)
-        for detail in self.details:
+        details = [nn.Linear(channel, 1, bias=False) for channel in channels]
+        for detail in details:
             nn.init.zeros_(detail.weight)
+        self.details = nn.ModuleList(details)
 
     def forward(self, inputs: Tensor, levels: Tensor) -> Tensor:
         hidden, details = inputs.unflatten(2, (self.side, self.side)), []

@@ -5,6 +5,7 @@ Legend: N rows, D reals of a row, S configurations of all labels, K levels s_0 >
 
 import math
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import NamedTuple
 
 import torch
@@ -109,7 +110,7 @@ class NoisePath:
         chain = self._chain(x, levels[0])
         log_weights = chain.f.double() - _log_normal(noise * spread, spread, free)
         step, rates = FIRST_STEP, []
-        for high, low in zip(levels, levels[1:], strict=False):
+        for high, low in pairwise(levels):
             mean, sd = self._reverse(chain, high, low)
             noise = normal(mean, generator)
             moved = torch.where(free, mean + sd * noise, self.known)
@@ -155,9 +156,7 @@ class NoisePath:
     def _reverse(self, chain: Chain, high: float, low: float) -> tuple[Tensor, float]:
         """Mean (N, D) and standard deviation of the move from level `high` to `low`."""
         assert chain.score is not None
-        return chain.position[REALS] + (high**2 - low**2) * chain.score[REALS], math.sqrt(
-            high**2 - low**2
-        ) * low / high
+        return chain.position[REALS] + (high**2 - low**2) * chain.score[REALS], math.sqrt(high**2 - low**2) * low / high
 
     def _log_ratio(self, noisier: Chain, cleaner: Chain, high: float, low: float) -> Tensor:
         """log of the density of adding noise over that of denoising, between these two ends of a move, (N,)."""

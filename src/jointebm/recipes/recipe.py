@@ -69,7 +69,6 @@ class Recipe(Config):
             )
         return self
 
-
     @model_validator(mode="after")
     def _denoises_any_subset(self) -> Self:
         denoises = self.train.objective.name == "denoising"
@@ -86,7 +85,9 @@ class Recipe(Config):
                 f"got {self.kernel.continuous} at {self.kernel.temperature:g}"
             )
         if self.reference is not None or self.train.terms:
-            raise ValueError("objective 'denoising' takes neither a reference nor terms; set reference=null and terms=[]")
+            raise ValueError(
+                "objective 'denoising' takes neither a reference nor terms; set reference=null and terms=[]"
+            )
         return self
 
 

@@ -1,4 +1,4 @@
-"""A recipe's model of any subset: rows without the noise of the lowest level, and a base fitted to them."""
+"""A recipe's model of any subset: rows without the noise of the lowest level, a base fitted to them, and its log Z."""
 
 from dataclasses import replace
 
@@ -6,12 +6,18 @@ import torch
 
 from jointebm.data import Dataset
 from jointebm.energies.any_subset import AnySubsetEnergy
+from jointebm.inference.model import Model
+from jointebm.inference.noise_path import noise_path_normalizer
+from jointebm.inference.reports import NormalizerRecord
+from jointebm.randomness.draws import normal
 from jointebm.recipes import Recipe
 
-__all__ = ["fit_base_of", "noise_free"]
+__all__ = ["fit_base_of", "noise_free", "path_normalised"]
 
 BASE_SEED = 2  # of the rows that the base is fitted to
 BASE_ROWS = 10_000  # drawn where rows are not stored
+MAX_PATHS = 2_000  # for log Z, from either end
+MAX_PATH_REALS = 100_000  # of all paths together
 
 
 def noise_free(dataset: Dataset, recipe: Recipe) -> Dataset:
@@ -26,9 +32,9 @@ def noise_free(dataset: Dataset, recipe: Recipe) -> Dataset:
         return dataset
     if stored.noise_sd != min_noise:
         raise ValueError(
-            f"recipe {recipe.name!r}: energy.min_noise is {min_noise:g}, but rows of data {dataset.name!r} have normal noise "
-            f"of standard deviation {stored.noise_sd:g}; set min_noise={stored.noise_sd:g}, so that F is the density of these "
-            "rows"
+            f"recipe {recipe.name!r}: energy.min_noise is {min_noise:g}, but rows of data {dataset.name!r} have normal "
+            f"noise of standard deviation {stored.noise_sd:g}; set min_noise={stored.noise_sd:g}, so that F is the density "
+            "of these rows"
         )
     return replace(stored, noise_sd=0.0)
 
@@ -39,3 +45,31 @@ def fit_base_of(energy: AnySubsetEnergy, dataset: Dataset) -> None:
     stored = dataset.stored
     drawn = stored.all_rows(generator=generator) if stored else dataset.batch(BASE_ROWS, generator=generator)
     energy.fit_base(drawn)
+
+
+def path_normalised(model: Model, dataset: Dataset, *, seed: int) -> Model:
+    """The trained model with log Z of F, by paths over its noise levels from both ends.
+
+    Args:
+        model: the model with averaged parameters.
+        dataset: the data without the noise of the lowest level; paths go back from its rows.
+        seed: of all draws.
+    """
+    energy = model.energy
+    assert isinstance(energy, AnySubsetEnergy)
+    generator = torch.Generator().manual_seed(seed)
+    num = min(MAX_PATHS, max(2, MAX_PATH_REALS // len(energy.mean)))
+    rows = {name: value.nan_to_num() for name, value in dataset.batch(num, generator=generator).items()}
+    noisy = {
+        name: rows[name] + energy.min_noise * normal(rows[name], generator) for name in model.space.continuous
+    }
+    found = noise_path_normalizer(energy, {**rows, **noisy}, num_levels=energy.num_levels, generator=generator)
+    record = NormalizerRecord(
+        value=found.value,
+        standard_error=found.standard_error if found.ess > 1 + 1e-9 else None,
+        upper=found.upper,
+        ess=found.ess,
+        method=found.method,
+    )
+    config = model.config.model_copy(update={"log_normalizer": record})
+    return Model(config, energy=energy, noise=model.noise).eval()

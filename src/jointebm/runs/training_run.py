@@ -32,7 +32,7 @@ from jointebm.runs.normalised_model import normalised, with_reference
 from jointebm.runs.provenance import card, environment
 from jointebm.runs.resuming import check_same_run, metrics_bytes, newest_checkpoint, restore
 from jointebm.runs.size import check_size
-from jointebm.runs.subset_model import fit_base_of, noise_free
+from jointebm.runs.subset_model import fit_base_of, noise_free, path_normalised
 from jointebm.runs.temperature_scaling import calibrated
 from jointebm.storage.atomic import flush, flush_folder, lock
 from jointebm.storage.checkpoint import write
@@ -195,6 +195,7 @@ class _Training(NamedTuple):
 
     model: Model  # the untrained one; its energy is trained in place
     dataset: Dataset  # the whole data
+    rows: Dataset  # what training sees
     split: TrainingSplit | None  # of its training rows, if there is a reference
     trainer: Trainer
 
@@ -214,7 +215,7 @@ def _prepare(recipe: Recipe, dataset: Dataset, *, seed: int) -> _Training:
     )
     with torch.no_grad():  # finds a network that does not fit its data before anything is written
         model.energy(trainer.noise.draw(1, generator=torch.Generator()))
-    return _Training(model, dataset, rows.split, trainer)
+    return _Training(model, dataset, rows.dataset, rows.split, trainer)
 
 
 def _run(
@@ -264,6 +265,8 @@ def _finish(path: Path, recipe: Recipe, facts: Mapping[str, Any], training: _Tra
     trainer, dataset = training.trainer, training.dataset
     assert trainer.metrics is not None
     trained = Model(training.model.config, energy=trainer.average, noise=trainer.noise).eval()
+    if isinstance(trained.energy, AnySubsetEnergy):
+        trained = path_normalised(trained, training.rows, seed=facts["seed"])
     if training.split is not None:
         trained = normalised(trained, trainer, training.split, seed=facts["seed"])
     if recipe.calibration_rows:

@@ -58,7 +58,12 @@ class _Noisy(NamedTuple):
 
 
 def denoising_terms(
-    energy: AnySubsetEnergy, position: Position, drawn: DrawnLevels, generator: Generator, *, num_scores: int | None = None
+    energy: AnySubsetEnergy,
+    position: Position,
+    drawn: DrawnLevels,
+    generator: Generator,
+    *,
+    num_scores: int | None = None,
 ) -> DenoisingTerms:
     """The terms of rows under fresh noise.
 

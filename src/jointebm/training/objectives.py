@@ -239,7 +239,8 @@ class Denoising:
         float, Field(ge=0, le=1, strict=True, description="share of rows at the lowest noise level")
     ] = 0.4
     score_share: Annotated[
-        float, Field(gt=0, le=1, strict=True, description="share of rows whose scores are taken; the others: labels alone")
+        float,
+        Field(gt=0, le=1, strict=True, description="share of rows whose scores are taken; the others: labels alone"),
     ] = 1.0
     _: KW_ONLY
     name: Literal["denoising"] = field(default="denoising", repr=False)
@@ -262,7 +263,9 @@ BlockObjective = Annotated[
     by_default_names(MaximumLikelihood, SummedOut, Conditional, Denoising),
 ]
 TableObjective = Annotated[
-    MaximumLikelihood | PseudoLikelihood, Field(discriminator="name"), by_default_names(MaximumLikelihood, PseudoLikelihood)
+    MaximumLikelihood | PseudoLikelihood,
+    Field(discriminator="name"),
+    by_default_names(MaximumLikelihood, PseudoLikelihood),
 ]
 if not TYPE_CHECKING:  # these import torch
 
