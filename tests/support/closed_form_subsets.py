@@ -3,6 +3,7 @@
 Legend: N rows, D reals, K labels.
 """
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -44,8 +45,6 @@ def features(x: Tensor, s: Tensor) -> Tensor:
 
 def grid(num_nodes: int, num_axes: int) -> tuple[Tensor, Tensor]:
     """Nodes (M, axes) and weights (M,) of Gauss-Hermite quadrature under a standard normal density."""
-    import numpy as np
-
     points, weights = (torch.from_numpy(each) for each in np.polynomial.hermite_e.hermegauss(num_nodes))
     weights = weights / weights.sum()
     nodes = torch.cartesian_prod(*[points] * num_axes).reshape(-1, num_axes)
@@ -65,8 +64,8 @@ class FixedDraws:
     def uniform(self, like: Tensor) -> Tensor:
         return torch.full_like(like, self.number)
 
-    def choose(self, log_weights: Tensor) -> Tensor:
+    def choose(self, log_weights: Tensor) -> Tensor:  # noqa: ARG002
         raise AssertionError("nothing is chosen")
 
-    def accept(self, log_ratio: Tensor) -> Tensor:
+    def accept(self, log_ratio: Tensor) -> Tensor:  # noqa: ARG002
         raise AssertionError("nothing is accepted")

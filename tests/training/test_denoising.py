@@ -25,9 +25,7 @@ from support.closed_form_subsets import CLASSES, NUM_FEATURES, ClosedForm, Fixed
 
 F64 = torch.float64
 MEANS = torch.tensor([[0.5, -1.0], [-0.7, 0.3], [1.5, 1.0]], dtype=F64)
-COVARIANCES = torch.tensor(
-    [[[1.0, 0.6], [0.6, 2.0]], [[0.5, -0.2], [-0.2, 0.7]], [[1.5, 0.0], [0.0, 0.3]]], dtype=F64
-)
+COVARIANCES = torch.tensor([[[1.0, 0.6], [0.6, 2.0]], [[0.5, -0.2], [-0.2, 0.7]], [[1.5, 0.0], [0.0, 0.3]]], dtype=F64)
 # Levels of the two groups, and which reals belong to the second.
 PATTERNS = {
     "one level": ((0.4, 0.4), (False, False)),
@@ -64,7 +62,9 @@ class Expected:
 
     def gradients(self, energy: ClosedForm) -> Tensor:
         """Of either term with respect to the weights of the features, shape (2, features)."""
-        return torch.stack([torch.autograd.grad(term, energy.weights, retain_graph=True)[0] for term in self.terms(energy)])
+        return torch.stack(
+            [torch.autograd.grad(term, energy.weights, retain_graph=True)[0] for term in self.terms(energy)]
+        )
 
 
 def true_energy() -> ClosedForm:
@@ -138,7 +138,9 @@ def network() -> tuple[nn.Module, Position]:
 def test_the_terms_are_their_formulas_by_finite_differences(network: tuple[nn.Module, Position], shown: bool) -> None:
     energy, position = network
     missing = torch.tensor([[0.3, math.inf], [0.3, 2.0], [0.2, 0.2], [1.0, math.inf], [0.1, 5.0], [4.0, 4.0]]).double()
-    second = torch.tensor([[False, True, True], [True, False, False], [False] * 3, [True, False, False]] + [[False] * 3] * 2)
+    second = torch.tensor(
+        [[False, True, True], [True, False, False], [False] * 3, [True, False, False]] + [[False] * 3] * 2
+    )
     n = torch.randn(6, 3, dtype=F64)
     found = denoising_terms(energy, position, DrawnLevels(missing.log(), second), FixedDraws(n, 0.0 if shown else 0.99))
     agreement = energy.label_table(position).log()

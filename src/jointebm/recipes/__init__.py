@@ -4,7 +4,7 @@ A new recipe is a function in a file here, named in `catalogue.RECIPES`; a varia
 """
 
 from jointebm.recipes.catalogue import RECIPES, find
-from jointebm.recipes.digits import digits
+from jointebm.recipes.digits import digits, digits_any
 from jointebm.recipes.dsprites import dsprites, dsprites_paper
 from jointebm.recipes.mnist import mnist, mnist_any, mnist_composite, mnist_jem, mnist_paper
 from jointebm.recipes.recipe import Recipe, RecipeField, override, recipe_fields
@@ -16,6 +16,7 @@ __all__ = [
     "Recipe",
     "RecipeField",
     "digits",
+    "digits_any",
     "dsprites",
     "dsprites_paper",
     "find",

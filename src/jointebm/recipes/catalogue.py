@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 
-from jointebm.recipes.digits import digits
+from jointebm.recipes.digits import digits, digits_any
 from jointebm.recipes.dsprites import dsprites, dsprites_paper
 from jointebm.recipes.mnist import mnist, mnist_any, mnist_composite, mnist_jem, mnist_paper
 from jointebm.recipes.recipe import Recipe
@@ -16,7 +16,7 @@ RECIPES: dict[str, Callable[[], Recipe]] = {
     recipe.__name__: recipe
     for recipe in (
         *(toy, digits, mnist, dsprites),  # ours
-        *(toy_any, mnist_any),  # one function for every subset
+        *(toy_any, digits_any, mnist_any),  # one function for every subset
         *(words, segmentation, sets, ising),  # structured labels
         *(mnist_composite, mnist_jem),  # variants for comparison
         *(toy_paper, mnist_paper, dsprites_paper),  # Tables 1-3

@@ -131,5 +131,5 @@ def mnist_any() -> Recipe:
             # A row has 784 terms of scores and one label; weights bring both to the same size.
             objective=Denoising(score_weight=0.03, level_weight=0.05, lowest_share=0.5, score_share=0.4),
         ),
-        num_test_steps=300,
+        num_test_steps=20,
     )

@@ -77,5 +77,5 @@ def toy_any() -> Recipe:
             ema_decay=0.998,
             objective=Denoising(),
         ),
-        num_test_steps=100,
+        num_test_steps=20,
     )

@@ -60,9 +60,7 @@ def path_normalised(model: Model, dataset: Dataset, *, seed: int) -> Model:
     generator = torch.Generator().manual_seed(seed)
     num = min(MAX_PATHS, max(2, MAX_PATH_REALS // len(energy.mean)))
     rows = {name: value.nan_to_num() for name, value in dataset.batch(num, generator=generator).items()}
-    noisy = {
-        name: rows[name] + energy.min_noise * normal(rows[name], generator) for name in model.space.continuous
-    }
+    noisy = {name: rows[name] + energy.min_noise * normal(rows[name], generator) for name in model.space.continuous}
     found = noise_path_normalizer(energy, {**rows, **noisy}, num_levels=energy.num_levels, generator=generator)
     record = NormalizerRecord(
         value=found.value,

@@ -34,6 +34,14 @@ def evaluate(
             "pixels (28 x 28 images only).",
         ),
     ] = False,
+    parts: Annotated[
+        bool,
+        typer.Option(
+            "--parts",
+            help="Also report labels from parts of each row and under noise, and, with --samples, draws from the highest "
+            "noise and in-paintings of ambiguous halves (models of any subset only).",
+        ),
+    ] = False,
     seed: Seed = 0,
     data: DataDir = None,
     threads: Threads = None,  # noqa: ARG001  # its callback sets them
@@ -54,5 +62,6 @@ def evaluate(
         num_rows=rows,
         num_samples=samples,
         with_outliers=ood,
+        with_parts=parts,
         as_json=as_json,
     )
