@@ -52,7 +52,11 @@ def test_a_real_under_growing_noise_becomes_a_missing_one() -> None:
     for s in (1e2, 1e4, 1e6):
         noisy = x + torch.tensor([[0.0, s * 0.8]], dtype=F64)
         f = energy.table(noisy, torch.tensor([[0.3, s]], dtype=F64))
-        gaps.append(float((f - normal_log_prob(noisy[0, 1], torch.tensor(s, dtype=F64)) - missing).abs().max()))
+        gaps.append(
+            float(
+                (f.detach() - normal_log_prob(noisy[0, 1], torch.tensor(s, dtype=F64)) - missing.detach()).abs().max()
+            )
+        )
     assert gaps[0] > gaps[1] > gaps[2] and gaps[2] < 1e-4
 
 

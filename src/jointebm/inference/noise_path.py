@@ -56,8 +56,9 @@ class _AtLevel:
 class NoisePath:
     """Paths of N rows from the highest noise level to the lowest, or back, with the known part clamped at every level.
 
-    One step from level s to s' < s denoises, x' ~ N(x + (s^2 - s'^2) df/dx, (s^2 - s'^2) s'^2 / s^2), the reverse of adding
-    noise, and then takes one step of MALA that leaves exp f at level s' invariant. The log-weight of a path grows by
+    One step from level s to s' < s denoises, x' ~ N(x + (s^2 - s'^2) df/dx, (s^2 - s'^2) (v + s'^2) / (v + s^2)), the
+    reverse of adding noise to normal data of variance v, and then takes one step of MALA that leaves exp f at level s'
+    invariant. The log-weight of a path grows by
 
         f(x'; s') - f(x; s) + log N(x; x', s^2 - s'^2) - log q(x' | x),    q the density of the first move
 
@@ -153,18 +154,18 @@ class NoisePath:
     def _chain(self, reals: Tensor, level: float) -> Chain:
         return evaluate(_AtLevel(self, level), {REALS: reals})
 
-    def _reverse(self, chain: Chain, high: float, low: float) -> tuple[Tensor, float]:
-        """Mean (N, D) and standard deviation of the move from level `high` to `low`."""
+    def _reverse(self, chain: Chain, high: float, low: float) -> tuple[Tensor, Tensor]:
+        """Mean (N, D) and standard deviation (D,) of the move from level `high` to `low`."""
         assert chain.score is not None
-        return chain.position[REALS] + (high**2 - low**2) * chain.score[REALS], math.sqrt(high**2 - low**2) * low / high
+        v, removed = self.energy.variance, high**2 - low**2
+        return chain.position[REALS] + removed * chain.score[REALS], (removed * (v + low**2) / (v + high**2)).sqrt()
 
     def _log_ratio(self, noisier: Chain, cleaner: Chain, high: float, low: float) -> Tensor:
         """log of the density of adding noise over that of denoising, between these two ends of a move, (N,)."""
         mean, sd = self._reverse(noisier, high, low)
         there, here = noisier.position[REALS], cleaner.position[REALS]
-        added = torch.full_like(self.energy.mean, math.sqrt(high**2 - low**2))
-        removed = torch.full_like(self.energy.mean, sd)
-        return _log_normal(there - here, added, self.free) - _log_normal(here - mean, removed, self.free)
+        added = torch.full_like(sd, math.sqrt(high**2 - low**2))
+        return _log_normal(there - here, added, self.free) - _log_normal(here - mean, sd, self.free)
 
     def _corrected(self, chain: Chain, level: float, step_size: float, generator: Generator) -> tuple[Chain, float]:
         """One step of MALA at a level, and its mean acceptance."""
