@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from jointebm import Categorical, Continuous, KernelSpec, Space
 from jointebm.energies import AnySubsetSpec, ConcatSpec, LevelMLPSpec, MLPSpec
 from jointebm.spaces.space import Position
-from jointebm.training.denoising import denoising_loss, denoising_terms
+from jointebm.training.denoising import denoising_terms
 from jointebm.training.divergence import Diverged
 from jointebm.training.loss_inputs import LossInputs
 from jointebm.training.objectives import Denoising
@@ -186,7 +186,7 @@ def test_rows_beyond_the_share_have_the_label_term_alone(network: tuple[nn.Modul
 def test_the_loss_is_the_weighted_sum_of_its_parts(network: tuple[nn.Module, Position]) -> None:
     energy, position = network
     inputs = LossInputs(position, {}, energy.space, None, torch.Generator().manual_seed(0))
-    phases = denoising_loss(Denoising(score_weight=2.0, level_weight=3.0, label_weight=5.0), energy, inputs)
+    phases = Denoising(score_weight=2.0, level_weight=3.0, label_weight=5.0).loss(energy, inputs)
     assert phases.parts is not None
     expected = 2 * phases.parts["score"] + 3 * phases.parts["level"] + 5 * phases.parts["label"]
     assert float(phases.loss.detach()) == pytest.approx(expected, rel=1e-12)
@@ -197,7 +197,7 @@ def test_an_energy_without_noise_levels_is_refused() -> None:
     energy = ConcatSpec(net=MLPSpec(hidden=(4,))).build(space)
     inputs = LossInputs({"x": torch.zeros(2), "y": torch.eye(2)}, {}, space, None, torch.Generator())
     with pytest.raises(TypeError, match="objective 'denoising': needs an AnySubsetEnergy"):
-        denoising_loss(Denoising(), energy, inputs)  # type: ignore[arg-type]
+        Denoising().loss(energy, inputs)
 
 
 # Parts and levels.

@@ -16,7 +16,7 @@ __all__ = ["NUM_LEVELS", "AnySubsetEnergy"]
 
 NUM_LEVELS = 3  # K: shares of reals that are below so many noise levels, from the lowest to the highest
 FADED = 4.0  # the highest level over the one at which a real has half of its weight in the network
-MIN_VARIANCE = 1e-3  # of a real, relative to the mean variance, so that constant reals have a base
+ADDED_VARIANCE = 1e-3  # of a real, relative to the mean variance, so that constant reals have a base
 
 
 class AnySubsetEnergy(nn.Module):
@@ -89,7 +89,7 @@ class AnySubsetEnergy(nn.Module):
         reals = self.reals(position).double()
         self.mean.copy_(reals.nanmean(dim=0).nan_to_num())
         variance = (reals - self.mean).square().nanmean(dim=0).nan_to_num()
-        self.variance.copy_(variance + MIN_VARIANCE * variance.mean())
+        self.variance.copy_(variance + ADDED_VARIANCE * variance.mean())
         table = self.label_table(position)
         shares = table / table.sum(dim=1, keepdim=True)  # a missing label is each of its classes in part
         counts = shares.double().sum(dim=0).clamp(min=0.5)

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 __all__ = ["AnySubsetSpec", "LevelConvSpec", "LevelMLPSpec"]
 
-MAX_CONFIGURATIONS = 4096  # of labels; the last layer has an output for each
+MAX_OUTPUTS = 4096  # of labels; the last layer has an output for each
 
 
 class LevelMLPSpec(Config):
@@ -70,9 +70,9 @@ class AnySubsetSpec(Config):
     def build(self, space: "Space") -> "AnySubsetEnergy":
         from jointebm.energies.any_subset import AnySubsetEnergy
 
-        if space.num_configurations > MAX_CONFIGURATIONS:
+        if space.num_configurations > MAX_OUTPUTS:
             raise ValueError(
-                f"any-subset: has an output for each configuration of the labels, at most {MAX_CONFIGURATIONS}, but this "
+                f"any-subset: has an output for each configuration of the labels, at most {MAX_OUTPUTS}, but this "
                 f"space has {space.num_configurations}; use another energy"
             )
         net = self.net.build(space)

@@ -22,7 +22,7 @@ __all__ = ["NoisePath", "PathDraws", "noise_path_normalizer"]
 
 REALS = "reals"  # the one block of the chains of a path: all reals side by side
 FIRST_STEP = 0.5  # of MALA, relative to the noise level
-ACCEPT_RATE = 0.6  # that steps are tuned to
+TUNED_RATE = 0.6  # that steps are tuned to
 
 
 class PathDraws(NamedTuple):
@@ -230,7 +230,7 @@ def _log_normal(deviation: Tensor, sd: Tensor, free: Tensor) -> Tensor:
 
 def _tuned(step: float, rate: float) -> float:
     """The next relative step of MALA, after one with this acceptance."""
-    return min(2.0, max(1e-3, step * math.exp(0.5 * (rate - ACCEPT_RATE))))
+    return min(2.0, max(1e-3, step * math.exp(0.5 * (rate - TUNED_RATE))))
 
 
 def _require_finite(f: Tensor, log_weights: Tensor) -> None:

@@ -22,7 +22,7 @@ from jointebm.spaces.space import Position
 
 __all__ = ["SubsetDraws", "anneal_given", "annealed_rows", "known_table", "subset_log_density", "subset_prediction"]
 
-ROWS_AT_ONCE = 500  # of one pass of the network
+ROWS_PER_PASS = 500  # of one pass of the network
 
 
 @torch.no_grad()
@@ -31,7 +31,7 @@ def known_table(energy: AnySubsetEnergy, position: Position) -> Tensor:
     reals, agreement = energy.reals(position), energy.label_table(position).log()
     missing = reals.isnan()
     noise = torch.where(missing, torch.inf, energy.min_noise).to(reals)
-    pieces = zip(reals.nan_to_num().split(ROWS_AT_ONCE), noise.split(ROWS_AT_ONCE), strict=True)
+    pieces = zip(reals.nan_to_num().split(ROWS_PER_PASS), noise.split(ROWS_PER_PASS), strict=True)
     return torch.cat([energy.table(*piece) for piece in pieces]) + agreement
 
 

@@ -12,7 +12,7 @@ from jointebm.energies.any_subset import AnySubsetEnergy
 from jointebm.randomness.draws import Generator, normal, uniform
 from jointebm.spaces.space import Position
 from jointebm.training.likelihoods import Phases
-from jointebm.training.objectives import Denoising, LossInputs
+from jointebm.training.loss_inputs import LossInputs
 from jointebm.training.visible_parts import DrawnLevels, draw_levels
 
 __all__ = ["DenoisingTerms", "denoising_loss", "denoising_terms"]
@@ -130,8 +130,22 @@ def _derivative_terms(noisy: _Noisy, total: Tensor, second: Tensor, generator: G
     return of_score, of_level
 
 
-def denoising_loss(objective: Denoising, energy: AnySubsetEnergy, inputs: LossInputs) -> Phases:
+def denoising_loss(
+    energy: AnySubsetEnergy,
+    inputs: LossInputs,
+    *,
+    weights: tuple[float, float, float],
+    lowest_share: float,
+    score_share: float,
+) -> Phases:
     """The loss of one batch at random parts and levels, with the mean of each term as its parts.
+
+    Args:
+        energy: f with parameters.
+        inputs: rows of data and the generator.
+        weights: of the terms of scores, levels and labels.
+        lowest_share: share of rows whose visible part is at the lowest level.
+        score_share: share of rows whose scores and level derivatives are taken.
 
     Raises:
         TypeError: the energy is not an `AnySubsetEnergy`.
@@ -146,20 +160,11 @@ def denoising_loss(objective: Denoising, energy: AnySubsetEnergy, inputs: LossIn
     for name, mask in (inputs.missing or {}).items():
         position[name] = torch.where(space[name].expand(mask), torch.nan, position[name])
     num = len(next(iter(position.values())))
-    drawn = draw_levels(
-        space,
-        num,
-        bounds=(energy.min_noise, energy.max_noise),
-        lowest_share=objective.lowest_share,
-        generator=inputs.generator,
-    )
-    num_scores = max(1, round(objective.score_share * num))
+    bounds = (energy.min_noise, energy.max_noise)
+    drawn = draw_levels(space, num, bounds=bounds, lowest_share=lowest_share, generator=inputs.generator)
+    num_scores = max(1, round(score_share * num))
     terms = denoising_terms(energy, position, drawn, inputs.generator, num_scores=num_scores)
     means = {"score": terms.score.mean(), "level": terms.level.mean(), "label": terms.label.mean()}
-    loss = (
-        objective.score_weight * means["score"]
-        + objective.level_weight * means["level"]
-        + objective.label_weight * means["label"]
-    )
+    loss = torch.stack([weight * mean for weight, mean in zip(weights, means.values(), strict=True)]).sum()
     parts = {name: float(mean.detach()) for name, mean in means.items()}
     return Phases(loss, terms.f.detach(), terms.f.new_empty(0), parts)

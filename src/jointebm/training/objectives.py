@@ -254,7 +254,13 @@ class Denoising:
         """See `denoising_terms`."""
         from jointebm.training.denoising import denoising_loss
 
-        return denoising_loss(self, log_density, inputs)
+        return denoising_loss(
+            log_density,
+            inputs,
+            weights=(self.score_weight, self.level_weight, self.label_weight),
+            lowest_share=self.lowest_share,
+            score_share=self.score_share,
+        )
 
 
 BlockObjective = Annotated[

@@ -5,7 +5,7 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, Literal, NamedTuple, get_args
 
 import torch
 import typer
@@ -21,7 +21,7 @@ from jointebm.evaluation.out_of_distribution import SCORES, outlier_images, sepa
 from jointebm.inference.model import Model
 from jointebm.inference.predict import MAX_CONFIGURATIONS
 
-__all__ = ["evaluation", "print_evaluation", "run_evaluation"]
+__all__ = ["Reported", "evaluation", "print_evaluation", "run_evaluation"]
 
 MAX_CLASSES = 100  # of all labels together, up to which the decoder 'gibbs' runs by default
 MAX_VARIABLES_SHOWN = 32
@@ -31,28 +31,28 @@ METHODS: tuple[Method, ...] = get_args(Method)  # calibration is reported for th
 MEANING = {"sample": "sample-based", "gibbs": "Rao-Blackwellised", "exact": "energy-based"}
 
 
-def run_evaluation(
-    name: str,
-    data_dir: Path | None,
-    *,
-    seed: int,
-    methods: str | None,
-    num_rows: int | None,
-    num_samples: int | None,
-    with_outliers: bool,
-    with_parts: bool,
-    as_json: bool,
-) -> None:
+class Reported(NamedTuple):
+    """What a report holds besides accuracy and calibration."""
+
+    methods: str | None  # decoders, separated by commas; None: all that are affordable
+    num_rows: int | None  # first test rows; None is all
+    num_samples: int | None  # judged samples for each value of each label; None is none
+    outliers: bool  # whether test rows are told from other images
+    parts: bool  # whether labels are read from parts
+
+
+def run_evaluation(name: str, data_dir: Path | None, reported: Reported, *, seed: int, as_json: bool) -> None:
     """Evaluates a model on the test rows of its data and prints the report."""
-    chosen = None if methods is None else _parse_methods(methods)
+    chosen = None if reported.methods is None else _parse_methods(reported.methods)
+    num_rows, num_samples = reported.num_rows, reported.num_samples
     path, model = open_model(name)
     dataset = open_data_of(model, data_dir)
     generator = torch.Generator().manual_seed(seed)
-    outliers = outlier_images(dataset, data_dir, generator=generator) if with_outliers else None
+    outliers = outlier_images(dataset, data_dir, generator=generator) if reported.outliers else None
     report = evaluation(
         model, dataset, path, seed=seed, methods=chosen, num_rows=num_rows, num_samples=num_samples, outliers=outliers
     )
-    if with_parts:
+    if reported.parts:
         report |= of_parts(model, dataset, seed=seed, num_rows=num_rows, num_samples=num_samples)
     report["model"] = shown_model(name, path)
     if as_json:

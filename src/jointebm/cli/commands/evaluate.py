@@ -52,16 +52,7 @@ def evaluate(
     Reports accuracy by decoder and calibration and, on request, the quality of samples and the detection of
     out-of-distribution images.
     """
-    from jointebm.cli.blocks.evaluate import run_evaluation
+    from jointebm.cli.blocks.evaluate import Reported, run_evaluation
 
-    run_evaluation(
-        model,
-        data,
-        seed=seed,
-        methods=methods,
-        num_rows=rows,
-        num_samples=samples,
-        with_outliers=ood,
-        with_parts=parts,
-        as_json=as_json,
-    )
+    reported = Reported(methods=methods, num_rows=rows, num_samples=samples, outliers=ood, parts=parts)
+    run_evaluation(model, data, reported, seed=seed, as_json=as_json)
