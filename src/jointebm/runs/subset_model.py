@@ -16,8 +16,8 @@ __all__ = ["fit_base_of", "noise_free", "path_normalised"]
 
 BASE_SEED = 2  # of the rows that the base is fitted to
 BASE_ROWS = 10_000  # drawn where rows are not stored
-MAX_PATHS = 2_000  # for log Z, from either end
-MAX_PATH_REALS = 100_000  # of all paths together
+PATHS = (100, 2_000)  # for log Z, from either end: at least, at most
+MAX_PATH_REALS = 20_000  # of all paths together, beyond the least number
 
 
 def noise_free(dataset: Dataset, recipe: Recipe) -> Dataset:
@@ -58,7 +58,7 @@ def path_normalised(model: Model, dataset: Dataset, *, seed: int) -> Model:
     energy = model.energy
     assert isinstance(energy, AnySubsetEnergy)
     generator = torch.Generator().manual_seed(seed)
-    num = min(MAX_PATHS, max(2, MAX_PATH_REALS // len(energy.mean)))
+    num = min(PATHS[1], max(PATHS[0], MAX_PATH_REALS // len(energy.mean)))
     rows = {name: value.nan_to_num() for name, value in dataset.batch(num, generator=generator).items()}
     noisy = {name: rows[name] + energy.min_noise * normal(rows[name], generator) for name in model.space.continuous}
     found = noise_path_normalizer(energy, {**rows, **noisy}, num_levels=energy.num_levels, generator=generator)
