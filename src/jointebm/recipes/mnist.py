@@ -121,7 +121,7 @@ def mnist_any() -> Recipe:
         ),
         kernel=KernelSpec(discrete="gibbs", continuous="mala", step_size=0.04, temperature=1.0),
         train=TrainConfig(
-            num_iterations=10_000,
+            num_iterations=30_000,
             batch_size=112,
             num_steps=1,
             learning_rate=2e-3,

@@ -48,7 +48,9 @@ def _finish(run: Run, *, as_json: bool) -> None:
         print_json(report)
     else:
         rates = write_rates(named_rates(run.model.kernel, run.metrics.accept_rate))
-        print_evaluation(report, f"acceptance at the end of training: {rates or 'no kernel ran, q was drawn from'}")
+        without_chains = run.metrics.energy_gap is None
+        note = f"acceptance at the end of training: {rates or 'no kernel ran, q was drawn from'}"
+        print_evaluation(report, "" if without_chains else note)
 
 
 def _tell(intervention: Intervention) -> None:
