@@ -44,7 +44,7 @@ class AnySubsetEnergy(nn.Module):
         ValueError: the space lacks continuous or discrete blocks, or the levels are not in order.
 
     References:
-        Yadin et al. 2024 and Guth et al. 2025, arXiv 2506.05310 (the noise level as an argument of a normalised
+        Guth, Kadkhodaie & Simoncelli 2025, arXiv 2506.05310 (the noise level as an argument of a normalised
         log-density). Kelly & Grathwohl 2021, Sec. 3 (one joint density of all blocks).
 
     Example:
@@ -53,7 +53,7 @@ class AnySubsetEnergy(nn.Module):
         >>> space = Space(x=Continuous(2), y=Categorical(3))
         >>> energy = AnySubsetEnergy(space, LevelMLP(2, NUM_LEVELS, (16,), 3), min_noise=0.1, max_noise=10.0)
         >>> x, noise = torch.zeros(1, 2), torch.tensor([[0.1, torch.inf]])  # the second real is missing
-        >>> energy.table(x, noise).exp().sum()  # before training: N(0; 0, 1 + .1^2)
+        >>> energy.table(x, noise).exp().sum().detach()  # before training: N(0; 0, 1 + .1^2)
         tensor(0.3970)
     """
 

@@ -81,7 +81,7 @@ def denoising_terms(
         num_scores: rows whose scores and level derivatives are taken, the first ones; None is all.
 
     References:
-        Vincent 2011 (denoising score matching). Guth et al. 2025, arXiv 2506.05310 (dual score matching).
+        Vincent 2011 (denoising score matching). Guth, Kadkhodaie & Simoncelli 2025, arXiv 2506.05310 (dual score matching).
     """
     num_rows = len(drawn.second)
     num = num_rows if num_scores is None else num_scores
