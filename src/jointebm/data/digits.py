@@ -14,11 +14,15 @@ __all__ = ["digits"]
 TEST_RATE = 0.2  # of each class
 
 
-def digits() -> ArrayDataset:
+def digits(*, pixels: bool = False) -> ArrayDataset:
     """Loads the digits, with a fixed random split that is stratified by class.
 
+    Args:
+        pixels: whether positions are pixels under normal noise of standard deviation 0.1.
+
     Returns:
-        Blocks `image` (8, 8), grey levels dequantised to [0, 1] with noise of width 1/8, and `digit`, 10 classes.
+        Blocks `image` (8, 8), grey levels dequantised to [0, 1] with noise of width 1/8 (or under normal noise), and
+        `digit`, 10 classes.
 
     References:
         E. Alpaydin and C. Kaynak, Optical Recognition of Handwritten Digits, UCI Machine Learning Repository, 1998
@@ -40,10 +44,11 @@ def digits() -> ArrayDataset:
     for label, count in enumerate(counts):
         held_out[generator.permutation(np.flatnonzero(labels == label))[:count]] = True
     return ArrayDataset(
-        name="digits",
+        name="digits-pixels" if pixels else "digits",
         space=Space(image=Continuous((8, 8)), digit=Categorical(10)),
         train={"image": images[~held_out], "digit": labels[~held_out]},
         held_out={"image": images[held_out], "digit": labels[held_out]},
         white=16,
-        noise_width=1 / 8,
+        noise_width=0.0 if pixels else 1 / 8,
+        noise_sd=0.1 if pixels else 0.0,
     )

@@ -23,6 +23,7 @@ __all__ = ["DATASETS", "open_dataset"]
 DATASETS: dict[str, Callable[[Path | None], Dataset]] = {
     "toy": lambda data_dir: Toy(),  # noqa: ARG005
     "digits": lambda data_dir: digits(),  # noqa: ARG005
+    "digits-pixels": lambda data_dir: digits(pixels=True),  # noqa: ARG005
     "sets": lambda data_dir: Sets(),  # noqa: ARG005
     "ising": lambda data_dir: IsingGrids(),  # noqa: ARG005
     "mnist": mnist,

@@ -2,6 +2,7 @@
 
 from typing import TYPE_CHECKING
 
+from jointebm.energies.any_subset_specs import AnySubsetSpec, LevelConvSpec, LevelMLPSpec
 from jointebm.energies.specs import (
     BilinearSpec,
     ConcatSpec,
@@ -24,6 +25,7 @@ from jointebm.energies.structured_specs import (
 from jointebm.importing import lazy_members
 
 if TYPE_CHECKING:
+    from jointebm.energies.any_subset import AnySubsetEnergy
     from jointebm.energies.bilinear import BilinearEnergy
     from jointebm.energies.composition import ConditionalEnergy, WeightedSum
     from jointebm.energies.concat import ConcatEnergy
@@ -31,6 +33,7 @@ if TYPE_CHECKING:
     from jointebm.energies.interactions import GridPairs, Transitions
     from jointebm.energies.ising import IsingEnergy
     from jointebm.energies.jem import JEMEnergy
+    from jointebm.energies.level_networks import LevelConv, LevelMLP
     from jointebm.energies.networks import MLP, ConvEncoder
     from jointebm.energies.referenced import Referenced, start_at_zero
     from jointebm.energies.structured import StructuredEnergy
@@ -38,6 +41,8 @@ if TYPE_CHECKING:
 
 __all__ = [
     "MLP",
+    "AnySubsetEnergy",
+    "AnySubsetSpec",
     "BilinearEnergy",
     "BilinearSpec",
     "ConcatEnergy",
@@ -54,6 +59,10 @@ __all__ = [
     "IsingSpec",
     "JEMEnergy",
     "JEMSpec",
+    "LevelConv",
+    "LevelConvSpec",
+    "LevelMLP",
+    "LevelMLPSpec",
     "MLPSpec",
     "OwnSpec",
     "PerItem",

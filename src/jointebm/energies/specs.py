@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Literal, Self
 from pydantic import Field, model_validator
 
 from jointebm.energies.activation import Activation
+from jointebm.energies.any_subset_specs import AnySubsetSpec
 from jointebm.energies.structured_specs import DeepSetSpec, IsingSpec, StructuredSpec, Width
 from jointebm.references.reference_specs import ReferenceSpec
 from jointebm.storage.config import Config
@@ -179,7 +180,7 @@ class ReferencedSpec(Config):
 
 
 EnergySpec = Annotated[
-    ConcatSpec | BilinearSpec | JEMSpec | StructuredSpec | DeepSetSpec | IsingSpec | ReferencedSpec,
+    ConcatSpec | BilinearSpec | JEMSpec | StructuredSpec | DeepSetSpec | IsingSpec | AnySubsetSpec | ReferencedSpec,
     Field(discriminator="kind"),
 ]
 

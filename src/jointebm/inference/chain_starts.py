@@ -1,10 +1,12 @@
-"""Where the chains of a model start: at draws of its reference, or at noise."""
+"""Where the chains of a model start: at draws of its reference, at ends of paths over noise levels, or at noise."""
 
 from collections.abc import Mapping
 from typing import Any
 
+from jointebm.energies.any_subset import AnySubsetEnergy
 from jointebm.inference.corrected import Target, draw_given
 from jointebm.inference.model import Model
+from jointebm.inference.subset_answers import anneal_given
 from jointebm.randomness.draws import Generator
 from jointebm.spaces.noise import Noise
 from jointebm.spaces.space import Position
@@ -16,7 +18,8 @@ def chain_starts(model: Model, num: int, given: Mapping[str, Any] | None, genera
     """Starts of chains given what is known, as `Model.sample` has them.
 
     With a reference they are its draws given what is known, chosen in proportion to exp(F) / q unless the model's chains are
-    unweighted. They are draws of p only if q is close to p; the kernel does the rest.
+    unweighted. They are draws of p only if q is close to p; the kernel does the rest. Those of a model of any subset are the
+    ends of paths over noise levels.
 
     Args:
         model: the model.
@@ -25,7 +28,7 @@ def chain_starts(model: Model, num: int, given: Mapping[str, Any] | None, genera
         generator: source of all draws.
 
     Returns:
-        Positions of N chains, or without a reference the noise of the model.
+        Positions of N chains, or the noise of a model that has neither a reference nor noise levels.
 
     Example:
         >>> import torch
@@ -34,6 +37,8 @@ def chain_starts(model: Model, num: int, given: Mapping[str, Any] | None, genera
         >>> bool((starts["point"][:, 0] < 1).all())
         True
     """
+    if isinstance(model.energy, AnySubsetEnergy):
+        return anneal_given(model.energy, num, given, generator).position
     if model.reference is None:
         return model.noise
     target = Target(model, model.reference, model.kernel, model.config.weighted)

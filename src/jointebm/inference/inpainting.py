@@ -11,6 +11,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from jointebm.energies.any_subset import AnySubsetEnergy
 from jointebm.inference.chain_starts import chain_starts
 from jointebm.inference.model import Model
 from jointebm.inference.predict import predict
@@ -118,8 +119,9 @@ def accuracy_given(
 ) -> dict[str, float]:
     """Accuracy of each block of labels, predicted from a region of the image with or without the other labels.
 
-    By enumeration if the whole image is given, otherwise by Rao-Blackwellised chains, which average over the missing
-    pixels: `num_chains` per row, of `num_steps` sweeps. Errors are those of `predict`.
+    By enumeration if the whole image is given, and by one pass of a model of any subset; otherwise by Rao-Blackwellised
+    chains, which average over the missing pixels: `num_chains` per row, of `num_steps` sweeps. Errors are those of
+    `predict`.
 
     Example:
         >>> from jointebm import load
@@ -127,7 +129,7 @@ def accuracy_given(
         >>> round(accuracy_given(load("pretrained:mnist"), rows, "image", WHOLE, generator=torch.Generator())["digit"], 2)
         0.1
     """
-    found = {}
+    found, one_pass = {}, isinstance(model.energy, AnySubsetEnergy)
     for name in model.space.discrete:
         given = {image: masked(values[image], region)}
         given |= {other: values[other] for other in model.space.discrete if others and other != name}
@@ -135,7 +137,7 @@ def accuracy_given(
             model,
             given,
             name,
-            method="exact" if region[1:] == WHOLE[1:] else "gibbs",
+            method="exact" if one_pass or region[1:] == WHOLE[1:] else "gibbs",
             num_chains=num_chains,
             num_steps=model.config.num_steps if num_steps is None else num_steps,
             generator=generator,

@@ -11,9 +11,11 @@ from typing import Literal, NamedTuple, overload
 import torch
 from torch import Tensor
 
+from jointebm.energies.any_subset import AnySubsetEnergy
 from jointebm.inference.exact_predictions import exact_prediction, rows_for_exact
 from jointebm.inference.model import Model
 from jointebm.inference.prediction import Prediction
+from jointebm.inference.subset_answers import subset_prediction
 from jointebm.kernels import Chain, Cycle, LogDensity, evaluate, parts_of, settle
 from jointebm.kernels.columns import columns_of
 from jointebm.kernels.gibbs import draw_variable
@@ -72,7 +74,8 @@ def predict(
     free; those that are not asked for are averaged over.
 
     - "exact" (the paper's energy-based prediction): enumerates the configurations of all free discrete variables; labels
-      are the most probable configuration, probs the marginals. Needs every continuous entry observed.
+      are the most probable configuration, probs the marginals. Needs every continuous entry observed, but for a model of
+      any subset, which answers by one pass whatever is missing.
     - "gibbs" (Rao-Blackwellised): sweeps of exact Gibbs draws over the free discrete variables, with moves of the free
       continuous entries by the model's kernel in between; probs average the exact conditional of each variable over the
       last half of the sweeps, labels are their argmax, variable by variable.
@@ -134,6 +137,8 @@ def predict(
             f"predict: needs at least one row, num_chains >= 1 and num_steps >= 1, got {num_rows} rows, {num_chains} and "
             f"{num_steps}"
         )
+    if method == "exact" and isinstance(model.energy, AnySubsetEnergy):
+        return subset_prediction(model.energy, position, targets, joint=True)
     if method == "exact":
         rows_at_once = rows_for_exact(model.space, observed, max_evaluations)
     else:

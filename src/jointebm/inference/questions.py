@@ -10,11 +10,13 @@ from typing import Any, Literal, overload
 import torch
 from torch import Tensor, nn
 
+from jointebm.energies.any_subset import AnySubsetEnergy
 from jointebm.inference.corrected import Target, draw_given
 from jointebm.inference.importance import mass_of_known
 from jointebm.inference.model_config import ModelConfig
 from jointebm.inference.prediction import Prediction
 from jointebm.inference.reports import NormalizerRecord
+from jointebm.inference.subset_answers import annealed_rows, subset_log_density, subset_prediction
 from jointebm.kernels import Cycle
 from jointebm.kernels.columns import columns_of
 from jointebm.randomness.draws import Generator
@@ -27,9 +29,7 @@ from jointebm.spaces.space import Space, Values
 
 __all__ = ["Questions"]
 
-MIN_POOL_ESS = (
-    50.0  # draws of the reference that starts of chains are chosen among; with fewer, modes get wrong weights
-)
+MIN_POOL_ESS = 50.0  # draws of the reference to choose starts among; with fewer, modes get wrong weights
 _MORE_JUMPS = "a larger num_steps, fewer or wider conditions, or a fit with more rows"
 MIN_JUMPS = 2.0  # accepted per chain; with fewer, chains stay near their starts
 
@@ -42,6 +42,7 @@ class Questions(nn.Module, ABC):
     """
 
     config: ModelConfig
+    energy: nn.Module
     space: Space
 
     @property
@@ -80,7 +81,9 @@ class Questions(nn.Module, ABC):
         log p(known) = log of the integral of exp F over the missing entries - log Z + log |d position / d value|
 
         Missing labels of few configurations are summed out exactly; anything else is estimated by draws of the reference
-        given what is known, whose log is too low on average. Calling the model gives f at positions instead.
+        given what is known, whose log is too low on average. A model of any subset gives f of the known part, in one pass,
+        as training normalised it; log Z is subtracted where every real is known. Calling the model gives f at positions
+        instead.
 
         Args:
             values: per block, shape (N, *variable_shape); NaN, -1 and absent blocks are marginalised.
@@ -89,32 +92,36 @@ class Questions(nn.Module, ABC):
             diagnostics: whether to return (answer, `Diagnostics`). Its standard errors are without that of log Z.
 
         Raises:
-            ValueError: the model has no reference or no log Z: its f has no known normaliser.
+            ValueError: f has no known normaliser: the model has no reference or no log Z, and no noise levels.
 
         Warns:
             ConvergenceWarning: the draws of some rows have an ess below 10.
         """
-        reference = self._reference("log_density")
-        if self.log_normalizer is None:
-            raise ValueError("log_density: log Z of this model is not known; fit it by jointebm.fit")
         position, observed = self._encoded(values)
-        mass = mass_of_known(
-            self,
-            self.space,
-            reference,
-            position,
-            num_draws=num_draws,
-            generator=self._generator(seed),
-            with_marginals=False,
-        )
-        log_p = mass.log_mass - self.log_normalizer.value
+        if isinstance(self.energy, AnySubsetEnergy):
+            log_p = subset_log_density(self.energy, position, self.log_normalizer.value if self.log_normalizer else 0.0)
+            found = Diagnostics.of_exact(len(log_p), torch.zeros_like(log_p))
+        else:
+            reference = self._reference("log_density")
+            if self.log_normalizer is None:
+                raise ValueError("log_density: log Z of this model is not known; fit it by jointebm.fit")
+            mass = mass_of_known(
+                self,
+                self.space,
+                reference,
+                position,
+                num_draws=num_draws,
+                generator=self._generator(seed),
+                with_marginals=False,
+            )
+            log_p = mass.log_mass - self.log_normalizer.value
+            found = Diagnostics(mass.ess.isinf(), mass.ess, mass.error)
         for name in self.space.continuous:
             block, seen = self.space[name], observed[name]
             assert isinstance(block, Continuous)
             slope = block.transform.log_slope(block.decode(position[name].nan_to_num()))
             log_p = log_p + torch.where(seen, slope, 0).reshape(len(log_p), -1).sum(dim=1)
-        answer = Answer(log_p, Diagnostics(mass.ess.isinf(), mass.ess, mass.error))
-        answer.checked("log_density", f"num_draws above {num_draws}")
+        answer = Answer(log_p, found).checked("log_density", f"num_draws above {num_draws}")
         return answer if diagnostics else log_p
 
     @overload
@@ -148,8 +155,9 @@ class Questions(nn.Module, ABC):
     ) -> dict[str, Tensor] | Answer[dict[str, Tensor]]:
         """Draws rows given what is known, as values.
 
-        With a reference, chains start from its draws, reweighted and resampled, and move by the kernel with jumps. Without
-        one they start from noise, and finite chains keep the modes where they fell.
+        With a reference, chains start from its draws, reweighted and resampled, and move by the kernel with jumps. A model
+        of any subset goes from its highest noise level to its lowest, with what is given clamped, before the kernel moves.
+        Any other starts from noise, and finite chains keep the modes where they fell.
 
         Args:
             num: number of rows N.
@@ -168,6 +176,9 @@ class Questions(nn.Module, ABC):
         """
         steps = self.config.num_steps if num_steps is None else num_steps
         generator = self._generator(seed)
+        if isinstance(self.energy, AnySubsetEnergy):
+            answer = annealed_rows(self, self.energy, self.kernel, num, given, num_steps=steps, generator=generator)
+            return answer if diagnostics else answer.value
         if self.reference is None and not diagnostics:
             chains = {"num_chains": num, "num_steps": steps, "given": given, "init": self.noise}
             return sample(self, self.space, self.kernel, generator=generator, **chains).values  # type: ignore[arg-type]
@@ -209,7 +220,8 @@ class Questions(nn.Module, ABC):
         """Predicts discrete blocks from whatever else is known of each row.
 
         Probabilities are marginals given what is known, all else summed out: exactly if no real is missing and the missing
-        labels have at most 4096 configurations, otherwise by draws of the reference with exact conditionals.
+        labels have at most 4096 configurations, otherwise by draws of the reference with exact conditionals. A model of any
+        subset answers all of them by one pass.
 
         Args:
             values: per block, shape (N, *variable_shape); NaN, -1 or an absent block is missing.
@@ -230,6 +242,10 @@ class Questions(nn.Module, ABC):
         targets = (target,) if isinstance(target, str) else tuple(target)
         self.space.require(targets, discrete=True)
         position, _ = self._encoded(values)
+        if isinstance(self.energy, AnySubsetEnergy):
+            prediction = subset_prediction(self.energy, position, targets)
+            found = Diagnostics.of_exact(len(next(iter(position.values()))))
+            return Answer(prediction, found) if diagnostics else prediction
         mass = mass_of_known(
             self, self.space, self.reference, position, num_draws=num_draws, generator=self._generator(seed)
         )
@@ -282,7 +298,7 @@ class Questions(nn.Module, ABC):
             A list of `num` completions, each values by block.
 
         Raises:
-            ValueError: the model has no reference, or the values do not fit.
+            ValueError: the model has neither a reference nor noise levels, or the values do not fit.
 
         Warns:
             ConvergenceWarning: neither starts nor jumps settle the weights of modes.
@@ -293,18 +309,24 @@ class Questions(nn.Module, ABC):
             rows = torch.as_tensor(value)
             repeated[name] = rows.repeat(num, *[1] * (rows.ndim - 1))
         steps, generator = self.config.num_steps if num_steps is None else num_steps, self._generator(seed)
-        drawn = draw_given(
-            self._target("impute"),
-            num * num_rows,
-            repeated,
-            num_steps=steps,
-            generator=generator,
-            with_r_hat=diagnostics,
-        )
+        if isinstance(self.energy, AnySubsetEnergy):
+            drawn = annealed_rows(
+                self, self.energy, self.kernel, num * num_rows, repeated, num_steps=steps, generator=generator
+            )
+        else:
+            drawn = draw_given(
+                self._target("impute"),
+                num * num_rows,
+                repeated,
+                num_steps=steps,
+                generator=generator,
+                with_r_hat=diagnostics,
+            )
         parts = {name: value.split(num_rows) for name, value in drawn.value.items()}
         completions = [{name: part[number] for name, part in parts.items()} for number in range(num)]
         answer = Answer(completions, drawn.diagnostics.of_draws(num))
-        answer.checked("impute", _MORE_JUMPS, min_jumps=MIN_JUMPS)
+        if not isinstance(self.energy, AnySubsetEnergy):
+            answer.checked("impute", _MORE_JUMPS, min_jumps=MIN_JUMPS)
         return answer if diagnostics else completions
 
     def _reference(self, what: str) -> Reference:

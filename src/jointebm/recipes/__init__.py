@@ -4,23 +4,25 @@ A new recipe is a function in a file here, named in `catalogue.RECIPES`; a varia
 """
 
 from jointebm.recipes.catalogue import RECIPES, find
-from jointebm.recipes.digits import digits
+from jointebm.recipes.digits import digits, digits_any
 from jointebm.recipes.dsprites import dsprites, dsprites_paper
-from jointebm.recipes.mnist import mnist, mnist_composite, mnist_jem, mnist_joint, mnist_paper
+from jointebm.recipes.mnist import mnist, mnist_any, mnist_composite, mnist_jem, mnist_joint, mnist_paper
 from jointebm.recipes.recipe import Recipe, RecipeField, override, recipe_fields
 from jointebm.recipes.structured_labels import ising, segmentation, sets, words
-from jointebm.recipes.toy import toy, toy_paper
+from jointebm.recipes.toy import toy, toy_any, toy_paper
 
 __all__ = [
     "RECIPES",
     "Recipe",
     "RecipeField",
     "digits",
+    "digits_any",
     "dsprites",
     "dsprites_paper",
     "find",
     "ising",
     "mnist",
+    "mnist_any",
     "mnist_composite",
     "mnist_jem",
     "mnist_joint",
@@ -30,6 +32,7 @@ __all__ = [
     "segmentation",
     "sets",
     "toy",
+    "toy_any",
     "toy_paper",
     "words",
 ]

@@ -2,12 +2,12 @@
 
 from collections.abc import Callable
 
-from jointebm.recipes.digits import digits
+from jointebm.recipes.digits import digits, digits_any
 from jointebm.recipes.dsprites import dsprites, dsprites_paper
-from jointebm.recipes.mnist import mnist, mnist_composite, mnist_jem, mnist_joint, mnist_paper
+from jointebm.recipes.mnist import mnist, mnist_any, mnist_composite, mnist_jem, mnist_joint, mnist_paper
 from jointebm.recipes.recipe import Recipe
 from jointebm.recipes.structured_labels import ising, segmentation, sets, words
-from jointebm.recipes.toy import toy, toy_paper
+from jointebm.recipes.toy import toy, toy_any, toy_paper
 
 __all__ = ["RECIPES", "find"]
 
@@ -16,6 +16,7 @@ RECIPES: dict[str, Callable[[], Recipe]] = {
     recipe.__name__: recipe
     for recipe in (
         *(toy, digits, mnist, mnist_joint, dsprites),  # ours
+        *(toy_any, digits_any, mnist_any),  # one function for every subset
         *(words, segmentation, sets, ising),  # structured labels
         *(mnist_composite, mnist_jem),  # variants for comparison
         *(toy_paper, mnist_paper, dsprites_paper),  # Tables 1-3

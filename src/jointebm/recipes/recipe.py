@@ -78,6 +78,27 @@ class Recipe(Config):
             )
         return self
 
+    @model_validator(mode="after")
+    def _denoises_any_subset(self) -> Self:
+        denoises = self.train.objective.name == "denoising"
+        if denoises != (self.energy.kind == "any-subset"):
+            raise ValueError(
+                f"objective 'denoising' and energy of kind 'any-subset' belong together; got objective "
+                f"{self.train.objective.name!r} and kind {self.energy.kind!r}"
+            )
+        if not denoises:
+            return self
+        if self.kernel.temperature != 1 or self.kernel.continuous != "mala":
+            raise ValueError(
+                "with objective 'denoising' x and y have one density, for kernel.continuous mala at kernel.temperature 1; "
+                f"got {self.kernel.continuous} at {self.kernel.temperature:g}"
+            )
+        if self.reference is not None or self.train.terms:
+            raise ValueError(
+                "objective 'denoising' takes neither a reference nor terms; set reference=null and terms=[]"
+            )
+        return self
+
 
 class RecipeField(NamedTuple):
     """A field that can be set: its dotted path, value and meaning."""

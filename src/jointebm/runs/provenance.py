@@ -54,11 +54,12 @@ def card(
     )
     one = recipe.kernel.temperature == 1
     density = "log p(x, y) = f(x, y) - log Z" if one else "a log-density f(x, y) for each of its temperatures"
-    normalised = (
-        f"\n| log Z of f | {config.log_normalizer} |\n| chains after training | {config.diagnostics} |"
-        if config.log_normalizer
-        else ""
-    )
+    normalised = f"\n| log Z of f | {config.log_normalizer} |" if config.log_normalizer else ""
+    normalised += f"\n| chains after training | {config.diagnostics} |" if config.diagnostics else ""
+    end = f"| energy gap at the end | {metrics.energy_gap:.3f} nats |" if metrics.energy_gap is not None else ""
+    if metrics.terms is not None:
+        terms = ", ".join(f"{name} {value:.3f}" for name, value in metrics.terms.items())
+        end = f"| terms of the loss at the end | {terms} |"
     summary = recipe.summary[0].upper() + recipe.summary[1:]
     return f"""---
 license: unknown
@@ -77,7 +78,7 @@ tags:
 | iterations | {metrics.iteration} |
 | training time | {metrics.seconds:.0f} s on {known["threads"]} threads ({known["machine"]}) |
 | versions | jointebm {known["jointebm"]}, torch {known["torch"]}, Python {known["python"]} |
-| energy gap at the end | {metrics.energy_gap:.3f} nats |
+{end}
 | interventions against divergence | {"<br>".join(map(str, interventions)) or "none"} |{normalised}{scaled}{changed}
 
 {_meaning(recipe, config)}
@@ -91,6 +92,12 @@ def _meaning(recipe: Recipe, config: ModelConfig) -> str:
             "Load it with `jointebm.load(folder)`. One density at temperature 1: `log_density` is log p in the units of the "
             "data, and `sample`, `predict` and `impute` are answers of the same p.\n\n## Report\n"
             f"{config.report}"
+        )
+    if recipe.energy.kind == "any-subset":
+        return (
+            "Load it with `jointebm.load(folder)`. `predict` and `log_density` of any part of a row are one pass of the "
+            "network; `sample` and `impute` draw the rest by a path over noise levels, corrected by Metropolis steps. "
+            f"Rows are those of the data under normal noise of standard deviation {recipe.energy.min_noise:g}."
         )
     load = (
         "Load it with `jointebm.load(folder)`. f is known up to a constant; samples come from a Markov chain of finite "

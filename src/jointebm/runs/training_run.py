@@ -22,6 +22,7 @@ import torch
 from jointebm.data import Dataset
 from jointebm.data.registry import open_dataset
 from jointebm.data.validation_split import TrainingSplit, split_rows
+from jointebm.energies.any_subset import AnySubsetEnergy
 from jointebm.inference.model import Model
 from jointebm.inference.model_config import ModelConfig
 from jointebm.recipes import Recipe
@@ -31,6 +32,7 @@ from jointebm.runs.normalised_model import normalised, with_reference
 from jointebm.runs.provenance import card, environment
 from jointebm.runs.resuming import check_same_run, metrics_bytes, newest_checkpoint, restore
 from jointebm.runs.size import check_size
+from jointebm.runs.subset_model import fit_base_of, noise_free, path_normalised
 from jointebm.runs.temperature_scaling import calibrated
 from jointebm.storage.atomic import flush, flush_folder, lock
 from jointebm.storage.checkpoint import write
@@ -78,7 +80,7 @@ class _TrainingRows(NamedTuple):
 
 
 def _training_rows(recipe: Recipe, dataset: Dataset) -> _TrainingRows:
-    seen = hide(dataset, recipe.train.hide)
+    seen = noise_free(hide(dataset, recipe.train.hide), recipe)
     if recipe.reference is None:
         return _TrainingRows(seen, None)
     split = split_rows(seen)
@@ -100,6 +102,8 @@ def _initial_model(recipe: Recipe, rows: _TrainingRows, *, seed: int) -> Model:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         model = Model(config)
+    if isinstance(model.energy, AnySubsetEnergy):
+        fit_base_of(model.energy, rows.dataset)
     if recipe.reference is None or rows.split is None:
         return model
     return with_reference(model, recipe.reference, rows.split, seed=seed, with_labels=recipe.reference_labels)
@@ -192,6 +196,7 @@ class _Training(NamedTuple):
 
     model: Model  # the untrained one; its energy is trained in place
     dataset: Dataset  # the whole data
+    rows: Dataset  # what training sees
     split: TrainingSplit | None  # of its training rows, if there is a reference
     trainer: Trainer
 
@@ -211,7 +216,7 @@ def _prepare(recipe: Recipe, dataset: Dataset, *, seed: int) -> _Training:
     )
     with torch.no_grad():  # finds a network that does not fit its data before anything is written
         model.energy(trainer.noise.draw(1, generator=torch.Generator()))
-    return _Training(model, dataset, rows.split, trainer)
+    return _Training(model, dataset, rows.dataset, rows.split, trainer)
 
 
 def _run(
@@ -261,6 +266,8 @@ def _finish(path: Path, recipe: Recipe, facts: Mapping[str, Any], training: _Tra
     trainer, dataset = training.trainer, training.dataset
     assert trainer.metrics is not None
     trained = Model(training.model.config, energy=trainer.average, noise=trainer.noise).eval()
+    if isinstance(trained.energy, AnySubsetEnergy):
+        trained = path_normalised(trained, training.rows, seed=facts["seed"])
     if training.split is not None:
         trained = normalised(trained, trainer, training.split, seed=facts["seed"])
     if recipe.calibration_rows:

@@ -58,7 +58,7 @@ class LogNormalizer(NamedTuple):
     ess_back: float
     num_draws: int
     num_rungs: int
-    method: Literal["importance sampling", "annealed importance sampling"]
+    method: Literal["importance sampling", "annealed importance sampling", "noise-level path"]
 
 
 def log_normalizer(

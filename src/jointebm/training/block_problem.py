@@ -50,8 +50,9 @@ class BlockAttempt(NamedTuple):
         chain: the chains after their moves.
         accept_rate: mean acceptance probability of each kernel of the cycle.
         f_positive: mean f of the data, nats.
-        f_negative: mean f of the chains by their weights, nats.
+        f_negative: mean f of the chains by their weights, nats; None if the objective needs no chains.
         negative: the chains with their weights.
+        terms: the terms of the loss by name; None if it has one.
     """
 
     loss: Tensor
@@ -59,8 +60,9 @@ class BlockAttempt(NamedTuple):
     chain: Chain
     accept_rate: tuple[float, ...]
     f_positive: float
-    f_negative: float
+    f_negative: float | None
     negative: Negative
+    terms: Mapping[str, float] | None = None
 
 
 class BlockProblem:
@@ -100,7 +102,7 @@ class BlockProblem:
         noise = fit_noise(space, first.position, labels=config.noise_labels, reals=config.noise_reals)
         self.buffer = ReplayBuffer(
             noise,
-            size=config.buffer_size,
+            size=config.buffer_size if self._objective.needs_chains else 1,
             replacement_rate=config.replacement_rate,
             generator=generator,
             reference=reference,
@@ -118,6 +120,8 @@ class BlockProblem:
     def draw(self) -> BlockRows:
         """Draws rows, and chains of the buffer: any, or those of the rows with the reals of the rows."""
         batch = self._rows(self._batch, self._config.batch_size)
+        if not self._objective.needs_chains:
+            return BlockRows(batch, Drawn(torch.empty(0, dtype=torch.int64), _no_rows(self.buffer.position)))
         if not self._objective.keeps_row_chains:
             drawn = self.buffer.draw(self._config.batch_size, generator=self._generator)
             if self.draws_afresh:
@@ -133,9 +137,7 @@ class BlockProblem:
     def attempt(self, drawn: BlockRows, where: str) -> BlockAttempt:
         """Completes the rows, moves the chains, and evaluates the loss with its terms."""
         with self._precision():
-            positive = self._completer().complete(
-                drawn.batch, self.completions, log_density=self.module, generator=self._generator, where=where
-            )
+            positive = self._positive(drawn.batch, where)
             negative = self._negative(drawn.chains, positive.position, where)
             moved, weights = negative.moved, negative.reweighted
             log_weights = None if weights is None else weights.log_weights
@@ -149,15 +151,21 @@ class BlockProblem:
             )
             phases = self._phases(samples, where)
         f_positive = float(phases.positive.detach().mean())
-        f_negative = float(weighted_mean(moved.chain.f, log_weights))
-        self._watch.check_phases(positive.position, phases, f_positive - f_negative, where)
-        accept_rate = tuple(moved.accept_probs.mean(dim=1).tolist())
-        return BlockAttempt(phases.loss, positive, moved.chain, accept_rate, f_positive, f_negative, negative)
+        f_negative, accept_rate = None, ()
+        if self._objective.needs_chains:
+            f_negative = float(weighted_mean(moved.chain.f, log_weights))
+            accept_rate = tuple(moved.accept_probs.mean(dim=1).tolist())
+        self._watch.check_phases(
+            positive.position, phases, 0.0 if f_negative is None else f_positive - f_negative, where
+        )
+        return BlockAttempt(
+            phases.loss, positive, moved.chain, accept_rate, f_positive, f_negative, negative, phases.parts
+        )
 
     def commit(self, drawn: BlockRows, attempt: BlockAttempt) -> None:
         """Writes both halves of each chain back to its slot with its weight, and keeps the completions."""
         self.draws_afresh = attempt.negative.drawn_afresh
-        if not self.draws_afresh:
+        if self._objective.needs_chains and not self.draws_afresh:
             weights = attempt.negative.reweighted
             kept = None if weights is None else ChainWeights(weights.log_weights, attempt.chain.f.double())
             self.buffer.write(drawn.chains.slots, attempt.chain.position, kept)
@@ -189,6 +197,16 @@ class BlockProblem:
             self.buffer.weights = ChainWeights(weights["log_weights"], weights["f"])
             self.draws_afresh = bool(weights["draws_afresh"])
 
+    def _positive(self, batch: Batch, where: str) -> Positive:
+        """The rows, completed by the kernel unless the objective takes missing entries."""
+        if not self._objective.takes_missing:
+            return self._completer().complete(
+                batch, self.completions, log_density=self.module, generator=self._generator, where=where
+            )
+        known = {name: without_nan(value) for name, value in batch.position.items()}
+        self._watch.check_data(known, where)
+        return Positive(known, missing_entries(self._space, batch.position), numbers=batch.numbers)
+
     def _completer(self) -> Completer:
         return Completer(
             self._space,
@@ -201,6 +219,9 @@ class BlockProblem:
 
     def _negative(self, chains: Drawn, positive: Position, where: str) -> Negative:
         """The chains after their moves, or fresh draws of the reference while these are even enough."""
+        if not self._objective.needs_chains:
+            f = next(iter(chains.position.values())).new_empty(0)
+            return Negative(Moved(Chain(chains.position, f, None), f.new_empty(0, 0), f.bool()))
         if chains.weights is None:
             return Negative(self._moved(chains.position, positive, where))
         weights = reweight(self.module, chains, self._generator)
@@ -264,6 +285,10 @@ class BlockProblem:
         if dtype is None:
             return contextlib.nullcontext()
         return torch.autocast(next(self.module.parameters()).device.type, dtype)
+
+
+def _no_rows(position: Position) -> dict[str, Tensor]:
+    return {name: value[:0] for name, value in position.items()}
 
 
 def _require_positions(space: Space, position: Position) -> None:

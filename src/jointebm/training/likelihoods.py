@@ -3,6 +3,7 @@
 Legend: N rows, S configurations of the discrete blocks.
 """
 
+from collections.abc import Mapping
 from typing import NamedTuple
 
 import torch
@@ -29,12 +30,15 @@ class Phases(NamedTuple):
         loss: scalar, nats; its gradient is the estimator of Eq. 2 of the negative mean log-likelihood. Its value is not
             the negative log-likelihood, which is not known.
         positive: f of the data, shape (number of data rows,); of what is left if missing y are summed out.
-        negative: f of the model's chains, shape (number of chains,); of their x alone if y is summed out.
+        negative: f of the model's chains, shape (number of chains,); of their x alone if y is summed out, and empty if the
+            objective needs no chains.
+        parts: the terms of the loss by name, without weights; None if it has one.
     """
 
     loss: Tensor
     positive: Tensor
     negative: Tensor
+    parts: Mapping[str, float] | None = None
 
 
 def maximum_likelihood(

@@ -10,7 +10,8 @@ class Metrics(NamedTuple):
 
     Args:
         iteration: number of updates done.
-        energy_gap: mean f of the data minus mean f of the chains, nats.
+        energy_gap: mean f of the data minus mean f of the chains, nats. None if the objective needs no chains, and so
+            `f_negative`, `chain_low` and `chain_high`.
         f_positive: mean f of the data, completed; of the observed entries if the objective sums missing labels out, nats.
         f_negative: mean f of the chains, nats.
         accept_rate: mean accept_prob of each kernel of the cycle, over steps and chains; chains that a `kernels.Lazy`
@@ -27,19 +28,21 @@ class Metrics(NamedTuple):
         log_normalizer: log Z estimated by the chains of this batch, nats.
         log_likelihood: mean f of the data minus `log_normalizer`, nats per row; of completed rows if entries are missing
             and not summed out.
+        terms: the terms of the loss by name, without weights; None if it has one.
     """
 
     iteration: int
-    energy_gap: float
+    energy_gap: float | None
     f_positive: float
-    f_negative: float
+    f_negative: float | None
     accept_rate: tuple[float, ...]
     grad_norm: float
-    chain_low: float
-    chain_high: float
+    chain_low: float | None
+    chain_high: float | None
     learning_rate: float
     seconds: float
     negatives: Literal["draws", "chains"] | None = None
     ess: float | None = None
     log_normalizer: float | None = None
     log_likelihood: float | None = None
+    terms: dict[str, float] | None = None

@@ -7,17 +7,19 @@ Legend: N rows, V columns, K_j classes of column j.
 
 from collections.abc import Sequence
 from dataclasses import KW_ONLY, field
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Protocol
 
-from pydantic import BeforeValidator, ConfigDict, Field
+from pydantic import Field
 from pydantic.dataclasses import dataclass
+
+from jointebm.training.loss_inputs import PLAIN, LossInputs, by_default_names, space_of
+from jointebm.training.terms import BlockTerm, ConditionalTerm, InformationTerm, RoughnessTerm, Term
 
 if TYPE_CHECKING:
     from torch import Tensor
 
     from jointebm.kernels import LogDensity
     from jointebm.randomness.draws import Generator
-    from jointebm.spaces.space import Mask, Position, Space
     from jointebm.training.likelihoods import (
         Phases,
         conditional_likelihood,
@@ -31,6 +33,7 @@ __all__ = [
     "BlockTerm",
     "Conditional",
     "ConditionalTerm",
+    "Denoising",
     "HasConditionals",
     "InformationTerm",
     "LossInputs",
@@ -49,27 +52,6 @@ __all__ = [
 ]
 
 COLUMNS_AT_ONCE = 16  # of a pseudo-likelihood; a batch is dealt out to so many columns
-PLAIN = ConfigDict(extra="forbid", allow_inf_nan=False)
-
-
-class LossInputs(NamedTuple):
-    """Data and chains of one iteration.
-
-    Args:
-        positive: N rows of data, completed; a table's rows are one block "codes", shape (N, V), int64.
-        negative: chains of the model; empty if the objective needs none.
-        space: the blocks; None for a table.
-        missing: per block, which entries of `positive` were not observed, (N, *variable_shape), bool; None: all were.
-        generator: source of what a loss draws itself; None if it draws nothing.
-        log_weights: of the chains, (N,), nats, up to a constant; None: equal weights.
-    """
-
-    positive: "Position"
-    negative: "Position"
-    space: "Space | None" = None
-    missing: "Mask | None" = None
-    generator: "Generator | None" = None
-    log_weights: "Tensor | None" = None
 
 
 class Objective(Protocol):
@@ -79,11 +61,13 @@ class Objective(Protocol):
         sums_labels_out: missing labels are summed out of the loss, so that no kernel completes them.
         keeps_row_chains: each row has a chain of its own, moved with the reals of the row clamped.
         needs_chains: the loss needs chains of the model.
+        takes_missing: missing entries are left to the loss; no kernel completes them.
     """
 
     sums_labels_out: ClassVar[bool]
     keeps_row_chains: ClassVar[bool]
     needs_chains: ClassVar[bool]
+    takes_missing: ClassVar[bool]
 
     @property
     def name(self) -> str: ...
@@ -118,6 +102,7 @@ class MaximumLikelihood:
     sums_labels_out: ClassVar[bool] = False
     keeps_row_chains: ClassVar[bool] = False
     needs_chains: ClassVar[bool] = True
+    takes_missing: ClassVar[bool] = False
 
     def loss(self, log_density: "LogDensity", inputs: LossInputs) -> "Phases":
         """Mean f of the chains minus mean f of the data (`maximum_likelihood`)."""
@@ -147,12 +132,13 @@ class SummedOut:
     sums_labels_out: ClassVar[bool] = True
     keeps_row_chains: ClassVar[bool] = False
     needs_chains: ClassVar[bool] = True
+    takes_missing: ClassVar[bool] = False
 
     def loss(self, log_density: "LogDensity", inputs: LossInputs) -> "Phases":
         """See `summed_maximum_likelihood`."""
         from jointebm.training.likelihoods import summed_maximum_likelihood
 
-        space, missing = _space(inputs), inputs.missing
+        space, missing = space_of(inputs), inputs.missing
         if missing is not None and not any(bool(missing[name].any()) for name in space.discrete):
             missing = None  # reals may be missing, but no label is
         return summed_maximum_likelihood(
@@ -179,6 +165,7 @@ class Conditional:
     sums_labels_out: ClassVar[bool] = False
     keeps_row_chains: ClassVar[bool] = True
     needs_chains: ClassVar[bool] = True
+    takes_missing: ClassVar[bool] = False
 
     def loss(self, log_density: "LogDensity", inputs: LossInputs) -> "Phases":
         """Mean f of the chains minus mean f of the data; both have the same x."""
@@ -205,6 +192,7 @@ class PseudoLikelihood:
     sums_labels_out: ClassVar[bool] = False
     keeps_row_chains: ClassVar[bool] = False
     needs_chains: ClassVar[bool] = False
+    takes_missing: ClassVar[bool] = False
 
     def loss(self, log_density: HasConditionals, inputs: LossInputs) -> "Phases":
         """Sum of -log p(c_j | others) over the observed entries asked for, per row; no phase is reported."""
@@ -224,120 +212,67 @@ class PseudoLikelihood:
         return Phases(total / len(codes), total.new_empty(0), total.new_empty(0))
 
 
-class Term(Protocol):
-    """What is added to the loss of an objective over blocks, with a weight; the labels are enumerated."""
-
-    @property
-    def weight(self) -> float: ...
-
-    @property
-    def labelled_batch_size(self) -> int:
-        """Rows with labels that the term is of, drawn apart from the batch; 0: it is of the batch."""
-        ...
-
-    def loss(self, log_density: "LogDensity", inputs: LossInputs) -> "Tensor":
-        """A scalar, nats."""
-        ...
-
-
 @dataclass(frozen=True, config=PLAIN)
-class ConditionalTerm:
-    """Adds mean -log p(y | x), the loss of a classifier (`conditional_likelihood`).
+class Denoising:
+    """Denoising of random parts of rows at random noise levels, with their labels, for an `AnySubsetEnergy`; no chains.
+
+    score_weight * score + level_weight * level + label_weight * label, the mean over rows of `denoising_terms`
+
+    The noise of the lowest level is added here: rows come without it. Missing reals are at infinite noise, missing labels
+    are summed out, and nothing is completed. No term sees modes of f far from all noisy data.
 
     Args:
-        weight: of the term, > 0.
-        labelled_batch_size: rows with labels per iteration, drawn apart; 0 takes those of the batch.
+        score_weight: of denoising score matching, per row, > 0.
+        level_weight: of the derivative with respect to the noise level, > 0; it normalises f.
+        label_weight: of -log p(labels | visible part), > 0.
+        lowest_share: share of rows whose visible part is at the lowest noise level, in [0, 1].
+        score_share: share of rows whose scores and level derivatives are taken, in (0, 1]; the others have the label term
+            alone, which costs less than half.
     """
 
-    weight: Annotated[float, Field(gt=0, strict=True)] = 1.0
-    labelled_batch_size: Annotated[int, Field(ge=0, strict=True)] = 0
+    score_weight: Annotated[float, Field(gt=0, strict=True, description="weight of denoising score matching")] = 1.0
+    level_weight: Annotated[
+        float, Field(gt=0, strict=True, description="weight of the derivative with respect to the noise level")
+    ] = 0.3
+    label_weight: Annotated[float, Field(gt=0, strict=True, description="weight of the labels given a part")] = 1.0
+    lowest_share: Annotated[
+        float, Field(ge=0, le=1, strict=True, description="share of rows at the lowest noise level")
+    ] = 0.4
+    score_share: Annotated[
+        float,
+        Field(gt=0, le=1, strict=True, description="share of rows whose scores are taken; the others: labels alone"),
+    ] = 1.0
     _: KW_ONLY
-    name: Literal["conditional"] = field(default="conditional", repr=False)
+    name: Literal["denoising"] = field(default="denoising", repr=False)
 
-    def loss(self, log_density: "LogDensity", inputs: LossInputs) -> "Tensor":
-        """See `conditional_likelihood`."""
-        from jointebm.training.likelihoods import conditional_likelihood
+    sums_labels_out: ClassVar[bool] = True
+    keeps_row_chains: ClassVar[bool] = False
+    needs_chains: ClassVar[bool] = False
+    takes_missing: ClassVar[bool] = True
 
-        return conditional_likelihood(log_density, _space(inputs), inputs.positive, missing=inputs.missing)
+    def loss(self, log_density: Any, inputs: LossInputs) -> "Phases":
+        """See `denoising_terms`."""
+        from jointebm.training.denoising import denoising_loss
 
-
-@dataclass(frozen=True, config=PLAIN)
-class InformationTerm:
-    """Subtracts the mutual information of x and each label over the batch, for few labels in clear classes."""
-
-    weight: Annotated[float, Field(gt=0, strict=True)] = 1.0
-    _: KW_ONLY
-    name: Literal["information"] = field(default="information", repr=False)
-
-    labelled_batch_size: ClassVar[int] = 0
-
-    def loss(self, log_density: "LogDensity", inputs: LossInputs) -> "Tensor":
-        """Minus `label_information`."""
-        from jointebm.training.label_terms import label_information
-
-        return -label_information(log_density, _space(inputs), inputs.positive)
-
-
-@dataclass(frozen=True, config=PLAIN)
-class RoughnessTerm:
-    """Adds the change of p(y | x) where x moves in the worst direction, for few labels in clear classes.
-
-    Args:
-        weight: of the term, > 0.
-        radius: L2 radius of the perturbation, in position units, > 0.
-    """
-
-    weight: Annotated[float, Field(gt=0, strict=True)] = 1.0
-    radius: Annotated[float, Field(gt=0, strict=True)] = 1.0
-    _: KW_ONLY
-    name: Literal["roughness"] = field(default="roughness", repr=False)
-
-    labelled_batch_size: ClassVar[int] = 0
-
-    def loss(self, log_density: "LogDensity", inputs: LossInputs) -> "Tensor":
-        """See `label_roughness`."""
-        from jointebm.training.label_terms import label_roughness
-
-        assert inputs.generator is not None
-        return label_roughness(
-            log_density, _space(inputs), inputs.positive, radius=self.radius, generator=inputs.generator
+        return denoising_loss(
+            log_density,
+            inputs,
+            weights=(self.score_weight, self.level_weight, self.label_weight),
+            lowest_share=self.lowest_share,
+            score_share=self.score_share,
         )
 
 
-def _space(inputs: LossInputs) -> "Space":
-    if inputs.space is None:
-        raise ValueError("objective: this one sums over labels, so its inputs need the space of the blocks")
-    return inputs.space
-
-
-def _named(*kinds: type) -> BeforeValidator:
-    """Lets a name stand for the object with its defaults."""
-
-    def by_name(value: Any) -> Any:
-        if not isinstance(value, str):
-            return value
-        known = {kind().name: kind for kind in kinds}
-        if value not in known:
-            raise ValueError(f"unknown name {value!r}; known: {', '.join(known)}")
-        return known[value]()
-
-    return BeforeValidator(by_name)
-
-
 BlockObjective = Annotated[
-    MaximumLikelihood | SummedOut | Conditional,
+    MaximumLikelihood | SummedOut | Conditional | Denoising,
     Field(discriminator="name"),
-    _named(MaximumLikelihood, SummedOut, Conditional),
+    by_default_names(MaximumLikelihood, SummedOut, Conditional, Denoising),
 ]
 TableObjective = Annotated[
-    MaximumLikelihood | PseudoLikelihood, Field(discriminator="name"), _named(MaximumLikelihood, PseudoLikelihood)
-]
-BlockTerm = Annotated[
-    ConditionalTerm | InformationTerm | RoughnessTerm,
+    MaximumLikelihood | PseudoLikelihood,
     Field(discriminator="name"),
-    _named(ConditionalTerm, InformationTerm, RoughnessTerm),
+    by_default_names(MaximumLikelihood, PseudoLikelihood),
 ]
-
 if not TYPE_CHECKING:  # these import torch
 
     def __getattr__(name: str) -> Any:

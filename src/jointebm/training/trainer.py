@@ -240,7 +240,7 @@ class Trainer:
         log_normalizer = None if weights is None else float(weights.log_normalizer)
         return Metrics(
             iteration=update.iteration,
-            energy_gap=attempt.f_positive - attempt.f_negative,
+            energy_gap=None if attempt.f_negative is None else attempt.f_positive - attempt.f_negative,
             f_positive=attempt.f_positive,
             f_negative=attempt.f_negative,
             accept_rate=attempt.accept_rate,
@@ -253,9 +253,12 @@ class Trainer:
             ess=None if weights is None else float(weights.share) * len(weights.f),
             log_normalizer=log_normalizer,
             log_likelihood=None if log_normalizer is None else attempt.f_positive - log_normalizer,
+            terms=None if attempt.terms is None else dict(attempt.terms),
         )
 
-    def _range(self, position: Position) -> tuple[float, float]:
+    def _range(self, position: Position) -> tuple[float, float] | tuple[None, None]:
+        if not self.config.objective.needs_chains:
+            return None, None
         if not self.space.continuous:
             return 0.0, 0.0
         entries = [position[name] for name in self.space.continuous]

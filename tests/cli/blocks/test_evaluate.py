@@ -8,10 +8,13 @@ import torch
 
 import jointebm
 from jointebm import Categorical, Continuous, Space, load
-from jointebm.data import ArrayDataset, Dataset, Toy
+from jointebm.data import ArrayDataset, Dataset, Toy, digits
 from jointebm.data.registry import DATASETS
 from jointebm.evaluation import ImageClassifier
 from jointebm.evaluation.accuracy import evaluate_model
+from jointebm.recipes import override
+from jointebm.recipes.catalogue import find
+from jointebm.runs.training_run import initial_model
 from support.block_models import small_config
 from support.command_line import NUM_TEST, TINY, Trained, assert_refused, run
 from support.rendered_sprites import sprites
@@ -142,3 +145,35 @@ def test_a_model_is_not_evaluated_on_data_with_other_blocks(toy: Trained, here: 
     assert_refused(run("evaluate", here), "got blocks", "'digits'", "trained on other data")
     jointebm.Model(model.config.model_copy(update={"data": "mine"}), energy=model.energy).save(here / "mine")
     assert_refused(run("figures", here / "mine"), "'mine'", "toy, ")
+
+
+@pytest.fixture(scope="module")
+def any_subset(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An untrained model of any subset of the digits: it knows the frequencies of labels alone."""
+    recipe = override(find("digits_any"), ["channels=[4]", "hidden=[8]", "num_levels=4", "num_test_steps=1"])
+    folder: Path = tmp_path_factory.mktemp("cli") / "any"
+    return initial_model(recipe, digits(pixels=True), seed=0).save(folder)
+
+
+def test_evaluate_reports_labels_from_parts(any_subset: Path) -> None:
+    options = ("evaluate", any_subset, "--methods", "exact", "--parts")
+    report = run(*options, "--json").json
+    values = digits(pixels=True).test()
+    most = torch.bincount(torch.from_numpy(digits().train["digit"])).argmax()
+    share = float((values["digit"] == most).double().mean())
+    for part in ("whole image", "left half", "random 25% of the pixels"):
+        assert report["parts"]["accuracy"][part]["digit"] == pytest.approx(share)
+    assert "draws" not in report
+    shown = run(*options, "--rows", 20).out
+    assert "labels given a part of each row" in shown and "bottom half" in shown and "rows per second" in shown
+
+
+@pytest.mark.slow
+def test_evaluate_reports_draws_and_in_paintings(any_subset: Path) -> None:
+    result = run("evaluate", any_subset, "--methods", "exact", "--parts", "--samples", 5)
+    assert "5 draws from the highest noise: label frequencies, total variation" in result.out
+    assert "in-paintings of 25 ambiguous top halves" in result.out
+
+
+def test_parts_of_other_models_are_refused(toy: Trained) -> None:
+    assert_refused(run("evaluate", toy.run, "--methods", "exact", "--parts"), "'toy' is not one of any subset")

@@ -5,13 +5,14 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, Literal, NamedTuple, get_args
 
 import torch
 import typer
 from rich.console import Console
 
 from jointebm.cli.blocks.models import open_data_of, open_model, shown_model
+from jointebm.cli.blocks.parts import first_rows, of_parts, percent, print_parts
 from jointebm.cli.console import print_json, print_table, say
 from jointebm.data import Dataset
 from jointebm.evaluation import judge_for, judge_samples
@@ -20,7 +21,7 @@ from jointebm.evaluation.out_of_distribution import SCORES, outlier_images, sepa
 from jointebm.inference.exact_predictions import MAX_CONFIGURATIONS
 from jointebm.inference.model import Model
 
-__all__ = ["evaluation", "print_evaluation", "run_evaluation"]
+__all__ = ["Reported", "evaluation", "print_evaluation", "run_evaluation"]
 
 MAX_CLASSES = 100  # of all labels together, up to which the decoder 'gibbs' runs by default
 MAX_VARIABLES_SHOWN = 32
@@ -30,26 +31,29 @@ METHODS: tuple[Method, ...] = get_args(Method)  # calibration is reported for th
 MEANING = {"sample": "sample-based", "gibbs": "Rao-Blackwellised", "exact": "energy-based"}
 
 
-def run_evaluation(
-    name: str,
-    data_dir: Path | None,
-    *,
-    seed: int,
-    methods: str | None,
-    num_rows: int | None,
-    num_samples: int | None,
-    with_outliers: bool,
-    as_json: bool,
-) -> None:
+class Reported(NamedTuple):
+    """What a report holds besides accuracy and calibration."""
+
+    methods: str | None  # decoders, separated by commas; None: all that are affordable
+    num_rows: int | None  # first test rows; None is all
+    num_samples: int | None  # judged samples for each value of each label; None is none
+    outliers: bool  # whether test rows are told from other images
+    parts: bool  # whether labels are read from parts
+
+
+def run_evaluation(name: str, data_dir: Path | None, reported: Reported, *, seed: int, as_json: bool) -> None:
     """Evaluates a model on the test rows of its data and prints the report."""
-    chosen = None if methods is None else _parse_methods(methods)
+    chosen = None if reported.methods is None else _parse_methods(reported.methods)
+    num_rows, num_samples = reported.num_rows, reported.num_samples
     path, model = open_model(name)
     dataset = open_data_of(model, data_dir)
     generator = torch.Generator().manual_seed(seed)
-    outliers = outlier_images(dataset, data_dir, generator=generator) if with_outliers else None
+    outliers = outlier_images(dataset, data_dir, generator=generator) if reported.outliers else None
     report = evaluation(
         model, dataset, path, seed=seed, methods=chosen, num_rows=num_rows, num_samples=num_samples, outliers=outliers
     )
+    if reported.parts:
+        report |= of_parts(model, dataset, seed=seed, num_rows=num_rows, num_samples=num_samples)
     report["model"] = shown_model(name, path)
     if as_json:
         print_json(report)
@@ -78,7 +82,7 @@ def evaluation(
 ) -> dict[str, Any]:
     """The report of a model, as `--json` prints it."""
     started = time.perf_counter()
-    values = _first_rows(dataset, num_rows)
+    values = first_rows(dataset, num_rows)
     generator = torch.Generator().manual_seed(seed)
     with Console(stderr=True).status(f"evaluating {model.config.name}"):
         report: dict[str, Any] = {
@@ -120,20 +124,14 @@ def _affordable(model: Model) -> tuple[Method, ...]:
     return ("sample",)
 
 
-def _first_rows(dataset: Dataset, num: int | None) -> Mapping[str, torch.Tensor]:
-    values = dataset.test()
-    available = len(next(iter(values.values())))
-    if num is not None and num > available:
-        raise ValueError(f"--rows {num}: data {dataset.name!r} have {available} test rows; ask for at most that many")
-    return {name: value[:num] for name, value in values.items()}
-
-
 def print_evaluation(report: Mapping[str, Any], note: str = "") -> None:
     """Prints a report as tables, followed by a note."""
     if "accuracy" in report:
         _print_accuracy(report)
     if "samples" in report:
         _print_samples(report["samples"])
+    if "parts" in report:
+        print_parts(report)
     if "ood_auroc" in report:
         _print_separation(report["ood_auroc"], report["temperature_of_x"])
     if "calibration" in report:
@@ -150,9 +148,9 @@ def _print_accuracy(report: Mapping[str, Any]) -> None:
     names = list(next(iter(accuracies.values()))["per_attribute"])
     if len(names) > MAX_VARIABLES_SHOWN:
         names = []
-    rows = [[name, *(_percent(a["per_attribute"][name]) for a in accuracies.values())] for name in names]
+    rows = [[name, *(percent(a["per_attribute"][name]) for a in accuracies.values())] for name in names]
     rows += [
-        [text, *(_percent(accuracy[key]) for accuracy in accuracies.values())]
+        [text, *(percent(accuracy[key]) for accuracy in accuracies.values())]
         for text, key in (("mean", "mean"), ("exact match", "exact_match"))
     ]
     print_table(
@@ -171,13 +169,13 @@ def _print_samples(samples: Mapping[str, Any]) -> None:
         )
         ratio, of_data = samples["variance_ratio"][text], samples["per_condition_data"][text]
         ends = [modes] * has_modes + ["" if ratio is None else f"{ratio:.2f}"]
-        rows.append([text, _percent(share), "" if of_data is None else _percent(of_data), *ends])
-    means = ["mean", _percent(samples["agreement"]), _percent(samples["judge_accuracy"])]
+        rows.append([text, percent(share), "" if of_data is None else percent(of_data), *ends])
+    means = ["mean", percent(samples["agreement"]), percent(samples["judge_accuracy"])]
     print_table(
         f"{samples['num_per_condition']} samples from noise given each condition",
         ["given", "as asked", "data", *["modes"] * has_modes, "variance ratio"],
         [*rows, [*means, *[""] * has_modes, ""]],
-        caption=f"judged by: {samples['judge']}, which is right on {_percent(samples['judge_accuracy'])} of the test rows "
+        caption=f"judged by: {samples['judge']}, which is right on {percent(samples['judge_accuracy'])} of the test rows "
         "(column data); variance ratio: samples over data",
     )
     if samples["nearest"] is not None:
@@ -207,7 +205,7 @@ def _print_placement(samples: Mapping[str, Any], data: Mapping[str, Any]) -> Non
         "samples given every variable: the bin of the centre against the bin asked for",
         ["", "as asked", "within one", "(test rows)", "(within one)"],
         [
-            [name, *(_percent(of[key][name]) for of in (samples, data) for key in ("exact", "within_one"))]
+            [name, *(percent(of[key][name]) for of in (samples, data) for key in ("exact", "within_one"))]
             for name in samples["exact"]
         ],
     )
@@ -225,7 +223,3 @@ def _print_separation(areas: Mapping[str, Mapping[str, float]], temperature: flo
         caption="1: test rows always score higher; .5: no better than chance; 0: test rows always score lower. "
         + meaning,
     )
-
-
-def _percent(share: float) -> str:
-    return f"{100 * share:.2f}%"

@@ -48,7 +48,9 @@ def _finish(run: Run, *, as_json: bool) -> None:
         print_json(report)
     else:
         rates = write_rates(named_rates(run.model.kernel, run.metrics.accept_rate))
-        print_evaluation(report, f"acceptance at the end of training: {rates or 'no kernel ran, q was drawn from'}")
+        without_chains = run.metrics.energy_gap is None
+        note = f"acceptance at the end of training: {rates or 'no kernel ran, q was drawn from'}"
+        print_evaluation(report, "" if without_chains else note)
 
 
 def _tell(intervention: Intervention) -> None:
@@ -78,6 +80,9 @@ def _next_step(out: Path) -> str:
 
 def _figures(metrics: Metrics) -> str:
     """The figures next to the progress bar."""
+    if metrics.energy_gap is None or metrics.chain_low is None or metrics.chain_high is None:  # without chains
+        terms = "  ".join(f"{name} {value:.3g}" for name, value in (metrics.terms or {}).items())
+        return f"{terms}  grad {metrics.grad_norm:.2g}"
     accept_rate = "/".join(f"{rate:.2f}" for rate in metrics.accept_rate) or "-"
     ess = "" if metrics.ess is None else f"ess {metrics.ess:.0f}  "
     return (

@@ -34,6 +34,14 @@ def evaluate(
             "pixels (28 x 28 images only).",
         ),
     ] = False,
+    parts: Annotated[
+        bool,
+        typer.Option(
+            "--parts",
+            help="Also report labels from parts of each row and under noise, and, with --samples, draws from the highest "
+            "noise and in-paintings of ambiguous halves (models of any subset only).",
+        ),
+    ] = False,
     seed: Seed = 0,
     data: DataDir = None,
     threads: Threads = None,  # noqa: ARG001  # its callback sets them
@@ -44,15 +52,7 @@ def evaluate(
     Reports accuracy by decoder and calibration and, on request, the quality of samples and the detection of
     out-of-distribution images.
     """
-    from jointebm.cli.blocks.evaluate import run_evaluation
+    from jointebm.cli.blocks.evaluate import Reported, run_evaluation
 
-    run_evaluation(
-        model,
-        data,
-        seed=seed,
-        methods=methods,
-        num_rows=rows,
-        num_samples=samples,
-        with_outliers=ood,
-        as_json=as_json,
-    )
+    reported = Reported(methods=methods, num_rows=rows, num_samples=samples, outliers=ood, parts=parts)
+    run_evaluation(model, data, reported, seed=seed, as_json=as_json)
