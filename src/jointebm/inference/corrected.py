@@ -21,7 +21,7 @@ from jointebm.sampling.sample import run_chain
 from jointebm.sampling.weighted_draws import effective_size
 from jointebm.spaces.space import Mask, Position, Space
 
-__all__ = ["Target", "draw_given", "num_candidates", "with_known"]
+__all__ = ["Target", "draw_given", "num_candidates", "with_given_values"]
 
 POOL = 4  # draws of the reference for each row, at least
 MIN_POOL = 1000  # for all rows together
@@ -113,7 +113,7 @@ def draw_given(
         accept_rate={n: float(each[:, moves].mean()) / num_steps for n, each in of_names.items()} if has_chains else {},
         r_hat=halves.r_hat(_conditions(position)) if halves is not None and has_chains else None,
     )
-    return Answer(with_known(space, space.decode(chain.position), known.values, num), diagnostics)
+    return Answer(with_given_values(space, space.decode(chain.position), known.values, num), diagnostics)
 
 
 def num_candidates(num: int) -> int:
@@ -161,7 +161,7 @@ def _same(value: Tensor) -> Tensor:
     return (value == value[:1]) | (value.isnan() & value[:1].isnan())
 
 
-def with_known(space: Space, drawn: dict[str, Tensor], known: Mapping[str, Any], num: int) -> dict[str, Tensor]:
+def with_given_values(space: Space, drawn: dict[str, Tensor], known: Mapping[str, Any], num: int) -> dict[str, Tensor]:
     """The values with known entries as they were given, which a transform may have rounded."""
     for name, given in known.items():
         if space[name].discrete:

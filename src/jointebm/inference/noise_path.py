@@ -21,7 +21,7 @@ from jointebm.spaces.space import Position
 __all__ = ["NoisePath", "PathDraws", "noise_path_normalizer"]
 
 REALS = "reals"  # the one block of the chains of a path: all reals side by side
-FIRST_STEP = 0.5  # of MALA, relative to the noise level
+STEP_OF_LEVEL = 0.5  # of MALA, relative to the noise level
 TUNED_RATE = 0.6  # that steps are tuned to
 
 
@@ -110,7 +110,7 @@ class NoisePath:
         x = torch.where(free, self.energy.mean + spread * noise, self.known)
         chain = self._chain(x, levels[0])
         log_weights = chain.f.double() - _log_normal(noise * spread, spread, free)
-        step, rates = FIRST_STEP, []
+        step, rates = STEP_OF_LEVEL, []
         for high, low in pairwise(levels):
             mean, sd = self._reverse(chain, high, low)
             noise = normal(mean, generator)
@@ -131,7 +131,7 @@ class NoisePath:
         """
         levels, free = self.levels, self.free
         chain = self._chain(torch.where(free, reals, self.known), levels[-1])
-        log_weights, step = torch.zeros_like(chain.f, dtype=torch.float64), FIRST_STEP
+        log_weights, step = torch.zeros_like(chain.f, dtype=torch.float64), STEP_OF_LEVEL
         for high, low in zip(levels[-2::-1], levels[:0:-1], strict=True):
             chain, rate = self._corrected(chain, low, step * low, generator)
             step = _tuned(step, rate)
@@ -209,11 +209,12 @@ def noise_path_normalizer(
     forward = path.draw(generator).log_weights
     backward = path.back(reals, generator)
     value, standard_error = log_mean_weight(forward)
-    upper, _ = log_mean_weight(backward)
+    upper, upper_error = log_mean_weight(backward)
     return LogNormalizer(
         value=value,
         standard_error=standard_error,
         upper=-upper,
+        upper_error=upper_error,
         ess=float(effective_size(forward)),
         ess_back=float(effective_size(backward)),
         num_draws=len(forward),

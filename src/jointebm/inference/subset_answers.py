@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from jointebm.energies.any_subset import AnySubsetEnergy
-from jointebm.inference.corrected import with_known
+from jointebm.inference.corrected import with_given_values
 from jointebm.inference.noise_path import NoisePath
 from jointebm.inference.prediction import Prediction
 from jointebm.kernels import Kernel, LogDensity, parts_of
@@ -150,4 +150,4 @@ def annealed_rows(
     )
     rates = zip([type(part).__name__ for part in parts_of(kernel)], samples.accept_rate, strict=False)
     found = Diagnostics(start.exact, start.ess, accept_rate={"path": start.accept_rate, **dict(rates)})
-    return Answer(with_known(energy.space, samples.values, given or {}, num), found)
+    return Answer(with_given_values(energy.space, samples.values, given or {}, num), found)
