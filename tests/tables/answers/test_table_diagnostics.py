@@ -149,7 +149,7 @@ def test_every_question_to_an_estimator_has_the_same_diagnostics(fitted: JointEB
 
 
 def test_a_question_in_blocks_of_rows_warns_once(fitted: JointEBM, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("jointebm.tables.answers.answer_progress.ROWS_AT_ONCE", 4)
+    monkeypatch.setattr("jointebm.tables.answers.answer_progress.ROWS_OF_PART", 4)
     monkeypatch.setattr("jointebm.tables.answers.fitted.enough_draws", lambda _: 1e9)
     holes = pd.concat([HOLES] * 3)
     with warnings.catch_warnings(record=True) as caught:

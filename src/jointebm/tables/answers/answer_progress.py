@@ -11,9 +11,9 @@ from typing import NamedTuple
 
 __all__ = ["AnswerProgress", "AnswerWatch"]
 
-ROWS_AT_ONCE = 256  # memory does not grow with the table beyond its own size
+ROWS_OF_PART = 256  # memory does not grow with the table beyond its own size
 SECONDS = 2.0  # before the first word, and between any two
-LOGGER = logging.getLogger("jointebm")
+ANSWER_LOGGER = logging.getLogger("jointebm")
 
 
 class AnswerProgress(NamedTuple):
@@ -54,8 +54,8 @@ class AnswerWatch:
         something was said, there is a word.
         """
         started = said = time.monotonic()
-        for first in range(0, max(1, num_rows), ROWS_AT_ONCE):
-            last = min(num_rows, first + ROWS_AT_ONCE)
+        for first in range(0, max(1, num_rows), ROWS_OF_PART):
+            last = min(num_rows, first + ROWS_OF_PART)
             yield slice(first, last)
             now = time.monotonic()
             if now - said >= SECONDS or (last == num_rows and said > started):
@@ -65,7 +65,7 @@ class AnswerWatch:
     def _tell(self, progress: AnswerProgress) -> None:
         left = progress.seconds / max(1, progress.num_done) * (progress.num_rows - progress.num_done)
         line = f"{progress.question}: {progress.num_done} of {progress.num_rows} rows, {left:.0f} s left"
-        LOGGER.info(line)
+        ANSWER_LOGGER.info(line)
         if self._verbose:
             sys.stderr.write(f"jointebm: {line}\n")
         if self._on_progress is not None:

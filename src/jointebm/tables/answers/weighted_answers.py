@@ -36,12 +36,12 @@ GROWTH = (1, 4, 16, 64)  # times num_draws; the last only where few draws are ef
 CLASSES_PER_DRAW = 4  # classes at which F is evaluated, for each draw; of 4 times the draws twice as many
 MIN_CONDITIONALS = 4  # exact conditionals of a row, at least
 DRAWS_AT_ONCE = 8192  # of all rows together: memory does not grow with the table
-EVALUATIONS = 2048  # of the network at once, for all classes of a column
+CLASSES_AT_ONCE = 2048  # of the network at once, for all classes of a column
 SCORE_ERROR = 0.1  # nats, of a score that is good enough
 DISTANCE = 0.025  # expected total variation to the exact probabilities
 SHARE_OF_SD = 0.15  # of the standard deviation of a quantity: standard error of its mean
-VECTOR = 64  # a multiple of the vector length of every processor
-ALL_WEIGHT = 1 - 1e-12  # share of one draw, from which on no error is known
+WHOLE_VECTORS = 64  # a multiple of the vector length of every processor
+WHOLE_SHARE = 1 - 1e-12  # share of one draw, from which on no error is known
 
 
 class Estimates(NamedTuple):
@@ -188,8 +188,8 @@ class WeightedAnswers:
         num_classes = self._energy.num_classes[column]
         shares = _whole(torch.exp, pool.log_weights - pool.log_weights.amax(dim=1, keepdim=True))
         shares = shares / shares.cumsum(dim=1)[:, -1:]
-        known = (shares < ALL_WEIGHT).all(dim=1)
-        odds = shares / (1 - shares.clamp(max=ALL_WEIGHT))
+        known = (shares < WHOLE_SHARE).all(dim=1)
+        odds = shares / (1 - shares.clamp(max=WHOLE_SHARE))
         # Draws with the same beginning m stand side by side, and count as one with the sum of their shares.
         names, order = pool.before.sort(dim=1, stable=True)
         is_new = torch.ones_like(names, dtype=torch.bool)
@@ -230,7 +230,7 @@ class WeightedAnswers:
 
     def _conditionals(self, codes: Tensor, column: int) -> Tensor:
         """p(c_j = k | all other columns), shape (N, K_j), float64."""
-        size = max(16, EVALUATIONS // self._energy.num_classes[column] // 16 * 16)
+        size = max(16, CLASSES_AT_ONCE // self._energy.num_classes[column] // 16 * 16)
         return in_batches(lambda some: self._energy.of_classes(some, column).double().softmax(dim=1), codes, size)
 
 
@@ -286,4 +286,4 @@ def _stacked(pools: Sequence[_Pool]) -> _Pool:
 def _whole(function: Callable[[Tensor], Tensor], entries: Tensor) -> Tensor:
     """A function of each entry, evaluated in whole vectors: torch rounds those at the end of a batch otherwise."""
     flat = entries.flatten()
-    return function(pad(flat, (0, -len(flat) % VECTOR)))[: len(flat)].reshape(entries.shape)
+    return function(pad(flat, (0, -len(flat) % WHOLE_VECTORS)))[: len(flat)].reshape(entries.shape)
