@@ -21,7 +21,7 @@ from jointebm.tables.density.energy import TableEnergy
 
 __all__ = ["SharedDraws", "in_batches", "of_different", "shared_draws"]
 
-BATCH = 256  # rows that a network evaluates at once
+PROPOSED_AT_ONCE = 256  # rows that a network evaluates at once
 BELOW_ONE = 1 - 2.0**-53
 FULL_VECTORS = 16  # rows; of so many, or twice as many and so on, no operation ends with a part of a vector
 
@@ -111,7 +111,7 @@ def of_different(names: Tensor, rows: Tensor) -> tuple[Tensor, Tensor]:
     return rows.reshape(-1, rows.shape[-1])[place], inverse
 
 
-def in_batches(evaluate: Callable[[Tensor], Tensor], rows: Tensor, size: int = BATCH) -> Tensor:
+def in_batches(evaluate: Callable[[Tensor], Tensor], rows: Tensor, size: int = PROPOSED_AT_ONCE) -> Tensor:
     """Evaluates rows (N, V) in batches of at most `size`, each filled up with zeros to whole vectors."""
     # An empty batch is one batch, so that its answer has the right shape and dtype.
     parts = [
