@@ -107,7 +107,7 @@ def test_completions_are_draws_of_the_model_given_observed_entries(
     made, num = model(make=make), 4_000
     codes = torch.tensor([[-1, -1, -1], [1, -1, -1], [-1, 1, 3]])
     evidence = [torch.tensor([0.4, -0.4]), torch.tensor([0.0, -torch.inf, 1.0]), None] if with_evidence else None
-    drawn = made.complete(codes, num_draws=num, num_sweeps=30, seed=0, log_weights=evidence)
+    drawn = made.complete(codes, num_draws=num, num_sweeps=10, seed=0, log_weights=evidence)
     assert drawn.shape == (num, 3, 3)
     for number, row in enumerate(codes.tolist()):
         weights = enumerated(made.energy).masked_fill(~matches(codes[[number]])[0], -torch.inf)
