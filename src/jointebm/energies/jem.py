@@ -22,9 +22,10 @@ class JEMEnergy(nn.Module):
     one softmax per attribute; the paper prefers `ConcatEnergy` for that reason. A binary variable has one logit, that of
     the value 1.
 
-    With `shared`, f(x, y) = c(x) + log p(y | x) + log K, where p(y | x) is the classifier of the logits and K the number of
-    configurations of y: the mean over y of exp f(x, y) is exp c(x) exactly. Over many reals c must span hundreds of nats. Logits that also had to say how probable x is would grow with
-    it, and p(y | x) be far too sure. The last layer of the logits then runs in its own precision under autocast too.
+    With `shared`, f(x, y) = c(x) + log p(y | x) + log K, where p(y | x) is the classifier of the logits and K the
+    number of configurations of y: the mean over y of exp f(x, y) is exp c(x) exactly. Over many reals c must span
+    hundreds of nats. Logits that also had to say how probable x is would grow with it, and p(y | x) be far too sure.
+    The last layer of the logits then runs in its own precision under autocast too.
 
     Args:
         space: the blocks, at least one continuous and one discrete.
