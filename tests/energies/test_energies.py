@@ -227,14 +227,29 @@ def x_alone() -> ConcatEnergy:
     return perturbed(ConcatEnergy(Space(x=ONE_LABEL["x"]), MLP(3, (8,)), output_scale=100.0))
 
 
-def test_jem_with_a_shared_energy_adds_it_to_every_class() -> None:
+def test_jem_with_a_shared_energy_is_that_of_x_and_a_classifier() -> None:
     net, shared, x = perturbed(MLP(3, (16,), 4)), x_alone(), position_in(ONE_LABEL)["x"]
     energy = JEMEnergy(ONE_LABEL, net, scale={"x": 0.5}, logit_scale=3.0, shared=shared)
-    expected = shared({"x": x})[:, None] + 3 * net(0.5 * x)
+    expected = shared({"x": x})[:, None] + (3 * net(0.5 * x)).log_softmax(dim=1) + math.log(4)
     torch.testing.assert_close(jem_f(energy, x), expected, rtol=0, atol=1e-12)
     torch.testing.assert_close(jem_f(JEMEnergy(ONE_LABEL, net, logit_scale=3.0), x), 3 * net(x), rtol=0, atol=1e-12)
     start_at_zero(energy)
-    assert bool((jem_f(energy, x) == 0).all())
+    assert bool((jem_f(energy, x).abs() < 1e-12).all())
+
+
+def test_a_shared_energy_is_what_is_left_when_several_labels_are_summed_out() -> None:
+    position = position_in(MIXED, num=3)
+    reals = Space(**{name: MIXED[name] for name in MIXED.continuous})
+    width = columns(position, MIXED.continuous, {}).shape[1]
+    shared = perturbed(ConcatEnergy(reals, MLP(width, (8,)), output_scale=100.0))
+    energy = JEMEnergy(MIXED, perturbed(MLP(width, (16,), 4 + 5 + 8)), shared=shared)
+    configurations = Space(**{name: MIXED[name] for name in MIXED.discrete}).configurations(dtype=torch.float64)
+    num = len(next(iter(configurations.values())))
+    for row in range(3):
+        x = {name: position[name][row : row + 1] for name in MIXED.continuous}
+        repeated = {name: value.expand(num, *value.shape[1:]) for name, value in x.items()}
+        log_mean = energy({**repeated, **configurations}).logsumexp(dim=0) - math.log(num)
+        torch.testing.assert_close(log_mean, shared(x)[0], rtol=0, atol=1e-10)
 
 
 def test_the_last_layers_of_jem_with_a_shared_energy_keep_their_precision_under_autocast() -> None:

@@ -6,8 +6,10 @@ from typing import cast
 
 import torch
 from torch import Tensor, nn
+from torch.nn.functional import softplus
 
 from jointebm.energies.inputs import Inputs
+from jointebm.spaces.blocks import Binary
 from jointebm.spaces.space import Position, Space
 
 __all__ = ["JEMEnergy"]
@@ -20,9 +22,10 @@ class JEMEnergy(nn.Module):
     one softmax per attribute; the paper prefers `ConcatEnergy` for that reason. A binary variable has one logit, that of
     the value 1.
 
-    With `shared`, f(x, y) = c(x) + logit_scale sum_v net(x)[y_v]. Over many reals c must span hundreds of nats and logits
-    span ten: one network for both learns the labels from features that follow c. The last layer of the logits then runs in
-    its own precision under autocast too.
+    With `shared`, f(x, y) = c(x) + log p(y | x) + log K, where p(y | x) is the classifier of the logits and K the
+    number of configurations of y: the mean over y of exp f(x, y) is exp c(x) exactly. Over many reals c must span
+    hundreds of nats. Logits that also had to say how probable x is would grow with it, and p(y | x) be far too sure.
+    The last layer of the logits then runs in its own precision under autocast too.
 
     Args:
         space: the blocks, at least one continuous and one discrete.
@@ -78,6 +81,14 @@ class JEMEnergy(nn.Module):
         self.encoded_blocks = space.continuous
         self._x = Inputs(space, space.continuous, scale)
         self._y = Inputs(space, space.discrete)
+        self._log_labels = math.log(Space(**{name: space[name] for name in space.discrete}).num_configurations)
+        self._widths = [
+            width  # columns of each variable; one for a binary one
+            for name in space.discrete
+            for width in (
+                [1] * space[name].num_variables if isinstance(space[name], Binary) else space.num_classes(name)
+            )
+        ]
 
     @property
     def output_layers(self) -> tuple[nn.Module, ...]:
@@ -85,7 +96,7 @@ class JEMEnergy(nn.Module):
         return (self.net,) if self.shared is None else (self.net, self.shared)
 
     def encode(self, position: Position) -> Tensor:
-        """The logits of all classes, shape (N, columns of y), after c(x) if there is one, nats."""
+        """The logits of all classes, shape (N, columns of y), after c(x) less their normaliser if there is one, nats."""
         x = self._x(position) if self.encoder is None else self.encoder(self._x.scaled(position, self._x.names[0]))
         if self.shared is None:
             return self.net(x) * self.logit_scale if self.logit_scale != 1 else self.net(x)
@@ -95,7 +106,10 @@ class JEMEnergy(nn.Module):
             x = layer(x)
         with torch.autocast(x.device.type, enabled=False):  # differences of f decide what is accepted
             logits = last(x.to(last.weight.dtype)) * self.logit_scale
-        return torch.cat([self.shared(position)[:, None], logits], dim=1)
+            parts = logits.split(self._widths, dim=1)
+            log_sums = [softplus(part[:, 0]) if part.shape[1] == 1 else part.logsumexp(dim=1) for part in parts]
+        c = self.shared(position) - torch.stack(log_sums).sum(dim=0) + self._log_labels
+        return torch.cat([c[:, None], logits], dim=1)
 
     def head(self, features: Tensor, position: Position) -> Tensor:
         """f, the sum of the logits that y selects, and c(x) if there is one, shape (N,), nats."""

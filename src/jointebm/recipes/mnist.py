@@ -114,8 +114,8 @@ def mnist_jem() -> Recipe:
 def mnist_joint() -> Recipe:
     """One density of image and digit at temperature 1: a mixture with ten components for each digit, and a residual.
 
-    Chains are unweighted: over 784 reals a few of them would hold all weight. One network has a large scale, for what all
-    digits share; another tells them apart, and the classifier's loss is added.
+    Chains are unweighted: over 784 reals a few of them would hold all weight. One network is of the image alone,
+    another is p(y | x), so that neither follows the other.
     """
     encoder = ConvSpec(side=28, channels=(16, 32), out_channels=16, halves_first=True)
     return Recipe(
@@ -126,7 +126,7 @@ def mnist_joint() -> Recipe:
             net=MLPSpec(hidden=(128, 128), activation="silu"),
             encoder=encoder,
             scale={"image": 3.0},
-            logit_scale=10.0,
+            logit_scale=5.0,
             shared=ConcatSpec(
                 net=MLPSpec(hidden=(256, 256), activation="silu"),
                 encoder=encoder,
@@ -138,7 +138,7 @@ def mnist_joint() -> Recipe:
         reference_labels=False,
         kernel=KernelSpec(discrete="gibbs", discrete_rate=0.05, continuous="mala", step_size=0.05),
         train=TrainConfig(
-            num_iterations=1_800,
+            num_iterations=6_000,
             batch_size=64,
             num_steps=3,
             learning_rate=1e-3,
@@ -148,12 +148,11 @@ def mnist_joint() -> Recipe:
             buffer_size=2_000,
             replacement_rate=0.05,
             weighted=False,
-            ema_decay=0.995,
-            objective=SummedOut(sampled_share=0.3),
-            terms=(ConditionalTerm(weight=10.0),),
+            ema_decay=0.998,
+            objective=SummedOut(),
             precision="bfloat16",
         ),
-        num_test_steps=100,
+        num_test_steps=60,
     )
 
 

@@ -13,7 +13,7 @@ __all__ = ["LOGGER", "AnswerProgress", "AnswerWatch"]
 
 ROWS_OF_PART = 256  # memory does not grow with the table beyond its own size
 SECONDS = 2.0  # before the first word, and between any two
-ANSWER_LOGGER = logging.getLogger("jointebm")
+LOGGER = logging.getLogger("jointebm")
 
 
 class AnswerProgress(NamedTuple):
@@ -65,7 +65,7 @@ class AnswerWatch:
     def _tell(self, progress: AnswerProgress) -> None:
         left = progress.seconds / max(1, progress.num_done) * (progress.num_rows - progress.num_done)
         line = f"{progress.question}: {progress.num_done} of {progress.num_rows} rows, {left:.0f} s left"
-        ANSWER_LOGGER.info(line)
+        LOGGER.info(line)
         if self._verbose:
             sys.stderr.write(f"jointebm: {line}\n")
         if self._on_progress is not None:

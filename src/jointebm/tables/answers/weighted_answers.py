@@ -36,7 +36,7 @@ GROWTH = (1, 4, 16, 64)  # times num_draws; the last only where few draws are ef
 CLASSES_PER_DRAW = 4  # classes at which F is evaluated, for each draw; of 4 times the draws twice as many
 MIN_CONDITIONALS = 4  # exact conditionals of a row, at least
 DRAWS_AT_ONCE = 8192  # of all rows together: memory does not grow with the table
-CLASSES_AT_ONCE = 2048  # of the network at once, for all classes of a column
+EVALUATIONS = 2048  # of the network at once, for all classes of a column
 SCORE_ERROR = 0.1  # nats, of a score that is good enough
 DISTANCE = 0.025  # expected total variation to the exact probabilities
 SHARE_OF_SD = 0.15  # of the standard deviation of a quantity: standard error of its mean
@@ -230,7 +230,7 @@ class WeightedAnswers:
 
     def _conditionals(self, codes: Tensor, column: int) -> Tensor:
         """p(c_j = k | all other columns), shape (N, K_j), float64."""
-        size = max(16, CLASSES_AT_ONCE // self._energy.num_classes[column] // 16 * 16)
+        size = max(16, EVALUATIONS // self._energy.num_classes[column] // 16 * 16)
         return in_batches(lambda some: self._energy.of_classes(some, column).double().softmax(dim=1), codes, size)
 
 
