@@ -113,11 +113,10 @@ class MaskedNetwork(nn.Module):
         """Log-probability with which `draw` completes the free columns given all others, shape (N,), nats.
 
         Args:
-            codes: rows, complete but for columns that `drawn` left, shape (N, V).
+            codes: complete rows, shape (N, V).
             free: shape (N, V), bool.
             evidence: as `draw` had it.
         """
-        free = free & (codes >= 0)
         evidence = evidence or [None] * codes.shape[1]
         return self._log_ratio(codes, codes.masked_fill(free, -1), free, evidence)
 
@@ -139,12 +138,7 @@ class MaskedNetwork(nn.Module):
 
     @torch.no_grad()
     def drawn(
-        self,
-        codes: Tensor,
-        generator: Generator,
-        *,
-        evidence: Sequence[Tensor | None] | None = None,
-        leave: int | None = None,
+        self, codes: Tensor, generator: Generator, *, evidence: Sequence[Tensor | None] | None = None
     ) -> tuple[Tensor, Tensor]:
         """`draw`, and the log-probability of what was drawn, which is `log_conditional` of it.
 
@@ -152,15 +146,12 @@ class MaskedNetwork(nn.Module):
             codes: shape (N, V).
             generator: source of one choice per row and column.
             evidence: as of `draw`.
-            leave: a column that stays missing: the others are drawn without it.
 
         Returns:
             Completed codes, shape (N, V), and their log-probabilities, shape (N,), nats.
         """
         drawn, total = codes.clone(), self.bias.new_zeros(len(codes))
         for column, weights in enumerate(evidence or [None] * codes.shape[1]):
-            if column == leave:
-                continue
             missing = (codes[:, column] < 0).nonzero()[:, 0]
             log_probs = torch.zeros(len(codes), self.mixture.num_classes[column], device=codes.device)
             log_probs = log_probs.to(self.bias.dtype)

@@ -152,12 +152,7 @@ class ProductMixture(nn.Module):
         return self._draw_codes(MixedRows(codes, reals), constraints, generator)[0]
 
     def drawn(
-        self,
-        codes: Tensor,
-        generator: Generator,
-        *,
-        evidence: Sequence[Tensor | None] | None = None,
-        leave: int | None = None,
+        self, codes: Tensor, generator: Generator, *, evidence: Sequence[Tensor | None] | None = None
     ) -> tuple[Tensor, Tensor]:
         """`draw`, and the log-probability of what was drawn given the observed codes and the evidence.
 
@@ -165,16 +160,11 @@ class ProductMixture(nn.Module):
             codes: shape (N, V).
             generator: source of V + 1 choices per row.
             evidence: as of `draw`.
-            leave: a column that stays missing, and is summed out.
 
         Returns:
             Completed codes, shape (N, V), and their log-probabilities, shape (N,), nats.
         """
-        if leave is not None and evidence is not None:
-            evidence = [None if column == leave else weights for column, weights in enumerate(evidence)]
         drawn = self.draw(codes, generator, evidence=evidence)
-        if leave is not None:
-            drawn[:, leave] = codes[:, leave]
         return drawn, self.log_conditional(drawn, codes < 0, evidence)
 
     def log_conditional(self, codes: Tensor, free: Tensor, evidence: Sequence[Tensor | None] | None = None) -> Tensor:
