@@ -243,13 +243,15 @@ class RelatedTable:
             if name not in rows.table:
                 continue
             seen = ~rows.table[name].is_missing
-            if name not in related and not are_bound(self.system, rows.work).any():
+            one_by_one = are_bound(self.system, rows.work) | (name in related)
+            of_name = np.full(rows.num_rows, np.nan)
+            if not one_by_one.all():
                 of_name = core.conditional_log_score(rows_of_model(core, self.system, rows.work), [name])[:, 0]
-            else:
+            if one_by_one.any():
                 estimates = estimates or [self._log_density(rows)]
                 estimates.append(self._log_density(self.rows(rows.table, rows.num_rows, missing=[name])))
                 with np.errstate(invalid="ignore"):
-                    of_name = estimates[0].value - estimates[-1].value
+                    of_name = np.where(one_by_one, estimates[0].value - estimates[-1].value, of_name)
             scores[seen, place] = np.where(rows.is_broken, -np.inf, of_name)[seen]
         if estimates:
             found = Diagnostics.joined([each.diagnostics for each in estimates])
