@@ -39,7 +39,6 @@ DRAWS_AT_ONCE = 8192  # of all rows together: memory does not grow with the tabl
 EVALUATIONS = 2048  # of the network at once, for all classes of a column
 SCORE_ERROR = 0.1  # nats, of a score that is good enough
 DISTANCE = 0.025  # expected total variation to the exact probabilities
-SHARE_OF_SD = 0.15  # of the standard deviation of a quantity: standard error of its mean
 WHOLE_VECTOR = 64  # a multiple of the vector length of every processor
 
 
@@ -213,19 +212,21 @@ class WeightedAnswers:
         corrected = crude.index_add(0, rows, weights[:, None] * difference)
         probs = torch.maximum(corrected, averaged / 8)
         probs = probs / probs.cumsum(dim=1)[:, -1:]
-        of_exact, of_difference, values = exact, difference, probs
-        if readout is not None:
-            of_exact, of_difference, values = exact @ readout, difference @ readout, probs @ readout
-        spread = (squares / chance)[:, None] * (of_exact - values[rows]).square()
-        center = torch.zeros_like(values).index_add_(0, rows, weights[:, None] * of_difference)
-        chosen = ((1 - chance) * weights.square())[:, None] * (of_difference - center[rows]).square()
-        error = torch.zeros_like(values).index_add_(0, rows, spread + chosen).sqrt()
-        error = torch.where(known[:, None], error, torch.inf)
+
+        def error_of(of_exact: Tensor, of_difference: Tensor, values: Tensor) -> Tensor:
+            spread = (squares / chance)[:, None] * (of_exact - values[rows]).square()
+            center = torch.zeros_like(values).index_add_(0, rows, weights[:, None] * of_difference)
+            chosen = ((1 - chance) * weights.square())[:, None] * (of_difference - center[rows]).square()
+            error = torch.zeros_like(values).index_add_(0, rows, spread + chosen).sqrt()
+            return torch.where(known[:, None], error, torch.inf)
+
+        # Whatever is read out, so that every question about a row is answered from the same draws.
+        of_probs = error_of(exact, difference, probs)
+        is_good = 0.4 * of_probs.sum(dim=1) <= DISTANCE  # a half of the sum of mean distances, .8 errors each
         if readout is None:
-            is_good = 0.4 * error.sum(dim=1) <= DISTANCE  # a half of the sum of mean distances, .8 errors each
+            error = of_probs
         else:
-            second = probs @ readout.square() - values.square()
-            is_good = (error <= SHARE_OF_SD * second.clamp(min=0).sqrt() + 1e-12).all(dim=1)
+            error = error_of(exact @ readout, difference @ readout, probs @ readout)
         return Estimates(_whole(torch.log, probs), error, effective_size(pool.log_weights), is_good)
 
     def _conditionals(self, codes: Tensor, column: int) -> Tensor:
