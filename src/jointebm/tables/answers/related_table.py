@@ -220,7 +220,8 @@ class RelatedTable:
 
         -inf for rows that contradict a relation. A known sum with missing parts adds nothing.
         """
-        return self._of_core(rows, self.core.dependence(rows_of_model(self.core, self.system, rows.work)))
+        scores = self.core.dependence(rows_of_model(self.core, self.system, rows.work))
+        return np.where(rows.is_broken, -np.inf, scores)
 
     def conditional_surprise(self, rows: RelatedRows) -> np.ndarray:
         """Mean of log p(code | other codes of the row) over observed columns of the model, shape (N,), nats.
@@ -228,7 +229,7 @@ class RelatedTable:
         -inf for rows that contradict a relation.
         """
         questions = rows_of_model(self.core, self.system, rows.work)
-        return self._of_core(rows, self.core.conditional_surprise(questions))
+        return np.where(rows.is_broken, -np.inf, self.core.conditional_surprise(questions))
 
     def conditional_log_score(self, rows: RelatedRows, names: Sequence[Name]) -> np.ndarray:
         """log p(value | other observed entries of the row) of each entry, shape (N, len(names)), nats; NaN where missing.
@@ -335,9 +336,6 @@ class RelatedTable:
         of_weights = replace(except_for(answer.diagnostics, ~weighed | rows.is_broken), num_jumps=None)
         Answer(None, of_weights).checked(what, REMEDY, min_ess=MIN_CANDIDATES)
         return answer
-
-    def _of_core(self, rows: RelatedRows, scores: np.ndarray) -> np.ndarray:
-        return np.where(rows.is_broken, -np.inf, scores)
 
     def _of_table(self, work: Work) -> dict[Name, Column]:
         return {name: work[name] for name in self.codec.names}
