@@ -70,7 +70,7 @@ NOT_EQUAL = {  # held-out rows are chosen before rows are repeated, and copies o
         JointEBMClassifier(JointEBM(num_draws=5)),
         JointEBMRegressor(JointEBM(num_draws=5)),
         JointEBMImputer(JointEBM(training={"num_visits": 3, "width": 32})),
-        JointEBMOutlierDetector(JointEBM(training={"num_visits": 3, "width": 32})),
+        JointEBMOutlierDetector(JointEBM(training=FAST)),
     ],
     # An imputer returns complete rows as they are, whatever the weights.
     expected_failed_checks=lambda estimator: {} if isinstance(estimator, JointEBMImputer) else NOT_EQUAL,

@@ -81,9 +81,11 @@ def test_load_opens_both_kinds_and_run_folders(table: JointEBM, tmp_path: Path) 
 def test_load_finds_pretrained_models_and_lists_them_for_an_unknown_name(tmp_path: Path) -> None:
     loaded = jointebm.load("pretrained:toy")
     assert isinstance(loaded, Model) and loaded.config.name == "toy"
-    with pytest.raises(FileNotFoundError, match="pretrained:tyo: unknown pretrained model; available: dsprites, mnist"):
+    with pytest.raises(FileNotFoundError, match="pretrained:tyo: unknown pretrained model; available: digits_any, ds"):
         jointebm.load("pretrained:tyo")
-    with pytest.raises(FileNotFoundError, match=r"nowhere: no such folder; .* one of dsprites, mnist, toy"):
+    with pytest.raises(
+        FileNotFoundError, match=r"nowhere: no such folder; .* one of digits_any, dsprites, mnist, toy, toy_any"
+    ):
         jointebm.load(tmp_path / "nowhere")
 
 

@@ -90,6 +90,7 @@ class Facade(BaseEstimator, ABC):  # type: ignore[misc]  # scikit-learn has no t
     @property
     def _target(self) -> Name:
         """The name of the predicted column."""
+        check_is_fitted(self, "core_")
         target = self.core_.target_
         assert target is not None  # `fit` and `of` have set it
         return target

@@ -74,7 +74,8 @@ class JointEBMRegressor(RegressorMixin, Facade):  # type: ignore[misc]  # scikit
 
     def predict(self, X: Any, *, diagnostics: bool = False) -> Any:  # noqa: N803
         """The mean of the target given each row, shape (N,), float64; with `diagnostics`, (means, `Diagnostics`)."""
-        coded = self.core_.coded(self._target)
+        target = self._target
+        coded = self.core_.coded(target)
         answer = self._predictive(X, readout_of(coded, "mean"))
         means, found = posterior_mean(coded, answer.value), answer.diagnostics.numpy()
         return Answer(means, replace(found, standard_error=found.standard_error[:, 0])) if diagnostics else means

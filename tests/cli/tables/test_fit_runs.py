@@ -19,6 +19,7 @@ from jointebm.tables.training.table_fit import TableFit, TableMetrics
 from support.command_line import run
 
 TRAINING = ("--set", "num_visits=30", "--set", "width=8", "--set", "num_looks=4", "--threads", 1)
+pytestmark = pytest.mark.filterwarnings("ignore:training was cut short")  # it is, by the settings above
 ALL_FILES = {"fit.json", "lock", "metrics.jsonl", "checkpoints", "model"}
 
 
@@ -82,7 +83,6 @@ def test_a_run_folder_is_a_model_to_every_command(table: Path, tmp_path: Path) -
     assert plan["table"] == str(table) and len(plan["sha256"]) == 64 and plan["fields"]["num_visits"] == 2
 
 
-@pytest.mark.filterwarnings("ignore:training was cut short")
 def test_what_would_change_the_result_of_a_resumed_fit_is_refused(
     table: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -78,7 +78,7 @@ class FitReport(Config):
         if abs(self.log_normalizer_upper - self.log_normalizer) <= max(MAX_ERROR, OFF * error):
             return None
         return (
-            f"log Z is {self.log_normalizer:.2f} from the reference and {self.log_normalizer_upper:.2f} from the data: "
+            f"log Z is {self.log_normalizer:z.2f} from the reference and {self.log_normalizer_upper:z.2f} from the data: "
             "chains from one end do not reach all rows of the other"
         )
 
