@@ -166,6 +166,7 @@ def test_specialist_recovers_a_known_conditional(monkeypatch: pytest.MonkeyPatch
 
 
 @pytest.mark.filterwarnings("ignore:the fit learned nothing")  # the fits are cut short
+@pytest.mark.filterwarnings("ignore::pandas.errors.PerformanceWarning")
 def test_small_tables_are_judged_next_to_both_anchors(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
