@@ -171,7 +171,7 @@ def test_small_tables_are_judged_next_to_both_anchors(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     small = load("small", monkeypatch)
-    core = JointEBM(training={"num_visits": 0})
+    core = JointEBM(training={"num_visits": 0, "rows_per_component": 10})
     quick = {JointEBMClassifier: lambda: JointEBMClassifier(core), JointEBMRegressor: lambda: JointEBMRegressor(core)}
     methods = small.methods
     monkeypatch.setattr(
