@@ -18,7 +18,7 @@ from jointebm.randomness import draws
 from jointebm.randomness.draws import Generator
 from jointebm.references.product_mixture import ProductMixture, features, linear_by_row
 
-__all__ = ["MaskedNetwork"]
+__all__ = ["WIDTH_STEP", "MaskedNetwork"]
 
 WIDTH_STEP = 32  # torch rounds the activations of a few entries at the end of a batch otherwise than those in its midst
 

@@ -5,10 +5,12 @@ import torch
 from torch import Tensor
 
 from jointebm.references import ProductMixture
-from jointebm.tables.training import proposal_fit
 from jointebm.tables.training.proposal_fit import AlongColumns, fit_proposal
 from jointebm.tables.training.smoothing import smoothing
+from jointebm.tables.training.table_config import TableConfig
 from support.tiny_tables import generator
+
+CONFIG = TableConfig()
 
 
 def sums(num: int, seed: int = 0) -> Tensor:
@@ -20,14 +22,14 @@ def sums(num: int, seed: int = 0) -> Tensor:
 
 @pytest.mark.slow
 def test_it_learns_what_pairs_of_columns_do_not_show() -> None:
-    network = fit_proposal(sums(2000), sums(200, 1), (2,) * 6, bins=(None,) * 6, generator=generator())
+    network = fit_proposal(sums(2000), sums(200, 1), (2,) * 6, bins=(None,) * 6, config=CONFIG, generator=generator())
     assert network is not None
     assert float(network.log_prob(sums(500, 2)).exp().mean()) == pytest.approx(2.0**-4, rel=0.05)
 
 
 def test_it_is_left_out_where_columns_are_independent() -> None:
     rows = torch.randint(5, (300, 3), generator=generator())
-    assert fit_proposal(rows[30:], rows[:30], (5,) * 3, bins=(None,) * 3, generator=generator()) is None
+    assert fit_proposal(rows[30:], rows[:30], (5,) * 3, bins=(None,) * 3, config=CONFIG, generator=generator()) is None
 
 
 @pytest.mark.slow
@@ -39,7 +41,7 @@ def test_numbers_are_learned_along_their_columns() -> None:
     train, held_out, test = rows[:360], rows[360:400], rows[400:]
     scores = []
     for bins in ((tuple(i // 4 for i in range(40)),) * 2, (None, None)):
-        network = fit_proposal(train, held_out, (40, 40), bins=bins, generator=generator())
+        network = fit_proposal(train, held_out, (40, 40), bins=bins, config=CONFIG, generator=generator())
         scores.append(float("-inf") if network is None else float(network.log_prob(test).mean()))
     independent = float(ProductMixture((40, 40))(test).mean())
     assert scores[0] > independent + 0.8 and scores[0] > scores[1] + 0.3
@@ -52,12 +54,12 @@ def test_rows_along_columns_are_s_times_free_ones_and_stay_where_there_is_no_ord
     assert torch.allclose(found[:3], smoothing((0, 0, 1)).float() @ free[:3]) and torch.equal(found[3:], free[3:])
 
 
-def test_a_trained_proposal_is_a_plain_network(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(proposal_fit, "LEAST_STEPS", 60)
+def test_a_trained_proposal_is_a_plain_network_no_wider_than_asked_for() -> None:
     first = torch.randint(4, (400, 1), generator=generator(1))
     rows = torch.cat([first, first], dim=1)
-    network = fit_proposal(rows[40:], rows[:40], (4, 4), bins=((0, 1, 2, 3), None), generator=generator())
-    assert network is not None
+    quick = TableConfig(num_visits=75, width=40)
+    network = fit_proposal(rows[40:], rows[:40], (4, 4), bins=((0, 1, 2, 3), None), config=quick, generator=generator())
+    assert network is not None and len(network.bias) == 64
     names = set(dict(network.named_parameters()))
     assert {"embedding", "readout"} <= names and not any("parametrizations" in name for name in names)
     assert not any(parameter.requires_grad for parameter in network.parameters())

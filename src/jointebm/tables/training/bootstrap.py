@@ -1,8 +1,9 @@
 """Members: the density refitted to bootstrap samples of the rows, whose spread is the uncertainty of the fit.
 
-A member resamples the rows with replacement. Its mixtures follow from those of the fit by expectation maximisation on
-these rows, and its network from that of the fit by some more training on them, with a schedule of its own. Where held-out
-rows left the network of the fit at zero, that of the member is zero too.
+A member resamples the rows with replacement. Its reference follows from that of the fit by expectation maximisation on
+these rows, its base are their marginals, and its network follows from that of the fit by some more training on them, with a
+schedule of its own. Where held-out rows left the network of the fit at zero, that of the member is zero too. The proposal is
+that of the fit: it decides how fast answers are right, not what is right.
 
 Legend: N rows, V columns, K_j classes of column j.
 """
@@ -19,7 +20,7 @@ from jointebm.references import ProductMixture
 from jointebm.references.expectation_maximisation import em_step, prior_of
 from jointebm.references.layout import MixedRows
 from jointebm.tables.density.energy import Rebased, Residual, TableEnergy
-from jointebm.tables.training.bins import Bins
+from jointebm.tables.training.bins import Bins, marginals_of
 from jointebm.tables.training.completed_rows import CompletedRows
 from jointebm.tables.training.smoothing import Curves, smoothing
 from jointebm.tables.training.table_config import Progress, TableConfig
@@ -101,10 +102,9 @@ def bootstrapped(
     reference = _refitted(energy.reference, rows, of_codes, config.prior_strength)
     if not bool(energy.residual.readout.any()):
         return TableEnergy(reference, deepcopy(energy.residual), deepcopy(energy.network))
-    net, base = energy.residual, energy.reference
+    net, base = energy.residual, reference
     if isinstance(net, Rebased):
-        base, net = net.base, net.net
-    base = _refitted(base, rows, of_codes, config.prior_strength)
+        net, base = net.net, marginals_of(rows, energy.num_classes)
     batch_size = rows_per_batch(len(rows), config)
     num_iterations = max(1, round(SHARE * planned_iterations(len(rows), len(bins), batch_size, config)))
     net = deepcopy(net)

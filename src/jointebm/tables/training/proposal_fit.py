@@ -7,6 +7,7 @@ it overfits.
 Legend: N rows, V columns, F classes of all columns, H hidden units.
 """
 
+import math
 from collections.abc import Sequence
 from itertools import pairwise
 
@@ -15,16 +16,18 @@ from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
 from jointebm.references.any_order import fit_masked_network
-from jointebm.references.masked_network import MaskedNetwork
+from jointebm.references.masked_network import WIDTH_STEP, MaskedNetwork
 from jointebm.tables.training.bins import ColumnBins, marginals_of
 from jointebm.tables.training.smoothing import smoothing
+from jointebm.tables.training.table_config import TableConfig
 
 __all__ = ["fit_proposal"]
 
 PROPOSAL_WIDTH, PROPOSAL_LAYERS = 256, 3
 PROPOSAL_BATCH = 512
-LEAST_STEPS, MOST_STEPS = 200, 3000
-NUM_VISITS = 150  # of a row, at most
+MOST_STEPS = 3000
+SHARE_OF_VISITS = 0.6  # of those that the fit makes of a row at most
+FEW_PASSES = 4 / 3  # a table of fewer batches is visited more often
 
 
 class AlongColumns(nn.Module):
@@ -52,6 +55,7 @@ def fit_proposal(
     num_classes: Sequence[int],
     *,
     bins: Sequence[ColumnBins],
+    config: TableConfig,
     generator: torch.Generator,
 ) -> MaskedNetwork | None:
     """Trains a masked network over the marginals; None if held-out rows do not show that it helps.
@@ -61,14 +65,17 @@ def fit_proposal(
         held_out: rows that decide when it is best, shape (n, V).
         num_classes: K_j of each column.
         bins: per column, the bin of each code; None if the order of its codes has no meaning.
+        config: of the fit; its width and visits bound those of the proposal.
         generator: source of all draws.
     """
     marginals = marginals_of(codes, num_classes)
-    network = MaskedNetwork(marginals, width=PROPOSAL_WIDTH, num_layers=PROPOSAL_LAYERS)
+    width = min(PROPOSAL_WIDTH, -(-config.width // WIDTH_STEP) * WIDTH_STEP)
+    network = MaskedNetwork(marginals, width=width, num_layers=PROPOSAL_LAYERS)
     network.initialise(generator)
     for name in ("embedding", "readout"):
         parametrize.register_parametrization(network, name, AlongColumns(marginals.offsets, bins))
-    num_steps = min(MOST_STEPS, max(LEAST_STEPS, NUM_VISITS * len(codes) // PROPOSAL_BATCH))
+    num_passes = max(len(codes) / PROPOSAL_BATCH, FEW_PASSES)
+    num_steps = min(MOST_STEPS, math.ceil(SHARE_OF_VISITS * config.num_visits * num_passes))
     network = fit_masked_network(
         network, codes, generator=generator, held_out=held_out, num_steps=num_steps, batch_size=PROPOSAL_BATCH
     )

@@ -143,7 +143,12 @@ class TableFit:
         self.network = None
         if trains:
             self.network = fit_proposal(
-                codes[training], codes[self.held_out], num_classes, bins=self._bins, generator=self._generator
+                codes[training],
+                codes[self.held_out],
+                num_classes,
+                bins=self._bins,
+                config=config,
+                generator=self._generator,
             )
         self.best = Residual(num_classes, width=config.width, num_layers=NUM_LAYERS)  # zero
         self._batch_size = rows_per_batch(len(training), config)
