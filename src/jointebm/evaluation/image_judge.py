@@ -11,6 +11,7 @@ from torch.nn.functional import cross_entropy
 from torch.optim.lr_scheduler import OneCycleLR
 
 from jointebm.data import Dataset
+from jointebm.randomness.initial_weights import global_draws
 from jointebm.spaces.space import Space, image_block
 
 __all__ = ["ImageClassifier"]
@@ -59,8 +60,7 @@ class ImageClassifier:
     def train(cls, dataset: Dataset, *, seed: int, num_iterations: int = 1000) -> "ImageClassifier":
         """Trains on the training rows by Adam, with one cycle of the learning rate; torch's global generator is restored."""
         generator = torch.Generator().manual_seed(seed)
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(seed)  # torch.nn draws weights and dropout from the global generator only
+        with global_draws(seed):
             judge = cls(dataset.space)
             optimizer = torch.optim.Adam(judge._network.parameters(), lr=LEARNING_RATE)
             schedule = OneCycleLR(optimizer, LEARNING_RATE, total_steps=num_iterations)
