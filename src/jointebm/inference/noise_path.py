@@ -14,8 +14,7 @@ from torch import Tensor
 from jointebm.energies.any_subset import AnySubsetEnergy
 from jointebm.kernels import MALA, Chain, evaluate
 from jointebm.randomness.draws import Generator, choose, normal
-from jointebm.sampling.annealing import LogNormalizer, log_mean_weight
-from jointebm.sampling.weighted_draws import effective_size
+from jointebm.sampling.annealing import LogNormalizer, both_ends
 from jointebm.spaces.space import Position
 
 __all__ = ["NoisePath", "PathDraws", "noise_path_normalizer"]
@@ -208,19 +207,7 @@ def noise_path_normalizer(
     path = NoisePath(energy, nothing, energy.log_prior.new_zeros(len(reals), len(energy.log_prior)), num_levels)
     forward = path.draw(generator).log_weights
     backward = path.back(reals, generator)
-    value, standard_error = log_mean_weight(forward)
-    upper, upper_error = log_mean_weight(backward)
-    return LogNormalizer(
-        value=value,
-        standard_error=standard_error,
-        upper=-upper,
-        upper_error=upper_error,
-        ess=float(effective_size(forward)),
-        ess_back=float(effective_size(backward)),
-        num_draws=len(forward),
-        num_rungs=num_levels + 1,
-        method="noise-level path",
-    )
+    return both_ends(forward, backward, num_levels + 1, "noise-level path")
 
 
 def _log_normal(deviation: Tensor, sd: Tensor, free: Tensor) -> Tensor:

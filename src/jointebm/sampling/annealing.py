@@ -19,12 +19,14 @@ from jointebm.spaces.space import Position
 
 __all__ = [
     "LogNormalizer",
+    "both_ends",
     "log_mean_weight",
     "log_normalizer",
     "systematic_rows",
     "taken_rows",
 ]
 
+Method = Literal["importance sampling", "annealed importance sampling", "noise-level path"]
 ENOUGH = 0.5  # share of effective draws above which no annealing is needed
 PILOT_VARIANCE = 0.05  # of the log-weights, per rung of the pilot
 TOTAL_VARIANCE = 0.5  # of the log-weights, that the rungs of the run are laid out for
@@ -58,7 +60,7 @@ class LogNormalizer(NamedTuple):
     ess_back: float
     num_draws: int
     num_rungs: int
-    method: Literal["importance sampling", "annealed importance sampling", "noise-level path"]
+    method: Method
 
 
 def log_normalizer(
@@ -142,7 +144,8 @@ def log_normalizer(
     else:
         start = {name: draws[name] for name in reference.space}
     backward = annealing.run(ladder.reversed(), start)
-    return _summary(forward.log_weights, backward.log_weights, len(ladder.rungs))
+    method: Method = "importance sampling" if len(ladder.rungs) == 2 else "annealed importance sampling"
+    return both_ends(forward.log_weights, backward.log_weights, len(ladder.rungs), method)
 
 
 class Ladder(NamedTuple):
@@ -279,8 +282,15 @@ def systematic_rows(log_weights: Tensor, num: int, generator: Generator) -> Tens
     return torch.searchsorted(cumulative, points * cumulative[-1], right=True).clamp(max=len(cumulative) - 1)
 
 
-def _summary(forward: Tensor, backward: Tensor, num_rungs: int) -> LogNormalizer:
-    """The estimate from log-weights (N,) of both directions."""
+def both_ends(forward: Tensor, backward: Tensor, num_rungs: int, method: Method) -> LogNormalizer:
+    """The estimate from log-weights of both directions.
+
+    Args:
+        forward: log-weights of draws of q that went to exp F, shape (N,).
+        backward: of draws of exp F that went to q, shape (M,).
+        num_rungs: on the way, both ends included.
+        method: how the draws went.
+    """
     value, standard_error = log_mean_weight(forward)
     upper, upper_error = log_mean_weight(backward)
     return LogNormalizer(
@@ -292,7 +302,7 @@ def _summary(forward: Tensor, backward: Tensor, num_rungs: int) -> LogNormalizer
         ess_back=float(effective_size(backward)),
         num_draws=len(forward),
         num_rungs=num_rungs,
-        method="importance sampling" if num_rungs == 2 else "annealed importance sampling",
+        method=method,
     )
 
 
