@@ -54,10 +54,11 @@ def test_python_of_a_page_runs(page: Path, tmp_path: Path, monkeypatch: pytest.M
     """Blocks share one namespace, in their order; files they write go to a temporary folder."""
     monkeypatch.chdir(tmp_path)
     text, namespace = page.read_text(), {"__name__": "page"}
-    for match in FENCE.finditer(text):
-        if match[1] == "python":
-            line = text.count("\n", 0, match.start(2))
-            exec(compile("\n" * line + match[2], name_of(page), "exec"), namespace)  # noqa: S102
+    blocks = [match for match in FENCE.finditer(text) if match[1] == "python"]
+    for match in blocks:
+        line = text.count("\n", 0, match.start(2))
+        exec(compile("\n" * line + match[2], name_of(page), "exec"), namespace)  # noqa: S102
+    assert len(blocks) == len(blocks_of(page, "python")) and len(namespace) > 2  # all of them ran, and made something
 
 
 def test_readme_has_python_for_both_kinds_of_model() -> None:

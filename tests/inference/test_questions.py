@@ -89,6 +89,7 @@ def test_standard_errors_of_drawn_reals_cover_the_integral() -> None:
     require_coverage(log_p, found.standard_error, float(masses[1]))
     nothing = {"y": torch.full((NUM_SEEDS,), -1)}
     prediction, found = model.predict(nothing, "y", num_draws=1000, diagnostics=True)
+    assert few_draws_differ(log_p) and not bool(found.exact.any())
     for y in range(3):
         require_coverage(prediction.probs["y"][:, y], found.standard_error["y"][:, y], float(masses.softmax(dim=0)[y]))
     expect_no_coverage(
