@@ -100,7 +100,7 @@ def _coloured(
         return None
     try:
         kernel = ChromaticGibbs.verified(space, log_density, position, generator=generator)
-    except (ValueError, RuntimeError, NotImplementedError):
+    except (ValueError, RuntimeError):  # torch cannot differentiate it twice, or it is not linear in each label
         return None
     num = len(torch.cat([kernel.colours[name].flatten() for name in kernel.blocks]).unique())
     reason = (

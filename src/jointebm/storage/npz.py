@@ -1,7 +1,7 @@
-"""Reads npz files, zip archives of npy files, by numpy's own reader; never pickles, and sizes are checked beforehand.
+"""Reads npz files, zip archives of npy files, by numpy's own reader.
 
-`read_arrays` takes arrays as they come, from a user's file. `read_rows` knows beforehand what an array must be, which need
-not fit into memory.
+Arrays of objects are refused, and sizes are checked beforehand. `read_arrays` takes arrays as they come, from a user's
+file. `read_rows` knows beforehand what an array must be, which need not fit into memory.
 """
 
 import io

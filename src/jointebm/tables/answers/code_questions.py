@@ -16,13 +16,11 @@ from jointebm.sampling.diagnostics import MIN_ESS, Answer, Diagnostics
 from jointebm.sampling.weighted_draws import weighted_averages
 from jointebm.tables.answers.configurations import MAX_ENUMERATED, few_configurations, with_configurations
 from jointebm.tables.answers.corrected_draws import CHAINS, NUM_STARTS, ChainEnds, corrected_draws, log_mean_of_draws
-from jointebm.tables.answers.known_weights import without_column
 from jointebm.tables.answers.weighted_answers import CLASSES_PER_DRAW, EVALUATIONS, Estimates, WeightedAnswers
 from jointebm.tables.density.energy import TableEnergy
 
 __all__ = ["CodeQuestions", "checked_codes", "enough_draws", "enough_jumps"]
 
-# Chunks of rows are padded to one shape: products of matrices round differently in different shapes.
 MANY_ROUNDS = 10  # more than there are
 MIN_CHAINS = 8  # of a row that draws do not answer
 MIN_CHAIN_JUMPS = 0.1  # accepted by a chain, on average over chains
@@ -207,7 +205,7 @@ class CodeQuestions(nn.Module):
 
         `log_weights` as in `complete`; those of column j itself are left out.
         """
-        log_weights = without_column(log_weights, column)
+        log_weights = _without_column(log_weights, column)
         codes = checked_codes(codes, self.num_classes, column).clone()
         codes[:, column] = -1
         num_classes = self.num_classes[column]
@@ -255,7 +253,10 @@ class CodeQuestions(nn.Module):
 
 
 def _in_chunks(evaluate: Callable[[Tensor], Tensor], codes: Tensor, chunk: int) -> Tensor:
-    """Evaluates rows in chunks of exactly one size; the last is padded with zeros."""
+    """Evaluates rows in chunks of exactly one size; the last is padded with zeros.
+
+    Products of matrices round differently in different shapes.
+    """
     # An empty batch is one chunk, so that its answer has the right shape and dtype.
     parts = [evaluate(pad(rows, (0, 0, 0, chunk - len(rows))))[: len(rows)] for rows in codes.split(chunk)]
     return torch.cat(parts)
@@ -324,6 +325,13 @@ def _estimated(
     enumerated = rows[is_enumerable & ~estimates.is_good]
     exact[enumerated], ess[enumerated], error[enumerated] = True, torch.inf, 0
     return replace(found, exact=exact, ess=ess, standard_error=error)
+
+
+def _without_column(log_weights: Sequence[Tensor | None] | None, column: int) -> list[Tensor | None] | None:
+    """The weights of all other columns."""
+    if log_weights is None:
+        return None
+    return [None if place == column else each for place, each in enumerate(log_weights)]
 
 
 def _errors(log_probs: Tensor, readout: Tensor | None) -> Tensor:
