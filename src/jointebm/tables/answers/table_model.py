@@ -28,7 +28,7 @@ class TableModel(CodeQuestions):
     An estimate about a row depends on that row and the seed alone, bit for bit: what it averages over comes from streams
     keyed by the row's content. Completions come from streams keyed by row number, or by `keys`, so that equal rows get
     independent draws. Answers are exact where one entry is missing, or the missing entries have few configurations (256, or
-    up to 4,096 where other ways cost as much). Otherwise they start from draws of the reference given what is known, and
+    up to 4,096 where other ways cost as much). Otherwise they start from draws of the proposal given what is known, and
     weights or moves correct these; a `ConvergenceWarning` says where that is not enough.
 
     Args:

@@ -7,7 +7,6 @@ it overfits.
 Legend: N rows, V columns, F classes of all columns, H hidden units.
 """
 
-import math
 from collections.abc import Sequence
 from itertools import pairwise
 
@@ -75,7 +74,7 @@ def fit_proposal(
     for name in ("embedding", "readout"):
         parametrize.register_parametrization(network, name, AlongColumns(marginals.offsets, bins))
     num_passes = max(len(codes) / PROPOSAL_BATCH, FEW_PASSES)
-    num_steps = min(MOST_STEPS, math.ceil(SHARE_OF_VISITS * config.num_visits * num_passes))
+    num_steps = min(MOST_STEPS, max(1, int(SHARE_OF_VISITS * config.num_visits * num_passes)))
     network = fit_masked_network(
         network, codes, generator=generator, held_out=held_out, num_steps=num_steps, batch_size=PROPOSAL_BATCH
     )

@@ -20,7 +20,7 @@ class TableConfig(Config):
 
     objective: TableObjective = Field(
         MaximumLikelihood(),
-        description="maximum-likelihood: weighted chains, or weighted draws of the reference where these are enough, plus "
+        description="maximum-likelihood: weighted chains, or weighted draws of the proposal where these are enough, plus "
         "some of the pseudo-likelihood; pseudo-likelihood: exact conditionals of each column alone, which learns little "
         "about how often each kind of row occurs",
     )

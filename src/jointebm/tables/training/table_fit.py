@@ -64,7 +64,7 @@ class TableMetrics(NamedTuple):
         loss: nats; that of maximum likelihood is no likelihood, and nears 0 as the model becomes like the data.
         grad_norm: Euclidean norm of the gradient of the parameters.
         learning_rate: used for this update.
-        negatives: weighted "draws" of the reference, or weighted "chains"; None without either.
+        negatives: weighted "draws" of the proposal, or weighted "chains"; None without either.
         ess: effective share of their weights, before resampling, in (0, 1].
         jump_acceptance: share of jumps of whole rows that were accepted; 1 for draws.
         log_normalizer: log Z by the mean weight, nats.

@@ -3,7 +3,7 @@
     gradient of the loss = sum_i w_i grad g(chain_i) - mean grad g(data) + pseudo_weight * that of the pseudo-likelihood
 
 The weights w of the chains take up every change of the network (`jointebm.training.chain_weights`). While fresh draws of
-the reference have weights that are even enough, they take the place of chains.
+the proposal have weights that are even enough, they take the place of chains.
 
 Legend: N training rows, V columns, B rows of a batch and as many chains.
 """
@@ -26,7 +26,7 @@ from jointebm.training.objectives import LossInputs, PseudoLikelihood
 
 __all__ = ["Negatives", "Residuals", "TableAttempt", "TableProblem"]
 
-ENOUGH_SHARE = 0.5  # effective share of fresh draws of the reference, above which no chains are run
+ENOUGH_SHARE = 0.5  # effective share of fresh draws of the proposal, above which no chains are run
 MAX_SEEN = 128  # rows of a batch that tell how even weights are
 OFTEN = 0.25  # share of jumps accepted, above which a chain jumps and is swept in turn
 SMOOTHING = 0.1  # weight of the newest share in its running mean
@@ -64,10 +64,10 @@ class Negatives(NamedTuple):
         codes: shape (B, V).
         log_weights: A, shape (B,), nats: the mean of exp(A) h estimates Z E[h] for every h.
         offsets: A - g at the codes, shape (B,); a change of the network changes A by as much as g, and not the offset.
-        source: "draws" of the reference, or "chains".
+        source: "draws" of the proposal, or "chains".
         share: effective share of the weights before resampling, a scalar.
         log_normalizer: log of the mean weight, a scalar, nats.
-        fresh_share: effective share of draws of the reference, as these and as the data see it, the lower one, a scalar.
+        fresh_share: effective share of draws of the proposal, as these and as the data see it, the lower one, a scalar.
         fresh_normalizer: log Z by these draws, a scalar, nats.
         acceptance: share of jumps that were accepted, a scalar; 1 for draws.
     """
