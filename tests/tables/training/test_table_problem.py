@@ -15,7 +15,7 @@ from jointebm.tables.training.completed_rows import CompletedRows
 from jointebm.tables.training.table_problem import Negatives, TableProblem
 from jointebm.training.chain_weights import Resampled, log_mean_exp
 from jointebm.training.objectives import PseudoLikelihood
-from support.tiny_tables import ALL, CLASSES, energy, enumerated, generator, matches, mixture
+from support.tiny_tables import ALL, CLASSES, energy, energy_with_network, enumerated, generator, matches, mixture
 
 
 def problem_of(
@@ -64,11 +64,12 @@ def trained(made: TableEnergy, problem: TableProblem, num: int, rate: float = 0.
     return negatives
 
 
-def fresh(dtype: torch.dtype = torch.float64, seed: int = 0) -> TableEnergy:
-    """F = log q, with a network that is zero."""
+def fresh(dtype: torch.dtype = torch.float64, seed: int = 0, *, with_network: bool = False) -> TableEnergy:
+    """F = log q, with a network that is zero, and a far proposal or none."""
     residual = Residual(CLASSES, width=8, num_layers=2)
     residual.initialise(generator(seed))
-    return TableEnergy(mixture(dtype=dtype), residual.to(dtype))
+    network = energy_with_network(dtype=dtype).network if with_network else None
+    return TableEnergy(mixture(dtype=dtype), residual.to(dtype), network)
 
 
 @pytest.mark.usefixtures("always_chains")
@@ -86,14 +87,14 @@ def test_without_moves_it_is_importance_sampling_to_the_last_bit(monkeypatch: py
     assert float(negatives.log_weights.std()) > 0.5  # the network has moved
 
 
-def errors_of_gradients(num_seeds: int = 160) -> Tensor:
+def errors_of_gradients(num_seeds: int = 160, *, with_network: bool = False) -> Tensor:
     """Mean error of the gradient of the negative phase over seeds, in standard errors, the worst parameter; and of 1 / Z.
 
     Z is 1 at the start and moves with the network: the weights must know it.
     """
     errors, of_z = [], []
     for seed in range(num_seeds):
-        made = fresh()
+        made = fresh(with_network=with_network)
         problem = problem_of(made, ALL.repeat(10, 1), 240, seed=seed + 10)
         negatives = trained(made, problem, 12, rate=0.25)
         # Unbiased are sums with unnormalised weights: E[exp(A) h] = Z E[h].
@@ -111,9 +112,14 @@ def errors_of_gradients(num_seeds: int = 160) -> Tensor:
 
 @pytest.mark.slow
 @pytest.mark.usefixtures("always_chains")
-def test_weighted_chains_are_unbiased() -> None:
-    """The worst of 7 means over 160 seeds, in standard errors: above 4.5 with a probability below 1e-4 (fixed seeds)."""
-    assert errors_of_gradients() < 4.5
+@pytest.mark.parametrize(("often", "with_network"), [(2.0, False), (-1.0, False), (-1.0, True)])
+def test_weighted_chains_are_unbiased(often: float, with_network: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each chain jumps and is swept, or both in turn, with jumps from q or from a far proposal.
+
+    The worst of 7 means over 160 seeds, in standard errors: above 4.5 with a probability below 1e-4 (fixed seeds).
+    """
+    monkeypatch.setattr(table_problem, "OFTEN", often)
+    assert errors_of_gradients(with_network=with_network) < 4.5
 
 
 def test_weighted_draws_are_unbiased(monkeypatch: pytest.MonkeyPatch) -> None:
