@@ -15,6 +15,7 @@ from jointebm.randomness import draws
 from jointebm.randomness.draws import Generator
 from jointebm.references.layout import Layout, MixedRows
 from jointebm.references.masked_network import MaskedNetwork
+from jointebm.references.network_prior import prior_groups
 from jointebm.references.mixture import Mixture
 from jointebm.references.product_mixture import ProductMixture
 from jointebm.spaces.space import Mask, Position, Space
@@ -24,6 +25,7 @@ __all__ = ["AnyOrder", "fit_masked_network", "masked_loss"]
 NUM_CHECKS = 10  # of held-out rows, in the course of training
 MAX_CHECKED = 2_000  # held-out rows of a check
 WARM_UP = 50  # steps
+WEIGHT_PRIOR = 0.03
 AVERAGED_SHARE = 0.02  # of all steps, that parameters are averaged over
 
 
@@ -78,6 +80,7 @@ class AnyOrder(nn.Module):
         num_layers: int = 3,
         num_steps: int = 2_000,
         learning_rate: float = 2e-3,
+        weight_prior: float = WEIGHT_PRIOR,
     ) -> Self:
         """Trains a network on random masks, starting from a mixture of the same space.
 
@@ -88,8 +91,9 @@ class AnyOrder(nn.Module):
             held_out: rows to stop by; None trains to the end.
             width: hidden units of a layer, a multiple of 32.
             num_layers: hidden layers.
-            num_steps: of AdamW, 512 rows each.
+            num_steps: of Adam, 512 rows each.
             learning_rate: at its peak.
+            weight_prior: strength s of the prior of the weights; see `network_prior`.
 
         Raises:
             ValueError: a continuous block, no rows, a width that is not a multiple of 32, or positions that do not fit the
@@ -102,7 +106,13 @@ class AnyOrder(nn.Module):
         rows = layout.rows(position).codes
         scored = None if held_out is None else layout.rows(held_out).codes
         fitted = fit_masked_network(
-            network, rows, generator=generator, held_out=scored, num_steps=num_steps, learning_rate=learning_rate
+            network,
+            rows,
+            generator=generator,
+            held_out=scored,
+            num_steps=num_steps,
+            learning_rate=learning_rate,
+            weight_prior=weight_prior,
         )
         return cls(mixture.space, fitted)
 
@@ -186,8 +196,9 @@ def fit_masked_network(
     num_steps: int = 2_000,
     batch_size: int = 512,
     learning_rate: float = 2e-3,
+    weight_prior: float = WEIGHT_PRIOR,
 ) -> MaskedNetwork:
-    """Trains a network by AdamW on uniformly random prefixes of random orders, and averages its parameters.
+    """Trains a network by Adam on uniformly random prefixes of random orders, and averages its parameters.
 
     Args:
         network: where to start, such as `initialise` leaves it; trained in place.
@@ -195,9 +206,10 @@ def fit_masked_network(
         generator: source of batches and masks.
         held_out: rows (n, V) whose loss is checked ten times; the best of these networks, the untrained one included, is
             returned. None returns the last.
-        num_steps: of AdamW.
+        num_steps: of Adam.
         batch_size: rows of a step.
         learning_rate: at its peak, after which it falls along a cosine.
+        weight_prior: strength s of the prior of the weights; see `network_prior`.
 
     Returns:
         The averaged network.
@@ -208,7 +220,13 @@ def fit_masked_network(
     """
     if not len(codes):
         raise ValueError("fit_masked_network: got no rows; give at least one")
-    optimizer = torch.optim.AdamW(network.parameters(), lr=learning_rate, betas=(0.9, 0.99), weight_decay=1e-4)
+    groups = prior_groups(
+        network.named_parameters(),
+        num_columns=len(network.mixture.num_classes),
+        width=len(network.bias),
+        strength=weight_prior / len(codes),
+    )
+    optimizer = torch.optim.Adam(groups, lr=learning_rate, betas=(0.9, 0.99))
     average = copy.deepcopy(network).requires_grad_(False)
     check = None if held_out is None else held_out[:: -(-len(held_out) // MAX_CHECKED)]
     masks = None if check is None else _visible(check, generator)

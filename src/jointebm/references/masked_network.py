@@ -7,7 +7,6 @@ The last layer starts at zero, so a fresh network has the conditionals of its mi
 Legend: N rows, V columns, K_j classes of column j, F = sum of K_j, H hidden units, M components of the mixture.
 """
 
-import math
 from collections.abc import Sequence
 
 import torch
@@ -16,6 +15,7 @@ from torch.nn.functional import embedding_bag, linear, silu
 
 from jointebm.randomness import draws
 from jointebm.randomness.draws import Generator
+from jointebm.references.network_prior import draw_weights
 from jointebm.references.product_mixture import ProductMixture, features, linear_by_row
 
 __all__ = ["WIDTH_STEP", "MaskedNetwork"]
@@ -53,13 +53,9 @@ class MaskedNetwork(nn.Module):
         self.readout = nn.Parameter(torch.zeros(num_features, width))
         self.readout_bias = nn.Parameter(torch.zeros(num_features))
 
-    @torch.no_grad()
     def initialise(self, generator: Generator) -> None:
         """Draws all weights but those of the last layer, which stay zero."""
-        self.embedding.copy_(draws.normal(self.embedding, generator) / math.sqrt(len(self.mixture.num_classes)))
-        self.bias.copy_(draws.normal(self.bias, generator) / 2)
-        for weight in self.weights:
-            weight.copy_(draws.normal(weight, generator) * math.sqrt(2 / len(weight)))
+        draw_weights(self, len(self.mixture.num_classes), generator)
 
     def conditionals(self, codes: Tensor) -> Tensor:
         """log q(c_j = k | visible) of every class of every column, shape (N, F), nats.

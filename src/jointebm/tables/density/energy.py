@@ -13,7 +13,6 @@ a base b, the marginals of the columns, and then F = log b + net is read as log 
 Legend: N rows, V columns, K_j classes of column j, H hidden units, M components of the reference.
 """
 
-import math
 from collections.abc import Sequence
 from copy import deepcopy
 from itertools import accumulate
@@ -22,9 +21,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import embedding_bag, silu
 
-from jointebm.randomness import draws
 from jointebm.randomness.draws import Generator
 from jointebm.references.masked_network import MaskedNetwork
+from jointebm.references.network_prior import draw_weights
 from jointebm.references.product_mixture import ProductMixture, features, linear_by_row
 
 __all__ = ["Rebased", "Residual", "TableEnergy"]
@@ -53,14 +52,9 @@ class Residual(nn.Module):
         self.biases = nn.ParameterList([torch.zeros(width) for _ in range(num_layers - 1)])
         self.readout = nn.Parameter(torch.zeros(width))
 
-    @torch.no_grad()
     def initialise(self, generator: Generator) -> None:
         """Draws all weights but the last layer's, which stay zero."""
-        num_columns, width = len(self.offsets) - 1, len(self.bias)
-        self.embedding.copy_(draws.normal(self.embedding, generator) / math.sqrt(num_columns))
-        self.bias.copy_(draws.normal(self.bias, generator) / 2)
-        for weight in self.weights:
-            weight.copy_(draws.normal(weight, generator) * math.sqrt(2 / width))
+        draw_weights(self, len(self.offsets) - 1, generator)
 
     def forward(self, codes: Tensor) -> Tensor:
         """g of complete rows, shape (N,), nats."""

@@ -121,7 +121,7 @@ def bootstrapped(
         precision=PRECISIONS[config.precision],
         generator=generator,
     )
-    descent = descent_of_table(problem.module, config, num_iterations, len(bins))
+    descent = descent_of_table(problem.module, config, len(rows), num_iterations)
     loop = Loop(problem, descent, snapshot_every=SNAPSHOT_EVERY, max_rollbacks=MAX_ROLLBACKS)
     for _ in range(num_iterations):
         loop.step()

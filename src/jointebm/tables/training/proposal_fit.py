@@ -76,7 +76,13 @@ def fit_proposal(
     num_passes = max(len(codes) / PROPOSAL_BATCH, FEW_PASSES)
     num_steps = min(MOST_STEPS, max(1, int(SHARE_OF_VISITS * config.num_visits * num_passes)))
     network = fit_masked_network(
-        network, codes, generator=generator, held_out=held_out, num_steps=num_steps, batch_size=PROPOSAL_BATCH
+        network,
+        codes,
+        generator=generator,
+        held_out=held_out,
+        num_steps=num_steps,
+        batch_size=PROPOSAL_BATCH,
+        weight_prior=config.weight_prior,
     )
     if not bool(network.readout.any()):
         return None

@@ -28,6 +28,12 @@ class TableConfig(Config):
     rows_per_component: int = Field(100, ge=1, description="training rows for each component, at least")
     prior_strength: float = Field(5.0, gt=0, description="rows, distributed like the marginals, in every component")
     width: int = Field(384, ge=1, description="units of each hidden layer")
+    weight_prior: float = Field(
+        0.03,
+        ge=0,
+        description="strength of the normal prior of the networks' weights, with the variances of fresh ones: 1 is that of "
+        "Bayes' rule, 0 none",
+    )
     batch_size: int = Field(
         480,
         ge=1,

@@ -1,8 +1,8 @@
 """The fit of a table's density: a reference by EM, then a network by the loop of all training, with early stopping.
 
 The network is trained over the marginals of the columns (see `density.energy`). The last one is kept that gives held-out
-rows the highest likelihood but for the error of log Z, if it beats the reference by more than the standard error of the
-difference; else F is the reference.
+rows the highest likelihood but for the error of log Z, unless the reference beats it by more than the standard error of the
+difference; then F is the reference.
 
 Legend: N training rows, V columns, K_j classes of column j.
 """
@@ -90,7 +90,7 @@ class TableMetrics(NamedTuple):
 class TableFit:
     """A fit that can be interrupted between any two iterations: `run`, `state`, `restore`, then `finish`.
 
-    What comes out is never worse on the held-out rows than the reference.
+    What comes out is not worse on the held-out rows than the reference, but for the error of few rows.
 
     Args:
         codes: training rows, shape (N, V), -1 is missing.
@@ -217,12 +217,12 @@ class TableFit:
         )
 
     def finish(self) -> FitReport:
-        """Estimates log Z by more draws and from the data, gives the network up unless it beats q, and reports."""
+        """Estimates log Z by more draws and from the data, gives the network up if it is worse than q, and reports."""
         rows = weighted_rows(self.energy, num_groups=FINAL_GROUPS, generator=self._looking)
         held_out = None
         if self._validation is not None:
             held_out = self._validation.log_likelihood(self.energy, rows)
-            if held_out.gain < held_out.gain_error:
+            if held_out.gain < -held_out.gain_error:
                 self.best.readout.data.zero_()
                 rows = weighted_rows(self.energy, num_groups=FINAL_GROUPS, generator=self._looking)
                 held_out = self._validation.log_likelihood(self.energy, rows)
@@ -302,7 +302,7 @@ class TableFit:
             precision=PRECISIONS[config.precision],
             generator=self._generator,
         )
-        descent = descent_of_table(problem.module, config, self.num_iterations, len(self._bins))
+        descent = descent_of_table(problem.module, config, len(self._completed), self.num_iterations)
         self._loop = Loop(problem, descent, snapshot_every=SNAPSHOT_EVERY, max_rollbacks=MAX_ROLLBACKS)
 
         def tell(intervention: Intervention) -> None:

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from jointebm.references.network_prior import prior_groups
 from jointebm.tables.training.smoothing import Curves
 from jointebm.tables.training.table_config import TableConfig
 from jointebm.training.training_state import Descent, cosine_decay
@@ -30,8 +31,9 @@ def planned_iterations(num_rows: int, num_columns: int, batch_size: int, config:
     return max(1, math.ceil(min(most, config.num_visits * num_rows / batch_size)))
 
 
-def descent_of_table(curves: Curves, config: TableConfig, num_iterations: int, num_columns: int) -> Descent:
+def descent_of_table(curves: Curves, config: TableConfig, num_rows: int, num_iterations: int) -> Descent:
     """Adam, whose rate rises and then falls to zero, and a moving average over the last part of training."""
+    num_columns = len(curves.residual.offsets) - 1
     peak = config.learning_rate * min(1.0, FEW_COLUMNS / num_columns) ** 1.5
 
     def learning_rate(iteration: int) -> float:
@@ -43,6 +45,12 @@ def descent_of_table(curves: Curves, config: TableConfig, num_iterations: int, n
         weight = max(1 / int(num_averaged), min(1.0, AVERAGED / num_iterations))
         torch._foreach_lerp_(list(means), list(parameters), weight)
 
-    adam = torch.optim.Adam(curves.parameters(), lr=1.0, betas=(0.9, 0.99))
+    groups = prior_groups(
+        curves.named_parameters(),
+        num_columns=num_columns,
+        width=len(curves.residual.bias),
+        strength=config.weight_prior / num_rows,
+    )
+    adam = torch.optim.Adam(groups, lr=1.0, betas=(0.9, 0.99))
     adam.register_step_post_hook(lambda *_: curves.give_vectors())
     return Descent(adam, learning_rate, average)

@@ -1,0 +1,79 @@
+"""The normal prior of networks over codes: fresh weights are drawn from it, and training pulls towards it.
+
+With N rows and strength s, training minimises
+
+    -1/N sum_i log p(row_i) - s/N log N(weights; 0, variances)
+
+that is, s = 1 is the mode of the posterior. Without a prior, a network learns a table of some hundred rows by heart.
+
+Legend: V columns, H hidden units.
+"""
+
+import math
+from collections.abc import Iterable
+from typing import Protocol
+
+import torch
+from torch import Tensor, nn
+
+from jointebm.randomness import draws
+from jointebm.randomness.draws import Generator
+
+__all__ = ["draw_weights", "prior_groups"]
+
+
+class OverCodes(Protocol):
+    """A network over the sum of one vector per code."""
+
+    embedding: nn.Parameter
+    bias: nn.Parameter
+    weights: nn.ParameterList
+
+
+def _variances(num_columns: int, width: int) -> dict[str, float]:
+    """By the name of a parameter."""
+    return {
+        "embedding": 1 / num_columns,
+        "vectors": 1 / num_columns,  # of `Curves`, in place of the embedding
+        "bias": 1 / 4,
+        "weights": 2 / width,
+        "biases": 1 / 4,
+        "readout": 1 / width,
+        "readout_bias": 1 / 4,
+    }
+
+
+@torch.no_grad()
+def draw_weights(network: OverCodes, num_columns: int, generator: Generator) -> None:
+    """Draws vectors of codes, their bias and hidden weights from the prior; the other parameters keep their values."""
+    variances = _variances(num_columns, len(network.bias))
+    parts: list[tuple[str, Tensor]] = [("embedding", network.embedding), ("bias", network.bias)]
+    for name, part in (*parts, *(("weights", weight) for weight in network.weights)):
+        part.copy_(draws.normal(part, generator) * math.sqrt(variances[name]))
+
+
+def prior_groups(
+    parameters: Iterable[tuple[str, nn.Parameter]], *, num_columns: int, width: int, strength: float
+) -> list[dict[str, object]]:
+    """Groups of `torch.optim.Adam`, whose `weight_decay` adds the gradient of the prior: strength * weight / variance.
+
+    Args:
+        parameters: with their names in the network, as `named_parameters` gives them; parametrised ones too.
+        num_columns: V.
+        width: H.
+        strength: s / N.
+
+    Example:
+        >>> groups = prior_groups([("bias", nn.Parameter(torch.zeros(32)))], num_columns=2, width=32, strength=0.1)
+        >>> groups[0]["weight_decay"]
+        0.4
+    """
+    variances = _variances(num_columns, width)
+
+    def name_of(path: str) -> str:
+        return next(part for part in path.split(".") if part in variances)
+
+    groups: dict[float, list[nn.Parameter]] = {}
+    for path, each in parameters:
+        groups.setdefault(strength / variances[name_of(path)], []).append(each)
+    return [{"params": each, "weight_decay": decay} for decay, each in groups.items()]
