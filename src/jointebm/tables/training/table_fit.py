@@ -175,7 +175,8 @@ class TableFit:
         """F with the best network so far; the reference, before there is one."""
         if bool(self.best.readout.any()):
             return self._energy_of(self.best)
-        return TableEnergy(self._reference, self.best, self.network)
+        nothing = Residual(self.base.num_classes, width=1, num_layers=1)  # zero, and quick
+        return TableEnergy(self._reference, nothing, self.network)
 
     @property
     def iteration(self) -> int:
