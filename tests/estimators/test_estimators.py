@@ -26,7 +26,7 @@ from jointebm.estimators import (
 )
 
 FAST = {"num_visits": 0, "rows_per_component": 20, "prior_strength": 0.1}  # the mixture alone
-SHORT = {"num_visits": 80, "width": 64}  # a network that is trained for a while
+SHORT = {"num_visits": 40, "width": 64}  # a network that is trained for a while
 RNG = np.random.default_rng(0)
 
 
@@ -69,7 +69,7 @@ NOT_EQUAL = {  # held-out rows are chosen before rows are repeated, and copies o
 @parametrize_with_checks(
     [
         JointEBMClassifier(JointEBM(training=SHORT, num_draws=5)),
-        JointEBMRegressor(JointEBM(training=SHORT, num_draws=5)),
+        JointEBMRegressor(JointEBM(training={**SHORT, "num_visits": 80}, num_draws=5)),
         JointEBMImputer(JointEBM(training={"num_visits": 3, "width": 32})),
         JointEBMOutlierDetector(JointEBM(training=FAST)),
     ],
