@@ -26,7 +26,7 @@ from jointebm.estimators import (
 )
 
 FAST = {"num_visits": 0, "rows_per_component": 20, "prior_strength": 0.1}  # the mixture alone
-SHORT = {"num_visits": 40, "width": 64}  # a network that is trained for a while
+SHORT = {"num_visits": 40, "width": 64, "num_looks": 4}  # a network that is trained for a while
 RNG = np.random.default_rng(0)
 
 
