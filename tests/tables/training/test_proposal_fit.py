@@ -5,8 +5,8 @@ import torch
 from torch import Tensor
 
 from jointebm.references import ProductMixture
-from jointebm.tables.training.proposal_fit import AlongColumns, fit_proposal
-from jointebm.tables.training.smoothing import smoothing
+from jointebm.tables.training.proposal_fit import fit_proposal
+from jointebm.tables.training.smoothing import AlongColumns, smoothing
 from jointebm.tables.training.table_config import TableConfig
 from support.tiny_tables import generator
 
@@ -48,9 +48,8 @@ def test_numbers_are_learned_along_their_columns() -> None:
 
 
 def test_rows_along_columns_are_s_times_free_ones_and_stay_where_there_is_no_order() -> None:
-    along = AlongColumns((0, 3, 5), ((0, 0, 1), None))
     free = torch.randn(5, 4, generator=generator())
-    found = along(free)
+    found = AlongColumns(free, (0, 3, 5), ((0, 0, 1), None), torch.zeros(9, 2, dtype=torch.int64))(free)
     assert torch.allclose(found[:3], smoothing((0, 0, 1)).float() @ free[:3]) and torch.equal(found[3:], free[3:])
 
 

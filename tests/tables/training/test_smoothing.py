@@ -1,19 +1,22 @@
-"""Curves: what is learned of one class of an ordered column is learned, in part, of its neighbours."""
+"""What is learned of a class is learned, in part, of its neighbours along a column, or of all rare levels."""
 
 import pytest
 import torch
 
 from jointebm.tables.answers.table_model import TableModel
 from jointebm.tables.density.energy import Residual
-from jointebm.tables.training.smoothing import Curves, smoothing
+from jointebm.tables.training.smoothing import AlongColumns, Curves, rare_levels, smoothing
 from jointebm.tables.training.table_config import TableConfig
 from support.tiny_tables import generator
+
+ROWS = torch.tensor([12, *[3] * 10, *[1] * 7, 10, 0])
+LEVELS = torch.arange(20).repeat_interleave(ROWS)
 
 
 def fresh(num_classes: tuple[int, ...], bins: tuple[tuple[int, ...] | None, ...]) -> tuple[Residual, Curves]:
     residual = Residual(num_classes, width=256, num_layers=1)
     residual.initialise(generator())
-    return residual, Curves(residual, bins)
+    return residual, Curves(residual, bins, torch.stack([torch.arange(1200) % count for count in num_classes], dim=1))
 
 
 def test_neighbours_start_alike_in_ordered_columns_only() -> None:
@@ -34,7 +37,52 @@ def test_the_gradient_of_v_is_that_of_the_vectors_through_s() -> None:
     (((root @ latent) * weight).sum() ** 2).backward()
     ((residual.embedding * weight).sum() ** 2).backward()
     assert torch.allclose(curves.vectors.grad, latent.grad, rtol=1e-4, atol=1e-4)  # type: ignore[arg-type]
-    assert residual.embedding.grad is None
+    assert residual.embedding.grad is None and not list(curves.along.parameters())
+
+
+def test_rare_levels_start_near_a_shared_vector_by_their_rows() -> None:
+    """Levels of 12 and 10 rows have vectors of their own, one without rows is the shared one."""
+    levels = rare_levels(LEVELS, 20)
+    assert levels is not None
+    assert levels.shared.square()[[0, 1, 11, 18, 19]].tolist() == pytest.approx([0, 1 / 4, 1 / 2, 0, 1 / 1.01])
+    assert (levels.own.square() + levels.shared.square()).tolist() == pytest.approx([1.0] * 20)
+    free = torch.randn(20, 4096, generator=generator())
+    shared = levels.start(free)
+    assert shared.square().mean().item() == pytest.approx(1, abs=0.1)
+    made = levels.forward(free, shared)
+    assert torch.equal(made[[0, 18]], free[[0, 18]])
+    alike = torch.nn.functional.cosine_similarity(made, shared[None])
+    assert alike[19] > 0.99 and alike[1] < alike[11] < alike[19] and alike[[0, 18]].abs().max() < 0.1
+
+
+def test_columns_with_few_rare_levels_share_nothing() -> None:
+    assert (
+        rare_levels(torch.arange(15).repeat(3), 15) is None and rare_levels(torch.arange(16).repeat(3), 16) is not None
+    )
+    assert rare_levels(torch.arange(500).repeat_interleave(10), 500) is None
+
+
+def test_gradients_of_what_rare_levels_share_are_those_of_autograd() -> None:
+    """Beside an ordered column."""
+    codes = torch.stack([LEVELS, LEVELS.clamp(max=4)], dim=1)
+    residual = Residual((20, 5), width=8, num_layers=1)
+    residual.initialise(generator())
+    curves = Curves(residual, (None, (0, 1, 1, 2, 3)), codes)
+    weight = torch.randn(25, 8, generator=generator(3))
+    shared = curves.along.shared[0]
+    wanted = torch.autograd.grad(((curves.along(curves.vectors)) * weight).sum() ** 2, [curves.vectors, shared])
+    ((residual.embedding * weight).sum() ** 2).backward()
+    for found, expected in zip((curves.vectors.grad, shared.grad), wanted, strict=True):
+        assert found is not None and torch.allclose(found, expected, rtol=1e-4, atol=1e-4)
+
+
+def test_vectors_that_were_trained_are_found_again_in_columns_of_both_kinds() -> None:
+    codes = torch.stack([LEVELS, LEVELS.clamp(max=4)], dim=1)
+    bins = (None, (0, 1, 1, 2, 3))
+    vectors = torch.randn(25, 8, generator=generator())
+    free = AlongColumns(vectors, (0, 20, 25), bins, codes).solved(vectors)
+    along = AlongColumns(free, (0, 20, 25), bins, codes)
+    assert not torch.allclose(free, vectors, atol=0.1) and torch.allclose(along(free), vectors, atol=1e-5)
 
 
 def test_s_can_be_inverted_so_that_any_vectors_can_be_learned() -> None:
