@@ -1,4 +1,4 @@
-"""What is learned of a class is learned, in part, of its neighbours along a column, or of all rare levels."""
+"""What is learned of a class is learned, in part, of its neighbours; what a rare level says is learned of its rows."""
 
 import pytest
 import torch
@@ -37,52 +37,64 @@ def test_the_gradient_of_v_is_that_of_the_vectors_through_s() -> None:
     (((root @ latent) * weight).sum() ** 2).backward()
     ((residual.embedding * weight).sum() ** 2).backward()
     assert torch.allclose(curves.vectors.grad, latent.grad, rtol=1e-4, atol=1e-4)  # type: ignore[arg-type]
-    assert residual.embedding.grad is None and not list(curves.along.parameters())
+    assert residual.embedding.grad is None
 
 
-def test_rare_levels_start_near_a_shared_vector_by_their_rows() -> None:
-    """Levels of 12 and 10 rows have vectors of their own, one without rows is the shared one."""
+def test_rare_levels_are_those_of_few_rows_where_there_are_many_of_them() -> None:
     levels = rare_levels(LEVELS, 20)
     assert levels is not None
-    assert levels.shared.square()[[0, 1, 11, 18, 19]].tolist() == pytest.approx([0, 1 / 4, 1 / 2, 0, 1 / 1.01])
-    assert (levels.own.square() + levels.shared.square()).tolist() == pytest.approx([1.0] * 20)
-    free = torch.randn(20, 4096, generator=generator())
-    shared = levels.start(free)
-    assert shared.square().mean().item() == pytest.approx(1, abs=0.1)
-    made = levels.forward(free, shared)
-    assert torch.equal(made[[0, 18]], free[[0, 18]])
-    alike = torch.nn.functional.cosine_similarity(made, shared[None])
-    assert alike[19] > 0.99 and alike[1] < alike[11] < alike[19] and alike[[0, 18]].abs().max() < 0.1
-
-
-def test_columns_with_few_rare_levels_share_nothing() -> None:
+    assert levels.are_rare.tolist() == [False, *[True] * 17, False, True]  # 12 and 10 rows are enough
+    assert levels.are_unseen.nonzero().tolist() == [[19]]
     assert (
         rare_levels(torch.arange(15).repeat(3), 15) is None and rare_levels(torch.arange(16).repeat(3), 16) is not None
     )
-    assert rare_levels(torch.arange(500).repeat_interleave(10), 500) is None
+    assert (
+        rare_levels(torch.full((400,), -1), 16) is not None and rare_levels(torch.arange(500).repeat(10), 500) is None
+    )
 
 
-def test_gradients_of_what_rare_levels_share_are_those_of_autograd() -> None:
-    """Beside an ordered column."""
+def test_rare_levels_start_like_missing_entries_and_frequent_ones_where_they_were() -> None:
+    """Of a column without order; the ordered column beside it has as few rows."""
+    residual = Residual((20, 20), width=8, num_layers=1)
+    residual.initialise(generator())
+    codes = torch.stack([LEVELS, LEVELS], dim=1)
+    along, before = AlongColumns(residual.offsets, (None, range(20)), codes), residual.embedding.detach().clone()
+    residual.embedding.data.copy_(along.fresh(residual.embedding))
+    assert torch.equal(residual.embedding[20:], before[20:]) and torch.equal(
+        residual.embedding[[0, 18]], before[[0, 18]]
+    )
+    rare, missing = torch.tensor([[7, 3], [19, 3]]), torch.tensor([[-1, 3]])
+    assert torch.equal(residual(rare), residual(missing).expand(2))
+
+
+def test_rare_levels_move_four_times_as_fast_and_those_without_rows_stay() -> None:
+    """Against automatic differentiation, beside an ordered column."""
     codes = torch.stack([LEVELS, LEVELS.clamp(max=4)], dim=1)
+    bins = (None, (0, 1, 1, 2, 3))
     residual = Residual((20, 5), width=8, num_layers=1)
     residual.initialise(generator())
-    curves = Curves(residual, (None, (0, 1, 1, 2, 3)), codes)
+    curves, along = Curves(residual, bins, codes), AlongColumns(residual.offsets, bins, codes)
     weight = torch.randn(25, 8, generator=generator(3))
-    shared = curves.along.shared[0]
-    wanted = torch.autograd.grad(((curves.along(curves.vectors)) * weight).sum() ** 2, [curves.vectors, shared])
+    free = curves.vectors.detach().clone().requires_grad_()
+    ((along(free) * weight).sum() ** 2).backward()
     ((residual.embedding * weight).sum() ** 2).backward()
-    for found, expected in zip((curves.vectors.grad, shared.grad), wanted, strict=True):
-        assert found is not None and torch.allclose(found, expected, rtol=1e-4, atol=1e-4)
+    found = curves.vectors.grad
+    assert found is not None and free.grad is not None and torch.allclose(found, free.grad, rtol=1e-4, atol=1e-4)
+    before = residual.embedding.detach().clone()
+    with torch.no_grad():
+        curves.vectors += 0.5
+    curves.give_vectors()
+    steps = (residual.embedding - before)[:20, 0].tolist()
+    assert steps == pytest.approx([0.5, *[2.0] * 17, 0.5, 0.5], abs=1e-5) and not found[19].any()  # it has no gradient
 
 
 def test_vectors_that_were_trained_are_found_again_in_columns_of_both_kinds() -> None:
     codes = torch.stack([LEVELS, LEVELS.clamp(max=4)], dim=1)
-    bins = (None, (0, 1, 1, 2, 3))
+    along = AlongColumns((0, 20, 25), (None, (0, 1, 1, 2, 3)), codes)
     vectors = torch.randn(25, 8, generator=generator())
-    free = AlongColumns(vectors, (0, 20, 25), bins, codes).solved(vectors)
-    along = AlongColumns(free, (0, 20, 25), bins, codes)
-    assert not torch.allclose(free, vectors, atol=0.1) and torch.allclose(along(free), vectors, atol=1e-5)
+    free = along.solved(vectors)
+    assert not torch.allclose(free[:20], vectors[:20]) and not torch.allclose(free[20:], vectors[20:])
+    assert torch.allclose(along(free), vectors, atol=1e-5)
 
 
 def test_s_can_be_inverted_so_that_any_vectors_can_be_learned() -> None:

@@ -104,7 +104,7 @@ def bootstrapped(
         return TableEnergy(reference, deepcopy(energy.residual), deepcopy(energy.network))
     net, base = energy.residual, reference
     if isinstance(net, Rebased):
-        net, base = net.net, marginals_of(rows, energy.num_classes)
+        net, base = net.net, marginals_of(rows, energy.num_classes, bins)
     batch_size = rows_per_batch(len(rows), config)
     num_iterations = max(1, round(SHARE * planned_iterations(len(rows), len(bins), batch_size, config)))
     net = deepcopy(net)
@@ -147,5 +147,5 @@ def _refitted(mixture: ProductMixture, codes: Tensor, bins: Bins, prior_strength
 @torch.no_grad()
 def unsmooth(residual: Residual, bins: Sequence[Sequence[int] | None], codes: Tensor) -> None:
     """Sets the vectors V of `Curves` in place of W, so that training on these codes (N, V) continues at W."""
-    along = AlongColumns(residual.embedding, residual.offsets, bins, codes)
+    along = AlongColumns(residual.offsets, bins, codes)
     residual.embedding.copy_(along.solved(residual.embedding))

@@ -47,12 +47,13 @@ def fit_proposal(
         config: of the fit; its width and visits bound those of the proposal.
         generator: source of all draws.
     """
-    marginals = marginals_of(codes, num_classes)
+    marginals = marginals_of(codes, num_classes, bins)
     width = min(PROPOSAL_WIDTH, -(-config.width // WIDTH_STEP) * WIDTH_STEP)
     network = MaskedNetwork(marginals, width=width, num_layers=PROPOSAL_LAYERS)
     network.initialise(generator)
+    along = AlongColumns(marginals.offsets, bins, codes)
+    network.embedding.data.copy_(along.fresh(network.embedding))
     for name in ("embedding", "readout"):
-        along = AlongColumns(getattr(network, name), marginals.offsets, bins, codes)
         parametrize.register_parametrization(network, name, along)
     num_passes = max(len(codes) / PROPOSAL_BATCH, FEW_PASSES)
     num_steps = min(MOST_STEPS, max(1, int(SHARE_OF_VISITS * config.num_visits * num_passes)))

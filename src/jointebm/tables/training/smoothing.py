@@ -9,14 +9,17 @@ random curve along the column, with a rough one of bins on it, and a step in V m
 with enough rows any W is reached. Without it, every class of a column of numbers is learned alone, and in a table of some
 hundred rows only noise is learned.
 
-In a column without order, the levels of few rows share a vector u and have one of their own,
+In a column without order, levels of few rows start at the vector of a missing entry, which is zero, and their vectors move
+faster by a factor r:
 
-    W_k = sqrt(1 - b_k) V_k + sqrt(b_k) u,   b_k = m / (n_k + m),   n_k rows of the level
+    W_k = r V_k,   V_k = 0 at the start
 
-A level without any row is a mean rare level, and each of its rows makes it more of its own. The other levels, and columns
-with few rare levels, have W = V.
+So what a rare level says is what its rows have taught, and not a random vector that the network must learn around; a level
+without training rows, which stays where it is, is like a missing entry. Adam moves a vector by its rate in each iteration,
+but one of a rare level only around its rows: r makes up for that. The other levels, and columns with few rare levels, have
+W = V.
 
-Legend: K classes of a column, F classes of all columns, H hidden units, R rare levels of a column.
+Legend: K classes of a column, F classes of all columns, H hidden units.
 """
 
 from collections.abc import Sequence
@@ -35,72 +38,53 @@ SCALE = 0.3  # s: how far along a column's range two classes are still alike
 ROUGH_SCALES = 0.5, 2.0  # t: how far, in bins, two classes are still alike in what is rough
 ROUGHNESS = 0.015  # n: variance of what is rough on each scale
 OWN = 0.1  # o: share of it that is a class's own
-MIN_RARE = 16  # rare levels of a column that share a vector; fewer have little to share
-ROWS_OF_SHARED = 1.0  # m: rows of a level that count as much as what all rare levels share
-NO_ROWS = 0.01  # what a level without rows counts, so that W determines V
+MIN_RARE = 16  # rare levels of a column, from which on they are learned so
+RATE_OF_RARE = 4.0  # r
 
 
 class RareLevels(NamedTuple):
-    """What the levels of a column without order share.
+    """The levels of few rows of a column without order.
 
     Args:
-        own: sqrt(1 - b_k), shape (K,); 1 for a level that is not rare.
-        shared: sqrt(b_k), shape (K,).
+        are_rare: with fewer than ten rows, bool (K,).
+        are_unseen: without any, bool (K,).
     """
 
-    own: Tensor
-    shared: Tensor
+    are_rare: Tensor
+    are_unseen: Tensor
 
-    def start(self, free: Tensor) -> Tensor:
-        """u of fresh vectors V (K, H), distributed as each of them: the sum of the R rare ones over sqrt(R), shape (H,)."""
-        is_rare = (self.shared > 0).to(free)
-        return is_rare @ free / is_rare.sum().sqrt()
-
-    def forward(self, free: Tensor, shared: Tensor) -> Tensor:
-        """W from V (K, H) and u (H,)."""
-        return self.own.to(free)[:, None] * free + self.shared.to(free)[:, None] * shared
-
-    def solved(self, vectors: Tensor) -> Tensor:
-        """The V whose start and forward give these W (K, H), float64."""
-        own, shared = self.own.double(), self.shared.double()
-        is_rare = shared > 0
-        weights = torch.where(is_rare, shared / own, 0)
-        start = is_rare / own @ vectors.double() / (is_rare.sum().sqrt() + weights.sum())
-        return vectors.double() / own[:, None] - weights[:, None] * start
+    @property
+    def rates(self) -> Tensor:
+        """W_k / V_k, shape (K,)."""
+        return torch.where(self.are_rare & ~self.are_unseen, RATE_OF_RARE, 1.0)
 
 
 def rare_levels(codes: Tensor, num_classes: int) -> RareLevels | None:
-    """What the levels of a column share, by their rows; None if hardly any are rare.
+    """The rare levels of a column; None if there are hardly any.
 
     Args:
         codes: of the column, shape (N,), -1 is missing.
         num_classes: K.
 
     Example:
-        >>> rare_levels(torch.arange(20).repeat(3), 21).shared.square()[[0, 20]]
-        tensor([0.2500, 0.9901])
+        >>> rare_levels(torch.arange(20).repeat(3), 21).are_unseen.nonzero().tolist()
+        [[20]]
     """
-    rows = torch.bincount(codes[codes >= 0].to(torch.int64), minlength=num_classes).double()
-    is_rare = rows < RARE_ROWS
-    if int(is_rare.sum()) < MIN_RARE:
-        return None
-    shared = torch.where(is_rare, ROWS_OF_SHARED / (rows.clamp(min=NO_ROWS) + ROWS_OF_SHARED), 0)
-    return RareLevels((1 - shared).sqrt().float(), shared.sqrt().float())
+    rows = torch.bincount(codes[codes >= 0].to(torch.int64), minlength=num_classes)
+    are_rare = rows < RARE_ROWS
+    return None if int(are_rare.sum()) < MIN_RARE else RareLevels(are_rare, rows == 0)
 
 
 class AlongColumns(nn.Module):
-    """Vectors W of all classes from free ones V, and from the vectors u that rare levels share.
+    """Vectors W of all classes from free ones V.
 
     Args:
-        free: V at the start, shape (F, H), which decides u.
         offsets: first class of each column, and F.
         bins: per column, the bin of each class; None if the column has no order.
         codes: of training, shape (N, V), -1 is missing.
     """
 
-    def __init__(
-        self, free: Tensor, offsets: Sequence[int], bins: Sequence[Sequence[int] | None], codes: Tensor
-    ) -> None:
+    def __init__(self, offsets: Sequence[int], bins: Sequence[Sequence[int] | None], codes: Tensor) -> None:
         super().__init__()
         self._sizes = [end - start for start, end in pairwise(offsets)]
         self._roots = [None if of_column is None else smoothing(of_column) for of_column in bins]
@@ -108,39 +92,44 @@ class AlongColumns(nn.Module):
             rare_levels(codes[:, column], size) if bins[column] is None else None
             for column, size in enumerate(self._sizes)
         ]
-        parts = zip(self._levels, free.detach().split(self._sizes), strict=True)
-        starts = [levels.start(part) for levels, part in parts if levels is not None]
-        self.shared = nn.ParameterList(starts)  # u of each column that has one, (H,)
+
+    @torch.no_grad()
+    def fresh(self, free: Tensor) -> Tensor:
+        """V for the start of training, shape (F, H): that of rare levels is zero."""
+        parts = [
+            part if levels is None else part.masked_fill(levels.are_rare[:, None], 0)
+            for levels, part in zip(self._levels, free.split(self._sizes), strict=True)
+        ]
+        return torch.cat(parts)
 
     def forward(self, free: Tensor) -> Tensor:
         """W of V, shape (F, H)."""
-        shared, vectors = iter(self.shared), []
+        vectors = []
         for root, levels, part in zip(self._roots, self._levels, free.split(self._sizes), strict=True):
             if levels is not None:
-                part = levels.forward(part, next(shared))
+                part = torch.where(levels.are_unseen[:, None], part.detach(), levels.rates.to(part)[:, None] * part)
             vectors.append(part if root is None else root.to(part) @ part)
         return torch.cat(vectors)
 
     @torch.no_grad()
-    def give_gradients(self, free: Tensor, gradient: Tensor) -> None:
-        """Sets the gradients of V and of u from that of W, shape (F, H)."""
-        shared, of_free = iter(self.shared), []
+    def transposed(self, gradient: Tensor) -> Tensor:
+        """The gradient of V from that of W, shape (F, H)."""
+        parts = []
         for root, levels, part in zip(self._roots, self._levels, gradient.split(self._sizes), strict=True):
             if levels is not None:
-                next(shared).grad = levels.shared.to(part) @ part
-                part = levels.own.to(part)[:, None] * part
-            of_free.append(part if root is None else root.to(part) @ part)  # S is symmetric
-        free.grad = torch.cat(of_free)
+                part = (levels.rates.to(part)[:, None] * part).masked_fill(levels.are_unseen[:, None], 0)
+            parts.append(part if root is None else root.to(part) @ part)  # S is symmetric
+        return torch.cat(parts)
 
     @torch.no_grad()
     def solved(self, vectors: Tensor) -> Tensor:
-        """The V that start at these W, shape (F, H)."""
-        free = []
+        """V of W, shape (F, H)."""
+        parts = []
         for root, levels, part in zip(self._roots, self._levels, vectors.split(self._sizes), strict=True):
             if root is not None:
                 part = torch.linalg.solve(root, part.double()).to(part)
-            free.append(part if levels is None else levels.solved(part).to(part))
-        return torch.cat(free)
+            parts.append(part if levels is None else part / levels.rates.to(part)[:, None])
+        return torch.cat(parts)
 
 
 class Curves(nn.Module):
@@ -167,20 +156,20 @@ class Curves(nn.Module):
         super().__init__()
         self.residual = residual
         self.vectors = nn.Parameter(residual.embedding.detach().clone())  # (F, H)
-        self.along = AlongColumns(self.vectors, residual.offsets, bins, codes)
+        self._along = AlongColumns(residual.offsets, bins, codes)
         self.give_vectors()
         residual.embedding.register_post_accumulate_grad_hook(self._take_gradient)
 
     @torch.no_grad()
     def give_vectors(self) -> None:
         """Sets W from V."""
-        self.residual.embedding.copy_(self.along(self.vectors))
+        self.residual.embedding.copy_(self._along(self.vectors))
 
     @torch.no_grad()
     def _take_gradient(self, embedding: Tensor) -> None:
         """Sets the gradient of V from that of W."""
         assert embedding.grad is not None
-        self.along.give_gradients(self.vectors, embedding.grad)
+        self.vectors.grad = self._along.transposed(embedding.grad)
         embedding.grad = None
 
 
