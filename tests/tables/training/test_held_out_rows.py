@@ -25,6 +25,12 @@ def test_the_order_decides_where_no_level_would_be_lost_and_numbers_are_free() -
         assert torch.equal(held_out, order[:40]) and torch.equal(training, order[40:])
 
 
+def test_a_missing_entry_is_no_level() -> None:
+    codes = torch.tensor([[0], [-1], [0], [-1]])
+    held_out, training = held_out_split(codes, torch.arange(4), 4, (None,))
+    assert held_out.tolist() == [0, 1, 3] and training.tolist() == [2]
+
+
 def test_rows_that_all_differ_are_not_held_out() -> None:
     held_out, training = held_out_split(torch.arange(50)[:, None], torch.arange(50), 5, (None,))
     assert len(held_out) == 0 and torch.equal(training, torch.arange(50))

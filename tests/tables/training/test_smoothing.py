@@ -64,7 +64,7 @@ def test_rare_levels_start_like_missing_entries_and_frequent_ones_where_they_wer
         residual.embedding[[0, 18]], before[[0, 18]]
     )
     rare, missing = torch.tensor([[7, 3], [19, 3]]), torch.tensor([[-1, 3]])
-    assert torch.equal(residual(rare), residual(missing).expand(2))
+    assert torch.equal(residual.summed(rare), residual.summed(missing).expand(2, -1))
 
 
 def test_rare_levels_move_four_times_as_fast_and_those_without_rows_stay() -> None:
