@@ -21,7 +21,7 @@ from jointebm.storage.untrusted import quoted
 from jointebm.tables.answers.parameters import Missingness, Parameters
 from jointebm.tables.answers.store import TableFolder, load_table, save_table
 from jointebm.tables.answers.table_model import TableModel
-from jointebm.tables.codes.categories import MAX_LEVELS
+from jointebm.tables.codes.categories import MAX_CODED_LEVELS
 from jointebm.tables.codes.codec import Name, TableCodec, Unseen
 from jointebm.tables.codes.column import Column, Kind
 from jointebm.tables.codes.indicators import fit_indicators, with_indicators
@@ -115,7 +115,7 @@ class JointEBM(Answers):
         training: Mapping[str, object] | None = None,
         kinds: Mapping[Name, Kind] | None = None,
         max_bins: int | None = None,
-        max_levels: int = MAX_LEVELS,
+        max_levels: int = MAX_CODED_LEVELS,
         relations: str | Sequence[str] | None = "auto",
         missingness: Missingness = "ignored",
         unseen: Unseen = "error",

@@ -15,11 +15,11 @@ from jointebm.storage.config import Config
 from jointebm.storage.untrusted import quoted
 from jointebm.tables.codes.evidence import Choice, Evidence
 
-__all__ = ["MAX_LEVELS", "RARE_ROWS", "CategoryCodec", "Label", "fit_categories", "rare_share"]
+__all__ = ["MAX_CODED_LEVELS", "RARE_ROWS", "CategoryCodec", "Label", "fit_categories", "rare_share"]
 
 Label = bool | int | float | str
 UNSEEN = -1
-MAX_LEVELS = 4096  # codes of a column, unless the user says otherwise
+MAX_CODED_LEVELS = 4096  # codes of a column, unless the user says otherwise
 RARE_ROWS = 10  # a level of fewer rows is rare
 
 

@@ -25,7 +25,7 @@ MAX_MOMENT_ROWS = 20_000  # of the data, that moments are taken over
 MAX_ERROR = 0.1  # standard error of log Z, nats
 OFF = 4.0  # z-score of a moment
 MAX_OFF = 0.05  # share of moments that may be off
-MAX_CLASSES = 256  # of a column in moments; of more, all but the most frequent count as one
+MAX_MOMENT_CLASSES = 256  # of a column in moments; of more, all but the most frequent count as one
 
 
 class FitReport(Config):
@@ -208,7 +208,7 @@ def _groups(codes: Tensor, num_classes: Sequence[int]) -> list[Tensor]:
     for column, count in enumerate(num_classes):
         counts = torch.bincount(codes[:, column][codes[:, column] >= 0], minlength=count)
         rank = counts.argsort(descending=True, stable=True).argsort()
-        groups.append(rank.clamp(max=MAX_CLASSES - 1) if count > MAX_CLASSES else torch.arange(count))
+        groups.append(rank.clamp(max=MAX_MOMENT_CLASSES - 1) if count > MAX_MOMENT_CLASSES else torch.arange(count))
     return groups
 
 
