@@ -12,7 +12,16 @@ from support.benchmark_scripts import load
 
 COLUMNS = ["species", "sex", "bill_length_mm", "body_mass_g"]  # of penguins, who stand in for every table
 OURS = "JointEBM"
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore:training was cut short")]
+
+
+@pytest.fixture(autouse=True)
+def short_training(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What models have learned is measured elsewhere; here the networks are narrow and soon trained."""
+    defaults = JointEBM.__init__.__kwdefaults__
+    assert defaults["training"] is None
+    short = {**defaults, "training": {"num_visits": 60, "width": 64}}
+    monkeypatch.setattr(JointEBM.__init__, "__kwdefaults__", short)
 
 
 @pytest.fixture

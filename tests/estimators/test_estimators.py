@@ -26,6 +26,7 @@ from jointebm.estimators import (
 )
 
 FAST = {"num_visits": 0, "rows_per_component": 20, "prior_strength": 0.1}  # the mixture alone
+SHORT = {"num_visits": 40, "width": 64, "num_looks": 4}  # a network that is trained for a while
 RNG = np.random.default_rng(0)
 
 
@@ -67,8 +68,8 @@ NOT_EQUAL = {  # held-out rows are chosen before rows are repeated, and copies o
 @pytest.mark.filterwarnings("ignore:the fit learned nothing", "ignore:training was cut short")
 @parametrize_with_checks(
     [
-        JointEBMClassifier(JointEBM(num_draws=5)),
-        JointEBMRegressor(JointEBM(num_draws=5)),
+        JointEBMClassifier(JointEBM(training=SHORT, num_draws=5)),
+        JointEBMRegressor(JointEBM(training={**SHORT, "num_visits": 80}, num_draws=5)),
         JointEBMImputer(JointEBM(training={"num_visits": 3, "width": 32})),
         JointEBMOutlierDetector(JointEBM(training=FAST)),
     ],

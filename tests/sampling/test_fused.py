@@ -225,7 +225,8 @@ print("same", torch.equal(*ends))
 
 def in_a_process(cache: Path, **environment: str) -> tuple[str, list[str]]:
     """What a process prints, and its log lines of this library."""
-    settings = {**os.environ, "TORCHINDUCTOR_CACHE_DIR": str(cache), "OMP_NUM_THREADS": "1", **environment}
+    settings = {**os.environ, "TORCHINDUCTOR_CACHE_DIR": str(cache), "OMP_NUM_THREADS": "1"}
+    settings |= {"TORCHINDUCTOR_COMPILE_THREADS": "1", **environment}  # no further processes
     done = subprocess.run([sys.executable, "-c", SCRIPT], capture_output=True, text=True, check=False, env=settings)
     assert done.returncode == 0, done.stderr
     return done.stdout, [line for line in done.stderr.splitlines() if line.startswith("LOG compile")]

@@ -39,7 +39,7 @@ def rebased_energy(*, seed: int = 0, dtype: torch.dtype = torch.float64) -> Tabl
     """The same network over the same mixture, as the residual of another one."""
     trained = energy(seed=seed, dtype=dtype)
     assert isinstance(trained.residual, Residual)
-    sharp = mixture(5, seed=seed + 10, dtype=dtype)
+    sharp = mixture(2, seed=seed + 10, dtype=dtype)
     return TableEnergy(sharp, Rebased(trained.residual, trained.reference, sharp))
 
 

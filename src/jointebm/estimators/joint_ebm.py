@@ -21,6 +21,7 @@ from jointebm.storage.untrusted import quoted
 from jointebm.tables.answers.parameters import Missingness, Parameters
 from jointebm.tables.answers.store import TableFolder, load_table, save_table
 from jointebm.tables.answers.table_model import TableModel
+from jointebm.tables.codes.categories import MAX_CODED_LEVELS
 from jointebm.tables.codes.codec import Name, TableCodec, Unseen
 from jointebm.tables.codes.column import Column, Kind
 from jointebm.tables.codes.indicators import fit_indicators, with_indicators
@@ -65,7 +66,8 @@ class JointEBM(Answers):
         kinds: overrules the kind that a column's content suggests: {column: "numeric", "categorical" or "id"}.
         max_bins: codes for a column of numbers or dates, about at most, from 2 to 4096; None is up to four for each of 48
             bins, or of 2 N^(1/3) if that is less.
-        max_levels: codes for a column of categories, from 2; with more levels, the rarest share the last code.
+        max_levels: codes for a column of categories, from 2: each level has its own; with more levels, the rarest share the
+            last code, and which of them a row has then does not depend on the other columns.
         relations: between columns, which samples and imputations keep (docs/tables.md): "auto" detects those that all rows
             keep; None is none; or texts such as ["start <= end", "total = a + b", "zip -> city"], and "auto" among them.
         missingness: "ignored": that an entry is missing tells nothing; "model": the density knows which entries are missing,
@@ -113,7 +115,7 @@ class JointEBM(Answers):
         training: Mapping[str, object] | None = None,
         kinds: Mapping[Name, Kind] | None = None,
         max_bins: int | None = None,
-        max_levels: int = 64,
+        max_levels: int = MAX_CODED_LEVELS,
         relations: str | Sequence[str] | None = "auto",
         missingness: Missingness = "ignored",
         unseen: Unseen = "error",

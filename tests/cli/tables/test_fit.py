@@ -1,5 +1,6 @@
 """`jointebm fit`."""
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -49,6 +50,18 @@ def test_a_fit_reports_its_progress_and_its_score(folder: Path, tmp_path: Path) 
     training = ("--set", "num_visits=1", "--set", "width=8", "--set", "num_looks=2")
     result = run("fit", folder / "table.csv", "--out", tmp_path / "m", *training)
     assert result.code == 0 and "held-out log score -" in result.err and "treated as" in result.out
+
+
+def test_the_share_of_rows_in_rare_levels_is_printed_and_in_the_card(tmp_path: Path) -> None:
+    cities = ["Aa"] * 35 + ["Bb"] * 4 + ["Cc"]
+    table = write_csv(
+        tmp_path / "t.csv", [["city", "size"], *([city, str(place)] for place, city in enumerate(cities))]
+    )
+    result = run("fit", table, "--out", tmp_path / "m", *QUICK)
+    assert result.code == 0 and "rare" in result.out and result.out.count("12.5%") == 1 == result.out.count("%")
+    assert "| city | label | 3 | 12.5% |" in (tmp_path / "m" / "model" / "README.md").read_text()
+    shown = json.loads(run("fit", table, "--out", tmp_path / "n", "--json", *QUICK).out)
+    assert [column["rare_share"] for column in shown["columns"]] == [0.125, None]
 
 
 @pytest.mark.parametrize(

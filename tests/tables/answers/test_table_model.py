@@ -210,6 +210,7 @@ def wide_model() -> tuple[TableModel, Tensor]:
 
 
 @pytest.mark.filterwarnings("ignore::jointebm.ConvergenceWarning")
+@pytest.mark.slow
 @pytest.mark.parametrize("ask", ["log_density", "log_prob", "conditional", "complete", "predictive"])
 def test_a_rows_answer_does_not_depend_on_its_batch_or_place_or_the_threads(ask: str) -> None:
     made, incomplete = wide_model()

@@ -4,10 +4,12 @@ import numpy as np
 import pytest
 
 from jointebm.tables.codes.categories import CategoryCodec, fit_categories
+from jointebm.tables.codes.codec import TableCodec
 from jointebm.tables.codes.column import Column, IgnoredCodec, fit_column
 from jointebm.tables.codes.evidence import Choice, Interval
 from jointebm.tables.codes.grids import Grid
 from jointebm.tables.codes.numbers import NumberCodec
+from jointebm.tables.relations.key_codes import with_groups
 
 
 def test_rare_levels_share_a_code_and_are_drawn_at_their_rates() -> None:
@@ -23,6 +25,26 @@ def test_rare_levels_share_a_code_and_are_drawn_at_their_rates() -> None:
     assert np.exp(codec.log_weights(Choice(("d", "e")))).tolist() == pytest.approx([0, 0, 0.4])
     assert set(codec.decode(np.full(50, 2), np.linspace(0, 0.99, 50), evidence=Choice(("e",)))) == {"e"}
     assert CategoryCodec.model_validate_json(codec.model_dump_json()) == codec
+
+
+def test_the_share_of_rows_in_rare_levels_counts_few_rows_and_shared_codes() -> None:
+    counts = {"a": 30, "b": 10, "c": 9, "d": 1}
+    values = np.array([level for level, num in counts.items() for _ in range(num)], dtype=object)
+    apart, together = fit_categories(values, max_codes=64), fit_categories(values, max_codes=2)
+    assert apart.num_codes == 4 and apart.rare_share == pytest.approx(10 / 50)
+    assert together.num_codes == 2 and together.rare_share == pytest.approx(20 / 50)
+    assert with_groups(together, [0, 0, 1, 1]).rare_share == together.rare_share
+    assert CategoryCodec.model_validate_json(apart.model_dump_json()).rare_share == apart.rare_share
+    seldom = fit_column(column("boolean", [True] * 3 + [False] * 27), kind=None, max_bins=None, max_levels=64)
+    assert isinstance(seldom, CategoryCodec) and seldom.rare_share == pytest.approx(3 / 30)
+
+
+def test_a_thousand_levels_have_a_code_each() -> None:
+    """By the defaults of a table."""
+    values = np.array([f"p{number % 1500}" for number in range(6000)], dtype=object)
+    table = TableCodec.fit({"p": Column("label", values, np.zeros(6000, dtype=bool))})
+    codes = table.encode({"p": Column("label", values, np.zeros(6000, dtype=bool))})
+    assert table.num_codes == (1500,) and (table.decode(codes, np.zeros(codes.shape))["p"].values == values).all()
 
 
 def test_ordered_categories_keep_their_order_and_have_intervals() -> None:

@@ -16,7 +16,7 @@ from jointebm.tables.density.normalizer import (
     weighted_rows,
     weighted_rows_back,
 )
-from support.tiny_tables import ALL, energy, energy_with_network, enumerated, generator
+from support.tiny_tables import ALL, energy, energy_with_network, enumerated, generator, rebased_energy
 
 
 def far() -> TableEnergy:
@@ -81,8 +81,20 @@ def test_near_the_reference_one_rung_is_enough_and_equal_densities_have_no_error
         made.residual.readout.zero_()
     assert annealing_rungs(made, generator=generator()) == (1.0,)
     rows = annealed(made, (1.0,), num_groups=2, generator=generator())
-    assert rows.log_normalizer == pytest.approx(0, abs=1e-12) and rows.standard_error == pytest.approx(0, abs=1e-12)
+    back = annealed_back(made, (1.0,), ALL[:1].expand(256, -1), num_moves=1, generator=generator())
+    for each in (rows, back):
+        assert each.log_normalizer == pytest.approx(0, abs=1e-12) and each.standard_error == pytest.approx(0, abs=1e-12)
     assert rows.share == pytest.approx(1)
+
+
+def test_a_network_of_zeros_over_another_base_is_no_reference() -> None:
+    """F = log b: the way back to q has weights, although the network says nothing; within 5 standard errors of Z = 1."""
+    made = rebased_energy()
+    with torch.no_grad():
+        made.residual.readout.zero_()
+    exact = ALL[torch.multinomial(enumerated(made).exp(), 2048, replacement=True, generator=generator(1))]
+    back = annealed_back(made, (1.0,), exact, generator=generator())
+    assert back.log_weights.std() > 0.1 and abs(back.log_normalizer) < 5 * back.standard_error < 1
 
 
 def test_resampling_that_forgets_the_mean_weight_is_told(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from jointebm.references import ProductMixture
-from jointebm.tables.training.bins import Bins, checked_bins
+from jointebm.tables.training.bins import Bins, checked_bins, marginals_of
 from support.tiny_tables import generator
 
 CLASSES, BINS = (3, 4), ((0, 0, 1), None)
@@ -50,3 +50,12 @@ def test_missing_codes_have_no_bin() -> None:
 def test_bins_that_do_not_ascend_are_refused(of_column: tuple[int, ...]) -> None:
     with pytest.raises(ValueError, match=r"bins: those of column 0 are .*; expected one for each of its 3 codes"):
         checked_bins([of_column, None], CLASSES)
+
+
+def test_half_rows_of_many_rare_levels_do_not_add_to_their_mass() -> None:
+    """A thousand levels of one row, one of a thousand and one of none; the numbers beside them have half a row each."""
+    levels = torch.cat([torch.zeros(1000, dtype=torch.int64), torch.arange(1, 1001)])
+    codes, classes = torch.stack([levels, levels], dim=1), (1002, 1002)
+    shares = marginals_of(codes, classes, (None, tuple(range(1002)))).log_probs.exp()[:, 0].split(1002)
+    assert shares[0][[0, 1, 1001]].tolist() == pytest.approx([1000 / 2000.5, 1 / 2000.5, 0.5 / 2000.5], rel=1e-5)
+    assert shares[1][[0, 1, 1001]].tolist() == pytest.approx([1000.5 / 2501, 1.5 / 2501, 0.5 / 2501], rel=1e-5)

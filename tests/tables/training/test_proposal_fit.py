@@ -5,8 +5,8 @@ import torch
 from torch import Tensor
 
 from jointebm.references import ProductMixture
-from jointebm.tables.training.proposal_fit import AlongColumns, fit_proposal
-from jointebm.tables.training.smoothing import smoothing
+from jointebm.tables.training.proposal_fit import fit_proposal
+from jointebm.tables.training.smoothing import AlongColumns, smoothing
 from jointebm.tables.training.table_config import TableConfig
 from support.tiny_tables import generator
 
@@ -48,10 +48,26 @@ def test_numbers_are_learned_along_their_columns() -> None:
 
 
 def test_rows_along_columns_are_s_times_free_ones_and_stay_where_there_is_no_order() -> None:
-    along = AlongColumns((0, 3, 5), ((0, 0, 1), None))
     free = torch.randn(5, 4, generator=generator())
-    found = along(free)
+    found = AlongColumns((0, 3, 5), ((0, 0, 1), None), torch.zeros(9, 2, dtype=torch.int64))(free)
     assert torch.allclose(found[:3], smoothing((0, 0, 1)).float() @ free[:3]) and torch.equal(found[3:], free[3:])
+
+
+@pytest.mark.slow
+def test_a_proposal_learns_what_rare_levels_say_and_levels_without_rows_are_like_missing_ones() -> None:
+    """400 levels with three rows each and a letter of their own; 40 more occur in held-out rows only."""
+    level = torch.cat([torch.arange(400).repeat(3), torch.arange(400, 440)])
+    letter = torch.randint(4, (440,), generator=generator(1))
+    rows = torch.stack([level, letter[level], torch.randint(3, (1240,), generator=generator(2))], dim=1)
+    held_out = torch.cat([rows[:80], rows[1200:]])
+    classes, quick = (440, 4, 3), TableConfig(num_visits=250)
+    made = fit_proposal(rows[80:1200], held_out, classes, bins=(None,) * 3, config=quick, generator=generator())
+    assert made is not None
+    seen = torch.stack([torch.arange(80, 400), *torch.full((2, 320), -1)], dim=1)
+    known = made.conditional(seen, 1).softmax(dim=1)[torch.arange(320), letter[80:400]]
+    assert (known > 0.5).float().mean() > 0.9
+    unseen, nothing = torch.tensor([[420, -1, 1]]), torch.tensor([[-1, -1, 1]])
+    assert torch.allclose(made.conditional(unseen, 1), made.conditional(nothing, 1), atol=1e-5)
 
 
 def test_a_trained_proposal_is_a_plain_network_no_wider_than_asked_for() -> None:

@@ -1,19 +1,22 @@
-"""Curves: what is learned of one class of an ordered column is learned, in part, of its neighbours."""
+"""What is learned of a class is learned, in part, of its neighbours; what a rare level says is learned of its rows."""
 
 import pytest
 import torch
 
 from jointebm.tables.answers.table_model import TableModel
 from jointebm.tables.density.energy import Residual
-from jointebm.tables.training.smoothing import Curves, smoothing
+from jointebm.tables.training.smoothing import AlongColumns, Curves, rare_levels, smoothing
 from jointebm.tables.training.table_config import TableConfig
 from support.tiny_tables import generator
+
+ROWS = torch.tensor([12, *[3] * 10, *[1] * 7, 10, 0])
+LEVELS = torch.arange(20).repeat_interleave(ROWS)
 
 
 def fresh(num_classes: tuple[int, ...], bins: tuple[tuple[int, ...] | None, ...]) -> tuple[Residual, Curves]:
     residual = Residual(num_classes, width=256, num_layers=1)
     residual.initialise(generator())
-    return residual, Curves(residual, bins)
+    return residual, Curves(residual, bins, torch.stack([torch.arange(1200) % count for count in num_classes], dim=1))
 
 
 def test_neighbours_start_alike_in_ordered_columns_only() -> None:
@@ -35,6 +38,63 @@ def test_the_gradient_of_v_is_that_of_the_vectors_through_s() -> None:
     ((residual.embedding * weight).sum() ** 2).backward()
     assert torch.allclose(curves.vectors.grad, latent.grad, rtol=1e-4, atol=1e-4)  # type: ignore[arg-type]
     assert residual.embedding.grad is None
+
+
+def test_rare_levels_are_those_of_few_rows_where_there_are_many_of_them() -> None:
+    levels = rare_levels(LEVELS, 20)
+    assert levels is not None
+    assert levels.are_rare.tolist() == [False, *[True] * 17, False, True]  # 12 and 10 rows are enough
+    assert levels.are_unseen.nonzero().tolist() == [[19]]
+    assert (
+        rare_levels(torch.arange(15).repeat(3), 15) is None and rare_levels(torch.arange(16).repeat(3), 16) is not None
+    )
+    assert (
+        rare_levels(torch.full((400,), -1), 16) is not None and rare_levels(torch.arange(500).repeat(10), 500) is None
+    )
+
+
+def test_rare_levels_start_like_missing_entries_and_frequent_ones_where_they_were() -> None:
+    """Of a column without order; the ordered column beside it has as few rows."""
+    residual = Residual((20, 20), width=8, num_layers=1)
+    residual.initialise(generator())
+    codes = torch.stack([LEVELS, LEVELS], dim=1)
+    along, before = AlongColumns(residual.offsets, (None, range(20)), codes), residual.embedding.detach().clone()
+    residual.embedding.data.copy_(along.fresh(residual.embedding))
+    assert torch.equal(residual.embedding[20:], before[20:]) and torch.equal(
+        residual.embedding[[0, 18]], before[[0, 18]]
+    )
+    rare, missing = torch.tensor([[7, 3], [19, 3]]), torch.tensor([[-1, 3]])
+    assert torch.equal(residual.summed(rare), residual.summed(missing).expand(2, -1))
+
+
+def test_rare_levels_move_four_times_as_fast_and_those_without_rows_stay() -> None:
+    """Against automatic differentiation, beside an ordered column."""
+    codes = torch.stack([LEVELS, LEVELS.clamp(max=4)], dim=1)
+    bins = (None, (0, 1, 1, 2, 3))
+    residual = Residual((20, 5), width=8, num_layers=1)
+    residual.initialise(generator())
+    curves, along = Curves(residual, bins, codes), AlongColumns(residual.offsets, bins, codes)
+    weight = torch.randn(25, 8, generator=generator(3))
+    free = curves.vectors.detach().clone().requires_grad_()
+    ((along(free) * weight).sum() ** 2).backward()
+    ((residual.embedding * weight).sum() ** 2).backward()
+    found = curves.vectors.grad
+    assert found is not None and free.grad is not None and torch.allclose(found, free.grad, rtol=1e-4, atol=1e-4)
+    before = residual.embedding.detach().clone()
+    with torch.no_grad():
+        curves.vectors += 0.5
+    curves.give_vectors()
+    steps = (residual.embedding - before)[:20, 0].tolist()
+    assert steps == pytest.approx([0.5, *[2.0] * 17, 0.5, 0.5], abs=1e-5) and not found[19].any()  # it has no gradient
+
+
+def test_vectors_that_were_trained_are_found_again_in_columns_of_both_kinds() -> None:
+    codes = torch.stack([LEVELS, LEVELS.clamp(max=4)], dim=1)
+    along = AlongColumns((0, 20, 25), (None, (0, 1, 1, 2, 3)), codes)
+    vectors = torch.randn(25, 8, generator=generator())
+    free = along.solved(vectors)
+    assert not torch.allclose(free[:20], vectors[:20]) and not torch.allclose(free[20:], vectors[20:])
+    assert torch.allclose(along(free), vectors, atol=1e-5)
 
 
 def test_s_can_be_inverted_so_that_any_vectors_can_be_learned() -> None:

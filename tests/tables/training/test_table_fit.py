@@ -108,6 +108,7 @@ def test_a_network_that_held_out_rows_do_not_like_is_given_up(monkeypatch: pytes
     made = fitted(rows_of(energy(), 1500), on_progress=looks.append)
     assert len(looks) == 1 + SMALL.patience
     assert torch.equal(enumerated(made), made.reference(ALL))
+    assert sum(part.numel() for part in made.residual.parameters()) < 2 * sum(CLASSES)  # answers evaluate no wide one
 
 
 def test_the_reference_has_as_many_components_as_held_out_rows_ask_for() -> None:

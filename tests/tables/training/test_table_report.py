@@ -101,3 +101,18 @@ def test_log_z_that_differs_between_both_ends_is_found() -> None:
     assert made.bracket_finding is not None and "chains from one end do not reach" in made.findings[0]
     assert made.log_normalizer_upper == pytest.approx(made.log_normalizer + 0.69, abs=0.1)
     assert report(blind, rows._replace(log_weights=0 * rows.log_weights), data).bracket_finding is None
+
+
+def test_rare_classes_of_a_column_count_together_in_moments() -> None:
+    """A column of 2,000 classes beside a bit: 1,800 rare ones have a tenth of the rows, or 3 times that in the model."""
+    classes = (2000, 2)
+    reference = ProductMixture(classes)
+    shares = torch.cat([torch.full((200,), 0.9 / 200), torch.full((1800,), 0.1 / 1800)])
+    reference.of_column(0).copy_(shares.log()[:, None])
+    energy = TableEnergy(reference, Residual(classes, width=4, num_layers=1))
+    data = reference.draw(torch.full((3000, 2), -1), generator(1))
+    rows = annealed(energy, (1.0,), num_groups=16, generator=generator())
+    honest = report(energy, rows, data)
+    assert honest.worst_moment < 5 and honest.moments_off == 0
+    tripled = rows._replace(log_weights=(rows.codes[:, 0] >= 200).double() * torch.tensor(3.0).log())
+    assert report(energy, tripled, data).worst_moment > 8

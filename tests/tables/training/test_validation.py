@@ -8,6 +8,7 @@ from jointebm.tables.density.energy import TableEnergy
 from jointebm.tables.density.moves import State
 from jointebm.tables.density.normalizer import annealed
 from jointebm.tables.training import validation
+from jointebm.tables.training.pseudo_likelihood import pseudo_likelihood
 from jointebm.tables.training.validation import Validation
 from support.tiny_tables import ALL, energy, enumerated, generator, matches
 
@@ -35,6 +36,19 @@ def looks(made: TableEnergy, codes: Tensor, num: int, *, seed: int = 0) -> Tenso
 def test_rows_without_holes_are_scored_exactly() -> None:
     made = energy()
     assert looks(made, WHOLE, 1).item() == pytest.approx(exact(made, WHOLE), abs=1e-6)
+
+
+def test_columns_of_many_classes_are_scored_on_fewer_whole_rows(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of three rows, the first and all columns; then all rows of the columns of two and three classes alone."""
+    made = energy()
+    monkeypatch.setattr(validation, "MAX_EVALUATED", 1)
+    assert looks(made, WHOLE, 1).item() == pytest.approx(exact(made, WHOLE[:1]), abs=1e-6)
+    monkeypatch.setattr(validation, "MAX_EVALUATED", 9)
+    with torch.no_grad():
+        columns = [
+            -float(pseudo_likelihood(made, [(column, WHOLE[:num])])) / num for column, num in ((0, 3), (1, 3), (2, 2))
+        ]
+    assert looks(made, WHOLE, 1).item() == pytest.approx(sum(columns) / 3, abs=1e-6)
 
 
 @pytest.mark.slow

@@ -19,6 +19,7 @@ from jointebm.storage.atomic import check_new
 from jointebm.storage.checkpoint import newest
 from jointebm.storage.digests import file_digest
 from jointebm.storage.untrusted import quoted
+from jointebm.tables.codes.categories import CategoryCodec
 from jointebm.tables.codes.codec import Name, Unseen
 from jointebm.tables.codes.column import Kind
 from jointebm.tables.files.reading_options import ReadingOptions
@@ -132,9 +133,11 @@ def _fit(plan: FitPlan, table: Any, out: Path, *, as_json: bool) -> None:
             raise Interrupted(reason, f"interrupted {where}; resume with: {command}") from None
     model.reading_ = plan.reading
     model.save(out / "model")
+    shares = [each.codec.rare_share if isinstance(each.codec, CategoryCodec) else None for each in model.codec_.columns]
     columns = [
         {"name": str(each.name), "holds": each.role, "kind": each.codec.kind, "codes": each.codec.num_codes}
-        for each in model.codec_.columns
+        | {"rare_share": share}
+        for each, share in zip(model.codec_.columns, shares, strict=True)
     ]
     summary = {
         "model": str(out),
@@ -148,8 +151,12 @@ def _fit(plan: FitPlan, table: Any, out: Path, *, as_json: bool) -> None:
     if as_json:
         print_json(summary)
         return
-    rows = [[str(value) for value in column.values()] for column in columns]
-    print_table(f"{out}: {len(table)} rows", ["column", "holds", "treated as", "codes"], rows, num_text=3)
+    headings = ["column", "holds", "treated as", "codes", "rows in rare levels"]
+    rows = [
+        [*(str(column[name]) for name in ("name", "holds", "kind", "codes")), "" if share is None else f"{share:.1%}"]
+        for column, share in zip(columns, shares, strict=True)
+    ]
+    print_table(f"{out}: {len(table)} rows", headings, rows, num_text=3)
     for relation in model.relations_:
         say(f"relation kept: {relation}")
     for line in model.report_.lines():

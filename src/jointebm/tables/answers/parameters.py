@@ -6,6 +6,7 @@ from pydantic import Field, ValidationError
 
 from jointebm.storage.config import MAX_COUNT, Config
 from jointebm.storage.untrusted import quoted
+from jointebm.tables.codes.categories import MAX_CODED_LEVELS
 from jointebm.tables.codes.codec import Name, Unseen
 from jointebm.tables.codes.column import Kind
 from jointebm.tables.relations.found_relations import AUTO
@@ -33,7 +34,7 @@ class Parameters(Config):
         le=4096,
         description="codes for a column of numbers, about at most; None is 48, and fewer in small tables",
     )
-    max_levels: int = Field(64, ge=2, le=MAX_COUNT, description="codes for a column of categories")
+    max_levels: int = Field(MAX_CODED_LEVELS, ge=2, le=MAX_COUNT, description="codes for a column of categories")
     relations: tuple[str, ...] | None = Field(
         (AUTO,), description="texts of relations, 'auto' for those that are detected"
     )

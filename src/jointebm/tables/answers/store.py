@@ -13,6 +13,7 @@ from jointebm.storage.model_folder import TABLE_MODEL, check_sizes, read_model, 
 from jointebm.storage.untrusted import quoted
 from jointebm.tables.answers.parameters import Parameters
 from jointebm.tables.answers.table_model import TableModel
+from jointebm.tables.codes.categories import CategoryCodec
 from jointebm.tables.codes.codec import Name, TableCodec
 from jointebm.tables.codes.indicators import Indicator
 from jointebm.tables.files.reading_options import ReadingOptions
@@ -153,9 +154,11 @@ def _card(config: TableFolder) -> str:
         *(f"- {line}" for line in config.report.lines()),
         "",
         *relation_lines(config.relations),
-        "| column | holds | codes |",
-        "|---|---|---|",
+        "| column | holds | codes | rows in rare levels |",
+        "|---|---|---|---|",
     ]
     for column in config.codec.columns:
-        lines.append(f"| {quoted(column.name).replace('|', '/')} | {column.role} | {column.codec.num_codes} |")
+        share = f"{column.codec.rare_share:.1%}" if isinstance(column.codec, CategoryCodec) else ""
+        name = quoted(column.name).replace("|", "/")
+        lines.append(f"| {name} | {column.role} | {column.codec.num_codes} | {share} |")
     return "\n".join(lines) + "\n"

@@ -1,4 +1,4 @@
-"""Categories to codes and back: one code per level, and a shared code for rare levels if there are too many.
+"""Categories to codes and back: one code per level, and a shared code for the rarest levels if there are too many.
 
 Legend: N entries, K codes, L levels.
 """
@@ -15,10 +15,12 @@ from jointebm.storage.config import Config
 from jointebm.storage.untrusted import quoted
 from jointebm.tables.codes.evidence import Choice, Evidence
 
-__all__ = ["CategoryCodec", "Label", "fit_categories"]
+__all__ = ["MAX_CODED_LEVELS", "RARE_ROWS", "CategoryCodec", "Label", "fit_categories", "rare_share"]
 
 Label = bool | int | float | str
 UNSEEN = -1
+MAX_CODED_LEVELS = 4096  # codes of a column, unless the user says otherwise
+RARE_ROWS = 10  # a level of fewer rows is rare
 
 
 class CategoryCodec(Config):
@@ -37,6 +39,12 @@ class CategoryCodec(Config):
     code: tuple[int, ...] = Field(min_length=1, description="code of each level, ascending")
     weight: tuple[float, ...] = Field(min_length=1, description="probability of each level within its code")
     ordered: bool = Field(description="whether the order of the levels has a meaning")
+    rare_share: float = Field(
+        0.0,
+        ge=0,
+        le=1,
+        description="share of the training entries in levels of fewer than 10 rows, or that share a code",
+    )
 
     @model_validator(mode="after")
     def _check(self) -> Self:
@@ -147,6 +155,17 @@ def fit_categories(
         order = [level for level in order if level in frequent] + [level for level in order if level not in frequent]
     last_code = len(order) - 1 if ordered else max_codes - 1
     code = np.minimum(np.arange(len(order)), last_code)
-    weight = np.array([counts[level] for level in order], dtype=np.float64)
-    weight /= np.bincount(code, weight)[code]
-    return CategoryCodec(levels=tuple(order), code=tuple(code.tolist()), weight=tuple(weight.tolist()), ordered=ordered)
+    rows = np.array([counts[level] for level in order], dtype=np.float64)
+    return CategoryCodec(
+        levels=tuple(order),
+        code=tuple(code.tolist()),
+        weight=tuple((rows / np.bincount(code, rows)[code]).tolist()),
+        ordered=ordered,
+        rare_share=rare_share(rows, code),
+    )
+
+
+def rare_share(rows: np.ndarray, code: np.ndarray) -> float:
+    """Share of the rows (L,) of all levels that are in levels of fewer than 10 rows, or in those that share a code (L,)."""
+    is_rare = (rows < RARE_ROWS) | (np.bincount(code)[code] > 1)
+    return float(rows[is_rare].sum() / rows.sum())

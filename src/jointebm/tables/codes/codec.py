@@ -13,7 +13,7 @@ from pydantic import Field, model_validator
 
 from jointebm.storage.config import Config
 from jointebm.storage.untrusted import quoted
-from jointebm.tables.codes.categories import CategoryCodec
+from jointebm.tables.codes.categories import MAX_CODED_LEVELS, CategoryCodec
 from jointebm.tables.codes.column import Column, ColumnCodec, IgnoredCodec, Kind, Role, Unit, fit_column
 from jointebm.tables.codes.evidence import Evidence
 from jointebm.tables.codes.numbers import NumberCodec
@@ -78,7 +78,7 @@ class TableCodec(Config):
         *,
         kinds: Mapping[Name, Kind] | None = None,
         max_bins: int | None = None,
-        max_levels: int = 64,
+        max_levels: int = MAX_CODED_LEVELS,
     ) -> "TableCodec":
         """Chooses the codec of each column; `kinds` overrules the kind that its content suggests."""
         kinds = kinds or {}

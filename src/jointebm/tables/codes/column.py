@@ -10,7 +10,7 @@ from pydantic import Field
 
 from jointebm.storage.config import Config
 from jointebm.tables.codes.binning import fit_numbers
-from jointebm.tables.codes.categories import CategoryCodec, Label, fit_categories
+from jointebm.tables.codes.categories import CategoryCodec, Label, fit_categories, rare_share
 from jointebm.tables.codes.evidence import Evidence
 from jointebm.tables.codes.numbers import NumberCodec
 
@@ -100,7 +100,8 @@ def fit_column(column: Column, *, kind: Kind | None, max_bins: int | None, max_l
     if kind == "numeric" and column.role == "label":
         raise ValueError("kind is 'numeric', but the column holds text; convert it to numbers first")
     if column.role == "boolean" and kind != "numeric":  # both levels, even if one does not occur
-        return CategoryCodec(levels=(False, True), code=(0, 1), weight=(1.0, 1.0), ordered=False)
+        share = rare_share(np.bincount(present.astype(np.int64), minlength=2), np.arange(2))
+        return CategoryCodec(levels=(False, True), code=(0, 1), weight=(1.0, 1.0), ordered=False, rare_share=share)
     if column.role == "label" or kind == "categorical":
         # Texts that nearly all differ are ids of rows.
         num, num_distinct = len(present), len(set(present.tolist()))

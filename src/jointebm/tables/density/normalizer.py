@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 
 from jointebm.randomness.draws import Generator
-from jointebm.tables.density.energy import TableEnergy
+from jointebm.tables.density.energy import Residual, TableEnergy
 from jointebm.tables.density.moves import State, chain_at, jump, propose, sweep
 from jointebm.training.chain_weights import effective_share, log_mean_exp, resampled
 
@@ -185,6 +185,8 @@ def annealed_back(
     References:
         Grosse, Ghahramani & Adams 2015.
     """
+    if isinstance(energy.residual, Residual) and not bool(energy.residual.readout.any()):
+        return RowsBack(torch.zeros(len(codes), dtype=torch.float64))  # F is log q: no row weighs more than another
     codes = energy.reference.draw(codes, generator)
     for _ in range(num_moves):
         codes = _moved(energy, codes, generator).codes

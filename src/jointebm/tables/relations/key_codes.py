@@ -38,4 +38,5 @@ def with_groups(codec: CategoryCodec, groups: Sequence[Hashable]) -> CategoryCod
         code=tuple(codes.tolist()),
         weight=tuple(weight.tolist()),
         ordered=codec.ordered,
+        rare_share=codec.rare_share,
     )

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from jointebm.references import ProductMixture
+from jointebm.tables.training.smoothing import rare_levels
 
 __all__ = ["Bins", "ColumnBins", "checked_bins", "marginals_of"]
 
@@ -46,19 +47,29 @@ def checked_bins(bins: Sequence[ColumnBins] | None, num_classes: Sequence[int]) 
     return tuple(None if of_column is None else tuple(of_column) for of_column in bins)
 
 
-def marginals_of(codes: Tensor, num_classes: Sequence[int]) -> ProductMixture:
+def marginals_of(codes: Tensor, num_classes: Sequence[int], bins: Sequence[ColumnBins]) -> ProductMixture:
     """The frequencies of the codes of each column on its own, as a mixture of one component.
 
+    Each code counts as seen half a time more. In a column of many rare levels, that would double the mass of these: there,
+    only levels that were not seen count so.
+
     Args:
-        codes: shape (N, V), -1 is missing; each code counts as seen half a time more.
+        codes: shape (N, V), -1 is missing.
         num_classes: K_j of each column.
+        bins: per column, the bin of each code; None if the column has no order.
 
     Example:
-        >>> marginals_of(torch.tensor([[0, 1], [0, -1], [1, 1]]), (2, 2)).log_probs.exp().flatten()
+        >>> marginals_of(torch.tensor([[0, 1], [0, -1], [1, 1]]), (2, 2), (None, None)).log_probs.exp().flatten()
         tensor([0.6250, 0.3750, 0.1667, 0.8333])
     """
-    one_bin = Bins([(0,) * count for count in num_classes], num_classes)
-    return one_bin.expanded(ProductMixture(one_bin.num_bins), codes)
+    marginals = ProductMixture(num_classes)
+    for column, (count, of_column) in enumerate(zip(num_classes, bins, strict=True)):
+        seen = codes[:, column]
+        rows = torch.bincount(seen[seen >= 0].to(torch.int64), minlength=count).float()
+        is_long_tailed = of_column is None and rare_levels(seen, count) is not None
+        counts = torch.where(rows == 0, HALF_ROW, rows) if is_long_tailed else rows + HALF_ROW
+        marginals.of_column(column).copy_((counts / counts.sum()).log()[:, None])
+    return marginals
 
 
 class Bins:

@@ -22,7 +22,7 @@ from jointebm.references.layout import MixedRows
 from jointebm.tables.density.energy import Rebased, Residual, TableEnergy
 from jointebm.tables.training.bins import Bins, marginals_of
 from jointebm.tables.training.completed_rows import CompletedRows
-from jointebm.tables.training.smoothing import Curves, smoothing
+from jointebm.tables.training.smoothing import AlongColumns, Curves
 from jointebm.tables.training.table_config import Progress, TableConfig
 from jointebm.tables.training.table_problem import TableProblem
 from jointebm.tables.training.table_schedule import (
@@ -104,11 +104,11 @@ def bootstrapped(
         return TableEnergy(reference, deepcopy(energy.residual), deepcopy(energy.network))
     net, base = energy.residual, reference
     if isinstance(net, Rebased):
-        net, base = net.net, marginals_of(rows, energy.num_classes)
+        net, base = net.net, marginals_of(rows, energy.num_classes, bins)
     batch_size = rows_per_batch(len(rows), config)
     num_iterations = max(1, round(SHARE * planned_iterations(len(rows), len(bins), batch_size, config)))
     net = deepcopy(net)
-    unsmooth(net, bins)
+    unsmooth(net, bins, rows)
     objective = config.objective
     is_composite = isinstance(objective, PseudoLikelihood)
     problem = TableProblem(
@@ -145,10 +145,7 @@ def _refitted(mixture: ProductMixture, codes: Tensor, bins: Bins, prior_strength
 
 
 @torch.no_grad()
-def unsmooth(residual: Residual, bins: Sequence[Sequence[int] | None]) -> None:
-    """Sets the vectors V of `Curves` in place of W = S V, so that training continues at W."""
-    starts = residual.offsets
-    for column, of_column in enumerate(bins):
-        if of_column is not None:
-            part = residual.embedding[starts[column] : starts[column + 1]]
-            part.copy_(torch.linalg.solve(smoothing(of_column), part.double()))
+def unsmooth(residual: Residual, bins: Sequence[Sequence[int] | None], codes: Tensor) -> None:
+    """Sets the vectors V of `Curves` in place of W, so that training on these codes (N, V) continues at W."""
+    along = AlongColumns(residual.offsets, bins, codes)
+    residual.embedding.copy_(along.solved(residual.embedding))

@@ -35,6 +35,11 @@ class CompletedRows:
     def __len__(self) -> int:
         return len(self.codes)
 
+    @property
+    def observed(self) -> Tensor:
+        """The training rows, shape (N, V), -1 is missing."""
+        return self.codes.masked_fill(self._missing, -1)
+
     def rows(self, numbers: Tensor) -> Tensor:
         """Completed rows by their numbers, shape (n, V), int64."""
         return self.codes[numbers].to(torch.int64)

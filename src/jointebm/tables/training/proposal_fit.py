@@ -8,16 +8,15 @@ Legend: N rows, V columns, F classes of all columns, H hidden units.
 """
 
 from collections.abc import Sequence
-from itertools import pairwise
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn.utils import parametrize
 
 from jointebm.references.any_order import fit_masked_network
 from jointebm.references.masked_network import WIDTH_STEP, MaskedNetwork
 from jointebm.tables.training.bins import ColumnBins, marginals_of
-from jointebm.tables.training.smoothing import smoothing
+from jointebm.tables.training.smoothing import AlongColumns
 from jointebm.tables.training.table_config import TableConfig
 
 __all__ = ["fit_proposal"]
@@ -27,25 +26,6 @@ PROPOSAL_BATCH = 512
 MOST_STEPS = 3000
 SHARE_OF_VISITS = 0.6  # of those that the fit makes of a row at most
 FEW_PASSES = 4 / 3  # a table of fewer batches is visited more often
-
-
-class AlongColumns(nn.Module):
-    """Rows of classes as S times free ones, in each column with an order (`smoothing`).
-
-    Args:
-        offsets: first class of each column, and F.
-        bins: per column, the bin of each class; None: S is the identity.
-    """
-
-    def __init__(self, offsets: Sequence[int], bins: Sequence[ColumnBins]) -> None:
-        super().__init__()
-        self._roots = [None if of_column is None else smoothing(of_column).float() for of_column in bins]
-        self._sizes = [end - start for start, end in pairwise(offsets)]
-
-    def forward(self, free: Tensor) -> Tensor:
-        """S V, the shape of V: (F,) or (F, H)."""
-        parts = free.split(self._sizes)
-        return torch.cat([part if root is None else root @ part for root, part in zip(self._roots, parts, strict=True)])
 
 
 def fit_proposal(
@@ -67,12 +47,14 @@ def fit_proposal(
         config: of the fit; its width and visits bound those of the proposal.
         generator: source of all draws.
     """
-    marginals = marginals_of(codes, num_classes)
+    marginals = marginals_of(codes, num_classes, bins)
     width = min(PROPOSAL_WIDTH, -(-config.width // WIDTH_STEP) * WIDTH_STEP)
     network = MaskedNetwork(marginals, width=width, num_layers=PROPOSAL_LAYERS)
     network.initialise(generator)
+    along = AlongColumns(marginals.offsets, bins, codes)
+    network.embedding.data.copy_(along.fresh(network.embedding))
     for name in ("embedding", "readout"):
-        parametrize.register_parametrization(network, name, AlongColumns(marginals.offsets, bins))
+        parametrize.register_parametrization(network, name, along)
     num_passes = max(len(codes) / PROPOSAL_BATCH, FEW_PASSES)
     num_steps = min(MOST_STEPS, max(1, int(SHARE_OF_VISITS * config.num_visits * num_passes)))
     network = fit_masked_network(

@@ -23,10 +23,11 @@ from jointebm.tables.density.energy import Rebased, Residual, TableEnergy
 from jointebm.tables.density.normalizer import GROUP, AnnealedRows, RowsBack, weighted_rows, weighted_rows_back
 from jointebm.tables.training.bins import Bins, marginals_of
 from jointebm.tables.training.completed_rows import CompletedRows
+from jointebm.tables.training.held_out_rows import held_out_split
 from jointebm.tables.training.mixture_choice import fitted_reference
 from jointebm.tables.training.proposal_fit import fit_proposal
 from jointebm.tables.training.row_weights import resampled_rows
-from jointebm.tables.training.smoothing import Curves
+from jointebm.tables.training.smoothing import AlongColumns, Curves
 from jointebm.tables.training.table_config import TableConfig
 from jointebm.tables.training.table_problem import TableAttempt, TableProblem
 from jointebm.tables.training.table_report import FitReport, table_report_of
@@ -126,10 +127,10 @@ class TableFit:
         self._generator, self._looking = (torch.Generator().manual_seed(each) for each in seeds)
         order = shuffled(len(codes), self._generator)
         num_held_out = min(int(HELD_OUT * len(codes)), MAX_HELD_OUT)
-        trains = num_held_out >= MIN_HELD_OUT and config.num_visits > 0 and max(num_classes) > 1
+        self.held_out, training = held_out_split(codes, order, num_held_out, self._bins)
+        trains = len(self.held_out) >= MIN_HELD_OUT and config.num_visits > 0 and max(num_classes) > 1
         if not trains:
-            num_held_out = 0
-        self.held_out, training = order[:num_held_out], order[num_held_out:]
+            self.held_out, training = order[:0], order
         self._of_report = codes
         if weights is not None:  # after the split, so that no row is on both sides
             self.held_out, training = (
@@ -139,7 +140,7 @@ class TableFit:
         self._reference = fitted_reference(
             codes[training], codes[self.held_out], Bins(bins, num_classes), config, self._generator
         )
-        self.base = marginals_of(codes[training], num_classes)
+        self.base = marginals_of(codes[training], num_classes, self._bins)
         self.network = None
         if trains:
             self.network = fit_proposal(
@@ -163,6 +164,8 @@ class TableFit:
         if trains:
             residual = deepcopy(self.best)
             residual.initialise(self._generator)
+            along = AlongColumns(residual.offsets, self._bins, codes[training])
+            residual.embedding.data.copy_(along.fresh(residual.embedding))
             self._completed = CompletedRows(codes[training], self._reference, self._generator)
             self._begin(residual)
             self._validation = Validation(
@@ -175,7 +178,8 @@ class TableFit:
         """F with the best network so far; the reference, before there is one."""
         if bool(self.best.readout.any()):
             return self._energy_of(self.best)
-        return TableEnergy(self._reference, self.best, self.network)
+        nothing = Residual(self.base.num_classes, width=1, num_layers=1)  # zero, and quick
+        return TableEnergy(self._reference, nothing, self.network)
 
     @property
     def iteration(self) -> int:

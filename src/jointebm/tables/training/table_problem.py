@@ -128,7 +128,7 @@ class TableProblem:
         self._pseudo_likelihood, self._pseudo_weight = pseudo_likelihood, pseudo_weight
         self._batch_size, self._generator = batch_size, generator
         self._residuals = Residuals(energy, precision)
-        self.module, self.scales = Curves(energy.residual, bins), Scales()
+        self.module, self.scales = Curves(energy.residual, bins, completed.observed), Scales()
         self._order = torch.arange(len(completed))
         self._num_drawn = torch.tensor(len(completed))  # rows of this pass; all of them: the next batch begins another
         self._chains = self._fresh(0 if pseudo_weight is None else batch_size)

@@ -4,6 +4,8 @@ Legend: N rows, V columns, K_j classes of column j, F = sum of K_j, M components
 """
 
 import math
+from collections.abc import Sequence
+from itertools import accumulate
 from typing import NamedTuple
 
 import torch
@@ -23,6 +25,7 @@ MAX_MOMENT_ROWS = 20_000  # of the data, that moments are taken over
 MAX_ERROR = 0.1  # standard error of log Z, nats
 OFF = 4.0  # z-score of a moment
 MAX_OFF = 0.05  # share of moments that may be off
+MAX_MOMENT_CLASSES = 256  # of a column in moments; of more, all but the most frequent count as one
 
 
 class FitReport(Config):
@@ -157,8 +160,9 @@ def table_report_of(
         ),
         key=lambda each: each.excess,
     )
+    groups = _groups(codes[:MAX_MOMENT_ROWS], energy.num_classes)
     data, model = (
-        _moments(energy, part, each)
+        _moments(part, groups, each)
         for part, each in (
             (codes[:MAX_MOMENT_ROWS], torch.ones(len(codes[:MAX_MOMENT_ROWS]))),
             (rows.codes, weights.float()),
@@ -198,21 +202,32 @@ def _if_finite(error: float) -> float | None:
     return error if math.isfinite(error) else None
 
 
-def _moments(energy: TableEnergy, codes: Tensor, weights: Tensor) -> Moments:
+def _groups(codes: Tensor, num_classes: Sequence[int]) -> list[Tensor]:
+    """Per column, the group of each class, shape (K_j,): its own, but for all beyond the most frequent."""
+    groups = []
+    for column, count in enumerate(num_classes):
+        counts = torch.bincount(codes[:, column][codes[:, column] >= 0], minlength=count)
+        rank = counts.argsort(descending=True, stable=True).argsort()
+        groups.append(rank.clamp(max=MAX_MOMENT_CLASSES - 1) if count > MAX_MOMENT_CLASSES else torch.arange(count))
+    return groups
+
+
+def _moments(codes: Tensor, groups: Sequence[Tensor], weights: Tensor) -> Moments:
     """Frequencies over the rows in which both columns are observed, each row with its weight."""
-    offsets = energy.reference.offsets
+    counts = [int(of_column.max()) + 1 for of_column in groups]
+    offsets = (0, *accumulate(counts))
     size = offsets[-1]
     seen, both, squares = (torch.zeros(size, size) for _ in range(3))
     for rows, some in zip(codes.split(2048), weights.split(2048), strict=True):
-        one_hot = torch.zeros(len(rows), size + 1).scatter_(1, features(rows, offsets), 1.0)[:, :-1]
-        observed = torch.cat(
-            [(rows[:, [j]] >= 0).float().expand(-1, count) for j, count in enumerate(energy.num_classes)], dim=1
-        )
+        grouped = torch.stack([of_column[rows[:, j]] for j, of_column in enumerate(groups)], dim=1)
+        grouped = grouped.masked_fill(rows < 0, -1)
+        one_hot = torch.zeros(len(rows), size + 1).scatter_(1, features(grouped, offsets), 1.0)[:, :-1]
+        observed = torch.cat([(rows[:, [j]] >= 0).float().expand(-1, count) for j, count in enumerate(counts)], dim=1)
         both += (some[:, None] * one_hot).T @ one_hot
         seen += (some[:, None] * observed).T @ observed
         squares += (some.square()[:, None] * observed).T @ observed
     frequencies = both / seen
     middle = (both + 0.5 * squares / seen) / (seen + squares / seen)  # half a row more: no variance of zero
     variances = middle * (1 - middle) * squares / seen.square()
-    column = torch.repeat_interleave(torch.arange(len(energy.num_classes)), torch.tensor(energy.num_classes))
+    column = torch.repeat_interleave(torch.arange(len(counts)), torch.tensor(counts))
     return Moments(frequencies.masked_fill(column[:, None] <= column, torch.nan), variances)
