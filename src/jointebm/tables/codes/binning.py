@@ -6,8 +6,9 @@ With N values and a budget of B bins, 48 or 2 N^(1/3) (Rice's rule) if that is l
    far above those of the values around it; bins end at the values beside it.
 3. Bins are finer where values are dense, and not as coarse in the tails as bins of equal counts: equal steps of the mean of
    the distribution function and of the integral of the square root of the density. A bin holds at least ten rows.
-4. A bin is divided into up to four codes of about equal counts, of eight rows at least. A reference learns bins, the network
-   tells their codes apart. With a budget of codes, bins and codes of a bin are as many as fit in.
+4. A bin is divided into up to four codes of about equal counts, of eight rows at least; of three rows in the tails, where a
+   bin is much longer than others: within a code a value is independent of other columns. A reference learns bins, the
+   network tells their codes apart. With a budget of codes, bins and codes of a bin are as many as fit in.
 5. Within a code, values much more frequent than its density are points; the rest is a histogram of up to four cells of
    equal counts.
 
@@ -25,7 +26,9 @@ __all__ = ["fit_numbers"]
 
 DEFAULT_BINS = 48
 PARTS = 4  # codes of a bin, by default at most
-ROWS_PER_CODE = 8  # at least
+ROWS_PER_CODE = 8  # at least, but of
+LONG = 1.5  # times the length of the median bin,
+ROWS_IN_TAIL = 3
 ROWS_PER_ATOM = 3  # on average, when all values are atoms
 ROWS_PER_BIN = 10  # at least, where there are as many
 NEIGHBOURS = 20  # distances on each side of a gap, that it is compared with
@@ -49,7 +52,7 @@ def fit_numbers(values: np.ndarray, *, max_codes: int | None = None) -> NumberCo
     is_atom = np.full(len(distinct), True) if few or len(distinct) == 1 else counts * budget >= len(values)
     is_gap = _gaps(position, is_atom, len(values))
     bins = _bins(position, counts, is_atom, is_gap, budget)
-    codes = _codes(bins, counts, parts)
+    codes = _codes(position, bins, counts, parts)
     point = 0 if grid is None else 1  # length of one
     first = np.flatnonzero(np.diff(codes, prepend=-1))  # (K,) first distinct value of each code
     last = np.append(first[1:], len(distinct)) - 1
@@ -85,12 +88,16 @@ def _budget(num: int, max_codes: int | None) -> tuple[int, int]:
     return max_codes // parts, parts
 
 
-def _codes(bins: np.ndarray, counts: np.ndarray, parts: int) -> np.ndarray:
+def _codes(position: np.ndarray, bins: np.ndarray, counts: np.ndarray, parts: int) -> np.ndarray:
     """The code of each distinct value, shape (U,): parts of about equal counts of each bin."""
     rows = np.bincount(bins, counts)
     before = np.cumsum(counts) - counts
     middle = before - before[np.searchsorted(bins, bins)] + counts / 2
-    num_parts = np.clip(rows // ROWS_PER_CODE, 1, parts)[bins]
+    place, ends = position.astype(np.float64), np.flatnonzero(np.diff(bins, append=bins[-1] + 1))
+    with np.errstate(over="ignore"):
+        length = np.diff(place[ends], prepend=place[0])
+        is_long = length > LONG * np.median(length)
+    num_parts = np.clip(rows // np.where(is_long, ROWS_IN_TAIL, ROWS_PER_CODE), 1, parts)[bins]
     part = np.floor(middle / rows[bins] * num_parts)
     return np.cumsum((np.diff(bins, prepend=bins[0]) > 0) | (np.diff(part, prepend=part[0]) != 0))
 
