@@ -15,8 +15,8 @@ from jointebm.randomness import draws
 from jointebm.randomness.draws import Generator
 from jointebm.references.layout import Layout, MixedRows
 from jointebm.references.masked_network import MaskedNetwork
-from jointebm.references.network_prior import prior_groups
 from jointebm.references.mixture import Mixture
+from jointebm.references.network_prior import prior_groups
 from jointebm.references.product_mixture import ProductMixture
 from jointebm.spaces.space import Mask, Position, Space
 

@@ -63,6 +63,9 @@ def prior_groups(
         width: H.
         strength: s / N.
 
+    Raises:
+        KeyError: a parameter that the prior does not know.
+
     Example:
         >>> groups = prior_groups([("bias", nn.Parameter(torch.zeros(32)))], num_columns=2, width=32, strength=0.1)
         >>> groups[0]["weight_decay"]
@@ -70,10 +73,10 @@ def prior_groups(
     """
     variances = _variances(num_columns, width)
 
-    def name_of(path: str) -> str:
-        return next(part for part in path.split(".") if part in variances)
-
     groups: dict[float, list[nn.Parameter]] = {}
     for path, each in parameters:
-        groups.setdefault(strength / variances[name_of(path)], []).append(each)
+        known = [part for part in path.split(".") if part in variances]
+        if not known:
+            raise KeyError(f"prior_groups: no variance of parameter {path!r}; known names are {', '.join(variances)}")
+        groups.setdefault(strength / variances[known[0]], []).append(each)
     return [{"params": each, "weight_decay": decay} for decay, each in groups.items()]
