@@ -121,7 +121,6 @@ def test_the_simulated_tables_miss_what_they_should_and_their_truths_hold(monkey
     assert (np.abs(values - pooled.truths()) < 5 * np.sqrt(variances) + 0.005).all()
 
 
-@pytest.mark.filterwarnings("ignore:the fit learned nothing")  # the fits are cut short
 def test_coverage_and_then_queries_of_the_same_models(tables: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     lines = run("coverage", tables, monkeypatch)
     names = ("adult", "credit_scoring", "german_credit", "penguins")
@@ -174,7 +173,6 @@ def test_specialist_recovers_a_known_conditional(monkeypatch: pytest.MonkeyPatch
     assert scores.mean() == pytest.approx(-entropy, abs=4 * scores.std() / np.sqrt(1000))
 
 
-@pytest.mark.filterwarnings("ignore:the fit learned nothing")  # the fits are cut short
 @pytest.mark.filterwarnings("ignore::pandas.errors.PerformanceWarning")
 def test_small_tables_are_judged_next_to_both_anchors(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]

@@ -397,11 +397,11 @@ def test_forged_bins_are_refused(bins: tuple[int, ...]) -> None:
 
 
 def test_codes_of_a_long_bin_are_short() -> None:
-    """Within a code a value is independent of other columns, so codes of long bins hold three rows or more, others about eight."""
+    """Within a code a value is independent of other columns, so codes of long bins are of few rows."""
     values = np.append(np.linspace(0, 1, 480), np.linspace(1.05, 3, 20))
     codec = fit_numbers(values)
     low, high, counts = (np.array(each) for each in (codec.low, codec.high, codec.counts))
     assert len(codec.low) == len(codec.counts)  # one piece each
     in_tail = low >= 1.05
     assert (counts[in_tail] < 8).all() and (counts[in_tail] >= 3).all() and (counts[high <= 1] >= 7).all()
-    assert (high - low)[in_tail].max() < 0.5
+    assert (high - low)[in_tail].max() < 0.6
