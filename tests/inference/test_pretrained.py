@@ -15,7 +15,7 @@ from jointebm.evaluation.accuracy import evaluate_model
 
 DATA = os.environ.get("JOINTEBM_DATA")
 FOLDER = Path(str(files("jointebm"))) / "pretrained"
-MODELS = ("toy", "mnist", "mnist_joint", "dsprites", "toy_any", "digits_any")
+MODELS = ("toy", "mnist", "mnist_joint", "mnist_any", "dsprites", "toy_any", "digits_any")
 every_model = pytest.mark.parametrize("name", MODELS)
 
 

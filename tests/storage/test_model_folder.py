@@ -85,7 +85,7 @@ def test_load_finds_pretrained_models_and_lists_them_for_an_unknown_name(tmp_pat
         jointebm.load("pretrained:tyo")
     with pytest.raises(
         FileNotFoundError,
-        match=r"nowhere: no such folder; .* one of digits_any, dsprites, mnist, mnist_joint, toy, toy_any",
+        match=r"nowhere: no such folder; .* one of digits_any, dsprites, mnist, mnist_any, mnist_joint, toy, toy_any",
     ):
         jointebm.load(tmp_path / "nowhere")
 
