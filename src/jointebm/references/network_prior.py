@@ -4,7 +4,7 @@ With N rows and strength s, training minimises
 
     -1/N sum_i log p(row_i) - s/N log N(weights; 0, variances)
 
-that is, s = 1 is the mode of the posterior. Without a prior, a network learns a table of some hundred rows by heart.
+that is, s = 1 is the mode of the posterior. Without a prior, a network memorises a table of some hundred rows.
 
 Legend: V columns, H hidden units.
 """
