@@ -12,7 +12,7 @@ from jointebm.storage import checkpoint
 from jointebm.storage.checkpoint import Checkpoint
 from jointebm.tables.answers.table_model import TableModel
 from jointebm.tables.density.energy import TableEnergy
-from jointebm.tables.training import table_fit, table_schedule
+from jointebm.tables.training import table_schedule
 from jointebm.tables.training.table_config import Progress, TableConfig
 from jointebm.tables.training.table_fit import TableFit, TableMetrics
 from jointebm.tables.training.validation import HeldOut
@@ -222,8 +222,8 @@ def easily_alarmed(monkeypatch: pytest.MonkeyPatch) -> None:
     """Gradients that are usual are taken for a divergence now and then, so that fits roll back."""
     monkeypatch.setattr("jointebm.training.divergence.SETTLED", 5)
     monkeypatch.setattr("jointebm.training.divergence.MAX_GRADIENT_GROWTH", 1.5)
-    monkeypatch.setattr(table_fit, "SNAPSHOT_EVERY", 3)
-    monkeypatch.setattr(table_fit, "MAX_ROLLBACKS", 1000)
+    monkeypatch.setattr(table_schedule, "SNAPSHOT_EVERY", 3)
+    monkeypatch.setattr(table_schedule, "MAX_ROLLBACKS", 1000)
 
 
 @pytest.mark.slow
@@ -327,7 +327,7 @@ def test_a_divergence_rolls_back_at_half_the_learning_rate_and_is_recorded(
         phases = loss(self, density, samples)
         return phases._replace(loss=phases.loss * torch.nan) if next(calls) == 12 else phases
 
-    monkeypatch.setattr(table_fit, "SNAPSHOT_EVERY", 5)
+    monkeypatch.setattr(table_schedule, "SNAPSHOT_EVERY", 5)
     monkeypatch.setattr("jointebm.tables.training.fit_record.LOG_EVERY", 1)
     fitted(rows_of(energy(), 500), run=tmp_path / "whole")
     monkeypatch.setattr(PseudoLikelihood, "loss", breaks_once)

@@ -24,17 +24,7 @@ from jointebm.tables.training.bins import Bins, marginals_of
 from jointebm.tables.training.completed_rows import CompletedRows
 from jointebm.tables.training.smoothing import AlongColumns, Curves
 from jointebm.tables.training.table_config import Progress, TableConfig
-from jointebm.tables.training.table_problem import TableProblem
-from jointebm.tables.training.table_schedule import (
-    MAX_ROLLBACKS,
-    PRECISIONS,
-    SNAPSHOT_EVERY,
-    descent_of_table,
-    planned_iterations,
-    rows_per_batch,
-)
-from jointebm.training.loop import Loop
-from jointebm.training.objectives import PseudoLikelihood
+from jointebm.tables.training.table_schedule import loop_of_table, planned_iterations
 
 __all__ = ["SharedProgress", "bootstrapped", "unsmooth"]
 
@@ -102,27 +92,18 @@ def bootstrapped(
     reference = _refitted(energy.reference, rows, of_codes, config.prior_strength)
     if not bool(energy.residual.readout.any()):
         return TableEnergy(reference, deepcopy(energy.residual), deepcopy(energy.network))
-    net, base = energy.residual, reference
-    if isinstance(net, Rebased):
-        net, base = net.net, marginals_of(rows, energy.num_classes, bins)
-    batch_size = rows_per_batch(len(rows), config)
-    num_iterations = max(1, round(SHARE * planned_iterations(len(rows), len(bins), batch_size, config)))
-    net = deepcopy(net)
+    assert isinstance(energy.residual, Rebased)  # every network is trained over marginals
+    base, net = marginals_of(rows, energy.num_classes, bins), deepcopy(energy.residual.net)
     unsmooth(net, bins, rows)
-    objective = config.objective
-    is_composite = isinstance(objective, PseudoLikelihood)
-    problem = TableProblem(
+    num_iterations = max(1, round(SHARE * planned_iterations(len(rows), len(bins), config)))
+    loop = loop_of_table(
         TableEnergy(base, net, energy.network),
         CompletedRows(rows, reference, generator),
-        pseudo_likelihood=objective if isinstance(objective, PseudoLikelihood) else PseudoLikelihood(),
-        pseudo_weight=None if is_composite else config.pseudo_weight,
         bins=bins,
-        batch_size=batch_size,
-        precision=PRECISIONS[config.precision],
+        config=config,
+        num_iterations=num_iterations,
         generator=generator,
     )
-    descent = descent_of_table(problem.module, config, len(rows), num_iterations)
-    loop = Loop(problem, descent, snapshot_every=SNAPSHOT_EVERY, max_rollbacks=MAX_ROLLBACKS)
     for _ in range(num_iterations):
         loop.step()
     average = loop.average

@@ -29,20 +29,12 @@ from jointebm.tables.training.proposal_fit import fit_proposal
 from jointebm.tables.training.row_weights import resampled_rows
 from jointebm.tables.training.smoothing import AlongColumns, Curves
 from jointebm.tables.training.table_config import TableConfig
-from jointebm.tables.training.table_problem import TableAttempt, TableProblem
+from jointebm.tables.training.table_problem import TableAttempt
 from jointebm.tables.training.table_report import FitReport, table_report_of
-from jointebm.tables.training.table_schedule import (
-    MAX_ROLLBACKS,
-    PRECISIONS,
-    SNAPSHOT_EVERY,
-    descent_of_table,
-    planned_iterations,
-    rows_per_batch,
-)
+from jointebm.tables.training.table_schedule import PRECISIONS, loop_of_table, planned_iterations
 from jointebm.tables.training.validation import HeldOut, Validation
 from jointebm.training.divergence import Intervention
 from jointebm.training.loop import Loop
-from jointebm.training.objectives import PseudoLikelihood
 from jointebm.training.training_state import prefixed, require_shapes, without_prefix
 
 __all__ = ["TableFit", "TableMetrics"]
@@ -152,10 +144,7 @@ class TableFit:
                 generator=self._generator,
             )
         self.best = Residual(num_classes, width=config.width, num_layers=NUM_LAYERS)  # zero
-        self._batch_size = rows_per_batch(len(training), config)
-        self.num_iterations = (
-            planned_iterations(len(training), len(num_classes), self._batch_size, config) if trains else 0
-        )
+        self.num_iterations = planned_iterations(len(training), len(num_classes), config) if trains else 0
         self._loop: Loop[Tensor, TableAttempt] | None = None
         self._validation: Validation | None = None
         self._num_worse, self._log_score = 0, 0.0
@@ -294,20 +283,14 @@ class TableFit:
 
     def _begin(self, residual: Residual) -> None:
         """Makes the loop that trains this network."""
-        config, objective = self._config, self._config.objective
-        is_composite = isinstance(objective, PseudoLikelihood)
-        problem = TableProblem(
+        self._loop = loop_of_table(
             TableEnergy(self.base, residual, self.network),
             self._completed,
-            pseudo_likelihood=objective if isinstance(objective, PseudoLikelihood) else PseudoLikelihood(),
-            pseudo_weight=None if is_composite else config.pseudo_weight,
             bins=self._bins,
-            batch_size=self._batch_size,
-            precision=PRECISIONS[config.precision],
+            config=self._config,
+            num_iterations=self.num_iterations,
             generator=self._generator,
         )
-        descent = descent_of_table(problem.module, config, len(self._completed), self.num_iterations)
-        self._loop = Loop(problem, descent, snapshot_every=SNAPSHOT_EVERY, max_rollbacks=MAX_ROLLBACKS)
 
         def tell(intervention: Intervention) -> None:
             if self.on_intervention is not None:
