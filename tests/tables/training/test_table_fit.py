@@ -15,7 +15,7 @@ from jointebm.tables.density.energy import TableEnergy
 from jointebm.tables.training import table_schedule
 from jointebm.tables.training.table_config import Progress, TableConfig
 from jointebm.tables.training.table_fit import TableFit, TableMetrics
-from jointebm.tables.training.validation import HeldOut
+from jointebm.tables.training.validation import HeldOut, Validation
 from jointebm.training.divergence import Diverged, Intervention
 from jointebm.training.objectives import MaximumLikelihood, Phases, PseudoLikelihood
 from support.tiny_tables import ALL, CLASSES, energy, enumerated, generator
@@ -109,6 +109,19 @@ def test_a_network_that_held_out_rows_do_not_like_is_given_up(monkeypatch: pytes
     assert len(looks) == 1 + SMALL.patience
     assert torch.equal(enumerated(made), made.reference(ALL))
     assert sum(part.numel() for part in made.residual.parameters()) < 2 * sum(CLASSES)  # answers evaluate no wide one
+
+
+def test_a_fit_that_is_the_reference_knows_that_log_z_is_zero(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The proposal of the training would weigh exact draws of q unevenly: log Z, and so all scores, would have an error."""
+    config = SMALL.model_copy(update={"max_iterations": 20})
+    fit = TableFit(rows_of(energy(), 1500), CLASSES, bins=(None,) * 3, config=config, seed=0)
+    assert fit.network is not None and len(list(fit.run())) == 20
+    scored = Validation.log_likelihood
+    monkeypatch.setattr(Validation, "log_likelihood", lambda *args: scored(*args)._replace(gain_error=-1e9))
+    report = fit.finish()  # the network is given up, whatever its gain
+    assert report.log_normalizer == report.log_normalizer_error == report.log_normalizer_upper == 0
+    assert report.gain == 0 and report.ess == pytest.approx(2048)
+    assert any("F is the reference" in line for line in report.lines())
 
 
 def test_the_reference_has_as_many_components_as_held_out_rows_ask_for() -> None:

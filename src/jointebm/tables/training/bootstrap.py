@@ -2,8 +2,8 @@
 
 A member resamples the rows with replacement. Its reference follows from that of the fit by expectation maximisation on
 these rows, its base are their marginals, and its network follows from that of the fit by some more training on them, with a
-schedule of its own. Where held-out rows left the network of the fit at zero, that of the member is zero too. The proposal is
-that of the fit: it decides how fast answers are right, not what is right.
+schedule of its own. Where the fit is its reference, so is the member. The proposal is that of the fit: it decides how fast
+answers are right, not what is right.
 
 Legend: N rows, V columns, K_j classes of column j.
 """
@@ -76,7 +76,7 @@ def bootstrapped(
     """Refits a density to a bootstrap sample of its rows.
 
     Args:
-        energy: of the fit; not changed. If its network is zero, so is that of the member.
+        energy: of the fit; not changed. If its network is zero, F is the reference, and that of the member is its own.
         codes: all rows of the fit, shape (N, V), -1 is missing.
         bins: per column, the bin of each code; None if the order of its codes has no meaning.
         config: of the fit.
@@ -91,7 +91,7 @@ def bootstrapped(
     of_codes = Bins(bins, energy.num_classes)
     reference = _refitted(energy.reference, rows, of_codes, config.prior_strength)
     if not bool(energy.residual.readout.any()):
-        return TableEnergy(reference, deepcopy(energy.residual), deepcopy(energy.network))
+        return TableEnergy(reference, deepcopy(energy.residual))
     assert isinstance(energy.residual, Rebased)  # every network is trained over marginals
     base, net = marginals_of(rows, energy.num_classes, bins), deepcopy(energy.residual.net)
     unsmooth(net, bins, rows)

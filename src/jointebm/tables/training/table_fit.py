@@ -2,7 +2,7 @@
 
 The network is trained over the marginals of the columns (see `density.energy`). The last one is kept that gives held-out
 rows the highest likelihood but for the error of log Z, unless the reference beats it by more than the standard error of the
-difference; then F is the reference.
+difference. Then F is the reference, which draws for itself, and log Z is 0.
 
 Legend: N training rows, V columns, K_j classes of column j.
 """
@@ -83,7 +83,7 @@ class TableMetrics(NamedTuple):
 class TableFit:
     """A fit that can be interrupted between any two iterations: `run`, `state`, `restore`, then `finish`.
 
-    What comes out is not worse on the held-out rows than the reference, but for the error of few rows.
+    What comes out is not worse on the held-out rows than the reference by more than the standard error of the difference.
 
     Args:
         codes: training rows, shape (N, V), -1 is missing.
@@ -95,8 +95,9 @@ class TableFit:
 
     Attributes:
         base: the marginals, that the network of F is trained over.
-        network: the proposal; None: the reference is.
-        held_out: numbers of the rows that nothing is learned from; none if they are too few to tell anything.
+        network: the proposal in training; None: the reference.
+        held_out: numbers of the rows that nothing is learned from; none if they are too few to tell anything, or if nothing
+            is trained.
         best: the best network so far; zero before training.
         num_iterations: planned; training may stop earlier.
         on_intervention: called with each intervention against divergence.
@@ -164,11 +165,11 @@ class TableFit:
 
     @property
     def energy(self) -> TableEnergy:
-        """F with the best network so far; the reference, before there is one."""
+        """F with the best network so far; without one the reference, which needs no proposal: its draws are exact."""
         if bool(self.best.readout.any()):
             return self._energy_of(self.best)
         nothing = Residual(self.base.num_classes, width=1, num_layers=1)  # zero, and quick
-        return TableEnergy(self._reference, nothing, self.network)
+        return TableEnergy(self._reference, nothing)
 
     @property
     def iteration(self) -> int:
