@@ -76,7 +76,7 @@ def bootstrapped(
     """Refits a density to a bootstrap sample of its rows.
 
     Args:
-        energy: of the fit; not changed. If its network is zero, F is the reference, and that of the member is its own.
+        energy: of the fit; not changed. If F is the reference, that of the member is its own reference.
         codes: all rows of the fit, shape (N, V), -1 is missing.
         bins: per column, the bin of each code; None if the order of its codes has no meaning.
         config: of the fit.
@@ -90,9 +90,8 @@ def bootstrapped(
     rows = codes[(uniform(torch.empty(len(codes), dtype=torch.float64), generator) * len(codes)).long()]
     of_codes = Bins(bins, energy.num_classes)
     reference = _refitted(energy.reference, rows, of_codes, config.prior_strength)
-    if not bool(energy.residual.readout.any()):
+    if not isinstance(energy.residual, Rebased):
         return TableEnergy(reference, deepcopy(energy.residual))
-    assert isinstance(energy.residual, Rebased)  # every network is trained over marginals
     base, net = marginals_of(rows, energy.num_classes, bins), deepcopy(energy.residual.net)
     unsmooth(net, bins, rows)
     num_iterations = max(1, round(SHARE * planned_iterations(len(rows), len(bins), config)))
