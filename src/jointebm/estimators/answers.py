@@ -12,7 +12,7 @@ import torch
 from sklearn.base import BaseEstimator
 from sklearn.utils.validation import check_is_fitted
 
-from jointebm.estimators.arguments import SEED, is_name, row_weights, whole_number
+from jointebm.estimators.arguments import is_name, number_of_first, row_weights, seed_of_draws, whole_number
 from jointebm.estimators.column_predictions import ColumnPredictions
 from jointebm.estimators.imputations import GivenColumns
 from jointebm.estimators.score_diagnostics import conditional_diagnostics, dependence_diagnostics
@@ -119,9 +119,7 @@ class Answers(ColumnPredictions):
             Values of each column of the model, and diagnostics; ids and columns without training values are missing
             throughout.
         """
-        first = whole_number(first, "first", least=0, expected="the number of a row, 0 or more")
-        if seed is not None:
-            seed = whole_number(seed, "seed", least=0, expected=SEED)
+        first, seed = number_of_first(first), seed_of_draws(seed)
         evidence, fitted = self._evidence(given), self.fitted
         self._check_missingness(missingness)
         if not isinstance(fitted, RecordedTable):
@@ -137,8 +135,7 @@ class Answers(ColumnPredictions):
             raise ValueError(
                 f"n: got {n} with a frame of conditions, of which each row gets one; repeat its rows for more draws"
             )
-        first = whole_number(first, "first", least=0, expected="the number of a row, 0 or more")
-        seed = None if seed is None else whole_number(seed, "seed", least=0, expected=SEED)
+        first, seed = number_of_first(first), seed_of_draws(seed)
         given = checked_conditions(conditions.table, self.codec_)
         if self._folder.relations is not None:
             self._folder.relations.require_kept(given, conditions.num_rows)

@@ -83,9 +83,8 @@ class JointEBMClassifier(ClassifierMixin, Facade):  # type: ignore[misc]  # scik
         probs, found = class_probs(coded, answer.value).take(kept, axis=1), answer.diagnostics.numpy()
         total = probs.sum(axis=1, keepdims=True)
         with np.errstate(divide="ignore"):
-            errors = class_probs(coded, np.log(found.standard_error)).take(
-                kept, axis=1
-            )  # levels share that of their code
+            # Levels share the error of their code.
+            errors = class_probs(coded, np.log(found.standard_error)).take(kept, axis=1)
         found = replace(found, standard_error=errors / total)
         return Answer(probs / total, found) if diagnostics else probs / total
 

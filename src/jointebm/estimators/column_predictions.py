@@ -13,7 +13,7 @@ import numpy as np
 from sklearn.utils.validation import check_is_fitted
 from torch import Tensor
 
-from jointebm.estimators.arguments import SEED, is_name, whole_number
+from jointebm.estimators.arguments import is_name, number_of_first, seed_of_draws, whole_number
 from jointebm.estimators.imputations import GivenColumns, Imputations
 from jointebm.sampling.diagnostics import Answer, Diagnostics
 from jointebm.storage.untrusted import quoted
@@ -295,8 +295,7 @@ class ColumnPredictions(Imputations):
         """
         names = self._several(targets, "draw_joint")
         num = whole_number(num, "num", least=1, expected="1 or more draws")
-        first = whole_number(first, "first", least=0, expected="the number of a row, 0 or more")
-        seed = None if seed is None else whole_number(seed, "seed", least=0, expected=SEED)
+        first, seed = number_of_first(first), seed_of_draws(seed)
         frame = self._read(X)
         rows = self.fitted.rows(frame.table, frame.num_rows, missing=names, evidence=self._evidence(given))
         drawn = self.fitted.impute(rows, keys_of_numbers(first, frame.num_rows), num_draws=num, seed=seed)

@@ -11,7 +11,7 @@ from sklearn.base import BaseEstimator
 from sklearn.utils.validation import check_is_fitted
 from torch import Tensor
 
-from jointebm.estimators.arguments import SEED, is_name, whole_number
+from jointebm.estimators.arguments import is_name, number_of_first, seed_of_draws, whole_number
 from jointebm.sampling.diagnostics import Answer
 from jointebm.storage.untrusted import quoted
 from jointebm.tables.answers.answering import Answering
@@ -138,8 +138,7 @@ class Imputations(BaseEstimator, ABC):  # type: ignore[misc]  # scikit-learn has
                 twice; an entry of X contradicts the evidence; or another argument is out of its range.
         """
         num = whole_number(num, "num", least=1, expected="1 or more draws")
-        first = whole_number(first, "first", least=0, expected="the number of a row, 0 or more")
-        seed = None if seed is None else whole_number(seed, "seed", least=0, expected=SEED)
+        first, seed = number_of_first(first), seed_of_draws(seed)
         check_is_fitted(self, "model_")
         _check_uncertainty(uncertainty, num, len(self.members_))
         frame = self._read(X)
