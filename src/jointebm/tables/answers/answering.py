@@ -4,7 +4,7 @@ Legend: N rows, K codes.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 import numpy as np
 from torch import Tensor
@@ -15,6 +15,8 @@ from jointebm.tables.codes.column import Column
 from jointebm.tables.codes.evidence import Evidence
 
 __all__ = ["Answering"]
+
+Held = TypeVar("Held")
 
 
 class Answering(Protocol):
@@ -42,6 +44,9 @@ class Answering(Protocol):
 
     def predictive_answer(self, rows: Any, name: Name, *, readout: np.ndarray | None = None) -> Answer[np.ndarray]:
         """`log_predictive`, with standard errors of the probabilities p, or of `p @ readout`."""
+
+    def checked(self, rows: Any, answer: Answer[Held], what: str) -> Answer[Held]:
+        """The answer about the rows, after one warning if it may be far off; `what` names the question."""
 
     def impute(
         self, rows: Any, keys: Tensor, *, num_draws: int, seed: int | None = None

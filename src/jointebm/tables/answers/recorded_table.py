@@ -12,7 +12,7 @@ Legend: N rows.
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, TypeVar
 
 import numpy as np
 import torch
@@ -27,6 +27,8 @@ from jointebm.tables.codes.evidence import Evidence
 from jointebm.tables.codes.indicators import Indicator, indicator_column
 
 __all__ = ["RecordedRows", "RecordedTable"]
+
+Held = TypeVar("Held")
 
 _FILL = 7  # tells the streams of entries that are filled from those of the first draw
 
@@ -99,6 +101,10 @@ class RecordedTable:
     ) -> Answer[np.ndarray]:
         """`log_predictive`, with standard errors of the probabilities p, or of `p @ readout`, whose shape is (K_j, Q)."""
         return self.within.predictive_answer(self._within(rows, drawn=[name]), name, readout=readout)
+
+    def checked(self, rows: RecordedRows, answer: Answer[Held], what: str) -> Answer[Held]:
+        """The answer about the rows, after one warning if it may be far off."""
+        return self.within.checked(rows.recorded, answer, what)
 
     def impute(
         self, rows: RecordedRows, keys: Tensor, *, num_draws: int, seed: int | None = None

@@ -10,7 +10,7 @@ Legend: N rows, K_j codes of column j, D draws, C candidates.
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from types import MappingProxyType
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 import torch
@@ -37,6 +37,8 @@ from jointebm.tables.relations.relation_system import RelationSystem, deduce_all
 from jointebm.tables.relations.work_table import Work, fill, missing_in_any, overlaid, taken
 
 __all__ = ["RelatedRows", "RelatedTable"]
+
+Held = TypeVar("Held")
 
 MIN_CANDIDATES = 2.0  # effective ones that a draw is chosen among, on average
 REMEDY = "give the columns that a known sum is computed from, or fit without the relation"
@@ -162,9 +164,14 @@ class RelatedTable:
             choices.require_some(candidates)
             answer = distribution_of(choices, candidates, coded, readout, is_free=is_free)
             probs[some], found = answer.value, with_rows(found, some, answer.diagnostics)
-        warned(Answer(probs, except_for(found, rows.is_broken)), "predict", self.parameters)
+        self.checked(rows, Answer(probs, found), "predict")
         with np.errstate(divide="ignore"):
             return Answer(np.log(probs / probs.sum(axis=1, keepdims=True)), found)
+
+    def checked(self, rows: RelatedRows, answer: Answer[Held], what: str) -> Answer[Held]:
+        """The answer about the rows, after one warning if it may be far off for rows that keep the relations."""
+        warned(Answer(answer.value, except_for(answer.diagnostics, rows.is_broken)), what, self.parameters)
+        return answer
 
     def impute(
         self, rows: RelatedRows, keys: Tensor, *, num_draws: int, seed: int | None = None
