@@ -155,7 +155,7 @@ class ColumnPredictions(Imputations):
         """
         coded = self.coded(self._one_target(target))
         classes(coded)  # raises for a column without classes
-        rows = self._rows(self._read(X), given, missing=[coded.name])
+        rows = self.encoded(self._read(X), given, missing=[coded.name])
         answer = self.fitted.predictive_answer(rows, coded.name)
         probs, found = class_probs(coded, answer.value), answer.diagnostics.numpy()
         found = replace(found, standard_error=class_errors(coded, found))
@@ -196,7 +196,7 @@ class ColumnPredictions(Imputations):
             if not isinstance(level, Real) or not 0 < level < 1:
                 raise ValueError(f"quantiles: got {quoted(repr(level))}, expected levels in (0, 1), such as 0.05")
         frame = self._read(X)
-        answer = self.fitted.predictive_answer(self._rows(frame, given, missing=[coded.name]), coded.name)
+        answer = self.fitted.predictive_answer(self.encoded(frame, given, missing=[coded.name]), coded.name)
         probs, found = np.exp(answer.value), replace(answer.diagnostics, standard_error=None)
         none_missing = np.zeros(len(probs), dtype=bool)
         (stored,) = self.frame_schema_.select([coded.name], frame.schema.backend).columns
@@ -271,7 +271,7 @@ class ColumnPredictions(Imputations):
         names = self._several(targets, "predict_joint_proba")
         require_few_combinations(self.fitted.codec, names)
         frame = self._read(X)
-        answer = joint_class_probs(self.fitted, self._rows(frame, given, missing=names), frame.num_rows, names)
+        answer = joint_class_probs(self.fitted, self.encoded(frame, given, missing=names), frame.num_rows, names)
         return Answer(answer.value, answer.diagnostics.numpy()) if diagnostics else answer.value
 
     def draw_joint(
@@ -321,7 +321,7 @@ class ColumnPredictions(Imputations):
         if statistic not in ("mean", "median"):
             raise ValueError(f"statistic: got {statistic!r}, expected 'mean' or 'median'")
         names = [self.coded(name).name for name in targets]
-        rows = self._rows(frame, given, missing=names)
+        rows = self.encoded(frame, given, missing=names)
         columns, found = {}, {}
         for name in names:
             coded = self.coded(name)

@@ -4,19 +4,17 @@ Legend: N rows, K codes.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, Protocol, TypeVar
+from typing import Any, Protocol
 
 import numpy as np
 from torch import Tensor
 
-from jointebm.sampling.diagnostics import Answer
+from jointebm.sampling.diagnostics import Answer, Diagnostics
 from jointebm.tables.codes.codec import Name, TableCodec
 from jointebm.tables.codes.column import Column
 from jointebm.tables.codes.evidence import Evidence
 
 __all__ = ["Answering"]
-
-Held = TypeVar("Held")
 
 
 class Answering(Protocol):
@@ -45,8 +43,8 @@ class Answering(Protocol):
     def predictive_answer(self, rows: Any, name: Name, *, readout: np.ndarray | None = None) -> Answer[np.ndarray]:
         """`log_predictive`, with standard errors of the probabilities p, or of `p @ readout`."""
 
-    def checked(self, rows: Any, answer: Answer[Held], what: str) -> Answer[Held]:
-        """The answer about the rows, after one warning if it may be far off; `what` names the question."""
+    def warn(self, rows: Any, found: Diagnostics[Tensor], what: str) -> None:
+        """Warns once if the answer about the rows may be far off; `what` names the question."""
 
     def impute(
         self, rows: Any, keys: Tensor, *, num_draws: int, seed: int | None = None

@@ -101,9 +101,9 @@ class FittedTable:
         answer = self._predictive(rows.codes, self.codec.index(name), self._log_weights(rows.evidence), readout)
         return Answer(answer.value.double().log_softmax(dim=1).numpy(), self._checked(answer, "predict").diagnostics)
 
-    def checked(self, _: Rows, answer: Answer[Held], what: str) -> Answer[Held]:
-        """The answer about the rows, after one warning if it may be far off."""
-        return warned(answer, what, self.parameters)
+    def warn(self, _: Rows, found: Diagnostics[Tensor], what: str) -> None:
+        """Warns once if the answer about the rows may be far off."""
+        warned(Answer(None, found), what, self.parameters)
 
     def impute(
         self, rows: Rows, keys: Tensor, *, num_draws: int, seed: int | None = None

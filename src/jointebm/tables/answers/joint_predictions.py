@@ -69,7 +69,8 @@ def joint_class_probs(fitted: Answering, rows: Any, num_rows: int, names: Sequen
         if place < len(names) - 1:
             rows = fitted.with_class(rows, possible // len(values), name, values[possible % len(values)])
     together = replace(Diagnostics.together(found), standard_error=torch.from_numpy(errors.reshape(shape)))
-    return fitted.checked(asked, Answer(probs.reshape(shape), together), "predict_joint_proba")
+    fitted.warn(asked, together, "predict_joint_proba")
+    return Answer(probs.reshape(shape), together)
 
 
 def _of_rows(found: Diagnostics[Tensor], origin: np.ndarray, probs: np.ndarray, num_rows: int) -> Diagnostics[Tensor]:

@@ -12,23 +12,22 @@ Legend: N rows.
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import Any, Literal, NamedTuple, TypeVar
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from jointebm.randomness.row_streams import row_keys
-from jointebm.sampling.diagnostics import Answer
+from jointebm.sampling.diagnostics import Answer, Diagnostics
 from jointebm.tables.answers.answering import Answering
+from jointebm.tables.codes.agreement import DisagreementError
 from jointebm.tables.codes.codec import Name, TableCodec
 from jointebm.tables.codes.column import Column
 from jointebm.tables.codes.evidence import Evidence
 from jointebm.tables.codes.indicators import Indicator, indicator_column
 
 __all__ = ["RecordedRows", "RecordedTable"]
-
-Held = TypeVar("Held")
 
 _FILL = 7  # tells the streams of entries that are filled from those of the first draw
 
@@ -77,10 +76,7 @@ class RecordedTable:
         for each in self.indicators:
             if each.coded.name in evidence and each.of in shown and not shown[each.of].is_missing.all():
                 row = int((~shown[each.of].is_missing).argmax())
-                raise ValueError(
-                    f"given column {each.of!r}: row {row} of X has an entry, and None says that it is missing; leave the "
-                    "entry out, or leave the column out of given"
-                )
+                raise DisagreementError(each.of, row, "has an entry, and None says that it is missing")
         rows = RecordedRows(shown, num_rows, tuple(missing), evidence, None)
         return rows._replace(recorded=self._within(rows))
 
@@ -102,9 +98,9 @@ class RecordedTable:
         """`log_predictive`, with standard errors of the probabilities p, or of `p @ readout`, whose shape is (K_j, Q)."""
         return self.within.predictive_answer(self._within(rows, drawn=[name]), name, readout=readout)
 
-    def checked(self, rows: RecordedRows, answer: Answer[Held], what: str) -> Answer[Held]:
-        """The answer about the rows, after one warning if it may be far off."""
-        return self.within.checked(rows.recorded, answer, what)
+    def warn(self, rows: RecordedRows, found: Diagnostics[Tensor], what: str) -> None:
+        """Warns once if the answer about the rows may be far off."""
+        self.within.warn(rows.recorded, found, what)
 
     def impute(
         self, rows: RecordedRows, keys: Tensor, *, num_draws: int, seed: int | None = None

@@ -10,7 +10,7 @@ Legend: N rows, K_j codes of column j, D draws, C candidates.
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from types import MappingProxyType
-from typing import NamedTuple, TypeVar
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -29,7 +29,7 @@ from jointebm.tables.answers.related_evidence import RelatedEvidence
 from jointebm.tables.answers.related_predictions import distribution_of, predicted_by_one
 from jointebm.tables.answers.row_keys import keys_of_draw
 from jointebm.tables.answers.table_model import TableModel
-from jointebm.tables.codes.agreement import require_agreement
+from jointebm.tables.codes.agreement import DisagreementError, require_agreement
 from jointebm.tables.codes.codec import MISSING_CODE, Name, TableCodec
 from jointebm.tables.codes.column import Column, IgnoredCodec
 from jointebm.tables.codes.evidence import Evidence
@@ -37,8 +37,6 @@ from jointebm.tables.relations.relation_system import RelationSystem, deduce_all
 from jointebm.tables.relations.work_table import Work, fill, missing_in_any, overlaid, taken
 
 __all__ = ["RelatedRows", "RelatedTable"]
-
-Held = TypeVar("Held")
 
 MIN_CANDIDATES = 2.0  # effective ones that a draw is chosen among, on average
 REMEDY = "give the columns that a known sum is computed from, or fit without the relation"
@@ -116,9 +114,7 @@ class RelatedTable:
             deduce_all(work, self.system.relations)
             wrong = self.system.broken(work) & ~is_broken
             if wrong.any():
-                raise ValueError(
-                    f"given column {name!r}: row {wrong.argmax()} of X breaks a relation with it; leave an entry out"
-                )
+                raise DisagreementError(name, int(wrong.argmax()), "breaks a relation with it", "leave an entry out")
         return RelatedRows(read.table, num_rows, row_keys(read.codes), work, is_broken, evidence, related)
 
     def with_class(self, rows: RelatedRows, numbers: np.ndarray, name: Name, values: np.ndarray) -> RelatedRows:
@@ -164,14 +160,13 @@ class RelatedTable:
             choices.require_some(candidates)
             answer = distribution_of(choices, candidates, coded, readout, is_free=is_free)
             probs[some], found = answer.value, with_rows(found, some, answer.diagnostics)
-        self.checked(rows, Answer(probs, found), "predict")
+        self.warn(rows, found, "predict")
         with np.errstate(divide="ignore"):
             return Answer(np.log(probs / probs.sum(axis=1, keepdims=True)), found)
 
-    def checked(self, rows: RelatedRows, answer: Answer[Held], what: str) -> Answer[Held]:
-        """The answer about the rows, after one warning if it may be far off for rows that keep the relations."""
-        warned(Answer(answer.value, except_for(answer.diagnostics, rows.is_broken)), what, self.parameters)
-        return answer
+    def warn(self, rows: RelatedRows, found: Diagnostics[Tensor], what: str) -> None:
+        """Warns once if the answer about the rows may be far off for some that keep the relations."""
+        warned(Answer(None, except_for(found, rows.is_broken)), what, self.parameters)
 
     def impute(
         self, rows: RelatedRows, keys: Tensor, *, num_draws: int, seed: int | None = None
