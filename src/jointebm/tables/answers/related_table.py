@@ -24,7 +24,7 @@ from jointebm.tables.answers.fitted import FittedTable, warned
 from jointebm.tables.answers.parameters import Parameters
 from jointebm.tables.answers.related_choices import ROWS_PER_BLOCK, RelatedChoices, blocks
 from jointebm.tables.answers.related_diagnostics import except_for, with_rows
-from jointebm.tables.answers.related_draws import are_bound, completed, mixed_keys, rows_of_model, with_known
+from jointebm.tables.answers.related_draws import are_bound, completed, mixed_keys, rows_of_model
 from jointebm.tables.answers.related_evidence import RelatedEvidence
 from jointebm.tables.answers.related_predictions import distribution_of, predicted_by_one
 from jointebm.tables.answers.row_keys import keys_of_draw
@@ -34,7 +34,7 @@ from jointebm.tables.codes.codec import MISSING_CODE, Name, TableCodec
 from jointebm.tables.codes.column import Column, IgnoredCodec
 from jointebm.tables.codes.evidence import Evidence
 from jointebm.tables.relations.relation_system import RelationSystem, deduce_all
-from jointebm.tables.relations.work_table import Work, fill, missing_in_any, overlaid, taken
+from jointebm.tables.relations.work_table import Work, fill, missing_in_any, overlaid, taken, with_known
 
 __all__ = ["RelatedRows", "RelatedTable"]
 
