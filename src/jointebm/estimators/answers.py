@@ -68,7 +68,7 @@ class Answers(ColumnPredictions):
     ) -> Any:
         """Draws rows of the whole table, or of the part that agrees with what is given.
 
-        Exact in a table with few configurations. Otherwise chains start from weighted draws of the reference given the
+        Exact in a table with few configurations. Otherwise chains start from weighted draws of the proposal given the
         evidence, and take `num_sweeps` jumps of whole rows and as many sweeps.
 
         Args:

@@ -35,6 +35,7 @@ __all__ = [
 ]
 
 GROUP = 128  # draws
+PILOT_GROUPS = 4  # that rungs are chosen with
 STEP_SHARE = 0.7  # effective share of equally weighted draws after the step to the next rung
 RUNGS_AT_MOST = 100
 SHARE_OF_DRAWS = 0.05  # effective share of draws of a proposal, from which on nothing is annealed
@@ -134,9 +135,9 @@ def weighted_rows_back(
     return RowsBack((log_prob - energy(codes)).double())
 
 
-def annealing_rungs(energy: TableEnergy, *, generator: Generator, num_groups: int = 4) -> tuple[float, ...]:
+def annealing_rungs(energy: TableEnergy, *, generator: Generator) -> tuple[float, ...]:
     """Rungs between which weights vary alike, by a pilot; (1.0,) where q is near exp F."""
-    return annealed(energy, None, num_groups=num_groups, generator=generator).rungs
+    return annealed(energy, None, num_groups=PILOT_GROUPS, generator=generator).rungs
 
 
 @torch.no_grad()

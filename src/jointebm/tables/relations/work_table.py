@@ -12,17 +12,7 @@ from jointebm.storage.config import Config
 from jointebm.tables.codes.codec import Name
 from jointebm.tables.codes.column import Column, Role, Unit
 
-__all__ = [
-    "RelatedColumn",
-    "Work",
-    "concatenated",
-    "fill",
-    "missing_in_any",
-    "opened",
-    "overlaid",
-    "taken",
-    "with_known",
-]
+__all__ = ["RelatedColumn", "Work", "fill", "missing_in_any", "opened", "overlaid", "taken", "with_known"]
 
 Work = dict[Name, Column]
 _DTYPES: dict[Role, type] = {"real": np.float64, "whole": np.int64, "boolean": bool, "label": object, "time": np.int64}
@@ -86,17 +76,6 @@ def taken(table: Mapping[Name, Column], rows: np.ndarray) -> Work:
     return {
         name: column._replace(values=column.values[rows], is_missing=column.is_missing[rows])
         for name, column in table.items()
-    }
-
-
-def concatenated(tables: Sequence[Mapping[Name, Column]]) -> Work:
-    """Tables with the same columns, one below another."""
-    return {
-        name: column._replace(
-            values=np.concatenate([table[name].values for table in tables]),
-            is_missing=np.concatenate([table[name].is_missing for table in tables]),
-        )
-        for name, column in tables[0].items()
     }
 
 
