@@ -193,7 +193,7 @@ class Answers(ColumnPredictions):
         Warns:
             ConvergenceWarning: some of these estimates have few effective draws.
         """
-        rows = self._rows(self._read(X), given)
+        rows = self.encoded(self._read(X), given)
         self._check_masses(rows.evidence)
         answer = self.fitted.log_density(rows)
         return Answer(answer.value, answer.diagnostics.numpy()) if diagnostics else answer.value
@@ -217,7 +217,7 @@ class Answers(ColumnPredictions):
             if self.target_ is None:
                 raise ValueError("score: got y, and the model was fitted without one; put the column into X")
             frame = with_column(frame, self.target_, y)
-        scores = self.fitted.log_density(self._rows(frame)).value
+        scores = self.fitted.log_density(self.encoded(frame)).value
         return float(np.average(scores, weights=row_weights(sample_weight, len(scores))))
 
     def _check_masses(self, evidence: Mapping[Name, Evidence]) -> None:
@@ -248,7 +248,7 @@ class Answers(ColumnPredictions):
         """
         named: Any = self.codec_.names if columns is None else columns
         names, frame = [named] if is_name(named) else list(named), self._read(X)
-        scores = self.fitted.conditional_log_score(self._rows(frame), names)
+        scores = self.fitted.conditional_log_score(self.encoded(frame), names)
         return Answer(scores, conditional_diagnostics(self.fitted, frame, names).numpy()) if diagnostics else scores
 
     def dependence(self, X: Any, *, diagnostics: bool = False) -> Any:  # noqa: N803
@@ -261,7 +261,7 @@ class Answers(ColumnPredictions):
         `Diagnostics`), whose standard errors are without that of log Z.
         """
         frame = self._read(X)
-        scores = self.fitted.dependence(self._rows(frame))
+        scores = self.fitted.dependence(self.encoded(frame))
         return Answer(scores, dependence_diagnostics(self.fitted, frame).numpy()) if diagnostics else scores
 
     def conditional_surprise(self, X: Any, *, diagnostics: bool = False) -> Any:  # noqa: N803
@@ -270,7 +270,7 @@ class Answers(ColumnPredictions):
         Without units, as `dependence`. With `diagnostics`, (scores, `Diagnostics`), as in `conditional_log_score`.
         """
         frame = self._read(X)
-        scores = self.fitted.conditional_surprise(self._rows(frame))
+        scores = self.fitted.conditional_surprise(self.encoded(frame))
         names = self.codec_.names
         return Answer(scores, conditional_diagnostics(self.fitted, frame, names).numpy()) if diagnostics else scores
 

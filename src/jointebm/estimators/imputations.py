@@ -142,7 +142,7 @@ class Imputations(BaseEstimator, ABC):  # type: ignore[misc]  # scikit-learn has
         check_is_fitted(self, "model_")
         _check_uncertainty(uncertainty, num, len(self.members_))
         frame = self._read(X)
-        rows = self._rows(frame, given)
+        rows = self.encoded(frame, given)
         keys = keys_of_numbers(first, frame.num_rows) if row_ids is None else self._keys_of_ids(frame, row_ids)
         drawn = self.fitted.impute_by_members if uncertainty == "model" else self.fitted.impute
         answer = drawn(rows, keys, num_draws=num, seed=seed)
@@ -171,7 +171,7 @@ class Imputations(BaseEstimator, ABC):  # type: ignore[misc]  # scikit-learn has
             reason = "this model does not know which entries are; fit JointEBM(missingness='model')"
         raise ValueError(f"given column {name!r}: None says that the entry is missing, and {reason}")
 
-    def _rows(self, frame: Frame, given: GivenColumns = None, *, missing: Sequence[Name] = ()) -> Any:
+    def encoded(self, frame: Frame, given: GivenColumns = None, *, missing: Sequence[Name] = ()) -> Any:
         """Encoded rows; columns in `missing` count as missing, and nothing may be given about them."""
         evidence = self._evidence(given)
         for name in missing:
