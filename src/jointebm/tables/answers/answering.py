@@ -1,4 +1,4 @@
-"""What a fitted table answers, whether its columns are related or not.
+"""The questions that every fitted table answers, with related columns or without.
 
 Legend: N rows, K codes.
 """

@@ -90,7 +90,7 @@ class TableModel(CodeQuestions):
             weights: of the rows, positive, shape (N,); None weighs all alike.
 
         Raises:
-            ValueError: no rows, no columns, flags that do not fit, a code that its column does not have, or `run` holds
+            ValueError: no rows, no columns, bins that do not fit, a code that its column does not have, or `run` holds
                 checkpoints of another fit.
             Diverged: numbers were not finite or not usual, and rollbacks at half the learning rate did not help.
         """

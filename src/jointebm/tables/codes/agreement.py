@@ -1,4 +1,4 @@
-"""Whether entries agree with evidence about their column.
+"""Checks of entries against evidence about their column.
 
 Legend: N rows.
 """

@@ -1,4 +1,4 @@
-"""How a network of a table trains: how long, with what batches and steps, and the loop that does it."""
+"""The training of a table's network: its length, batches and steps, and the loop."""
 
 import math
 from collections.abc import Sequence
