@@ -42,10 +42,10 @@ class JointEBM(Answers):
 
     A table model is a model of codes. Numbers and dates are divided into codes, categories get one code per level
     (docs/tables.md). F is the log-density of the marginals plus a network trained by weighted draws or chains, so that F is
-    right between groups of rows as well as inside them; or of a mixture, the reference, where held-out rows prefer it.
-    Missing columns of a question are marginalised. Answers are exact where the configurations of the missing entries are
-    few; else draws of a proposal are corrected by weights, jumps of whole rows and sweeps. `report_` says how far F can be
-    trusted, and a `ConvergenceWarning` where an answer cannot be.
+    right between groups of rows as well as inside them; or of a mixture, the reference, where held-out rows prefer it or
+    are too few. Missing columns of a question are marginalised. Answers are exact where the configurations of the missing
+    entries are few; else draws of a proposal are corrected by weights, jumps of whole rows and sweeps. `report_` says how
+    far F can be trusted, and a `ConvergenceWarning` where an answer cannot be.
 
     A table is a frame of pandas, polars or pyarrow, or a 2-D array; answers come back as the same kind with its column
     order, dtypes and categories. NaN, None, NaT, NA and null are missing. A prediction or score of a row depends on the row
