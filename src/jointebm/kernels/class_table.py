@@ -26,7 +26,7 @@ class ClassTable(NamedTuple):
         label: of each column, its class, (M,), int64; -1 for columns of other variables.
         bits: whether all variables are bits, with one column each.
         whole: whether every variable has a column for each of the K classes.
-        range: the first variable and the one behind the last if they are side by side.
+        run: the first variable and the one behind the last if they are side by side.
         span: the first column and the one behind the last if the variables are bits side by side, such as a layer.
         moves: which of the variables move, (V,), bool, in a table that has others too; None if all do.
     """
@@ -37,7 +37,7 @@ class ClassTable(NamedTuple):
     label: Tensor
     bits: bool
     whole: bool
-    range: tuple[int, int] | None
+    run: tuple[int, int] | None
     span: tuple[int, int] | None
     moves: Tensor | None = None
 
@@ -55,7 +55,7 @@ class ClassTable(NamedTuple):
         if bits:
             source = source[:2]
         whole = bool((source < num_columns).all())
-        return ClassTable(number, source, place, label, bits, whole, _range(number), _range(column) if bits else None)
+        return ClassTable(number, source, place, label, bits, whole, _run(number), _run(column) if bits else None)
 
     @staticmethod
     def without_gathers(columns: Columns, chosen: Tensor) -> "ClassTable":
@@ -70,9 +70,13 @@ class ClassTable(NamedTuple):
 
     def to(self, device: torch.device) -> "ClassTable":
         """The table on a device."""
-        moved = (tensor.to(device) for tensor in (self.number, self.source, self.place, self.label))
-        moves = None if self.moves is None else self.moves.to(device)
-        return ClassTable(*moved, self.bits, self.whole, self.range, self.span, moves)
+        return self._replace(
+            number=self.number.to(device),
+            source=self.source.to(device),
+            place=self.place.to(device),
+            label=self.label.to(device),
+            moves=None if self.moves is None else self.moves.to(device),
+        )
 
     def spread(self, values: Tensor) -> Tensor:
         """Values of columns (N, M) by class, (N, K, V): 0 at class 0 of a bit, -inf at classes that a variable lacks."""
@@ -93,7 +97,7 @@ class ClassTable(NamedTuple):
 
     def movable(self, free: Tensor) -> Tensor:
         """Which of the variables may move, (N, V), from a mask of all variables; a view of it where they are neighbours."""
-        own = free[:, self.number] if self.range is None else free[:, slice(*self.range)]
+        own = free[:, self.number] if self.run is None else free[:, slice(*self.run)]
         return own if self.moves is None else own & self.moves
 
     def choices(self, values: Tensor, movable: Tensor) -> Tensor:
@@ -119,7 +123,7 @@ class ClassTable(NamedTuple):
         return values[:, self.source[1]] if self.span is None else values[:, slice(*self.span)]
 
 
-def _range(numbers: Tensor) -> tuple[int, int] | None:
+def _run(numbers: Tensor) -> tuple[int, int] | None:
     """The first of ascending numbers and the one behind the last, if none is missing."""
     first, end = int(numbers[0]), int(numbers[-1]) + 1
     return (first, end) if end - first == len(numbers) else None
