@@ -54,6 +54,19 @@ def test_a_fit_that_equals_its_marginals_warns_if_columns_depend() -> None:
         JointEBM(training={"num_visits": 0, "rows_per_component": 20}).fit(TABLE)
 
 
+def test_small_tables_of_independent_columns_raise_no_alarm() -> None:
+    """Eight tables of 150 rows, each with a false alarm in at most one of a hundred; and one whose columns depend."""
+    for seed in range(8):
+        rng = np.random.default_rng(seed)
+        table = pd.DataFrame({"a": rng.normal(size=150), "b": rng.gamma(1, 1, 150), "c": rng.integers(0, 9, 150)})
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            JointEBM(training={"num_visits": 0}).fit(table)
+    dependent = table.assign(d=np.where(table["a"] > 0, "high", "low"))
+    with pytest.warns(ConvergenceWarning, match="learned nothing about how columns depend"):
+        JointEBM(training={"num_visits": 0}).fit(dependent)
+
+
 @pytest.mark.parametrize(("last", "warns"), [(-2.0, True), (-2.95, False), (-3.1, False)])
 def test_a_fit_whose_last_score_is_much_the_best_was_cut_short(last: float, warns: bool) -> None:
     model = JointEBM(training=SHORT).fit(TABLE).model_

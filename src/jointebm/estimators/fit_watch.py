@@ -11,7 +11,7 @@ from jointebm.tables.training.table_config import Progress
 
 __all__ = ["FitWatch"]
 
-DEPENDENT = 4.0  # z-score of a frequency of two classes, above which the data show that columns depend on one another
+MAX_CHANCE = 0.01  # that independent columns depend as much, below which the data show that columns depend
 
 
 class FitWatch:
@@ -64,11 +64,11 @@ class FitWatch:
             self.say(line)
         scores = [each.log_likelihood for each in self._told]
         is_marginals = len(model.energy.reference.log_weights) == 1 and not report.gain
-        if is_marginals and report.worst_moment > DEPENDENT:
+        if is_marginals and report.chance_of_dependence < MAX_CHANCE:
             warnings.warn(
                 "the fit learned nothing about how columns depend on one another, though the data show that they do "
-                f"(z-score {report.worst_moment:.1f}): its answers are those of the marginals. Give more rows, or "
-                "training={'rows_per_component': 20}, and 'num_visits' of 250 or more",
+                f"(by chance with a probability of {max(report.chance_of_dependence, 1e-9):.0e}): its answers are those of "
+                "the marginals. Give more rows, or training={'rows_per_component': 20}, and 'num_visits' of 250 or more",
                 ConvergenceWarning,
                 stacklevel=3,
             )

@@ -61,7 +61,7 @@ def test_wrong_weights_of_groups_are_found() -> None:
 
 def test_the_report_says_why_f_is_the_reference() -> None:
     untrained = FitReport(log_normalizer=0.0, log_normalizer_error=0.0, ess=9.0, num_rungs=1)
-    assert untrained.lines()[0] == "F is the reference: no network was trained (too few rows, or num_visits is 0)"
+    assert untrained.lines()[0] == "no rows were held out (fewer than 50 rows, or num_visits=0): F is the reference"
     trained = {"log_likelihood_error": 0.1, "reference_log_likelihood": -2.0, "gain_error": 0.1, "log_score": -0.5}
     given_up = untrained.model_copy(update=trained | {"log_likelihood": -2.0, "gain": 0.0})
     assert given_up.lines()[2] == "F is the reference: held-out rows prefer it to the network"
@@ -126,3 +126,8 @@ def test_rare_classes_of_a_column_count_together_in_moments() -> None:
     assert honest.worst_moment < 5 and honest.moments_off == 0
     tripled = rows._replace(log_weights=(rows.codes[:, 0] >= 200).double() * torch.tensor(3.0).log())
     assert report(energy, tripled, data).worst_moment > 8
+
+
+def test_a_report_without_held_out_rows_says_why() -> None:
+    first = FitReport(log_normalizer=0.0, log_normalizer_error=0.0, ess=9.0, num_rungs=1).lines()[0]
+    assert first == "no rows were held out (fewer than 50 rows, or num_visits=0): F is the reference"

@@ -17,6 +17,7 @@ from jointebm.sampling.component_weights import ComponentWeight, component_weigh
 from jointebm.storage.config import Config
 from jointebm.tables.density.energy import TableEnergy
 from jointebm.tables.density.normalizer import GROUP, AnnealedRows, RowsBack
+from jointebm.tables.training.dependence import MAX_DEPENDENCE_ROWS, chance_of_dependence
 from jointebm.tables.training.validation import HeldOut
 
 __all__ = ["FitReport", "table_report_of"]
@@ -59,6 +60,12 @@ class FitReport(Config):
     worst_component_error: float | None = Field(0.0, description="standard error of the difference; None: not known")
     worst_moment: float = Field(0.0, ge=0, description="largest z-score of a frequency of two classes, F against data")
     moments_off: float = Field(0.0, ge=0, le=1, description="share of these frequencies with a z-score above 4")
+    chance_of_dependence: float = Field(
+        1.0,
+        ge=0,
+        le=1,
+        description="that independent columns depend as much by chance; 1 unless F is that of marginals",
+    )
 
     @property
     def findings(self) -> tuple[str, ...]:
@@ -102,7 +109,7 @@ class FitReport(Config):
             )
             upper = f", from the data {self.log_normalizer_upper:z.3f} +- {of_upper}"
         of_worst = "unknown" if self.worst_component_error is None else f"{self.worst_component_error:.3f}"
-        lines = ["F is the reference: no network was trained (too few rows, or num_visits is 0)"]
+        lines = ["no rows were held out (fewer than 50 rows, or num_visits=0): F is the reference"]
         if self.log_likelihood is not None:
             lines = [
                 f"held-out log-likelihood {self.log_likelihood:.3f} +- {self.log_likelihood_error:.3f} nats per row "
@@ -160,6 +167,7 @@ def table_report_of(
         ),
         key=lambda each: each.excess,
     )
+    is_marginals = len(energy.reference.log_weights) == 1 and (held_out is None or held_out.gain == 0)
     groups = _groups(codes[:MAX_MOMENT_ROWS], energy.num_classes)
     data, model = (
         _moments(part, groups, each)
@@ -195,6 +203,11 @@ def table_report_of(
         worst_component_error=_if_finite(worst.standard_error),
         worst_moment=float(z.amax()) if len(z) else 0.0,
         moments_off=float((z > OFF).float().mean()) if len(z) else 0.0,
+        chance_of_dependence=chance_of_dependence(
+            _grouped(codes[:MAX_DEPENDENCE_ROWS], groups), torch.Generator().manual_seed(0)
+        )
+        if is_marginals
+        else 1.0,
     )
 
 
@@ -212,6 +225,12 @@ def _groups(codes: Tensor, num_classes: Sequence[int]) -> list[Tensor]:
     return groups
 
 
+def _grouped(codes: Tensor, groups: Sequence[Tensor]) -> Tensor:
+    """The groups of codes, shape (N, V), -1 is missing."""
+    grouped = torch.stack([of_column[codes[:, j]] for j, of_column in enumerate(groups)], dim=1)
+    return grouped.masked_fill(codes < 0, -1)
+
+
 def _moments(codes: Tensor, groups: Sequence[Tensor], weights: Tensor) -> Moments:
     """Frequencies over the rows in which both columns are observed, each row with its weight."""
     counts = [int(of_column.max()) + 1 for of_column in groups]
@@ -219,8 +238,7 @@ def _moments(codes: Tensor, groups: Sequence[Tensor], weights: Tensor) -> Moment
     size = offsets[-1]
     seen, both, squares = (torch.zeros(size, size) for _ in range(3))
     for rows, some in zip(codes.split(2048), weights.split(2048), strict=True):
-        grouped = torch.stack([of_column[rows[:, j]] for j, of_column in enumerate(groups)], dim=1)
-        grouped = grouped.masked_fill(rows < 0, -1)
+        grouped = _grouped(rows, groups)
         one_hot = torch.zeros(len(rows), size + 1).scatter_(1, features(grouped, offsets), 1.0)[:, :-1]
         observed = torch.cat([(rows[:, [j]] >= 0).float().expand(-1, count) for j, count in enumerate(counts)], dim=1)
         both += (some[:, None] * one_hot).T @ one_hot
