@@ -240,11 +240,18 @@ def table(rows: list[dict[str, Any]]) -> str:
         own = best([row for row in rows if row["target"] == name and row["library"] == "jointebm"])
         peer = best([row for row in rows if row["target"] == name and row["library"] != "jointebm"])
         ratio = "-"
-        if own and peer:
+        if own and peer and (is_stuck(own) or is_stuck(peer)):
+            ratio = "not compared"
+        elif own and peer:
             each = [a / b for a, b in zip(own["rates"], peer["rates"], strict=True)]
-            ratio = f"{median(own['rates']) / median(peer['rates']):.2f} ({min(each):.2f} to {max(each):.2f})"
+            middle = median(own["rates"]) / median(peer["rates"])
+            ratio = f"{short(middle)} ({short(min(each))}-{short(max(each))})"
         lines.append(f"| {name} | {shown(own)} | {shown_peer(peer)} | {ratio} |")
     return "\n".join(lines)
+
+
+def short(ratio: float) -> str:
+    return f"{ratio:.2f}" if ratio < 100 else f"{ratio:.0f}"
 
 
 def best(rows: list[dict[str, Any]]) -> dict[str, Any] | None:

@@ -100,7 +100,7 @@ FAULTS: dict[type[Kernel], dict[str, dict[str, str]]] = {
         "stale score": {"f_moved, None,": "f_moved, chain.score,", "uses_score = False": "uses_score = True"},
     },
     ChromaticGibbs: {
-        "clamp ignored": {"free_variables[:, table.number]": "torch.ones_like(free_variables[:, table.number])"},
+        "clamp ignored": {"table.movable(free_variables)": "torch.ones_like(table.movable(free_variables))"},
         "stale score in the reverse": {"columns.join(proposal.score)": "columns.join(chain.score)"},
         "clamped variables in the proposal ratio": {f"torch.where(movable, {_COLOUR_GAIN}, 0)": f"({_COLOUR_GAIN})"},
         "reverse proposal missing": {_COLOUR_GAIN: "-pick(log_q, after)"},
