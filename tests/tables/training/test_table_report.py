@@ -116,3 +116,8 @@ def test_rare_classes_of_a_column_count_together_in_moments() -> None:
     assert honest.worst_moment < 5 and honest.moments_off == 0
     tripled = rows._replace(log_weights=(rows.codes[:, 0] >= 200).double() * torch.tensor(3.0).log())
     assert report(energy, tripled, data).worst_moment > 8
+
+
+def test_a_report_without_held_out_rows_says_why() -> None:
+    first = FitReport(log_normalizer=0.0, log_normalizer_error=0.0, ess=9.0, num_rungs=1).lines()[0]
+    assert first == "no rows were held out (fewer than 50 rows, or num_visits=0): F is the reference"

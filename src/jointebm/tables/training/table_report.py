@@ -109,7 +109,7 @@ class FitReport(Config):
             )
             upper = f", from the data {self.log_normalizer_upper:z.3f} +- {of_upper}"
         of_worst = "unknown" if self.worst_component_error is None else f"{self.worst_component_error:.3f}"
-        lines = ["too few rows to hold any out: F is the reference"]
+        lines = ["no rows were held out (fewer than 50 rows, or num_visits=0): F is the reference"]
         if self.log_likelihood is not None:
             lines = [
                 f"held-out log-likelihood {self.log_likelihood:.3f} +- {self.log_likelihood_error:.3f} nats per row "
