@@ -3,13 +3,15 @@
 Every sampler runs 100 chains (PyMC 4, one after another) in a process of its own on one thread, gets one warm-up of 500
 steps, and then windows of the same CPU time, in turn with the others. The effective sample size is ours
 (`jointebm.sampling.effective_draws`) for all, of the least well known quantity. "stuck" marks a sampler whose chains
-disagree (split R-hat above 1.2): its number is the floor that chains which never move have, too. Compiling and warm-up
-count as "ready", not as sampling.
+disagree (split R-hat above 1.2) or never change a quantity: its number is the floor that chains which never move have,
+too. Compiling and warm-up count as "ready", not as sampling.
 
-    python benchmarks/samplers/compare.py --peers PEERS/bin/python [--seconds 1] [--rounds 3] [--libraries NAME ...]
-        [--out RESULTS.json] [TARGET ...]
+    python benchmarks/samplers/compare.py [TARGET ...] --peers PEERS/bin/python [--seconds 1] [--rounds 3]
+        [--libraries NAME ...] [--out RESULTS.json]
 
-PEERS is made as `requirements.txt` says. Prints one line per sampler, then the table of ratios.
+PEERS is made as `requirements.txt` says. Prints one line per sampler, then the table of ratios. Targets that RESULTS.json
+has already are not run again: delete the file, or name another, to start afresh. Messages of a worker that failed are
+printed.
 """
 
 import argparse
@@ -64,7 +66,7 @@ ENTRIES: dict[str, tuple[tuple[str, str], ...]] = {
     "gaussians-apart": REALS,
     "conditional": (
         ("jointebm", "Gibbs, HMC"),
-        ("jointebm", "colours, HMC"),
+        ("jointebm", "Gibbs sweep, HMC"),
         ("numpyro", "MixedHMC"),
         ("numpyro", "HMC within Gibbs"),
         ("blackjax", "HMC(5) and Gibbs"),
@@ -72,7 +74,7 @@ ENTRIES: dict[str, tuple[tuple[str, str], ...]] = {
     ),
     "toy": tuple(each for each in REALS if each[1] != "ShiftedGibbs, MALA"),
 }
-MAX_SETUP = 1200.0  # wall seconds
+MAX_SETUP = 600.0  # wall seconds
 STUCK = 1.2
 
 
@@ -83,6 +85,7 @@ class Entry:
     library: str
     sampler: str
     process: "subprocess.Popen[str]"
+    errors: Path
     ready: float = 0.0
     rates: list[float] = field(default_factory=list)  # least ESS per CPU second of each window
     kept: list[dict[str, np.ndarray]] = field(default_factory=list)
@@ -101,10 +104,13 @@ def main() -> None:
     parser.add_argument("--out", type=Path, help="JSON file for all results")
     arguments = parser.parse_args()
     rows: list[dict[str, Any]] = []
+    if arguments.out is not None and arguments.out.exists():
+        rows = json.loads(arguments.out.read_text())
+    done = {row["key"] for row in rows}
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         np.savez(folder / "toy.npz", **toy_arrays())
-        for key in arguments.targets:
+        for key in (key for key in arguments.targets if key not in done):
             rows += of_target(key, arguments, folder)
             if arguments.out is not None:
                 arguments.out.write_text(json.dumps(rows, indent=1))
@@ -129,7 +135,9 @@ def of_target(key: str, arguments: argparse.Namespace, folder: Path) -> list[dic
         if (library != "jointebm" and arguments.peers is None) or library not in (arguments.libraries or [library]):
             continue
         python = sys.executable if library == "jointebm" else str(arguments.peers)
-        entry = Entry(library, sampler, started(python, library, key, sampler, folder))
+        errors = folder / f"{key}-{len(entries)}.txt"
+        command = [library, key, sampler, "--weights", str(folder / "toy.npz")]
+        entry = Entry(library, sampler, started(python, command, errors), errors)
         answer = answer_of(entry, MAX_SETUP)
         entry.ready = answer.get("ready", 0.0)
         print(f"  {library} {sampler}: {entry.failure or f'ready after {entry.ready:.0f} CPU s'}", flush=True)
@@ -145,7 +153,7 @@ def of_target(key: str, arguments: argparse.Namespace, folder: Path) -> list[dic
                 states = dict(np.load(file))
                 entry.rates.append(least_ess(states) / answer["cpu"])
                 entry.kept.append({name: value[:: max(1, len(value) // 500)] for name, value in states.items()})
-    rows = [row_of(target, entry) for entry in entries]
+    rows = [{"key": key, **row_of(target, entry)} for entry in entries]
     for entry, row in zip(entries, rows, strict=True):
         entry.process.kill()
         entry.process.wait()
@@ -153,18 +161,18 @@ def of_target(key: str, arguments: argparse.Namespace, folder: Path) -> list[dic
     return rows
 
 
-def started(python: str, library: str, key: str, sampler: str, folder: Path) -> "subprocess.Popen[str]":
-    """A worker on one thread."""
+def started(python: str, arguments: list[str], errors: Path) -> "subprocess.Popen[str]":
+    """A worker on one thread, with what it complains about in a file."""
     flags = "--xla_cpu_multi_thread_eigen=false intra_op_parallelism_threads=1"
     threads = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"), "1")
     environment = {**os.environ, **threads, "XLA_FLAGS": flags, "JAX_PLATFORMS": "cpu"}
-    if library != "jointebm":
+    if python != sys.executable:
         environment.pop("PYTHONPATH", None)
-    command = [python, str(HERE / "sampler_worker.py"), library, key, sampler, "--weights", str(folder / "toy.npz")]
-    errors = (folder / "errors.txt").open("w+")
-    return subprocess.Popen(
-        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=errors, text=True, env=environment
-    )
+    command = [python, str(HERE / "sampler_worker.py"), *arguments]
+    with errors.open("w") as file:
+        return subprocess.Popen(
+            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=file, text=True, env=environment
+        )
 
 
 def answer_of(entry: Entry, seconds: float) -> dict[str, Any]:
@@ -173,7 +181,8 @@ def answer_of(entry: Entry, seconds: float) -> dict[str, Any]:
     ready, _, _ = select.select([entry.process.stdout], [], [], seconds)
     line = entry.process.stdout.readline() if ready else ""
     if not line.startswith("{"):
-        entry.failure = "no answer in time" if not ready else "failed"
+        last = (entry.errors.read_text().strip().splitlines() or ["no message"])[-1]
+        entry.failure = f"failed: {last:.200}" if ready else f"no answer in {seconds:.0f} s"
         entry.process.kill()
         return {}
     return json.loads(line)
@@ -204,11 +213,16 @@ def row_of(target: Pairwise | Mixed, entry: Entry) -> dict[str, Any]:
     return row | {"rates": entry.rates, "error": max(errors), "r_hat": r_hat}
 
 
+def is_stuck(row: dict[str, Any]) -> bool:
+    """Whether chains disagree, or none of them ever changed some quantity."""
+    return row["r_hat"] > STUCK or max(row["rates"]) == 0
+
+
 def line_of(row: dict[str, Any]) -> str:
     name = f"  {row['library']:<9} {row['sampler']:<32}"
     if "failure" in row:
         return f"{name} {row['failure']}"
-    stuck = "  stuck" if row["r_hat"] > STUCK else ""
+    stuck = "  stuck" if is_stuck(row) else ""
     low, high = min(row["rates"]), max(row["rates"])
     return (
         f"{name} {median(row['rates']):10.0f} ESS/s ({low:.0f} to {high:.0f})  error {row['error']:.3f} sd  "
@@ -236,14 +250,14 @@ def table(rows: list[dict[str, Any]]) -> str:
 def best(rows: list[dict[str, Any]]) -> dict[str, Any] | None:
     """The fastest; of stuck ones only if all are."""
     run = [row for row in rows if "rates" in row]
-    free = [row for row in run if row["r_hat"] <= STUCK]
+    free = [row for row in run if not is_stuck(row)]
     return max(free or run, key=lambda row: median(row["rates"]), default=None)
 
 
 def shown(row: dict[str, Any] | None) -> str:
     if row is None:
         return "- | -"
-    stuck = ", stuck" if row["r_hat"] > STUCK else ""
+    stuck = ", stuck" if is_stuck(row) else ""
     return f"{row['sampler']}{stuck} | {median(row['rates']):.0f}"
 
 

@@ -198,18 +198,10 @@ def blackjax_gibbs(target: Mixed, num_chains: int, seed: int, num_leapfrog: int)
 def numpyro_nuts(target: Mixed, num_chains: int, seed: int) -> Advance:
     """NUTS on x with y summed out; y is drawn given x."""
     density = _Density(target)
-    draw = jax.jit(lambda keys, x: jax.vmap(jax.vmap(density.draw_all))(keys, x))
     start = _start(target, num_chains, seed)[0]
-    mcmc = _warmed(NUTS(potential_fn=lambda x: -density.marginal(x)), num_chains, seed, start)
-    key = jax.random.key(seed + 1)
-
-    def advance() -> States:
-        nonlocal key
-        key, own = jax.random.split(key)
-        x = _more(mcmc, own)
-        return States(np.asarray(draw(jax.random.split(own, x.shape[:2]), x)).astype(np.uint8).swapaxes(0, 1), _t(x))
-
-    return advance
+    kernel = NUTS(potential_fn=lambda x: -density.marginal(x))
+    state = _warmed(kernel, num_chains, seed, start)
+    return _numpyro(kernel, state, lambda key, state: (state.z, density.draw_all(key, state.z)), seed)
 
 
 def numpyro_mixed(target: Mixed, num_chains: int, seed: int, kind: str) -> Advance:
@@ -225,41 +217,22 @@ def numpyro_mixed(target: Mixed, num_chains: int, seed: int, kind: str) -> Advan
 
     inner = HMC(model, trajectory_length=1.2)
     kernel = MixedHMC(inner, num_discrete_updates=4) if kind == "mixed" else DiscreteHMCGibbs(inner, modified=True)
-    mcmc = _warmed(kernel, num_chains, seed, None)
-    key = jax.random.key(seed + 1)
-
-    def advance() -> States:
-        nonlocal key
-        key, own = jax.random.split(key)
-        drawn = _more(mcmc, own)
-        return States(_t(drawn["y"]).astype(np.uint8), _t(drawn["x"]))
-
-    return advance
+    state = _warmed(kernel, num_chains, seed, None)
+    return _numpyro(kernel, state, lambda _, state: (state.z["x"], state.z["y"]), seed)
 
 
 def _warmed(kernel: Any, num_chains: int, seed: int, start: Any) -> Any:
-    """NumPyro's own runner after its warm-up, with all chains in one batch."""
+    """The states of all chains after the warm-up of NumPyro's own runner, each chain adapting for itself."""
     mcmc = MCMC(
-        kernel,
-        num_warmup=WARM_UP,
-        num_samples=CHUNK,
-        num_chains=num_chains,
-        chain_method="vectorized",
-        progress_bar=False,
+        kernel, num_warmup=WARM_UP, num_samples=1, num_chains=num_chains, chain_method=jax.vmap, progress_bar=False
     )
     mcmc.run(jax.random.key(seed), init_params=start)
-    return mcmc
+    return mcmc.last_state
 
 
-def _more(mcmc: Any, key: Any) -> Any:
-    mcmc.post_warmup_state = mcmc.last_state
-    mcmc.run(mcmc.post_warmup_state.rng_key)
-    del key
-    return jax.block_until_ready(mcmc.get_samples(group_by_chain=True))
-
-
-def _t(value: Any) -> np.ndarray:
-    return np.asarray(value).swapaxes(0, 1)
+def _numpyro(kernel: Any, state: Any, look: Callable[..., Any], seed: int) -> Advance:
+    """Transitions of NumPyro in one compiled loop; their runner would compile again at every call."""
+    return _scanned(lambda _, state: kernel.sample(state, (), {}), state, look, seed)
 
 
 PAIRWISE = {"thrml": {"block Gibbs": thrml_gibbs}}

@@ -147,9 +147,11 @@ def ours(target: Pairwise | Mixed, num_chains: int, seed: int, make: MakeKernel,
 
     def advance() -> States:
         state.run(len(state.accept_probs) + CHUNK)
-        kept, state.kept = [space.decode(chain.position) for chain in state.kept], []
-        labels = torch.stack([each["y"] for each in kept]).reshape(CHUNK, num_chains, -1)
-        reals = torch.stack([each["x"] for each in kept]) if "x" in space else torch.zeros(CHUNK, num_chains, 0)
+        kept, state.kept = state.kept, []
+        joined = {name: torch.cat([chain.position[name] for chain in kept]) for name in space}
+        labels = joined["y"].to(torch.uint8) if isinstance(space["y"], Binary) else space.decode(joined)["y"]
+        labels = labels.reshape(CHUNK, num_chains, -1)
+        reals = joined["x"].reshape(CHUNK, num_chains, -1) if "x" in space else torch.zeros(CHUNK, num_chains, 0)
         return States(labels.numpy().astype(np.uint8), reals.numpy())
 
     return advance
@@ -176,13 +178,6 @@ def gibbs_and(move: Callable[[], kernels.Kernel], scan: Any, _: Any, space: Spac
     return kernels.Cycle((kernels.Gibbs(space, scan=scan), move()))
 
 
-def colours_and(
-    move: Callable[[], kernels.Kernel], target: Any, space: Space, energy: Any, generator: torch.Generator
-) -> kernels.Kernel:
-    """Exact draws of labels by colour, each costing one evaluation, and a gradient move of reals."""
-    return kernels.Cycle((chromatic(target, space, energy, generator), move()))
-
-
 def with_data(jump: bool, target: Any, space: Space, _: Any, generator: torch.Generator) -> kernels.Kernel:
     """Knows 1,000 rows of data: jumps from a mixture fitted to them, or shifts reals with labels."""
     if target.kind == "toy":
@@ -194,10 +189,10 @@ def with_data(jump: bool, target: Any, space: Space, _: Any, generator: torch.Ge
         means = torch.tensor(target.arrays["means"], dtype=torch.float32)[label]
         values = {"x": means + torch.randn(NUM_ROWS, 2, generator=generator), "y": label[:, None]}
     move = kernels.MALA("x", 0.5)
-    if jump:
-        reference = Mixture.fit(space, values, 8 if target.kind == "toy" else 4, generator=generator)
-        return kernels.Cycle((kernels.Jump(reference), move))
     position, _ = space.encode(values)
+    if jump:
+        reference = Mixture.fit(space, position, 8 if target.kind == "toy" else 4, generator=generator)
+        return kernels.Cycle((kernels.Jump(reference), move))
     return kernels.Cycle((kernels.ShiftedGibbs.from_data(space, position, "y"), move))
 
 
@@ -217,7 +212,7 @@ PAIRWISE: dict[str, Callable[..., Advance]] = {
 MIXED: dict[str, Callable[..., Advance]] = {
     "Gibbs, MALA": partial(ours, make=partial(gibbs_and, mala, "random")),
     "Gibbs, HMC": partial(ours, make=partial(gibbs_and, hmc, "random")),
-    "colours, HMC": partial(ours, make=partial(colours_and, hmc)),
+    "Gibbs sweep, HMC": partial(ours, make=partial(gibbs_and, hmc, "systematic")),
     "ShiftedGibbs, MALA": partial(ours, make=partial(with_data, False)),
     "Jump, MALA": partial(ours, make=partial(with_data, True)),
 }

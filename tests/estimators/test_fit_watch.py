@@ -90,7 +90,7 @@ def test_a_fit_whose_last_score_is_much_the_best_was_cut_short(last: float, warn
         ({"worst_component": 0.1, "worst_component_weight": 0.02, "worst_component_error": 0.03}, None),
         (
             {"log_normalizer": 0.0, "log_normalizer_upper": 0.7, "log_normalizer_upper_error": 0.01},
-            "log Z is 0.00 from the reference and 0.70",
+            "log Z is 0.00 from draws and 0.70",
         ),
         ({"log_normalizer_upper": 0.7, "log_normalizer_upper_error": 0.5}, None),
     ],

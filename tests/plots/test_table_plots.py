@@ -90,5 +90,5 @@ def test_the_report_shows_both_densities_with_their_errors() -> None:
     ends = [bar.get_segments()[0][:, 0] for bar in ax.collections]
     assert ends[0] == pytest.approx([-3.9, -3.1]) and ends[1] == pytest.approx([-3.2, -2.8])
     assert "gain 0.500 +- 0.050" in ax.get_title("left") and "log Z is uncertain" in ax.get_title("left")
-    with pytest.raises(ValueError, match=r"the fit held no rows out.*50 rows or more, num_visits above 0"):
+    with pytest.raises(ValueError, match=r"the fit held no rows out.*50 rows or more, with num_visits above 0"):
         plot_report(SimpleNamespace(report_=SimpleNamespace(log_likelihood=None)))

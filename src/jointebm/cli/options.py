@@ -25,6 +25,7 @@ __all__ = [
     "Seed",
     "Set",
     "TableFile",
+    "TableGiven",
     "Threads",
     "UnseenCategories",
     "Workers",
@@ -153,6 +154,15 @@ OutTable = Annotated[
         "--out",
         metavar="FILE",
         help="New file to write: .csv, .csv.gz or .parquet (default: CSV on standard output).",
+    ),
+]
+TableGiven = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--given",
+        metavar="COLUMN=VALUE,...",
+        help="Evidence about missing entries, the same for all rows: age=30, age=30..40, age=30.., 'job={nurse,cook}', "
+        "age=missing. Repeatable.",
     ),
 ]
 Missing = Annotated[

@@ -12,7 +12,7 @@ import torch
 from sklearn.base import BaseEstimator
 from sklearn.utils.validation import check_is_fitted
 
-from jointebm.estimators.arguments import SEED, is_name, row_weights, whole_number
+from jointebm.estimators.arguments import is_name, number_of_first, row_weights, seed_of_draws, whole_number
 from jointebm.estimators.column_predictions import ColumnPredictions
 from jointebm.estimators.imputations import GivenColumns
 from jointebm.estimators.score_diagnostics import conditional_diagnostics, dependence_diagnostics
@@ -68,7 +68,7 @@ class Answers(ColumnPredictions):
     ) -> Any:
         """Draws rows of the whole table, or of the part that agrees with what is given.
 
-        Exact in a table with few configurations. Otherwise chains start from weighted draws of the reference given the
+        Exact in a table with few configurations. Otherwise chains start from weighted draws of the proposal given the
         evidence, and take `num_sweeps` jumps of whole rows and as many sweeps.
 
         Args:
@@ -119,9 +119,7 @@ class Answers(ColumnPredictions):
             Values of each column of the model, and diagnostics; ids and columns without training values are missing
             throughout.
         """
-        first = whole_number(first, "first", least=0, expected="the number of a row, 0 or more")
-        if seed is not None:
-            seed = whole_number(seed, "seed", least=0, expected=SEED)
+        first, seed = number_of_first(first), seed_of_draws(seed)
         evidence, fitted = self._evidence(given), self.fitted
         self._check_missingness(missingness)
         if not isinstance(fitted, RecordedTable):
@@ -137,8 +135,7 @@ class Answers(ColumnPredictions):
             raise ValueError(
                 f"n: got {n} with a frame of conditions, of which each row gets one; repeat its rows for more draws"
             )
-        first = whole_number(first, "first", least=0, expected="the number of a row, 0 or more")
-        seed = None if seed is None else whole_number(seed, "seed", least=0, expected=SEED)
+        first, seed = number_of_first(first), seed_of_draws(seed)
         given = checked_conditions(conditions.table, self.codec_)
         if self._folder.relations is not None:
             self._folder.relations.require_kept(given, conditions.num_rows)
@@ -196,7 +193,7 @@ class Answers(ColumnPredictions):
         Warns:
             ConvergenceWarning: some of these estimates have few effective draws.
         """
-        rows = self._rows(self._read(X), given)
+        rows = self.encoded(self._read(X), given)
         self._check_masses(rows.evidence)
         answer = self.fitted.log_density(rows)
         return Answer(answer.value, answer.diagnostics.numpy()) if diagnostics else answer.value
@@ -220,7 +217,7 @@ class Answers(ColumnPredictions):
             if self.target_ is None:
                 raise ValueError("score: got y, and the model was fitted without one; put the column into X")
             frame = with_column(frame, self.target_, y)
-        scores = self.fitted.log_density(self._rows(frame)).value
+        scores = self.fitted.log_density(self.encoded(frame)).value
         return float(np.average(scores, weights=row_weights(sample_weight, len(scores))))
 
     def _check_masses(self, evidence: Mapping[Name, Evidence]) -> None:
@@ -251,7 +248,7 @@ class Answers(ColumnPredictions):
         """
         named: Any = self.codec_.names if columns is None else columns
         names, frame = [named] if is_name(named) else list(named), self._read(X)
-        scores = self.fitted.conditional_log_score(self._rows(frame), names)
+        scores = self.fitted.conditional_log_score(self.encoded(frame), names)
         return Answer(scores, conditional_diagnostics(self.fitted, frame, names).numpy()) if diagnostics else scores
 
     def dependence(self, X: Any, *, diagnostics: bool = False) -> Any:  # noqa: N803
@@ -264,7 +261,7 @@ class Answers(ColumnPredictions):
         `Diagnostics`), whose standard errors are without that of log Z.
         """
         frame = self._read(X)
-        scores = self.fitted.dependence(self._rows(frame))
+        scores = self.fitted.dependence(self.encoded(frame))
         return Answer(scores, dependence_diagnostics(self.fitted, frame).numpy()) if diagnostics else scores
 
     def conditional_surprise(self, X: Any, *, diagnostics: bool = False) -> Any:  # noqa: N803
@@ -273,7 +270,7 @@ class Answers(ColumnPredictions):
         Without units, as `dependence`. With `diagnostics`, (scores, `Diagnostics`), as in `conditional_log_score`.
         """
         frame = self._read(X)
-        scores = self.fitted.conditional_surprise(self._rows(frame))
+        scores = self.fitted.conditional_surprise(self.encoded(frame))
         names = self.codec_.names
         return Answer(scores, conditional_diagnostics(self.fitted, frame, names).numpy()) if diagnostics else scores
 

@@ -9,9 +9,7 @@ import numpy as np
 
 from jointebm.storage.untrusted import quoted
 
-__all__ = ["SEED", "is_name", "row_weights", "whole_number"]
-
-SEED = "a whole number from 0 to 2^63 - 1"
+__all__ = ["is_name", "number_of_first", "row_weights", "seed_of_draws", "whole_number"]
 
 
 def is_name(named: object) -> bool:
@@ -25,6 +23,16 @@ def whole_number(value: Any, name: str, *, least: int, expected: str) -> int:
     if not least <= number < 2**63:
         raise ValueError(f"{name}: got {quoted(repr(value))}, expected {expected}")
     return number
+
+
+def number_of_first(first: Any) -> int:
+    """The number of the first row of a question."""
+    return whole_number(first, "first", least=0, expected="the number of a row, 0 or more")
+
+
+def seed_of_draws(seed: Any) -> int | None:
+    """The seed of a question; None is that of the model."""
+    return None if seed is None else whole_number(seed, "seed", least=0, expected="a whole number from 0 to 2^63 - 1")
 
 
 def row_weights(weights: Any, num_rows: int) -> np.ndarray | None:

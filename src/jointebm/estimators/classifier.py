@@ -12,7 +12,7 @@ from jointebm.estimators.arguments import row_weights
 from jointebm.estimators.facade import Facade, checked_target
 from jointebm.estimators.joint_ebm import JointEBM
 from jointebm.sampling.diagnostics import Answer
-from jointebm.tables.answers.predictions import class_probs, classes
+from jointebm.tables.answers.predictions import class_errors, class_probs, classes
 from jointebm.tables.codes.codec import Name
 from jointebm.tables.training.table_config import Progress
 
@@ -82,11 +82,7 @@ class JointEBMClassifier(ClassifierMixin, Facade):  # type: ignore[misc]  # scik
         kept = [places[label] for label in self.classes_.tolist()]
         probs, found = class_probs(coded, answer.value).take(kept, axis=1), answer.diagnostics.numpy()
         total = probs.sum(axis=1, keepdims=True)
-        with np.errstate(divide="ignore"):
-            errors = class_probs(coded, np.log(found.standard_error)).take(
-                kept, axis=1
-            )  # levels share that of their code
-        found = replace(found, standard_error=errors / total)
+        found = replace(found, standard_error=class_errors(coded, found).take(kept, axis=1) / total)
         return Answer(probs / total, found) if diagnostics else probs / total
 
     def predict(self, X: Any, *, diagnostics: bool = False) -> Any:  # noqa: N803

@@ -3,7 +3,6 @@
 Legend: N rows, V columns, K classes, Q quantiles.
 """
 
-import math
 from collections.abc import Sequence
 from dataclasses import replace
 from numbers import Real
@@ -13,12 +12,19 @@ import numpy as np
 from sklearn.utils.validation import check_is_fitted
 from torch import Tensor
 
-from jointebm.estimators.arguments import SEED, is_name, whole_number
+from jointebm.estimators.arguments import is_name, number_of_first, seed_of_draws, whole_number
 from jointebm.estimators.imputations import GivenColumns, Imputations
 from jointebm.sampling.diagnostics import Answer, Diagnostics
 from jointebm.storage.untrusted import quoted
-from jointebm.tables.answers.joint_predictions import joint_class_probs
-from jointebm.tables.answers.predictions import Statistic, class_probs, classes, point_prediction, readout_of
+from jointebm.tables.answers.joint_predictions import joint_class_probs, require_few_combinations
+from jointebm.tables.answers.predictions import (
+    Statistic,
+    class_errors,
+    class_probs,
+    classes,
+    point_prediction,
+    readout_of,
+)
 from jointebm.tables.answers.row_keys import keys_of_numbers
 from jointebm.tables.codes.codec import Name
 from jointebm.tables.codes.column import Column
@@ -27,8 +33,6 @@ from jointebm.tables.frames.reading import Frame
 from jointebm.tables.frames.writing import only_column, write_like
 
 __all__ = ["ColumnPredictions"]
-
-MAX_COMBINATIONS = 4096  # of classes of several targets
 
 
 class ColumnPredictions(Imputations):
@@ -151,12 +155,11 @@ class ColumnPredictions(Imputations):
         """
         coded = self.coded(self._one_target(target))
         classes(coded)  # raises for a column without classes
-        rows = self._rows(self._read(X), given, missing=[coded.name])
+        rows = self.encoded(self._read(X), given, missing=[coded.name])
         answer = self.fitted.predictive_answer(rows, coded.name)
         probs, found = class_probs(coded, answer.value), answer.diagnostics.numpy()
-        with np.errstate(divide="ignore"):
-            errors = class_probs(coded, np.log(found.standard_error))  # levels share the error of their code
-        return Answer(probs, replace(found, standard_error=errors)) if diagnostics else probs
+        found = replace(found, standard_error=class_errors(coded, found))
+        return Answer(probs, found) if diagnostics else probs
 
     def classes(self, target: Name | None = None) -> np.ndarray:
         """The values whose probabilities `predict_proba` returns, shape (K,)."""
@@ -193,7 +196,7 @@ class ColumnPredictions(Imputations):
             if not isinstance(level, Real) or not 0 < level < 1:
                 raise ValueError(f"quantiles: got {quoted(repr(level))}, expected levels in (0, 1), such as 0.05")
         frame = self._read(X)
-        answer = self.fitted.predictive_answer(self._rows(frame, given, missing=[coded.name]), coded.name)
+        answer = self.fitted.predictive_answer(self.encoded(frame, given, missing=[coded.name]), coded.name)
         probs, found = np.exp(answer.value), replace(answer.diagnostics, standard_error=None)
         none_missing = np.zeros(len(probs), dtype=bool)
         (stored,) = self.frame_schema_.select([coded.name], frame.schema.backend).columns
@@ -234,7 +237,14 @@ class ColumnPredictions(Imputations):
         ends = (tail, round(1 - tail, 12))
         return self.predict_quantiles(X, target, quantiles=ends, given=given, diagnostics=diagnostics)
 
-    def predict_joint_proba(self, X: Any, targets: Sequence[Name], *, given: GivenColumns = None) -> np.ndarray:  # noqa: N803
+    def predict_joint_proba(
+        self,
+        X: Any,  # noqa: N803
+        targets: Sequence[Name],
+        *,
+        given: GivenColumns = None,
+        diagnostics: bool = False,
+    ) -> Any:
         """p(values of several targets together | other observed entries of the row).
 
             p(a, b | x) = p(a | x) p(b | x, a)
@@ -246,6 +256,7 @@ class ColumnPredictions(Imputations):
             X: table with some or all of the columns, N rows; the entries of the targets are ignored.
             targets: columns with classes, at most 4,096 combinations of them. `draw_joint` has no such limit.
             given: as in `predict`.
+            diagnostics: as in `predict_proba`. The ess is the least of the factors, each a harmonic mean over classes.
 
         Returns:
             Shape (N, K_1, K_2, ...), in the order of `classes` of each target.
@@ -253,16 +264,15 @@ class ColumnPredictions(Imputations):
         Raises:
             TypeError: `targets` is one name, or a set, which has no order.
             ValueError: a column without classes, one that occurs twice, too many combinations, or as in `predict`.
+
+        Warns:
+            ConvergenceWarning: as in `predict_proba`.
         """
         names = self._several(targets, "predict_joint_proba")
-        num = math.prod(len(classes(self.coded(name))) for name in names)
-        if num > MAX_COMBINATIONS:
-            raise ValueError(
-                f"predict_joint_proba: got {num} combinations of classes, expected at most {MAX_COMBINATIONS}; call "
-                "draw_joint(X, targets, num) and count"
-            )
+        require_few_combinations(self.fitted.codec, names)
         frame = self._read(X)
-        return joint_class_probs(self.fitted, self._rows(frame, given, missing=names), frame.num_rows, names)
+        answer = joint_class_probs(self.fitted, self.encoded(frame, given, missing=names), frame.num_rows, names)
+        return Answer(answer.value, answer.diagnostics.numpy()) if diagnostics else answer.value
 
     def draw_joint(
         self,
@@ -295,8 +305,7 @@ class ColumnPredictions(Imputations):
         """
         names = self._several(targets, "draw_joint")
         num = whole_number(num, "num", least=1, expected="1 or more draws")
-        first = whole_number(first, "first", least=0, expected="the number of a row, 0 or more")
-        seed = None if seed is None else whole_number(seed, "seed", least=0, expected=SEED)
+        first, seed = number_of_first(first), seed_of_draws(seed)
         frame = self._read(X)
         rows = self.fitted.rows(frame.table, frame.num_rows, missing=names, evidence=self._evidence(given))
         drawn = self.fitted.impute(rows, keys_of_numbers(first, frame.num_rows), num_draws=num, seed=seed)
@@ -311,7 +320,7 @@ class ColumnPredictions(Imputations):
         if statistic not in ("mean", "median"):
             raise ValueError(f"statistic: got {statistic!r}, expected 'mean' or 'median'")
         names = [self.coded(name).name for name in targets]
-        rows = self._rows(frame, given, missing=names)
+        rows = self.encoded(frame, given, missing=names)
         columns, found = {}, {}
         for name in names:
             coded = self.coded(name)

@@ -25,7 +25,7 @@ from jointebm.tables.codes.codec import Name
 from jointebm.tables.frames.reading import Frame, is_frame, is_missing, read_frame, target_name, with_column
 from jointebm.tables.training.table_config import Progress
 
-__all__ = ["Facade"]
+__all__ = ["Facade", "checked_target"]
 
 
 class Facade(BaseEstimator, ABC):  # type: ignore[misc]  # scikit-learn has no types

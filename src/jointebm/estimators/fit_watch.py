@@ -53,7 +53,7 @@ class FitWatch:
         Training was cut short where the last score of held-out rows is better than all before it, by more than the
         standard error of the gain. Nothing was learned where F is the product of its marginals, although the data show
         that columns depend on one another. A group is wrong where a component of the reference has far more or less weight
-        under F than in the data, or where log Z differs between the reference's end and that of the data.
+        under F than in the data, or where log Z differs between the end of the draws and that of the data.
 
         Warns:
             ConvergenceWarning: with the remedy.

@@ -11,7 +11,7 @@ from sklearn.base import BaseEstimator
 from sklearn.utils.validation import check_is_fitted
 from torch import Tensor
 
-from jointebm.estimators.arguments import SEED, is_name, whole_number
+from jointebm.estimators.arguments import is_name, number_of_first, seed_of_draws, whole_number
 from jointebm.sampling.diagnostics import Answer
 from jointebm.storage.untrusted import quoted
 from jointebm.tables.answers.answering import Answering
@@ -138,12 +138,11 @@ class Imputations(BaseEstimator, ABC):  # type: ignore[misc]  # scikit-learn has
                 twice; an entry of X contradicts the evidence; or another argument is out of its range.
         """
         num = whole_number(num, "num", least=1, expected="1 or more draws")
-        first = whole_number(first, "first", least=0, expected="the number of a row, 0 or more")
-        seed = None if seed is None else whole_number(seed, "seed", least=0, expected=SEED)
+        first, seed = number_of_first(first), seed_of_draws(seed)
         check_is_fitted(self, "model_")
         _check_uncertainty(uncertainty, num, len(self.members_))
         frame = self._read(X)
-        rows = self._rows(frame, given)
+        rows = self.encoded(frame, given)
         keys = keys_of_numbers(first, frame.num_rows) if row_ids is None else self._keys_of_ids(frame, row_ids)
         drawn = self.fitted.impute_by_members if uncertainty == "model" else self.fitted.impute
         answer = drawn(rows, keys, num_draws=num, seed=seed)
@@ -172,7 +171,7 @@ class Imputations(BaseEstimator, ABC):  # type: ignore[misc]  # scikit-learn has
             reason = "this model does not know which entries are; fit JointEBM(missingness='model')"
         raise ValueError(f"given column {name!r}: None says that the entry is missing, and {reason}")
 
-    def _rows(self, frame: Frame, given: GivenColumns = None, *, missing: Sequence[Name] = ()) -> Any:
+    def encoded(self, frame: Frame, given: GivenColumns = None, *, missing: Sequence[Name] = ()) -> Any:
         """Encoded rows; columns in `missing` count as missing, and nothing may be given about them."""
         evidence = self._evidence(given)
         for name in missing:

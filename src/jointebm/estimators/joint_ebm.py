@@ -40,12 +40,12 @@ class JointEBM(Answers):
 
         log p(row) = F(codes) + sum_j log p(value_j | code_j) - log Z
 
-    A table model is a model of codes. Numbers and dates are binned, categories get one code per level (docs/tables.md). F is
-    the log-density of a reference, a mixture that can be drawn from given any columns, plus a network trained by weighted
-    chains, so that F is right between groups of rows as well as inside them. Missing columns of a question are marginalised.
-    Answers are exact where the configurations of the missing entries are few; else draws of the reference are corrected by
-    weights, jumps of whole rows and sweeps. `report_` says how far F can be trusted, and a `ConvergenceWarning` where an
-    answer cannot be.
+    A table model is a model of codes. Numbers and dates are divided into codes, categories get one code per level
+    (docs/tables.md). F is the log-density of the marginals plus a network trained by weighted draws or chains, so that F is
+    right between groups of rows as well as inside them; or of a mixture, the reference, where held-out rows prefer it or
+    are too few. Missing columns of a question are marginalised. Answers are exact where the configurations of the missing
+    entries are few; else draws of a proposal are corrected by weights, jumps of whole rows and sweeps. `report_` says how
+    far F can be trusted, and a `ConvergenceWarning` where an answer cannot be.
 
     A table is a frame of pandas, polars or pyarrow, or a 2-D array; answers come back as the same kind with its column
     order, dtypes and categories. NaN, None, NaT, NA and null are missing. A prediction or score of a row depends on the row
@@ -54,8 +54,8 @@ class JointEBM(Answers):
 
     Not guaranteed:
     - log Z is estimated: all scores share the error that `report_` states.
-    - Given its bin, a number does not depend on the other columns.
-    - Where columns determine one another almost, jumps are rarely accepted: weights of groups that the reference lacks may
+    - Within its code, a number does not depend on the other columns.
+    - Where columns determine one another almost, jumps are rarely accepted: weights of groups that the proposal lacks may
       be off, and `num_sweeps` must be larger.
 
     Args:

@@ -21,7 +21,7 @@ __all__ = ["JointEBMRegressor"]
 class JointEBMRegressor(RegressorMixin, Facade):  # type: ignore[misc]  # scikit-learn has no types
     """Predicts a number by its mean given the row, under the joint density of X and y; X may have missing entries.
 
-    The mean is taken over bins of y: it stays within the range of y in training and does not extrapolate.
+    The mean is taken over codes of y: it stays within the range of y in training and does not extrapolate.
 
     Args:
         core: a `JointEBM` with the parameters to use; it is copied. None is one with all defaults.

@@ -171,8 +171,8 @@ class ChromaticGibbs(Kernel):
             columns = columns_of(self.space, blocks, chain.f.device)
             free_variables = columns.join_free(free, len(chain.f))  # of all colours
             chain = scored(log_density, chain, self)
-            for table in _tables(self, blocks, chain.f.device):
-                movable = free_variables[:, table.number]  # (N, V)
+            for table in _tables(self, blocks, chain.f.device, exact=log_density is self.verified_for):
+                movable = table.movable(free_variables)  # (N, V)
                 if reads_masks(movable) and not bool(movable.any()):
                     continue
                 if log_density is self.verified_for:
@@ -185,11 +185,14 @@ class ChromaticGibbs(Kernel):
 
 
 @lru_cache(maxsize=64)
-def _tables(kernel: ChromaticGibbs, blocks: tuple[str, ...], device: torch.device) -> tuple[ClassTable, ...]:
+def _tables(
+    kernel: ChromaticGibbs, blocks: tuple[str, ...], device: torch.device, *, exact: bool
+) -> tuple[ClassTable, ...]:
     """One table per colour, in the order of their numbers, made once per kernel."""
     columns = columns_of(kernel.space, blocks, torch.device("cpu"))
     colours = torch.cat([kernel.colours[name].flatten() for name in blocks]).cpu()
-    return tuple(ClassTable.of(columns, colours == colour).to(device) for colour in colours.unique())
+    make = ClassTable.without_gathers if exact else ClassTable.of
+    return tuple(make(columns, colours == colour).to(device) for colour in colours.unique())
 
 
 def _implied(table: ClassTable, score: Tensor, labels: Tensor) -> Tensor:  # noqa: ARG001
@@ -231,7 +234,7 @@ def _draw_exactly(
 ) -> tuple[Chain, Info]:
     """Draws variables of which no two interact from their conditionals, where they are movable (N, V)."""
     assert chain.score is not None
-    drawn = choose(table.spread(columns.join(chain.score)), generator)
+    drawn = choose(table.choices(columns.join(chain.score), movable), generator)
     moved = columns.split(table.write(columns.join(chain.position), drawn, movable))
     chain = evaluate(log_density, {**chain.position, **moved}, previous=chain)
     accepted = movable.any(dim=1)

@@ -165,7 +165,8 @@ def plot_report(model: Reported, *, ax: Axes | None = None) -> Axes:
     report = model.report_
     if report.log_likelihood is None:
         raise ValueError(
-            "plot_report: the fit held no rows out, so there is nothing to draw; fit 50 rows or more, num_visits above 0"
+            "plot_report: the fit held no rows out, so there is nothing to draw; fit 50 rows or more, with num_visits "
+            "above 0"
         )
     with rc_context(STYLE):
         ax = Figure(figsize=(4.2, 1.7), layout="constrained").subplots() if ax is None else ax

@@ -1,6 +1,7 @@
 """Draws made ahead of a step: which it needs, and a stream that hands them out in order."""
 
 from collections.abc import Iterable
+from functools import reduce
 from itertools import accumulate
 from typing import Literal, NamedTuple
 
@@ -47,10 +48,14 @@ class Tape:
         """See `draws.choose`; sums few classes one by one, which fuses with what is around it where `cumsum` does not."""
         if log_weights.shape[1] > MAX_UNROLLED:
             return choose_by(log_weights, self.uniform)
-        cumulative = list(accumulate(torch.softmax(log_weights, dim=1).split(1, dim=1)))  # each (N, 1) or (N, 1, V)
-        threshold = self.uniform(cumulative[-1]) * cumulative[-1]  # below the total, as in `choose_by` of two classes
-        below = [(each <= threshold).to(torch.int64) for each in cumulative[:-1]]
-        return sum(below, torch.zeros_like(threshold, dtype=torch.int64)).squeeze(1)
+        # Weights relative to the largest; each class is read once, where `softmax` would read all for each.
+        each = log_weights.unbind(dim=1)  # (N,) or (N, V)
+        largest = reduce(torch.maximum, each)
+        cumulative = list(accumulate((one - largest).exp() for one in each))
+        total = cumulative[-1].unsqueeze(1)
+        threshold = (self.uniform(total) * total).squeeze(1)  # below the total, since uniforms are at most 1 - 2^-24
+        below = [(one <= threshold).to(torch.int64) for one in cumulative[:-1]]
+        return sum(below, torch.zeros_like(threshold, dtype=torch.int64))
 
     def accept(self, log_ratio: Tensor) -> Tensor:
         """See `draws.accept`."""

@@ -1,10 +1,11 @@
-"""The normal prior of networks over codes: fresh weights are drawn from it, and training pulls towards it.
+"""The normal prior of the weights of networks over codes, which decides their start and pulls on them in training.
 
 With N rows and strength s, training minimises
 
     -1/N sum_i log p(row_i) - s/N log N(weights; 0, variances)
 
-that is, s = 1 is the mode of the posterior. Without a prior, a network memorises a table of some hundred rows.
+so that s = 1 gives the mode of the posterior; to the first term, a table adds its pseudo-likelihood. Without a prior, a
+network memorises a table of some hundred rows.
 
 Legend: V columns, H hidden units.
 """
@@ -31,7 +32,7 @@ class OverCodes(Protocol):
 
 
 def _variances(num_columns: int, width: int) -> dict[str, float]:
-    """By the name of a parameter."""
+    """Of the prior, by the name of a parameter."""
     return {
         "embedding": 1 / num_columns,
         "vectors": 1 / num_columns,  # of `Curves`, in place of the embedding
@@ -72,7 +73,6 @@ def prior_groups(
         0.4
     """
     variances = _variances(num_columns, width)
-
     groups: dict[float, list[nn.Parameter]] = {}
     for path, each in parameters:
         known = [part for part in path.split(".") if part in variances]

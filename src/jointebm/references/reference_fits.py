@@ -1,4 +1,4 @@
-"""How to fit a reference to rows, as plain data in a recipe; read without torch: `fit` imports the densities."""
+"""Fits of references to rows, as plain data in a recipe; read without torch: `fit` imports the densities."""
 
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 

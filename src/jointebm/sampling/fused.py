@@ -90,7 +90,8 @@ def fuse_steps(
         log.warning("compile: draws from a %s cannot be made ahead; steps are not compiled", type(generator).__name__)
         return None
     try:
-        return _fused(log_density, kernel, chain, settle(free))
+        whole = {name: mask.new_ones((1,) * mask.ndim) if bool(mask.all()) else mask for name, mask in free.items()}
+        return _fused(log_density, kernel, chain, settle(whole))
     except FAILURES as error:
         reason = next(iter(str(error).strip().splitlines()), "")
         log.warning("compile: %s: %.200s; steps are not compiled", type(error).__name__, reason)

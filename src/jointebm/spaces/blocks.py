@@ -319,7 +319,7 @@ class Categorical(_Discrete):
     def expand(self, mask: Tensor) -> Tensor:
         if self.ragged:
             counts = torch.tensor(self.num_classes_per_variable, device=mask.device)
-            return mask.repeat_interleave(counts, dim=1)
+            return mask.repeat_interleave(counts, dim=1, output_size=sum(self.num_classes_per_variable))
         return mask.unsqueeze(-1)
 
 

@@ -65,14 +65,41 @@ def test_errors_cover_where_few_conditionals_are_exact(monkeypatch: pytest.Monke
 def test_resampling_keeps_heavy_entries_and_is_unbiased() -> None:
     """4,000 choices of 4 entries of 6; means within 5 standard errors: false alarm below 4e-6 (fixed seed)."""
     shares = torch.tensor([[0.5, 0.2, 0.1, 0.1, 0.06, 0.04]]).double().repeat(4000, 1)
-    kept, weights, chance = weighted_answers._resampled(
-        shares, 4, RowStream(torch.arange(4000), 0).uniform(shares[:, :1])
-    )
+    starts, num = RowStream(torch.arange(4000), 0).uniform(shares[:, :1]), torch.full((4000,), 4)
+    kept, weights, chance = weighted_answers._resampled(shares, num, starts)
     assert bool(kept[:, :2].all()) and (kept.sum(dim=1) - 4).abs().max() <= 1
     found = (weights * kept).mean(dim=0)
     spread = (weights * kept).std(dim=0) / 4000**0.5
     assert ((found - shares[0]).abs() <= 5 * spread + 1e-12).all()
     assert (kept.double().mean(dim=0) - chance[0]).abs().max() < 0.05
+    others = torch.tensor([4, 6, 2, 4])
+    mixed = weighted_answers._resampled(shares[:4], others, starts[:4])
+    assert torch.equal(mixed[0][[0, 3]], kept[[0, 3]]) and torch.equal(mixed[1][[0, 3]], weights[[0, 3]])
+    assert (
+        mixed[0].sum(dim=1).tolist()[1] == 6 and torch.equal(mixed[1][1], shares[0]) and bool((mixed[2][1] == 1).all())
+    )
+    assert abs(int(mixed[0][2].sum()) - 2) <= 1
+
+
+@torch.no_grad()
+def test_classes_that_are_hardly_proposed_keep_the_proposed_share(monkeypatch: pytest.MonkeyPatch) -> None:
+    """All others have the ratios of the exact conditional, and F is not evaluated anywhere else."""
+    monkeypatch.setattr(weighted_answers, "NEGLIGIBLE", 0.1)
+    made, evaluated = energy(dtype=torch.float64), []
+    forward = TableEnergy.forward
+
+    def counted(self: TableEnergy, codes: torch.Tensor) -> torch.Tensor:
+        evaluated.append(int((codes.sum(dim=1) > 0).sum()))
+        return forward(self, codes)
+
+    codes, proposed = torch.tensor([[1, 2, 0], [1, 1, 3]]), torch.tensor([[0.05, 0.5, 0.4, 0.05], [0.7, 0.1, 0.1, 0.1]])
+    exact_probs = made.of_classes(codes, 2).softmax(dim=1)
+    monkeypatch.setattr(TableEnergy, "forward", counted)
+    found = WeightedAnswers(made, 10, 0)._conditionals(codes, 2, proposed.double())
+    assert sum(evaluated) == 2 + 4
+    assert found[0, [0, 3]] == pytest.approx([0.05, 0.05]) and found.sum(dim=1) == pytest.approx([1.0, 1.0])
+    assert float(found[0, 1] / found[0, 2]) == pytest.approx(float(exact_probs[0, 1] / exact_probs[0, 2]))
+    assert found[1] == pytest.approx(exact_probs[1])
 
 
 @pytest.mark.parametrize("column", [None, 2])
@@ -107,3 +134,7 @@ def test_rows_get_more_draws_until_they_are_good_and_no_more_than_16_times(
         monkeypatch.setattr(weighted_answers, name, 10.0)
     ask(10)
     assert numbers == [(2, 20)]
+    if column is not None:  # an error that few effective draws state is not known
+        monkeypatch.setattr(weighted_answers, "effective_size", lambda weights: weights.new_ones(len(weights)))
+        ask(10)
+        assert numbers == [(2, 20), (2, 60), (2, 240), (2, 960)]

@@ -12,10 +12,10 @@ from jointebm.storage import checkpoint
 from jointebm.storage.checkpoint import Checkpoint
 from jointebm.tables.answers.table_model import TableModel
 from jointebm.tables.density.energy import TableEnergy
-from jointebm.tables.training import table_fit, table_schedule
+from jointebm.tables.training import table_schedule
 from jointebm.tables.training.table_config import Progress, TableConfig
 from jointebm.tables.training.table_fit import TableFit, TableMetrics
-from jointebm.tables.training.validation import HeldOut
+from jointebm.tables.training.validation import HeldOut, Validation
 from jointebm.training.divergence import Diverged, Intervention
 from jointebm.training.objectives import MaximumLikelihood, Phases, PseudoLikelihood
 from support.tiny_tables import ALL, CLASSES, energy, enumerated, generator
@@ -109,6 +109,19 @@ def test_a_network_that_held_out_rows_do_not_like_is_given_up(monkeypatch: pytes
     assert len(looks) == 1 + SMALL.patience
     assert torch.equal(enumerated(made), made.reference(ALL))
     assert sum(part.numel() for part in made.residual.parameters()) < 2 * sum(CLASSES)  # answers evaluate no wide one
+
+
+def test_a_fit_that_is_the_reference_knows_that_log_z_is_zero(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The proposal of the training would weigh exact draws of q unevenly: log Z, and so all scores, would have an error."""
+    config = SMALL.model_copy(update={"max_iterations": 20})
+    fit = TableFit(rows_of(energy(), 1500), CLASSES, bins=(None,) * 3, config=config, seed=0)
+    assert fit.network is not None and len(list(fit.run())) == 20
+    scored = Validation.log_likelihood
+    monkeypatch.setattr(Validation, "log_likelihood", lambda *args: scored(*args)._replace(gain_error=-1e9))
+    report = fit.finish()  # the network is given up, whatever its gain
+    assert report.log_normalizer == report.log_normalizer_error == report.log_normalizer_upper == 0
+    assert report.gain == 0 and report.ess == pytest.approx(2048)
+    assert any("F is the reference" in line for line in report.lines())
 
 
 def test_the_reference_has_as_many_components_as_held_out_rows_ask_for() -> None:
@@ -222,8 +235,8 @@ def easily_alarmed(monkeypatch: pytest.MonkeyPatch) -> None:
     """Gradients that are usual are taken for a divergence now and then, so that fits roll back."""
     monkeypatch.setattr("jointebm.training.divergence.SETTLED", 5)
     monkeypatch.setattr("jointebm.training.divergence.MAX_GRADIENT_GROWTH", 1.5)
-    monkeypatch.setattr(table_fit, "SNAPSHOT_EVERY", 3)
-    monkeypatch.setattr(table_fit, "MAX_ROLLBACKS", 1000)
+    monkeypatch.setattr(table_schedule, "SNAPSHOT_EVERY", 3)
+    monkeypatch.setattr(table_schedule, "MAX_ROLLBACKS", 1000)
 
 
 @pytest.mark.slow
@@ -327,7 +340,7 @@ def test_a_divergence_rolls_back_at_half_the_learning_rate_and_is_recorded(
         phases = loss(self, density, samples)
         return phases._replace(loss=phases.loss * torch.nan) if next(calls) == 12 else phases
 
-    monkeypatch.setattr(table_fit, "SNAPSHOT_EVERY", 5)
+    monkeypatch.setattr(table_schedule, "SNAPSHOT_EVERY", 5)
     monkeypatch.setattr("jointebm.tables.training.fit_record.LOG_EVERY", 1)
     fitted(rows_of(energy(), 500), run=tmp_path / "whole")
     monkeypatch.setattr(PseudoLikelihood, "loss", breaks_once)

@@ -59,6 +59,16 @@ def test_wrong_weights_of_groups_are_found() -> None:
     assert sum(line.startswith("WARNING: ") for line in made.lines()) == 2
 
 
+def test_the_report_says_why_f_is_the_reference() -> None:
+    untrained = FitReport(log_normalizer=0.0, log_normalizer_error=0.0, ess=9.0, num_rungs=1)
+    assert untrained.lines()[0] == "no rows were held out (fewer than 50 rows, or num_visits=0): F is the reference"
+    trained = {"log_likelihood_error": 0.1, "reference_log_likelihood": -2.0, "gain_error": 0.1, "log_score": -0.5}
+    given_up = untrained.model_copy(update=trained | {"log_likelihood": -2.0, "gain": 0.0})
+    assert given_up.lines()[2] == "F is the reference: held-out rows prefer it to the network"
+    kept = untrained.model_copy(update=trained | {"log_likelihood": -2.05, "gain": -0.05})
+    assert not any("F is the reference" in line for line in kept.lines())
+
+
 def test_an_uncertain_log_z_is_found() -> None:
     energy = two_groups(0.2)
     rows = annealed(energy, (1.0,), num_groups=16, generator=generator())

@@ -33,7 +33,7 @@ def looks(made: TableEnergy, codes: Tensor, num: int, *, seed: int = 0) -> Tenso
     return torch.tensor([asked.score(made) for _ in range(num)], dtype=torch.float64)
 
 
-def test_rows_without_holes_are_scored_exactly() -> None:
+def test_complete_rows_are_scored_exactly() -> None:
     made = energy()
     assert looks(made, WHOLE, 1).item() == pytest.approx(exact(made, WHOLE), abs=1e-6)
 
@@ -52,7 +52,7 @@ def test_columns_of_many_classes_are_scored_on_fewer_whole_rows(monkeypatch: pyt
 
 
 @pytest.mark.slow
-def test_rows_with_holes_are_scored_with_what_is_missing_summed_out(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_incomplete_rows_are_scored_with_what_is_missing_summed_out(monkeypatch: pytest.MonkeyPatch) -> None:
     """Means of 20 looks by 500 chains, started 20 looks before; four standard errors: one false alarm in 16,000."""
     monkeypatch.setattr(validation, "NUM_CHAINS", 500)
     made, rows = energy(), torch.cat([WHOLE, HOLED])
@@ -106,6 +106,6 @@ def test_the_log_likelihood_is_that_of_enumeration(monkeypatch: pytest.MonkeyPat
         assert found.gain == pytest.approx(found.of_model - found.of_reference) and found.gain_error > 0
 
 
-def test_rows_of_nothing_but_holes_have_no_score() -> None:
+def test_rows_without_any_entry_have_no_score() -> None:
     assert looks(energy(), torch.full((4, 3), -1), 1).item() == 0.0
     assert len(ALL) == 24

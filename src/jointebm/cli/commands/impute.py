@@ -15,6 +15,7 @@ from jointebm.cli.options import (
     OtherSeed,
     OutTable,
     TableFile,
+    TableGiven,
     Threads,
     UnseenCategories,
     Workers,
@@ -51,6 +52,7 @@ def impute(
             "order of rows.",
         ),
     ] = None,
+    given: TableGiven = None,
     missing: Missing = None,
     separator: CellSeparator = None,
     decimal: DecimalMark = None,
@@ -76,4 +78,4 @@ def impute(
         reading={"missing": missing, "separator": separator, "decimal": decimal, "encoding": encoding},
         changes={"unseen": unseen, "num_sweeps": num_sweeps, "random_state": seed},
     )
-    impute_table(asked, file, out, num=num, uncertainty=uncertainty, id_column=id_column)
+    impute_table(asked, file, out, given=given or [], num=num, uncertainty=uncertainty, id_column=id_column)

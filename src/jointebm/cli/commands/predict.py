@@ -15,6 +15,7 @@ from jointebm.cli.options import (
     NumDraws,
     NumSweeps,
     Seed,
+    TableGiven,
     Threads,
     UnseenCategories,
     Workers,
@@ -25,6 +26,7 @@ from jointebm.cli.options import (
 __all__ = ["predict"]
 
 _TABLE_ONLY = (
+    "given",
     "statistic",
     "missing",
     "separator",
@@ -56,7 +58,8 @@ def predict(
         typer.Option(
             "--target",
             metavar="NAME",
-            help="Column or block to predict (default: columns that the file lacks; blocks with missing labels). "
+            help="Column or block to predict (default: columns that the file lacks and --given does not name; blocks with "
+            "missing labels). "
             "Repeatable.",
         ),
     ] = None,
@@ -80,6 +83,7 @@ def predict(
         Literal["mean", "median"],
         typer.Option("--statistic", help="Tables only. Prediction of numbers and dates, next to their central 90%."),
     ] = "mean",
+    given: TableGiven = None,
     missing: Missing = None,
     separator: CellSeparator = None,
     decimal: DecimalMark = None,
@@ -94,8 +98,8 @@ def predict(
 ) -> None:
     """Predict columns or labels of rows from all else that is known of them, with a probability for every class.
 
-    --statistic, the options of CSV, --unseen, --num-draws, --num-sweeps and --workers are for models of tables; --method
-    is for models of blocks.
+    --given, --statistic, the options of CSV, --unseen, --num-draws, --num-sweeps and --workers are for models of tables;
+    --method is for models of blocks.
     """
     from jointebm.cli.blocks.models import holds_table
 
@@ -107,7 +111,7 @@ def predict(
         changes = {"unseen": unseen, "num_draws": num_draws, "num_sweeps": num_sweeps, "random_state": own_seed}
         reading = {"missing": missing, "separator": separator, "decimal": decimal, "encoding": encoding}
         asked = Asked.open(model, workers=workers, as_json=as_json, reading=reading, changes=changes)
-        predict_table(asked, file, out, target=target, statistic=statistic)
+        predict_table(asked, file, out, given=given or [], target=target, statistic=statistic)
     else:
         refuse_options(context, _TABLE_ONLY, f"{model} is a model of blocks")
         from jointebm.cli.blocks.row_predictions import predict_rows

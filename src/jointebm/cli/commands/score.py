@@ -16,6 +16,7 @@ from jointebm.cli.options import (
     OtherSeed,
     OutTable,
     TableFile,
+    TableGiven,
     Threads,
     UnseenCategories,
     Workers,
@@ -33,6 +34,7 @@ def score(
         bool,
         typer.Option("--conditional", help="Also write log p(entry | rest of its row) for every column."),
     ] = False,
+    given: TableGiven = None,
     missing: Missing = None,
     separator: CellSeparator = None,
     decimal: DecimalMark = None,
@@ -48,7 +50,8 @@ def score(
     """Score the rows of a table by log-density and dependence.
 
     The dependence of a row is low where its entries are common alone but not together. Both columns are in nats, up to a
-    constant that is the same for all rows.
+    constant that is the same for all rows. With --given, the log-density is that of the observed entries and of the
+    evidence; the dependence is that of the observed entries.
     """
     from jointebm.cli.tables.questions import Asked, score_table
 
@@ -59,4 +62,4 @@ def score(
         reading={"missing": missing, "separator": separator, "decimal": decimal, "encoding": encoding},
         changes={"unseen": unseen, "num_draws": num_draws, "num_sweeps": num_sweeps, "random_state": seed},
     )
-    score_table(asked, file, out, conditional=conditional)
+    score_table(asked, file, out, given=given or [], conditional=conditional)

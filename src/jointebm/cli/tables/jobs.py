@@ -57,6 +57,7 @@ class Job(ABC):
 class ImputeJob(Job):
     """Fills missing entries."""
 
+    given: Mapping[Name, object]  # evidence about missing entries
     num: int  # of completed tables
     reading: ReadingOptions  # of the file
     uncertainty: Uncertainty = "draws"
@@ -64,7 +65,9 @@ class ImputeJob(Job):
 
     def __call__(self, model: JointEBM, part: pa.Table, first: int) -> list[pa.Table]:
         """The part with nothing missing, once for each draw."""
-        return model.draw_imputations(part, self.num, uncertainty=self.uncertainty, row_ids=self.id_column, first=first)
+        return model.draw_imputations(
+            part, self.num, given=self.given, uncertainty=self.uncertainty, row_ids=self.id_column, first=first
+        )
 
     def schemas(self, model: JointEBM, empty: pa.Table) -> list[pa.Schema]:
         """The types of the file, except where they cannot hold the draws of the model."""
@@ -92,13 +95,13 @@ class ImputeJob(Job):
 class PredictJob(Job):
     """Predicts columns, with the probabilities of categories and the central 90% of numbers."""
 
+    given: Mapping[Name, object]  # evidence about missing entries
     targets: tuple[Name, ...]
     statistic: Statistic
 
     def __call__(self, model: JointEBM, part: pa.Table, first: int) -> list[pa.Table]:  # noqa: ARG002  # rows decide
         """Columns NAME and NAME=LEVEL of categories, or NAME, NAME:5% and NAME:95% of numbers and times."""
-        frame = read_frame(part)
-        rows = model.fitted.rows(frame.table, frame.num_rows, missing=self.targets)
+        rows = model.encoded(read_frame(part), self.given, missing=self.targets)
         columns: dict[str, Any] = {}
         for name in self.targets:
             coded = model.coded(name)
@@ -120,14 +123,14 @@ class PredictJob(Job):
 class ScoreJob(Job):
     """Scores rows by log-density and dependence, and on request each entry given the rest of its row."""
 
+    given: Mapping[Name, object]  # evidence about missing entries
     conditional: bool
 
     def __call__(self, model: JointEBM, part: pa.Table, first: int) -> list[pa.Table]:  # noqa: ARG002  # rows decide
         """Columns `log_density`, `dependence` and on request "log p(NAME | rest)", null where the entry is missing."""
-        frame = read_frame(part)
-        rows = model.fitted.rows(frame.table, frame.num_rows)
+        rows = model.encoded(read_frame(part))
         columns = {
-            "log_density": pa.array(model.fitted.log_density(rows).value),
+            "log_density": pa.array(model.score_samples(part, given=self.given)),
             "dependence": pa.array(model.fitted.dependence(rows)),
         }
         if self.conditional:

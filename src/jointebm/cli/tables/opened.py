@@ -1,6 +1,6 @@
 """Opens models of tables, and files of rows to ask them about."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -14,15 +14,16 @@ from jointebm.estimators import JointEBM
 from jointebm.inference.pretrained import find_model
 from jointebm.storage.untrusted import quoted
 from jointebm.tables.answers.row_keys import keys_of_ids, require_different
+from jointebm.tables.codes.agreement import DisagreementError
 from jointebm.tables.codes.categories import CategoryCodec
-from jointebm.tables.codes.codec import CodedColumn
+from jointebm.tables.codes.codec import CodedColumn, Name
 from jointebm.tables.files.cells import CellKind
 from jointebm.tables.files.reading_options import ReadingOptions
-from jointebm.tables.files.sources import ColumnType, Part, open_source
+from jointebm.tables.files.sources import ColumnType, Part, Source, open_source
 from jointebm.tables.frames.reading import read_frame
 from jointebm.tables.frames.schemas import ColumnSchema
 
-__all__ = ["Questions", "open_questions", "open_table", "with_answers"]
+__all__ = ["Questions", "checked_questions", "open_file", "open_table", "with_answers"]
 
 
 class Questions(NamedTuple):
@@ -48,11 +49,8 @@ def with_answers(model: JointEBM, changes: Mapping[str, Any]) -> JointEBM:
     return model
 
 
-def open_questions(path: Path, model: JointEBM, *, reading: ReadingOptions, id_column: str | None = None) -> Questions:
-    """Opens a file and checks that the model can read all of its rows, and that a column of ids has one for each of them.
-
-    That takes eight bytes of memory per row.
-    """
+def open_file(path: Path, model: JointEBM, reading: ReadingOptions) -> Source:
+    """Opens a file of rows of the table that the model was fitted to."""
     if not all(isinstance(name, str) for name in model.codec_.names):
         raise ValueError(f"{path}: the model was fitted to an array, whose columns have no names; use it from Python")
     schemas = {str(schema.name): schema for schema in model.frame_schema_.columns}
@@ -63,7 +61,30 @@ def open_questions(path: Path, model: JointEBM, *, reading: ReadingOptions, id_c
             raise ValueError(f"{path}: column {name!r} holds durations, which CSV does not tell from text; use Parquet")
         return _type(schema.in_backend("pyarrow", model.frame_schema_.backend), model.coded(name))
 
-    source = open_source(path, list(schemas), type_of, reading)
+    return open_source(path, list(schemas), type_of, reading)
+
+
+def checked_questions(
+    path: Path,
+    source: Source,
+    model: JointEBM,
+    *,
+    given: Mapping[Name, object],
+    targets: Sequence[Name] = (),
+    id_column: str | None = None,
+) -> Questions:
+    """Checks that the model can read all rows of a file, and that a column of ids has one for each of them.
+
+    That takes eight bytes of memory per row.
+
+    Args:
+        path: of the file, for messages.
+        source: the file.
+        model: to be asked.
+        given: evidence that all rows have to agree with.
+        targets: columns whose entries are ignored.
+        id_column: name of the column of ids.
+    """
     if id_column is not None and id_column not in source.schema.names:
         raise ValueError(
             f"--id {quoted(repr(id_column))}: {path} has no such column; it has {quoted(', '.join(source.schema.names))}"
@@ -71,6 +92,8 @@ def open_questions(path: Path, model: JointEBM, *, reading: ReadingOptions, id_c
     num_rows, keys = 0, [torch.empty(0, dtype=torch.int64)]
     for part in source.parts():
         _check(path, part, model)
+        if given:
+            _check_agreement(path, part, model, given, targets)
         num_rows += len(part.table)
         if id_column is not None:
             keys.append(_keys(path, part, model, id_column))
@@ -105,6 +128,17 @@ def _check(path: Path, part: Part, model: JointEBM) -> None:
                     f"category {quoted(repr(column.values[unknown[0]]))} was not seen in training; correct it, or treat "
                     "unknown categories as missing: --unseen missing"
                 )
+
+
+def _check_agreement(
+    path: Path, part: Part, model: JointEBM, given: Mapping[Name, object], targets: Sequence[Name]
+) -> None:
+    """Raises unless the rows agree with the evidence."""
+    try:
+        model.encoded(read_frame(part.table), given, missing=targets)
+    except DisagreementError as error:
+        place = f"{path}, {part.places(error.row)}"
+        raise ValueError(f"{place}: --given column {error.name!r}: the row {error.reason}; {error.remedy}") from None
 
 
 def _type(schema: ColumnSchema, coded: CodedColumn) -> ColumnType:

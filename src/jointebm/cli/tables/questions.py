@@ -12,7 +12,7 @@ import pyarrow as pa
 from jointebm.cli.console import print_json, say
 from jointebm.cli.progress import watched
 from jointebm.cli.tables.jobs import ImputeJob, Job, PredictJob, SampleJob, ScoreJob
-from jointebm.cli.tables.opened import Questions, open_questions, open_table, with_answers
+from jointebm.cli.tables.opened import Questions, checked_questions, open_file, open_table, with_answers
 from jointebm.cli.tables.table_given import parse_table_given
 from jointebm.cli.tables.workers import answered
 from jointebm.estimators import JointEBM
@@ -60,7 +60,14 @@ class Asked:
 
 
 def impute_table(
-    asked: Asked, file: Path, out: Path | None, *, num: int, uncertainty: Uncertainty, id_column: str | None
+    asked: Asked,
+    file: Path,
+    out: Path | None,
+    *,
+    given: Sequence[str],
+    num: int,
+    uncertainty: Uncertainty,
+    id_column: str | None,
 ) -> None:
     """Fills the missing entries of a file, `num` times.
 
@@ -68,6 +75,7 @@ def impute_table(
         asked: the model.
         file: the table.
         out: file to write, which becomes several if `num` is more than 1; None is standard output.
+        given: evidence about missing entries, as `--given` names it.
         num: number of completed tables.
         uncertainty: as in `JointEBM.draw_imputations`.
         id_column: column whose ids key the draws of rows; None: their numbers.
@@ -77,27 +85,38 @@ def impute_table(
     outs = [out] if out is None or num == 1 else [_numbered(out, draw) for draw in range(1, num + 1)]
     for each in outs:
         check_out(each)
-    questions = open_questions(file, asked.model, reading=asked.reading, id_column=id_column)
-    job = ImputeJob(num, asked.reading, uncertainty, id_column)
+    evidence, source = parse_table_given(given, asked.model), open_file(file, asked.model, asked.reading)
+    questions = checked_questions(file, source, asked.model, given=evidence, id_column=id_column)
+    job = ImputeJob(evidence, num, asked.reading, uncertainty, id_column)
     _answer(asked, job, questions, outs, what=f"imputing {file.name}")
 
 
 def predict_table(
-    asked: Asked, file: Path, out: Path | None, *, target: Sequence[str] | None, statistic: Statistic
+    asked: Asked,
+    file: Path,
+    out: Path | None,
+    *,
+    given: Sequence[str],
+    target: Sequence[str] | None,
+    statistic: Statistic,
 ) -> None:
-    """Predicts columns of the rows of a file: the named ones, or those that the file lacks."""
+    """Predicts columns of the rows of a file: the named ones, or those that the file lacks and nothing is given about."""
     check_out(out)
-    questions = open_questions(file, asked.model, reading=asked.reading)
-    targets = _targets(asked.model, file, questions.schema.names, target)
+    evidence, source = parse_table_given(given, asked.model), open_file(file, asked.model, asked.reading)
+    targets = _targets(asked.model, file, source.schema.names, target, evidence)
+    questions = checked_questions(file, source, asked.model, given=evidence, targets=targets)
     what = f"predicting {', '.join(map(str, targets))}"
-    _answer(asked, PredictJob(targets, statistic), questions, [out], what=what)
+    _answer(asked, PredictJob(evidence, targets, statistic), questions, [out], what=what)
 
 
-def score_table(asked: Asked, file: Path, out: Path | None, *, conditional: bool) -> None:
+def score_table(asked: Asked, file: Path, out: Path | None, *, given: Sequence[str], conditional: bool) -> None:
     """Scores the rows of a file."""
+    if given and conditional:
+        raise ValueError("--conditional: scores entries given the other entries of their rows alone; leave out --given")
     check_out(out)
-    questions = open_questions(file, asked.model, reading=asked.reading)
-    _answer(asked, ScoreJob(conditional), questions, [out], what=f"scoring {file.name}")
+    evidence, source = parse_table_given(given, asked.model), open_file(file, asked.model, asked.reading)
+    questions = checked_questions(file, source, asked.model, given=evidence)
+    _answer(asked, ScoreJob(evidence, conditional), questions, [out], what=f"scoring {file.name}")
 
 
 def sample_table(asked: Asked, out: Path | None, *, given: Sequence[str], num: int, missingness: Missingness) -> None:
@@ -144,16 +163,21 @@ def _numbered(out: Path, draw: int) -> Path:
     return out.with_name(f"{out.name.removesuffix(endings)}-{draw}{endings}")
 
 
-def _targets(model: JointEBM, file: Path, names: Sequence[str], target: Sequence[str] | None) -> tuple[Name, ...]:
+def _targets(
+    model: JointEBM, file: Path, names: Sequence[str], target: Sequence[str] | None, given: Mapping[Name, object]
+) -> tuple[Name, ...]:
     modelled = [each.name for each in model.codec_.columns if not isinstance(each.codec, IgnoredCodec)]
     if target is None:
-        absent = tuple(name for name in modelled if name not in names)
+        absent = tuple(name for name in modelled if name not in names and name not in given)
         if not absent:
-            raise ValueError(f"{file}: has every column of the model; name the columns to predict with --target")
+            but = ", or --given names it" if given else ""
+            raise ValueError(f"{file}: has every column of the model{but}; name the columns to predict with --target")
         return absent
     for name in target:
         if name not in modelled:
             raise ValueError(
                 f"--target {name!r}: the model does not predict this column; it predicts {', '.join(map(repr, modelled))}"
             )
+        if name in given:
+            raise ValueError(f"--target {name!r}: is named by --given too; leave it out of one of them")
     return tuple(dict.fromkeys(target))

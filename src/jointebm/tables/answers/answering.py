@@ -1,4 +1,4 @@
-"""What a fitted table answers, whether its columns are related or not.
+"""The questions that every fitted table answers, with related columns or without.
 
 Legend: N rows, K codes.
 """
@@ -9,7 +9,7 @@ from typing import Any, Protocol
 import numpy as np
 from torch import Tensor
 
-from jointebm.sampling.diagnostics import Answer
+from jointebm.sampling.diagnostics import Answer, Diagnostics
 from jointebm.tables.codes.codec import Name, TableCodec
 from jointebm.tables.codes.column import Column
 from jointebm.tables.codes.evidence import Evidence
@@ -42,6 +42,9 @@ class Answering(Protocol):
 
     def predictive_answer(self, rows: Any, name: Name, *, readout: np.ndarray | None = None) -> Answer[np.ndarray]:
         """`log_predictive`, with standard errors of the probabilities p, or of `p @ readout`."""
+
+    def warn(self, rows: Any, found: Diagnostics[Tensor], what: str) -> None:
+        """Warns once if the answer about the rows may be far off; `what` names the question."""
 
     def impute(
         self, rows: Any, keys: Tensor, *, num_draws: int, seed: int | None = None

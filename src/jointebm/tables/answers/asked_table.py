@@ -1,4 +1,4 @@
-"""What answers for a model folder: the table itself, its relations, or the record of what is missing in it."""
+"""The fitted table of a model folder: plain, with relations, or with indicators of missing entries."""
 
 from collections.abc import Sequence
 

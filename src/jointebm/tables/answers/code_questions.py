@@ -16,11 +16,12 @@ from jointebm.sampling.diagnostics import MIN_ESS, Answer, Diagnostics
 from jointebm.sampling.weighted_draws import weighted_averages
 from jointebm.tables.answers.configurations import MAX_ENUMERATED, few_configurations, with_configurations
 from jointebm.tables.answers.corrected_draws import CHAINS, NUM_STARTS, ChainEnds, corrected_draws, log_mean_of_draws
-from jointebm.tables.answers.weighted_answers import CLASSES_PER_DRAW, EVALUATIONS, Estimates, WeightedAnswers
+from jointebm.tables.answers.weighted_answers import CLASSES_PER_DRAW, Estimates, WeightedAnswers
 from jointebm.tables.density.energy import TableEnergy
 
 __all__ = ["CodeQuestions", "checked_codes", "enough_draws", "enough_jumps"]
 
+EVALUATIONS = 2048  # of the network at once, for all classes of a column
 MANY_ROUNDS = 10  # more than there are
 MIN_CHAINS = 8  # of a row that draws do not answer
 MIN_CHAIN_JUMPS = 0.1  # accepted by a chain, on average over chains

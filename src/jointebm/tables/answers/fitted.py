@@ -101,6 +101,10 @@ class FittedTable:
         answer = self._predictive(rows.codes, self.codec.index(name), self._log_weights(rows.evidence), readout)
         return Answer(answer.value.double().log_softmax(dim=1).numpy(), self._checked(answer, "predict").diagnostics)
 
+    def warn(self, _: Rows, found: Diagnostics[Tensor], what: str) -> None:
+        """Warns once if the answer about the rows may be far off."""
+        warned(Answer(None, found), what, self.parameters)
+
     def impute(
         self, rows: Rows, keys: Tensor, *, num_draws: int, seed: int | None = None
     ) -> Answer[Iterator[dict[Name, Column]]]:

@@ -32,7 +32,8 @@ class Parameters(Config):
         None,
         ge=2,
         le=4096,
-        description="codes for a column of numbers, about at most; None is 48, and fewer in small tables",
+        description="codes for a column of numbers, about at most; None is up to four for each of 48 bins, fewer in small "
+        "tables",
     )
     max_levels: int = Field(MAX_CODED_LEVELS, ge=2, le=MAX_COUNT, description="codes for a column of categories")
     relations: tuple[str, ...] | None = Field(

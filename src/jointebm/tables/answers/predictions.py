@@ -7,12 +7,13 @@ from typing import Literal
 
 import numpy as np
 
+from jointebm.sampling.diagnostics import Diagnostics
 from jointebm.tables.codes.categories import CategoryCodec
 from jointebm.tables.codes.codec import CodedColumn
 from jointebm.tables.codes.column import Column, IgnoredCodec
 from jointebm.tables.codes.numbers import NumberCodec
 
-__all__ = ["Statistic", "class_probs", "classes", "point_prediction", "posterior_mean", "readout_of"]
+__all__ = ["Statistic", "class_errors", "class_probs", "classes", "point_prediction", "posterior_mean", "readout_of"]
 
 Statistic = Literal["mean", "median"]
 
@@ -38,6 +39,12 @@ def class_probs(coded: CodedColumn, log_probs: np.ndarray) -> np.ndarray:
         # `take` keeps the numbers of a row contiguous, so that sums over them do not depend on the number of rows.
         return probs.take(coded.codec.code, axis=1) * np.array(coded.codec.weight)
     return probs
+
+
+def class_errors(coded: CodedColumn, found: Diagnostics[np.ndarray]) -> np.ndarray:
+    """Standard errors of `class_probs`, shape (N, L), from those of p(code); levels share the error of their code."""
+    with np.errstate(divide="ignore"):
+        return class_probs(coded, np.log(found.standard_error))
 
 
 def posterior_mean(coded: CodedColumn, log_probs: np.ndarray) -> np.ndarray:

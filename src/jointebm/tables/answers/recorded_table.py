@@ -19,8 +19,9 @@ import torch
 from torch import Tensor
 
 from jointebm.randomness.row_streams import row_keys
-from jointebm.sampling.diagnostics import Answer
+from jointebm.sampling.diagnostics import Answer, Diagnostics
 from jointebm.tables.answers.answering import Answering
+from jointebm.tables.codes.agreement import DisagreementError
 from jointebm.tables.codes.codec import Name, TableCodec
 from jointebm.tables.codes.column import Column
 from jointebm.tables.codes.evidence import Evidence
@@ -75,10 +76,7 @@ class RecordedTable:
         for each in self.indicators:
             if each.coded.name in evidence and each.of in shown and not shown[each.of].is_missing.all():
                 row = int((~shown[each.of].is_missing).argmax())
-                raise ValueError(
-                    f"given column {each.of!r}: row {row} of X has an entry, and None says that it is missing; leave the "
-                    "entry out, or leave the column out of given"
-                )
+                raise DisagreementError(each.of, row, "has an entry, and None says that it is missing")
         rows = RecordedRows(shown, num_rows, tuple(missing), evidence, None)
         return rows._replace(recorded=self._within(rows))
 
@@ -99,6 +97,10 @@ class RecordedTable:
     ) -> Answer[np.ndarray]:
         """`log_predictive`, with standard errors of the probabilities p, or of `p @ readout`, whose shape is (K_j, Q)."""
         return self.within.predictive_answer(self._within(rows, drawn=[name]), name, readout=readout)
+
+    def warn(self, rows: RecordedRows, found: Diagnostics[Tensor], what: str) -> None:
+        """Warns once if the answer about the rows may be far off."""
+        self.within.warn(rows.recorded, found, what)
 
     def impute(
         self, rows: RecordedRows, keys: Tensor, *, num_draws: int, seed: int | None = None

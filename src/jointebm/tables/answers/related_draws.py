@@ -13,7 +13,7 @@ Resampling by these weights draws from the conditional as the number of candidat
 Legend: n rows, C candidates, V columns of the model, A columns that a rebuilt one is computed from, L levels.
 """
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping
 from dataclasses import replace
 from types import MappingProxyType
 from typing import NamedTuple
@@ -28,15 +28,15 @@ from jointebm.sampling.weighted_draws import effective_size
 from jointebm.tables.answers.fitted import FittedTable, Rows
 from jointebm.tables.answers.predictions import class_probs, classes
 from jointebm.tables.answers.related_evidence import RelatedEvidence
+from jointebm.tables.answers.related_parts import solved_parts
 from jointebm.tables.codes.agreement import agrees
 from jointebm.tables.codes.codec import Name
 from jointebm.tables.codes.column import Column
 from jointebm.tables.codes.evidence import Evidence
-from jointebm.tables.codes.numbers import NumberCodec
 from jointebm.tables.relations.balance import Balance
 from jointebm.tables.relations.ordering import Ordering
 from jointebm.tables.relations.relation_system import RelationSystem, deduce_all
-from jointebm.tables.relations.work_table import Work, fill, missing_in_any, overlaid, taken
+from jointebm.tables.relations.work_table import Work, fill, missing_in_any, overlaid, taken, with_known
 
 __all__ = [
     "Candidates",
@@ -49,7 +49,6 @@ __all__ = [
     "mixed_keys",
     "rows_of_model",
     "weighted_candidates",
-    "with_known",
 ]
 
 
@@ -168,13 +167,12 @@ def weighted_candidates(
     answer = core.impute(questions, mixed_keys(keys, 2), num_draws=1)
     (drawn,) = answer.value
     complete = completed(system, now, questions, drawn)
+    turns = number.numpy().copy()  # that decide which part of each sum is solved for
     for name in bound_by_sums(system, now):
         rows = np.flatnonzero(bound_by_sums(system, now)[name])
         if len(rows):
-            numbers = number[torch.from_numpy(rows)].numpy()
-            solved, of_rows = _with_parts(
-                core, system, taken(now, rows), name, taken(complete, rows), numbers, evidence
-            )
+            known, drawn = taken(now, rows), taken(complete, rows)
+            solved, of_rows, turns[rows] = solved_parts(core, system, known, name, drawn, turns[rows], evidence)
             log_weights[rows] += of_rows
             now = overlaid(now, rows, solved)
             complete = with_known(complete, now)
@@ -196,15 +194,6 @@ def weighted_candidates(
         worst,
         torch.from_numpy(are_weighed(system, observed, evidence.of_roots)[:num_rows]),
     )
-
-
-def with_known(complete: Mapping[Name, Column], known: Mapping[Name, Column]) -> Work:
-    """A table with the known entries of another one."""
-    result = {}
-    for name, column in complete.items():
-        values = np.where(known[name].is_missing, column.values, known[name].values)
-        result[name] = column._replace(values=values, is_missing=column.is_missing & known[name].is_missing)
-    return result
 
 
 def completed(system: RelationSystem, work: Work, rows: Rows, drawn: Mapping[Name, Column]) -> Work:
@@ -267,82 +256,3 @@ def allowed_levels(
         coded = system.codec.columns[system.codec.index(root)]
         allowed &= agrees(coded, evidence.of_roots[root], image_of[root])
     return allowed
-
-
-def _with_parts(
-    core: FittedTable,
-    system: RelationSystem,
-    known: Work,
-    name: Name,
-    drawn: Work,
-    number: np.ndarray,
-    evidence: RelatedEvidence,
-) -> tuple[Work, np.ndarray]:
-    """Solves for what a known sum is computed from, in n rows with the numbers of their candidates.
-
-    Returns:
-        (solved, log_weights): these rows with the parts, and what follows from them, filled; and shape (n,).
-    """
-    trial, parts = taken(known, np.arange(len(number))), system.ancestors[name]
-    missing = np.stack([trial[part].is_missing for part in parts], axis=1)  # (n, A)
-    solvable = _solvable(core, parts, missing)
-    chosen = _nth_true(solvable, number)
-    for place, part in enumerate(parts):
-        others = missing[:, place] & (chosen != place)
-        fill(trial, part, others, drawn[part].values[others])
-    deduce_all(trial, system.relations)
-    is_solved = ~missing_in_any(trial, parts)
-    questions = core.rows(with_known(drawn, trial), len(number))
-    inverse = np.full((len(number), len(parts)), -np.inf)
-    for place, part in enumerate(parts):
-        if solvable[:, place].any():
-            scores = core.conditional_log_score(questions, [part])[:, 0] - _log_allowed(core, questions, part, evidence)
-            inverse[solvable[:, place], place] = -scores[solvable[:, place]]
-    with np.errstate(divide="ignore"):
-        log_weights = np.log(solvable.sum(axis=1)) - np.logaddexp.reduce(inverse, axis=1)
-    for other in system.codec.names:  # that follow from the parts by other known sums
-        follows = known[other].is_missing & ~trial[other].is_missing
-        if other not in parts and follows.any():
-            log_weights[follows] += core.conditional_log_score(questions, [other])[follows, 0]
-    return trial, np.where(is_solved & ~np.isnan(log_weights), log_weights, -np.inf)
-
-
-def _log_allowed(core: FittedTable, rows: Rows, part: Name, evidence: RelatedEvidence) -> np.ndarray:
-    """log p(evidence about a column | all others), shape (n,), nats: the share of its draws that agree."""
-    if part not in evidence.of_others:
-        return np.zeros(len(rows.codes))
-    weights = core.codec.log_weights({part: evidence.of_others[part]})[core.codec.index(part)]
-    return np.logaddexp.reduce(core.log_predictive(rows, part) + weights, axis=1)
-
-
-def _solvable(core: FittedTable, parts: Sequence[Name], missing: np.ndarray) -> np.ndarray:
-    """Missing parts that can be solved for: those with the finest grid, of reals those without points, bool (n, A)."""
-    steps, rough = np.full(len(parts), np.inf), np.zeros(len(parts), dtype=bool)
-    for place, part in enumerate(parts):
-        codec = core.codec.columns[core.codec.index(part)].codec
-        if isinstance(codec, NumberCodec):
-            steps[place] = _step(codec)
-            rough[place] = codec.grid is None and any(
-                low == high for low, high in zip(codec.low, codec.high, strict=True)
-            )
-    of_row = np.where(missing, steps, np.inf)
-    finest = of_row.min(axis=1, keepdims=True)
-    solvable = np.isfinite(of_row) & (of_row <= finest * (1 + 1e-9))
-    smooth = solvable & ~rough
-    return np.where(smooth.any(axis=1, keepdims=True), smooth, solvable)
-
-
-def _step(codec: NumberCodec) -> float:
-    """Distance that values of a column differ by a multiple of; 0 for reals."""
-    if codec.grid is None:
-        return 0.0
-    apart = int(np.gcd.reduce(np.diff(np.array(codec.low)))) if codec.is_discrete and codec.num_codes > 1 else 1
-    return codec.grid.step * apart / 10.0**codec.grid.decimals
-
-
-def _nth_true(mask: np.ndarray, number: np.ndarray) -> np.ndarray:
-    """The place of one of the true entries of each row, in turn by number, shape (n,); -1 without any."""
-    count = mask.sum(axis=1)
-    nth = number % count.clip(min=1) + 1
-    place = (mask.cumsum(axis=1) < nth[:, None]).sum(axis=1)
-    return np.where(count > 0, place, -1)

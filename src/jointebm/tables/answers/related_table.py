@@ -24,17 +24,17 @@ from jointebm.tables.answers.fitted import FittedTable, warned
 from jointebm.tables.answers.parameters import Parameters
 from jointebm.tables.answers.related_choices import ROWS_PER_BLOCK, RelatedChoices, blocks
 from jointebm.tables.answers.related_diagnostics import except_for, with_rows
-from jointebm.tables.answers.related_draws import are_bound, completed, mixed_keys, rows_of_model, with_known
+from jointebm.tables.answers.related_draws import are_bound, completed, mixed_keys, rows_of_model
 from jointebm.tables.answers.related_evidence import RelatedEvidence
 from jointebm.tables.answers.related_predictions import distribution_of, predicted_by_one
 from jointebm.tables.answers.row_keys import keys_of_draw
 from jointebm.tables.answers.table_model import TableModel
-from jointebm.tables.codes.agreement import require_agreement
+from jointebm.tables.codes.agreement import DisagreementError, require_agreement
 from jointebm.tables.codes.codec import MISSING_CODE, Name, TableCodec
 from jointebm.tables.codes.column import Column, IgnoredCodec
 from jointebm.tables.codes.evidence import Evidence
 from jointebm.tables.relations.relation_system import RelationSystem, deduce_all
-from jointebm.tables.relations.work_table import Work, fill, missing_in_any, overlaid, taken
+from jointebm.tables.relations.work_table import Work, fill, missing_in_any, overlaid, taken, with_known
 
 __all__ = ["RelatedRows", "RelatedTable"]
 
@@ -114,9 +114,7 @@ class RelatedTable:
             deduce_all(work, self.system.relations)
             wrong = self.system.broken(work) & ~is_broken
             if wrong.any():
-                raise ValueError(
-                    f"given column {name!r}: row {wrong.argmax()} of X breaks a relation with it; leave an entry out"
-                )
+                raise DisagreementError(name, int(wrong.argmax()), "breaks a relation with it", "leave an entry out")
         return RelatedRows(read.table, num_rows, row_keys(read.codes), work, is_broken, evidence, related)
 
     def with_class(self, rows: RelatedRows, numbers: np.ndarray, name: Name, values: np.ndarray) -> RelatedRows:
@@ -162,9 +160,13 @@ class RelatedTable:
             choices.require_some(candidates)
             answer = distribution_of(choices, candidates, coded, readout, is_free=is_free)
             probs[some], found = answer.value, with_rows(found, some, answer.diagnostics)
-        warned(Answer(probs, except_for(found, rows.is_broken)), "predict", self.parameters)
+        self.warn(rows, found, "predict")
         with np.errstate(divide="ignore"):
             return Answer(np.log(probs / probs.sum(axis=1, keepdims=True)), found)
+
+    def warn(self, rows: RelatedRows, found: Diagnostics[Tensor], what: str) -> None:
+        """Warns once if the answer about the rows may be far off for some that keep the relations."""
+        warned(Answer(None, except_for(found, rows.is_broken)), what, self.parameters)
 
     def impute(
         self, rows: RelatedRows, keys: Tensor, *, num_draws: int, seed: int | None = None

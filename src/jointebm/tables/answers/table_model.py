@@ -90,7 +90,7 @@ class TableModel(CodeQuestions):
             weights: of the rows, positive, shape (N,); None weighs all alike.
 
         Raises:
-            ValueError: no rows, no columns, flags that do not fit, a code that its column does not have, or `run` holds
+            ValueError: no rows, no columns, bins that do not fit, a code that its column does not have, or `run` holds
                 checkpoints of another fit.
             Diverged: numbers were not finite or not usual, and rollbacks at half the learning rate did not help.
         """
@@ -133,7 +133,7 @@ class TableModel(CodeQuestions):
         }
 
     @classmethod
-    def from_spec(cls, spec: dict[str, Any], report: FitReport | None = None) -> Self:
+    def from_spec(cls, spec: dict[str, Any]) -> Self:
         """Makes an unfitted model with the shapes of `spec`."""
         reference = ProductMixture(spec["num_classes"], spec["num_components"])
         residual: Residual | Rebased = Residual(spec["num_classes"], width=spec["width"], num_layers=spec["num_layers"])
@@ -145,4 +145,4 @@ class TableModel(CodeQuestions):
         if (sizes := spec.get("proposal")) is not None:
             mixture = ProductMixture(spec["num_classes"], sizes["num_components"])
             network = MaskedNetwork(mixture, width=sizes["width"], num_layers=sizes["num_layers"])
-        return cls(TableEnergy(reference, residual, network), report).eval()
+        return cls(TableEnergy(reference, residual, network)).eval()

@@ -8,10 +8,11 @@ A score is the log of the mean weight. A prediction averages exact conditionals 
 
 The first sum runs over all draws and evaluates nothing. The second one corrects it: its m_u are a few of the different m_s,
 chosen in proportion to their weight by systematic resampling that keeps the heavy ones (Fearnhead & Clifford 2003), and only
-for these F is evaluated at all K_j classes.
+for these F is evaluated, at all classes but those of which r(k | m_u) is below 1e-6, which keep it. So there are more m_u
+where the proposal is narrow.
 
-Rows begin with `num_draws` draws. Those whose standard error is too large get 4 times as many, then 16 times; and 64 times,
-if hardly any of these is effective.
+Rows begin with `num_draws` draws. Those whose standard error is too large, or of which hardly any is effective, get 4 times
+as many, then 16 times; and 64 times, if still hardly any is effective.
 
 Legend: N rows, V columns, K_j classes of column j, D draws, Q quantities, U different draws.
 """
@@ -30,13 +31,13 @@ from jointebm.sampling.weighted_draws import ALL_WEIGHT, effective_size, log_mea
 from jointebm.tables.answers.shared_draws import in_batches, of_different, shared_draws
 from jointebm.tables.density.energy import TableEnergy
 
-__all__ = ["CLASSES_PER_DRAW", "EVALUATIONS", "Estimates", "WeightedAnswers"]
+__all__ = ["CLASSES_PER_DRAW", "Estimates", "WeightedAnswers"]
 
 GROWTH = (1, 4, 16, 64)  # times num_draws; the last only where few draws are effective
 CLASSES_PER_DRAW = 4  # classes at which F is evaluated, for each draw; of 4 times the draws twice as many
+NEGLIGIBLE = 1e-6  # proposed share of a class at which F is not evaluated
 MIN_CONDITIONALS = 4  # exact conditionals of a row, at least
 DRAWS_AT_ONCE = 8192  # of all rows together: memory does not grow with the table
-EVALUATIONS = 2048  # of the network at once, for all classes of a column
 SCORE_ERROR = 0.1  # nats, of a score that is good enough
 DISTANCE = 0.025  # expected total variation to the exact probabilities
 WHOLE_VECTOR = 64  # a multiple of the vector length of every processor
@@ -97,6 +98,7 @@ class WeightedAnswers:
         self, energy: TableEnergy, num_draws: int, seed: int, log_weights: Sequence[Tensor | None] | None = None
     ) -> None:
         self._energy, self._num_draws, self._seed, self._log_weights = energy, num_draws, seed, log_weights
+        self._enough = min(MIN_ESS, num_draws / 4)  # effective draws
 
     @torch.no_grad()
     def log_prob(self, codes: Tensor, num_rounds: Tensor) -> Estimates:
@@ -164,7 +166,7 @@ class WeightedAnswers:
             )
             goes_on = ~new.is_good & (num_rounds[todo] > number + 1)
             if times == GROWTH[-2]:
-                goes_on &= new.ess < min(MIN_ESS, self._num_draws / 4)
+                goes_on &= new.ess < self._enough
             goes_on = goes_on.nonzero().flatten()
             if not len(goes_on) or times == GROWTH[-1]:
                 break
@@ -198,12 +200,13 @@ class WeightedAnswers:
         squares = torch.zeros_like(shares).scatter_add_(1, place, odds.gather(1, order).square())
         squares = squares * ((num_draws - 1) / num_draws)
         first = torch.zeros_like(place).scatter_(1, place, order)  # one of the draws of each group
-        num = max(MIN_CONDITIONALS, num_evaluations // num_classes)
+        cost = (shares * (pool.of_last >= NEGLIGIBLE).sum(dim=1)[pool.places]).cumsum(dim=1)[:, -1]  # of a conditional
+        num = (num_evaluations / cost.clamp(min=1)).long().clamp(min=MIN_CONDITIONALS)
         kept, weights, chance = _resampled(of_group, num, pool.start)
         rows, groups = kept.nonzero(as_tuple=True)
         draws = first[rows, groups]
-        exact = self._conditionals(pool.codes[rows, draws], column)  # (u, K)
         proposed = pool.of_last
+        exact = self._conditionals(pool.codes[rows, draws], column, proposed[pool.places[rows, draws]])  # (u, K)
         by_index = torch.zeros(num_rows, len(proposed), dtype=torch.float64).scatter_add_(1, pool.places, shares)
         crude = _summed(by_index, proposed)
         weights, chance, squares = weights[rows, groups], chance[rows, groups], squares[rows, groups]
@@ -222,27 +225,35 @@ class WeightedAnswers:
 
         # Whatever is read out, so that every question about a row is answered from the same draws.
         of_probs = error_of(exact, difference, probs)
-        is_good = 0.4 * of_probs.sum(dim=1) <= DISTANCE  # a half of the sum of mean distances, .8 errors each
+        ess = effective_size(pool.log_weights)
+        # A half of the sum of mean distances, .8 errors each. With few effective draws the error itself is not known.
+        is_good = (0.4 * of_probs.sum(dim=1) <= DISTANCE) & (ess >= self._enough)
         if readout is None:
             error = of_probs
         else:
             error = error_of(exact @ readout, difference @ readout, probs @ readout)
-        return Estimates(_whole(torch.log, probs), error, effective_size(pool.log_weights), is_good)
+        return Estimates(_whole(torch.log, probs), error, ess, is_good)
 
-    def _conditionals(self, codes: Tensor, column: int) -> Tensor:
-        """p(c_j = k | all other columns), shape (N, K_j), float64."""
-        size = max(16, EVALUATIONS // self._energy.num_classes[column] // 16 * 16)
-        return in_batches(lambda some: self._energy.of_classes(some, column).double().softmax(dim=1), codes, size)
+    def _conditionals(self, codes: Tensor, column: int, proposed: Tensor) -> Tensor:
+        """p(c_j = k | all other columns), shape (N, K_j), float64; classes that are negligible keep their r(k | m)."""
+        is_kept = proposed >= NEGLIGIBLE
+        rows, classes = is_kept.nonzero(as_tuple=True)
+        asked = codes[rows]
+        asked[:, column] = classes
+        f = in_batches(self._energy, asked).double()
+        of_classes = torch.full_like(proposed, -torch.inf).index_put((rows, classes), f).softmax(dim=1)
+        total = torch.where(is_kept, proposed, 0).cumsum(dim=1)[:, -1:]
+        return of_classes * total + torch.where(is_kept, 0, proposed)
 
 
-def _resampled(shares: Tensor, num: int, start: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+def _resampled(shares: Tensor, num: Tensor, start: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """Chooses at most `num` of the entries of each row by their shares, without bias.
 
     Entries above a threshold c are kept, others with the chance share / c and then the weight c, systematically.
 
     Args:
         shares: shape (N, D), of sum 1.
-        num: of entries.
+        num: of entries, shape (N,), int64.
         start: a uniform for each row, shape (N, 1), which decides the systematic choice.
 
     Returns:
@@ -250,10 +261,9 @@ def _resampled(shares: Tensor, num: int, start: Tensor) -> tuple[Tensor, Tensor,
     """
     descending = shares.sort(dim=1, descending=True).values
     tails = descending.flip(1).cumsum(dim=1).flip(1)
-    if shares.shape[1] <= num:
-        return shares > 0, shares, torch.ones_like(shares)
-    levels = tails[:, :num] / (num - torch.arange(num))  # c, if so many are kept
-    is_level = descending[:, :num] <= levels
+    left = num[:, None] - torch.arange(shares.shape[1])  # to be chosen, if so many are kept
+    levels = tails / left.clamp(min=1)  # c
+    is_level = (descending <= levels) & (left > 0) & (num[:, None] < shares.shape[1])
     number = is_level.int().argmax(dim=1, keepdim=True)
     threshold = torch.where(is_level.any(dim=1, keepdim=True), levels.gather(1, number), 0)
     is_heavy = shares >= threshold

@@ -1,4 +1,4 @@
-"""Whether entries agree with evidence about their column.
+"""Checks of entries against evidence about their column.
 
 Legend: N rows.
 """
@@ -7,11 +7,32 @@ import numpy as np
 
 from jointebm.storage.untrusted import quoted
 from jointebm.tables.codes.categories import CategoryCodec
-from jointebm.tables.codes.codec import CodedColumn
+from jointebm.tables.codes.codec import CodedColumn, Name
 from jointebm.tables.codes.column import Column
 from jointebm.tables.codes.evidence import Choice, Evidence, Interval
 
-__all__ = ["agrees", "require_agreement"]
+__all__ = ["DisagreementError", "agrees", "require_agreement"]
+
+
+class DisagreementError(ValueError):
+    """A row of a question contradicts the evidence.
+
+    Args:
+        name: the column that the evidence is about.
+        row: number of the row.
+        reason: what the row does.
+        remedy: what to do.
+    """
+
+    def __init__(
+        self,
+        name: Name,
+        row: int,
+        reason: str,
+        remedy: str = "leave the entry out, or leave the column out of given",
+    ) -> None:
+        super().__init__(f"given column {name!r}: row {row} of X {reason}; {remedy}")
+        self.name, self.row, self.reason, self.remedy = name, row, reason, remedy
 
 
 def agrees(coded: CodedColumn, known: Evidence, column: Column) -> np.ndarray:
@@ -39,7 +60,7 @@ def require_agreement(coded: CodedColumn, column: Column, known: Evidence, *, ve
         verb: what a row does with the entry, for the message.
 
     Raises:
-        ValueError: an entry contradicts the evidence; names its row.
+        DisagreementError: an entry contradicts the evidence; names its row.
     """
     converted = coded.converted(column)
     rows = np.flatnonzero(~converted.is_missing)
@@ -47,8 +68,6 @@ def require_agreement(coded: CodedColumn, column: Column, known: Evidence, *, ve
         rows = rows[coded.codec.encode(converted.values[rows]) >= 0]  # a level not seen in training is missing
     wrong = ~agrees(coded, known, converted.take(rows))
     if wrong.any():
-        row = rows[wrong][0]
-        raise ValueError(
-            f"given column {coded.name!r}: row {row} of X {verb} {quoted(repr(column.values[row : row + 1].tolist()[0]))}, "
-            "which contradicts it; leave the entry out, or leave the column out of given"
-        )
+        row = int(rows[wrong][0])
+        value = quoted(repr(column.values[row : row + 1].tolist()[0]))
+        raise DisagreementError(coded.name, row, f"{verb} {value}, which contradicts it")

@@ -1,14 +1,14 @@
-"""Finds atoms, bins, cells and frequent values of a column of numbers: from data to a `NumberCodec`.
+"""Finds atoms, bins, codes, cells and frequent values of a column of numbers: from data to a `NumberCodec`.
 
-With N values and a budget of B bins, 48 or 2 N^(1/3) (Rice's rule) if that is less:
+With N values and a budget of B bins, 48 or 2 N^(1/3) (Rice's rule) if that is less, but at least 4:
 1. Few distinct values (at most 48, or as many codes as are asked for, three rows each on average): every value is an atom.
 2. Otherwise every value with a share of at least 1 / B is an atom. Bins lie between atoms and gaps. A gap is a distance
    far above those of the values around it; bins end at the values beside it.
 3. Bins are finer where values are dense, and not as coarse in the tails as bins of equal counts: equal steps of the mean of
    the distribution function and of the integral of the square root of the density. A bin holds at least ten rows.
-4. A bin is divided into up to four codes of about equal counts, of eight rows at least; of three rows in the tails, where a
-   bin is much longer than others: within a code a value is independent of other columns. A reference learns bins, the
-   network tells their codes apart. With a budget of codes, bins and codes of a bin are as many as fit in.
+4. A bin is divided into up to four codes of about equal counts, of eight rows at least; of three rows in a bin of more than
+   1.5 times the median length, as in tails: within a code a value is independent of other columns. A reference learns
+   bins, the network tells their codes apart. With a budget of codes, bins and codes of a bin are as many as fit in.
 5. Within a code, values much more frequent than its density are points; the rest is a histogram of up to four cells of
    equal counts.
 
@@ -26,14 +26,14 @@ __all__ = ["fit_numbers"]
 
 DEFAULT_BINS = 48
 PARTS = 4  # codes of a bin, by default at most
-ROWS_PER_CODE = 8  # at least, but of
-LONG = 1.5  # times the length of the median bin,
-ROWS_IN_TAIL = 3
+ROWS_PER_CODE = 8  # at least
+LONG = 1.5  # in lengths of the median bin: a longer one has
+ROWS_OF_LONG = 3  # rows per code, at least
 ROWS_PER_ATOM = 3  # on average, when all values are atoms
 ROWS_PER_BIN = 10  # at least, where there are as many
 NEIGHBOURS = 20  # distances on each side of a gap, that it is compared with
 ROWS_PER_CELL = 20
-MAX_CELLS = 4  # of a bin
+MAX_CELLS = 4  # of a code
 MAX_POINTS = 512  # of a column
 MIN_POINT = 5  # rows of a point; on a grid, beyond three times those expected by chance
 
@@ -97,7 +97,7 @@ def _codes(position: np.ndarray, bins: np.ndarray, counts: np.ndarray, parts: in
     with np.errstate(over="ignore"):
         length = np.diff(place[ends], prepend=place[0])
         is_long = length > LONG * np.median(length)
-    num_parts = np.clip(rows // np.where(is_long, ROWS_IN_TAIL, ROWS_PER_CODE), 1, parts)[bins]
+    num_parts = np.clip(rows // np.where(is_long, ROWS_OF_LONG, ROWS_PER_CODE), 1, parts)[bins]
     part = np.floor(middle / rows[bins] * num_parts)
     return np.cumsum((np.diff(bins, prepend=bins[0]) > 0) | (np.diff(part, prepend=part[0]) != 0))
 
@@ -105,8 +105,9 @@ def _codes(position: np.ndarray, bins: np.ndarray, counts: np.ndarray, parts: in
 def _gaps(position: np.ndarray, is_atom: np.ndarray, num: int) -> np.ndarray:
     """Whether a gap of the data lies behind each distinct value, bool (U - 1,).
 
-    It is many times as long as the mean of the twenty distances on each side; in even data, one of N is with a
-    probability of about exp(-2). An atom on one side is no matter. Fewer values on a side are not told from a tail.
+    It is more than 2 + log N times as long as the mean of the twenty distances on each side; in even data, one of N is so
+    with a probability of about exp(-2). A side with an atom next to the gap does not count. Fewer values on a side are not
+    told from a tail.
     """
     place, far = position.astype(np.float64), NEIGHBOURS
     if len(place) <= far + 1:
@@ -120,7 +121,7 @@ def _gaps(position: np.ndarray, is_atom: np.ndarray, num: int) -> np.ndarray:
 
 
 def _bins(position: np.ndarray, counts: np.ndarray, is_atom: np.ndarray, is_gap: np.ndarray, budget: int) -> np.ndarray:
-    """The code of each distinct value, shape (U,): one per atom, and bins between atoms and gaps."""
+    """The bin of each distinct value, shape (U,): one per atom, and bins between atoms and gaps."""
     run = np.cumsum(is_atom | np.append(False, is_atom[:-1] | is_gap))  # (U,)
     first = np.searchsorted(run, run)
     around = np.diff(position.astype(np.float64) / 2, prepend=position[:1] / 2, append=position[-1:] / 2)
@@ -157,7 +158,7 @@ def _short(starts: np.ndarray, run: np.ndarray, counts: np.ndarray) -> np.ndarra
 def _ends(
     position: np.ndarray, first: np.ndarray, last: np.ndarray, is_atom: np.ndarray, is_gap: np.ndarray, point: int
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Ends of the codes, shape (K,) each: atoms are points; bins fill the space to their neighbours, but no gaps."""
+    """Ends of the codes, shape (K,) each: atoms are points; others fill the space to their neighbours, but no gaps."""
     low, high = position[first], position[last] + point
     border = _between(position[last[:-1]], position[first[1:]], point)
     for_bins, gap = ~is_atom[first], is_gap[last[:-1]]
@@ -177,12 +178,12 @@ def _between(left: np.ndarray, right: np.ndarray, point: int) -> np.ndarray:
     return np.where(middle > left, middle, right)
 
 
-def _frequent(counts: np.ndarray, bins: np.ndarray, length: np.ndarray) -> np.ndarray:
-    """Whether a distinct value is much more frequent than the density of its bin, shape (U,)."""
+def _frequent(counts: np.ndarray, codes: np.ndarray, length: np.ndarray) -> np.ndarray:
+    """Whether a distinct value is much more frequent than the density of its code, shape (U,)."""
     frequent = counts >= MIN_POINT
     if length.dtype.kind == "i":  # a grid
-        by_chance = np.bincount(bins, counts) / length
-        frequent = counts >= MIN_POINT + 3 * by_chance[bins]
+        by_chance = np.bincount(codes, counts) / length
+        frequent = counts >= MIN_POINT + 3 * by_chance[codes]
     if frequent.sum() > MAX_POINTS:
         frequent &= counts > np.sort(counts[frequent])[-MAX_POINTS - 1]
     return frequent

@@ -18,7 +18,7 @@ from jointebm.tables.codes.column import Column, ColumnCodec, IgnoredCodec, Kind
 from jointebm.tables.codes.evidence import Evidence
 from jointebm.tables.codes.numbers import NumberCodec
 
-__all__ = ["MISSING_CODE", "Name", "TableCodec", "Unseen"]
+__all__ = ["MISSING_CODE", "CodedColumn", "Name", "TableCodec", "Unseen", "unused_name"]
 
 Name = Annotated[str, Field(max_length=1000)] | int  # columns of an array are numbered
 Unseen = Literal["error", "missing"]
@@ -162,6 +162,19 @@ class TableCodec(Config):
                 raise ValueError(f"given column {name!r}: {error}") from None
             log_weights[place] = found
         return log_weights
+
+
+def unused_name(name: str, taken: Iterable[Name]) -> str:
+    """The name, with marks behind it until no column is called so.
+
+    Example:
+        >>> unused_name("gap", ["gap", "gap'"])
+        "gap''"
+    """
+    names = set(map(str, taken))
+    while name in names:
+        name += "'"
+    return name
 
 
 def _encode(coded: CodedColumn, column: Column, unseen: Unseen) -> np.ndarray:

@@ -3,13 +3,13 @@
 Legend: N rows.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 from pydantic import Field
 
 from jointebm.storage.config import Config
-from jointebm.tables.codes.codec import CodedColumn, Name, TableCodec
+from jointebm.tables.codes.codec import CodedColumn, Name, TableCodec, unused_name
 from jointebm.tables.codes.column import Column, IgnoredCodec
 
 __all__ = ["Indicator", "fit_indicators", "indicator_column", "with_indicators"]
@@ -34,7 +34,7 @@ def fit_indicators(table: Mapping[Name, Column], codec: TableCodec) -> tuple[Ind
     for coded in codec.columns:
         column = table[coded.name]
         if column.is_missing.any() and not isinstance(coded.codec, IgnoredCodec):
-            name = _unused(f"{coded.name} is missing", [*table, *(each.coded.name for each in indicators)])
+            name = unused_name(f"{coded.name} is missing", [*table, *(each.coded.name for each in indicators)])
             (own,) = TableCodec.fit({name: indicator_column(column.is_missing)}).columns
             indicators.append(Indicator(of=coded.name, coded=own))
     return tuple(indicators)
@@ -48,11 +48,3 @@ def indicator_column(is_missing: np.ndarray) -> Column:
 def with_indicators(table: Mapping[Name, Column], indicators: Sequence[Indicator]) -> dict[Name, Column]:
     """The table as it is recorded: with the indicators of its columns."""
     return {**table, **{each.coded.name: indicator_column(table[each.of].is_missing) for each in indicators}}
-
-
-def _unused(name: str, taken: Iterable[Name]) -> str:
-    """The name, with marks behind it until no column is called so."""
-    names = set(map(str, taken))
-    while name in names:
-        name += "'"
-    return name

@@ -1,13 +1,13 @@
-"""Numbers to codes and back: atoms and bins along the line, with the exact density of a value given its code.
+"""Numbers to codes and back: atoms and parts of bins along the line, with the exact density of a value given its code.
 
-A code is an atom (one frequent value, such as 0 or 40) or a bin. A bin has a density: a histogram of a few cells, on the
-rounding grid of the column if there is one, plus points at single values that are more frequent than their neighbours.
-`jointebm.tables.codes.binning` finds atoms, bins, cells and grid.
+A code is an atom (one frequent value, such as 0 or 40), or a bin or part of one, which has a density: a histogram of a few
+cells, on the rounding grid of the column if there is one, plus points at single values that are more frequent than their
+neighbours. `jointebm.tables.codes.binning` finds atoms, bins, codes, cells and grid.
 
-**Surprises** are values in a gap: between two neighbouring atoms, or outside the range of training. A code next to a gap
-keeps the share 1 / (its count + 2) for surprises, spread evenly over its half of the gap or, outside the range, falling
-with distance x as s / (s + x), where s is the range. So every number has a finite log-density, and the density of each code
-integrates to one. Draws are never surprises.
+**Surprises** are values in a gap: between neighbouring codes that do not touch, or outside the range of training. A code
+next to gaps keeps the share 1 / (its count + 2) for surprises, the same part of it for each of its gaps: spread evenly over
+its half of the gap or, outside the range, with the probability s / (s + x) of a distance of x or more, with s the range. So
+every number has a finite log-density, and the density of each code integrates to one. Draws are never surprises.
 
 Legend: N entries, K codes, P pieces, G gaps.
 """
@@ -208,7 +208,7 @@ def _whole(reals: np.ndarray) -> np.ndarray:
 
 @dataclass(frozen=True, eq=False)
 class _Gaps:
-    """Gaps without training values: halves of those between atoms, and the two tails, sorted along the line.
+    """Gaps without training values: halves of those between codes, and the two tails, sorted along the line.
 
     The first and the last gap are the tails, of unlimited length.
     """

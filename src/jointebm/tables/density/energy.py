@@ -107,11 +107,6 @@ class Rebased(nn.Module):
         self.net, self.base, self.factor = net, base, factor
         self._reference = [reference]  # in a list: it belongs to the energy
 
-    @property
-    def readout(self) -> Tensor:
-        """The last layer of the network, which is zero where it is."""
-        return self.net.readout
-
     def forward(self, codes: Tensor) -> Tensor:
         """g of complete rows, shape (N,), nats."""
         return self.head(self.summed(codes))

@@ -35,6 +35,7 @@ __all__ = [
 ]
 
 GROUP = 128  # draws
+PILOT_GROUPS = 4  # that rungs are chosen with
 STEP_SHARE = 0.7  # effective share of equally weighted draws after the step to the next rung
 RUNGS_AT_MOST = 100
 SHARE_OF_DRAWS = 0.05  # effective share of draws of a proposal, from which on nothing is annealed
@@ -134,9 +135,9 @@ def weighted_rows_back(
     return RowsBack((log_prob - energy(codes)).double())
 
 
-def annealing_rungs(energy: TableEnergy, *, generator: Generator, num_groups: int = 4) -> tuple[float, ...]:
+def annealing_rungs(energy: TableEnergy, *, generator: Generator) -> tuple[float, ...]:
     """Rungs between which weights vary alike, by a pilot; (1.0,) where q is near exp F."""
-    return annealed(energy, None, num_groups=num_groups, generator=generator).rungs
+    return annealed(energy, None, num_groups=PILOT_GROUPS, generator=generator).rungs
 
 
 @torch.no_grad()
@@ -157,16 +158,16 @@ def annealed(
     num, num_columns = GROUP * num_groups, len(energy.num_classes)
     codes = energy.reference.draw(torch.full((num, num_columns), -1), generator)
     residual, log_weights = energy.residual(codes).double(), torch.zeros(num, dtype=torch.float64)
-    gone = [0.0]
-    while gone[-1] < 1:
-        rung = _next_rung(residual, gone[-1], len(gone)) if rungs is None else rungs[len(gone) - 1]
-        log_weights = log_weights + (rung - gone[-1]) * residual
-        gone.append(rung)
+    reached = [0.0]
+    while reached[-1] < 1:
+        rung = _next_rung(residual, reached[-1], len(reached)) if rungs is None else rungs[len(reached) - 1]
+        log_weights = log_weights + (rung - reached[-1]) * residual
+        reached.append(rung)
         if rung < 1:
             origins, log_weights = _resampled(log_weights, generator)
             state = _moved(_at_rung(energy, rung), codes[origins], generator)
             codes, residual = state.codes, energy.residual.head(state.summed).double()
-    return AnnealedRows(codes, log_weights, tuple(gone[1:]))
+    return AnnealedRows(codes, log_weights, tuple(reached[1:]))
 
 
 @torch.no_grad()

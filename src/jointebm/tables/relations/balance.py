@@ -76,7 +76,7 @@ class Balance(Config):
         for place, name in enumerate(self.terms):
             rows = one & missing[place]
             if rows.any():
-                others = self._residual(work, skipped=place)[rows]
+                others = self.residual(work, skipped=place)[rows]
                 units = self.signs[place] * ((0 if self.decimals is not None else 0.0) - others)
                 changed |= fill(work, name, rows, from_units(units, work[name], self.decimals))
         return changed
@@ -86,10 +86,10 @@ class Balance(Config):
         slack = self.tolerance
         if self.decimals is None:
             slack += self.precision * np.max([np.abs(to_units(work[name], None)) for name in self.terms], axis=0)
-        return (np.abs(self._residual(work)) > slack) & ~missing_in_any(work, self.terms)
+        return (np.abs(self.residual(work)) > slack) & ~missing_in_any(work, self.terms)
 
-    def _residual(self, work: Work, *, skipped: int = -1) -> np.ndarray:
-        """The sum less the constant, without one of the columns, in units, shape (N,)."""
+    def residual(self, work: Work, *, skipped: int = -1) -> np.ndarray:
+        """The sum of the known terms less the constant, without one of the columns, in units, shape (N,)."""
         start = round(self.constant) if self.decimals is not None else self.constant
         total = np.full(len(work[self.terms[0]].values), -start)
         for place, (name, sign) in enumerate(zip(self.terms, self.signs, strict=True)):

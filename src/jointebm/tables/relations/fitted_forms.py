@@ -9,7 +9,7 @@ import numpy as np
 
 from jointebm.storage.untrusted import quoted
 from jointebm.tables.codes.categories import Label
-from jointebm.tables.codes.codec import Name
+from jointebm.tables.codes.codec import Name, unused_name
 from jointebm.tables.codes.column import Column
 from jointebm.tables.relations.balance import Balance
 from jointebm.tables.relations.combination import Combination
@@ -178,13 +178,6 @@ def _combination(
             raise _refused(request, f"{name!r} {level} occurs in no complete combination; drop or complete its rows")
     number = unused_name(" & ".join(map(str, request.names)), taken_names)
     yield Combination(members=request.names, number=number, rows=tuple(rows))
-
-
-def unused_name(name: str, taken_names: Sequence[Name]) -> str:
-    """The name, with marks behind it until no column is called so."""
-    while name in map(str, taken_names):
-        name += "'"
-    return name
 
 
 _FORMS = {

@@ -12,7 +12,7 @@ from jointebm.tables.codes.categories import Label
 from jointebm.tables.codes.codec import Name
 from jointebm.tables.codes.column import Column
 
-__all__ = ["Levels", "is_function", "levels_of", "plain_levels"]
+__all__ = ["Levels", "is_function", "levels_of"]
 
 
 class Levels(NamedTuple):
@@ -32,11 +32,6 @@ def is_function(key: np.ndarray, value: np.ndarray, num_keys: int) -> bool:
     image = np.zeros(num_keys, dtype=np.int64)
     image[key] = value
     return bool((image[key] == value).all())
-
-
-def plain_levels(column: Column) -> list[Label]:
-    """The distinct values of a column as plain data, ascending for numbers and times."""
-    return _levels(column).values
 
 
 def _levels(column: Column) -> Levels:

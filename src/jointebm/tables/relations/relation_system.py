@@ -14,9 +14,11 @@ from jointebm.storage.config import Config
 from jointebm.storage.untrusted import quoted
 from jointebm.tables.codes.codec import Name, TableCodec
 from jointebm.tables.codes.column import Column
+from jointebm.tables.relations.balance import Balance
 from jointebm.tables.relations.combination import Combination
 from jointebm.tables.relations.fitted_forms import Relation
 from jointebm.tables.relations.functional import Functional
+from jointebm.tables.relations.joint_sums import deduce_together
 from jointebm.tables.relations.work_table import RelatedColumn, Work, opened
 
 __all__ = ["Bound", "RelationSystem", "deduce_all", "depends", "levels_table", "parents_of", "settled"]
@@ -137,7 +139,8 @@ class RelationSystem(Config):
 
 def deduce_all(work: Work, relations: Sequence[Relation]) -> Work:
     """Fills in place what the relations determine, until nothing changes; returns the table."""
-    while any(each.deduce(work) for each in relations):
+    balances = [each for each in relations if isinstance(each, Balance)]
+    while any(each.deduce(work) for each in relations) or (len(balances) > 1 and deduce_together(work, balances)):
         pass
     return work
 

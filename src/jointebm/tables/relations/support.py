@@ -1,4 +1,4 @@
-"""How unlikely it is that columns which have nothing to do with one another keep a relation by chance.
+"""Probabilities that unrelated columns keep a relation by chance.
 
 All probabilities are exact bounds over the random permutations of one column that leave the others as they are.
 

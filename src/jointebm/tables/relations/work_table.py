@@ -12,7 +12,7 @@ from jointebm.storage.config import Config
 from jointebm.tables.codes.codec import Name
 from jointebm.tables.codes.column import Column, Role, Unit
 
-__all__ = ["RelatedColumn", "Work", "concatenated", "fill", "missing_in_any", "opened", "overlaid", "taken"]
+__all__ = ["RelatedColumn", "Work", "fill", "missing_in_any", "opened", "overlaid", "taken", "with_known"]
 
 Work = dict[Name, Column]
 _DTYPES: dict[Role, type] = {"real": np.float64, "whole": np.int64, "boolean": bool, "label": object, "time": np.int64}
@@ -79,17 +79,6 @@ def taken(table: Mapping[Name, Column], rows: np.ndarray) -> Work:
     }
 
 
-def concatenated(tables: Sequence[Mapping[Name, Column]]) -> Work:
-    """Tables with the same columns, one below another."""
-    return {
-        name: column._replace(
-            values=np.concatenate([table[name].values for table in tables]),
-            is_missing=np.concatenate([table[name].is_missing for table in tables]),
-        )
-        for name, column in tables[0].items()
-    }
-
-
 def overlaid(table: Mapping[Name, Column], rows: np.ndarray, other: Mapping[Name, Column]) -> Work:
     """The table with some rows, by number, those of another table."""
     result = taken(table, np.arange(len(next(iter(table.values())).values)))
@@ -98,4 +87,13 @@ def overlaid(table: Mapping[Name, Column], rows: np.ndarray, other: Mapping[Name
         values = mine.values if mine.values.dtype == column.values.dtype else mine.values.astype(column.values.dtype)
         values[rows], mine.is_missing[rows] = column.values, column.is_missing
         result[name] = mine._replace(values=values)
+    return result
+
+
+def with_known(complete: Mapping[Name, Column], known: Mapping[Name, Column]) -> Work:
+    """A table with the known entries of another one."""
+    result = {}
+    for name, column in complete.items():
+        values = np.where(known[name].is_missing, column.values, known[name].values)
+        result[name] = column._replace(values=values, is_missing=column.is_missing & known[name].is_missing)
     return result

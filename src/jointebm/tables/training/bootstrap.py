@@ -2,8 +2,8 @@
 
 A member resamples the rows with replacement. Its reference follows from that of the fit by expectation maximisation on
 these rows, its base are their marginals, and its network follows from that of the fit by some more training on them, with a
-schedule of its own. Where held-out rows left the network of the fit at zero, that of the member is zero too. The proposal is
-that of the fit: it decides how fast answers are right, not what is right.
+schedule of its own. Where the fit is its reference, so is the member. The proposal is that of the fit: it decides how fast
+answers are right, not what is right.
 
 Legend: N rows, V columns, K_j classes of column j.
 """
@@ -24,17 +24,7 @@ from jointebm.tables.training.bins import Bins, marginals_of
 from jointebm.tables.training.completed_rows import CompletedRows
 from jointebm.tables.training.smoothing import AlongColumns, Curves
 from jointebm.tables.training.table_config import Progress, TableConfig
-from jointebm.tables.training.table_problem import TableProblem
-from jointebm.tables.training.table_schedule import (
-    MAX_ROLLBACKS,
-    PRECISIONS,
-    SNAPSHOT_EVERY,
-    descent_of_table,
-    planned_iterations,
-    rows_per_batch,
-)
-from jointebm.training.loop import Loop
-from jointebm.training.objectives import PseudoLikelihood
+from jointebm.tables.training.table_schedule import loop_of_table, planned_iterations
 
 __all__ = ["SharedProgress", "bootstrapped", "unsmooth"]
 
@@ -86,7 +76,7 @@ def bootstrapped(
     """Refits a density to a bootstrap sample of its rows.
 
     Args:
-        energy: of the fit; not changed. If its network is zero, so is that of the member.
+        energy: of the fit; not changed. If F is the reference, that of the member is its own reference.
         codes: all rows of the fit, shape (N, V), -1 is missing.
         bins: per column, the bin of each code; None if the order of its codes has no meaning.
         config: of the fit.
@@ -100,29 +90,19 @@ def bootstrapped(
     rows = codes[(uniform(torch.empty(len(codes), dtype=torch.float64), generator) * len(codes)).long()]
     of_codes = Bins(bins, energy.num_classes)
     reference = _refitted(energy.reference, rows, of_codes, config.prior_strength)
-    if not bool(energy.residual.readout.any()):
-        return TableEnergy(reference, deepcopy(energy.residual), deepcopy(energy.network))
-    net, base = energy.residual, reference
-    if isinstance(net, Rebased):
-        net, base = net.net, marginals_of(rows, energy.num_classes, bins)
-    batch_size = rows_per_batch(len(rows), config)
-    num_iterations = max(1, round(SHARE * planned_iterations(len(rows), len(bins), batch_size, config)))
-    net = deepcopy(net)
+    if not isinstance(energy.residual, Rebased):
+        return TableEnergy(reference, deepcopy(energy.residual))
+    base, net = marginals_of(rows, energy.num_classes, bins), deepcopy(energy.residual.net)
     unsmooth(net, bins, rows)
-    objective = config.objective
-    is_composite = isinstance(objective, PseudoLikelihood)
-    problem = TableProblem(
+    num_iterations = max(1, round(SHARE * planned_iterations(len(rows), len(bins), config)))
+    loop = loop_of_table(
         TableEnergy(base, net, energy.network),
         CompletedRows(rows, reference, generator),
-        pseudo_likelihood=objective if isinstance(objective, PseudoLikelihood) else PseudoLikelihood(),
-        pseudo_weight=None if is_composite else config.pseudo_weight,
         bins=bins,
-        batch_size=batch_size,
-        precision=PRECISIONS[config.precision],
+        config=config,
+        num_iterations=num_iterations,
         generator=generator,
     )
-    descent = descent_of_table(problem.module, config, len(rows), num_iterations)
-    loop = Loop(problem, descent, snapshot_every=SNAPSHOT_EVERY, max_rollbacks=MAX_ROLLBACKS)
     for _ in range(num_iterations):
         loop.step()
     average = loop.average

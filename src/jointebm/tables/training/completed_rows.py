@@ -14,7 +14,8 @@ __all__ = ["CompletedRows"]
 class CompletedRows:
     """A completion of every training row, moved at each visit (Eq. 8 with persistent chains).
 
-    Started from the reference's exact draw given the observed entries. Memory is three bytes per entry.
+    Started from the reference's exact draw given the observed entries. Memory is three bytes per entry, five where a column
+    has 2^15 classes.
 
     Args:
         codes: training rows, shape (N, V), -1 is missing.
@@ -49,7 +50,7 @@ class CompletedRows:
         return self._missing[numbers]
 
     def moved(self, energy: TableEnergy, numbers: Tensor, *, generator: Generator) -> Tensor:
-        """These rows after a sweep of their missing entries under exp f, shape (n, V); not kept, see `keep`."""
+        """These rows after a sweep of their missing entries under exp F, shape (n, V); not kept, see `keep`."""
         codes, missing = self.rows(numbers), self.missing(numbers)
         incomplete = missing.any(dim=1).nonzero().squeeze(1)
         if len(incomplete):

@@ -59,7 +59,7 @@ def pseudo_likelihood(
         >>> pseudo_likelihood(energy, [(0, rows), (1, rows)]).exp()  # 2^3 * 4^3
         tensor(512., grad_fn=<ExpBackward0>)
     """
-    precision = precision or energy.residual.readout.dtype
+    precision = precision or energy.reference.log_weights.dtype
     counts = [len(rows) for _, rows in parts]
     others = torch.cat([_without(rows, column) for column, rows in parts])
     summed = energy.residual.summed(others).split(counts)

@@ -14,10 +14,10 @@ faster by a factor r:
 
     W_k = r V_k,   V_k = 0 at the start
 
-So what a rare level says is what its rows have taught, and not a random vector that the network must learn around; a level
-without training rows, which stays where it is, is like a missing entry. Adam moves a vector by its rate in each iteration,
-but one of a rare level only around its rows: r makes up for that. The other levels, and columns with few rare levels, have
-W = V.
+So what a rare level says is what its rows have taught, and not a random vector that the network must learn around. A level
+without training rows stays like a missing entry; one whose rows a bootstrap sample lacks becomes so by the prior. Adam
+moves a vector by its rate in each iteration, but one of a rare level only around its rows: r makes up for that. The other
+levels, and columns with few rare levels, have W = V.
 
 Legend: K classes of a column, F classes of all columns, H hidden units.
 """

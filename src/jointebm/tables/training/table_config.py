@@ -31,8 +31,7 @@ class TableConfig(Config):
     weight_prior: float = Field(
         0.03,
         ge=0,
-        description="strength of the normal prior of the networks' weights, with the variances of fresh ones: 1 is that of "
-        "Bayes' rule, 0 none",
+        description="strength of the normal prior of the networks' weights: 1 is that of Bayes' rule, 0 is no prior",
     )
     batch_size: int = Field(
         480,

@@ -2,7 +2,7 @@
 
 The network is trained over the marginals of the columns (see `density.energy`). The last one is kept that gives held-out
 rows the highest likelihood but for the error of log Z, unless the reference beats it by more than the standard error of the
-difference; then F is the reference.
+difference. Then F is the reference, which draws for itself, and log Z is 0.
 
 Legend: N training rows, V columns, K_j classes of column j.
 """
@@ -29,20 +29,12 @@ from jointebm.tables.training.proposal_fit import fit_proposal
 from jointebm.tables.training.row_weights import resampled_rows
 from jointebm.tables.training.smoothing import AlongColumns, Curves
 from jointebm.tables.training.table_config import TableConfig
-from jointebm.tables.training.table_problem import TableAttempt, TableProblem
+from jointebm.tables.training.table_problem import TableAttempt
 from jointebm.tables.training.table_report import FitReport, table_report_of
-from jointebm.tables.training.table_schedule import (
-    MAX_ROLLBACKS,
-    PRECISIONS,
-    SNAPSHOT_EVERY,
-    descent_of_table,
-    planned_iterations,
-    rows_per_batch,
-)
+from jointebm.tables.training.table_schedule import PRECISIONS, loop_of_table, planned_iterations
 from jointebm.tables.training.validation import HeldOut, Validation
 from jointebm.training.divergence import Intervention
 from jointebm.training.loop import Loop
-from jointebm.training.objectives import PseudoLikelihood
 from jointebm.training.training_state import prefixed, require_shapes, without_prefix
 
 __all__ = ["TableFit", "TableMetrics"]
@@ -91,7 +83,7 @@ class TableMetrics(NamedTuple):
 class TableFit:
     """A fit that can be interrupted between any two iterations: `run`, `state`, `restore`, then `finish`.
 
-    What comes out is not worse on the held-out rows than the reference, but for the error of few rows.
+    What comes out is not worse on the held-out rows than the reference by more than the standard error of the difference.
 
     Args:
         codes: training rows, shape (N, V), -1 is missing.
@@ -103,8 +95,9 @@ class TableFit:
 
     Attributes:
         base: the marginals, that the network of F is trained over.
-        network: the proposal; None: the reference is.
-        held_out: numbers of the rows that nothing is learned from; none if they are too few to tell anything.
+        network: the proposal in training; None: the reference.
+        held_out: numbers of the rows that nothing is learned from; none if they are too few to tell anything, or if nothing
+            is trained.
         best: the best network so far; zero before training.
         num_iterations: planned; training may stop earlier.
         on_intervention: called with each intervention against divergence.
@@ -152,10 +145,7 @@ class TableFit:
                 generator=self._generator,
             )
         self.best = Residual(num_classes, width=config.width, num_layers=NUM_LAYERS)  # zero
-        self._batch_size = rows_per_batch(len(training), config)
-        self.num_iterations = (
-            planned_iterations(len(training), len(num_classes), self._batch_size, config) if trains else 0
-        )
+        self.num_iterations = planned_iterations(len(training), len(num_classes), config) if trains else 0
         self._loop: Loop[Tensor, TableAttempt] | None = None
         self._validation: Validation | None = None
         self._num_worse, self._log_score = 0, 0.0
@@ -175,11 +165,11 @@ class TableFit:
 
     @property
     def energy(self) -> TableEnergy:
-        """F with the best network so far; the reference, before there is one."""
+        """F with the best network so far; without one the reference, which needs no proposal: its draws are exact."""
         if bool(self.best.readout.any()):
             return self._energy_of(self.best)
         nothing = Residual(self.base.num_classes, width=1, num_layers=1)  # zero, and quick
-        return TableEnergy(self._reference, nothing, self.network)
+        return TableEnergy(self._reference, nothing)
 
     @property
     def iteration(self) -> int:
@@ -294,20 +284,14 @@ class TableFit:
 
     def _begin(self, residual: Residual) -> None:
         """Makes the loop that trains this network."""
-        config, objective = self._config, self._config.objective
-        is_composite = isinstance(objective, PseudoLikelihood)
-        problem = TableProblem(
+        self._loop = loop_of_table(
             TableEnergy(self.base, residual, self.network),
             self._completed,
-            pseudo_likelihood=objective if isinstance(objective, PseudoLikelihood) else PseudoLikelihood(),
-            pseudo_weight=None if is_composite else config.pseudo_weight,
             bins=self._bins,
-            batch_size=self._batch_size,
-            precision=PRECISIONS[config.precision],
+            config=self._config,
+            num_iterations=self.num_iterations,
             generator=self._generator,
         )
-        descent = descent_of_table(problem.module, config, len(self._completed), self.num_iterations)
-        self._loop = Loop(problem, descent, snapshot_every=SNAPSHOT_EVERY, max_rollbacks=MAX_ROLLBACKS)
 
         def tell(intervention: Intervention) -> None:
             if self.on_intervention is not None:

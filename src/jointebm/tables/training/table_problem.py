@@ -145,7 +145,7 @@ class TableProblem:
         return self._order[first : first + self._batch_size]
 
     def attempt(self, drawn: Tensor, where: str) -> TableAttempt:
-        """Moves missing entries and chains by one sweep, and evaluates the loss."""
+        """Moves missing entries by a sweep and chains by jumps and sweeps, and evaluates the loss."""
         codes = self._completed.moved(self._energy, drawn, generator=self._generator)
         missing, where = self._completed.missing(drawn), f"{where} of fitting a table"
         if self._pseudo_weight is None:

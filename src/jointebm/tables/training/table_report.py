@@ -30,7 +30,7 @@ MAX_MOMENT_CLASSES = 256  # of a column in moments; of more, all but the most fr
 
 
 class FitReport(Config):
-    """How far the density of a fit can be trusted; entries that held-out rows decide are None where there are too few.
+    """How far the density of a fit can be trusted; entries that held-out rows decide are None where none are held out.
 
     Example:
         >>> FitReport(log_normalizer=0.0, log_normalizer_error=0.3, ess=20, num_rungs=1).findings
@@ -48,7 +48,7 @@ class FitReport(Config):
     log_normalizer: float = Field(description="log Z, nats")
     log_normalizer_error: float | None = Field(description="its standard error; None if one draw has all weight")
     log_normalizer_upper: float | None = Field(
-        None, description="log Z by rows of the data that go the other way, nats; None: not made"
+        None, description="log Z by rows of the data that go the other way, nats; None: not estimated"
     )
     log_normalizer_upper_error: float | None = Field(
         None, description="its standard error; None if one row has all weight"
@@ -80,7 +80,7 @@ class FitReport(Config):
 
     @property
     def bracket_finding(self) -> str | None:
-        """What is wrong, if log Z differs between the reference's end and that of the data."""
+        """What is wrong, if log Z differs between the end of the draws and that of the data."""
         if self.log_normalizer_upper is None:
             return None
         errors = (self.log_normalizer_error, self.log_normalizer_upper_error)
@@ -88,7 +88,7 @@ class FitReport(Config):
         if abs(self.log_normalizer_upper - self.log_normalizer) <= max(MAX_ERROR, OFF * error):
             return None
         return (
-            f"log Z is {self.log_normalizer:z.2f} from the reference and {self.log_normalizer_upper:z.2f} from the data: "
+            f"log Z is {self.log_normalizer:z.2f} from draws and {self.log_normalizer_upper:z.2f} from the data: "
             "chains from one end do not reach all rows of the other"
         )
 
@@ -116,7 +116,7 @@ class FitReport(Config):
                 f"({self.num_held_out} rows); of the reference {self.reference_log_likelihood:.3f}; gain "
                 f"{self.gain:.3f} +- {self.gain_error:.3f}",
                 f"held-out log score {self.log_score:.4f} nats per entry",
-                *(["F is the reference: held-out rows did not show that the network helps"] if self.gain == 0 else []),
+                *(["F is the reference: held-out rows prefer it to the network"] if self.gain == 0 else []),
             ]
         return [
             *lines,
@@ -152,7 +152,7 @@ def table_report_of(
         energy: F.
         rows: weighted draws of exp F.
         codes: the data, shape (N, V), -1 is missing.
-        back: rows of the data that were annealed to the reference.
+        back: rows of the data on the way back, to the proposal or to the reference.
         held_out: log-likelihood of the held-out rows; None without any.
         num_held_out: their number.
         log_score: of them.

@@ -1,4 +1,4 @@
-"""How long a table trains, with what batches and steps."""
+"""The training of a table's network: its length, batches and steps, and the loop."""
 
 import math
 from collections.abc import Sequence
@@ -7,31 +7,72 @@ import torch
 from torch import Tensor
 
 from jointebm.references.network_prior import prior_groups
+from jointebm.tables.density.energy import TableEnergy
+from jointebm.tables.training.completed_rows import CompletedRows
 from jointebm.tables.training.smoothing import Curves
 from jointebm.tables.training.table_config import TableConfig
+from jointebm.tables.training.table_problem import TableAttempt, TableProblem
+from jointebm.training.loop import Loop
+from jointebm.training.objectives import PseudoLikelihood
 from jointebm.training.training_state import Descent, cosine_decay
 
-__all__ = ["MAX_ROLLBACKS", "PRECISIONS", "SNAPSHOT_EVERY", "descent_of_table", "planned_iterations", "rows_per_batch"]
+__all__ = ["PRECISIONS", "loop_of_table", "planned_iterations"]
 
 MIN_BATCH = 32  # rows of an iteration, if there are as many
 FEW_COLUMNS = 10  # with more, steps are smaller and fewer
-AVERAGED = 50  # the moving average reaches over about such a part of training
+AVERAGED = 50  # the moving average reaches over about 1 in 50 iterations
 SNAPSHOT_EVERY, MAX_ROLLBACKS = 100, 5
 PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 
 
-def rows_per_batch(num_rows: int, config: TableConfig) -> int:
-    """Rows of an iteration."""
-    return min(config.batch_size, max(MIN_BATCH, num_rows // 4), num_rows)
-
-
-def planned_iterations(num_rows: int, num_columns: int, batch_size: int, config: TableConfig) -> int:
+def planned_iterations(num_rows: int, num_columns: int, config: TableConfig) -> int:
     """Iterations of a fit, at most."""
+    batch_size = _rows_per_batch(num_rows, config)
     most = config.max_iterations * min(1.0, FEW_COLUMNS / num_columns)
     return max(1, math.ceil(min(most, config.num_visits * num_rows / batch_size)))
 
 
-def descent_of_table(curves: Curves, config: TableConfig, num_rows: int, num_iterations: int) -> Descent:
+def loop_of_table(
+    energy: TableEnergy,
+    completed: CompletedRows,
+    *,
+    bins: Sequence[Sequence[int] | None],
+    config: TableConfig,
+    num_iterations: int,
+    generator: torch.Generator,
+) -> Loop[Tensor, TableAttempt]:
+    """The loop that trains the network of an energy.
+
+    Args:
+        energy: F, whose reference is what the network is trained over; its network is trained in place.
+        completed: completions of the training rows.
+        bins: per column, the bin of each code; None if the order of its codes has no meaning.
+        config: of the fit.
+        num_iterations: over which the learning rate rises and falls.
+        generator: source of all draws.
+    """
+    objective = config.objective
+    of_conditionals = objective if isinstance(objective, PseudoLikelihood) else None
+    problem = TableProblem(
+        energy,
+        completed,
+        pseudo_likelihood=of_conditionals or PseudoLikelihood(),
+        pseudo_weight=config.pseudo_weight if of_conditionals is None else None,
+        bins=bins,
+        batch_size=_rows_per_batch(len(completed), config),
+        precision=PRECISIONS[config.precision],
+        generator=generator,
+    )
+    descent = _descent(problem.module, config, len(completed), num_iterations)
+    return Loop(problem, descent, snapshot_every=SNAPSHOT_EVERY, max_rollbacks=MAX_ROLLBACKS)
+
+
+def _rows_per_batch(num_rows: int, config: TableConfig) -> int:
+    """Rows of an iteration."""
+    return min(config.batch_size, max(MIN_BATCH, num_rows // 4), num_rows)
+
+
+def _descent(curves: Curves, config: TableConfig, num_rows: int, num_iterations: int) -> Descent:
     """Adam, whose rate rises and then falls to zero, and a moving average over the last part of training."""
     num_columns = len(curves.residual.offsets) - 1
     peak = config.learning_rate * min(1.0, FEW_COLUMNS / num_columns) ** 1.5

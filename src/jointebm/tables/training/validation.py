@@ -2,9 +2,9 @@
 
     log p(observed) = log q(observed) + log E_{m ~ q(. | observed)} exp g(observed, m) - log Z
 
-with log Z by annealing (`jointebm.tables.density.normalizer`) and the mean over fixed draws m: a little too low, so never
-in favour of the network. The log score asks some observed entries given the others of their row, missing entries summed out
-by chains that do not see the one asked for:
+with log Z by `jointebm.tables.density.normalizer` and the mean over fixed draws m, whose log is a little too low on
+average. That of log Z is too low as well, which favours the network, by half its squared standard error. The log score asks
+some observed entries given the others of their row, missing entries summed out by chains that do not see the one asked for:
 
     log p(c_j | observed others) ~ log 1/S sum_s p(c_j | observed others, m_s),   m_s ~ p(m | observed others)
 
@@ -103,7 +103,7 @@ class Validation:
 
     @torch.no_grad()
     def log_likelihood(self, energy: TableEnergy, rows: AnnealedRows | None = None) -> HeldOut:
-        """Mean log-likelihood of the observed codes; log Z from annealed rows, or from new ones."""
+        """Mean log-likelihood of the observed codes; log Z from these rows, or from new ones."""
         rows = weighted_rows(energy, num_groups=NUM_GROUPS, generator=self._generator) if rows is None else rows
         g = torch.cat([energy.residual(part) for part in self._rows.split(2048)]).double()
         of_incomplete = g[self._num_whole :].view(NUM_DRAWS, -1).logsumexp(dim=0) - math.log(NUM_DRAWS)
