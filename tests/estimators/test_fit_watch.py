@@ -104,3 +104,12 @@ def test_a_fit_with_wrong_groups_of_rows_warns(wrong: dict[str, float], match: s
         FitWatch(None, verbose=False).finish(model)
     assert ([str(each.message) for each in caught] == []) == (match is None)
     assert match is None or (match in str(caught[0].message) and "num_visits" in str(caught[0].message))
+
+
+def test_huge_numbers_fit_without_a_warning_of_numpy() -> None:
+    rng = np.random.default_rng(0)
+    huge = pd.DataFrame({"a": rng.normal(size=120) * 1e300, "b": rng.normal(size=120)})
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        rows = JointEBM(training={"num_visits": 0}).fit(huge).sample(50)
+    assert rows["a"].abs().max() > 1e299

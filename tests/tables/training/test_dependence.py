@@ -18,6 +18,7 @@ def test_the_chance_is_that_of_the_bound() -> None:
     assert -math.log(chance) == pytest.approx(expected, rel=0.05) and NUM_SHUFFLES >= 50
 
 
+@pytest.mark.slow
 def test_independent_columns_show_no_dependence() -> None:
     """60 tables, of which fewer than .01 each should have a chance below .01: four or more have a probability of 4e-3."""
     found = 0

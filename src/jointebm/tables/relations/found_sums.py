@@ -55,10 +55,13 @@ def _candidates(found: CollectedRelations, names: list[Name], residual: float) -
     if len(names) < 2:
         return []
     values = np.stack([found.work[name].values[rows].astype(np.float64) for name in names], axis=1)
+    exponents = np.frexp(np.abs(values).max(axis=0))[1]
+    values = np.ldexp(values, -exponents)  # exact, and squares of huge numbers are finite
     spread = values.std(axis=0)
     if not (spread > 0).all():
         return []
     _, sizes, directions = np.linalg.svd((values - values.mean(axis=0)) / spread, full_matrices=False)
+    spread = np.ldexp(spread, exponents)
     null = directions[sizes <= residual * np.sqrt(len(values))] / spread  # (r, V)
     requests = []
     for row in _reduced(null, np.argsort(-spread, kind="stable")):
