@@ -1,16 +1,36 @@
 """The proposal of a table: it learns what a mixture cannot, and is left out where held-out rows do not like it."""
 
+from collections.abc import Sequence
+
 import pytest
 import torch
 from torch import Tensor
 
 from jointebm.references import ProductMixture
+from jointebm.references.masked_network import MaskedNetwork
+from jointebm.tables.training.bins import ColumnBins, marginals_of
 from jointebm.tables.training.proposal_fit import fit_proposal
 from jointebm.tables.training.smoothing import AlongColumns, smoothing
 from jointebm.tables.training.table_config import TableConfig
 from support.tiny_tables import generator
 
 CONFIG = TableConfig()
+
+
+def proposal(
+    train: Tensor,
+    held_out: Tensor,
+    classes: tuple[int, ...],
+    *,
+    bins: Sequence[ColumnBins],
+    config: TableConfig = CONFIG,
+) -> MaskedNetwork | None:
+    """Fitted over the marginals of its rows."""
+    base = marginals_of(train, classes, bins)
+    before = base.log_probs.clone()
+    network = fit_proposal(train, held_out, base, bins=bins, config=config, generator=generator())
+    assert torch.equal(base.log_probs, before) and (network is None or network.mixture is not base)
+    return network
 
 
 def sums(num: int, seed: int = 0) -> Tensor:
@@ -22,14 +42,14 @@ def sums(num: int, seed: int = 0) -> Tensor:
 
 @pytest.mark.slow
 def test_it_learns_what_pairs_of_columns_do_not_show() -> None:
-    network = fit_proposal(sums(2000), sums(200, 1), (2,) * 6, bins=(None,) * 6, config=CONFIG, generator=generator())
+    network = proposal(sums(2000), sums(200, 1), (2,) * 6, bins=(None,) * 6)
     assert network is not None
     assert float(network.log_prob(sums(500, 2)).exp().mean()) == pytest.approx(2.0**-4, rel=0.05)
 
 
 def test_it_is_left_out_where_columns_are_independent() -> None:
     rows = torch.randint(5, (300, 3), generator=generator())
-    assert fit_proposal(rows[30:], rows[:30], (5,) * 3, bins=(None,) * 3, config=CONFIG, generator=generator()) is None
+    assert proposal(rows[30:], rows[:30], (5,) * 3, bins=(None,) * 3) is None
 
 
 @pytest.mark.slow
@@ -41,7 +61,7 @@ def test_numbers_are_learned_along_their_columns() -> None:
     train, held_out, test = rows[:360], rows[360:400], rows[400:]
     scores = []
     for bins in ((tuple(i // 4 for i in range(40)),) * 2, (None, None)):
-        network = fit_proposal(train, held_out, (40, 40), bins=bins, config=CONFIG, generator=generator())
+        network = proposal(train, held_out, (40, 40), bins=bins)
         scores.append(float("-inf") if network is None else float(network.log_prob(test).mean()))
     independent = float(ProductMixture((40, 40))(test).mean())
     assert scores[0] > independent + 0.8 and scores[0] > scores[1] + 0.3
@@ -61,7 +81,7 @@ def test_a_proposal_learns_what_rare_levels_say_and_levels_without_rows_are_like
     rows = torch.stack([level, letter[level], torch.randint(3, (1240,), generator=generator(2))], dim=1)
     held_out = torch.cat([rows[:80], rows[1200:]])
     classes, quick = (440, 4, 3), TableConfig(num_visits=250)
-    made = fit_proposal(rows[80:1200], held_out, classes, bins=(None,) * 3, config=quick, generator=generator())
+    made = proposal(rows[80:1200], held_out, classes, bins=(None,) * 3, config=quick)
     assert made is not None
     seen = torch.stack([torch.arange(80, 400), *torch.full((2, 320), -1)], dim=1)
     known = made.conditional(seen, 1).softmax(dim=1)[torch.arange(320), letter[80:400]]
@@ -74,7 +94,7 @@ def test_a_trained_proposal_is_a_plain_network_no_wider_than_asked_for() -> None
     first = torch.randint(4, (400, 1), generator=generator(1))
     rows = torch.cat([first, first], dim=1)
     quick = TableConfig(num_visits=75, width=40)
-    network = fit_proposal(rows[40:], rows[:40], (4, 4), bins=((0, 1, 2, 3), None), config=quick, generator=generator())
+    network = proposal(rows[40:], rows[:40], (4, 4), bins=((0, 1, 2, 3), None), config=quick)
     assert network is not None and len(network.bias) == 64
     names = set(dict(network.named_parameters()))
     assert {"embedding", "readout"} <= names and not any("parametrizations" in name for name in names)

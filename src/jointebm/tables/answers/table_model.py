@@ -13,7 +13,7 @@ from jointebm.references import ProductMixture
 from jointebm.references.masked_network import MaskedNetwork
 from jointebm.tables.answers.code_questions import CodeQuestions, checked_codes
 from jointebm.tables.density.energy import Rebased, Residual, TableEnergy
-from jointebm.tables.training.bins import checked_bins
+from jointebm.tables.training.bins import ColumnSpread, checked_bins, checked_spreads
 from jointebm.tables.training.fit_record import FitRecord, identity_of, run_fit
 from jointebm.tables.training.table_config import Progress, TableConfig
 from jointebm.tables.training.table_fit import TableFit
@@ -66,6 +66,7 @@ class TableModel(CodeQuestions):
         num_classes: Sequence[int],
         *,
         bins: Sequence[Sequence[int] | None] | None = None,
+        spreads: Sequence[ColumnSpread] | None = None,
         config: TableConfig | None = None,
         seed: int,
         on_progress: Callable[[Progress], object] | None = None,
@@ -83,6 +84,8 @@ class TableModel(CodeQuestions):
             bins: per column, the bin of each code, ascending from 0, if the order of its codes has a meaning (numbers), else
                 None. What is learned of a code is learned in part of its neighbours, and the reference is constant over a
                 bin but for the frequencies of its codes. None: no column has an order.
+            spreads: per column, the share of a row of each code (columns) that counts for each code (rows) in marginals and
+                reference, shape (K_j, K_j), columns sum to one; None: every row counts for its own code.
             config: how to train; None is the default.
             seed: of all draws of training.
             on_progress: called whenever the held-out rows are scored.
@@ -99,12 +102,14 @@ class TableModel(CodeQuestions):
             raise ValueError(
                 f"fit: got {codes.shape[0]} rows of {codes.shape[1]} columns; a model needs at least one of each"
             )
-        bins = checked_bins(bins, num_classes)
+        bins, of_rows = checked_bins(bins, num_classes), checked_spreads(spreads, num_classes)
         config = config or TableConfig()
-        fit = TableFit(codes, tuple(num_classes), bins=bins, config=config, seed=seed, weights=weights)
+        fit = TableFit(codes, tuple(num_classes), bins=bins, spreads=of_rows, config=config, seed=seed, weights=weights)
         record = None
         if run is not None:
-            identity = identity_of(codes, num_classes, bins=bins, config=config, seed=seed, weights=weights)
+            identity = identity_of(
+                codes, num_classes, bins=bins, spreads=of_rows, config=config, seed=seed, weights=weights
+            )
             record = FitRecord(run, identity)
         report = run_fit(fit, record=record, on_progress=on_progress)
         return cls(fit.energy, report).eval()

@@ -65,6 +65,11 @@ class CategoryCodec(Config):
         """The bin of each code, its own; None if the order of the levels has no meaning."""
         return tuple(range(self.num_codes)) if self.ordered else None
 
+    @property
+    def spread(self) -> None:
+        """Every row counts for its own level."""
+        return
+
     def encode(self, values: np.ndarray) -> np.ndarray:
         """The code of each level, shape (N,); -1 for one not seen in training."""
         return np.append(self.code, UNSEEN)[self._numbers(values)]

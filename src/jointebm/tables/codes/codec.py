@@ -109,6 +109,11 @@ class TableCodec(Config):
         """Per column, the bin of each code; None if the order of its codes has no meaning."""
         return tuple(column.codec.bins for column in self.columns)
 
+    @property
+    def spreads(self) -> tuple[np.ndarray | None, ...]:
+        """Per column, the share of a row of each code that counts for each code; None: every row counts for its own."""
+        return tuple(column.codec.spread for column in self.columns)
+
     def index(self, name: object) -> int:
         """Place of a column."""
         plain = name.item() if isinstance(name, np.generic) else name

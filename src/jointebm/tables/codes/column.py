@@ -74,6 +74,11 @@ class IgnoredCodec(Config):
         """A single code has no order."""
         return
 
+    @property
+    def spread(self) -> None:
+        """Every row counts for the code."""
+        return
+
     def encode(self, values: np.ndarray) -> np.ndarray:
         """Zeros, shape (N,)."""
         return np.zeros(len(values), dtype=np.int64)

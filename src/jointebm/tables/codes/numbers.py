@@ -26,6 +26,7 @@ from jointebm.tables.codes.pieces import Pieces
 
 __all__ = ["NumberCodec"]
 
+LONGER = 2.0  # times the length of a row's code, that its mass sees of a neighbour
 MAX_SCALE = 1e300  # of a range, so that sums with it stay finite
 
 
@@ -85,6 +86,31 @@ class NumberCodec(Config):
     def bins(self) -> tuple[int, ...]:
         """The bin of each code."""
         return self.bin or tuple(range(self.num_codes))
+
+    @property
+    def spread(self) -> np.ndarray:
+        """The share of a row of each code (columns) that counts for each code (rows), shape (K, K); columns sum to one.
+
+            spread_kl ~ exp(-(k - l)^2 / 2) min(length_k, 2 length_l)
+
+        A row stays with its code if that is a point, and never crosses a point or a gap. Codes hold about as many rows each,
+        so what varies by chance is their length; spread rows follow the density around a code.
+        """
+        code, num = np.array(self.code), self.num_codes
+        first = np.searchsorted(code, np.arange(num))
+        last = np.searchsorted(code, np.arange(num), side="right") - 1
+        low, high = (
+            np.array(ends, dtype=np.float64) / 2 for ends in (self.low, self.high)
+        )  # halved: differences are finite
+        low, high = low[first], high[last]
+        length = high - low
+        is_point = length == (0.5 if self.grid else 0.0)
+        run = np.cumsum(np.append(True, is_point[1:] | is_point[:-1] | (low[1:] > high[:-1])))
+        length = np.where(is_point, 1.0, (length / length.max(initial=1e-300)).clip(min=1e-300))
+        steps = np.arange(num)
+        near = np.exp(-0.5 * np.square(steps[:, None] - steps, dtype=np.float64)) * (run[:, None] == run)
+        near *= np.minimum(length[:, None] / length, LONGER)
+        return near / near.sum(axis=0)
 
     @property
     def is_discrete(self) -> bool:

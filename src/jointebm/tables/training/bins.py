@@ -10,15 +10,17 @@ Legend: N rows, V columns, K_j codes of column j, B_j bins of it, F = sum of K_j
 from collections.abc import Sequence
 from itertools import accumulate
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from jointebm.references import ProductMixture
 from jointebm.tables.training.smoothing import rare_levels
 
-__all__ = ["Bins", "ColumnBins", "checked_bins", "marginals_of"]
+__all__ = ["Bins", "ColumnBins", "ColumnSpread", "checked_bins", "checked_spreads", "marginals_of"]
 
 ColumnBins = Sequence[int] | None
+ColumnSpread = Tensor | np.ndarray | None
 HALF_ROW = 0.5  # that each code counts as seen more often
 
 
@@ -47,7 +49,40 @@ def checked_bins(bins: Sequence[ColumnBins] | None, num_classes: Sequence[int]) 
     return tuple(None if of_column is None else tuple(of_column) for of_column in bins)
 
 
-def marginals_of(codes: Tensor, num_classes: Sequence[int], bins: Sequence[ColumnBins]) -> ProductMixture:
+def checked_spreads(spreads: Sequence[ColumnSpread] | None, num_classes: Sequence[int]) -> tuple[Tensor | None, ...]:
+    """Spreads of each column as tensors, float64; without any, every row counts for its own code.
+
+    Raises:
+        ValueError: not one entry per column, or one that is not a square of shares whose columns sum to one.
+
+    Example:
+        >>> checked_spreads(None, (2, 3))
+        (None, None)
+    """
+    if spreads is None:
+        return (None,) * len(num_classes)
+    if len(spreads) != len(num_classes):
+        raise ValueError(f"spreads: got {len(spreads)} entries for {len(num_classes)} columns; give one each")
+    checked = [None if each is None else torch.as_tensor(each, dtype=torch.float64) for each in spreads]
+    for column, (each, count) in enumerate(zip(checked, num_classes, strict=True)):
+        if each is not None and not (
+            each.shape == (count, count)
+            and bool((each >= 0).all())
+            and bool(((each.sum(dim=0) - 1).abs() < 1e-6).all())
+        ):
+            raise ValueError(
+                f"spreads: that of column {column} is of shape {tuple(each.shape)}; expected shares from 0 to 1 of shape "
+                f"({count}, {count}), whose columns sum to one"
+            )
+    return tuple(checked)
+
+
+def marginals_of(
+    codes: Tensor,
+    num_classes: Sequence[int],
+    bins: Sequence[ColumnBins],
+    spreads: Sequence[Tensor | None] | None = None,
+) -> ProductMixture:
     """The frequencies of the codes of each column on its own, as a mixture of one component.
 
     Each code counts as seen half a time more. In a column of many rare levels, that would double the mass of these: there,
@@ -57,15 +92,17 @@ def marginals_of(codes: Tensor, num_classes: Sequence[int], bins: Sequence[Colum
         codes: shape (N, V), -1 is missing.
         num_classes: K_j of each column.
         bins: per column, the bin of each code; None if the column has no order.
+        spreads: see `Bins`.
 
     Example:
         >>> marginals_of(torch.tensor([[0, 1], [0, -1], [1, 1]]), (2, 2), (None, None)).log_probs.exp().flatten()
         tensor([0.6250, 0.3750, 0.1667, 0.8333])
     """
     marginals = ProductMixture(num_classes)
+    spreads = checked_spreads(spreads, num_classes)
     for column, (count, of_column) in enumerate(zip(num_classes, bins, strict=True)):
         seen = codes[:, column]
-        rows = torch.bincount(seen[seen >= 0].to(torch.int64), minlength=count).float()
+        rows = _spread_rows(seen, count, spreads[column])
         is_long_tailed = of_column is None and rare_levels(seen, count) is not None
         counts = torch.where(rows == 0, HALF_ROW, rows) if is_long_tailed else rows + HALF_ROW
         marginals.of_column(column).copy_((counts / counts.sum()).log()[:, None])
@@ -78,6 +115,8 @@ class Bins:
     Args:
         bins: per column, the bin of each code, ascending from 0; None: each code is a bin.
         num_classes: K_j of each column.
+        spreads: per column, the share of a row of each code (columns) that counts for each code (rows), shape (K_j, K_j);
+            None: every row counts for its own code.
 
     Example:
         >>> bins = Bins(((0, 0, 1),), (3,))
@@ -89,8 +128,14 @@ class Bins:
         tensor([0.3125, 0.1875, 0.5000])
     """
 
-    def __init__(self, bins: Sequence[ColumnBins], num_classes: Sequence[int]) -> None:
+    def __init__(
+        self,
+        bins: Sequence[ColumnBins],
+        num_classes: Sequence[int],
+        spreads: Sequence[Tensor | None] | None = None,
+    ) -> None:
         self.num_classes = tuple(num_classes)
+        self._spreads = checked_spreads(spreads, num_classes)
         each = [
             torch.arange(count) if of_column is None else torch.tensor(of_column)
             for of_column, count in zip(bins, num_classes, strict=True)
@@ -114,8 +159,8 @@ class Bins:
         """The mixture over codes, with the frequencies of codes in their bins as in these rows (N, V)."""
         counts = torch.cat(
             [
-                torch.bincount(codes[:, column][codes[:, column] >= 0], minlength=count).float() + HALF_ROW
-                for column, count in enumerate(self.num_classes)
+                _spread_rows(codes[:, column], count, spread) + HALF_ROW
+                for column, (count, spread) in enumerate(zip(self.num_classes, self._spreads, strict=True))
             ]
         )
         log_shares = (counts / self._summed(counts)[self._of_feature]).log()
@@ -135,3 +180,9 @@ class Bins:
         """Sums over each bin, shape (F, ...) to (sum of B_j, ...)."""
         total = of_codes.new_zeros(sum(self.num_bins), *of_codes.shape[1:])
         return total.index_add(0, self._of_feature, of_codes)
+
+
+def _spread_rows(codes: Tensor, num_classes: int, spread: Tensor | None) -> Tensor:
+    """Rows of each code of a column (N,), shape (K,); -1 is missing."""
+    rows = torch.bincount(codes[codes >= 0].to(torch.int64), minlength=num_classes)
+    return rows.float() if spread is None else (spread @ rows.double()).float()

@@ -20,7 +20,7 @@ from jointebm.references import ProductMixture
 from jointebm.references.expectation_maximisation import em_step, prior_of
 from jointebm.references.layout import MixedRows
 from jointebm.tables.density.energy import Rebased, Residual, TableEnergy
-from jointebm.tables.training.bins import Bins, marginals_of
+from jointebm.tables.training.bins import Bins, ColumnSpread, checked_spreads, marginals_of
 from jointebm.tables.training.completed_rows import CompletedRows
 from jointebm.tables.training.smoothing import AlongColumns, Curves
 from jointebm.tables.training.table_config import Progress, TableConfig
@@ -69,6 +69,7 @@ def bootstrapped(
     codes: Tensor,
     *,
     bins: Sequence[Sequence[int] | None],
+    spreads: Sequence[ColumnSpread] | None = None,
     config: TableConfig,
     seed: int,
     number: int,
@@ -79,6 +80,7 @@ def bootstrapped(
         energy: of the fit; not changed. If F is the reference, that of the member is its own reference.
         codes: all rows of the fit, shape (N, V), -1 is missing.
         bins: per column, the bin of each code; None if the order of its codes has no meaning.
+        spreads: those of the fit.
         config: of the fit.
         seed: of the fit.
         number: of the member, from 0, which decides its sample.
@@ -88,11 +90,12 @@ def bootstrapped(
     """
     generator = torch.Generator().manual_seed(abs(int(row_keys(torch.tensor([[seed, _STREAM, number]])))))
     rows = codes[(uniform(torch.empty(len(codes), dtype=torch.float64), generator) * len(codes)).long()]
-    of_codes = Bins(bins, energy.num_classes)
+    tensors = checked_spreads(spreads, energy.num_classes)
+    of_codes = Bins(bins, energy.num_classes, tensors)
     reference = _refitted(energy.reference, rows, of_codes, config.prior_strength)
     if not isinstance(energy.residual, Rebased):
         return TableEnergy(reference, deepcopy(energy.residual))
-    base, net = marginals_of(rows, energy.num_classes, bins), deepcopy(energy.residual.net)
+    base, net = marginals_of(rows, energy.num_classes, bins, tensors), deepcopy(energy.residual.net)
     unsmooth(net, bins, rows)
     num_iterations = max(1, round(SHARE * planned_iterations(len(rows), len(bins), config)))
     loop = loop_of_table(

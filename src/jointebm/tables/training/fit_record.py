@@ -39,6 +39,7 @@ def identity_of(
     num_classes: Sequence[int],
     *,
     bins: Sequence[Sequence[int] | None],
+    spreads: Sequence[Tensor | None],
     config: TableConfig,
     seed: int,
     weights: Tensor | None = None,
@@ -47,6 +48,8 @@ def identity_of(
     rows = hashlib.sha256(codes.contiguous().numpy().tobytes())
     if weights is not None:
         rows.update(weights.contiguous().numpy().tobytes())
+    for each in spreads:
+        rows.update(b"" if each is None else each.contiguous().numpy().tobytes())
     return {
         "rows": rows.hexdigest(),
         "num_classes": list(num_classes),

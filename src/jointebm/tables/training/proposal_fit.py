@@ -8,14 +8,16 @@ Legend: N rows, V columns, F classes of all columns, H hidden units.
 """
 
 from collections.abc import Sequence
+from copy import deepcopy
 
 import torch
 from torch import Tensor
 from torch.nn.utils import parametrize
 
+from jointebm.references import ProductMixture
 from jointebm.references.any_order import fit_masked_network
 from jointebm.references.masked_network import WIDTH_STEP, MaskedNetwork
-from jointebm.tables.training.bins import ColumnBins, marginals_of
+from jointebm.tables.training.bins import ColumnBins
 from jointebm.tables.training.smoothing import AlongColumns
 from jointebm.tables.training.table_config import TableConfig
 
@@ -31,7 +33,7 @@ FEW_PASSES = 4 / 3  # a table of fewer batches is visited more often
 def fit_proposal(
     codes: Tensor,
     held_out: Tensor,
-    num_classes: Sequence[int],
+    marginals: ProductMixture,
     *,
     bins: Sequence[ColumnBins],
     config: TableConfig,
@@ -42,14 +44,13 @@ def fit_proposal(
     Args:
         codes: training rows, shape (N, V), -1 is missing.
         held_out: rows that decide when it is best, shape (n, V).
-        num_classes: K_j of each column.
+        marginals: of the columns; copied.
         bins: per column, the bin of each code; None if the order of its codes has no meaning.
         config: of the fit; its width and visits bound those of the proposal.
         generator: source of all draws.
     """
-    marginals = marginals_of(codes, num_classes, bins)
     width = min(PROPOSAL_WIDTH, -(-config.width // WIDTH_STEP) * WIDTH_STEP)
-    network = MaskedNetwork(marginals, width=width, num_layers=PROPOSAL_LAYERS)
+    network = MaskedNetwork(deepcopy(marginals), width=width, num_layers=PROPOSAL_LAYERS)
     network.initialise(generator)
     along = AlongColumns(marginals.offsets, bins, codes)
     network.embedding.data.copy_(along.fresh(network.embedding))

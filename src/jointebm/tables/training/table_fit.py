@@ -89,6 +89,7 @@ class TableFit:
         codes: training rows, shape (N, V), -1 is missing.
         num_classes: K_j of each column.
         bins: per column, the bin of each code; None if the order of its codes has no meaning.
+        spreads: per column, the share of a row of each code that counts for each code; see `Bins`.
         config: how to train.
         seed: of all draws.
         weights: of the rows, positive, shape (N,): held-out and training rows are repeated accordingly; None is alike.
@@ -109,6 +110,7 @@ class TableFit:
         num_classes: tuple[int, ...],
         *,
         bins: Sequence[Sequence[int] | None],
+        spreads: Sequence[Tensor | None] | None = None,
         config: TableConfig,
         seed: int,
         weights: Tensor | None = None,
@@ -131,15 +133,15 @@ class TableFit:
             )
             self._of_report = codes[torch.cat([self.held_out, training])]
         self._reference = fitted_reference(
-            codes[training], codes[self.held_out], Bins(bins, num_classes), config, self._generator
+            codes[training], codes[self.held_out], Bins(bins, num_classes, spreads), config, self._generator
         )
-        self.base = marginals_of(codes[training], num_classes, self._bins)
+        self.base = marginals_of(codes[training], num_classes, self._bins, spreads)
         self.network = None
         if trains:
             self.network = fit_proposal(
                 codes[training],
                 codes[self.held_out],
-                num_classes,
+                self.base,
                 bins=self._bins,
                 config=config,
                 generator=self._generator,
