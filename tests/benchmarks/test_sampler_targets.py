@@ -85,6 +85,6 @@ def test_the_table_names_the_best_sampler_that_is_not_stuck() -> None:
         row | {"library": "peer", "sampler": "d", "rates": [90.0, 90.0, 90.0], "r_hat": 2.0},
         row | {"library": "peer", "sampler": "e", "failure": "failed"},
     ]
-    assert compare.table(rows).splitlines()[-1] == "| t | a | 12 | peer, c | 6 | 2.00 (1.75 to 2.50) |"
+    assert compare.table(rows).splitlines()[-1] == "| t | a | 12 | peer, c | 6 | 2.00 (1.75-2.50) |"
     rows.pop(2)
     assert "peer, d, stuck | 90" in compare.table(rows)

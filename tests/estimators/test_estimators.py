@@ -69,7 +69,7 @@ NOT_EQUAL = {  # held-out rows are chosen before rows are repeated, and copies o
 @parametrize_with_checks(
     [
         JointEBMClassifier(JointEBM(training=SHORT, num_draws=5)),
-        JointEBMRegressor(JointEBM(training={**SHORT, "num_visits": 80}, num_draws=5)),
+        JointEBMRegressor(JointEBM(training={"num_visits": 100, "width": 128, "num_looks": 10}, num_draws=5)),
         JointEBMImputer(JointEBM(training={"num_visits": 3, "width": 32})),
         JointEBMOutlierDetector(JointEBM(training=FAST)),
     ],
