@@ -1,5 +1,5 @@
 # make demo   trains and evaluates both recipes on embedded data and draws their figures (about 6 minutes on 2 cores)
-# make test   lint, types, tests, doctests and the code of all pages (about 6 minutes on 2 cores)
+# make test   lint, types, tests, doctests and the code of all pages (about 10 minutes on 2 cores)
 # make check  the fast part of it: lint, types and the tests that are not marked slow (less than 2 minutes)
 # make soak   the long tests: thousands of kills, fuzzing, 200 seeds without a false alarm (about 40 minutes on 2 cores)
 # make compat tests of tables with the oldest scikit-learn and pandas that are supported, in an environment of their own
