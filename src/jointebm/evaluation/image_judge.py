@@ -11,7 +11,7 @@ from torch.nn.functional import cross_entropy
 from torch.optim.lr_scheduler import OneCycleLR
 
 from jointebm.data import Dataset
-from jointebm.randomness.initial_weights import global_draws
+from jointebm.randomness.initial_weights import DrawsFrom
 from jointebm.spaces.space import Space, image_block
 
 __all__ = ["ImageClassifier"]
@@ -58,18 +58,20 @@ class ImageClassifier:
 
     @classmethod
     def train(cls, dataset: Dataset, *, seed: int, num_iterations: int = 1000) -> "ImageClassifier":
-        """Trains on the training rows by Adam, with one cycle of the learning rate; torch's global generator is restored."""
-        generator = torch.Generator().manual_seed(seed)
-        with global_draws(seed):
+        """Trains on the training rows by Adam, with one cycle of the learning rate."""
+        generator, of_network = (torch.Generator().manual_seed(seed) for _ in range(2))
+        with DrawsFrom(of_network):
             judge = cls(dataset.space)
-            optimizer = torch.optim.Adam(judge._network.parameters(), lr=LEARNING_RATE)
-            schedule = OneCycleLR(optimizer, LEARNING_RATE, total_steps=num_iterations)
-            for _ in range(num_iterations):
-                values = dataset.space.decode(dataset.batch(BATCH_SIZE, generator=generator))
-                optimizer.zero_grad()
-                judge._loss(values).backward()
-                optimizer.step()
-                schedule.step()
+        optimizer = torch.optim.Adam(judge._network.parameters(), lr=LEARNING_RATE)
+        schedule = OneCycleLR(optimizer, LEARNING_RATE, total_steps=num_iterations)
+        for _ in range(num_iterations):
+            values = dataset.space.decode(dataset.batch(BATCH_SIZE, generator=generator))
+            optimizer.zero_grad()
+            with DrawsFrom(of_network):  # dropout
+                loss = judge._loss(values)
+            loss.backward()
+            optimizer.step()
+            schedule.step()
         judge._network.eval()
         return judge
 

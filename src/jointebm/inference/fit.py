@@ -21,7 +21,7 @@ from jointebm.inference.model_config import ModelConfig
 from jointebm.inference.reports import NormalizerRecord
 from jointebm.kernels import Cycle, Gibbs, KernelSpec, evaluate, suggest
 from jointebm.randomness.draws import shuffled, uniform
-from jointebm.randomness.initial_weights import global_draws
+from jointebm.randomness.initial_weights import DrawsFrom
 from jointebm.references import MarginalsFit, MixtureFit
 from jointebm.references.reference_specs import spec_of
 from jointebm.sampling.annealing import taken_rows
@@ -182,7 +182,7 @@ def _residual(
     if energy is None:
         width = 128 if num_rows < 20_000 else 256
         energy = ConcatSpec(net=MLPSpec(hidden=(width, width), activation="silu"))
-    with global_draws(seed):
+    with DrawsFrom(torch.Generator().manual_seed(seed)):
         return energy, start_at_zero(energy.build(space))
 
 

@@ -1,36 +1,53 @@
-"""Initial weights of `torch.nn` modules by a seed.
+"""What `torch.nn` draws, from a generator: the weights of a new module, and dropout.
 
-`torch.nn` draws the weights of a new module, and dropout, from the global generator only. So these few places seed it, and
-put it back as it was; every draw of this library itself takes a generator.
+`torch.nn` takes no generator and would draw from the global one. Its operations take one; a dispatch mode gives it to them.
 """
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
 
-__all__ = ["global_draws"]
+__all__ = ["DrawsFrom"]
 
 
-@contextmanager
-def global_draws(seed: int) -> Iterator[None]:
-    """Seeds the global generator of the CPU while the block runs, and restores it.
+class DrawsFrom(TorchDispatchMode):
+    """While the block runs, every operation of this thread that draws takes this generator, unless it was given another one.
 
-    Not for threads: they share that generator.
+    The global generator is neither read nor moved. The bits are those that it would give with the same seed.
 
     Args:
-        seed: of what `torch.nn` draws in the block.
+        generator: source of all draws, on the device of the tensors.
+
+    Raises:
+        RuntimeError: in the block, an operation draws and takes no generator.
 
     Example:
         >>> before = torch.get_rng_state()
-        >>> with global_draws(0):
+        >>> with DrawsFrom(torch.Generator().manual_seed(0)):
         ...     first = torch.nn.Linear(2, 1).weight
-        >>> with global_draws(0):
+        >>> with DrawsFrom(torch.Generator().manual_seed(0)):
         ...     bool((torch.nn.Linear(2, 1).weight == first).all())
         True
         >>> torch.equal(before, torch.get_rng_state())
         True
     """
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        yield
+
+    def __init__(self, generator: torch.Generator) -> None:
+        super().__init__()
+        self._generator = generator
+
+    def __torch_dispatch__(
+        self, func: Any, types: Sequence[type], args: Sequence[Any] = (), kwargs: Mapping[str, Any] | None = None
+    ) -> Any:
+        """Evaluates one operation."""
+        given = dict(kwargs or {})
+        if torch.Tag.nondeterministic_seeded in func.tags and given.get("generator") is None:
+            if all(each.name != "generator" for each in func._schema.arguments):
+                raise RuntimeError(
+                    f"DrawsFrom: {func} draws from the global generator of torch and takes no other; use one that takes a "
+                    "generator, such as torch.Tensor.normal_ or uniform_"
+                )
+            given["generator"] = self._generator
+        return func(*args, **given)

@@ -25,7 +25,7 @@ from jointebm.data.validation_split import TrainingSplit, split_rows
 from jointebm.energies.any_subset import AnySubsetEnergy
 from jointebm.inference.model import Model
 from jointebm.inference.model_config import ModelConfig
-from jointebm.randomness.initial_weights import global_draws
+from jointebm.randomness.initial_weights import DrawsFrom
 from jointebm.recipes import Recipe
 from jointebm.runs.folder import append_metrics, begin, cut_metrics, facts_of, recipe_of, write_facts
 from jointebm.runs.interrupts import held_back
@@ -99,7 +99,7 @@ def _initial_model(recipe: Recipe, rows: _TrainingRows, *, seed: int) -> Model:
         num_steps=recipe.num_test_steps,
         weighted=recipe.train.weighted,
     )
-    with global_draws(seed):
+    with DrawsFrom(torch.Generator().manual_seed(seed)):
         model = Model(config)
     if isinstance(model.energy, AnySubsetEnergy):
         fit_base_of(model.energy, rows.dataset)
