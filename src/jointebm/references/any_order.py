@@ -16,7 +16,7 @@ from jointebm.randomness.draws import Generator
 from jointebm.references.layout import Layout, MixedRows
 from jointebm.references.masked_network import MaskedNetwork
 from jointebm.references.mixture import Mixture
-from jointebm.references.network_prior import prior_groups
+from jointebm.references.network_prior import WEIGHT_PRIOR, prior_groups
 from jointebm.references.product_mixture import ProductMixture
 from jointebm.spaces.space import Mask, Position, Space
 
@@ -25,7 +25,6 @@ __all__ = ["AnyOrder", "fit_masked_network", "masked_loss"]
 NUM_CHECKS = 10  # of held-out rows, in the course of training
 MAX_CHECKED = 2_000  # held-out rows of a check
 WARM_UP = 50  # steps
-WEIGHT_PRIOR = 0.03
 AVERAGED_SHARE = 0.02  # of all steps, that parameters are averaged over
 
 

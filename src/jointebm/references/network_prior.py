@@ -20,7 +20,9 @@ from torch import Tensor, nn
 from jointebm.randomness import draws
 from jointebm.randomness.draws import Generator
 
-__all__ = ["draw_weights", "prior_groups"]
+__all__ = ["WEIGHT_PRIOR", "draw_weights", "prior_groups"]
+
+WEIGHT_PRIOR = 0.03  # s, by default: chosen by the true likelihood of drawn tables of 150 to 400 rows
 
 
 class OverCodes(Protocol):

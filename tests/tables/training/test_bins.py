@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from jointebm.references import ProductMixture
-from jointebm.tables.training.bins import Bins, checked_bins, checked_spreads, marginals_of
+from jointebm.tables.training.bins import Bins, checked_bins, checked_spreads
 from support.tiny_tables import generator
 
 CLASSES, BINS = (3, 4), ((0, 0, 1), None)
@@ -56,7 +56,7 @@ def test_half_rows_of_many_rare_levels_do_not_add_to_their_mass() -> None:
     """A thousand levels of one row, one of a thousand and one of none; the numbers beside them have half a row each."""
     levels = torch.cat([torch.zeros(1000, dtype=torch.int64), torch.arange(1, 1001)])
     codes, classes = torch.stack([levels, levels], dim=1), (1002, 1002)
-    shares = marginals_of(codes, classes, (None, tuple(range(1002)))).log_probs.exp()[:, 0].split(1002)
+    shares = Bins((None, tuple(range(1002))), classes).marginals(codes).log_probs.exp()[:, 0].split(1002)
     assert shares[0][[0, 1, 1001]].tolist() == pytest.approx([1000 / 2000.5, 1 / 2000.5, 0.5 / 2000.5], rel=1e-5)
     assert shares[1][[0, 1, 1001]].tolist() == pytest.approx([1000.5 / 2501, 1.5 / 2501, 0.5 / 2501], rel=1e-5)
 
@@ -68,9 +68,9 @@ def test_rows_count_for_codes_as_spread_says() -> None:
     """Marginals by hand; shares within a bin likewise."""
     codes, bins = torch.tensor([[0], [0], [1], [2], [2], [2], [-1]]), ((0, 0, 1),)
     rows = (SPREAD @ torch.tensor([2.0, 1.0, 3.0])) + 0.5
-    found = marginals_of(codes, (3,), bins, (SPREAD,)).log_probs.exp()[:, 0]
+    found = Bins(bins, (3,), (SPREAD,)).marginals(codes).log_probs.exp()[:, 0]
     torch.testing.assert_close(found, rows / rows.sum())
-    assert not torch.allclose(found, marginals_of(codes, (3,), bins).log_probs.exp()[:, 0])
+    assert not torch.allclose(found, Bins(bins, (3,)).marginals(codes).log_probs.exp()[:, 0])
     wide = Bins(bins, (3,), (SPREAD,)).expanded(ProductMixture((2,)), codes).log_probs.exp()[:, 0]
     torch.testing.assert_close(wide, torch.cat([0.5 * rows[:2] / rows[:2].sum(), torch.tensor([0.5])]))
 

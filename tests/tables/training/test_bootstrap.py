@@ -9,7 +9,7 @@ from jointebm.references import ProductMixture
 from jointebm.references.expectation_maximisation import fit_product_mixture
 from jointebm.references.layout import MixedRows
 from jointebm.tables.density.energy import Rebased, Residual, TableEnergy
-from jointebm.tables.training.bins import marginals_of
+from jointebm.tables.training.bins import Bins
 from jointebm.tables.training.bootstrap import bootstrapped, unsmooth
 from jointebm.tables.training.smoothing import Curves
 from jointebm.tables.training.table_config import TableConfig
@@ -47,7 +47,7 @@ def network(codes: Tensor) -> TableEnergy:
     with torch.no_grad():
         residual.readout.fill_(0.01)
     reference = independent(codes, CLASSES)
-    return TableEnergy(reference, Rebased(residual, marginals_of(codes, CLASSES, BINS), reference))
+    return TableEnergy(reference, Rebased(residual, Bins(BINS, CLASSES).marginals(codes), reference))
 
 
 def test_members_of_independent_columns_spread_as_the_bootstrap_says() -> None:

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from jointebm.references import ProductMixture
 from jointebm.references.masked_network import MaskedNetwork
-from jointebm.tables.training.bins import ColumnBins, marginals_of
+from jointebm.tables.training.bins import Bins, ColumnBins
 from jointebm.tables.training.proposal_fit import fit_proposal
 from jointebm.tables.training.smoothing import AlongColumns, smoothing
 from jointebm.tables.training.table_config import TableConfig
@@ -26,7 +26,7 @@ def proposal(
     config: TableConfig = CONFIG,
 ) -> MaskedNetwork | None:
     """Fitted over the marginals of its rows."""
-    base = marginals_of(train, classes, bins)
+    base = Bins(bins, classes).marginals(train)
     before = base.log_probs.clone()
     network = fit_proposal(train, held_out, base, bins=bins, config=config, generator=generator())
     assert torch.equal(base.log_probs, before) and (network is None or network.mixture is not base)

@@ -9,6 +9,7 @@ Legend: N rows, V columns, K_j codes of column j, B_j bins of it, F = sum of K_j
 
 from collections.abc import Sequence
 from itertools import accumulate
+from typing import Any
 
 import numpy as np
 import torch
@@ -17,7 +18,7 @@ from torch import Tensor
 from jointebm.references import ProductMixture
 from jointebm.tables.training.smoothing import rare_levels
 
-__all__ = ["Bins", "ColumnBins", "ColumnSpread", "checked_bins", "checked_spreads", "marginals_of"]
+__all__ = ["Bins", "ColumnBins", "ColumnSpread", "checked_bins", "checked_spreads"]
 
 ColumnBins = Sequence[int] | None
 ColumnSpread = Tensor | np.ndarray | None
@@ -34,10 +35,7 @@ def checked_bins(bins: Sequence[ColumnBins] | None, num_classes: Sequence[int]) 
         >>> checked_bins(None, (2, 3))
         (None, None)
     """
-    if bins is None:
-        return (None,) * len(num_classes)
-    if len(bins) != len(num_classes):
-        raise ValueError(f"bins: got {len(bins)} entries for {len(num_classes)} columns; give one each")
+    bins = _one_each("bins", bins, num_classes)
     for column, (of_column, count) in enumerate(zip(bins, num_classes, strict=True)):
         if of_column is not None:
             steps = {after - before for before, after in zip((-1, *of_column), of_column, strict=False)}
@@ -59,11 +57,10 @@ def checked_spreads(spreads: Sequence[ColumnSpread] | None, num_classes: Sequenc
         >>> checked_spreads(None, (2, 3))
         (None, None)
     """
-    if spreads is None:
-        return (None,) * len(num_classes)
-    if len(spreads) != len(num_classes):
-        raise ValueError(f"spreads: got {len(spreads)} entries for {len(num_classes)} columns; give one each")
-    checked = [None if each is None else torch.as_tensor(each, dtype=torch.float64) for each in spreads]
+    checked = [
+        None if each is None else torch.as_tensor(each, dtype=torch.float64)
+        for each in _one_each("spreads", spreads, num_classes)
+    ]
     for column, (each, count) in enumerate(zip(checked, num_classes, strict=True)):
         if each is not None and not (
             each.shape == (count, count)
@@ -77,40 +74,8 @@ def checked_spreads(spreads: Sequence[ColumnSpread] | None, num_classes: Sequenc
     return tuple(checked)
 
 
-def marginals_of(
-    codes: Tensor,
-    num_classes: Sequence[int],
-    bins: Sequence[ColumnBins],
-    spreads: Sequence[Tensor | None] | None = None,
-) -> ProductMixture:
-    """The frequencies of the codes of each column on its own, as a mixture of one component.
-
-    Each code counts as seen half a time more. In a column of many rare levels, that would double the mass of these: there,
-    only levels that were not seen count so.
-
-    Args:
-        codes: shape (N, V), -1 is missing.
-        num_classes: K_j of each column.
-        bins: per column, the bin of each code; None if the column has no order.
-        spreads: see `Bins`.
-
-    Example:
-        >>> marginals_of(torch.tensor([[0, 1], [0, -1], [1, 1]]), (2, 2), (None, None)).log_probs.exp().flatten()
-        tensor([0.6250, 0.3750, 0.1667, 0.8333])
-    """
-    marginals = ProductMixture(num_classes)
-    spreads = checked_spreads(spreads, num_classes)
-    for column, (count, of_column) in enumerate(zip(num_classes, bins, strict=True)):
-        seen = codes[:, column]
-        rows = _spread_rows(seen, count, spreads[column])
-        is_long_tailed = of_column is None and rare_levels(seen, count) is not None
-        counts = torch.where(rows == 0, HALF_ROW, rows) if is_long_tailed else rows + HALF_ROW
-        marginals.of_column(column).copy_((counts / counts.sum()).log()[:, None])
-    return marginals
-
-
 class Bins:
-    """From codes to bins, and from a mixture over bins to one over codes and back.
+    """What is known of codes along their columns: from codes to bins, mixtures over bins to mixtures over codes, marginals.
 
     Args:
         bins: per column, the bin of each code, ascending from 0; None: each code is a bin.
@@ -126,16 +91,19 @@ class Bins:
         [[1], [0], [-1]]
         >>> bins.expanded(ProductMixture((2,)), torch.tensor([[0], [0], [1], [2]])).log_probs.exp().flatten()
         tensor([0.3125, 0.1875, 0.5000])
+        >>> bins.marginals(torch.tensor([[0], [0], [1], [2]])).log_probs.exp().flatten()
+        tensor([0.4545, 0.2727, 0.2727])
     """
 
     def __init__(
         self,
         bins: Sequence[ColumnBins],
         num_classes: Sequence[int],
-        spreads: Sequence[Tensor | None] | None = None,
+        spreads: Sequence[ColumnSpread] | None = None,
     ) -> None:
         self.num_classes = tuple(num_classes)
         self._spreads = checked_spreads(spreads, num_classes)
+        self._are_ordered = [of_column is not None for of_column in bins]
         each = [
             torch.arange(count) if of_column is None else torch.tensor(of_column)
             for of_column, count in zip(bins, num_classes, strict=True)
@@ -146,6 +114,21 @@ class Bins:
             [of_column + start for of_column, start in zip(each, starts, strict=False)]
         )  # (F,)
         self._each = each
+
+    def marginals(self, codes: Tensor) -> ProductMixture:
+        """The frequencies of the codes of each column on its own in these rows (N, V), as a mixture of one component.
+
+        Each code counts as seen half a time more. In a column of many rare levels, that would double the mass of these:
+        there, only levels that were not seen count so.
+        """
+        marginals = ProductMixture(self.num_classes)
+        for column, (count, spread) in enumerate(zip(self.num_classes, self._spreads, strict=True)):
+            seen = codes[:, column]
+            rows = _spread_rows(seen, count, spread)
+            is_long_tailed = not self._are_ordered[column] and rare_levels(seen, count) is not None
+            counts = torch.where(rows == 0, HALF_ROW, rows) if is_long_tailed else rows + HALF_ROW
+            marginals.of_column(column).copy_((counts / counts.sum()).log()[:, None])
+        return marginals
 
     def of_codes(self, codes: Tensor) -> Tensor:
         """The bin of each code, shape (N, V); -1 stays -1."""
@@ -186,3 +169,12 @@ def _spread_rows(codes: Tensor, num_classes: int, spread: Tensor | None) -> Tens
     """Rows of each code of a column (N,), shape (K,); -1 is missing."""
     rows = torch.bincount(codes[codes >= 0].to(torch.int64), minlength=num_classes)
     return rows.float() if spread is None else (spread @ rows.double()).float()
+
+
+def _one_each(name: str, given: Sequence[Any] | None, num_classes: Sequence[int]) -> Sequence[Any]:
+    """One entry per column, None in each if nothing was given."""
+    if given is None:
+        return (None,) * len(num_classes)
+    if len(given) != len(num_classes):
+        raise ValueError(f"{name}: got {len(given)} entries for {len(num_classes)} columns; give one each")
+    return given

@@ -20,7 +20,7 @@ from jointebm.references import ProductMixture
 from jointebm.references.expectation_maximisation import em_step, prior_of
 from jointebm.references.layout import MixedRows
 from jointebm.tables.density.energy import Rebased, Residual, TableEnergy
-from jointebm.tables.training.bins import Bins, ColumnSpread, checked_spreads, marginals_of
+from jointebm.tables.training.bins import Bins, ColumnSpread
 from jointebm.tables.training.completed_rows import CompletedRows
 from jointebm.tables.training.smoothing import AlongColumns, Curves
 from jointebm.tables.training.table_config import Progress, TableConfig
@@ -90,12 +90,11 @@ def bootstrapped(
     """
     generator = torch.Generator().manual_seed(abs(int(row_keys(torch.tensor([[seed, _STREAM, number]])))))
     rows = codes[(uniform(torch.empty(len(codes), dtype=torch.float64), generator) * len(codes)).long()]
-    tensors = checked_spreads(spreads, energy.num_classes)
-    of_codes = Bins(bins, energy.num_classes, tensors)
+    of_codes = Bins(bins, energy.num_classes, spreads)
     reference = _refitted(energy.reference, rows, of_codes, config.prior_strength)
     if not isinstance(energy.residual, Rebased):
         return TableEnergy(reference, deepcopy(energy.residual))
-    base, net = marginals_of(rows, energy.num_classes, bins, tensors), deepcopy(energy.residual.net)
+    base, net = of_codes.marginals(rows), deepcopy(energy.residual.net)
     unsmooth(net, bins, rows)
     num_iterations = max(1, round(SHARE * planned_iterations(len(rows), len(bins), config)))
     loop = loop_of_table(

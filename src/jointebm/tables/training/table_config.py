@@ -4,6 +4,7 @@ from typing import Literal, NamedTuple
 
 from pydantic import Field
 
+from jointebm.references.network_prior import WEIGHT_PRIOR
 from jointebm.storage.config import Config
 from jointebm.training.objectives import MaximumLikelihood, TableObjective
 
@@ -29,7 +30,7 @@ class TableConfig(Config):
     prior_strength: float = Field(5.0, gt=0, description="rows, distributed like the marginals, in every component")
     width: int = Field(384, ge=1, description="units of each hidden layer")
     weight_prior: float = Field(
-        0.03,
+        WEIGHT_PRIOR,
         ge=0,
         description="strength of the normal prior of the networks' weights: 1 is that of Bayes' rule, 0 is no prior",
     )

@@ -21,7 +21,7 @@ from jointebm.randomness.row_streams import row_keys
 from jointebm.storage.checkpoint import Checkpoint
 from jointebm.tables.density.energy import Rebased, Residual, TableEnergy
 from jointebm.tables.density.normalizer import GROUP, AnnealedRows, RowsBack, weighted_rows, weighted_rows_back
-from jointebm.tables.training.bins import Bins, marginals_of
+from jointebm.tables.training.bins import Bins
 from jointebm.tables.training.completed_rows import CompletedRows
 from jointebm.tables.training.held_out_rows import held_out_split
 from jointebm.tables.training.mixture_choice import fitted_reference
@@ -132,10 +132,9 @@ class TableFit:
                 rows[resampled_rows(weights[rows], codes[rows])] for rows in (self.held_out, training)
             )
             self._of_report = codes[torch.cat([self.held_out, training])]
-        self._reference = fitted_reference(
-            codes[training], codes[self.held_out], Bins(bins, num_classes, spreads), config, self._generator
-        )
-        self.base = marginals_of(codes[training], num_classes, self._bins, spreads)
+        of_codes = Bins(bins, num_classes, spreads)
+        self._reference = fitted_reference(codes[training], codes[self.held_out], of_codes, config, self._generator)
+        self.base = of_codes.marginals(codes[training])
         self.network = None
         if trains:
             self.network = fit_proposal(
