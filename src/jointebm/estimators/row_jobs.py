@@ -1,7 +1,7 @@
 """Answers one question about one part of a table: Arrow tables in, Arrow tables out.
 
-A job knows the number of the first row of a part, and draws are keyed by row number: the answer for a row does not depend on
-the part that holds it, nor the output on the size of the parts.
+A job knows the number of the first row of a part, or the number of each, and draws are keyed by row number: the answer for
+a row does not depend on the part that holds it, nor the output on the size of the parts.
 """
 
 from abc import ABC, abstractmethod
@@ -15,6 +15,7 @@ import pyarrow.compute as pc
 
 from jointebm.estimators import JointEBM
 from jointebm.estimators.imputations import Uncertainty
+from jointebm.tables.answers.determined_entries import with_determined
 from jointebm.tables.answers.parameters import Missingness
 from jointebm.tables.answers.predictions import Statistic, class_probs, classes, point_prediction
 from jointebm.tables.codes.categories import CategoryCodec
@@ -37,8 +38,8 @@ class Job(ABC):
     """A question, which can be sent to another process."""
 
     @abstractmethod
-    def __call__(self, model: JointEBM, part: pa.Table, first: int) -> list[pa.Table]:
-        """The answer for a part, whose first row has number `first`: one table per output file."""
+    def __call__(self, model: JointEBM, part: pa.Table, first: int | np.ndarray) -> list[pa.Table]:
+        """The answer for a part, whose first row has number `first`, or whose rows have these: one table per output."""
 
     def schemas(self, model: JointEBM, empty: pa.Table) -> list[pa.Schema]:
         """Schemas of the answers, from a part without rows."""
@@ -63,11 +64,13 @@ class ImputeJob(Job):
     uncertainty: Uncertainty = "draws"
     id_column: str | None = None  # that keys the draws of rows; None: their numbers
 
-    def __call__(self, model: JointEBM, part: pa.Table, first: int) -> list[pa.Table]:
+    def __call__(self, model: JointEBM, part: pa.Table, first: int | np.ndarray) -> list[pa.Table]:
         """The part with nothing missing, once for each draw."""
-        return model.draw_imputations(
-            part, self.num, given=self.given, uncertainty=self.uncertainty, row_ids=self.id_column, first=first
-        )
+        frame = read_frame(part)
+        rows = model.encoded(frame, self.given)
+        return model.imputed(
+            frame, rows, self.num, uncertainty=self.uncertainty, row_ids=self.id_column, first=first
+        ).value
 
     def schemas(self, model: JointEBM, empty: pa.Table) -> list[pa.Schema]:
         """The types of the file, except where they cannot hold the draws of the model."""
@@ -99,14 +102,15 @@ class PredictJob(Job):
     targets: tuple[Name, ...]
     statistic: Statistic
 
-    def __call__(self, model: JointEBM, part: pa.Table, first: int) -> list[pa.Table]:  # noqa: ARG002  # rows decide
+    def __call__(self, model: JointEBM, part: pa.Table, first: int | np.ndarray) -> list[pa.Table]:  # noqa: ARG002  # rows decide
         """Columns NAME and NAME=LEVEL of categories, or NAME, NAME:5% and NAME:95% of numbers and times."""
         rows = model.encoded(read_frame(part), self.given, missing=self.targets)
         columns: dict[str, Any] = {}
         for name in self.targets:
             coded = model.coded(name)
             log_probs = model.fitted.log_predictive(rows, name)
-            columns[str(name)] = _arrow(model, name, point_prediction(coded, log_probs, statistic=self.statistic))
+            predicted = point_prediction(coded, log_probs, statistic=self.statistic)
+            columns[str(name)] = _arrow(model, name, with_determined(predicted, rows, name))
             if isinstance(coded.codec, CategoryCodec):
                 probs = class_probs(coded, log_probs)
                 for place, level in enumerate(classes(coded).tolist()):
@@ -115,7 +119,7 @@ class PredictJob(Job):
                 for level in INTERVAL:
                     values = coded.codec.quantile(np.exp(log_probs), level)
                     column = Column(coded.role, values, np.zeros(len(values), dtype=bool), coded.unit)
-                    columns[f"{name}:{level:.0%}"] = _arrow(model, name, column)
+                    columns[f"{name}:{level:.0%}"] = _arrow(model, name, with_determined(column, rows, name))
         return [pa.table(columns)]
 
 
@@ -126,7 +130,7 @@ class ScoreJob(Job):
     given: Mapping[Name, object]  # evidence about missing entries
     conditional: bool
 
-    def __call__(self, model: JointEBM, part: pa.Table, first: int) -> list[pa.Table]:  # noqa: ARG002  # rows decide
+    def __call__(self, model: JointEBM, part: pa.Table, first: int | np.ndarray) -> list[pa.Table]:  # noqa: ARG002  # rows decide
         """Columns `log_density`, `dependence` and on request "log p(NAME | rest)", null where the entry is missing."""
         rows = model.encoded(read_frame(part))
         columns = {
@@ -142,16 +146,21 @@ class ScoreJob(Job):
 
 @dataclass(frozen=True)
 class SampleJob(Job):
-    """Draws rows; a part holds their consecutive numbers."""
+    """Draws rows; a part has as many, and consecutive numbers are drawn together."""
 
     given: Mapping[Name, object]
     missingness: Missingness
 
-    def __call__(self, model: JointEBM, part: pa.Table, first: int) -> list[pa.Table]:
+    def __call__(self, model: JointEBM, part: pa.Table, first: int | np.ndarray) -> list[pa.Table]:
         """The rows with these numbers."""
-        table = model.draw(len(part), given=self.given, missingness=self.missingness, first=first).value
-        schema = model.frame_schema_
-        return [write_frame(table, schema.select(schema.names, "pyarrow"))]
+        numbers = np.arange(first, first + len(part)) if isinstance(first, int) else first
+        schema = model.frame_schema_.select(model.frame_schema_.names, "pyarrow")
+        drawn = []
+        for run in np.split(numbers, np.flatnonzero(np.diff(numbers) != 1) + 1):
+            start = int(run[0]) if len(run) else 0
+            rows = model.draw(len(run), given=self.given, missingness=self.missingness, first=start)
+            drawn.append(write_frame(rows.value, schema))
+        return [pa.concat_tables(drawn)]
 
 
 def _num_missing(table: pa.Table) -> int:
