@@ -160,7 +160,7 @@ class Watch:
             torch.cat([position[name].flatten(1) for name in self._space.continuous], dim=1)
             for position in (_as_rows(negative), _as_rows(positive))
         )
-        num_different, num_of_data = (len(rows.double().sum(dim=1).unique()) for rows in (chains, data))
+        num_different, num_of_data = (len(rows.cpu().double().sum(dim=1).unique()) for rows in (chains, data))
         if 2 * num_different < min(len(chains), num_of_data):
             raise Diverged("buffer", f"chains: only {num_different} of {len(chains)} differ in {where}")
         spread = float(chains.var(dim=0).sum() / data.var(dim=0).sum().clamp(min=torch.finfo(data.dtype).tiny))
