@@ -32,9 +32,6 @@ def pair_figure(data: pd.DataFrame, samples: pd.DataFrame, labels: Labels, by: s
         half.suptitle(title)
         axes = plot_pairs(frame, labels, by=by, like=data, ax=half.subplots(size, size, squeeze=False))
         half.align_ylabels(axes[1:, 0])
-        half.legend(
-            *axes[0, 0].get_legend_handles_labels(), loc="upper right", frameon=False, bbox_to_anchor=(0.95, 0.85)
-        )
     return figure
 
 

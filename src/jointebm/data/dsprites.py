@@ -66,6 +66,11 @@ def dsprites(data_dir: Path | None, *, pixels: bool = False, split: Split = "twi
     References:
         L. Matthey, I. Higgins, D. Hassabis and A. Lerchner, dSprites, 2017, Apache-2.0.
         Kelly & Grathwohl 2021, App. B.3.1.
+
+    Example:
+        >>> data = dsprites(None)  # rendered
+        >>> len(data.train["horizontal"]), tuple(data.test()["image"].shape)
+        (46652, (2500, 32, 32))
     """
     latents, images = chosen_latents(), sprites(data_dir)
     held_out = _held_out(twins(images) if split == "twin-free" else np.arange(len(images)))
