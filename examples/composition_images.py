@@ -16,6 +16,7 @@ from jointebm import Categorical, ConcatEnergy, Continuous, Noise, Space, Traine
 from jointebm.data import ArrayDataset
 from jointebm.data.dsprites import chosen_latents, sprites
 from jointebm.energies import MLP, ConditionalEnergy, ConvEncoder, WeightedSum
+from jointebm.plots import panels, plot_strip, save_figure
 from jointebm.spaces.transforms import Identity
 
 parser = argparse.ArgumentParser()
@@ -74,6 +75,5 @@ for name, energy in densities.items():
     shares = [each.float().mean() for each in (is_left, is_large, is_left & is_large)]
     print("{}: left {:.3f}, large {:.3f}, both {:.3f}".format(name, *shares), f"; {nearest:.2f} from those never shown")
 if args.out:
-    from jointebm.plots.panels import strips_figure
-
-    strips_figure({n: images[:12].clamp(0, 1) for n, images in strips.items()}).savefig(args.out, dpi=150)
+    axes = panels(strips, lambda x, ax: plot_strip(x[:12].clamp(0, 1), ax=ax), size=(7.5, 0.85))
+    save_figure(axes[0, 0].figure, args.out, dpi=150)

@@ -27,6 +27,11 @@ def segmentation(data_dir: Path | None, *, noise_sd: float = 1.0) -> ArrayDatase
 
     Returns:
         Blocks `image` (32, 32), unbounded, and `mask` (32, 32).
+
+    Example:
+        >>> data = segmentation(None)
+        >>> data.space["mask"], len(data.train["mask"])
+        (Binary(shape=(32, 32)), 1000)
     """
     images, generator = dsprites(data_dir), np.random.default_rng(0)
 
