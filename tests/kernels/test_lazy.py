@@ -12,6 +12,7 @@ from jointebm.kernels import MALA, Cycle, Gibbs, GibbsWithGradients, Kernel, Laz
 from jointebm.spaces.space import Position
 from jointebm.testing import transition_matrix
 from support.block_models import small_config
+from support.mutants import altered
 
 SPACE = Space(bits=Binary((2,)), group=Categorical((2, 3)))
 
@@ -28,6 +29,27 @@ def test_its_transition_matrix_is_a_mixture_with_the_identity(kernel: Kernel, ra
     lazy, _ = transition_matrix(Lazy(kernel, rate), log_density, SPACE)
     expected = (1 - rate) * torch.eye(len(matrix), dtype=matrix.dtype) + rate * matrix
     torch.testing.assert_close(lazy, expected, rtol=0, atol=1e-14)
+
+
+FAULTS = {
+    "rate of the others": {"math.log(self.rate)": "math.log1p(-self.rate)"},
+    "rate squared": {"math.log(self.rate)": "2 * math.log(self.rate)"},
+    "never skips": {"mask & chosen": "mask | chosen"},
+    "moves what is clamped": {"mask & chosen": "torch.ones_like(mask) & chosen"},
+}
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_mutants_are_rejected(fault: str) -> None:
+    free = {"bits": torch.tensor([[True, False]]).expand(24, 2), "group": torch.ones(24, 2, dtype=torch.bool)}
+    matrix, _ = transition_matrix(Gibbs(SPACE), log_density, SPACE, free=free)
+    expected = 0.7 * torch.eye(len(matrix), dtype=matrix.dtype) + 0.3 * matrix
+    kernel = altered(Lazy, FAULTS[fault])(Gibbs(SPACE), 0.3)
+    try:
+        lazy, _ = transition_matrix(kernel, log_density, SPACE, free=free)
+    except AssertionError:
+        return
+    assert float((lazy - expected).abs().max()) > 0.01
 
 
 def test_skipped_chains_keep_every_bit_and_masks_still_hold() -> None:

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from jointebm.kernels.chain import Chain, LogDensity, evaluate, scored
 from jointebm.kernels.columns import Columns, chosen_blocks, columns_of, pick, require_same
-from jointebm.kernels.kernel import Info, Kernel, anything_free, metropolis, nothing_moved
+from jointebm.kernels.kernel import Info, Kernel, anything_free, metropolis, moves_wholly, nothing_moved
 from jointebm.randomness.draws import Generator, choose
 from jointebm.spaces.space import Mask, Space
 
@@ -69,38 +69,47 @@ class GibbsWithGradients(Kernel):
         assert chain.score is not None
         columns = columns_of(self.space, blocks, chain.f.device)
         y = columns.join(chain.position)  # (N, M)
-        free_columns = columns.join_free(free, len(y))[:, columns.variable]  # (N, M)
+        clamped, movable = None, None  # nothing is clamped, and every chain has something to move
+        if not (columns.all_move and moves_wholly(free, blocks)):
+            free_variables = columns.join_free(free, len(y))  # (N, V)
+            clamped = ~columns.widen(free_variables)  # (N, M)
+            movable = columns.movable(free_variables).any(dim=1)
 
-        log_q, movable = _log_proposal(columns, y, columns.join(chain.score), free_columns)
-        move = choose(log_q, generator)  # (N,)
+        log_weights = _log_weights(columns, y, columns.join(chain.score), clamped)
+        move = choose(log_weights, generator)  # (N,)
         moved, reverse_move = _apply(columns, y, move)
         proposal = evaluate(log_density, {**chain.position, **columns.split(moved)}, previous=chain)
         assert proposal.score is not None
-        log_q_reverse, _ = _log_proposal(columns, moved, columns.join(proposal.score), free_columns)
+        log_q = log_weights.log_softmax(dim=1)
+        log_q_reverse = _log_weights(columns, moved, columns.join(proposal.score), clamped).log_softmax(dim=1)
 
         log_ratio = proposal.f - chain.f + pick(log_q_reverse, reverse_move) - pick(log_q, move)
         info = metropolis(log_ratio, movable, generator)
         return proposal.where(info.accepted, chain), info
 
 
-def _log_proposal(columns: Columns, y: Tensor, score: Tensor, free_columns: Tensor) -> tuple[Tensor, Tensor]:
-    """Log of the proposal over moves, (N, M), and which chains have a legal move, (N,)."""
-    # Eq. 5: a move gains (y' - y)^T score; a binary flip in its own column, a change of class the column of the new class
-    # less that of the current one.
-    lost = y.new_zeros(len(y), columns.num_variables).index_add_(1, columns.variable, y * score)[:, columns.variable]
-    gains = torch.where(columns.is_binary, (1 - 2 * y) * score, score - lost)
-    legal = free_columns & (columns.is_binary | (y < 0.5))  # the current class is no move
-    log_weights = (gains / 2).masked_fill(~legal, -torch.inf)  # Eq. 4
-    movable = legal.any(dim=1)
-    # A chain without a legal move would get NaN; it gets an arbitrary proposal and is not moved.
-    log_weights = log_weights.masked_fill(~movable[:, None], 0)
-    return log_weights.log_softmax(dim=1), movable
+def _log_weights(columns: Columns, y: Tensor, score: Tensor, clamped: Tensor | None) -> Tensor:
+    """Log-weights of the proposal over moves, (N, M), nats: -inf for those that are none, and all of a chain that is stuck.
+
+    A move gains (y' - y)^T score (Eq. 5), of which half counts (Eq. 4): a flip of a bit in its own column, a change of
+    class in that of the new one.
+    """
+    if columns.all_binary:
+        gains = (0.5 - y) * score
+        return gains if clamped is None else gains.masked_fill(clamped, -torch.inf)
+    gains = columns.above_current(y, score) / 2
+    current = y > columns.own_class  # the current class is no move
+    return gains.masked_fill(current if clamped is None else clamped | current, -torch.inf)
 
 
 def _apply(columns: Columns, y: Tensor, move: Tensor) -> tuple[Tensor, Tensor]:
     """The position after a move, (N, M), and the move that leads back, (N,)."""
+    target = columns.number == move[:, None]  # (N, M)
+    if columns.all_binary:
+        return torch.where(target, 1 - y, y), move
     of_variable = columns.variable == columns.variable[move][:, None]  # (N, M)
-    target = torch.arange(y.shape[1], device=y.device) == move[:, None]
+    if columns.all_classes:
+        return torch.where(of_variable, target.to(y.dtype), y), (of_variable * y).argmax(dim=1)
     new = torch.where(columns.is_binary, 1 - y, target.to(y.dtype))
-    back = of_variable & (columns.is_binary | (y > 0.5))
-    return torch.where(of_variable, new, y), back.to(torch.int8).argmax(dim=1)
+    # A bit has one column, which counts more than 0 whatever it is.
+    return torch.where(of_variable, new, y), (of_variable * (y + columns.own_class)).argmax(dim=1)
