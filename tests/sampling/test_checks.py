@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from jointebm import Binary, Continuous, Space, kernels, sample
+from jointebm import Binary, Continuous, Space, TrainConfig, Trainer, kernels, sample
 from jointebm.kernels import evaluate
 from jointebm.sampling.checks import check_rows
 from jointebm.spaces.space import Position
@@ -26,14 +26,61 @@ def run(module: nn.Module, num_chains: int = 8) -> None:
     sample(module, SPACE, kernels.MALA("x", 0.1), num_chains=num_chains, num_steps=1, generator=generator)
 
 
-@pytest.mark.parametrize("layer", [nn.BatchNorm1d(16), nn.Dropout(0.5)])
+class Normalised(nn.Module):
+    """Batch normalisation that is no layer of torch."""
+
+    def forward(self, hidden: Tensor) -> Tensor:
+        return hidden if not self.training else (hidden - hidden.mean(dim=0)) / hidden.std(dim=0, correction=0)
+
+
+class Dropping(nn.Module):
+    """Dropout that is no layer of torch."""
+
+    def forward(self, hidden: Tensor) -> Tensor:
+        return nn.functional.dropout(hidden, 0.5, self.training)
+
+
+@pytest.mark.parametrize("layer", [nn.BatchNorm1d(16), nn.Dropout(0.5), nn.AlphaDropout(1e-3)])
+@pytest.mark.parametrize("num_chains", [1, 2, 101])
+def test_batch_normalisation_and_dropout_in_training_mode_are_refused_by_name(
+    layer: nn.Module, num_chains: int
+) -> None:
+    """However small their effect, and of a single chain too."""
+    torch.manual_seed(0)
+    network = Network(layer).train()
+    with pytest.raises(ValueError, match=rf"layer 'net\.1' \({type(layer).__name__}\) is in training mode"):
+        run(network, num_chains)
+    run(network.eval(), num_chains)
+
+
+def test_layers_that_drop_nothing_pass_and_batch_normalisation_without_statistics_never_does() -> None:
+    run(Network(nn.Dropout(0.0)).train())
+    with pytest.raises(ValueError, match="has no running statistics"):
+        run(Network(nn.BatchNorm1d(16, track_running_stats=False)).eval())
+
+
+@pytest.mark.parametrize("layer", [Normalised(), Dropping()])
 @pytest.mark.parametrize("num_chains", [2, 3, 8, 101])
-def test_batch_normalisation_and_dropout_in_training_mode_are_refused(layer: nn.Module, num_chains: int) -> None:
+def test_what_does_the_same_without_such_a_layer_is_seen_by_its_values(layer: nn.Module, num_chains: int) -> None:
     torch.manual_seed(0)
     network = Network(layer).train()
     with pytest.raises(ValueError, match=r"depending on the other rows or on chance\. Call \.eval\(\)"):
         run(network, num_chains)
     run(network.eval(), num_chains)
+
+
+@pytest.mark.parametrize("layer", [nn.BatchNorm1d(16), nn.Dropout(0.5)])
+def test_training_refuses_such_layers_at_the_start(layer: nn.Module) -> None:
+    rows = {"x": torch.zeros(8, 3), "y": torch.zeros(8)}
+    config = TrainConfig(num_iterations=1, batch_size=8, num_steps=1, learning_rate=1e-3, buffer_size=8)
+
+    def trainer(module: nn.Module) -> Trainer:
+        kernel = kernels.Cycle((kernels.Gibbs(SPACE), kernels.MALA("x", 0.1)))
+        return Trainer(module, SPACE, lambda num, generator: rows, kernel=kernel, config=config, seed=0)  # noqa: ARG005
+
+    with pytest.raises(ValueError, match=r"layer 'net\.1' .* is in training mode"):
+        trainer(Network(layer).train())
+    trainer(Network(layer).eval())
 
 
 @pytest.mark.parametrize("num_chains", [1, 2, 7])

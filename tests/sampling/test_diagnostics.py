@@ -1,5 +1,6 @@
 """Diagnostics of answers: split R-hat against loops, parts of a question, and one warning per question."""
 
+import copy
 import math
 import warnings
 
@@ -8,6 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from jointebm.cli.tables.said_warnings import say_warnings
 from jointebm.sampling.diagnostics import Answer, ConvergenceWarning, Diagnostics, HalfChains, split_r_hat, warn_if_poor
 
 
@@ -84,3 +86,28 @@ def test_one_warning_says_which_answers_are_poor_and_names_the_remedy(
     for each in caught:
         assert each.category is ConvergenceWarning and message is not None
         assert message in str(each.message) and str(each.message).endswith("Remedy: more of it")
+
+
+def test_a_remedy_is_written_for_python_or_for_the_command_line(capsys: pytest.CaptureFixture[str]) -> None:
+    """A column that is called like a parameter keeps its name."""
+    answers = ConvergenceWarning("column 'num_draws_2024'", {"num_draws": "a larger", "num_sweeps": "a larger"})
+    fits = ConvergenceWarning("cut short", {"training": {"num_visits": "twice", "learning_rate": "half"}})
+    settings = ConvergenceWarning("nothing", {"training": {"width": 8, "num_visits": 250}})
+    plain = ConvergenceWarning("bad", "give more rows")
+    told = (
+        (answers, "a larger num_draws or a larger num_sweeps", "a larger --num-draws or a larger --num-sweeps"),
+        (
+            fits,
+            "twice training['num_visits'] or half training['learning_rate']",
+            "twice num_visits (--set num_visits=...) or half learning_rate (--set learning_rate=...)",
+        ),
+        (settings, "training={'width': 8, 'num_visits': 250}", "--set width=8 --set num_visits=250"),
+        (plain, "give more rows", "give more rows"),
+    )
+    for warning, in_python, as_options in told:
+        assert str(warning) == f"{warning.finding}. Remedy: {in_python}" == str(copy.copy(warning))
+        with warnings.catch_warnings():
+            warnings.simplefilter("always")
+            say_warnings()
+            warnings.warn(warning, stacklevel=1)
+        assert capsys.readouterr().err == f"jointebm: {warning.finding}. Remedy: {as_options}\n"

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from jointebm import Binary, Categorical, Continuous, Space, sample, sample_trajectory
-from jointebm.energies import MLP, ConcatEnergy, ConvEncoder
+from jointebm.energies import MLP, ConcatEnergy, ConvEncoder, IsingEnergy
 from jointebm.kernels import (
     DMALA,
     HMC,
@@ -21,17 +21,22 @@ from jointebm.kernels import (
     Gibbs,
     GibbsWithGradients,
     HammingBall,
+    Jump,
     Kernel,
     Langevin,
     Lazy,
     LogDensity,
     MixedHMC,
+    ReplicaExchange,
     ShiftedGibbs,
+    SwendsenWang,
     evaluate,
 )
 from jointebm.randomness.draws import choose, normal, uniform
 from jointebm.randomness.row_streams import RowStream
 from jointebm.randomness.tapes import Requests, Tape, draw_ahead
+from jointebm.references import Marginals, Mixture, Reference
+from jointebm.sampling import fused
 from jointebm.sampling.fused import fuse_steps
 from jointebm.sampling.sample import begin_sampling
 from jointebm.spaces.space import Position
@@ -39,6 +44,9 @@ from support.oracles import RandomLogDensity
 
 SPACE = Space(x=Continuous(2), y=Categorical((2, 3)), bits=Binary(3))
 COLOURS = {"y": torch.arange(2), "bits": torch.tensor([0, 1, 0])}
+PAIRS = torch.zeros(5, 5)  # of y, then of bits
+PAIRS[2, 3] = PAIRS[3, 2] = 0.7
+PAIRS[0, 4] = PAIRS[4, 0] = -0.4
 KERNELS: dict[str, Kernel] = {
     "Langevin": Langevin("x", 0.1),
     "MALA": MALA("x", torch.tensor([0.3, 0.5])),
@@ -51,6 +59,7 @@ KERNELS: dict[str, Kernel] = {
     "HammingBall": HammingBall(SPACE, 2, 2),
     "MixedHMC": MixedHMC(SPACE, HMC("x", 0.1, num_leapfrog=2), 2),
     "ShiftedGibbs": ShiftedGibbs(SPACE, "y", torch.arange(10.0).reshape(5, 2)),
+    "SwendsenWang": SwendsenWang(SPACE, PAIRS),
     "Lazy": Lazy(MALA("x", 0.4), 0.5),
     "a cycle that ends with a score": Cycle((GibbsWithGradients(SPACE), MALA("x", 0.4))),
     "a cycle that ends without": Cycle((MALA("x", 0.4), Gibbs(SPACE))),
@@ -59,25 +68,29 @@ KERNELS: dict[str, Kernel] = {
 
 @pytest.fixture
 def traced_alone(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Steps are traced, and the trace runs as it is: compilers take long, and what they are given is tested here."""
+    """Steps are traced, and the trace runs as it is: compilers take long, and what they are given is tested here.
+
+    A call makes two steps, the fewest that hand a chain on within a call, since tracing takes as long as there are steps.
+    """
     monkeypatch.setattr(torch, "compile", lambda graph, **options: graph)  # noqa: ARG005
+    monkeypatch.setattr(fused, "STEPS_PER_CALL", 2)
 
 
 def run(f: LogDensity, space: Space, kernel: Kernel, **options: Any) -> Any:
     generator = torch.Generator().manual_seed(0)
-    settings: dict[str, Any] = {"num_chains": 20, "num_steps": 10, "generator": generator, **options}
+    settings: dict[str, Any] = {"num_chains": 20, "num_steps": 5, "generator": generator, **options}
     return sample_trajectory(f, space, kernel, **settings), generator.get_state()
 
 
 def assert_same(f: LogDensity, space: Space, kernel: Kernel, **options: Any) -> None:
-    """Ten steps: two calls of four, and two steps that are left."""
+    """Five steps: two calls of two, and a step that is left."""
     (eager, one), (compiled, other) = (run(f, space, kernel, compile=each, **options) for each in (False, True))
     assert torch.equal(one, other), "not the same draws"
     for name in space:
         torch.testing.assert_close(compiled.values[name], eager.values[name], rtol=1e-6, atol=1e-8)
     torch.testing.assert_close(compiled.f, eager.f, rtol=1e-6, atol=1e-8)
     assert compiled.samples.accept_rate == pytest.approx(eager.samples.accept_rate, rel=1e-5)
-    assert compiled.samples.num_steps == eager.samples.num_steps == options.get("num_steps", 10)
+    assert compiled.samples.num_steps == eager.samples.num_steps == options.get("num_steps", 5)
 
 
 def logged(caplog: pytest.LogCaptureFixture) -> list[str]:
@@ -94,6 +107,37 @@ def start(space: Space) -> Position:
 @pytest.mark.parametrize("name", KERNELS)
 def test_traced_steps_are_the_steps(name: str, caplog: pytest.LogCaptureFixture) -> None:
     assert_same(RandomLogDensity(SPACE, 0), SPACE, KERNELS[name], init=start(SPACE))
+    assert logged(caplog) == []
+
+
+def some_reference(kind: str) -> Reference:
+    q = (Mixture(SPACE, 3) if kind == "Mixture" else Marginals(SPACE, 2)).double()
+    with torch.no_grad():
+        for buffer in q.buffers():
+            buffer += 0.3 * torch.randn(buffer.shape, generator=torch.Generator().manual_seed(5), dtype=buffer.dtype)
+    return q
+
+
+@pytest.mark.usefixtures("traced_alone")
+@pytest.mark.parametrize("kind", ["Mixture", "Marginals"])
+def test_traced_jumps_are_the_jumps(kind: str, caplog: pytest.LogCaptureFixture) -> None:
+    """Alone, with moves that read the score, and of some blocks; F is log q + residual."""
+    q, tilt = some_reference(kind), RandomLogDensity(SPACE, 0)
+
+    def f(position: Position) -> Tensor:
+        return q.log_prob(position) + 0.3 * tilt(position)
+
+    for kernel in (Jump(q), Cycle((Jump(q), MALA("x", 0.4))), Jump(q, ("y",))):
+        assert_same(f, SPACE, kernel, init=start(SPACE))
+    assert_same(f, SPACE, Jump(q), init=start(SPACE), given={"y": [1, -1], "x": [0.2, torch.nan]})
+    assert logged(caplog) == []
+
+
+@pytest.mark.usefixtures("traced_alone")
+def test_traced_replicas_are_the_replicas(caplog: pytest.LogCaptureFixture) -> None:
+    exchange = ReplicaExchange(some_reference("Mixture"), (0, 0.4, 1), Cycle((Gibbs(SPACE), MALA("x", 0.4))))
+    init = exchange.replicate(start(SPACE))
+    assert_same(exchange.target(RandomLogDensity(SPACE, 0)), exchange.space, exchange, init=init)
     assert logged(caplog) == []
 
 
@@ -126,8 +170,8 @@ def test_the_score_that_is_handed_on_is_that_of_the_position() -> None:
     generator = torch.Generator().manual_seed(0)
     steps = fuse_steps(f, KERNELS["a cycle that ends with a score"], chain, free=free, generator=generator)
     assert steps is not None
-    chains, rates = steps(chain, generator)
-    assert len(chains) == steps.num_steps and rates.shape == (steps.num_steps, 2)
+    chains, accept_probs = steps(chain, generator)
+    assert len(chains) == steps.num_steps and accept_probs.shape == (steps.num_steps, 2, 20)
     expected = evaluate(f, chains[-1].position)
     torch.testing.assert_close(chains[-1].f, expected.f)
     assert chains[-1].score is not None and expected.score is not None
@@ -174,6 +218,20 @@ def test_a_tape_hands_out_the_draws_of_a_generator() -> None:
         assert torch.equal(one, two) and torch.equal(one, three)
 
 
+def verified(kind: Any, coupling: float, side: int) -> tuple[IsingEnergy, Space, Kernel]:
+    space = Space(spins=Binary((side, side)))
+    energy = IsingEnergy(space, coupling=coupling, field=0.1).double()
+    rows = {"spins": torch.zeros(2, side, side, dtype=torch.float64)}
+    return energy, space, kind.verified(space, energy, rows, generator=torch.Generator().manual_seed(0))
+
+
+@pytest.mark.usefixtures("traced_alone")
+@pytest.mark.parametrize("kind", [ChromaticGibbs, SwendsenWang])
+def test_traced_steps_of_verified_kernels_are_the_steps(kind: Any) -> None:
+    energy, space, kernel = verified(kind, 0.4, 4)
+    assert_same(energy, space, kernel, init=start(space))
+
+
 class Branching(nn.Module):
     """f that takes another path where a sum is positive: such steps cannot be traced."""
 
@@ -210,12 +268,14 @@ SCRIPT = """
 import logging, sys, torch
 logging.basicConfig(format="LOG %(message)s")
 from jointebm import Continuous, Space, kernels, sample
+from jointebm.sampling import fused
+fused.STEPS_PER_CALL = 2  # half the time of the compiler
 def f(position): return -0.5 * position["x"].square().sum(dim=1) + position["x"][:, 0].tanh()
 ends = []
 for compiled in (False, True):
     generator = torch.Generator().manual_seed(0)
     start = {"x": torch.zeros(8, 3, dtype=torch.float64)}
-    samples = sample(f, Space(x=Continuous(3)), kernels.MALA("x", 0.5), num_chains=8, num_steps=9, init=start,
+    samples = sample(f, Space(x=Continuous(3)), kernels.MALA("x", 0.5), num_chains=8, num_steps=5, init=start,
                      generator=generator, compile=compiled)
     ends.append(samples.values["x"])
 torch.testing.assert_close(*ends, rtol=1e-9, atol=1e-9)
@@ -223,11 +283,32 @@ print("same", torch.equal(*ends))
 """
 
 
-def in_a_process(cache: Path, **environment: str) -> tuple[str, list[str]]:
+VERIFIED = """
+import logging, torch
+logging.basicConfig(format="LOG %(message)s")
+from jointebm import Binary, Space, kernels, sample
+from jointebm.energies import IsingEnergy
+from jointebm.sampling import fused
+fused.STEPS_PER_CALL = 1  # a quarter of the time of the compiler
+space = Space(spins=Binary((4, 4)))
+energy, rows = IsingEnergy(space, coupling=0.4, field=0.1).double(), {"spins": torch.zeros(2, 4, 4).double()}
+for kind in (kernels.ChromaticGibbs, kernels.SwendsenWang):
+    kernel, ends = kind.verified(space, energy, rows, generator=torch.Generator().manual_seed(0)), []
+    for compiled in (False, True):
+        generator = torch.Generator().manual_seed(0)
+        start = {"spins": torch.zeros(50, 4, 4).double()}
+        samples = sample(energy, space, kernel, num_chains=50, num_steps=3, init=start, generator=generator,
+                         compile=compiled)
+        ends.append((samples.values["spins"], generator.get_state()))
+    print(kind.__name__, all(torch.equal(*pair) for pair in zip(*ends)))
+"""
+
+
+def in_a_process(cache: Path, script: str = SCRIPT, **environment: str) -> tuple[str, list[str]]:
     """What a process prints, and its log lines of this library."""
     settings = {**os.environ, "TORCHINDUCTOR_CACHE_DIR": str(cache), "OMP_NUM_THREADS": "1"}
     settings |= {"TORCHINDUCTOR_COMPILE_THREADS": "1", **environment}  # no further processes
-    done = subprocess.run([sys.executable, "-c", SCRIPT], capture_output=True, text=True, check=False, env=settings)
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False, env=settings)
     assert done.returncode == 0, done.stderr
     return done.stdout, [line for line in done.stderr.splitlines() if line.startswith("LOG compile")]
 
@@ -245,3 +326,10 @@ def test_a_cold_cache_a_broken_one_and_a_missing_compiler(tmp_path: Path) -> Non
     assert len(in_a_process(cache)[1]) <= 1
     printed, logged = in_a_process(tmp_path / "other", CXX="/nowhere/c++")
     assert printed == "same True\n" and len(logged) == 1 and logged[0].endswith("steps are not compiled")
+
+
+@pytest.mark.slow
+def test_compiled_steps_of_verified_kernels_reach_the_same_labels(tmp_path: Path) -> None:
+    """Bit for bit: in float64 no draw lies at a tie."""
+    printed, logged = in_a_process(tmp_path, VERIFIED)
+    assert printed == "ChromaticGibbs True\nSwendsenWang True\n" and logged == []

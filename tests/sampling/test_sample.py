@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from jointebm import Binary, Categorical, Continuous, Noise, Space, kernels, sample, sample_trajectory
 from jointebm.energies import MLP, ConcatEnergy
@@ -25,7 +26,8 @@ from jointebm.kernels import (
     evaluate,
 )
 from jointebm.randomness.draws import Generator
-from jointebm.sampling.sample import Samples, begin_sampling
+from jointebm.sampling.sample import begin_sampling
+from jointebm.sampling.samples import Samples
 from jointebm.spaces.space import Mask, Position
 from support.generators import seeded
 from support.oracles import GaussianMixture, RandomLogDensity
@@ -415,3 +417,29 @@ def test_buffers_say_the_dtype_of_a_module_without_parameters() -> None:
 
     samples = sample(Fixed(), SPACE, MALA("x", 0.1), num_chains=2, num_steps=1, generator=seeded())
     assert samples.values["x"].dtype == torch.float64
+
+
+class Casts(TorchDispatchMode):
+    """Counts the casts of a weight to bfloat16."""
+
+    def __init__(self, weight: Tensor) -> None:
+        super().__init__()
+        self.shape, self.count = weight.shape, 0
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):  # type: ignore[no-untyped-def]
+        is_cast = function.overloadpacket.__name__ == "_to_copy" and (kwargs or {}).get("dtype") == torch.bfloat16
+        self.count += is_cast and args[0].shape == self.shape
+        return function(*args, **(kwargs or {}))
+
+
+def test_weights_are_cast_once_per_run_under_autocast_and_stay_as_they_are() -> None:
+    torch.manual_seed(0)
+    space = Space(x=Continuous(2), y=Categorical(3))
+    energy = ConcatEnergy(space, MLP(5, (24, 24)))
+    before = {name: value.clone() for name, value in energy.state_dict().items()}
+    kernel = Cycle((GibbsWithGradients(space), Gibbs(space), MALA("x", 0.1)))
+    with torch.autocast("cpu", torch.bfloat16), Casts(energy.net[2].weight) as casts:
+        sample(energy, space, kernel, num_chains=4, num_steps=10, generator=seeded())
+    assert casts.count == 1
+    assert all(torch.equal(value, before[name]) for name, value in energy.state_dict().items())
+    assert all(parameter.grad is None for parameter in energy.parameters())

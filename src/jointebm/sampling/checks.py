@@ -1,13 +1,15 @@
 """Checks of a kernel before a run, and of chains after it."""
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from jointebm.kernels import Chain, Kernel, LogDensity
 from jointebm.spaces.space import Space
 
-__all__ = ["check_finite", "check_kernel", "check_rows", "finite_rows"]
+__all__ = ["check_finite", "check_kernel", "check_layers", "check_rows", "finite_rows"]
 
+NORMALISERS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm)
+DROPOUTS = (nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.Dropout3d, nn.AlphaDropout, nn.FeatureAlphaDropout)
 ROUNDING = 1e-2  # share of the largest f; half precision rounds by less, other rows and dropout matter by more
 
 
@@ -19,6 +21,30 @@ def check_kernel(kernel: Kernel, space: Space) -> None:
             "kernels.Cycle((...)), and derive your own from kernels.Kernel: uses_score, adjusted, require and step"
         )
     kernel.require(space)
+
+
+def check_layers(log_density: LogDensity) -> None:
+    """Raises ValueError, naming the layer, if a module normalises over the batch or drops units out.
+
+    These are layers of `torch.nn` in training mode, and batch normalisation without running statistics in either mode.
+    What a module does without such layers is seen by `check_rows` alone.
+
+    Args:
+        log_density: f; a callable that is no module has no layers.
+
+    Example:
+        >>> check_layers(nn.Sequential(nn.Linear(2, 8), nn.Dropout(0.5), nn.Linear(8, 1)))
+        Traceback (most recent call last):
+        ValueError: log-density: layer '1' (Dropout) is in training mode: f of a row would depend on other rows or on ...
+    """
+    for name, layer in log_density.named_modules() if isinstance(log_density, nn.Module) else ():
+        over_batch = isinstance(layer, NORMALISERS) and (layer.training or layer.running_mean is None)
+        if over_batch or (isinstance(layer, DROPOUTS) and layer.training and layer.p > 0):
+            why = "is in training mode" if layer.training else "has no running statistics"
+            raise ValueError(
+                f"log-density: layer {name!r} ({type(layer).__name__}) {why}: f of a row would depend on other rows or on "
+                "chance, and be the log of no density. Call .eval() on the module, or use LayerNorm, which sees one row"
+            )
 
 
 def check_rows(log_density: LogDensity, chain: Chain) -> None:
@@ -45,7 +71,7 @@ def check_rows(log_density: LogDensity, chain: Chain) -> None:
     index[half:] = index[: num - half]
     with torch.no_grad():
         again = log_density({name: value[index] for name, value in chain.position.items()})
-    changed = (again - chain.f).abs()[:half] > ROUNDING * chain.f.abs().max() + 1e-3
+    changed = ~((again - chain.f).abs()[:half] <= ROUNDING * chain.f.abs().max() + 1e-3)  # NaN counts
     if bool(changed.any()):
         row = int(changed.nonzero()[0])
         raise ValueError(

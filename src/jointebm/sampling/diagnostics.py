@@ -4,9 +4,10 @@ Legend: N rows, T states of a chain, Q quantities.
 """
 
 import functools
+import inspect
 import math
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Generic, NamedTuple, TypeVar
 
@@ -19,19 +20,65 @@ __all__ = [
     "Answer",
     "ConvergenceWarning",
     "Diagnostics",
+    "ExtrapolationWarning",
     "HalfChains",
+    "Remedy",
     "split_r_hat",
+    "warn_caller",
     "warn_if_poor",
 ]
 
 Array = TypeVar("Array", Tensor, np.ndarray)
-T = TypeVar("T")
+T_co = TypeVar("T_co", covariant=True)
+
+Remedy = Mapping[str, Any]  # parameter -> value, or words before its name, or a mapping of the parameters within
 
 MIN_ESS = 10.0  # effective draws of a row; with fewer, and without chains that jump, its answer may be far off
 
 
 class ConvergenceWarning(UserWarning):
-    """An answer by finite draws or chains that may be far from the saved density; names the remedy."""
+    """An answer by finite draws or chains that may be far from the saved density; names the remedy.
+
+    Args:
+        finding: the message, without its last dot.
+        remedy: the parameters to change, each with a value or, in words, with what to do to it; or words alone. The
+            parameters of a dict-valued one lie within.
+
+    Example:
+        >>> print(ConvergenceWarning("few draws", {"num_draws": "a larger", "num_sweeps": "a larger"}))
+        few draws. Remedy: a larger num_draws or a larger num_sweeps
+        >>> print(ConvergenceWarning("few rows", {"training": {"width": 8, "num_visits": 250}}))
+        few rows. Remedy: training={'width': 8, 'num_visits': 250}
+    """
+
+    def __init__(self, finding: str, remedy: "str | Remedy" = "") -> None:
+        super().__init__(finding, remedy)
+        self.finding, self.remedy = finding, remedy
+
+    def __str__(self) -> str:
+        return self.told(_in_python)
+
+    def told(self, written: "Callable[[Remedy], str]") -> str:
+        """The message, whose remedy is written by the function."""
+        remedy = self.remedy if isinstance(self.remedy, str) else written(self.remedy)
+        return f"{self.finding}. Remedy: {remedy}" if remedy else self.finding
+
+
+class ExtrapolationWarning(UserWarning):
+    """An answer given values outside the range of the training data; names the column, a value, the range and the remedy.
+
+    Example:
+        >>> with warnings.catch_warnings():
+        ...     warnings.simplefilter("ignore", ExtrapolationWarning)  # asked on purpose
+    """
+
+
+def warn_caller(warning: Warning) -> None:
+    """Warns at the first line of the caller that is neither of this package nor of scikit-learn, which may lie between."""
+    level, frame = 1, inspect.currentframe()
+    while frame is not None and frame.f_globals.get("__name__", "").partition(".")[0] in ("jointebm", "sklearn"):
+        level, frame = level + 1, frame.f_back
+    warnings.warn(warning, stacklevel=level)
 
 
 @dataclass(frozen=True, eq=False)
@@ -90,17 +137,20 @@ class Diagnostics(Generic[Array]):
         return "; ".join(parts)
 
     def of_draws(self: "Diagnostics[Tensor]", num_draws: int) -> "Diagnostics[Tensor]":
-        """Of N rows, from those of D draws of each: first all rows of the first draw, then those of the second."""
-        jumps = None if self.num_jumps is None else self.num_jumps.view(num_draws, -1).mean(dim=0)
+        """Of N rows, from those of D draws of each: first all rows of the first draw, then those of the second.
+
+        A row is exact if all its draws are. Jumps are averages over those of its draws that a chain made.
+        """
+        jumps = None if self.num_jumps is None else self.num_jumps.view(num_draws, -1).nanmean(dim=0)
         return replace(
             self,
-            exact=self.exact.view(num_draws, -1)[0],
+            exact=self.exact.view(num_draws, -1).all(dim=0),
             ess=self.ess.view(num_draws, -1).mean(dim=0),
             num_jumps=jumps,
         )
 
     @staticmethod
-    def of_exact(num_rows: int, standard_error: Tensor | None = None) -> "Diagnostics[Tensor]":
+    def of_exact(num_rows: int, standard_error: Tensor | Mapping[str, Tensor] | None = None) -> "Diagnostics[Tensor]":
         """Of rows that are answered exactly."""
         every = torch.ones(num_rows, dtype=torch.bool)
         return Diagnostics(every, torch.full((num_rows,), torch.inf, dtype=torch.float64), standard_error)
@@ -120,6 +170,20 @@ class Diagnostics(Generic[Array]):
             accept_rate={name: sum(found) / len(found) for name, found in rates.items()},
             r_hat=max((part.r_hat for part in each if part.r_hat is not None), default=None),
         )
+
+    @staticmethod
+    def of_stages(stages: "Sequence[Diagnostics[Tensor]]") -> "Diagnostics[Tensor]":
+        """Of rows that are drawn in stages, each given the draws before it: the least of each row.
+
+        Rates are averages over the chains of all stages.
+
+        Example:
+            >>> drawn = Diagnostics(torch.tensor([False, False]), torch.tensor([7.0, 9.0]))
+            >>> print(Diagnostics.of_stages([Diagnostics.of_exact(2), drawn]))
+            0 of 2 rows exact; ess of the others 7.0 and more
+        """
+        rates = Diagnostics.joined(stages).accept_rate
+        return replace(Diagnostics.together(dict(enumerate(stages))), standard_error=None, accept_rate=rates)
 
     @staticmethod
     def joined(parts: "Sequence[Diagnostics[Tensor]]") -> "Diagnostics[Tensor]":
@@ -143,36 +207,43 @@ class Diagnostics(Generic[Array]):
         )
 
 
-class Answer(NamedTuple, Generic[T]):
-    """An answer, and how far to trust it."""
+class Answer(NamedTuple, Generic[T_co]):
+    """An answer, and how far to trust it.
 
-    value: T
+    Example:
+        >>> import jointebm
+        >>> answer = jointebm.load("pretrained:toy").log_density({"bottom": [0, 1]}, diagnostics=True)
+        >>> isinstance(answer, Answer), answer.value.shape, answer.diagnostics.ess.shape
+        (True, torch.Size([2]), torch.Size([2]))
+    """
+
+    value: T_co
     diagnostics: Diagnostics[Any]
 
-    def checked(self, what: str, remedy: str, *, min_ess: float = MIN_ESS, min_jumps: float = math.inf) -> "Answer[T]":
-        """Itself, after `warn_if_poor`, whose warning points at the caller of the question."""
-        warn_if_poor(self.diagnostics, what, remedy, min_ess=min_ess, min_jumps=min_jumps, stacklevel=5)
+    def checked(
+        self, what: str, remedy: str | Remedy, *, min_ess: float = MIN_ESS, min_jumps: float = math.inf
+    ) -> "Answer[T_co]":
+        """Itself, after `warn_if_poor`."""
+        warn_if_poor(self.diagnostics, what, remedy, min_ess=min_ess, min_jumps=min_jumps)
         return self
 
 
 def warn_if_poor(
     diagnostics: Diagnostics[Tensor],
     what: str,
-    remedy: str,
+    remedy: str | Remedy,
     *,
     min_ess: float = MIN_ESS,
     min_jumps: float = math.inf,
-    stacklevel: int = 3,
 ) -> None:
-    """Warns once if rows have few effective draws, unless their chains jump.
+    """Warns the caller of the question once if rows have few effective draws, unless their chains jump.
 
     Args:
         diagnostics: of the answer.
         what: the question, which begins the message.
-        remedy: what to do.
+        remedy: as in `ConvergenceWarning`.
         min_ess: effective draws of a row that are enough.
         min_jumps: accepted jumps of a chain, on average over all chains, that are enough whatever the ess is.
-        stacklevel: that of `warnings.warn`.
     """
     poor = ~diagnostics.exact & ~(diagnostics.ess >= min_ess)
     if not bool(poor.any()):
@@ -183,12 +254,21 @@ def warn_if_poor(
         if mean >= min_jumps:
             return
         jumps = f", and chains accept {mean:.3f} jumps on average (at least {max(0.0, min_jumps):.2g} are enough)"
-    warnings.warn(
+    message = (
         f"{what}: {int(poor.sum())} of {len(poor)} rows have fewer than {min_ess:.3g} effective draws, the least of them "
-        f"{float(diagnostics.ess[poor].min()):.1f}{jumps}: their answers may be far off. Remedy: {remedy}",
-        ConvergenceWarning,
-        stacklevel=stacklevel,
+        f"{float(diagnostics.ess[poor].min()):.1f}{jumps}: their answers may be far off"
     )
+    warn_caller(ConvergenceWarning(message, remedy))
+
+
+def _in_python(remedy: Remedy) -> str:
+    parts = []
+    for name, value in remedy.items():
+        if isinstance(value, Mapping) and any(isinstance(each, str) for each in value.values()):
+            parts += [f"{change} {name}[{key!r}]" for key, change in value.items()]
+        else:
+            parts.append(f"{value} {name}" if isinstance(value, str) else f"{name}={value!r}")
+    return " or ".join(parts)
 
 
 class HalfChains:
@@ -223,7 +303,7 @@ class HalfChains:
         means = self._origin + first / self._length
         within = variances.mean(dim=(0, 1))
         num_chains = means.shape[1]
-        group = torch.zeros(num_chains, dtype=torch.int64, device=means.device) if conditions is None else conditions
+        group = means.new_zeros(num_chains, dtype=torch.int64) if conditions is None else conditions.to(means.device)
         num_groups = int(group.max()) + 1
         sums = means.new_zeros(num_groups, means.shape[2]).index_add_(0, group, means.sum(dim=0))
         counts = 2 * torch.bincount(group, minlength=num_groups)

@@ -3,6 +3,8 @@
 The steps are traced down to tensor operations, the backward passes of f included, so whatever a kernel does in Python costs
 nothing afterwards; `torch.compile` then fuses the operations.
 
+Where a module is trained meanwhile, its parameters are inputs of the function, read at each call.
+
 Legend: N chains, T steps of one call, P parts of the kernel.
 """
 
@@ -11,13 +13,15 @@ from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+from torch.func import functional_call
 from torch.fx.experimental.proxy_tensor import make_fx
 
 from jointebm.kernels import Chain, Kernel, LogDensity, Score, evaluate, flat_infos, settle
-from jointebm.kernels.kernel import unread_masks
+from jointebm.randomness.full_precision import full_precision
 from jointebm.randomness.tapes import Request, Requests, Tape, draw_ahead
-from jointebm.spaces.space import Mask
+from jointebm.randomness.waiting import unread_values
+from jointebm.spaces.space import Mask, Position
 
 __all__ = ["FusedSteps", "fuse_steps"]
 
@@ -32,42 +36,52 @@ class FusedSteps(NamedTuple):
 
     Args:
         num_steps: T of one call.
-        num_parts: P.
         requests: the draws of one call, in order.
         log_density: f.
+        trained: the module whose parameters and buffers are read at each call; None if they are fixed.
         scored: whether the function takes the score and returns it.
-        function: from the tensors of a chain and the draws to those of the chain after the steps.
+        function: from the tensors of a module, those of a chain and the draws to those of the chain after the steps.
     """
 
     num_steps: int
-    num_parts: int
     requests: list[Request]
     log_density: LogDensity
+    trained: nn.Module | None
     scored: bool
     function: Callable[..., tuple[Tensor, ...]]
 
     def __call__(self, chain: Chain, generator: torch.Generator) -> tuple[list[Chain], Tensor]:
-        """The chains after each step, of which only the last has a score, and mean acceptance (T, P)."""
+        """The chains after each step, of which only the last has a score, and the acceptance probabilities (T, P, N)."""
         with torch.no_grad():
             flat = _flattened(self.log_density, chain, scored=self.scored)
-            *tensors, rates = self.function(*flat, *draw_ahead(self.requests, generator))
+            draws = draw_ahead(self.requests, generator)
+            with full_precision(chain.f):  # casts are part of the function
+                *tensors, probs = self.function(*_tensors_of(self.trained).values(), *flat, *draws)
         names, width = tuple(chain.position), len(chain.position) + 1
         steps = [tensors[start : start + width] for start in range(0, self.num_steps * width, width)]
         chains = [Chain(dict(zip(names, step[:-1], strict=True)), step[-1], None) for step in steps]
         if self.scored:
             score = Score(dict(zip(names, tensors[self.num_steps * width :], strict=True)))
             chains[-1] = chains[-1]._replace(score=score)
-        return chains, rates
+        return chains, probs
 
 
 def fuse_steps(
-    log_density: LogDensity, kernel: Kernel, chain: Chain, *, free: Mask, generator: Any
+    log_density: LogDensity,
+    kernel: Kernel,
+    chain: Chain,
+    *,
+    free: Mask,
+    generator: Any,
+    num_steps: int = STEPS_PER_CALL,
+    trained: bool = False,
 ) -> FusedSteps | None:
     """Compiles steps of a kernel for chains of these shapes and masks, or says in one log line why it cannot.
 
     The compiled steps make the same draws from the generator as steps of the kernel do, and agree with them up to rounding,
     which may turn a decision that is a tie. Where `Lazy` skips all chains, the kernel draws nothing and the compiled steps
-    do. Parameters of f must not change, and what f does in Python is fixed: branches on values are those of now or fail.
+    do. What f does in Python is fixed: branches on values are those of now or fail. Parameters of f must not change, unless
+    `trained`.
 
     Args:
         log_density: f, in torch functions.
@@ -75,6 +89,9 @@ def fuse_steps(
         chain: N chains.
         free: as for the kernel.
         generator: what will be drawn from; only a `torch.Generator` can be.
+        num_steps: T of one call, >= 1; the time to compile grows with it.
+        trained: whether f is a module whose parameters and buffers may change between calls, which then read them. A kernel
+            verified for f is not verified for it.
 
     Returns:
         The compiled steps; None if the steps cannot be traced or compiled here, such as without a C++ compiler.
@@ -91,44 +108,84 @@ def fuse_steps(
         return None
     try:
         whole = {name: mask.new_ones((1,) * mask.ndim) if bool(mask.all()) else mask for name, mask in free.items()}
-        return _fused(log_density, kernel, chain, settle(whole))
+        return _fused(log_density, kernel, chain, settle(whole), num_steps, trained)
     except FAILURES as error:
         reason = next(iter(str(error).strip().splitlines()), "")
         log.warning("compile: %s: %.200s; steps are not compiled", type(error).__name__, reason)
         return None
 
 
-def _fused(log_density: LogDensity, kernel: Kernel, chain: Chain, free: Mask) -> FusedSteps:
+def _fused(
+    log_density: LogDensity, kernel: Kernel, chain: Chain, free: Mask, num_steps: int, is_trained: bool
+) -> FusedSteps:
     own = torch.Generator(chain.f.device).manual_seed(0)  # the draws of the user's generator stay untouched
-    with torch.no_grad(), unread_masks():
+    trained = log_density if is_trained and isinstance(log_density, nn.Module) else None
+    with torch.no_grad(), unread_values():
         requests = Requests(own)
-        after, info = kernel.step(
-            log_density, _encoded_afresh(log_density, kernel, chain), free=free, generator=requests
-        )
-        num_parts = len(flat_infos(info))
+        after, _ = kernel.step(log_density, _encoded_afresh(log_density, kernel, chain), free=free, generator=requests)
         scored = kernel.uses_score and after.score is not None and not getattr(log_density, "encoded_blocks", ())
-        made = requests.made * STEPS_PER_CALL
-        names = tuple(chain.position)
+        made = requests.made * num_steps
+        names, of_module = tuple(chain.position), _tensors_of(trained)
 
         def steps(*tensors: Tensor) -> tuple[Tensor, ...]:
+            present, tensors = tensors[: len(of_module)], tensors[len(of_module) :]
+            f = log_density if trained is None else _Rebound(trained, dict(zip(of_module, present, strict=True)))
             num = len(names) + 1 + len(names) * scored
-            state, tape, kept, rates = _chain_of(names, tensors[:num], scored=scored), Tape(tensors[num:]), [], []
-            state = _encoded_afresh(log_density, kernel, state)
-            for _ in range(STEPS_PER_CALL):
-                state, info = kernel.step(log_density, state, free=free, generator=tape)
+            state, tape, kept, probs = _chain_of(names, tensors[:num], scored=scored), Tape(tensors[num:]), [], []
+            state = _encoded_afresh(f, kernel, state)
+            for _ in range(num_steps):
+                state, info = kernel.step(f, state, free=free, generator=tape)
                 kept += [*(state.position[name] for name in names), state.f]
-                rates.append(torch.stack([each.accept_prob.mean() for each in flat_infos(info)]))
+                probs.append(torch.stack([each.accept_prob for each in flat_infos(info)]))
             if scored:
                 assert state.score is not None
                 kept += [state.score[name] for name in names]
-            return (*(tensor.clone() for tensor in kept), torch.stack(rates))
+            return (*(tensor.clone() for tensor in kept), torch.stack(probs))
 
-        flat = _flattened(log_density, chain, scored=scored)
-        draws = draw_ahead(made, own)
-        graph = make_fx(steps)(*flat, *draws)
-        compiled = torch.compile(graph, fullgraph=True, dynamic=False)
-        compiled(*flat, *draws)  # compiles now, where a failure can be handled
-    return FusedSteps(STEPS_PER_CALL, num_parts, made, log_density, scored, compiled)
+        inputs = [*of_module.values(), *_flattened(log_density, chain, scored=scored), *draw_ahead(made, own)]
+        graph = make_fx(steps)(*inputs)
+        with full_precision(chain.f):
+            compiled = torch.compile(graph, fullgraph=True, dynamic=False)
+            compiled(*inputs)  # compiles now, where a failure can be handled
+    return FusedSteps(num_steps, made, log_density, trained, scored, compiled)
+
+
+def _tensors_of(module: nn.Module | None) -> dict[str, Tensor]:
+    """The present parameters and buffers of a module, without their graph."""
+    if module is None:
+        return {}
+    return {name: value.detach() for name, value in (*module.named_parameters(), *module.named_buffers())}
+
+
+class _Methods(nn.Module):
+    """A module whose forward calls a method of another one, so that `functional_call` reaches any method."""
+
+    def __init__(self, module: nn.Module) -> None:
+        super().__init__()
+        self.of = module
+
+    def forward(self, method: str, *arguments: Any) -> Tensor:
+        return getattr(self.of, method)(*arguments)
+
+
+class _Rebound:
+    """A log-density with other tensors in place of its parameters and buffers."""
+
+    def __init__(self, module: nn.Module, tensors: Mapping[str, Tensor]) -> None:
+        self._methods, self._tensors = _Methods(module), {f"of.{name}": value for name, value in tensors.items()}
+        self.encoded_blocks = getattr(module, "encoded_blocks", ())
+
+    def __call__(self, position: Position) -> Tensor:
+        return self._call("__call__", position)
+
+    def encode(self, position: Position) -> Tensor:
+        return self._call("encode", position)
+
+    def head(self, features: Tensor, position: Position) -> Tensor:
+        return self._call("head", features, position)
+
+    def _call(self, method: str, *arguments: Any) -> Tensor:
+        return functional_call(self._methods, self._tensors, (method, *arguments))
 
 
 def _encoded_afresh(log_density: LogDensity, kernel: Kernel, chain: Chain) -> Chain:

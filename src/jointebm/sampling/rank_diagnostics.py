@@ -25,6 +25,10 @@ class Convergence(NamedTuple):
             below 1.01 is good, and NaN stands for a quantity that never changes.
         ess_bulk: effective number of draws of the rank-normalised values; 100 per chain is asked for in the reference.
         ess_tail: the smaller of those of the two 5% tails.
+
+    Example:
+        >>> convergence_of(torch.randn(500, 4, generator=torch.Generator().manual_seed(0)))._fields
+        ('mean', 'standard_error', 'r_hat', 'ess_bulk', 'ess_tail')
     """
 
     mean: float

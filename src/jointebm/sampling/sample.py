@@ -6,100 +6,37 @@ Legend: N chains, T kept states.
 import itertools
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
 from jointebm.kernels import Chain, Info, Kernel, LogDensity, evaluate, flat_infos, settle
+from jointebm.randomness.devices import on_cpu
 from jointebm.randomness.draws import Generator
-from jointebm.sampling.checks import check_finite, check_kernel, check_rows
+from jointebm.sampling.chain_diagnostics import WatchedChains, diagnostics_of_chains
+from jointebm.sampling.checks import check_finite, check_kernel, check_layers, check_rows
 from jointebm.sampling.fused import FusedSteps, fuse_steps
-from jointebm.sampling.rank_diagnostics import Convergence, convergence_of
+from jointebm.sampling.samples import Samples, Trajectory
 from jointebm.spaces.noise import Noise
 from jointebm.spaces.space import Mask, Position, Space, Values
 
-__all__ = ["Samples", "SamplingState", "Trajectory", "begin_sampling", "run_chain", "sample", "sample_trajectory"]
-
-
-class Samples(NamedTuple):
-    """The last states of N chains.
-
-    Args:
-        values: per block, shape (N, *variable_shape), in the user's units.
-        chain: the last positions with f and score.
-        accept_rate: mean accept_prob of each kernel of the cycle over steps and chains, in order; empty without steps.
-        num_steps: steps done.
-    """
-
-    values: dict[str, Tensor]
-    chain: Chain
-    accept_rate: tuple[float, ...]
-    num_steps: int
-
-
-class Trajectory(NamedTuple):
-    """Kept states of N chains.
-
-    Args:
-        values: per block, shape (T, N, *variable_shape), in the user's units.
-        f: log-density of the kept states, shape (T, N), nats.
-        samples: the last states.
-    """
-
-    values: dict[str, Tensor]
-    f: Tensor
-    samples: Samples
-
-    def convergence(self) -> dict[str, Convergence]:
-        """Diagnoses f, every real and, for labels of more than two classes, every class: "x[2]", "y[0]=3", "f".
-
-        Labels of two classes are diagnosed as numbers. See `convergence_of`; raises ValueError below eight states.
-
-        Example:
-            >>> from jointebm import Categorical, Space, kernels
-            >>> space = Space(y=Categorical(3))
-            >>> trajectory = sample_trajectory(
-            ...     lambda position: position["y"][:, 0], space, kernels.Gibbs(space), num_chains=4, num_steps=100,
-            ...     generator=torch.Generator().manual_seed(0),
-            ... )
-            >>> found = trajectory.convergence()
-            >>> list(found), found["y=0"].r_hat < 1.05
-            (['f', 'y=0', 'y=1', 'y=2'], True)
-        """
-        found = {"f": convergence_of(self.f)}
-        for name, values in self.values.items():
-            flat = values.reshape(*values.shape[:2], -1)
-            for number, states in enumerate(flat.unbind(dim=2)):
-                label = name if values.ndim == 2 else f"{name}[{number}]"
-                top = 0 if states.is_floating_point() else int(states.max())
-                classes = {f"{label}={k}": states == k for k in range(top + 1)} if top > 1 else {label: states}
-                found |= {key: convergence_of(each.to(torch.float64)) for key, each in classes.items()}
-        return found
-
-    def to_arviz(self) -> Any:
-        """The kept states for ArviZ: values as variables of the posterior, f as "lp" of the sample statistics.
-
-        Dimensions are (chain, draw, *variable_shape). Needs the package `arviz-base`.
-
-        Returns:
-            An `xarray.DataTree`, which `arviz_stats.summary` and `arviz_plots.plot_trace` take.
-
-        Raises:
-            ModuleNotFoundError: `arviz-base` is not installed.
-        """
-        try:
-            from arviz_base import from_dict
-        except ModuleNotFoundError as error:
-            raise ModuleNotFoundError("Trajectory.to_arviz: needs arviz-base; run: pip install arviz-base") from error
-        posterior = {name: values.movedim(0, 1).cpu().numpy() for name, values in self.values.items()}
-        return from_dict({"posterior": posterior, "sample_stats": {"lp": self.f.T.cpu().numpy()}})
+__all__ = ["SamplingState", "begin_sampling", "run_chain", "sample", "sample_trajectory"]
 
 
 def run_chain(
     log_density: LogDensity, kernel: Kernel, chain: Chain, *, free: Mask, generator: Generator
 ) -> Iterator[tuple[Chain, tuple[Info, ...]]]:
-    """Yields the chain and the info of each kernel after every step, without end and without waiting for the device."""
+    """Yields the chain and the info of each kernel after every step, without end and without waiting for the device.
+
+    Example:
+        >>> from jointebm import Binary, kernels
+        >>> def log_density(position): return 9 * position["y"]
+        >>> chain = evaluate(log_density, {"y": torch.zeros(3)}, with_score=False)
+        >>> gibbs, free = kernels.Gibbs(Space(y=Binary())), {"y": torch.tensor([True])}
+        >>> steps = run_chain(log_density, gibbs, chain, free=free, generator=torch.Generator().manual_seed(0))
+        >>> next(steps)[0].position["y"]
+        tensor([1., 1., 1.])
+    """
     free = settle(free)
     while True:
         chain, info = kernel.step(log_density, chain, free=free, generator=generator)
@@ -145,7 +82,7 @@ def sample(
         FloatingPointError: f is not finite at the start, or f or an acceptance probability is not at the end.
         TypeError: `kernel` is no kernel, or `generator` no generator.
         ValueError: the kernel does not fit the space, or needs a score that the log-density does not have; or f of a
-            row depends on other rows (`check_rows`).
+            row depends on other rows (`check_layers`, `check_rows`).
 
     References:
         Kelly & Grathwohl 2021, Algorithm 1, Sec. 5, App. B.
@@ -166,6 +103,7 @@ def sample(
     )
     if compile:
         state.compile()
+    state.watched = WatchedChains(num_steps)
     state.run(num_steps)
     return state.samples()
 
@@ -208,6 +146,7 @@ def sample_trajectory(
     )
     if compile:
         state.compile()
+    state.watched = WatchedChains(num_steps)
     state.run(num_steps)
     return state.trajectory()
 
@@ -225,6 +164,7 @@ def begin_sampling(
 ) -> "SamplingState":
     """Chains before their first step, with the given values clamped; the arguments are those of `sample_trajectory`."""
     check_kernel(kernel, space)
+    check_layers(log_density)
     dtype, device = _dtype_and_device(log_density)
     if isinstance(init, Noise):
         init = init.draw(num_chains, generator=generator, dtype=dtype, device=device)
@@ -251,6 +191,7 @@ class SamplingState:
     kept: list[Chain] = field(default_factory=list)  # without score
     accept_probs: list[Tensor] = field(default_factory=list)  # of each step, the mean accept_prob of each kernel
     fused: FusedSteps | None = None  # compiled steps
+    watched: WatchedChains | None = None  # for split R-hat of a run whose steps are known in advance
 
     def compile(self) -> None:
         """Compiles several steps into one call, for all that follow; where that fails, one log line says so."""
@@ -265,10 +206,10 @@ class SamplingState:
         fused = self.fused
         while fused is not None and num_steps - len(self.accept_probs) >= fused.num_steps:
             assert isinstance(self.generator, torch.Generator)
-            chains, rates = fused(self.chain, self.generator)
+            chains, accept_probs = fused(self.chain, self.generator)
             first = len(self.accept_probs) + 1
             self.chain = chains[-1]
-            self.accept_probs.extend(rates.unbind())
+            self.accept_probs.extend(accept_probs.mean(dim=2).unbind())
             for step, chain in enumerate(chains, start=first):
                 self._after(step, chain, progress)
         steps = run_chain(self.log_density, self.kernel, self.chain, free=self.free, generator=self.generator)
@@ -278,6 +219,8 @@ class SamplingState:
             self._after(step, self.chain, progress)
 
     def _after(self, step: int, chain: Chain, progress: Callable[[int], object] | None) -> None:
+        if self.watched is not None:
+            self.watched.add(step, chain)
         if self.thin is not None and step % self.thin == 0:
             self.kept.append(chain._replace(score=None, encoding=None))
         if progress is not None:
@@ -287,24 +230,28 @@ class SamplingState:
         """The present states; raises FloatingPointError if they or their acceptance are not finite."""
         num_steps = len(self.accept_probs)
         check_finite(self.chain, self.space, f"after {num_steps} steps")
-        accept_rate = torch.stack(self.accept_probs).mean(dim=0) if self.accept_probs else torch.empty(0)
+        accept_probs = torch.stack(self.accept_probs) if self.accept_probs else torch.empty(0, 0)
+        accept_rate = accept_probs.mean(dim=0).cpu() if self.accept_probs else torch.empty(0)
         if not bool(accept_rate.isfinite().all()):
             raise FloatingPointError(
                 f"log-density: not a number at some proposal within {num_steps} steps. Try a smaller step size, "
                 "or check the log-density for overflow"
             )
-        values = self.space.decode(self.chain.position)
-        return Samples(values, self.chain, tuple(accept_rate.tolist()), num_steps)
+        values = on_cpu(self.space.decode(self.chain.position))
+        found = diagnostics_of_chains(
+            self.space, self.kernel, self.chain, free=self.free, accept_probs=accept_probs, watched=self.watched
+        )
+        return Samples(values, self.chain, tuple(accept_rate.tolist()), num_steps, found)
 
     def trajectory(self) -> Trajectory:
         """The kept states and the present ones."""
         samples = self.samples()
         if not self.kept:
             empty = {name: value[None][:0] for name, value in samples.values.items()}
-            return Trajectory(empty, samples.chain.f[None][:0], samples)
-        decoded = [self.space.decode(chain.position) for chain in self.kept]
+            return Trajectory(empty, samples.chain.f[None][:0].cpu(), samples)
+        decoded = [on_cpu(self.space.decode(chain.position)) for chain in self.kept]
         values = {name: torch.stack([value[name] for value in decoded]) for name in self.space}
-        return Trajectory(values, torch.stack([chain.f for chain in self.kept]), samples)
+        return Trajectory(values, torch.stack([chain.f for chain in self.kept]).cpu(), samples)
 
 
 def _dtype_and_device(log_density: LogDensity) -> tuple[torch.dtype | None, torch.device | None]:

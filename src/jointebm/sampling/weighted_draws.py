@@ -82,7 +82,9 @@ def weighted_averages(log_weights: Tensor, of_draws: Tensor) -> Averages:
     """
     num_rows, num_draws, num_quantities = of_draws.shape
     parts = []
-    for rows in torch.arange(num_rows).split(max(1, PRODUCTS_AT_ONCE // max(1, num_draws * num_quantities))):
+    for rows in torch.arange(num_rows, device=of_draws.device).split(
+        max(1, PRODUCTS_AT_ONCE // max(1, num_draws * num_quantities))
+    ):
         shares, each = log_weights[rows].double().softmax(dim=1), of_draws[rows].double()
         value = (shares[:, None] @ each)[:, 0]  # (n, Q)
         odds = shares / (1 - shares.clamp(max=ALL_WEIGHT))

@@ -13,7 +13,7 @@ from jointebm.cli.blocks.acceptance import named_rates, write_rates
 from jointebm.cli.console import print_table, say
 from jointebm.inference.conditions import variable_names
 from jointebm.inference.model import Model
-from jointebm.sampling.sample import Samples, Trajectory
+from jointebm.sampling.samples import Samples, Trajectory
 from jointebm.storage.atomic import new_file
 
 __all__ = ["convergence_summary", "print_summary", "summary_of", "write_samples"]
@@ -27,7 +27,7 @@ def summary_of(model: Model, samples: Samples, *, interrupted: bool) -> dict[str
         "num": len(samples.chain.f),
         "num_steps": samples.num_steps,
         "interrupted": interrupted,
-        "mean_f": float(samples.chain.f.double().mean()),
+        "mean_f": float(samples.chain.f.cpu().double().mean()),
         "accept_rate": named_rates(model.kernel, samples.accept_rate),
         "counts": _counts(model, samples.values),
     }
@@ -60,18 +60,18 @@ def write_samples(model: Model, samples: Samples, kept: Mapping[str, Tensor], ou
     with new_file(out) as file:
         np.savez(file, **{name: value.cpu().numpy() for name, value in kept.items()})  # type: ignore[arg-type]
     try:
-        from jointebm.plots import save_figure
-        from jointebm.plots.figures import sample_figure
+        from jointebm.plots import plot_samples, save_figure
     except ImportError as error:
         say(f"no picture: {error}")
         return None
-    figure = sample_figure(model, samples.values, title or "unconditional")
-    if figure is None:
-        say("no picture: no block is an image, (height, width), or a point in the plane, (2,)")
+    try:
+        ax = plot_samples(model, samples.values, title=title or "unconditional")
+    except ValueError as error:
+        say(f"no picture: {error}")
         return None
     picture = out.with_suffix(".png")
     with new_file(picture) as file:
-        save_figure(figure, file)
+        save_figure(ax.figure, file)
     return str(picture)
 
 
