@@ -15,11 +15,15 @@ from jointebm.tables.training.table_problem import TableAttempt, TableProblem
 from jointebm.training.loop import Loop
 from jointebm.training.objectives import PseudoLikelihood
 from jointebm.training.training_state import Descent, cosine_decay
+from jointebm.training.world import ALONE, World
 
 __all__ = ["PRECISIONS", "loop_of_table", "planned_iterations"]
 
 MIN_BATCH = 32  # rows of an iteration, if there are as many
+FEW_ITERATIONS = 1000  # below, iterations take fewer rows
+SMALL_BATCH = 128  # rows, but no fewer than that
 FEW_COLUMNS = 10  # with more, steps are smaller and fewer
+FEW_ROWS = 500  # for training; with fewer, and many columns, steps are not smaller, but fewer still
 AVERAGED = 50  # the moving average reaches over about 1 in 50 iterations
 SNAPSHOT_EVERY, MAX_ROLLBACKS = 100, 5
 PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16}
@@ -28,7 +32,8 @@ PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 def planned_iterations(num_rows: int, num_columns: int, config: TableConfig) -> int:
     """Iterations of a fit, at most."""
     batch_size = _rows_per_batch(num_rows, config)
-    most = config.max_iterations * min(1.0, FEW_COLUMNS / num_columns)
+    power = 2 if num_rows < FEW_ROWS else 1
+    most = config.max_iterations * min(1.0, FEW_COLUMNS / num_columns) ** power
     return max(1, math.ceil(min(most, config.num_visits * num_rows / batch_size)))
 
 
@@ -40,42 +45,50 @@ def loop_of_table(
     config: TableConfig,
     num_iterations: int,
     generator: torch.Generator,
+    observed: Tensor | None = None,
+    world: World = ALONE,
 ) -> Loop[Tensor, TableAttempt]:
     """The loop that trains the network of an energy.
 
     Args:
         energy: F, whose reference is what the network is trained over; its network is trained in place.
-        completed: completions of the training rows.
+        completed: completions of the training rows; of several processes those of this one.
         bins: per column, the bin of each code; None if the order of its codes has no meaning.
         config: of the fit.
         num_iterations: over which the learning rate rises and falls.
         generator: source of all draws.
+        observed: all training rows, shape (N, V), -1 is missing; None: those that are completed.
+        world: the processes that train together.
     """
+    observed = completed.observed if observed is None else observed
     objective = config.objective
     of_conditionals = objective if isinstance(objective, PseudoLikelihood) else None
     problem = TableProblem(
         energy,
         completed,
+        observed=observed,
         pseudo_likelihood=of_conditionals or PseudoLikelihood(),
         pseudo_weight=config.pseudo_weight if of_conditionals is None else None,
         bins=bins,
-        batch_size=_rows_per_batch(len(completed), config),
+        batch_size=world.share(_rows_per_batch(len(observed), config), "batch_size"),
         precision=PRECISIONS[config.precision],
         generator=generator,
     )
-    descent = _descent(problem.module, config, len(completed), num_iterations)
-    return Loop(problem, descent, snapshot_every=SNAPSHOT_EVERY, max_rollbacks=MAX_ROLLBACKS)
+    descent = _descent(problem.module, config, len(observed), num_iterations)
+    return Loop(problem, descent, snapshot_every=SNAPSHOT_EVERY, max_rollbacks=MAX_ROLLBACKS, world=world)
 
 
 def _rows_per_batch(num_rows: int, config: TableConfig) -> int:
-    """Rows of an iteration."""
-    return min(config.batch_size, max(MIN_BATCH, num_rows // 4), num_rows)
+    """Rows of an iteration: of a small table a quarter, and fewer where each row is visited a few times only."""
+    most = min(config.batch_size, max(MIN_BATCH, num_rows // 4), num_rows)
+    return min(most, max(SMALL_BATCH, config.num_visits * num_rows // FEW_ITERATIONS))
 
 
 def _descent(curves: Curves, config: TableConfig, num_rows: int, num_iterations: int) -> Descent:
     """Adam, whose rate rises and then falls to zero, and a moving average over the last part of training."""
     num_columns = len(curves.residual.offsets) - 1
-    peak = config.learning_rate * min(1.0, FEW_COLUMNS / num_columns) ** 1.5
+    power = 0 if num_rows < FEW_ROWS else 1.5
+    peak = config.learning_rate * min(1.0, FEW_COLUMNS / num_columns) ** power
 
     def learning_rate(iteration: int) -> float:
         rising = min(1.0, (iteration + 1) / (config.warmup_share * num_iterations + 1))
