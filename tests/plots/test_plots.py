@@ -3,8 +3,10 @@
 import math
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -12,11 +14,11 @@ import torch
 from matplotlib.figure import Figure
 from torch import Tensor
 
-from jointebm import Binary, Categorical, Continuous, Model, Noise, Space
+from jointebm import Binary, Categorical, Continuous, Model, Noise, Space, plots
 from jointebm.data import Sets, Toy
 from jointebm.data.toy import attributes_of, centers, nearest_mode
 from jointebm.inference.conditions import Condition, configurations, single_values
-from jointebm.plots import figures_of, sample_figure, save_figures
+from jointebm.plots import figures_of, inpainting_figures, plot_samples, save_figures
 from jointebm.plots.image_grids import image_figures
 from jointebm.plots.plane import square_grid, toy_figures
 from jointebm.plots.tiles import grey_range, mosaic
@@ -221,18 +223,101 @@ def test_mosaic_fills_rows_first_and_pads_with_blanks() -> None:
         assert tile[1:, 1:].isnan().all() if k == 5 else (tile[1:, 1:] == k).all()
 
 
-def test_sample_figure_is_a_grid_of_images_a_scatter_of_points_or_nothing() -> None:
-    images = sample_figure(stripes_model(), {"image": stripes(9, 2)}, "row = 2")
-    assert images is not None and titles(images) == ["row = 2"]
-    np.testing.assert_allclose(tiles_of(images.axes[0], 3, 3), np.tile(0.1 + 0.8 * np.eye(4)[2], (3, 3, 1)), rtol=1e-6)
+def test_samples_are_a_grid_of_images_or_a_scatter_of_points() -> None:
+    images = plot_samples(stripes_model(), {"image": stripes(9, 2)}, title="row = 2")
+    assert images.get_title() == "row = 2"
+    np.testing.assert_allclose(tiles_of(images, 3, 3), np.tile(0.1 + 0.8 * np.eye(4)[2], (3, 3, 1)), rtol=1e-6)
     points = torch.tensor([[0.0, 1.0], [9.0, 2.0]])
-    scatter = sample_figure(toy_model(TrueEnergy()), {"point": points}, "$x")
-    assert scatter is not None and torch.equal(points_of(scatter.axes[0]), points)
-    low, high = scatter.axes[0].get_xlim()
+    scatter = plot_samples(toy_model(TrueEnergy()), {"point": points}, title="$x")
+    assert torch.equal(points_of(scatter), points)
+    low, high = scatter.get_xlim()
     assert low < -3 and high > 9  # the noise of the model, and a point beyond it
     space = Space(x=Continuous(3), y=Binary())
     config = stripes_model().config.model_copy(update={"space": space.config})
-    assert sample_figure(Model(config), {"x": torch.zeros(2, 3)}, "") is None
+    with pytest.raises(ValueError, match="no block is an image"):
+        plot_samples(Model(config), {"x": torch.zeros(2, 3)})
+
+
+def public_plots() -> list[str]:
+    return [name for name in plots.__all__ if name.startswith("plot_")]
+
+
+class FixedRows:
+    """Draws these rows, as a fitted `JointEBM` draws some."""
+
+    def sample(self, n: int = 1, *, given: Any = None, seed: int | None = None) -> Any:  # noqa: ARG002
+        return FRAME
+
+
+FRAME = {"a": [1.0, 2.0, None, 4.0], "b": ["x", "y", "x", None]}
+CALLS: dict[str, Callable[[Any], Any]] = {
+    "plot_accuracies": lambda ax: plots.plot_accuracies({"top half": {"digit": 0.5}}, num_rows=9, ax=ax),
+    "plot_calibration": lambda ax: plots.plot_calibration(torch.eye(2), torch.tensor([0, 1]), min_rows=1, ax=ax),
+    "plot_cells": lambda ax: plots.plot_cells(FRAME, np.zeros((4, 2)), ax=ax),
+    "plot_conditional": lambda ax: plots.plot_conditional(FixedRows(), "b", {}, ax=ax),
+    "plot_density": lambda ax: plots.plot_density(torch.ones(4, 4), extent=(0, 1, 0, 1), ax=ax),
+    "plot_images": lambda ax: plots.plot_images(torch.zeros(4, 3, 3), ax=ax),
+    "plot_measurements": lambda ax: plots.plot_measurements(
+        torch.arange(3.0), torch.eye(3), curve=([0.0, 2.0], [0.3, 0.3]), ax=ax
+    ),
+    "plot_missing": lambda ax: plots.plot_missing(FRAME, ax=ax),
+    "plot_pairs": lambda ax: plots.plot_pairs(FRAME, ["a"], ax=np.array([[ax]]))[0, 0],
+    "plot_points": lambda ax: plots.plot_points(torch.zeros(4, 2), ax=ax),
+    "plot_report": lambda ax: plots.plot_report(
+        SimpleNamespace(
+            report_=SimpleNamespace(
+                log_likelihood=-1.0,
+                log_likelihood_error=0.1,
+                reference_log_likelihood=-1.2,
+                reference_log_likelihood_error=0.1,
+                gain=0.2,
+                gain_error=0.05,
+                num_held_out=9,
+                findings=(),
+            )
+        ),
+        ax=ax,
+    ),
+    "plot_samples": lambda ax: plots.plot_samples(stripes_model(), {"image": stripes(4, 1)}, ax=ax),
+    "plot_strip": lambda ax: plots.plot_strip(torch.zeros(4, 3, 3), ax=ax),
+}
+
+
+@pytest.mark.parametrize("name", public_plots())
+def test_a_plot_draws_into_the_axes_that_it_is_given_and_returns_them(name: str) -> None:
+    axes = plots.subplots(1, 2)[0]
+    assert CALLS[name](axes[1]) is axes[1]
+    assert axes[1].has_data() and not axes[0].has_data() and len(axes[0].figure.axes) == 2
+
+
+class Drawn:
+    """Notes which axes public plots drew into."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.axes: set[Any] = set()
+        for name in ("plane", "image_grids", "inpainting_figures"):
+            module = sys.modules[f"jointebm.plots.{name}"]  # the package exports a function of the last name
+            for plot in vars(module).keys() & {*public_plots()}:
+                monkeypatch.setattr(module, plot, self._noting(getattr(module, plot)))
+
+    def _noting(self, plot: Callable[..., Any]) -> Callable[..., Any]:
+        def noting(*arguments: Any, **options: Any) -> Any:
+            ax = plot(*arguments, **options)
+            self.axes.add(ax)
+            return ax
+
+        return noting
+
+
+def test_every_panel_of_a_figure_is_drawn_by_a_public_plot(monkeypatch: pytest.MonkeyPatch) -> None:
+    drawn = Drawn(monkeypatch)
+    made = [
+        *toy_figures(toy_model(TrueEnergy(), num_steps=1), seeded(), num_points=9, num_cells=20).values(),
+        *image_figures(stripes_model(), real_stripes(), seeded(), num_columns=2, num_rows=1).values(),
+        *inpainting_figures(stripes_model(), real_stripes(), "image", seeded(), num_images=2, num_rows=4).values(),
+    ]
+    assert len(made) == 4 + 6 + 3
+    assert {ax for figure in made for ax in figure.axes if ax.axison} == drawn.axes
 
 
 def test_save_figures_writes_every_figure_into_a_new_folder(tmp_path: Path) -> None:

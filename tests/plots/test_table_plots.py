@@ -9,6 +9,7 @@ import polars as pl
 import pytest
 from matplotlib.figure import Figure
 
+from jointebm import JointEBM
 from jointebm.plots import plot_conditional, plot_pairs, plot_report
 
 TABLE = pd.DataFrame(
@@ -45,6 +46,58 @@ def test_pairs_are_the_rows_jittered_by_less_than_half_a_step(frame: Any) -> Non
     assert (axes[1, 0].get_xlabel(), axes[1, 0].get_ylabel()) == ("size", "kind")
 
 
+WHEN = pd.DataFrame(
+    {
+        "born": pd.to_datetime(["2020-01-01", "2021-06-01", None, "2023-01-01"]),
+        "took": pd.to_timedelta(["1D", "36h", "3D", None]),
+        "size": [1.0, 2.0, 3.0, 4.0],
+        "kind": ["cat", "dog", "cat", "dog"],
+    }
+)
+
+
+@pytest.mark.parametrize("frame", [WHEN, pl.from_pandas(WHEN), pl.from_pandas(WHEN).to_arrow()])
+def test_dates_and_lengths_of_time_are_drawn_in_days(frame: Any) -> None:
+    axes = plot_pairs(frame, ["born", "took", "size"])
+    (points,) = (np.asarray(each.get_offsets()) for each in axes[2, 0].collections)
+    days = (WHEN["born"] - pd.Timestamp("1970-01-01")).dt.days.to_numpy(dtype=float)
+    smallest = np.diff(np.sort(days[~np.isnan(days)])).min()
+    assert np.nanmax(np.abs(points[:, 0] - days)) <= 0.4 * smallest and np.isnan(points[2, 0])
+    (lengths,) = (np.asarray(each.get_offsets()) for each in axes[2, 1].collections)
+    assert np.nanmax(np.abs(lengths[:, 0] - [1.0, 1.5, 3.0, np.nan])) <= 0.2
+    assert [each.get_text() for each in axes[2, 0].get_xticklabels()] == ["2020", "2021", "2022", "2023"]
+    assert [axes[2, place].get_xlabel() for place in range(3)] == ["born", "took, days", "size"]
+    assert axes[1, 0].get_ylabel() == "took, days"
+    assert not any("-" in each.get_text() for each in axes[2, 1].get_xticklabels())  # numbers, not dates
+    assert plot_conditional(Model(WHEN), "took", {}).get_xlabel() == "took, days"
+    dates = plot_pairs({"day": [each.date() for each in WHEN["born"].dropna()]})
+    assert dates[0, 0].get_xlim()[0] < days[0] < days[3] < dates[0, 0].get_xlim()[1]
+    near = plot_pairs({"at": [pd.Timestamp("2020-02-27"), pd.Timestamp("2020-03-05")]})
+    first, last = (each.get_text() for each in near[0, 0].get_xticklabels())
+    assert "2020-02-27" <= first < last <= "2020-03-05"
+    same = plot_pairs({"at": [pd.Timestamp("2020-02-27 12:00")] * 3})
+    assert len({each.get_text() for each in same[0, 0].get_xticklabels()}) == 2
+
+
+@pytest.mark.parametrize("known", ["2021-06-01", ("2021-01-01", "2022-01-01"), {pd.Timestamp("2021-06-01")}])
+def test_rows_that_agree_with_a_date_are_found(known: object) -> None:
+    ax = plot_conditional(Model(WHEN), "size", {"born": known}, data=WHEN)
+    assert ax.get_legend_handles_labels()[1][0] == "data, 1 rows"
+
+
+def test_colours_have_a_legend_with_the_name_of_their_column() -> None:
+    for columns in (["size", "born"], ["size"]):
+        legend = plot_pairs(WHEN, columns, by="kind")[0, -1].get_legend()
+        assert legend.get_title().get_text() == "kind"
+        assert [each.get_text() for each in legend.get_texts()] == ["cat", "dog"]
+    assert plot_pairs(WHEN, ["size"])[0, 0].get_legend() is None
+
+
+def test_a_model_without_a_fit_is_refused() -> None:
+    with pytest.raises(ValueError, match="this JointEBM is not fitted; call fit first"):
+        plot_report(JointEBM())
+
+
 def test_pairs_of_samples_have_the_range_of_the_data() -> None:
     figure = Figure()
     ax = figure.subplots(2, 2)
@@ -52,6 +105,8 @@ def test_pairs_of_samples_have_the_range_of_the_data() -> None:
     assert drawn is ax and ax[1, 0].get_xlim() == pytest.approx((0.85, 4.15)) and ax[1, 0].get_xlabel() == "size, cm"
     with pytest.raises(ValueError, match=r"ax: got axes of shape \(2, 2\), expected \(3, 3\)"):
         plot_pairs(TABLE, ax=ax)
+    with pytest.raises(ValueError, match=r"ax: got axes of shape \(\), expected \(3, 3\)"):
+        plot_pairs(TABLE, ax=ax[0, 0])
     with pytest.raises(ValueError, match="unknown column 'age'; columns: 'size', 'kind', 'home'"):
         plot_pairs(TABLE, ["age"])
     with pytest.raises(ValueError, match="column 'k': got 40 levels, expected at most 30"):
@@ -69,6 +124,14 @@ def test_a_conditional_shows_shares_of_the_rows_that_agree(given: dict[str, Any]
     assert labels == ["data, 4 rows", "model, 4 draws"] and ax.get_title().startswith("p(kind | ")
 
 
+def test_the_title_of_a_conditional_says_what_is_given_in_short_lines() -> None:
+    given = {"size": (None, 4), "kind": {"dog", "cat"}, "home": True}
+    ax = plot_conditional(Model(TABLE), "kind", given)
+    assert ax.get_title() == "p(kind | size <= 4, kind in {cat, dog},\nhome = True)"
+    assert plot_conditional(Model(TABLE), "kind", {"size": (1, 4)}).get_title() == "p(kind | size 1 to 4)"
+    assert plot_conditional(Model(TABLE), "kind", {"size": (1, None)}).get_title() == "p(kind | size >= 1)"
+
+
 def test_a_conditional_of_numbers_fills_cells_of_one_scale() -> None:
     figure = Figure()
     ax = figure.subplots()
@@ -81,14 +144,20 @@ def test_a_conditional_of_numbers_fills_cells_of_one_scale() -> None:
     assert len(alone.patches) == 1
 
 
+def reporting(report: object) -> Any:
+    model: Any = JointEBM()
+    model.report_ = report
+    return model
+
+
 def test_the_report_shows_both_densities_with_their_errors() -> None:
     report = SimpleNamespace(
         num_held_out=40, log_likelihood=-3.0, log_likelihood_error=0.1, reference_log_likelihood=-3.5,
         reference_log_likelihood_error=0.2, gain=0.5, gain_error=0.05, findings=("log Z is uncertain",),
     )  # fmt: skip
-    ax = plot_report(SimpleNamespace(report_=report))
+    ax = plot_report(reporting(report))
     ends = [bar.get_segments()[0][:, 0] for bar in ax.collections]
     assert ends[0] == pytest.approx([-3.9, -3.1]) and ends[1] == pytest.approx([-3.2, -2.8])
     assert "gain 0.500 +- 0.050" in ax.get_title("left") and "log Z is uncertain" in ax.get_title("left")
     with pytest.raises(ValueError, match=r"the fit held no rows out.*50 rows or more, with num_visits above 0"):
-        plot_report(SimpleNamespace(report_=SimpleNamespace(log_likelihood=None)))
+        plot_report(reporting(SimpleNamespace(log_likelihood=None)))

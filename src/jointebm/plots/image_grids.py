@@ -6,14 +6,14 @@ from typing import Literal
 
 import torch
 from torch import Tensor
-from torch.nn.functional import pad
 
 from jointebm.inference.conditions import Condition, sample_each, single_values, variable_names
 from jointebm.inference.exact_predictions import MAX_CONFIGURATIONS
 from jointebm.inference.model import Model
 from jointebm.inference.predict import predict
-from jointebm.plots.style import MODEL, STYLE, Figure, rc_context
-from jointebm.plots.tiles import draw_tiles, grey_range, padded, spread
+from jointebm.plots.sample_plots import plot_images
+from jointebm.plots.style import STYLE, Figure, rc_context
+from jointebm.plots.tiles import grey_range, padded, spread
 from jointebm.randomness.draws import Generator
 from jointebm.spaces.space import Space, image_block
 
@@ -90,8 +90,9 @@ def _class_figure(
     figure = Figure(figsize=(7, len(real) * side * height / width + 0.4), layout="compressed")
     axes = figure.subplots(1, 2)
     for ax, kind, images in zip(axes, ("data", "samples"), (real, list(drawn.values())), strict=True):
-        draw_tiles(ax, torch.cat(list(images)), num_columns, limits).set_title(f"{kind} given {name}")
-    axes[0].set_yticks([row + 0.5 for row in range(len(real))], [text.rpartition(" ")[2] for text in drawn])
+        rows = [text.rpartition(" ")[2] for text in drawn] if ax is axes[0] else None
+        plot_images(torch.cat(list(images)), num_columns=num_columns, limits=limits, rows=rows, ax=ax)
+        ax.set_title(f"{kind} given {name}")
     return figure
 
 
@@ -105,7 +106,7 @@ def _grids_figure(images: Mapping[str, Tensor], limits: tuple[float, float]) -> 
     figure = Figure(figsize=(7, 7 / num_columns * num_rows * height / width + 0.3 * num_rows), layout="compressed")
     panels = figure.subplots(num_rows, num_columns, squeeze=False).reshape(-1)
     for ax, title in zip(panels, titles, strict=False):
-        draw_tiles(ax, images[title], math.isqrt(len(images[title])), limits).set_title(title)
+        plot_images(images[title], num_columns=math.isqrt(len(images[title])), limits=limits, ax=ax).set_title(title)
     for ax in panels[len(titles) :]:
         ax.set_axis_off()
     return figure
@@ -119,11 +120,11 @@ def _fixed_figure(names: Sequence[str], images: Sequence[Tensor], limits: tuple[
     side = 7 / sum(columns)
     figure = Figure(figsize=(7, max(rows) * side * height / width + 0.5), layout="compressed")
     left, right = figure.subplots(1, 2, width_ratios=columns)
-    draw_tiles(left, images[0].flatten(0, 1), columns[0], limits).set_title(f"samples, each row one {names[0]}")
-    left.set_yticks([row + 0.5 for row in range(rows[0])], map(str, range(rows[0])))
-    draw_tiles(right, images[1].movedim(1, 0).flatten(0, 1), columns[1], limits).set_title(
-        f"samples, each column one {names[1]}"
-    )
+    numbers = [str(row) for row in range(rows[0])]
+    plot_images(images[0].flatten(0, 1), num_columns=columns[0], limits=limits, rows=numbers, ax=left)
+    left.set_title(f"samples, each row one {names[0]}")
+    plot_images(images[1].movedim(1, 0).flatten(0, 1), num_columns=columns[1], limits=limits, ax=right)
+    right.set_title(f"samples, each column one {names[1]}")
     right.set_xticks([column + 0.5 for column in range(columns[1])], map(str, range(columns[1])))
     return figure
 
@@ -140,10 +141,7 @@ def _labelled_figure(
         figsize=(7, -(-len(first) // num_columns) * side * (height + strip) / width + 0.4), layout="compressed"
     )
     for ax, (title, (images, captions)) in zip(figure.subplots(1, len(panels)), panels.items(), strict=True):
-        draw_tiles(ax, pad(images, (0, 0, strip, 0), value=limits[0]), num_columns, limits).set_title(title)
-        for index, caption in enumerate(captions):
-            row, column = divmod(index, num_columns)
-            ax.text(column + 0.12, row + 0.06, caption, va="top", fontsize=5.5, color=MODEL)
+        plot_images(images, num_columns=num_columns, limits=limits, captions=captions, ax=ax).set_title(title)
     return figure
 
 

@@ -10,11 +10,12 @@ from torch import Tensor
 
 from jointebm.inference.inpainting import HALVES, NOTHING, WHOLE, accuracy_given, inpaint, masked
 from jointebm.inference.model import Model
-from jointebm.plots.style import STYLE, Figure, rc_context
-from jointebm.plots.tiles import draw_tiles, grey_range, spread
+from jointebm.plots.sample_plots import plot_images
+from jointebm.plots.style import STYLE, Axes, Figure, rc_context
+from jointebm.plots.tiles import grey_range, spread
 from jointebm.randomness.draws import Generator
 
-__all__ = ["inpainting_figures"]
+__all__ = ["inpainting_figures", "plot_accuracies"]
 
 SHOWN = (HALVES[0], HALVES[2])  # the top and the left half
 
@@ -46,6 +47,15 @@ def inpainting_figures(
         "inpainting-PART" for the top and the left half: real images, the given part, the rest drawn given the part, and
         given the labels too. "labels-from-part": accuracy of the labels from parts of the image, and with several blocks of
         labels also given the other blocks.
+
+    Example:
+        >>> import jointebm
+        >>> from jointebm.data import digits
+        >>> model, generator = jointebm.load("pretrained:digits"), torch.Generator().manual_seed(0)
+        >>> sorted(inpainting_figures(
+        ...     model, digits().test(), "image", generator, num_images=2, num_rows=2, num_sweeps=1, num_steps=1
+        ... ))
+        ['inpainting-left-half', 'inpainting-top-half', 'labels-from-part']
     """
     shown = {name: spread(value, num_images) for name, value in real.items()}
     judged = {name: spread(value, num_rows) for name, value in real.items()}
@@ -73,7 +83,9 @@ def inpainting_figures(
                         num_steps=num_sweeps,
                         generator=generator,
                     )
-        figures["labels-from-part"] = _accuracy_figure(accuracies, len(judged[image]))
+        bars = plot_accuracies(accuracies, num_rows=len(judged[image])).figure
+        assert isinstance(bars, Figure)
+        figures["labels-from-part"] = bars
     return figures
 
 
@@ -82,27 +94,46 @@ def _rows_figure(rows: list[Tensor], part: str, limits: tuple[float, float]) -> 
     num_columns, height, width = rows[0].shape
     side = 5.6 / num_columns
     figure = Figure(figsize=(7, len(rows) * side * height / width + 0.4), layout="compressed")
-    ax = draw_tiles(figure.subplots(), torch.cat(rows), num_columns, limits)
-    ax.set_title(f"the rest of an image, given its {part}")
     names = ["data", "given", f"given {part}", f"given {part}\nand labels"]
-    ax.set_yticks([row + 0.5 for row in range(len(rows))], names)
+    ax = plot_images(torch.cat(rows), num_columns=num_columns, limits=limits, rows=names, ax=figure.subplots())
+    ax.set_title(f"the rest of an image, given its {part}")
     return figure
 
 
-def _accuracy_figure(accuracies: Mapping[str, Mapping[str, float]], num_rows: int) -> Figure:
-    """One group of bars per given part, one bar per block of labels."""
-    names = list(next(iter(accuracies.values())))
-    figure = Figure(figsize=(7, 0.3 * len(accuracies) * (1 + 0.4 * len(names)) + 0.7), layout="constrained")
-    ax = figure.subplots()
-    height = 0.8 / len(names)
-    for number, name in enumerate(names):
-        places = [place + height * (number - (len(names) - 1) / 2) for place in range(len(accuracies))]
-        bars = ax.barh(places, [100 * of[name] for of in accuracies.values()], height, color=f"C{number}", label=name)
-        ax.bar_label(bars, fmt="%.1f", padding=2, fontsize=6)
-    ax.set_yticks(range(len(accuracies)), list(accuracies))
-    ax.invert_yaxis()
-    ax.set(xlim=(0, 108), xlabel=f"labels predicted correctly, % of {num_rows} test rows")
-    ax.set_title("labels given a part of the image")
-    if len(names) > 1:
-        ax.legend(fontsize=7, loc="upper right")
-    return figure
+def plot_accuracies(accuracies: Mapping[str, Mapping[str, float]], *, num_rows: int, ax: Axes | None = None) -> Axes:
+    """Draws how often labels are predicted correctly, one group of bars per given part, one bar per block of labels.
+
+    Args:
+        accuracies: shares from 0 to 1 by the given part, and by block of labels.
+        num_rows: rows that they are shares of.
+        ax: axes to draw into; None makes a figure.
+
+    Raises:
+        ValueError: there is no part, or parts are not of the same blocks.
+
+    Example:
+        >>> ax = plot_accuracies({"top half": {"digit": 0.75}, "whole image": {"digit": 0.97}}, num_rows=100)
+        >>> [text.get_text() for text in ax.texts]
+        ['75.0', '97.0']
+    """
+    blocks = {tuple(of) for of in accuracies.values()}
+    if len(blocks) != 1:
+        raise ValueError(f"plot_accuracies: got blocks {sorted(blocks)}, expected the same blocks for one part or more")
+    (names,) = blocks
+    with rc_context(STYLE):
+        if ax is None:
+            figure = Figure(figsize=(7, 0.3 * len(accuracies) * (1 + 0.4 * len(names)) + 0.7), layout="constrained")
+            ax = figure.subplots()
+        height = 0.8 / len(names)
+        for number, name in enumerate(names):
+            places = [at + height * (number - (len(names) - 1) / 2) for at in range(len(accuracies))]
+            shares = [100 * of[name] for of in accuracies.values()]
+            bars = ax.barh(places, shares, height, color=f"C{number}", label=name)
+            ax.bar_label(bars, fmt="%.1f", padding=2, fontsize=6)
+        ax.set_yticks(range(len(accuracies)), list(accuracies))
+        ax.invert_yaxis()
+        ax.set(xlim=(0, 108), xlabel=f"labels predicted correctly, % of {num_rows} test rows")
+        ax.set_title("labels given a part of the image")
+        if len(names) > 1:
+            ax.legend(fontsize=7, loc="upper right")
+    return ax

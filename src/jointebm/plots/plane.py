@@ -16,14 +16,16 @@ from jointebm.data.toy import STANDARD_DEVIATION, attributes_of, centers
 from jointebm.inference.conditions import Condition, configurations, sample_each, single_values
 from jointebm.inference.model import Model
 from jointebm.kernels import LogDensity
+from jointebm.plots.sample_plots import plot_points
 from jointebm.plots.style import DATA, DENSITY, GUIDE, MODEL, STYLE, Axes, Figure, rc_context
 from jointebm.randomness.draws import Generator
 from jointebm.sampling.enumeration import enumerate_log_density
 from jointebm.spaces.space import Space
 
-__all__ = ["SquareGrid", "grid_densities", "plane_figure", "square_grid", "toy_figures"]
+__all__ = ["SquareGrid", "draw_plane", "grid_densities", "plot_density", "square_grid", "toy_figures"]
 
 LIMIT = 4.6  # half the side of the square in which the toy data are drawn
+SQUARE = torch.tensor([[-LIMIT, -LIMIT], [LIMIT, LIMIT]]) / 1.12  # with the margin of `plot_points`
 
 
 def toy_figures(
@@ -163,8 +165,7 @@ def _unconditional_figure(
 
 
 def _scatter(ax: Axes, points: Tensor, colour: str) -> None:
-    x, y = points.cpu().T.numpy()
-    ax.scatter(x, y, s=2.5, c=colour, alpha=0.6, linewidths=0)
+    plot_points(points, like=SQUARE, colours=(colour,), size=2.5, ax=ax)
 
 
 def _rings(ax: Axes, condition: Condition) -> None:
@@ -175,11 +176,40 @@ def _rings(ax: Axes, condition: Condition) -> None:
         ax.plot(*(center[:, None] + circle), color=GUIDE, linewidth=0.6, zorder=0)
 
 
+def plot_density(
+    density: Tensor, *, extent: tuple[float, float, float, float], top: float | None = None, ax: Axes | None = None
+) -> Axes:
+    """Draws a density over the plane, the darker the higher.
+
+    Args:
+        density: at the centres of the cells of a grid, shape (height, width), at least 0; rows go up the second coordinate.
+        extent: left, right, bottom and top of the grid.
+        top: density that is drawn darkest, above 0, so that panels can be compared; None is the largest of `density`.
+        ax: axes to draw into; None makes a figure.
+
+    Raises:
+        ValueError: `density` has another shape, or `top` is not above 0.
+
+    Example:
+        >>> ax = plot_density(torch.rand(3, 4), extent=(-1, 1, 0, 1))
+        >>> ax.get_images()[0].get_extent()
+        [-1, 1, 0, 1]
+    """
+    if density.ndim != 2:
+        raise ValueError(f"plot_density: got a density of shape {tuple(density.shape)}, expected (height, width)")
+    if top is not None and not top > 0:
+        raise ValueError(f"plot_density: top: got {top}, expected a density above 0")
+    image = density.detach().cpu().numpy()
+    with rc_context(STYLE):
+        ax = Figure(figsize=(2.6, 2.6), layout="compressed").subplots() if ax is None else ax
+        ax.imshow(image, origin="lower", extent=extent, vmin=0, vmax=top, cmap=DENSITY, interpolation="bilinear")
+    return ax
+
+
 def _density(ax: Axes, density: Tensor, top: float) -> None:
+    """A density on the square grid of the toy data, shape (P,)."""
     side = math.isqrt(len(density))
-    image = density.reshape(side, side).cpu().numpy()
-    extent = (-LIMIT, LIMIT, -LIMIT, LIMIT)
-    ax.imshow(image, origin="lower", extent=extent, vmin=0, vmax=top, cmap=DENSITY, interpolation="bilinear")
+    plot_density(density.reshape(side, side), extent=(-LIMIT, LIMIT, -LIMIT, LIMIT), top=top, ax=ax)
 
 
 def _total_variation(true: Tensor, ours: Tensor, grid: SquareGrid) -> list[float]:
@@ -191,13 +221,10 @@ def _note_distance(ax: Axes, distance: float) -> None:
     ax.text(0.97, 0.03, f"TV {distance:.3f}", transform=ax.transAxes, ha="right", va="bottom", fontsize=6, color=DATA)
 
 
-def plane_figure(points: Tensor, limits: tuple[float, float], name: str, title: str) -> Figure:
+def draw_plane(ax: Axes | None, points: Tensor, limits: tuple[float, float], name: str, title: str) -> Axes:
     """A scatter plot in a frame that holds all noise and all points, so that it does not depend on what is given."""
     low, high = min(limits[0], float(points.min())), max(limits[1], float(points.max()))
-    margin = 0.05 * (high - low)
-    figure = Figure(figsize=(3.6, 3.8), layout="compressed")
-    ax = figure.subplots()
-    _scatter(ax, points, MODEL)
-    frame = (low - margin, high + margin)
-    ax.set(title=title, xlabel=f"{name}[0]", ylabel=f"{name}[1]", xlim=frame, ylim=frame, aspect="equal")
-    return figure
+    ax = Figure(figsize=(3.6, 3.8), layout="compressed").subplots() if ax is None else ax
+    plot_points(points, like=torch.tensor([[low, low], [high, high]]), size=2.5, ax=ax)
+    ax.set(title=title, xlabel=f"{name}[0]", ylabel=f"{name}[1]")
+    return ax

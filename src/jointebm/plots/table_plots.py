@@ -1,10 +1,11 @@
-"""Pictures of tables: pairs of columns, a conditional distribution next to that of the data, and the report of a fit.
+"""Pictures of tables: pairs of columns, and a conditional distribution next to that of the data.
 
 Every function draws into the axes it is given, or makes a figure, and returns axes; `axes.figure` is the figure.
 
 Legend: N rows, V columns drawn.
 """
 
+import datetime
 from collections.abc import Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from textwrap import wrap
@@ -13,14 +14,28 @@ from typing import Any, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from jointebm.plots.style import DATA, GUIDE, MODEL, STYLE, Axes, Figure, rc_context
+from jointebm.plots.frame_columns import column_of, entry_is_missing, names_of
+from jointebm.plots.style import (
+    COLOURS,
+    DATA,
+    MODEL,
+    STYLE,
+    AutoDateLocator,
+    Axes,
+    Figure,
+    date2num,
+    num2date,
+    rc_context,
+)
 
-__all__ = ["plot_conditional", "plot_pairs", "plot_report"]
+__all__ = ["plot_conditional", "plot_pairs"]
 
-COLOURS = (MODEL, "#c64600", "#2e8b57", "#813d9c", DATA)
 NUM_CELLS = 27  # of a histogram
+MAX_LINE = 42  # characters in a line of a title
 MAX_LEVELS = 30  # of a category that is drawn
 Vector = npt.NDArray[Any]
+_DATES = (datetime.date, np.datetime64)  # pandas' times and datetime.datetime are dates too
+_LENGTHS = (datetime.timedelta, np.timedelta64)
 
 
 class Sampler(Protocol):
@@ -28,12 +43,6 @@ class Sampler(Protocol):
 
     def sample(self, n: int = 1, *, given: Any = None, seed: int | None = None) -> Any:
         """Draws rows."""
-
-
-class Reported(Protocol):
-    """A fitted `JointEBM`, of which `plot_report` needs the report."""
-
-    report_: Any
 
 
 def plot_pairs(
@@ -47,17 +56,17 @@ def plot_pairs(
     """Draws each pair of columns of a frame as points, and each column as a histogram, below the diagonal.
 
     Draw the data and `model.sample(len(data))` next to each other, both with `like=data`. Points are jittered by less than
-    half the smallest step, so that equal ones do not hide one another.
+    half the smallest step, so that equal ones do not hide one another. Lengths of time are drawn in days.
 
     Args:
         frame: of pandas, polars or pyarrow; rows with a missing entry in a pair are left out of it.
-        columns: that are drawn, numbers or categories, or their labels by name; None is all but `by`.
-        by: a category that colours the points: 5 levels at most.
+        columns: that are drawn, numbers, dates or categories, or their labels by name; None is all but `by`.
+        by: a category that colours the points, with a legend above the diagonal: 5 levels at most.
         like: frame whose range, levels and steps are used; None is `frame`.
         ax: axes to draw into, shape (V, V); None makes a figure.
 
     Returns:
-        Axes, shape (V, V); those above the diagonal are empty.
+        Axes, shape (V, V); those above the diagonal are empty, but for the legend.
 
     Raises:
         ValueError: an unknown column, too many levels, or axes of another shape.
@@ -67,23 +76,23 @@ def plot_pairs(
         (2, 2)
     """
     like = frame if like is None else like
-    names = [name for name in _names(like) if name != by] if columns is None else list(columns)
+    names = [name for name in names_of(like) if name != by] if columns is None else list(columns)
     labels = dict(columns) if isinstance(columns, Mapping) else {name: name for name in names}
     scales = [_Scale.of(like, name) for name in names]
-    groups = [("", np.ones(len(_column(frame, names[0])), dtype=bool))]
+    groups = [("", np.ones(len(column_of(frame, names[0])), dtype=bool))]
     if by is not None:
         levels = _Scale.of(like, by, most=len(COLOURS)).levels or ()
-        groups = [(level, np.array([str(each) == level for each in _column(frame, by)])) for level in levels]
+        groups = [(level, np.array([str(each) == level for each in column_of(frame, by)])) for level in levels]
     size = len(names)
     with rc_context(STYLE):
         if ax is None:
             ax = Figure(figsize=(1.3 * size + 0.4, 1.2 * size + 0.3), layout="constrained").subplots(
                 size, size, squeeze=False
             )
-        if ax.shape != (size, size):
-            raise ValueError(f"ax: got axes of shape {ax.shape}, expected ({size}, {size}) for {size} columns")
+        if np.shape(ax) != (size, size):
+            raise ValueError(f"ax: got axes of shape {np.shape(ax)}, expected ({size}, {size}) for {size} columns")
         columns_drawn = enumerate(zip(names, scales, strict=True))
-        places = [scale.places(_column(frame, name), seed) for seed, (name, scale) in columns_drawn]
+        places = [scale.places(column_of(frame, name), seed) for seed, (name, scale) in columns_drawn]
         for i in range(size):
             for j in range(size):
                 if j > i:
@@ -102,8 +111,13 @@ def plot_pairs(
                 else:
                     scales[i].mark(ax[i, j].yaxis, ax[i, j].set_ylim)
                 ax[i, j].tick_params(labelbottom=i == size - 1, labelleft=j == 0 and i > 0, left=i != j)
-                ax[i, j].set_xlabel(labels[names[j]] if i == size - 1 else "")
-                ax[i, j].set_ylabel(labels[names[i]] if j == 0 and i > 0 else "")
+                ax[i, j].set_xlabel(scales[j].label(labels[names[j]]) if i == size - 1 else "")
+                ax[i, j].set_ylabel(scales[i].label(labels[names[i]]) if j == 0 and i > 0 else "")
+        if by is not None:
+            handles, shown = ax[0, 0].get_legend_handles_labels()
+            ax[0, -1].legend(handles, shown, title=by, loc="upper right", frameon=False)
+            if size == 1:
+                ax[0, 0].set_ylim(0, 1.8 * ax[0, 0].get_ylim()[1])  # room for the legend
     return ax
 
 
@@ -132,64 +146,39 @@ def plot_conditional(
 
     Raises:
         ValueError: an unknown column, too many levels, or as `JointEBM.sample`.
+
+    Example:
+        >>> class Coin:  # as a fitted JointEBM
+        ...     def sample(self, n=1, *, given=None, seed=None): return {"side": ["up", "down"] * (n // 2)}
+        >>> plot_conditional(Coin(), "side", {}).get_ylabel()
+        'share'
     """
     drawn = model.sample(num, given=given, seed=seed)
     scale = _Scale.of(drawn if data is None else data, target)
     with rc_context(STYLE):
         ax = Figure(figsize=(3.2, 2.2), layout="constrained").subplots() if ax is None else ax
         if data is not None:
-            agrees = np.all([_agree(_column(data, name), known) for name, known in given.items()], axis=0)
-            seen = scale.shares(_column(data, target)[agrees])
+            agrees = np.all([_agree(column_of(data, name), known) for name, known in given.items()], axis=0)
+            seen = scale.shares(column_of(data, target)[agrees])
             ax.stairs(seen, scale.edges, fill=True, color=DATA, alpha=0.35, label=f"data, {int(agrees.sum())} rows")
         ax.stairs(
-            scale.shares(_column(drawn, target)), scale.edges, color=MODEL, linewidth=1.2, label=f"model, {num} draws"
+            scale.shares(column_of(drawn, target)), scale.edges, color=MODEL, linewidth=1.2, label=f"model, {num} draws"
         )
         scale.mark(ax.xaxis, ax.set_xlim)
-        evidence = ", ".join(f"{name}={known}" for name, known in given.items())
-        ax.set(xlabel=target, ylabel="share", title=f"p({target} | {evidence})")
+        title = f"p({target} | {', '.join(_said(name, known) for name, known in given.items())})"
+        ax.set(xlabel=scale.label(target), ylabel="share", title="\n".join(wrap(title, MAX_LINE)))
         ax.set_ylim(0, 1.4 * ax.get_ylim()[1])  # room for the legend
         ax.legend(frameon=False)
     return ax
 
 
-def plot_report(model: Reported, *, ax: Axes | None = None) -> Axes:
-    """Draws the held-out log-likelihood of the density and of its reference, with two standard errors, and what is wrong.
-
-    Args:
-        model: a fitted `JointEBM`.
-        ax: axes to draw into; None makes a figure.
-
-    Raises:
-        ValueError: the fit held no rows out.
-    """
-    report = model.report_
-    if report.log_likelihood is None:
-        raise ValueError(
-            "plot_report: the fit held no rows out, so there is nothing to draw; fit 50 rows or more, with num_visits "
-            "above 0"
-        )
-    with rc_context(STYLE):
-        ax = Figure(figsize=(4.2, 1.7), layout="constrained").subplots() if ax is None else ax
-        found = (
-            ("reference", report.reference_log_likelihood, report.reference_log_likelihood_error, GUIDE),
-            ("model", report.log_likelihood, report.log_likelihood_error, MODEL),
-        )
-        for place, (_, value, error, colour) in enumerate(found):
-            ax.errorbar(value, place, xerr=2 * error, fmt="o", color=colour, ecolor=DATA, capsize=3)
-        ax.set_yticks([0, 1], [name for name, *_ in found])
-        ax.set(ylim=(-0.6, 1.6), xlabel=f"log-likelihood of {report.num_held_out} held-out rows, nats per row")
-        findings = report.findings or ("nothing found wrong",)
-        title = f"gain {report.gain:.3f} +- {report.gain_error:.3f} nats per row"
-        wrapped = [line for finding in findings for line in wrap(finding, 45)]
-        ax.set_title("\n".join((title, *wrapped)), loc="left")
-    return ax
-
-
 class _Scale:
-    """Where the values of a column are drawn: numbers at themselves, levels of a category at 0, 1, ..."""
+    """Where the values of a column are drawn: numbers at themselves, times in days, levels of a category at 0, 1, ..."""
 
-    def __init__(self, levels: tuple[str, ...] | None, numbers: Vector) -> None:
-        self.levels = levels
+    def __init__(self, levels: tuple[str, ...] | None, numbers: Vector, *, column: Vector | None = None) -> None:
+        values = [] if column is None else [each for each in column if not entry_is_missing(each)]  # NaT is a date too
+        self.levels, self.are_dates = levels, any(isinstance(each, _DATES) for each in values)
+        self.are_lengths = any(isinstance(each, _LENGTHS) for each in values)
         low, high = (float(numbers.min()), float(numbers.max())) if len(numbers) else (0.0, 1.0)
         margin = 0.05 * (high - low) or 0.5
         self.limits = (-0.7, len(levels) - 0.3) if levels is not None else (low - margin, high + margin)
@@ -201,14 +190,18 @@ class _Scale:
 
     @classmethod
     def of(cls, frame: Any, name: str, *, most: int = MAX_LEVELS) -> "_Scale":
-        column = _column(frame, name)
+        column = column_of(frame, name)
         numbers = _numbers(column)
         if numbers is not None and most == MAX_LEVELS:
-            return cls(None, numbers[~np.isnan(numbers)])
-        levels = tuple(sorted({str(each) for each in column if not _is_missing(each)}))
+            return cls(None, numbers[~np.isnan(numbers)], column=column)
+        levels = tuple(sorted({str(each) for each in column if not entry_is_missing(each)}))
         if len(levels) > most:
             raise ValueError(f"column {name!r}: got {len(levels)} levels, expected at most {most}; leave it out")
         return cls(levels, np.arange(len(levels)))
+
+    def label(self, name: str) -> str:
+        """The name of an axis, with the unit of lengths of time."""
+        return f"{name}, days" if self.are_lengths else name
 
     def places(self, column: Vector, seed: int = 0) -> tuple[Vector, Vector]:
         """Places of the values, NaN where missing, and jittered, shape (N,) each."""
@@ -231,52 +224,75 @@ class _Scale:
         set_limits(*self.limits)
         if self.levels is not None:
             axis.set_ticks(range(len(self.levels)), self.levels)
+        elif self.are_dates:
+            axis.set_ticks(*_date_ticks(*self.limits))
         else:
             axis.get_major_locator().set_params(nbins=3)
 
 
-def _column(frame: Any, name: str) -> Vector:
-    """A column as Python objects, shape (N,)."""
-    names = [str(each) for each in _names(frame)]
-    if name not in names:
-        raise ValueError(f"unknown column {name!r}; columns: {', '.join(map(repr, names))}")
-    column = frame[name]
-    entries = column.to_pylist() if hasattr(column, "to_pylist") else list(column)
-    vector = np.empty(len(entries), dtype=object)
-    vector[:] = entries
-    return vector
+def _said(name: str, known: Any) -> str:
+    """Evidence about a column as short text."""
+    if isinstance(known, tuple) and len(known) == 2:
+        low, high = known
+        return f"{name} <= {high}" if low is None else f"{name} >= {low}" if high is None else f"{name} {low} to {high}"
+    if isinstance(known, AbstractSet | list):
+        return f"{name} in {{{', '.join(sorted(map(str, known)))}}}"
+    return f"{name} = {known}"
 
 
-def _names(frame: Any) -> list[str]:
-    """Names of the columns of a frame, or of a mapping of columns."""
-    names = getattr(frame, "column_names", None)  # pyarrow, whose `columns` are arrays
-    names = getattr(frame, "columns", None) if names is None else names
-    return list(frame.keys() if names is None else names)
+def _date_ticks(low: float, high: float) -> tuple[list[float], list[str]]:
+    """A few round dates between two days and their texts, as short as tells them; two if the texts are long."""
+    found = AutoDateLocator(minticks=2, maxticks=4).tick_values(num2date(low), num2date(high))
+    places = [float(each) for each in found if low <= each <= high]
+    if len(places) < 2:
+        places = [low + share * (high - low) for share in (0.2, 0.8)]
+    texts = [num2date(each).strftime("%Y-%m-%d %H:%M").removesuffix(" 00:00") for each in places]
+    for ending in ("-01", "-01"):  # of days, then of months
+        if all(text.endswith(ending) for text in texts):
+            texts = [text.removesuffix(ending) for text in texts]
+    if len(texts[0]) > len("2020-01"):
+        return places[:: len(places) - 1], texts[:: len(places) - 1]
+    return places, texts
 
 
 def _numbers(column: Vector) -> Vector | None:
-    """Reals with NaN where missing; None if a value is no number."""
+    """Reals with NaN where missing, days of dates and of lengths of time; None if a value is no number."""
     if any(isinstance(each, bool | np.bool_ | str) for each in column):
         return None
     try:
-        return np.array([np.nan if _is_missing(each) else float(each) for each in column])
+        return np.array([np.nan if entry_is_missing(each) else _number(each) for each in column])
     except (TypeError, ValueError):
         return None
 
 
-def _is_missing(each: object) -> bool:
-    return each is None or type(each).__name__ in ("NAType", "NaTType") or bool(each != each)
+def _number(each: Any) -> float:
+    """A number, or the days of a date since 1970, or of a length of time."""
+    if isinstance(each, _DATES):
+        return float(date2num(each))
+    if isinstance(each, datetime.timedelta):
+        return each / datetime.timedelta(days=1)
+    return float(each / np.timedelta64(1, "D") if isinstance(each, np.timedelta64) else each)
 
 
 def _agree(column: Vector, known: Any) -> Vector:
-    """Which entries agree with evidence; missing ones do not."""
+    """Which entries agree with evidence; missing ones do not. Texts about a column of dates are dates."""
+    if any(isinstance(each, _DATES) for each in column):
+        days = [np.nan if entry_is_missing(each) else _number(each) for each in column]
+        column, known = np.array(days), _in_days(known)
     if isinstance(known, tuple):
         low, high = known
         return np.array(
             [
-                not _is_missing(each) and (low is None or each >= low) and (high is None or each <= high)
+                not entry_is_missing(each) and (low is None or each >= low) and (high is None or each <= high)
                 for each in column
             ]
         )
     values = known if isinstance(known, AbstractSet | list) else [known]
-    return np.array([not _is_missing(each) and each in values for each in column])
+    return np.array([not entry_is_missing(each) and each in values for each in column])
+
+
+def _in_days(known: Any) -> Any:
+    """Evidence about dates as days, with its shape."""
+    if isinstance(known, tuple | list | AbstractSet):
+        return type(known)(None if each is None else _in_days(each) for each in known)  # type: ignore[call-arg]
+    return _number(np.datetime64(known) if isinstance(known, str) else known)

@@ -4,15 +4,25 @@ Legend: N images, R rows of tiles.
 """
 
 import math
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
 from jointebm.inference.model import Model
-from jointebm.plots.style import GUIDE, Axes, Figure, colormaps
+from jointebm.plots.style import GUIDE, MODEL, Axes, Figure, colormaps
 
-__all__ = ["display_range", "draw_tiles", "grey_range", "mosaic", "padded", "spread", "tiles_figure"]
+__all__ = [
+    "display_range",
+    "draw_captioned_tiles",
+    "draw_square",
+    "draw_tiles",
+    "grey_range",
+    "mosaic",
+    "padded",
+    "spread",
+]
 
 MAX_TILES = 400
 MAX_NOISE = 0.75  # upper limit of the noise of pixels beyond [0, 1]
@@ -82,8 +92,20 @@ def draw_tiles(ax: Axes, images: Tensor, num_columns: int, limits: tuple[float, 
     return ax
 
 
-def tiles_figure(images: Tensor, limits: tuple[float, float], title: str) -> Figure:
-    """The first images in a grid that is as square as possible."""
+def draw_captioned_tiles(
+    ax: Axes, images: Tensor, captions: Sequence[str], num_columns: int, limits: tuple[float, float]
+) -> Axes:
+    """As `draw_tiles`, each tile with a strip on top that holds its caption."""
+    strip = max(1, images.shape[1] // 4)
+    draw_tiles(ax, pad(images, (0, 0, strip, 0), value=limits[0]), num_columns, limits)
+    for index, caption in enumerate(captions):
+        row, column = divmod(index, num_columns)
+        ax.text(column + 0.12, row + 0.06, caption, va="top", fontsize=5.5, color=MODEL)
+    return ax
+
+
+def draw_square(ax: Axes | None, images: Tensor, limits: tuple[float, float], title: str) -> Axes:
+    """Draws the first images in a grid that is as square as possible; None makes a figure."""
     tiles = images[:MAX_TILES]
     if len(images) > MAX_TILES:
         title += f" (the first {MAX_TILES} of {len(images)})"
@@ -91,6 +113,8 @@ def tiles_figure(images: Tensor, limits: tuple[float, float], title: str) -> Fig
     num_rows = -(-len(tiles) // num_columns)
     height, width = tiles.shape[1:]
     side = min(0.6, 6 / num_columns)
-    figure = Figure(figsize=(side * num_columns, side * num_rows * height / width + 0.3), layout="compressed")
-    draw_tiles(figure.subplots(), tiles, num_columns, limits).set_title(title)
-    return figure
+    if ax is None:
+        size = (side * num_columns, side * num_rows * height / width + 0.3)
+        ax = Figure(figsize=size, layout="compressed").subplots()
+    draw_tiles(ax, tiles, num_columns, limits).set_title(title)
+    return ax
