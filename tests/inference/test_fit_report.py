@@ -67,8 +67,9 @@ def test_a_planted_mode_is_found_and_warned_of(mixture: Mixture, factor: float, 
     model = reported(mixture, factor)
     assert model.report is not None and match in model.report.failures[0]
     assert match in str(model.report) and match in model.config.findings
-    with pytest.warns(ConvergenceWarning, match=f"^fit: a group of rows.*{match}.*Remedy"):
-        warn_of_wrong_modes(model, stacklevel=2)
+    with pytest.warns(ConvergenceWarning, match=f"^fit: a group of rows.*{match}.*Remedy") as found:
+        warn_of_wrong_modes(model)
+    assert found[0].filename == __file__
 
 
 @pytest.mark.slow
@@ -79,5 +80,5 @@ def test_log_z_that_differs_between_both_ends_is_found(mixture: Mixture, upper: 
     assert any("chains from one end do not reach" in each for each in model.report.failures) == is_found
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
-        warn_of_wrong_modes(model, stacklevel=2)
+        warn_of_wrong_modes(model)
     assert len(caught) == is_found

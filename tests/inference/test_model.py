@@ -92,7 +92,8 @@ def test_the_folder_holds_a_configuration_tensors_and_a_card_and_nothing_else(tm
     assert sorted(file.name for file in folder.iterdir()) == ["README.md", "config.json", "model.safetensors"]
     assert [file.name for file in (tmp_path / "some").iterdir()] == ["where"]
     assert (folder / "README.md").read_text() == "# A card\n"
-    assert (model.save(tmp_path / "model") / "README.md").read_text().startswith("# test\n")
+    card = (model.save(tmp_path / "model") / "README.md").read_text()
+    assert card.startswith("---\n") and card.split("---\n")[2].lstrip().startswith("# test\n")
     config = json.loads((folder / "config.json").read_text())
     assert config["format"] == 1 and config["num_chains"] == 7 and Space.from_config(config["space"]) == SPACE
     assert load_file(folder / "model.safetensors").keys() == model.state_dict().keys()

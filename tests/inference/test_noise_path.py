@@ -46,6 +46,10 @@ def generator(seed: int = 0) -> torch.Generator:
     return torch.Generator().manual_seed(seed)
 
 
+def unknown(num: int) -> dict[str, Tensor]:
+    return {"y": torch.full((num, 3), torch.nan, dtype=F64)}
+
+
 def exact_draws(case: Case, num: int) -> dict[str, Tensor]:
     """Draws of F on the grid, uniform within its cells."""
     chosen = torch.multinomial(case.table.exp().flatten(), num, replacement=True, generator=generator(7))
@@ -80,8 +84,7 @@ def test_it_agrees_with_annealed_importance_sampling(case: Case) -> None:
 def test_of_a_normal_density_all_weights_are_one_whatever_the_number_of_levels(num_levels: int) -> None:
     """Its reverse is exact. A sign, a factor or a level out of place shows in every weight."""
     energy = SPEC.build(SPACE).double()
-    nothing = torch.zeros(20, 3, dtype=F64)
-    path = NoisePath(energy, torch.full((20, 2), torch.nan, dtype=F64), nothing, num_levels)
+    path = NoisePath(energy, torch.full((20, 2), torch.nan, dtype=F64), unknown(20), num_levels)
     drawn = path.draw(generator())
     back = path.back(torch.randn(20, 2, dtype=F64, generator=generator()), generator())
     for log_weights in (drawn.log_weights, back):
@@ -98,8 +101,8 @@ def conditional(case: Case, first: float, label: int) -> Tensor:
 def test_with_a_part_clamped_weights_are_the_integral_over_the_rest(case: Case) -> None:
     num, first, label = 2000, 0.7, 2
     known = torch.tensor([[first, math.nan]], dtype=F64).expand(num, 2)
-    agreement = torch.tensor([[0.0, 0, 1]], dtype=F64).log().expand(num, 3)
-    drawn = NoisePath(case.energy, known, agreement, 80).draw(generator())
+    labels = {"y": torch.tensor([[0.0, 0, 1]], dtype=F64).expand(num, 3)}
+    drawn = NoisePath(case.energy, known, labels, 80).draw(generator())
     assert bool((drawn.reals[:, 0] == first).all())
     f = conditional(case, first, label)
     value, error = log_mean_weight(drawn.log_weights)
@@ -113,13 +116,13 @@ def test_with_a_part_clamped_weights_are_the_integral_over_the_rest(case: Case) 
 def test_labels_are_drawn_from_their_exact_conditional(case: Case) -> None:
     num = 4000
     reals = torch.tensor([[0.7, -0.4]], dtype=F64).expand(num, 2)
-    path = NoisePath(case.energy, reals, torch.tensor([[0.0, -torch.inf, 0]], dtype=F64).expand(num, 3), 1)
-    labels = path.labels(reals, generator())
+    labels = unknown(num)
+    labels["y"][0] = torch.tensor([0.0, 1.0, 0.0])
+    drawn = case.energy.draw_labels({"x": reals, **labels}, generator())["y"]
     with torch.no_grad():
-        table = case.energy.table(reals[:1], torch.full((1, 2), 0.1, dtype=F64))
-    p = float(table[:, [0, 2]].softmax(dim=1)[0, 1])
-    assert abs(float((labels == 2).double().mean()) - p) < 5 * (p * (1 - p) / num) ** 0.5
-    assert not bool((labels == 1).any())
+        p = case.energy.table(reals[:1], torch.full((1, 2), 0.1, dtype=F64)).softmax(dim=1)[0]
+    assert bool(((drawn[1:].mean(dim=0) - p).abs() < 5 * (p * (1 - p) / num) ** 0.5).all())
+    assert drawn[0].tolist() == [0, 1, 0]  # it was known
 
 
 # The answers of a model.
@@ -175,6 +178,9 @@ def test_draws_keep_what_is_given_and_report_themselves(model: Model) -> None:
     assert bool((answer.value["x"][:, 0] == given["x"][0]).all())
     assert bool((answer.value["y"] == 1).all()) and len(answer.value["x"][:, 1].unique()) == 50
     assert 1 < float(answer.diagnostics.ess[0]) <= 50 and 0.2 < answer.diagnostics.accept_rate["path"] <= 1
+    assert set(answer.diagnostics.accept_rate) == {"path", "Gibbs", "MALA"} and answer.diagnostics.num_jumps is None
+    again = model.sample(50, given=given, num_steps=300, diagnostics=True)
+    assert again.diagnostics.r_hat is not None and 0.8 < again.diagnostics.r_hat < 1.5  # of chains of one condition
     first, second = model.impute({"x": [[0.5, math.nan], [0.5, 0.25]], "y": [-1, 2]}, num=2)
     assert first["x"][1].tolist() == [0.5, 0.25] and first["y"][1] == 2
     assert first["x"][0, 1] != second["x"][0, 1]
@@ -206,6 +212,6 @@ def test_draws_have_the_density_of_the_model(case: Case) -> None:
 def test_a_part_that_is_not_finite_is_refused() -> None:
     broken = SPEC.build(SPACE).double()
     broken.log_prior.fill_(torch.nan)
-    path = NoisePath(broken, torch.full((2, 2), torch.nan, dtype=F64), torch.zeros(2, 3, dtype=F64), 2)
+    path = NoisePath(broken, torch.full((2, 2), torch.nan, dtype=F64), unknown(2), 2)
     with pytest.raises(FloatingPointError, match="noise path: f or its score is not finite in 2 of 2 rows"):
         path.draw(generator())

@@ -6,41 +6,17 @@ import warnings
 
 import pytest
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from jointebm import Binary, Categorical, Continuous, ConvergenceWarning, Model, Space
-from jointebm.energies import MLP, ConcatEnergy
-from jointebm.energies.referenced import Referenced
+from jointebm import Binary, Categorical, Continuous, ConvergenceWarning, KernelSpec, Model, ModelConfig, Space, sample
+from jointebm.energies import ConcatSpec, MLPSpec
 from jointebm.inference import importance
-from jointebm.inference.reports import NormalizerRecord
 from jointebm.references import Mixture
-from support.block_models import small_config
+from support.block_models import model_of
 from support.coverage import NUM_SEEDS, expect_no_coverage, few_draws_differ, require_coverage
 
 LABELS = Space(a=Categorical((2, 3)), b=Binary())
 MIXED = Space(x=Continuous(), y=Categorical(3))
-
-
-def model_of(space: Space, seed: int = 0) -> Model:
-    """F = log q + a random residual of about a nat, with log Z taken for 0.5."""
-    generator = torch.Generator().manual_seed(seed)
-    mixture = Mixture(space, 2).double()
-    for buffer in mixture.buffers():
-        buffer.add_(0.5 * torch.randn(buffer.shape, generator=generator, dtype=torch.float64))
-    products = mixture.products
-    products.log_weights.copy_(products.log_weights.log_softmax(dim=0))
-    first = 0
-    for count in products.num_classes:
-        part = products.log_probs[first : first + count]
-        part.copy_(part.log_softmax(dim=0))
-        first += count
-    width = sum(math.prod(space[name].position_shape) for name in space)
-    residual: nn.Module = ConcatEnergy(space, MLP(width, (8,))).double()
-    with torch.no_grad():
-        for parameter in residual.parameters():
-            parameter.copy_(0.5 * torch.randn(parameter.shape, generator=generator, dtype=torch.float64))
-    record = NormalizerRecord(value=0.5, standard_error=0.0, ess=1.0, method="made up")
-    return Model(small_config(space, log_normalizer=record), energy=Referenced(mixture, residual)).eval()
 
 
 @pytest.fixture
@@ -137,9 +113,9 @@ def test_draws_report_the_ess_of_their_starts_and_the_jumps_of_their_chains() ->
     assert found.r_hat is not None and 0.9 < found.r_hat < 1.5
     known = {"x": torch.tensor([0.1, math.nan, 0.3]), "y": torch.tensor([1, -1, -1])}
     completions, found = model.impute(known, num=4, num_steps=20, diagnostics=True)
-    assert len(completions) == 4 and found.exact.tolist() == [True, False, False]
-    assert found.ess[0] == math.inf and found.num_jumps is not None and math.isnan(float(found.num_jumps[0]))
-    assert bool((found.ess[1:] >= 1).all()) and bool((found.num_jumps[1:] > 2).all())
+    assert len(completions) == 4 and found.exact.tolist() == [True, False, True]  # the last misses a label alone
+    assert found.num_jumps is not None and found.num_jumps.isnan().tolist() == [True, False, True]
+    assert found.ess.isinf().tolist() == [True, False, True] and found.ess[1] >= 1 and found.num_jumps[1] > 2
     plain = model.impute(known, num=4, num_steps=20)
     assert all(torch.equal(plain[i][name], completions[i][name]) for i, name in itertools.product(range(4), known))
 
@@ -171,6 +147,30 @@ def test_rows_without_anything_to_draw_are_exact() -> None:
     answer, found = model_of(LABELS).sample(2, {"a": [1, 2], "b": 0}, num_steps=4, diagnostics=True)
     assert bool(found.exact.all()) and found.r_hat is None and found.accept_rate == {}
     assert answer["a"].tolist() == [[1, 2], [1, 2]]
+
+
+def test_chains_from_noise_report_themselves() -> None:
+    """Without a reference, as `sample` reports them, and no weight has chosen a start."""
+    config = ModelConfig(
+        name="noise",
+        data="none",
+        space=MIXED.config,
+        energy=ConcatSpec(net=MLPSpec(hidden=(4,))),
+        kernel=KernelSpec(step_size=0.1),
+        num_steps=9,
+    )
+    model, given = Model(config).eval(), {"y": [0, 1, -1, -1], "x": [0.5, math.nan, math.nan, math.nan]}
+    values, found = model.sample(4, given, 3, diagnostics=True)
+    expected = sample(
+        model, MIXED, model.kernel, num_chains=4, num_steps=9, given=given, init=model.noise,
+        generator=torch.Generator().manual_seed(3),
+    )  # fmt: skip
+    plain = model.sample(4, given, 3)
+    for name, value in expected.values.items():
+        assert torch.equal(values[name].nan_to_num(), value.nan_to_num()) and torch.equal(plain[name], values[name])
+    assert found.exact.tolist() == [True, False, False, False] and found.ess.tolist() == [math.inf, 1, 1, 1]
+    assert found.r_hat == expected.diagnostics.r_hat and found.r_hat is not None
+    assert set(found.accept_rate) == {type(part).__name__ for part in model.kernel.kernels}
 
 
 def test_a_question_warns_once_however_many_rows_are_poor() -> None:

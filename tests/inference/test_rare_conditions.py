@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from jointebm import Model, sample
 from jointebm.data.toy import attributes_of, centers, nearest_mode
-from jointebm.sampling.sample import Samples
+from jointebm.sampling.samples import Samples
 from jointebm.spaces.space import Position
 from support.true_toy import TrueEnergy, toy_model
 

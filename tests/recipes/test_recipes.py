@@ -69,8 +69,8 @@ EVERYWHERE: dict[str, Any] = {
     "train.hide.hiding_seed": 0,
     "train.precision": "float32",
 }
-# These do not change a run that does not diverge.
-OURS = {"train.log_every", "train.max_rollbacks", "train.snapshot_every"}
+# These do not change a run that does not diverge, or say where it runs.
+OURS = {"train.compile", "train.device", "train.log_every", "train.max_rollbacks", "train.snapshot_every"}
 
 
 @pytest.mark.parametrize("name", PAPER)
@@ -243,7 +243,7 @@ def test_what_a_reference_excludes_is_refused(assignment: str, message: str) -> 
 def test_what_says_how_a_reference_is_used_needs_one(assignment: str) -> None:
     assert override(find("toy"), [assignment]) != find("toy")
     with pytest.raises(ValueError, match="say how a reference is used, but this recipe has no reference"):
-        override(find("digits"), [assignment])
+        override(find("mnist"), [assignment])
 
 
 def test_an_energy_with_a_reference_of_its_own_is_refused() -> None:

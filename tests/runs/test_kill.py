@@ -1,12 +1,11 @@
 """Specification of kill -9 during a save: the newest checkpoint is intact, and at least as new as the last completed save.
 
-    python tests/runs/test_kill.py FOLDER NUM SEED     kills a training run NUM times, and prints a tally of the kills
+    PYTHONPATH=tests python tests/runs/test_kill.py FOLDER NUM SEED    kills a run NUM times and prints a tally
 
 A child resumes a run that trains and saves in a tight loop, slowed down at random places so that most kills hit a save. It
 is a fork of a warm process with one thread, which takes milliseconds instead of the seconds of a new interpreter.
 """
 
-import hashlib
 import json
 import os
 import random
@@ -15,13 +14,11 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import pytest
 import torch
-from torch import Tensor
 
 from jointebm import Trainer
 from jointebm.data import Toy
@@ -29,7 +26,7 @@ from jointebm.recipes import override
 from jointebm.recipes.catalogue import find
 from jointebm.runs import training_run as runs
 from jointebm.storage import checkpoint
-from jointebm.storage.checkpoint import Checkpoint
+from support.slowed_saves import digest, digest_of, reported, slow_down_saves
 
 RECIPE = override(
     find("toy"),
@@ -38,8 +35,6 @@ RECIPE = override(
         *("checkpoint_every=1", "log_every=1", "keep_checkpoints=2", "snapshot_every=2"),
     ],
 )
-SLOWED = ("fsync", "rename", "mkdir", "rmdir", "unlink")
-PAUSES = (0, 0, 0, 0, 0, 0.001, 0.004)
 LONGEST_WAIT = 0.08  # seconds from the start of a child's first save to the kill
 
 
@@ -63,58 +58,14 @@ class Tally(NamedTuple):
     seconds: float
 
 
-def digest(tensors: Mapping[str, Tensor]) -> str:
-    """A digest of all names and bits."""
-    whole = hashlib.sha256()
-    for name in sorted(tensors):
-        whole.update(name.encode())
-        whole.update(tensors[name].detach().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
-    return whole.hexdigest()
-
-
-def resume_slowly(path: Path, report: int, seed: int) -> None:
-    """The child: resumes the run, and reports start, digest and end of each save."""
-    pause = random.Random(seed)
-
-    def slowed(function: Callable[..., Any]) -> Callable[..., Any]:
-        def slow(*arguments: Any, **options: Any) -> Any:
-            time.sleep(pause.choice(PAUSES))
-            result = function(*arguments, **options)
-            time.sleep(pause.choice(PAUSES))
-            return result
-
-        return slow
-
-    def told(folder: Path, state: Checkpoint, *, keep: int) -> Path:
-        os.write(report, f"begun {state.iteration} {digest(state.tensors)}\n".encode())
-        for name, function in fast.items():
-            setattr(os, name, slowed(function))
-        written = checkpoint.write(folder, state, keep=keep)
-        for name, function in fast.items():
-            setattr(os, name, function)
-        assert all(name.isdigit() for name in os.listdir(folder)), "leftovers of an earlier kill were not removed"
-        os.write(report, f"done {state.iteration} -\n".encode())
-        return written
-
-    fast = {name: getattr(os, name) for name in SLOWED}
-    vars(runs)["write"] = told
-    runs.resume(path)
-
-
-class Killed(NamedTuple):
-    """The report of a killed child: digests by iteration of the saves it started, and the saves it completed."""
-
-    begun: dict[int, str]
-    done: list[int]
-
-
-def kill_one(path: Path, choose: random.Random) -> Killed:
-    """Forks a child, and kills it at a random time after the start of its first save."""
+def kill_one(path: Path, choose: random.Random) -> tuple[dict[int, str], list[int]]:
+    """Forks a child, kills it at a random time after the start of its first save, and returns its report, see `reported`."""
     told, report = os.pipe()
     child = os.fork()
     if child == 0:
         try:
-            resume_slowly(path, report, choose.getrandbits(32))
+            slow_down_saves(lambda line: os.write(report, line.encode()), choose.getrandbits(32))
+            runs.resume(path)
         finally:
             os._exit(1)  # not reached, unless it failed
     os.close(report)
@@ -124,9 +75,7 @@ def kill_one(path: Path, choose: random.Random) -> Killed:
     _, status = os.waitpid(child, 0)
     assert os.WIFSIGNALED(status), "the child ended before the kill"
     with os.fdopen(told, "rb") as file:
-        lines = [line.split() for line in (start + file.read()).decode().splitlines()]
-    begun = {int(iteration): text for kind, iteration, text in lines if kind == "begun"}
-    return Killed(begun, [int(iteration) for kind, iteration, _ in lines if kind == "done"])
+        return reported((start + file.read()).decode())
 
 
 def kill_many(path: Path, num_kills: int, seed: int) -> Tally:
@@ -159,7 +108,7 @@ def kill_many(path: Path, num_kills: int, seed: int) -> Tally:
         newest = loaded.checkpoint
         assert loaded.damaged == (), loaded.damaged
         assert last_done <= newest.iteration <= max(digests), (last_done, newest.iteration)
-        assert digest(newest.tensors) == digests[newest.iteration]
+        assert digest_of(newest) == digests[newest.iteration]
         num_newer += is_inside and newest.iteration == max(begun)
         trainer.restore(newest)
         assert digest(trainer.state().tensors) == digests[newest.iteration] and trainer.iteration == newest.iteration
@@ -175,7 +124,7 @@ def check(num_kills: int, seed: int) -> None:
     memory = Path("/dev/shm")
     with tempfile.TemporaryDirectory(dir=memory if memory.is_dir() else None) as folder:
         command = [sys.executable, "-W", "error", __file__, f"{folder}/run", str(num_kills), str(seed)]
-        environment = os.environ | {"OMP_NUM_THREADS": "1"}
+        environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join(sys.path)}  # finds `support`
         done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=1800, env=environment)
     assert done.returncode == 0, done.stderr
     tally = Tally(*json.loads(done.stdout))

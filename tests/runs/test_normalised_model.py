@@ -10,7 +10,7 @@ import torch
 from jointebm import ConvergenceWarning, Model, load
 from jointebm.data import Toy, digits
 from jointebm.data.validation_split import split_rows
-from jointebm.energies.specs import ConcatSpec, ConvSpec, JEMSpec, MLPSpec, ReferencedSpec
+from jointebm.energies import ConcatSpec, ConvSpec, JEMSpec, MLPSpec, ReferencedSpec
 from jointebm.recipes import override
 from jointebm.recipes.catalogue import find
 from jointebm.references import Mixture
@@ -146,6 +146,20 @@ def test_the_shipped_toy_model_is_the_true_density_within_a_fiftieth() -> None:
     log_z, distance = quadrature(model)
     assert abs(model.log_normalizer.value - log_z) < 0.005
     assert distance < 0.02
+
+
+def test_the_shipped_digits_model_is_more_likely_than_its_reference_and_its_report_is_its_own() -> None:
+    model = load("pretrained:digits")
+    assert isinstance(model, Model) and model.report is not None and model.reference is not None
+    held_out = split_rows(digits()).held_out
+    ours = model.log_density(model.space.decode(held_out)).mean()
+    theirs = model.reference.log_prob(held_out).mean()
+    assert float(ours) == pytest.approx(model.report.held_out.value, abs=1e-3)
+    assert float(theirs) == pytest.approx(model.report.held_out_reference.value, abs=1e-3)
+    assert ours > theirs + 2  # nats per row, of the same 144 rows
+    found = model.log_normalizer
+    assert found is not None and found.upper is not None and abs(found.value - found.upper) < 0.2
+    assert model.report.calibration_factor == 1 and not model.report.mode_failures
 
 
 def test_a_card_of_two_temperatures_claims_no_joint_density(tmp_path: Path) -> None:

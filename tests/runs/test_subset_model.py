@@ -8,8 +8,8 @@ import pytest
 import torch
 
 from jointebm import Model, load
-from jointebm.data import Toy, digits
-from jointebm.energies import AnySubsetEnergy
+from jointebm.data import AllSprites, Toy, digits
+from jointebm.energies import AnySubsetEnergy, PictureEnergy
 from jointebm.recipes import override
 from jointebm.recipes.catalogue import find
 from jointebm.runs.subset_model import noise_free
@@ -84,7 +84,7 @@ def test_the_saved_model_answers_and_says_what_it_is(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("assignments", "message"),
     [
-        (["objective=summed"], "objective 'denoising' and energy of kind 'any-subset' belong together"),
+        (["objective=summed"], "objective 'denoising' and energy of kind 'any-subset' or 'caption' belong together"),
         (["continuous=langevin"], "for kernel.continuous mala at kernel.temperature 1; got langevin at 1"),
         (['terms=["conditional"]'], "takes neither a reference nor terms"),
         (["reference=mixture"], "takes neither a reference nor terms"),
@@ -98,3 +98,23 @@ def test_settings_that_do_not_belong_together_are_refused(assignments: list[str]
 def test_an_energy_without_levels_cannot_denoise() -> None:
     with pytest.raises(ValueError, match="belong together; got objective 'denoising' and kind 'concat'"):
         override(find("toy_paper"), ["objective=denoising"])
+
+
+def test_pictures_come_without_the_noise_that_the_energy_adds() -> None:
+    sprites = AllSprites()
+    assert noise_free(sprites, find("dsprites_full")).noise_sd == 0 and sprites.noise_sd == 0.5
+    with pytest.raises(
+        ValueError, match=r"energy.noise_sd is 0\.2, but rows of data 'dsprites-full' have normal noise"
+    ):
+        noise_free(sprites, override(find("dsprites_full"), ["noise_sd=0.2"]))
+
+
+@pytest.mark.slow
+def test_a_short_run_learns_pictures_of_all_labels(tmp_path: Path) -> None:
+    """Squared error of 100 held-out pictures after 150 iterations; that of a blank picture is 39, and 13 was measured."""
+    run = train(override(find("dsprites_full"), ["num_iterations=150"]), tmp_path / "run")
+    rows, _ = run.model.space.encode({name: value[:100] for name, value in AllSprites(noise_sd=0.0).test().items()})
+    assert isinstance(run.model.energy, PictureEnergy)
+    with torch.no_grad():
+        error = (run.model.energy.picture(rows) - rows["image"]).square().sum(dim=(1, 2)).mean()
+    assert float(error) < 20 < 35 < float(rows["image"].square().sum(dim=(1, 2)).mean())

@@ -196,7 +196,7 @@ def test_an_energy_without_noise_levels_is_refused() -> None:
     space = Space(x=Continuous(), y=Categorical(2))
     energy = ConcatSpec(net=MLPSpec(hidden=(4,))).build(space)
     inputs = LossInputs({"x": torch.zeros(2), "y": torch.eye(2)}, {}, space, None, torch.Generator())
-    with pytest.raises(TypeError, match="objective 'denoising': needs an AnySubsetEnergy"):
+    with pytest.raises(TypeError, match="objective 'denoising': needs an energy that takes noise levels"):
         Denoising().loss(energy, inputs)
 
 
@@ -231,6 +231,33 @@ def test_levels_lie_in_their_bounds_in_the_three_patterns() -> None:
     assert abs(float(same.double().mean()) - 0.25) < 5 * (0.1875 / num) ** 0.5 + 0.01
     lowest = (first - math.log(0.1)).abs() < 1e-6
     assert abs(float(lowest.double().mean()) - (0.25 + 0.75 * 0.25)) < 5 * (0.25 / num) ** 0.5
+
+
+def test_rows_chosen_to_be_whole_are_visible_at_one_level() -> None:
+    """Shares within five standard errors: a false alarm in 10^6."""
+    num, space = 4000, Space(x=Continuous(4))
+    shares = {"lowest_share": 0.0, "whole_share": 0.6, "generator": torch.Generator().manual_seed(0)}
+    first, rest = draw_levels(space, num, bounds=(0.1, 10.0), **shares).log_levels.T  # type: ignore[arg-type]
+    same = float((first == rest).double().mean())
+    assert abs(same - (0.6 + 0.4 * 0.25)) < 5 * (0.25 / num) ** 0.5
+    assert abs(float(rest.isinf().double().mean()) - 0.4 * 0.5) < 5 * (0.25 / num) ** 0.5
+
+
+def test_hidden_labels_leave_the_label_term_of_what_is_left(network: tuple[nn.Module, Position]) -> None:
+    """With labels of one part, a rate r hides a label with probability r, which is 1/2 on average."""
+    energy, position = network
+    many = {name: value[[1] * 4000] for name, value in position.items()}
+
+    def label_term(hidden_share: float) -> float:
+        inputs = LossInputs(many, {}, energy.space, None, torch.Generator().manual_seed(0))
+        phases = Denoising(hidden_share=hidden_share, lowest_share=1.0, whole_share=0.999).loss(energy, inputs)
+        assert phases.parts is not None
+        return phases.parts["label"]
+
+    full = label_term(0.0)
+    assert full > 0.1
+    # Nearly all rows are alike but for small noise; 4000 coins err by less than 5 sd, a false alarm in 10^6.
+    assert abs(label_term(1.0) / full - 0.5) < 5 * 0.5 / 4000**0.5 + 0.02
 
 
 # In the trainer.

@@ -124,7 +124,10 @@ TINY = override(
             "batch_size=16",
             "buffer_size=16",
             "num_steps=2",
-            "hidden=[8]",
+            "energy.net.hidden=[8]",
+            "energy.shared.net.hidden=[8]",
+            "reference_labels=true",
+            "reference=null",
             "warmup=0",
             "log_every=1",
         ),
@@ -156,11 +159,13 @@ def test_a_run_that_sees_only_labels_is_refused(tmp_path: Path) -> None:
     assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.slow
 def test_fields_that_hide_labels_are_set_on_the_command_line(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     hidden = ("labels_per_class=3", "observe_labels=0.5")
-    fields = ("num_iterations=2", "batch_size=16", "buffer_size=16", "hidden=[4]", *hidden)
+    small = ("num_iterations=2", "batch_size=16", "buffer_size=64", "num_test_steps=2", "num_test_chains=2")
+    fields = (*small, "label=null", "num_components=2", *hidden)  # few labels leave no components for each class
     out = tmp_path / "run"
     assert main(["train", "digits", *(f"--set={field}" for field in fields), "--out", str(out), "--json"]) == 0
     recorded = json.loads((out / "recipe.json").read_text())["train"]["hide"]

@@ -81,6 +81,7 @@ def problem_of(
         kernel=kernel,
         config=config,
         generator=generator,
+        data_generator=generator,
         batch=lambda num, **_: {name: value.expand(num, *value.shape[1:]) for name, value in rows.items()},
         labelled=None,
         reference=energy.reference if weighted else None,

@@ -1,12 +1,13 @@
-"""Where the chains of a model start: at draws of its reference, at ends of paths over noise levels, or at noise."""
+"""Where the chains of a model start: at draws of its reference, ends of paths over noise levels, exact draws, or noise."""
 
 from collections.abc import Mapping
 from typing import Any
 
-from jointebm.energies.any_subset import AnySubsetEnergy
+from jointebm.energies.level_energy import LevelEnergy
+from jointebm.energies.picture import PictureEnergy
 from jointebm.inference.corrected import Target, draw_given
 from jointebm.inference.model import Model
-from jointebm.inference.subset_answers import anneal_given
+from jointebm.inference.subset_answers import anneal_given, exact_rows
 from jointebm.randomness.draws import Generator
 from jointebm.spaces.noise import Noise
 from jointebm.spaces.space import Position
@@ -19,7 +20,7 @@ def chain_starts(model: Model, num: int, given: Mapping[str, Any] | None, genera
 
     With a reference they are its draws given what is known, chosen in proportion to exp(F) / q unless the model's chains are
     unweighted. They are draws of p only if q is close to p; the kernel does the rest. Those of a model of any subset are the
-    ends of paths over noise levels.
+    ends of paths over noise levels, and those of a `PictureEnergy` are exact draws.
 
     Args:
         model: the model.
@@ -28,7 +29,7 @@ def chain_starts(model: Model, num: int, given: Mapping[str, Any] | None, genera
         generator: source of all draws.
 
     Returns:
-        Positions of N chains, or the noise of a model that has neither a reference nor noise levels.
+        Positions of N chains, or the noise of a model with none of these.
 
     Example:
         >>> import torch
@@ -37,8 +38,10 @@ def chain_starts(model: Model, num: int, given: Mapping[str, Any] | None, genera
         >>> bool((starts["point"][:, 0] < 1).all())
         True
     """
-    if isinstance(model.energy, AnySubsetEnergy):
+    if isinstance(model.energy, LevelEnergy):
         return anneal_given(model.energy, num, given, generator).position
+    if isinstance(model.energy, PictureEnergy):
+        return exact_rows(model.energy, model.space, num, given, generator)
     if model.reference is None:
         return model.noise
     target = Target(model, model.reference, model.kernel, model.config.weighted)

@@ -1,20 +1,23 @@
-"""Draws of one saved density: reweighted draws of its reference, resampled, and moved by kernels that jump.
+"""Draws of one saved density: exact where only few labels are missing; else reweighted draws of its reference that move.
 
 Legend: N rows to draw, P draws of the reference to choose among.
 """
 
 import itertools
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
 from jointebm.inference.given_values import Restricted, split_given
+from jointebm.inference.importance import drawn_labels
 from jointebm.kernels import Kernel, LogDensity, evaluate, parts_of
 from jointebm.randomness.draws import Generator, choose
 from jointebm.references.reference import Reference
 from jointebm.sampling.annealing import systematic_rows
+from jointebm.sampling.chain_diagnostics import numbers_of_conditions, rates_by_name, states_of
 from jointebm.sampling.checks import check_finite
 from jointebm.sampling.diagnostics import Answer, Diagnostics, HalfChains
 from jointebm.sampling.sample import run_chain
@@ -54,66 +57,100 @@ def draw_given(
     num_steps: int,
     generator: Generator,
     with_r_hat: bool = False,
+    enumerates: bool = True,
 ) -> Answer[dict[str, Tensor]]:
     """Draws rows of exp F given what is known; known entries keep their bits.
 
-    Starts are chosen from draws of the reference in proportion to exp(F) / q, or are such draws if the target is not
-    `weighted`; then chains move by the kernel. With sets and intervals both stay inside them.
+    Rows that miss nothing but labels of at most 4096 configurations are drawn exactly. For all others, starts are chosen
+    from draws of the reference in proportion to exp(F) / q, or are such draws if the target is not `weighted`; then chains
+    move by the kernel. With sets and intervals all of them stay inside these.
 
     Args:
         target: F with its reference and kernel.
         num: N rows.
         given: per block, values, sets or intervals (see `split_given`).
-        num_steps: kernel steps.
+        num_steps: kernel steps of the chains.
         generator: source of all draws.
-        with_r_hat: whether to compute split R-hat of F, all reals and all labels.
+        with_r_hat: whether to compute split R-hat of F, all reals and all labels, of the chains.
+        enumerates: whether rows are drawn exactly where they can be; False makes a chain of every row.
 
     Returns:
-        Values, and diagnostics: rows without a free entry are exact; the ess of the others is that of weighted draws of the
-        reference, among which their start is chosen if it is, and which rows of one condition share.
+        Values, and diagnostics: rows drawn exactly or without a free entry are exact; the ess of the others is that of
+        weighted draws of the reference, among which their start is chosen if it is, and which rows of one condition share.
 
     Raises:
         ValueError: no rows, or `given` does not fit.
         FloatingPointError: F is minus infinity at all draws, or not finite at the end.
     """
-    space, reference = target.space, target.reference
+    space = target.space
     if num < 1 or num_steps < 0:
         raise ValueError(f"sample: needs num >= 1 and num_steps >= 0, got {num} and {num_steps}")
     known = split_given(space, given)
-    like = next(iter(reference.draw(1, generator).values()))
+    like = next(iter(target.reference.draw(1, generator).values()))
     blank = {name: like.new_full((num, *block.position_shape), torch.nan) for name, block in space.items()}
     position, free = space.clamp(known.values, num_chains=num, generator=generator, init=blank)
     evidence = {name: each.to(like) for name, each in known.evidence.items()}
-    moves = torch.stack(
-        [mask.expand(num, *space[n].variable_shape).reshape(num, -1).any(dim=1) for n, mask in free.items()]
-    )
-    moves = moves.any(dim=0)  # (N,)
+    masks = {name: mask.expand(num, *space[name].variable_shape) for name, mask in free.items()}
+    moves = torch.stack([mask.reshape(num, -1).any(dim=1) for mask in masks.values()]).any(dim=0)  # (N,)
+    restricted = Restricted(target.log_density, space, evidence) if evidence else target.log_density
+    if enumerates:
+        position, exact = drawn_labels(restricted, space, position, generator)
+        moves = moves & ~exact
+    drawn, diagnostics = position, Diagnostics.of_exact(num)
+    rows = moves.nonzero().flatten()
+    if len(rows):
+        start = {name: value[rows] for name, value in position.items()}
+        of_rows = {name: mask[rows] for name, mask in masks.items()}
+        half = with_r_hat and num_steps >= 4
+        moved = _moved(
+            target, restricted, start, of_rows, evidence, num_steps=num_steps, generator=generator, half=half
+        )
+        drawn = {name: value.index_copy(0, rows, moved.value[name]) for name, value in position.items()}
+        found = moved.diagnostics
+        jumps = found.num_jumps
+        if jumps is not None:
+            jumps = like.new_full((num,), torch.nan, dtype=torch.float64).index_copy(0, rows, jumps)
+        diagnostics = replace(
+            found,
+            exact=~moves,
+            ess=diagnostics.ess.to(found.ess).index_copy(0, rows, found.ess),
+            num_jumps=jumps,
+        )
+    return Answer(with_given_values(space, space.decode(drawn), known.values, num), diagnostics)
+
+
+def _moved(
+    target: Target,
+    restricted: LogDensity,
+    position: Position,
+    free: Mask,
+    evidence: Mapping[str, Tensor],
+    *,
+    num_steps: int,
+    generator: Generator,
+    half: bool,
+) -> Answer[Position]:
+    """Rows that all miss something, completed and moved by the kernel; `restricted` is F within the evidence."""
     start, ess = _starts(target, position, free, evidence, generator)
-    log_density: LogDensity = target.log_density
-    if evidence:
-        log_density = Restricted(log_density, space, evidence)
-    chain = evaluate(log_density, start, with_score=target.kernel.uses_score)
-    halves = HalfChains(num_steps) if with_r_hat and num_steps >= 4 else None
+    chain, num = evaluate(restricted, start, with_score=target.kernel.uses_score), len(ess)
+    halves = HalfChains(num_steps) if half else None
     total = torch.zeros(len(parts_of(target.kernel)), num, dtype=torch.float64, device=chain.f.device)
-    steps = run_chain(log_density, target.kernel, chain, free=free, generator=generator)
+    steps = run_chain(restricted, target.kernel, chain, free=free, generator=generator)
     for chain, infos in itertools.islice(steps, num_steps):
         total += torch.stack([info.accept_prob.expand(num) for info in infos])
         if halves is not None:
-            flat = [value.reshape(num, -1) for value in chain.position.values()]
-            halves.add(torch.cat([chain.f[:, None], *flat], dim=1))
-    check_finite(chain, space, f"after {num_steps} steps")
-    names = [type(part).__name__ for part in parts_of(target.kernel)]
-    of_names = {name: total[[place for place, n in enumerate(names) if n == name]] for name in dict.fromkeys(names)}
-    jumps = of_names["Jump"].sum(dim=0) if "Jump" in of_names else torch.zeros_like(total[0])
-    has_chains = bool(moves.any()) and num_steps > 0
+            halves.add(states_of(chain))
+    check_finite(chain, target.space, f"after {num_steps} steps")
+    jumps = [place for place, part in enumerate(parts_of(target.kernel)) if type(part).__name__ == "Jump"]
+    rates = (total.mean(dim=1) / max(1, num_steps)).tolist()
     diagnostics = Diagnostics(
-        exact=~moves,
-        ess=torch.where(moves, ess, torch.inf),
-        num_jumps=torch.where(moves, jumps, torch.nan) if has_chains else None,
-        accept_rate={n: float(each[:, moves].mean()) / num_steps for n, each in of_names.items()} if has_chains else {},
-        r_hat=halves.r_hat(_conditions(position)) if halves is not None and has_chains else None,
+        exact=torch.zeros_like(ess, dtype=torch.bool),
+        ess=ess,
+        num_jumps=total[jumps].sum(dim=0) if num_steps else None,
+        accept_rate=rates_by_name(target.kernel, rates) if num_steps else {},
+        r_hat=halves.r_hat(numbers_of_conditions(position)) if halves is not None else None,
     )
-    return Answer(with_given_values(space, space.decode(chain.position), known.values, num), diagnostics)
+    return Answer(chain.position, diagnostics)
 
 
 def num_candidates(num: int) -> int:
@@ -126,15 +163,14 @@ def _starts(
 ) -> tuple[dict[str, Tensor], Tensor]:
     """Completed rows, chosen by their weights if there are any, and the effective number of weighted draws, (N,)."""
     num = len(next(iter(position.values())))
-    if not any(bool(mask.any()) for mask in free.values()):
-        return dict(position), torch.full((num,), torch.inf, dtype=torch.float64)
     alike = all(bool(_same(value).all()) for value in position.values())
     of_each = max(POOL, MIN_POOL // num)
-    rows = torch.arange(num).repeat_interleave(of_each)
+    place = next(iter(position.values())).device
+    rows = torch.arange(num, device=place).repeat_interleave(of_each)
     if alike:
-        rows = torch.zeros(num_candidates(num), dtype=torch.int64)
+        rows = torch.zeros(num_candidates(num), dtype=torch.int64, device=place)
     repeated = {name: value[rows] for name, value in position.items()}
-    masks = {name: mask.expand(num, *target.space[name].variable_shape)[rows] for name, mask in free.items()}
+    masks = {name: mask[rows] for name, mask in free.items()}
     drawn = target.reference.complete(repeated, generator, evidence or None)
     log_q = target.reference.log_conditional(drawn, masks, evidence or None)
     log_weights = (target.log_density(drawn) - log_q).double()
@@ -148,12 +184,6 @@ def _starts(
     elif target.weighted:
         chosen = chosen + choose(table, generator)
     return {name: value[chosen] for name, value in drawn.items()}, ess
-
-
-def _conditions(position: Position) -> Tensor:
-    """Numbers of the different conditions, shape (N,)."""
-    flat = torch.cat([value.reshape(len(value), -1).double() for value in position.values()], dim=1)
-    return torch.cat([flat.nan_to_num(), flat.isnan()], dim=1).unique(dim=0, return_inverse=True)[1]
 
 
 def _same(value: Tensor) -> Tensor:

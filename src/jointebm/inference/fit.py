@@ -5,27 +5,27 @@ Legend: N rows.
 
 import math
 import sys
-import warnings
-from typing import Literal
 
 import torch
 from torch import nn
 
 from jointebm.data.datasets import Batch
+from jointebm.energies.network_specs import MLPSpec
 from jointebm.energies.referenced import Referenced, start_at_zero
-from jointebm.energies.specs import ConcatSpec, EnergySpec, MLPSpec, OwnSpec, ReferencedSpec
+from jointebm.energies.specs import ConcatSpec, EnergySpec, OwnSpec, ReferencedSpec
 from jointebm.inference.fit_report import FitSummary, warn_of_wrong_modes, with_report
 from jointebm.inference.fit_scores import NORMALIZER_DRAWS, BestEnergy, normalizer_of
 from jointebm.inference.model import Model
 from jointebm.inference.model_config import ModelConfig
 from jointebm.inference.reports import NormalizerRecord
 from jointebm.kernels import Cycle, Gibbs, KernelSpec, evaluate, suggest
+from jointebm.randomness.devices import Device, place_of
 from jointebm.randomness.draws import shuffled, uniform
 from jointebm.randomness.initial_weights import DrawsFrom
 from jointebm.references import MarginalsFit, MixtureFit
 from jointebm.references.reference_specs import spec_of
 from jointebm.sampling.annealing import taken_rows
-from jointebm.sampling.diagnostics import ConvergenceWarning
+from jointebm.sampling.diagnostics import ConvergenceWarning, warn_caller
 from jointebm.spaces.blocks import Continuous
 from jointebm.spaces.space import Position, Space, Values
 from jointebm.spaces.transforms import Affine, Identity
@@ -52,7 +52,7 @@ def fit(
     *,
     energy: nn.Module | EnergySpec | None = None,
     seed: int = 0,
-    device: Literal["auto", "cpu", "cuda"] = "auto",
+    device: Device = "auto",
     verbose: bool = False,
 ) -> Model:
     """Fits one normalised density to rows of any mixed space: F = log q + residual.
@@ -71,14 +71,14 @@ def fit(
         energy: the residual, as a spec or a module over positions of `space`, which is trained in place; None is an MLP.
             With one, reals are not standardised. A model with a module of your own cannot be saved.
         seed: of all draws.
-        device: "cpu" or "cuda"; "auto" is the CPU, which is as fast at these sizes.
+        device: where to fit, and where the model is: "cuda" where there is one, else "cpu" (auto), or "cpu" or "cuda".
         verbose: prints a line per check to stderr.
 
     Returns:
         `Model`, with `log_normalizer`, `diagnostics` and `report`.
 
     Raises:
-        ValueError: fewer than 20 rows, or values that do not fit the space.
+        ValueError: fewer than 20 rows, values that do not fit the space, or a device that this machine does not have.
 
     Warns:
         ConvergenceWarning: training diverged, and the best state before is kept; or a group of rows has a weight under F
@@ -91,7 +91,7 @@ def fit(
         >>> bool((model.log_density({"x": [5.0]}) + 0.92).abs() < 0.2)  # N(5, 1): -log sqrt(2 pi)
         True
     """
-    place = torch.device("cpu" if device == "auto" else device)
+    place = place_of(device)
     if energy is None:
         space = standardised(space, values)
     encoded, _ = space.encode(values, device=place)
@@ -142,7 +142,7 @@ def fit(
         model.config = model.config.model_copy(update={"num_steps": FEW_STEPS})
     if verbose:
         _say(str(model.report))
-    warn_of_wrong_modes(model, stacklevel=3)
+    warn_of_wrong_modes(model)
     return model
 
 
@@ -153,7 +153,7 @@ def standardised(space: Space, values: Values) -> Space:
         blocks[name] = block
         if name in values and isinstance(block, Continuous) and block.transform == Identity():
             _, observed = Space(**{name: block}).encode({name: values[name]})
-            rows = torch.as_tensor(values[name]).double().reshape(len(observed[name]), -1)
+            rows = torch.as_tensor(values[name], device="cpu").double().reshape(len(observed[name]), -1)
             rows = torch.where(rows.isfinite(), rows, torch.nan)
             shift = rows.nanmean(dim=0).nan_to_num()
             variance = (rows - shift).square().nanmean(dim=0).nan_to_num()
@@ -244,7 +244,8 @@ def _trainer(energy: Referenced, space: Space, rows: Position, kernel: KernelSpe
         numbers = (uniform(torch.empty(num, dtype=torch.float64), generator) * num_rows).long()
         return Batch(taken_rows(rows, numbers), numbers)
 
-    return Trainer(energy, space, batch, kernel=kernel.build(space), config=config, seed=seed)
+    place = next(iter(rows.values())).device
+    return Trainer(energy, space, batch, kernel=kernel.build(space), config=config, seed=seed, device=place)
 
 
 def _train(trainer: Trainer, best: BestEnergy) -> None:
@@ -255,11 +256,10 @@ def _train(trainer: Trainer, best: BestEnergy) -> None:
             if metrics.iteration % every == 0 and best.look(trainer) >= MAX_LOOKS_WITHOUT_GAIN:
                 return
     except Diverged as error:
-        warnings.warn(
-            f"fit: training diverged after {trainer.iteration} iterations, and the best state before is kept: {error}",
-            ConvergenceWarning,
-            stacklevel=3,
+        kept = (
+            f"fit: training diverged after {trainer.iteration} iterations, and the best state before is kept: {error}"
         )
+        warn_caller(ConvergenceWarning(kept))
 
 
 def _say(line: str) -> None:

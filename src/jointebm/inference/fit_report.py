@@ -4,7 +4,6 @@ Legend: N rows, M columns of labels and reals.
 """
 
 import math
-import warnings
 from typing import NamedTuple
 
 import torch
@@ -17,7 +16,7 @@ from jointebm.inference.reports import ChainRecord, Estimate, Moment, Report
 from jointebm.kernels.columns import columns_of
 from jointebm.references.mixture import Mixture
 from jointebm.sampling.component_weights import ComponentWeight, component_weights
-from jointebm.sampling.diagnostics import ConvergenceWarning
+from jointebm.sampling.diagnostics import ConvergenceWarning, warn_caller
 from jointebm.spaces.space import Position, Space
 
 __all__ = ["FitSummary", "warn_of_wrong_modes", "with_report"]
@@ -55,7 +54,15 @@ def with_report(
     """
     assert model.reference is not None
     target = Target(model, model.reference, model.kernel, model.config.weighted)
-    drawn = draw_given(target, CHAINS_OF_REPORT, None, num_steps=STEPS_OF_REPORT, generator=generator, with_r_hat=True)
+    drawn = draw_given(
+        target,
+        CHAINS_OF_REPORT,
+        None,
+        num_steps=STEPS_OF_REPORT,
+        generator=generator,
+        with_r_hat=True,
+        enumerates=False,
+    )
     space = target.space
     like = next(iter(rows.values()))
     of_model = space.encode(drawn.value, dtype=like.dtype, device=like.device)[0]
@@ -88,15 +95,11 @@ def with_report(
     return model
 
 
-def warn_of_wrong_modes(model: Model, *, stacklevel: int) -> None:
+def warn_of_wrong_modes(model: Model) -> None:
     """Warns of each group of rows whose weight is wrong, as the report says."""
     for failure in model.report.mode_failures if model.report is not None else ():
-        warnings.warn(
-            f"fit: {failure}. Samples and scores of such rows are wrong. Remedy: more rows, or an energy of your own "
-            "that is smaller",
-            ConvergenceWarning,
-            stacklevel=stacklevel,
-        )
+        finding = f"fit: {failure}. Samples and scores of such rows are wrong"
+        warn_caller(ConvergenceWarning(finding, "more rows, or an energy of your own that is smaller"))
 
 
 def _moments(space: Space, model: Position, data: Position) -> list[Moment]:
@@ -162,7 +165,7 @@ def _calibration_factor(target: Target, held_out: Position, generator: torch.Gen
         return None
     columns = columns_of(space, space.discrete, next(iter(rows.values())).device)
     joined = columns.join(rows)
-    totals = torch.zeros(len(FACTORS), dtype=torch.float64)
+    totals = joined.new_zeros(len(FACTORS), dtype=torch.float64)
     for variable in range(min(columns.num_variables, 8)):
         of_variable = columns.variable == variable
         asked = {**rows, **columns.split(joined.masked_fill(of_variable, torch.nan))}

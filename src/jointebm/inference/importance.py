@@ -1,4 +1,4 @@
-"""Sums over what is missing in a row: exact over few labels, by weighted draws of the reference otherwise.
+"""Sums over what is missing in a row: exact over few labels, by weighted draws of the reference otherwise; and exact draws.
 
     log of the integral of exp F over the missing entries = log E_q[exp(F) / q(missing | known)]
 
@@ -14,13 +14,13 @@ from torch import Tensor
 
 from jointebm.kernels import LogDensity, evaluate_candidates
 from jointebm.kernels.columns import Columns, columns_of
-from jointebm.randomness.draws import Generator
+from jointebm.randomness.draws import Generator, choose
 from jointebm.references.reference import Reference
 from jointebm.sampling.diagnostics import MIN_ESS
 from jointebm.sampling.weighted_draws import Averages, effective_size, log_mean_weights, weighted_averages
 from jointebm.spaces.space import Mask, Position, Space
 
-__all__ = ["Mass", "mass_of_known"]
+__all__ = ["Mass", "drawn_labels", "mass_of_known"]
 
 MAX_EXACT = 4096  # configurations of the missing labels of a row whose reals are all known
 MAX_SUMMED = 256  # configurations that are summed out at each draw of missing reals
@@ -99,6 +99,54 @@ def mass_of_known(
     return mass
 
 
+@torch.no_grad()
+def drawn_labels(
+    log_density: LogDensity, space: Space, position: Position, generator: Generator
+) -> tuple[dict[str, Tensor], Tensor]:
+    """Draws the missing labels of each row whose reals are all known from their exact joint conditional, where they are few.
+
+        y_missing ~ softmax over all their configurations of F(known, y_missing)
+
+    Args:
+        log_density: F, shape (N,); minus infinity forbids a configuration.
+        space: the blocks.
+        position: rows, NaN is missing.
+        generator: source of one choice for each of these rows; nothing is drawn if no row is one.
+
+    Returns:
+        The rows with these labels filled in, and which rows those are, shape (N,), bool: all that know every real and miss
+        labels of at most 4096 configurations. Others are as they were.
+
+    Raises:
+        FloatingPointError: F has no finite maximum over the configurations of a row.
+    """
+    filled = {name: value.clone() for name, value in position.items()}
+    unknown = _missing_variables(space, position)
+    exact = torch.zeros_like(unknown.reals)
+    for rows, group in _groups(unknown):
+        if group.columns is None or group.misses_reals or not group.labels or not group.sums_labels:
+            continue
+        missing = group.missing_columns()
+        for piece in rows.split(max(1, MAX_EVALUATIONS // group.num_configurations)):
+            part = {name: value[piece] for name, value in position.items()}
+            flat = torch.cat([value.reshape(len(piece), -1) for value in part.values()], dim=1).nan_to_num()
+            different, which = flat.unique(dim=0, return_inverse=True)  # equal rows are evaluated once
+            first = which.new_full((len(different),), len(piece)).scatter_reduce(
+                0, which, torch.arange(len(piece), device=which.device), "amin"
+            )
+            f, configurations = group.tabulate(log_density, {name: value[first] for name, value in part.items()})
+            f = f.float() if f.dtype == torch.bfloat16 else f
+            if not bool(f.amax(dim=1).isfinite().all()):
+                row = int(piece[(~f.amax(dim=1).isfinite())[which]][0])
+                raise FloatingPointError(f"log-density: has no finite maximum over the missing labels of row {row}")
+            y = group.columns.join(part)
+            y[:, missing] = configurations[choose(f[which], generator)][:, missing]
+            for name, value in group.columns.split(y).items():
+                filled[name][piece] = value
+        exact[rows] = True
+    return filled, exact
+
+
 class _Unknown(NamedTuple):
     """Which variables are missing: labels (N, V) and whether any real is, (N,)."""
 
@@ -143,7 +191,7 @@ class _Group(NamedTuple):
         num_rows = len(next(iter(position.values())))
         configurations: Tensor | None = None
         if self.sums_labels and not self.misses_reals:
-            f, configurations = self._tabulate(log_density, position)
+            f, configurations = self.tabulate(log_density, position)
             return self._mass(f[:, None], configurations, position, exact=True)
         if reference is None:
             raise ValueError(
@@ -154,7 +202,7 @@ class _Group(NamedTuple):
         drawn = reference.complete(repeated, generator)
         if self.sums_labels:
             known = {n: drawn[n] if n in reference.space.continuous else v for n, v in repeated.items()}
-            f, configurations = self._tabulate(log_density, known)
+            f, configurations = self.tabulate(log_density, known)
             log_q = reference.log_prob(known) - reference.log_prob(position).repeat_interleave(num_draws)
         else:
             f = log_density(drawn)[:, None]
@@ -165,7 +213,7 @@ class _Group(NamedTuple):
             return self._mass(terms, None, position, exact=False, of_draws=of_draws)
         return self._mass(terms, configurations, position, exact=False)
 
-    def _tabulate(self, log_density: LogDensity, position: Position) -> tuple[Tensor, Tensor]:
+    def tabulate(self, log_density: LogDensity, position: Position) -> tuple[Tensor, Tensor]:
         """F at all configurations of the missing labels, (N, S), and their columns, (S, M)."""
         if self.columns is None or not self.labels:
             f = log_density(position)[:, None]
@@ -178,7 +226,7 @@ class _Group(NamedTuple):
         table = codes.new_zeros(len(codes), columns.num_variables)
         table[:, list(self.labels)] = codes
         one_hot = (table[:, columns.variable] == columns.class_of_column).to(like.dtype)  # (S, M)
-        missing = self._missing_columns()
+        missing = self.missing_columns()
         candidates = torch.where(missing, one_hot[None], like.nan_to_num()[:, None])  # (N, S, M)
         f = evaluate_candidates(log_density, position, columns.split(candidates))
         return f, torch.where(missing, one_hot, 0)
@@ -204,7 +252,7 @@ class _Group(NamedTuple):
         if self.columns is None or not self.with_marginals:
             return Mass(*log_mass, ess, *terms.new_empty(2, len(terms), 0))
         values = self.columns.join(position).nan_to_num()
-        errors, missing = torch.zeros_like(values), self._missing_columns()
+        errors, missing = torch.zeros_like(values), self.missing_columns()
         if configurations is not None:
             of_draws = terms.softmax(dim=2) @ configurations[:, missing]
         else:
@@ -216,7 +264,8 @@ class _Group(NamedTuple):
             errors[:, missing] = found.standard_error.to(values)
         return Mass(*log_mass, ess, values, errors)
 
-    def _missing_columns(self) -> Tensor:
+    def missing_columns(self) -> Tensor:
+        """The columns of the missing labels, (M,), bool."""
         assert self.columns is not None
         chosen = torch.zeros(self.columns.num_variables, dtype=torch.bool, device=self.columns.variable.device)
         chosen[list(self.labels)] = True

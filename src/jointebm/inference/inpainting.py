@@ -11,7 +11,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from jointebm.energies.any_subset import AnySubsetEnergy
+from jointebm.energies.level_energy import LevelEnergy
 from jointebm.inference.chain_starts import chain_starts
 from jointebm.inference.model import Model
 from jointebm.inference.predict import predict
@@ -129,7 +129,7 @@ def accuracy_given(
         >>> round(accuracy_given(load("pretrained:mnist"), rows, "image", WHOLE, generator=torch.Generator())["digit"], 2)
         0.1
     """
-    found, one_pass = {}, isinstance(model.energy, AnySubsetEnergy)
+    found, one_pass = {}, isinstance(model.energy, LevelEnergy)
     for name in model.space.discrete:
         given = {image: masked(values[image], region)}
         given |= {other: values[other] for other in model.space.discrete if others and other != name}

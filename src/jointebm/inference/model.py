@@ -6,6 +6,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
+from jointebm.energies.layer_gradients import is_exactly
 from jointebm.inference.model_config import ModelConfig
 from jointebm.inference.questions import Questions
 from jointebm.inference.reports import ChainRecord, NormalizerRecord, Report
@@ -13,12 +14,14 @@ from jointebm.kernels import Cycle, Jump
 from jointebm.references.reference import Reference
 from jointebm.spaces.noise import Noise
 from jointebm.spaces.space import Position, Space
+from jointebm.storage.hub import OnHub
+from jointebm.storage.model_cards import front_matter
 from jointebm.storage.model_folder import BLOCK_MODEL, write_model
 
 __all__ = ["Model"]
 
 
-class Model(Questions):
+class Model(OnHub, Questions):
     """log p(x, y) = f(x, y) - log Z, with its space, noise and kernel.
 
     A model is itself the log-density: call it on a position, or pass it to `sample`, `predict` or a kernel.
@@ -92,6 +95,16 @@ class Model(Questions):
         """f from the features and the other blocks."""
         return self.energy.head(features, position)  # type: ignore[operator]
 
+    def value_and_score(self, position: Position) -> tuple[Tensor, dict[str, Tensor]] | None:
+        """f and its score, where the energy computes them itself (see `kernels.known_scores`)."""
+        known = getattr(self.energy, "value_and_score", None) if is_exactly(self, Model) else None
+        return None if known is None else known(position)
+
+    def head_value_and_score(self, features: Tensor, position: Position) -> tuple[Tensor, dict[str, Tensor]] | None:
+        """The same of the head."""
+        known = getattr(self.energy, "head_value_and_score", None) if is_exactly(self, Model) else None
+        return None if known is None else known(features, position)
+
     def forward(self, position: Position) -> Tensor:
         """f at each row of a position, shape (N,), nats."""
         return self.energy(position)
@@ -131,5 +144,9 @@ def _shapes(module: nn.Module) -> dict[str, torch.Size]:
 
 def _card(config: ModelConfig) -> str:
     """A short model card from the configuration."""
-    parts = [f"# {config.name}", "A jointebm model: one joint density of its blocks.", *filter(None, [config.findings])]
+    parts = [
+        f"{front_matter(config.data)}# {config.name}",
+        "A jointebm model: one joint density of its blocks.",
+        *filter(None, [config.findings]),
+    ]
     return "\n\n".join(parts) + "\n"

@@ -16,7 +16,14 @@ _Name = Annotated[str, Field(pattern=r"^[^\p{C}/\\]+$", max_length=200)]
 
 
 class ModelConfig(Config):
-    """Everything of a model but its weights and noise: `config.json` of a model folder."""
+    """Everything of a model but its weights and noise: `config.json` of a model folder.
+
+    Example:
+        >>> import jointebm
+        >>> config = jointebm.load("pretrained:toy").config
+        >>> config.name, config.kernel.continuous, config.log_normalizer is not None
+        ('toy', 'mala', True)
+    """
 
     format: Literal[1] = Field(1, description="version of this layout")
     name: _Name = Field(description="name of the recipe it was trained by")

@@ -7,8 +7,10 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from jointebm.energies.level_energy import LevelEnergy
 from jointebm.inference.model import Model
 from jointebm.inference.model_config import ModelConfig
+from jointebm.randomness.devices import Device, place_of
 from jointebm.spaces.blocks import Binary, Continuous
 from jointebm.spaces.noise import Noise
 from jointebm.spaces.space import Space
@@ -20,20 +22,28 @@ __all__ = ["load_model"]
 SUM_TOLERANCE = 0.02  # of probabilities, which may have been rounded to half precision
 
 
-def load_model(path: str | os.PathLike[str]) -> Model:
+def load_model(path: str | os.PathLike[str], *, device: Device = "cpu") -> Model:
     """Loads the folder of a block model; nothing in it is executed.
 
     Args:
         path: a folder that `Model.save` wrote.
+        device: where its parameters are; see `place_of`.
 
     Raises:
         FileNotFoundError: the folder or one of its files is missing.
         ValueError: the folder holds a table model, or a file does not hold what it should; names the file and the reason.
+
+    Example:
+        >>> from jointebm.inference.pretrained import find_model
+        >>> load_model(find_model("pretrained:toy")).space.discrete
+        ('bottom', 'left', 'diagonal')
     """
-    path = Path(path)
+    path, place = Path(path), place_of(device, wide=False)
     _, model = read_model(path, BLOCK_MODEL, ModelConfig, check=_check_declared, build=_unfilled)
     _check_noise(path / "model.safetensors", model.noise)
-    return model
+    if model.reference is not None or isinstance(model.energy, LevelEnergy):
+        place = place_of(place)  # with float64
+    return model.to(place)
 
 
 def _check_declared(config: ModelConfig, tensors: Mapping[str, Tensor]) -> None:

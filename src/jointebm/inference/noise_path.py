@@ -1,9 +1,11 @@
-"""Paths over noise levels of an `AnySubsetEnergy`: draws given any part of a row, and log Z from both ends.
+"""Paths over noise levels of a `LevelEnergy`: draws given any part of a row, and log Z from both ends.
 
-Legend: N rows, D reals of a row, S configurations of all labels, K levels s_0 > ... > s_K, from the highest to the lowest.
+Legend: N rows, D reals of a row, K levels s_0 > ... > s_K, from the highest to the lowest.
 """
 
 import math
+from collections import deque
+from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import NamedTuple
@@ -11,9 +13,9 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from jointebm.energies.any_subset import AnySubsetEnergy
+from jointebm.energies.level_energy import LevelEnergy
 from jointebm.kernels import MALA, Chain, evaluate
-from jointebm.randomness.draws import Generator, choose, normal
+from jointebm.randomness.draws import Generator, normal
 from jointebm.sampling.annealing import LogNormalizer, both_ends
 from jointebm.spaces.space import Position
 
@@ -47,8 +49,7 @@ class _AtLevel:
         self._noise = torch.where(path.free, level, path.energy.min_noise).to(path.known)
 
     def __call__(self, position: Position) -> Tensor:
-        table = self._path.energy.table(position[REALS], self._noise)
-        return (table + self._path.log_agreement).logsumexp(dim=1)
+        return self._path.energy.density(position[REALS], self._noise, self._path.labels).known
 
 
 @dataclass(frozen=True)
@@ -70,7 +71,7 @@ class NoisePath:
     Args:
         energy: f.
         known: reals, (N, D), NaN where they are free.
-        log_agreement: (N, S), 0 where a configuration agrees with the known labels, else minus infinity.
+        labels: position of the discrete blocks, NaN where they are not known.
         num_levels: K.
 
     References:
@@ -78,9 +79,9 @@ class NoisePath:
         with reverse kernels from scores).
     """
 
-    energy: AnySubsetEnergy
+    energy: LevelEnergy
     known: Tensor
-    log_agreement: Tensor
+    labels: Position
     num_levels: int
 
     @property
@@ -96,13 +97,18 @@ class NoisePath:
             self.energy.min_noise
         ]
 
-    @torch.no_grad()
     def draw(self, generator: Generator) -> PathDraws:
         """Goes from the highest level to the lowest.
 
         Raises:
             FloatingPointError: f is not finite on the way.
         """
+        (ends,) = deque(self.walk(generator), maxlen=1)
+        return ends
+
+    @torch.no_grad()
+    def walk(self, generator: Generator) -> Iterator[PathDraws]:
+        """Yields where the paths are after every level; the last are those of `draw`, and raises as it does."""
         levels, free = self.levels, self.free
         spread = (self.energy.variance + levels[0] ** 2).sqrt()
         noise = normal(self.known, generator)
@@ -115,12 +121,13 @@ class NoisePath:
             noise = normal(mean, generator)
             moved = torch.where(free, mean + sd * noise, self.known)
             there = self._chain(moved, low)
-            log_weights += there.f.double() - chain.f.double() + self._log_ratio(chain, there, high, low)
+            log_weights = log_weights + (there.f.double() - chain.f.double() + self._log_ratio(chain, there, high, low))
             chain, rate = self._corrected(there, low, step * low, generator)
             step = _tuned(step, rate)
             rates.append(rate)
-        _require_finite(chain.f, log_weights)
-        return PathDraws(chain.position[REALS], log_weights, sum(rates) / len(rates))
+            if low == levels[-1]:
+                _require_finite(chain.f, log_weights)
+            yield PathDraws(chain.position[REALS], log_weights, sum(rates) / len(rates))
 
     @torch.no_grad()
     def back(self, reals: Tensor, generator: Generator) -> Tensor:
@@ -143,12 +150,6 @@ class NoisePath:
         log_weights += _log_normal(chain.position[REALS] - self.energy.mean, spread, free) - chain.f.double()
         _require_finite(chain.f, log_weights)
         return log_weights
-
-    def labels(self, reals: Tensor, generator: Generator) -> Tensor:
-        """Draws the number of a configuration of labels given all reals and the known labels, (N,), exactly from F."""
-        with torch.no_grad():
-            table = self.energy.table(reals, torch.full_like(reals, self.energy.min_noise))
-        return choose(table + self.log_agreement, generator)
 
     def _chain(self, reals: Tensor, level: float) -> Chain:
         return evaluate(_AtLevel(self, level), {REALS: reals})
@@ -179,7 +180,7 @@ class NoisePath:
 
 @torch.no_grad()
 def noise_path_normalizer(
-    energy: AnySubsetEnergy, rows: Position, *, num_levels: int, generator: Generator
+    energy: LevelEnergy, rows: Position, *, num_levels: int, generator: Generator
 ) -> LogNormalizer:
     """Estimates log Z of F by paths over noise levels, from both ends.
 
@@ -204,7 +205,8 @@ def noise_path_normalizer(
     """
     reals = energy.reals(rows)
     nothing = torch.full_like(reals, torch.nan)
-    path = NoisePath(energy, nothing, energy.log_prior.new_zeros(len(reals), len(energy.log_prior)), num_levels)
+    labels = {name: torch.full_like(rows[name], torch.nan) for name in energy.space.discrete}
+    path = NoisePath(energy, nothing, labels, num_levels)
     forward = path.draw(generator).log_weights
     backward = path.back(reals, generator)
     return both_ends(forward, backward, num_levels + 1, "noise-level path")

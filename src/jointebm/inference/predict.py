@@ -11,15 +11,16 @@ from typing import Literal, NamedTuple, overload
 import torch
 from torch import Tensor
 
-from jointebm.energies.any_subset import AnySubsetEnergy
 from jointebm.inference.exact_predictions import exact_prediction, rows_for_exact
 from jointebm.inference.model import Model
 from jointebm.inference.prediction import Prediction
-from jointebm.inference.subset_answers import subset_prediction
+from jointebm.inference.subset_answers import PART_ENERGIES, subset_prediction
 from jointebm.kernels import Chain, Cycle, LogDensity, evaluate, parts_of, settle
 from jointebm.kernels.columns import columns_of
 from jointebm.kernels.gibbs import draw_variable
+from jointebm.randomness.devices import on_cpu
 from jointebm.randomness.draws import Generator
+from jointebm.sampling.chain_diagnostics import rates_by_name
 from jointebm.sampling.checks import check_finite
 from jointebm.sampling.diagnostics import Answer, Diagnostics, HalfChains
 from jointebm.sampling.sample import run_chain
@@ -99,7 +100,7 @@ def predict(
             f and the labels compares the chains of each row, from four steps on.
 
     Returns:
-        `Prediction`, or (prediction, `Diagnostics`).
+        `Prediction`, or (prediction, `Diagnostics`), on the CPU.
 
     Raises:
         TypeError: `model` is not a `Model`.
@@ -137,8 +138,8 @@ def predict(
             f"predict: needs at least one row, num_chains >= 1 and num_steps >= 1, got {num_rows} rows, {num_chains} and "
             f"{num_steps}"
         )
-    if method == "exact" and isinstance(model.energy, AnySubsetEnergy):
-        return subset_prediction(model.energy, position, targets, joint=True)
+    if method == "exact" and isinstance(model.energy, PART_ENERGIES):
+        return on_cpu(subset_prediction(model.energy, model.space, position, targets, joint=True))
     if method == "exact":
         rows_at_once = rows_for_exact(model.space, observed, max_evaluations)
     else:
@@ -162,7 +163,7 @@ def predict(
         {name: torch.cat([getattr(part, field)[name] for part in parts]) for name in targets}
         for field in ("labels", "probs", "errors")
     )
-    prediction = Prediction(labels, probs)
+    prediction = on_cpu(Prediction(labels, probs))
     if not diagnostics:
         return prediction
     exact = torch.stack([mask.reshape(num_rows, -1).all(dim=1) for mask in observed.values()]).all(dim=0)
@@ -174,7 +175,7 @@ def predict(
         accept_rate={name: sum(part.accept_rate[name] for part in parts) / len(parts) for name in parts[0].accept_rate},
         r_hat=max((part.r_hat for part in parts if part.r_hat is not None), default=None),
     )
-    return Answer(prediction, found)
+    return on_cpu(Answer(prediction, found))
 
 
 class _Part(NamedTuple):
@@ -224,20 +225,17 @@ def _sample(
     kernel = Cycle((*spec.build_discrete(space), *spec.build_continuous(space)))  # without lazy steps: y is asked for
     chain = evaluate(log_density, start, with_score=kernel.uses_score)
     steps = run_chain(log_density, kernel, chain, free=masks, generator=generator)
-    names, accepted = [type(part).__name__ for part in parts_of(kernel)], torch.zeros(len(parts_of(kernel)))
+    accepted = chain.f.new_zeros(len(parts_of(kernel)))
     for chain, infos in itertools.islice(steps, num_steps):
         if halves is not None:
-            accepted += torch.stack([info.accept_prob.mean() for info in infos]).to(accepted)
+            accepted += torch.stack([info.accept_prob.mean() for info in infos])
             _watch(halves, chain, model.space)
     check_finite(chain, space, f"after {num_steps} steps")
     part = _averaged(model.space, {name: chain.position[name] for name in model.space.discrete}, num_chains)
     if halves is None:
         return part
-    rates: dict[str, list[float]] = {name: [] for name in names}
-    for name, rate in zip(names, (accepted / num_steps).tolist(), strict=True):
-        rates[name].append(rate)
-    means = {name: sum(each) / len(each) for name, each in rates.items()}
-    return part._replace(accept_rate=means, r_hat=_r_hat(halves, len(chain.f), num_chains))
+    rates = rates_by_name(kernel, (accepted / num_steps).tolist())
+    return part._replace(accept_rate=rates, r_hat=_r_hat(halves, len(chain.f), num_chains))
 
 
 def _gibbs(

@@ -17,6 +17,12 @@ class Prediction(NamedTuple):
         labels: per target block, shape (N, *variable_shape), int64.
         probs: per target block, shape (N, *position_shape): the marginal probability of each class (of the value 1 for
             a binary variable). For method "sample" these are shares of votes.
+
+    Example:
+        >>> import jointebm
+        >>> answer = jointebm.load("pretrained:toy").predict({"point": [[3.0, 0.0]]}, ["bottom", "left"])
+        >>> answer.labels["left"].shape, answer.probs["bottom"].shape
+        (torch.Size([1]), torch.Size([1, 2]))
     """
 
     labels: dict[str, Tensor]

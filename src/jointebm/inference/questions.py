@@ -10,15 +10,15 @@ from typing import Any, Literal, overload
 import torch
 from torch import Tensor, nn
 
-from jointebm.energies.any_subset import AnySubsetEnergy
 from jointebm.inference.corrected import Target, draw_given
 from jointebm.inference.importance import mass_of_known
 from jointebm.inference.model_config import ModelConfig
 from jointebm.inference.prediction import Prediction
 from jointebm.inference.reports import NormalizerRecord
-from jointebm.inference.subset_answers import annealed_rows, subset_log_density, subset_prediction
+from jointebm.inference.subset_answers import PART_ENERGIES, annealed_rows, subset_log_density, subset_prediction
 from jointebm.kernels import Cycle
 from jointebm.kernels.columns import columns_of
+from jointebm.randomness.devices import on_cpu
 from jointebm.randomness.draws import Generator
 from jointebm.references.reference import Reference
 from jointebm.sampling.diagnostics import Answer, Diagnostics
@@ -37,13 +37,18 @@ MIN_JUMPS = 2.0  # accepted per chain; with fewer, chains stay near their starts
 class Questions(nn.Module, ABC):
     """The questions that `Model` answers.
 
-    With `diagnostics=True` every question returns (answer, `Diagnostics`): effective draws and standard errors per row,
-    acceptance and split R-hat where chains ran.
+    Answers are on the CPU, wherever the parameters are. With `diagnostics=True` every question returns (answer,
+    `Diagnostics`): effective draws and standard errors per row, acceptance and split R-hat where chains ran.
     """
 
     config: ModelConfig
     energy: nn.Module
     space: Space
+
+    @property
+    def device(self) -> torch.device:
+        """Where the parameters are, and all that is computed with them; `to` moves them."""
+        return next(self.parameters()).device
 
     @property
     @abstractmethod
@@ -92,13 +97,13 @@ class Questions(nn.Module, ABC):
             diagnostics: whether to return (answer, `Diagnostics`). Its standard errors are without that of log Z.
 
         Raises:
-            ValueError: f has no known normaliser: the model has no reference or no log Z, and no noise levels.
+            ValueError: f has no known normaliser: the model has no reference or no log Z, and is not of any subset.
 
         Warns:
             ConvergenceWarning: the draws of some rows have an ess below 10.
         """
         position, observed = self._encoded(values)
-        if isinstance(self.energy, AnySubsetEnergy):
+        if isinstance(self.energy, PART_ENERGIES):
             log_p = subset_log_density(self.energy, position, self.log_normalizer.value if self.log_normalizer else 0.0)
             found = Diagnostics.of_exact(len(log_p), torch.zeros_like(log_p))
         else:
@@ -121,8 +126,8 @@ class Questions(nn.Module, ABC):
             assert isinstance(block, Continuous)
             slope = block.transform.log_slope(block.decode(position[name].nan_to_num()))
             log_p = log_p + torch.where(seen, slope, 0).reshape(len(log_p), -1).sum(dim=1)
-        answer = Answer(log_p, found).checked("log_density", f"num_draws above {num_draws}")
-        return answer if diagnostics else log_p
+        answer = on_cpu(Answer(log_p, found)).checked("log_density", f"num_draws above {num_draws}")
+        return answer if diagnostics else answer.value
 
     @overload
     def sample(
@@ -155,35 +160,36 @@ class Questions(nn.Module, ABC):
     ) -> dict[str, Tensor] | Answer[dict[str, Tensor]]:
         """Draws rows given what is known, as values.
 
-        With a reference, chains start from its draws, reweighted and resampled, and move by the kernel with jumps. A model
-        of any subset goes from its highest noise level to its lowest, with what is given clamped, before the kernel moves.
-        Any other starts from noise, and finite chains keep the modes where they fell.
+        With a reference, rows with all reals given are drawn exactly if the free labels have at most 4096 configurations;
+        others begin at its draws, reweighted and resampled, and move by the kernel with jumps. A model of any subset first
+        goes from its highest noise level to its lowest. Any other starts from noise, and keeps the modes where it fell.
 
         Args:
             num: number of rows N.
-            given: per block, values that broadcast to (N, *variable_shape), NaN or -1 is free; or for single variables, a
-                set of classes or an interval (low, high) of reals, alone or as an entry of a list. Sets and intervals need
-                a reference.
+            given: per block, values that broadcast to (N, *variable_shape), NaN or -1 is free; or, with a reference, for
+                single variables a set of classes or an interval (low, high) of reals, alone or in a list.
             seed: of all draws.
             num_steps: kernel steps; None is the model's.
-            diagnostics: whether to return (values, `Diagnostics`); takes a reference.
+            diagnostics: whether to return (values, `Diagnostics`); those of `Samples` where chains start from noise.
 
         Raises:
-            ValueError: `given` does not fit, or it or `diagnostics` needs a reference that the model does not have.
+            ValueError: `given` does not fit, or needs a reference that the model does not have.
 
         Warns:
-            ConvergenceWarning: neither starts nor jumps settle the weights of modes.
+            ConvergenceWarning: neither starts nor jumps settle the weights of modes. Chains from noise never warn.
         """
         steps = self.config.num_steps if num_steps is None else num_steps
         generator = self._generator(seed)
-        if isinstance(self.energy, AnySubsetEnergy):
-            answer = annealed_rows(self, self.energy, self.kernel, num, given, num_steps=steps, generator=generator)
-            return answer if diagnostics else answer.value
-        if self.reference is None and not diagnostics:
+        if isinstance(self.energy, PART_ENERGIES):
+            how = {"num_steps": steps, "generator": generator}
+            answer = annealed_rows(self, self.energy, self.space, self.kernel, num, given, **how)  # type: ignore[arg-type]
+            return on_cpu(answer) if diagnostics else on_cpu(answer.value)
+        if self.reference is None:
             chains = {"num_chains": num, "num_steps": steps, "given": given, "init": self.noise}
-            return sample(self, self.space, self.kernel, generator=generator, **chains).values  # type: ignore[arg-type]
-        answer = draw_given(
-            self._target("sample"), num, given, num_steps=steps, generator=generator, with_r_hat=diagnostics
+            drawn = sample(self, self.space, self.kernel, generator=generator, **chains)  # type: ignore[arg-type]
+            return Answer(drawn.values, drawn.diagnostics) if diagnostics else drawn.values
+        answer = on_cpu(
+            draw_given(self._target("sample"), num, given, num_steps=steps, generator=generator, with_r_hat=diagnostics)
         )
         answer.checked("sample", _MORE_JUMPS, min_ess=MIN_POOL_ESS, min_jumps=MIN_JUMPS)
         return answer if diagnostics else answer.value
@@ -242,9 +248,10 @@ class Questions(nn.Module, ABC):
         targets = (target,) if isinstance(target, str) else tuple(target)
         self.space.require(targets, discrete=True)
         position, _ = self._encoded(values)
-        if isinstance(self.energy, AnySubsetEnergy):
-            prediction = subset_prediction(self.energy, position, targets)
-            found = Diagnostics.of_exact(len(next(iter(position.values()))))
+        if isinstance(self.energy, PART_ENERGIES):
+            prediction = on_cpu(subset_prediction(self.energy, self.space, position, targets))
+            no_errors = {name: torch.zeros_like(each) for name, each in prediction.probs.items()}
+            found = Diagnostics.of_exact(len(next(iter(position.values()))), no_errors)
             return Answer(prediction, found) if diagnostics else prediction
         mass = mass_of_known(
             self, self.space, self.reference, position, num_draws=num_draws, generator=self._generator(seed)
@@ -253,8 +260,8 @@ class Questions(nn.Module, ABC):
         probs, errors = columns.split(mass.columns), columns.split(mass.column_errors)
         prediction = Prediction({n: self.space[n].decode(probs[n]) for n in targets}, {n: probs[n] for n in targets})
         found = Diagnostics(mass.ess.isinf(), mass.ess, {name: errors[name] for name in targets})
-        answer = Answer(prediction, found).checked("predict", f"num_draws above {num_draws}")
-        return answer if diagnostics else prediction
+        answer = on_cpu(Answer(prediction, found)).checked("predict", f"num_draws above {num_draws}")
+        return answer if diagnostics else answer.value
 
     @overload
     def impute(
@@ -285,7 +292,7 @@ class Questions(nn.Module, ABC):
         num_steps: int | None = None,
         diagnostics: bool = False,
     ) -> list[dict[str, Tensor]] | Answer[list[dict[str, Tensor]]]:
-        """Draws the missing entries of each row given the others, which keep their bits.
+        """Draws the missing entries of each row given the others, which keep their bits; exactly where `sample` does.
 
         Args:
             values: per block, shape (N, *variable_shape); NaN, -1 or an absent block is missing.
@@ -303,29 +310,24 @@ class Questions(nn.Module, ABC):
         Warns:
             ConvergenceWarning: neither starts nor jumps settle the weights of modes.
         """
-        num_rows = len(next(iter(values.values())))
-        repeated = {}
-        for name, value in values.items():
-            rows = torch.as_tensor(value)
-            repeated[name] = rows.repeat(num, *[1] * (rows.ndim - 1))
+        num_rows, tensors = len(next(iter(values.values()))), {n: torch.as_tensor(v) for n, v in values.items()}
+        repeated = {name: rows.repeat(num, *[1] * (rows.ndim - 1)) for name, rows in tensors.items()}
         steps, generator = self.config.num_steps if num_steps is None else num_steps, self._generator(seed)
-        if isinstance(self.energy, AnySubsetEnergy):
+        num_drawn = num * num_rows
+        if isinstance(self.energy, PART_ENERGIES):
             drawn = annealed_rows(
-                self, self.energy, self.kernel, num * num_rows, repeated, num_steps=steps, generator=generator
+                self, self.energy, self.space, self.kernel, num_drawn, repeated, num_steps=steps, generator=generator
             )
         else:
+            target = self._target("impute")
             drawn = draw_given(
-                self._target("impute"),
-                num * num_rows,
-                repeated,
-                num_steps=steps,
-                generator=generator,
-                with_r_hat=diagnostics,
+                target, num_drawn, repeated, num_steps=steps, generator=generator, with_r_hat=diagnostics
             )
+        drawn = on_cpu(drawn)
         parts = {name: value.split(num_rows) for name, value in drawn.value.items()}
         completions = [{name: part[number] for name, part in parts.items()} for number in range(num)]
         answer = Answer(completions, drawn.diagnostics.of_draws(num))
-        if not isinstance(self.energy, AnySubsetEnergy):
+        if not isinstance(self.energy, PART_ENERGIES):
             answer.checked("impute", _MORE_JUMPS, min_jumps=MIN_JUMPS)
         return answer if diagnostics else completions
 
@@ -341,8 +343,7 @@ class Questions(nn.Module, ABC):
         return Target(self, self._reference(what), self.kernel, self.config.weighted)
 
     def _encoded(self, values: Values) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
-        parameter = next(self.parameters())
-        return self.space.encode(values, dtype=parameter.dtype, device=parameter.device)
+        return self.space.encode(values, dtype=next(self.parameters()).dtype, device=self.device)
 
     def _generator(self, seed: int) -> Generator:
-        return torch.Generator(next(self.parameters()).device).manual_seed(seed)
+        return torch.Generator(self.device).manual_seed(seed)

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple, Self
 from pydantic import BaseModel, Field, ValidationError, model_validator
 
 from jointebm.energies import ConcatSpec, EnergySpec, ReferencedSpec
+from jointebm.energies.caption_specs import LEVEL_KINDS
 from jointebm.kernels import KernelSpec
 from jointebm.references import ReferenceFit
 from jointebm.storage.config import Config
@@ -16,7 +17,15 @@ __all__ = ["Recipe", "RecipeField", "override", "recipe_fields"]
 
 
 class Recipe(Config):
-    """A complete training run, except for its seed and its folder."""
+    """A complete training run, except for its seed and its folder.
+
+    Example:
+        >>> from jointebm import recipes
+        >>> toy = recipes.toy()
+        >>> shorter = toy.model_copy(update={"train": toy.train.model_copy(update={"num_iterations": 10})})
+        >>> shorter.train.num_iterations, shorter.data
+        (10, 'toy')
+    """
 
     name: str = Field(description="name of the recipe")
     summary: str = Field(description="one sentence on it")
@@ -81,10 +90,10 @@ class Recipe(Config):
     @model_validator(mode="after")
     def _denoises_any_subset(self) -> Self:
         denoises = self.train.objective.name == "denoising"
-        if denoises != (self.energy.kind == "any-subset"):
+        if denoises != (self.energy.kind in LEVEL_KINDS):
             raise ValueError(
-                f"objective 'denoising' and energy of kind 'any-subset' belong together; got objective "
-                f"{self.train.objective.name!r} and kind {self.energy.kind!r}"
+                f"objective 'denoising' and energy of kind {' or '.join(map(repr, LEVEL_KINDS))} belong together; got "
+                f"objective {self.train.objective.name!r} and kind {self.energy.kind!r}"
             )
         if not denoises:
             return self
@@ -101,7 +110,14 @@ class Recipe(Config):
 
 
 class RecipeField(NamedTuple):
-    """A field that can be set: its dotted path, value and meaning."""
+    """A field that can be set: its dotted path, value and meaning.
+
+    Example:
+        >>> from jointebm import recipes
+        >>> field = recipe_fields(recipes.toy())[-1]
+        >>> field.path, field.description
+        ('num_test_steps', 'kernel steps from noise at test time')
+    """
 
     path: str
     value: Any

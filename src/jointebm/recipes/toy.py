@@ -11,7 +11,12 @@ __all__ = ["toy", "toy_any", "toy_paper"]
 
 
 def toy_paper() -> Recipe:
-    """Table 1 and App. B.1, field by field."""
+    """Table 1 and App. B.1, field by field.
+
+    Example:
+        >>> toy_paper().train.num_iterations  # Table 1
+        5500
+    """
     return Recipe(
         name="toy_paper",
         summary="eight Gaussians with three binary attributes, as in Table 1",
@@ -28,6 +33,7 @@ def toy_paper() -> Recipe:
             replacement_rate=0.05,
             ema_decay=0.99,
             noise_labels="frequency",  # App. B, Sampling Noise
+            compile="auto",
         ),
         num_test_chains=10,  # Table 1
         num_test_steps=200,
@@ -35,7 +41,12 @@ def toy_paper() -> Recipe:
 
 
 def toy() -> Recipe:
-    """Bayes accuracy within a minute: a small network, adjusted moves at temperature 1, y summed out."""
+    """Bayes accuracy within a minute: a small network, adjusted moves at temperature 1, y summed out.
+
+    Example:
+        >>> toy().kernel.temperature, toy().reference is not None
+        (1.0, True)
+    """
     return Recipe(
         name="toy",
         summary="eight Gaussians with three binary attributes, within a minute",
@@ -59,7 +70,12 @@ def toy() -> Recipe:
 
 
 def toy_any() -> Recipe:
-    """One function for every subset of the toy data, trained without chains."""
+    """One function for every subset of the toy data, trained without chains.
+
+    Example:
+        >>> toy_any().train.objective.name
+        'denoising'
+    """
     return Recipe(
         name="toy_any",
         summary="eight Gaussians with three binary attributes: one function for every visible part and noise level",

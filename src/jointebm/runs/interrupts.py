@@ -2,7 +2,7 @@
 
 import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
 from typing import Any
@@ -22,13 +22,22 @@ class Pending:
     def __init__(self) -> None:
         self.reason: KeyboardInterrupt | None = None  # what `check` raises
         self.raised = False
+        self._number = 0  # of the signal; 0: none
 
     def note(self, number: int, frame: FrameType | None) -> None:  # noqa: ARG002  # the form of a signal handler
         """Notes a signal."""
         self.reason, self.raised = KeyboardInterrupt() if number == signal.SIGINT else Terminated(), False
+        self._number = number
 
-    def check(self) -> None:
-        """Raises KeyboardInterrupt after Ctrl-C and `Terminated` after SIGTERM."""
+    def check(self, largest: Callable[[int], int] = int) -> None:
+        """Raises KeyboardInterrupt after Ctrl-C and `Terminated` after SIGTERM.
+
+        Args:
+            largest: of several processes, the largest of their numbers, so that all stop if one is to; see `World`.
+        """
+        number = largest(self._number)
+        if number and self.reason is None:
+            self.note(number, None)
         if self.reason is not None:
             self.raised = True
             raise self.reason

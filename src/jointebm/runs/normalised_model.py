@@ -27,7 +27,9 @@ def with_reference(
         seed: of its draws.
         with_labels: whether log q(y | x) is part of the energy (see `Referenced`).
     """
-    reference = how.fit(model.space, split.rows, split.held_out, torch.Generator().manual_seed(seed))
+    place = model.device
+    rows, held_out = ({name: value.to(place) for name, value in part.items()} for part in (split.rows, split.held_out))
+    reference = how.fit(model.space, rows, held_out, torch.Generator(place).manual_seed(seed))
     spec = ReferencedSpec(
         reference=spec_of(reference),
         residual=model.config.energy,  # type: ignore[arg-type]
@@ -47,18 +49,21 @@ def normalised(model: Model, trainer: Trainer, split: TrainingSplit, *, seed: in
         split: training rows, and held-out rows for log-likelihood and calibration.
         seed: of all draws.
     """
-    energy, generator = model.energy, torch.Generator().manual_seed(seed)
+    energy, generator = model.energy, torch.Generator(model.device).manual_seed(seed)
+    rows, held_out = (
+        {name: value.to(model.device) for name, value in part.items()} for part in (split.rows, split.held_out)
+    )
     assert isinstance(energy, Referenced) and model.reference is not None and trainer.metrics is not None
-    normalizer = normalizer_of(energy, trainer, split.rows, generator)
+    normalizer = normalizer_of(energy, trainer, rows, generator)
     summary = FitSummary(
-        held_out=held_out_score(energy, split.held_out, normalizer.value),
-        held_out_reference=reference_score(model.reference, split.held_out),
+        held_out=held_out_score(energy, held_out, normalizer.value),
+        held_out_reference=reference_score(model.reference, held_out),
         iterations=trainer.iteration,
         best_iteration=trainer.iteration,
         negatives=trainer.metrics.negatives or "chains",
     )
     config = model.config.model_copy(update={"log_normalizer": normalizer})
     found = Model(config, energy=energy, noise=model.noise).eval()
-    found = with_report(found, split.rows, split.held_out, summary, generator)
-    warn_of_wrong_modes(found, stacklevel=2)
+    found = with_report(found, rows, held_out, summary, generator)
+    warn_of_wrong_modes(found)
     return found

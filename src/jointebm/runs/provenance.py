@@ -1,6 +1,5 @@
 """The provenance of a result: versions, hardware, and the card of a model."""
 
-import json
 import platform
 from collections.abc import Mapping, Sequence
 from importlib.metadata import version
@@ -8,9 +7,12 @@ from typing import Any
 
 import torch
 
+from jointebm.energies import CaptionSpec
 from jointebm.inference.model_config import ModelConfig
+from jointebm.randomness.devices import Device, place_of
 from jointebm.recipes import Recipe
 from jointebm.recipes.catalogue import RECIPES
+from jointebm.storage.model_cards import front_matter
 from jointebm.storage.untrusted import quoted
 from jointebm.training.divergence import Intervention
 from jointebm.training.trainer import Metrics
@@ -18,14 +20,17 @@ from jointebm.training.trainer import Metrics
 __all__ = ["card", "environment"]
 
 
-def environment() -> dict[str, Any]:
-    """Versions and hardware that a result depends on."""
+def environment(device: Device = "cpu", num_processes: int = 1) -> dict[str, Any]:
+    """Versions, hardware and processes that a result depends on."""
+    place = place_of(device, wide=False)
     return {
         "jointebm": version("jointebm"),
         "torch": torch.__version__,
         "python": platform.python_version(),
         "machine": platform.machine(),
         "threads": torch.get_num_threads(),
+        "processes": num_processes,
+        "device": torch.cuda.get_device_name(place) if place.type == "cuda" else place.type,
     }
 
 
@@ -42,6 +47,8 @@ def card(
     """
     known = {name: quoted(facts.get(name, "unknown")) for name in ("threads", "machine", "jointebm", "torch", "python")}
     command = f"jointebm train {recipe.name} --seed {facts['seed']}"
+    if facts.get("processes", 1) != 1:
+        command = f"torchrun --nproc-per-node {quoted(facts['processes'])} -m {command}"
     original = RECIPES[recipe.name]() if recipe.name in RECIPES else None
     changed = (
         "" if recipe == original else "\n\nFields of the recipe were changed; `recipe.json` of the run lists them."
@@ -61,14 +68,7 @@ def card(
         terms = ", ".join(f"{name} {value:.3f}" for name, value in metrics.terms.items())
         end = f"| terms of the loss at the end | {terms} |"
     summary = recipe.summary[0].upper() + recipe.summary[1:]
-    return f"""---
-license: unknown
-library_name: jointebm
-tags:
-- energy-based-model
-- {json.dumps(recipe.data)}
----
-# {recipe.name}
+    return f"""{front_matter(recipe.data)}# {recipe.name}
 
 {summary}. A joint energy-based model of the data `{recipe.data}`: {density}.
 
@@ -92,6 +92,13 @@ def _meaning(recipe: Recipe, config: ModelConfig) -> str:
             "Load it with `jointebm.load(folder)`. One density at temperature 1: `log_density` is log p in the units of the "
             "data, and `sample`, `predict` and `impute` are answers of the same p.\n\n## Report\n"
             f"{config.report}"
+        )
+    if isinstance(recipe.energy, CaptionSpec):
+        return (
+            "Load it with `jointebm.load(folder)`. `predict` of words and `log_density` of any part are one pass of the "
+            "network and draws of words; `sample` and `impute` draw the image by a path over noise levels, corrected by "
+            f"Metropolis steps. Rows are those of the data under normal noise of standard deviation "
+            f"{recipe.energy.min_noise:g}."
         )
     if recipe.energy.kind == "any-subset":
         return (

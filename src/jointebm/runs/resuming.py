@@ -1,18 +1,66 @@
 """Checks before a run resumes: its newest intact checkpoint, and that the checkpoint belongs to this run."""
 
 import json
+import warnings
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack
 from itertools import zip_longest
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
+from jointebm.randomness.device_names import DeviceName
 from jointebm.recipes import Recipe
+from jointebm.runs.folder import facts_of, recipe_of
 from jointebm.runs.provenance import environment
+from jointebm.storage.atomic import lock
 from jointebm.storage.checkpoint import Checkpoint, newest
 from jointebm.storage.untrusted import quoted
+from jointebm.training.dealing import checkpoint_of, parcel_of
 from jointebm.training.trainer import Trainer
+from jointebm.training.world import Parcel
 
-__all__ = ["check_same_run", "metrics_bytes", "newest_checkpoint", "restore"]
+__all__ = ["Resumable", "check_same_run", "metrics_bytes", "newest_checkpoint", "restore", "resumable"]
+
+
+class Resumable(NamedTuple):
+    """What a run resumes from."""
+
+    recipe: Recipe
+    facts: dict[str, Any]
+    checkpoint: Checkpoint | None
+
+    def parcel(self) -> Parcel:
+        """Everything, to be sent to other processes."""
+        state = parcel_of(self.checkpoint)
+        return Parcel([self.recipe.model_dump_json(), self.facts, state.plain], state.tensors)
+
+    @classmethod
+    def of_parcel(cls, parcel: Parcel) -> "Resumable":
+        """What was sent."""
+        recipe, facts, state = parcel.plain
+        return cls(Recipe.model_validate_json(recipe), facts, checkpoint_of(Parcel(state, parcel.tensors)))
+
+
+def resumable(
+    path: Path, device: DeviceName | None, on_damage: Callable[[str], object], held: ExitStack, *, num_processes: int
+) -> Resumable:
+    """Reads and checks what a run resumes from, and holds its lock until `held` closes.
+
+    Raises:
+        FileExistsError: the run is finished.
+        BlockingIOError: another process is training it.
+        ValueError: recipe.json or run.json differs from that of the checkpoint, or no checkpoint is intact.
+    """
+    recipe, facts = recipe_of(path), facts_of(path)
+    if device is not None:
+        recipe = recipe.model_copy(update={"train": recipe.train.model_copy(update={"device": device})})
+    if (path / "model").exists():
+        raise FileExistsError(f"{path}: the run is finished; its model is in {path / 'model'}")
+    held.enter_context(lock(path / "lock"))
+    checkpoint = newest_checkpoint(path, on_damage)
+    if checkpoint is not None:
+        check_same_run(path, recipe, facts, checkpoint, on_damage, num_processes=num_processes)
+    return Resumable(recipe, facts, checkpoint)
 
 
 def newest_checkpoint(path: Path, on_damage: Callable[[str], object]) -> Checkpoint | None:
@@ -33,7 +81,13 @@ def newest_checkpoint(path: Path, on_damage: Callable[[str], object]) -> Checkpo
 
 
 def check_same_run(
-    path: Path, recipe: Recipe, facts: Mapping[str, Any], checkpoint: Checkpoint, on_damage: Callable[[str], object]
+    path: Path,
+    recipe: Recipe,
+    facts: Mapping[str, Any],
+    checkpoint: Checkpoint,
+    on_damage: Callable[[str], object],
+    *,
+    num_processes: int,
 ) -> None:
     """Raises if recipe or seed differ from those of the checkpoint; reports what else prevents equal bits."""
     _check_recipe(path, recipe, checkpoint)
@@ -42,7 +96,7 @@ def check_same_run(
             f"{path / 'run.json'}: seed is {facts['seed']}, but the checkpoint of iteration {checkpoint.iteration} was "
             f"written with {quoted(repr(checkpoint.plain.get('seed')))}; restore that value, or train a new run"
         )
-    for name, now in environment().items():
+    for name, now in environment(recipe.train.device, num_processes).items():
         if facts.get(name, now) != now:
             on_damage(
                 f"{path}: started with {name} {quoted(facts[name])}, now {now}: the bits will differ from those of an "
@@ -53,7 +107,9 @@ def check_same_run(
 def restore(trainer: Trainer, checkpoint: Checkpoint, path: Path) -> None:
     """Restores a trainer; refuses, in one line, an intact checkpoint of another run."""
     try:
-        trainer.restore(checkpoint)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # `check_same_run` has told of another device
+            trainer.restore(checkpoint)
     except (ValueError, KeyError, TypeError, AttributeError, IndexError, RuntimeError) as error:
         raise ValueError(
             f"{path / 'checkpoints'}: the checkpoint of iteration {checkpoint.iteration} does not belong to this run: "
@@ -79,7 +135,8 @@ def _check_recipe(path: Path, recipe: Recipe, checkpoint: Checkpoint) -> None:
         written = Recipe.model_validate_json(json.dumps(checkpoint.plain.get("recipe")))
     except ValueError:
         raise ValueError(f"{path}: {place}: its recipe is not one of this version") from None
-    both = (_leaves(each.model_dump(mode="json")) for each in (recipe, written))
+    anywhere = {"train": {"device"}}  # a run may move
+    both = (_leaves(each.model_dump(mode="json", exclude=anywhere)) for each in (recipe, written))
     for (name, now), (name_then, then) in zip_longest(*both, fillvalue=("", None)):
         if name != name_then or now != then:
             raise ValueError(

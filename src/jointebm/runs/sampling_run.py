@@ -14,7 +14,9 @@ from torch import Tensor
 
 from jointebm.inference.model import Model
 from jointebm.kernels.chain import Chain, LogDensity, Score, encoded
+from jointebm.randomness.devices import resume_generator
 from jointebm.runs.interrupts import held_back
+from jointebm.sampling.diagnostics import warn_caller
 from jointebm.sampling.sample import SamplingState
 from jointebm.storage.checkpoint import Checkpoint, newest, write
 from jointebm.storage.config import Config
@@ -102,10 +104,16 @@ def restore_chains(found: Found, model: Model) -> SamplingState:
     tensors, config, space = dict(found.checkpoint.tensors), found.config, model.space
     num_kept = found.checkpoint.iteration // config.thin if config.thin is not None else 0
     _check(tensors, _expected(model, config.num, found.checkpoint.iteration, num_kept, tensors.keys()))
-    generator = torch.Generator()
+    generator = torch.Generator(model.device)
+    state = tensors["generator"]
+    tensors = {name: tensor.to(model.device) for name, tensor in tensors.items()}
     try:
         chain = chain_from_tensors(model, tensors)
-        generator.set_state(tensors["generator"])
+        if not resume_generator(generator, state):
+            line = (
+                f"chains: were written on another kind of device than {model.device.type}; the bits will differ from "
+            )
+            warn_caller(UserWarning(f"{line}those of an uninterrupted run"))
     except (RuntimeError, TypeError) as error:
         raise ValueError(f"chains: do not fit the model: {quoted(error)}") from None
     return SamplingState(

@@ -1,11 +1,10 @@
 """A recipe's model of any subset: rows without the noise of the lowest level, a base fitted to them, and its log Z."""
 
-from dataclasses import replace
-
 import torch
 
 from jointebm.data import Dataset
-from jointebm.energies.any_subset import AnySubsetEnergy
+from jointebm.energies import AnySubsetSpec, CaptionSpec, PictureSpec
+from jointebm.energies.level_energy import LevelEnergy
 from jointebm.inference.model import Model
 from jointebm.inference.noise_path import noise_path_normalizer
 from jointebm.inference.reports import NormalizerRecord
@@ -21,30 +20,33 @@ MAX_PATH_REALS = 20_000  # of all paths together, beyond the least number
 
 
 def noise_free(dataset: Dataset, recipe: Recipe) -> Dataset:
-    """The data as `Denoising` takes them: without the normal noise that its lowest level adds.
+    """The data without the normal noise that the energy itself adds: that of its lowest level, or of its pictures.
 
     Raises:
-        ValueError: the data have normal noise of another standard deviation than that level.
+        ValueError: the data have normal noise of another standard deviation.
     """
-    min_noise = recipe.energy.min_noise if recipe.energy.kind == "any-subset" else None
-    stored = dataset.stored
-    if min_noise is None or stored is None or not stored.noise_sd:
+    energy = recipe.energy
+    if not isinstance(energy, AnySubsetSpec | CaptionSpec | PictureSpec) or not dataset.noise_sd:
         return dataset
-    if stored.noise_sd != min_noise:
+    if isinstance(energy, PictureSpec):
+        field, noise_sd = "noise_sd", energy.noise_sd
+    else:
+        field, noise_sd = "min_noise", energy.min_noise
+    if dataset.noise_sd != noise_sd:
         raise ValueError(
-            f"recipe {recipe.name!r}: energy.min_noise is {min_noise:g}, but rows of data {dataset.name!r} have normal "
-            f"noise of standard deviation {stored.noise_sd:g}; set min_noise={stored.noise_sd:g}, so that F is the density "
+            f"recipe {recipe.name!r}: energy.{field} is {noise_sd:g}, but rows of data {dataset.name!r} have normal "
+            f"noise of standard deviation {dataset.noise_sd:g}; set {field}={dataset.noise_sd:g}, so that F is the density "
             "of these rows"
         )
-    return replace(stored, noise_sd=0.0)
+    return dataset.without_noise()
 
 
-def fit_base_of(energy: AnySubsetEnergy, dataset: Dataset) -> None:
+def fit_base_of(energy: LevelEnergy, dataset: Dataset) -> None:
     """Fits the normal base and the class frequencies of an energy to training rows, in place."""
     generator = torch.Generator().manual_seed(BASE_SEED)
     stored = dataset.stored
     drawn = stored.all_rows(generator=generator) if stored else dataset.batch(BASE_ROWS, generator=generator)
-    energy.fit_base(drawn)
+    energy.fit_base({name: value.to(energy.mean.device) for name, value in drawn.items()})
 
 
 def path_normalised(model: Model, dataset: Dataset, *, seed: int) -> Model:
@@ -56,10 +58,11 @@ def path_normalised(model: Model, dataset: Dataset, *, seed: int) -> Model:
         seed: of all draws.
     """
     energy = model.energy
-    assert isinstance(energy, AnySubsetEnergy)
+    assert isinstance(energy, LevelEnergy)
     generator = torch.Generator().manual_seed(seed)
     num = min(PATHS[1], max(PATHS[0], MAX_PATH_REALS // len(energy.mean)))
-    rows = {name: value.nan_to_num() for name, value in dataset.batch(num, generator=generator).items()}
+    drawn = dataset.batch(num, generator=generator)
+    rows = {name: value.to(model.device).nan_to_num() for name, value in drawn.items()}
     noisy = {name: rows[name] + energy.min_noise * normal(rows[name], generator) for name in model.space.continuous}
     found = noise_path_normalizer(energy, {**rows, **noisy}, num_levels=energy.num_levels, generator=generator)
     record = NormalizerRecord(

@@ -75,7 +75,8 @@ def rescaled(config: ModelConfig, factor: float) -> ModelConfig:
 
 def calibrated(model: Model, dataset: Dataset, num_rows: int) -> tuple[Model, float]:
     """The model with f scaled to the labels of training rows, and the factor."""
-    position = dataset.batch(num_rows, generator=torch.Generator().manual_seed(0))
+    drawn = dataset.batch(num_rows, generator=torch.Generator().manual_seed(0))
+    position = {name: value.to(model.device) for name, value in drawn.items()}
     complete = torch.stack([value.reshape(num_rows, -1).isfinite().all(dim=1) for value in position.values()]).all(
         dim=0
     )
@@ -85,7 +86,7 @@ def calibrated(model: Model, dataset: Dataset, num_rows: int) -> tuple[Model, fl
         model.energy, model.space, {name: value[complete] for name, value in position.items()}
     )
     config = rescaled(model.config, factor)
-    energy = config.energy.build(model.space)
+    energy = config.energy.build(model.space).to(model.device)
     energy.load_state_dict(model.energy.state_dict())
     return Model(config, energy=energy, noise=model.noise).eval(), factor
 

@@ -4,8 +4,8 @@ Legend: N rows of a batch and as many chains.
 """
 
 import contextlib
-from collections.abc import Callable, Mapping
-from typing import NamedTuple
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -15,7 +15,10 @@ from jointebm.kernels import Chain, Kernel
 from jointebm.references.reference import Reference
 from jointebm.spaces.noise import Noise
 from jointebm.spaces.space import Position, Space
+from jointebm.training.batch_checks import require_positions, require_whole
+from jointebm.training.block_numbers import BlockNumbers
 from jointebm.training.chain_weights import MIN_SHARE, ChainWeights
+from jointebm.training.compiled_moves import CompiledMoves
 from jointebm.training.divergence import Scales
 from jointebm.training.likelihoods import weighted_mean
 from jointebm.training.negative_phase import Negative, reweight
@@ -26,6 +29,7 @@ from jointebm.training.row_completions import Completions, missing_entries, nois
 from jointebm.training.train_config import TrainConfig
 from jointebm.training.training_state import prefixed, without_prefix
 from jointebm.training.watch import Moved, Watch
+from jointebm.training.world import ALONE, Parcel, World
 
 __all__ = ["BatchSource", "BlockAttempt", "BlockProblem", "BlockRows"]
 
@@ -47,22 +51,16 @@ class BlockAttempt(NamedTuple):
     Args:
         loss: scalar, nats.
         positive: the rows, completed.
-        chain: the chains after their moves.
-        accept_rate: mean acceptance probability of each kernel of the cycle.
-        f_positive: mean f of the data, nats.
-        f_negative: mean f of the chains by their weights, nats; None if the objective needs no chains.
-        negative: the chains with their weights.
-        terms: the terms of the loss by name; None if it has one.
+        negative: the chains after their moves, with their weights.
+        numbers: what it found.
+        of_chains: the part of the loss that is a mean by the weights of the chains; None if they carry none.
     """
 
     loss: Tensor
     positive: Positive
-    chain: Chain
-    accept_rate: tuple[float, ...]
-    f_positive: float
-    f_negative: float | None
     negative: Negative
-    terms: Mapping[str, float] | None = None
+    numbers: BlockNumbers
+    of_chains: Tensor | None = None
 
 
 class BlockProblem:
@@ -73,10 +71,13 @@ class BlockProblem:
         space: the blocks.
         kernel: what moves the chains.
         config: how to train.
-        generator: source of all draws.
+        generator: source of all draws but those of data, on the device of the module, where chains and rows are.
+        data_generator: source of the rows of data, on the CPU.
         batch: draws rows of data.
         labelled: draws rows for terms that ask for rows with labels; None if none does.
         reference: q, from which fresh chains are drawn, with weights if `config.weighted`; None is noise.
+        world: the processes that train together. Each has its share of the rows and chains of an iteration and of the slots
+            of the buffer; the noise is fitted to a batch of the first.
     """
 
     def __init__(
@@ -87,45 +88,58 @@ class BlockProblem:
         kernel: Kernel,
         config: TrainConfig,
         generator: torch.Generator,
+        data_generator: torch.Generator,
         batch: BatchSource,
         labelled: BatchSource | None,
         reference: Reference | None = None,
+        world: World = ALONE,
     ) -> None:
         self.module, self._space, self._kernel, self._config = log_density, space, kernel, config
-        self._objective, self._generator, self._batch, self._labelled = config.objective, generator, batch, labelled
+        self._objective, self._batch, self._labelled = config.objective, batch, labelled
+        self._generator, self._data_generator = generator, data_generator
+        self._num = world.share(config.batch_size, "batch_size")
+        self._num_slots = world.share(config.buffer_size, "buffer_size") if self._objective.needs_chains else 1
+        self._nums_labelled = [world.share(each.labelled_batch_size, "labelled_batch_size") for each in config.terms]
         first = self._rows(batch, config.batch_size)
         if first.numbers is None:
-            _require_whole(first.position)
+            require_whole(first.position)
         if self._objective.keeps_row_chains:
             self._require_row_chains(first)
         fit_noise = Noise.from_batch if first.numbers is None else noise_of
-        noise = fit_noise(space, first.position, labels=config.noise_labels, reals=config.noise_reals)
+        noise = world.from_first(
+            lambda: fit_noise(space, first.position, labels=config.noise_labels, reals=config.noise_reals),
+            pack=lambda fitted: Parcel(None, fitted.parameters),
+            unpack=lambda parcel: Noise(space, {n: t.to(generator.device) for n, t in parcel.tensors.items()}),
+        )
         self.buffer = ReplayBuffer(
             noise,
-            size=config.buffer_size if self._objective.needs_chains else 1,
+            size=self._num_slots,
             replacement_rate=config.replacement_rate,
             generator=generator,
             reference=reference,
             weighted=config.weighted,
         )
         self.draws_afresh = self.buffer.weights is not None  # until fresh draws of the reference are too uneven
-        self.completions = Completions(space)
+        self.completions = Completions(space, generator.device)
         self.scales = Scales()
         self._watch = Watch(space, kernel, self.scales)
+        self._compiled = CompiledMoves(log_density, kernel, config.num_steps) if config.compiles else None
         self._free = {
-            name: torch.ones(config.batch_size, *space[name].variable_shape, dtype=torch.bool)
+            name: torch.ones(self._num, *space[name].variable_shape, dtype=torch.bool, device=generator.device)
             for name in (space.discrete if self._objective.keeps_row_chains else space)
         }
 
     def draw(self) -> BlockRows:
         """Draws rows, and chains of the buffer: any, or those of the rows with the reals of the rows."""
-        batch = self._rows(self._batch, self._config.batch_size)
+        batch = self._rows(self._batch, self._num)
         if not self._objective.needs_chains:
-            return BlockRows(batch, Drawn(torch.empty(0, dtype=torch.int64), _no_rows(self.buffer.position)))
+            nothing = _no_rows(self.buffer.position)
+            slots = next(iter(nothing.values())).new_empty(0, dtype=torch.int64)
+            return BlockRows(batch, Drawn(slots, nothing))
         if not self._objective.keeps_row_chains:
-            drawn = self.buffer.draw(self._config.batch_size, generator=self._generator)
+            drawn = self.buffer.draw(self._num, generator=self._generator)
             if self.draws_afresh:
-                position, weights = self.buffer.fresh(self._config.batch_size, self._generator)
+                position, weights = self.buffer.fresh(self._num, self._generator)
                 drawn = Drawn(drawn.slots, position, weights)
             return BlockRows(batch, drawn)
         self._require_row_chains(batch)
@@ -151,24 +165,40 @@ class BlockProblem:
             )
             phases = self._phases(samples, where)
         f_positive = float(phases.positive.detach().mean())
-        f_negative, accept_rate = None, ()
+        f_negative, accept_rate, low, high = None, (), None, None
         if self._objective.needs_chains:
             f_negative = float(weighted_mean(moved.chain.f, log_weights))
             accept_rate = tuple(moved.accept_probs.mean(dim=1).tolist())
+            low, high = self._range(moved.chain.position)
         self._watch.check_phases(
             positive.position, phases, 0.0 if f_negative is None else f_positive - f_negative, where
         )
-        return BlockAttempt(
-            phases.loss, positive, moved.chain, accept_rate, f_positive, f_negative, negative, phases.parts
+        numbers = BlockNumbers(
+            rows=self._num,
+            f_positive=f_positive,
+            f_negative=f_negative,
+            accept_rate=accept_rate,
+            low=low,
+            high=high,
+            drawn_afresh=negative.drawn_afresh,
+            ess=None if weights is None else float(weights.share) * len(weights.f),
+            log_normalizer=None if weights is None else float(weights.log_normalizer),
+            terms=None if phases.parts is None else dict(phases.parts),
         )
+        return BlockAttempt(phases.loss, positive, negative, numbers, None if weights is None else phases.of_chains)
+
+    def pooled(self, attempt: BlockAttempt, numbers: Sequence[Mapping[str, Any]]) -> BlockAttempt:
+        """The attempt with the numbers of all processes."""
+        parts = [BlockNumbers(**{**each, "accept_rate": tuple(each["accept_rate"])}) for each in numbers]
+        return attempt._replace(numbers=BlockNumbers.pooled(parts))
 
     def commit(self, drawn: BlockRows, attempt: BlockAttempt) -> None:
         """Writes both halves of each chain back to its slot with its weight, and keeps the completions."""
-        self.draws_afresh = attempt.negative.drawn_afresh
+        self.draws_afresh = attempt.numbers.drawn_afresh
         if self._objective.needs_chains and not self.draws_afresh:
-            weights = attempt.negative.reweighted
-            kept = None if weights is None else ChainWeights(weights.log_weights, attempt.chain.f.double())
-            self.buffer.write(drawn.chains.slots, attempt.chain.position, kept)
+            weights, chain = attempt.negative.reweighted, attempt.negative.moved.chain
+            kept = None if weights is None else ChainWeights(weights.log_weights, chain.f.double())
+            self.buffer.write(drawn.chains.slots, chain.position, kept)
         attempt.positive.keep(self.completions)
 
     def restart(self, drawn: BlockRows, chains: Tensor) -> int:
@@ -240,37 +270,47 @@ class BlockProblem:
             free=self._free,
             num_steps=self._config.num_steps,
             generator=self._generator,
+            compiled=self._compiled,
         )
         self._watch.check_chains(moved, positive, where)
         return moved
 
     def _phases(self, samples: LossInputs, where: str) -> Phases:
         """The objective with its terms; rows with labels are drawn first."""
-        of_terms = [self._samples_of(term.labelled_batch_size, samples, where) for term in self._config.terms]
+        of_terms = [self._samples_of(num, samples, where) for num in self._nums_labelled]
         phases = self._objective.loss(self.module, samples)
         loss = phases.loss
         for term, of_term in zip(self._config.terms, of_terms, strict=True):
             loss = loss + term.weight * term.loss(self.module, of_term)
         return phases._replace(loss=loss)
 
-    def _samples_of(self, labelled_batch_size: int, samples: LossInputs, where: str) -> LossInputs:
+    def _samples_of(self, num_labelled: int, samples: LossInputs, where: str) -> LossInputs:
         """The batch, or rows with labels if a term asks for them."""
-        if not labelled_batch_size:
+        if not num_labelled:
             return samples
         assert self._labelled is not None
-        rows = self._rows(self._labelled, labelled_batch_size).position
+        rows = self._rows(self._labelled, num_labelled).position
         self._watch.check_data({name: without_nan(value) for name, value in rows.items()}, where)
         return samples._replace(positive=rows, missing=missing_entries(self._space, rows))
 
+    def _range(self, position: Position) -> tuple[float, float]:
+        """The smallest and the largest continuous entry of chains."""
+        entries = [position[name] for name in self._space.continuous]
+        if not entries:
+            return 0.0, 0.0
+        return min(float(entry.min()) for entry in entries), max(float(entry.max()) for entry in entries)
+
     def _rows(self, source: BatchSource, num: int) -> Batch:
-        drawn = source(num, generator=self._generator)
+        drawn = source(num, generator=self._data_generator)
         batch = drawn if isinstance(drawn, Batch) else Batch(drawn)
-        _require_positions(self._space, batch.position)
-        return batch
+        require_positions(self._space, batch.position)
+        place, numbers = self._generator.device, batch.numbers
+        position = {name: value.to(place) for name, value in batch.position.items()}
+        return Batch(position, None if numbers is None else numbers.to(place))
 
     def _require_row_chains(self, batch: Batch) -> None:
         """Raises unless each row has a slot of its own, and all of its reals."""
-        name, size = self._objective.name, self._config.buffer_size
+        name, size = self._objective.name, self._num_slots
         if any(bool(batch.position[block].isnan().any()) for block in self._space.continuous):
             raise ValueError(f"batch: objective {name!r} needs every real, but some are missing; set another objective")
         if batch.numbers is None or int(batch.numbers.max()) >= size:
@@ -289,32 +329,3 @@ class BlockProblem:
 
 def _no_rows(position: Position) -> dict[str, Tensor]:
     return {name: value[:0] for name, value in position.items()}
-
-
-def _require_positions(space: Space, position: Position) -> None:
-    """Raises unless a batch holds every block as positions."""
-    if not isinstance(position, Mapping):
-        raise TypeError(
-            f"batch: drew a {type(position).__name__}, expected a position (a mapping from block to tensor) or a Batch"
-        )
-    space.require(position)
-    for name, block in space.items():
-        if name not in position:
-            held = ", ".join(map(repr, position)) or "none"
-            raise ValueError(f"batch: lacks block {name!r}; it holds {held}")
-        found = position[name]
-        if not found.is_floating_point() or found.shape[1:] != block.position_shape:
-            raise ValueError(
-                f"batch: block {name!r}: got {found.dtype} of shape {tuple(found.shape)}, expected floats of shape "
-                f"{('N', *block.position_shape)}; space.encode(values)[0] makes positions of values".replace("'N'", "N")
-            )
-
-
-def _require_whole(position: Position) -> None:
-    """Raises if an entry is missing."""
-    for name, value in position.items():
-        if bool(value.isnan().any()):
-            raise ValueError(
-                f"batch: block {name!r} has missing entries, but its rows have no numbers, by which completions are kept; "
-                "draw a Batch(position, numbers)"
-            )

@@ -1,6 +1,6 @@
 """The loss of `Denoising`: scores, noise-level derivatives and labels of one function for every subset.
 
-Legend: N rows, D reals of a row, S configurations of all labels, G groups of reals with one noise level each.
+Legend: N rows, D reals of a row, G groups of reals with one noise level each.
 """
 
 from typing import NamedTuple
@@ -8,16 +8,32 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from jointebm.energies.any_subset import AnySubsetEnergy
+from jointebm.energies.level_energy import LevelEnergy
 from jointebm.randomness.draws import Generator, normal, uniform
-from jointebm.spaces.space import Position
+from jointebm.spaces.space import Position, Space
 from jointebm.training.likelihoods import Phases
 from jointebm.training.loss_inputs import LossInputs
 from jointebm.training.visible_parts import DrawnLevels, draw_levels
 
-__all__ = ["DenoisingTerms", "denoising_loss", "denoising_terms"]
+__all__ = ["DenoisingShares", "DenoisingTerms", "denoising_loss", "denoising_terms"]
 
 SHOWN_LABELS = 0.5  # share of rows whose scores are taken given the known labels; of the others labels are summed out
+
+
+class DenoisingShares(NamedTuple):
+    """Shares of the rows of a batch, see `Denoising`.
+
+    Args:
+        lowest: whose visible part is at the lowest level.
+        whole: of which all reals are visible at one level, besides others by chance.
+        scores: whose scores and level derivatives are taken.
+        hidden: of which a random part of the labels is missing.
+    """
+
+    lowest: float
+    whole: float
+    scores: float
+    hidden: float
 
 
 class DenoisingTerms(NamedTuple):
@@ -44,21 +60,21 @@ class _Noisy(NamedTuple):
         n: standard normal noise of the visible reals, (N, D), 0 elsewhere.
         visible: (N, D), bool.
         log_levels: of both groups, (N, 2); 0 for one that is missing.
-        table: f of every configuration of labels, (N, S).
-        f: given the known labels, (N,).
+        total: f of the visible reals alone, (N,).
+        f: of the visible reals and the known labels, (N,).
         x: noisy reals, (N, D), 0 where missing.
     """
 
     n: Tensor
     visible: Tensor
     log_levels: Tensor
-    table: Tensor
+    total: Tensor
     f: Tensor
     x: Tensor
 
 
 def denoising_terms(
-    energy: AnySubsetEnergy,
+    energy: LevelEnergy,
     position: Position,
     drawn: DrawnLevels,
     generator: Generator,
@@ -87,19 +103,16 @@ def denoising_terms(
     num = num_rows if num_scores is None else num_scores
     first, rest = slice(None, num), slice(num, None)
     noisy = _noisy(energy, position, drawn, first, generator)
-    total = noisy.table.logsumexp(dim=1)
-    score, level = _derivative_terms(noisy, total, drawn.second[first], generator)
-    label, f = total - noisy.f, noisy.f
+    score, level = _derivative_terms(noisy, drawn.second[first], generator)
+    label, f = noisy.total - noisy.f, noisy.f
     if num < num_rows:
         others = _noisy(energy, position, drawn, rest, generator)
-        label = torch.cat([label, others.table.logsumexp(dim=1) - others.f])
+        label = torch.cat([label, others.total - others.f])
         f = torch.cat([f, others.f])
     return DenoisingTerms(score, level, label, f)
 
 
-def _noisy(
-    energy: AnySubsetEnergy, position: Position, drawn: DrawnLevels, rows: slice, generator: Generator
-) -> _Noisy:
+def _noisy(energy: LevelEnergy, position: Position, drawn: DrawnLevels, rows: slice, generator: Generator) -> _Noisy:
     """f of some rows under fresh noise, differentiable in the noisy reals and the levels."""
     position = {name: value[rows] for name, value in position.items()}
     log_levels, second = drawn.log_levels[rows], drawn.second[rows]
@@ -109,16 +122,15 @@ def _noisy(
     levels = torch.where(second, log_levels[:, 1:], log_levels[:, :1]).exp()
     n = normal(reals, generator) * visible
     x = torch.where(visible, reals.nan_to_num() + levels.detach() * n, 0.0).requires_grad_()
-    table = energy.table(x, torch.where(visible, levels, torch.inf))
-    f = (table + energy.label_table(position).log()).logsumexp(dim=1)
-    return _Noisy(n, visible, log_levels, table, f, x)
+    found = energy.density(x, torch.where(visible, levels, torch.inf), position)
+    return _Noisy(n, visible, log_levels, found.reals, found.known, x)
 
 
-def _derivative_terms(noisy: _Noisy, total: Tensor, second: Tensor, generator: Generator) -> tuple[Tensor, Tensor]:
+def _derivative_terms(noisy: _Noisy, second: Tensor, generator: Generator) -> tuple[Tensor, Tensor]:
     """The terms of the score and of the levels, (N,) each, given the known labels or with all labels summed out."""
     n, visible = noisy.n, noisy.visible
-    shown = uniform(total.detach(), generator) < SHOWN_LABELS
-    f = torch.where(shown, noisy.f, total)
+    shown = uniform(noisy.total.detach(), generator) < SHOWN_LABELS
+    f = torch.where(shown, noisy.f, noisy.total)
     score, by_level = torch.autograd.grad(f.sum(), [noisy.x, noisy.log_levels], create_graph=True)
     levels = torch.where(second, noisy.log_levels[:, 1:], noisy.log_levels[:, :1]).detach().exp()
     of_score = 0.5 * (torch.where(visible, levels, 0.0) * score + n).square().sum(dim=1)
@@ -130,13 +142,25 @@ def _derivative_terms(noisy: _Noisy, total: Tensor, second: Tensor, generator: G
     return of_score, of_level
 
 
+def _partly_labelled(space: Space, position: Position, share: float, generator: Generator) -> dict[str, Tensor]:
+    """Rows of which a share lacks labels: in each of them every label is missing at a rate that is uniform on [0, 1]."""
+    num, like = len(next(iter(position.values()))), next(iter(position.values()))
+    chosen, rate = uniform(like.new_empty(2, num), generator)
+    found = dict(position)
+    for name in space.discrete:
+        entries = uniform(like.new_empty(num, *space[name].variable_shape), generator)
+        shape = (num, *[1] * (entries.ndim - 1))
+        hidden = (entries < rate.reshape(shape)) & (chosen < share).reshape(shape)
+        found[name] = torch.where(space[name].expand(hidden), torch.nan, position[name])
+    return found
+
+
 def denoising_loss(
-    energy: AnySubsetEnergy,
+    energy: LevelEnergy,
     inputs: LossInputs,
     *,
     weights: tuple[float, float, float],
-    lowest_share: float,
-    score_share: float,
+    shares: DenoisingShares,
 ) -> Phases:
     """The loss of one batch at random parts and levels, with the mean of each term as its parts.
 
@@ -144,15 +168,14 @@ def denoising_loss(
         energy: f with parameters.
         inputs: rows of data and the generator.
         weights: of the terms of scores, levels and labels.
-        lowest_share: share of rows whose visible part is at the lowest level.
-        score_share: share of rows whose scores and level derivatives are taken.
+        shares: of rows in each treatment.
 
     Raises:
-        TypeError: the energy is not an `AnySubsetEnergy`.
+        TypeError: the energy takes no noise levels.
     """
-    if not isinstance(energy, AnySubsetEnergy):
+    if not isinstance(energy, LevelEnergy):
         raise TypeError(
-            f"objective 'denoising': needs an AnySubsetEnergy (kind any-subset), which takes noise levels; got "
+            f"objective 'denoising': needs an energy that takes noise levels (kind any-subset or caption), got "
             f"{type(energy).__name__}"
         )
     assert inputs.generator is not None
@@ -160,9 +183,18 @@ def denoising_loss(
     for name, mask in (inputs.missing or {}).items():
         position[name] = torch.where(space[name].expand(mask), torch.nan, position[name])
     num = len(next(iter(position.values())))
+    if shares.hidden:
+        position = _partly_labelled(space, position, shares.hidden, inputs.generator)
     bounds = (energy.min_noise, energy.max_noise)
-    drawn = draw_levels(space, num, bounds=bounds, lowest_share=lowest_share, generator=inputs.generator)
-    num_scores = max(1, round(score_share * num))
+    drawn = draw_levels(
+        space,
+        num,
+        bounds=bounds,
+        lowest_share=shares.lowest,
+        whole_share=shares.whole,
+        generator=inputs.generator,
+    )
+    num_scores = max(1, round(shares.scores * num))
     terms = denoising_terms(energy, position, drawn, inputs.generator, num_scores=num_scores)
     means = {"score": terms.score.mean(), "level": terms.level.mean(), "label": terms.label.mean()}
     loss = torch.stack([weight * mean for weight, mean in zip(weights, means.values(), strict=True)]).sum()

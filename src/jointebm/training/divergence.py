@@ -38,12 +38,13 @@ class Diverged(FloatingPointError):  # noqa: N818  # what happened, not an error
     Args:
         kind: the sign of divergence.
         message: the finding and its place.
-        chains: the offending chains, bool (N,); None if the sign is not about single chains.
+        chains: the offending chains of this process, bool (N,); None if it has none, or the sign is not about single ones.
+        num_elsewhere: offending chains of other processes.
     """
 
-    def __init__(self, kind: Sign, message: str, chains: Tensor | None = None) -> None:
+    def __init__(self, kind: Sign, message: str, chains: Tensor | None = None, *, num_elsewhere: int = 0) -> None:
         super().__init__(f"{message}. Likely cause and fix: {_CAUSES[kind]}")
-        self.kind, self.finding, self.chains = kind, message, chains
+        self.kind, self.finding, self.chains, self.num_elsewhere = kind, message, chains, num_elsewhere
 
 
 class Intervention(NamedTuple):
@@ -123,7 +124,7 @@ class Scales:
             norms: Euclidean norm of each parameter's gradient, by the parameter's name.
             where: completes the message.
         """
-        stacked = torch.stack(list(norms.values()))
+        stacked = torch.stack(list(norms.values())).cpu()
         if not bool(stacked.isfinite().all()):
             name = list(norms)[int((~stacked.isfinite()).nonzero()[0])]
             raise Diverged("gradient", f"gradient: not finite in parameter {name!r} in {where}")

@@ -17,6 +17,7 @@ __all__ = [
     "Phases",
     "conditional_likelihood",
     "maximum_likelihood",
+    "normalised_likelihood",
     "observed_log_density",
     "summed_maximum_likelihood",
     "weighted_mean",
@@ -33,12 +34,19 @@ class Phases(NamedTuple):
         negative: f of the model's chains, shape (number of chains,); of their x alone if y is summed out, and empty if the
             objective needs no chains.
         parts: the terms of the loss by name, without weights; None if it has one.
+        of_chains: the part of the loss that is a mean by the weights of the chains, a scalar; None if there are no chains.
+
+    Example:
+        >>> phases = maximum_likelihood(lambda position: position["x"], {"x": torch.ones(2)}, {"x": torch.zeros(3)})
+        >>> phases.positive, phases.negative, phases.parts
+        (tensor([1., 1.]), tensor([0., 0., 0.]), None)
     """
 
     loss: Tensor
     positive: Tensor
     negative: Tensor
     parts: Mapping[str, float] | None = None
+    of_chains: Tensor | None = None
 
 
 def maximum_likelihood(
@@ -71,7 +79,36 @@ def maximum_likelihood(
     both = {name: torch.cat([positive[name], negative[name].detach()]) for name in positive}
     f = log_density(both)
     f_positive, f_negative = f[:num_positive], f[num_positive:]
-    return Phases(weighted_mean(f_negative, log_weights) - f_positive.mean(), f_positive, f_negative)
+    of_chains = weighted_mean(f_negative, log_weights)
+    return Phases(of_chains - f_positive.mean(), f_positive, f_negative, of_chains=of_chains)
+
+
+def normalised_likelihood(log_density: LogDensity, positive: Position) -> Phases:
+    """Minus the mean log-density of the data, for an f whose log Z is 0 for all parameters.
+
+    Args:
+        log_density: f with parameters, shape (N,), and an attribute `log_normalizer` that is 0.
+        positive: data, completed: no missing entries.
+
+    Raises:
+        ValueError: f does not say that it is normalised.
+
+    Example:
+        >>> from jointebm import Categorical, Continuous, Space
+        >>> from jointebm.energies import PictureEnergy
+        >>> space = Space(image=Continuous((1, 1)), down=Categorical(2), right=Categorical(2))
+        >>> f = PictureEnergy(space, side=1, rows="down", columns="right", noise_sd=1.0)
+        >>> row = {"image": torch.zeros(1, 1, 1), "down": torch.eye(2)[[0]], "right": torch.eye(2)[[1]]}
+        >>> round(float(normalised_likelihood(f, row).loss.detach()), 4)  # log 4 + log(2 pi) / 2
+        2.3052
+    """
+    if getattr(log_density, "log_normalizer", None) != 0:
+        raise ValueError(
+            "objective 'normalised' needs an energy whose log Z is 0 for all parameters, got "
+            f"{type(log_density).__name__}; use energy kind 'picture', or another objective"
+        )
+    f = log_density(positive)
+    return Phases(-f.mean(), f, f.new_empty(0))
 
 
 def summed_maximum_likelihood(
@@ -122,11 +159,13 @@ def summed_maximum_likelihood(
     f_positive = (
         log_density(positive) if missing is None else observed_log_density(log_density, space, positive, missing)
     )
-    loss = weighted_mean(f_negative, log_weights) - f_positive.mean()
+    of_chains = weighted_mean(f_negative, log_weights)
+    loss = of_chains - f_positive.mean()
     if sampled_share:
         at_own_label = f.gather(1, space.configuration_index(negative)[:, None]).squeeze(1)
-        loss = loss + sampled_share * weighted_mean(at_own_label - f_negative, log_weights)
-    return Phases(loss, f_positive, f_negative)
+        of_labels = sampled_share * weighted_mean(at_own_label - f_negative, log_weights)
+        loss, of_chains = loss + of_labels, of_chains + of_labels
+    return Phases(loss, f_positive, f_negative, of_chains=of_chains)
 
 
 def weighted_mean(values: Tensor, log_weights: Tensor | None) -> Tensor:

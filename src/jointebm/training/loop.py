@@ -1,32 +1,24 @@
 """The training loop, without any knowledge of what is trained.
 
-An iteration: attempt, check, backward, check the gradient; if there is a sign of divergence, recover and try again; then
-commit, update, average, take a snapshot every `snapshot_every` iterations. A `Problem` says what is drawn, moved and
-minimised.
+An iteration: attempt, tell the other processes, backward, sum and check the gradient; if there is a sign of divergence in
+any process, recover in all of them and try again; then commit, update, average, take a snapshot every `snapshot_every`
+iterations. A `Problem` says what is drawn, moved and minimised.
 """
 
 import time
-from collections.abc import Callable, Mapping
-from typing import Generic, NamedTuple, Protocol, TypeVar
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Generic, NamedTuple, Protocol, TypeVar
 
 from torch import Tensor, nn
 
 from jointebm.storage.checkpoint import Checkpoint
 from jointebm.training.divergence import Diverged, Intervention, Scales
 from jointebm.training.recovery import Recovery
+from jointebm.training.shared_attempts import Attempt, account_of, own_loss, raise_agreed, shared_scales
 from jointebm.training.training_state import Descent, TrainingState
+from jointebm.training.world import ALONE, World
 
-__all__ = ["Attempt", "Loop", "Problem", "Update"]
-
-
-class Attempt(Protocol):
-    """An iteration up to its loss, from which nothing was learned yet."""
-
-    @property
-    def loss(self) -> Tensor:
-        """A scalar; its gradient is descended."""
-        ...
-
+__all__ = ["Loop", "Problem", "Update"]
 
 D = TypeVar("D")  # rows of data and chains, as drawn
 A = TypeVar("A", bound=Attempt)
@@ -56,6 +48,10 @@ class Problem(Protocol[D, A]):
         Raises:
             Diverged: a number is not finite, or far from what was usual.
         """
+        ...
+
+    def pooled(self, attempt: A, numbers: Sequence[Mapping[str, Any]]) -> A:
+        """The attempt with the numbers of all processes in place of its own."""
         ...
 
     def commit(self, drawn: D, attempt: A) -> None:
@@ -101,14 +97,24 @@ class Loop(Generic[D, A]):
         descent: optimizer, schedule and averaging.
         snapshot_every: iterations between the states that a rollback returns to.
         max_rollbacks: returns to an earlier state, in all; 0 stops at the first sign of divergence.
+        world: the processes that descend together, each with its own rows and chains, from equal parameters.
     """
 
-    def __init__(self, problem: Problem[D, A], descent: Descent, *, snapshot_every: int, max_rollbacks: int) -> None:
-        self._problem, self._snapshot_every = problem, snapshot_every
+    def __init__(
+        self,
+        problem: Problem[D, A],
+        descent: Descent,
+        *,
+        snapshot_every: int,
+        max_rollbacks: int,
+        world: World = ALONE,
+    ) -> None:
+        self._problem, self._snapshot_every, self._world = problem, snapshot_every, world
         self._state = TrainingState(problem, descent)
         self._recovery = Recovery(self._state, max_rollbacks=max_rollbacks)
         self.optimizer = self._state.optimizer
         self.seconds = 0.0
+        self._norm = 0.0  # of the last gradient
 
     @property
     def average(self) -> nn.Module:
@@ -180,17 +186,31 @@ class Loop(Generic[D, A]):
             except Diverged as trouble:
                 self._problem.scales.restore(usual)  # scales are of healthy iterations only
 
-                def restart(chains: Tensor, drawn: D = drawn) -> int:
-                    return self._problem.restart(drawn, chains)
+                def restart(chains: Tensor | None, drawn: D = drawn, num_elsewhere: int = trouble.num_elsewhere) -> int:
+                    return num_elsewhere + (0 if chains is None else self._problem.restart(drawn, chains))
 
                 self._recovery.intervene(trouble, restart)
             else:
                 return drawn, attempt, grad_norm
 
     def _attempt(self, drawn: D) -> tuple[A, float]:
-        where = f"iteration {self.iteration + 1}"
+        """An attempt of all processes with its gradient, or the sign of divergence of any of them."""
+        where, scales = f"iteration {self.iteration + 1}", self._problem.scales
         self.optimizer.zero_grad()
-        attempt = self._problem.attempt(drawn, where)
-        attempt.loss.backward()
+        attempt, trouble = self._own_attempt(drawn, where)
+        accounts = self._world.tell(account_of(attempt, trouble, scales, self._norm))
+        raise_agreed(accounts, trouble, self._world)
+        assert attempt is not None
+        scales.restore(shared_scales(accounts))
+        own_loss(attempt, accounts, self._world).backward()
+        self._world.sum_gradients(self._problem.module.parameters())
         gradients = {n: p.grad.norm() for n, p in self._problem.module.named_parameters() if p.grad is not None}
-        return attempt, self._problem.scales.check_gradient(gradients, where)
+        self._norm = scales.check_gradient(gradients, where)
+        return self._problem.pooled(attempt, [account["numbers"] for account in accounts]), self._norm
+
+    def _own_attempt(self, drawn: D, where: str) -> tuple[A | None, Diverged | None]:
+        """The attempt of this process, or the sign of divergence that it saw."""
+        try:
+            return self._problem.attempt(drawn, where), None
+        except Diverged as trouble:
+            return None, trouble

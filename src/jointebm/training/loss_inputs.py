@@ -25,6 +25,12 @@ class LossInputs(NamedTuple):
         missing: per block, which entries of `positive` were not observed, (N, *variable_shape), bool; None: all were.
         generator: source of what a loss draws itself; None if it draws nothing.
         log_weights: of the chains, (N,), nats, up to a constant; None: equal weights.
+
+    Example:
+        >>> import torch
+        >>> inputs = LossInputs(positive={"x": torch.ones(2)}, negative={"x": torch.zeros(3)})
+        >>> inputs.missing is None  # all entries of the data were observed
+        True
     """
 
     positive: "Position"

@@ -29,6 +29,19 @@ class Metrics(NamedTuple):
         log_likelihood: mean f of the data minus `log_normalizer`, nats per row; of completed rows if entries are missing
             and not summed out.
         terms: the terms of the loss by name, without weights; None if it has one.
+
+    Example:
+        >>> import torch
+        >>> from jointebm import Continuous, Space, TrainConfig, Trainer, kernels
+        >>> from jointebm.energies import MLP, ConcatEnergy
+        >>> space = Space(x=Continuous())
+        >>> trainer = Trainer(
+        ...     ConcatEnergy(space, MLP(1, (8,))), space, lambda num, generator: {"x": torch.zeros(num)},
+        ...     kernel=kernels.MALA(block="x", step_size=1.0), seed=0,
+        ...     config=TrainConfig(num_iterations=2, batch_size=8, num_steps=1, learning_rate=1e-3, buffer_size=16),
+        ... )
+        >>> [metrics.iteration for metrics in trainer.run()]
+        [1, 2]
     """
 
     iteration: int

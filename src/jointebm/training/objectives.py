@@ -3,9 +3,13 @@
 A configuration holds such an object; its name alone, such as "summed", stands for the object with its defaults.
 
 Legend: N rows, V columns, K_j classes of column j.
+
+Example:
+    >>> from jointebm import TrainConfig
+    >>> TrainConfig(num_iterations=10, batch_size=8, num_steps=1, learning_rate=1e-3, objective="summed").objective
+    SummedOut(sampled_share=0.0)
 """
 
-from collections.abc import Sequence
 from dataclasses import KW_ONLY, field
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Protocol
 
@@ -13,13 +17,11 @@ from pydantic import Field
 from pydantic.dataclasses import dataclass
 
 from jointebm.training.loss_inputs import PLAIN, LossInputs, by_default_names, space_of
+from jointebm.training.table_objective import HasConditionals, PseudoLikelihood
 from jointebm.training.terms import BlockTerm, ConditionalTerm, InformationTerm, RoughnessTerm, Term
 
 if TYPE_CHECKING:
-    from torch import Tensor
-
     from jointebm.kernels import LogDensity
-    from jointebm.randomness.draws import Generator
     from jointebm.training.likelihoods import (
         Phases,
         conditional_likelihood,
@@ -36,8 +38,10 @@ __all__ = [
     "Denoising",
     "HasConditionals",
     "InformationTerm",
+    "LabelGroups",
     "LossInputs",
     "MaximumLikelihood",
+    "Normalised",
     "Objective",
     "Phases",
     "PseudoLikelihood",
@@ -51,8 +55,6 @@ __all__ = [
     "summed_maximum_likelihood",
 ]
 
-COLUMNS_AT_ONCE = 16  # of a pseudo-likelihood; a batch is dealt out to so many columns
-
 
 class Objective(Protocol):
     """A loss over data and chains, and what it needs of a trainer.
@@ -62,6 +64,11 @@ class Objective(Protocol):
         keeps_row_chains: each row has a chain of its own, moved with the reals of the row clamped.
         needs_chains: the loss needs chains of the model.
         takes_missing: missing entries are left to the loss; no kernel completes them.
+
+    Example:
+        >>> objective: Objective = MaximumLikelihood()
+        >>> objective.name, objective.needs_chains
+        ('maximum-likelihood', True)
     """
 
     sums_labels_out: ClassVar[bool]
@@ -77,24 +84,16 @@ class Objective(Protocol):
         ...
 
 
-class HasConditionals(Protocol):
-    """A log-density over rows of codes that knows the exact conditionals of its columns."""
-
-    @property
-    def num_classes(self) -> tuple[int, ...]:
-        """K_j of each column."""
-        ...
-
-    def composite(
-        self, parts: "Sequence[tuple[int, Tensor]]", *, num_candidates: int, generator: "Generator | None"
-    ) -> "Tensor":
-        """Sum of -log p(c_j | others) over pairs of a column j and complete rows (N_j, V), a scalar, nats."""
-        ...
-
-
 @dataclass(frozen=True, config=PLAIN)
 class MaximumLikelihood:
-    """Eq. 2 with the sampled y of the chains; Eq. 8 where entries are missing."""
+    """Eq. 2 with the sampled y of the chains; Eq. 8 where entries are missing.
+
+    Example:
+        >>> import torch
+        >>> inputs = LossInputs(positive={"x": torch.ones(2)}, negative={"x": torch.zeros(3)})
+        >>> MaximumLikelihood().loss(lambda position: position["x"], inputs).loss
+        tensor(-1.)
+    """
 
     _: KW_ONLY
     name: Literal["maximum-likelihood"] = field(default="maximum-likelihood", repr=False)
@@ -157,6 +156,10 @@ class Conditional:
     """Eq. 2 of log p(y | x) alone: each row keeps a chain of y, moved with the x of the row clamped.
 
     p(x) is not learned. It is for y with too many configurations to enumerate, where x is large and always given.
+
+    Example:
+        >>> Conditional().keeps_row_chains
+        True
     """
 
     _: KW_ONLY
@@ -173,48 +176,73 @@ class Conditional:
 
 
 @dataclass(frozen=True, config=PLAIN)
-class PseudoLikelihood:
-    """The pseudo-likelihood of a table: observed entries given the others of their row, without chains of the model.
+class Normalised:
+    """Maximum likelihood of an energy that is normalised whatever its parameters are, such as `PictureEnergy`: no chains.
 
-    Args:
-        num_candidates: classes that a code is told from in an iteration, >= 2; with no more than these, from all.
+    The negative phase of Eq. 2 is then zero: minus the mean of log p(x, y) is the loss. Missing entries are completed by the
+    kernel (Eq. 8).
 
-    References:
-        Besag 1975. Ma & Collins 2018 (ranking).
+    Example:
+        >>> Normalised().needs_chains
+        False
     """
 
-    num_candidates: Annotated[
-        int, Field(ge=2, strict=True, description="classes that a code is told from in an iteration")
-    ] = 8
     _: KW_ONLY
-    name: Literal["pseudo-likelihood"] = field(default="pseudo-likelihood", repr=False)
+    name: Literal["normalised"] = field(default="normalised", repr=False)
 
     sums_labels_out: ClassVar[bool] = False
     keeps_row_chains: ClassVar[bool] = False
     needs_chains: ClassVar[bool] = False
     takes_missing: ClassVar[bool] = False
 
-    def loss(self, log_density: HasConditionals, inputs: LossInputs) -> "Phases":
-        """Sum of -log p(c_j | others) over the observed entries asked for, per row; no phase is reported."""
-        import torch
+    def loss(self, log_density: Any, inputs: LossInputs) -> "Phases":
+        """See `normalised_likelihood`."""
+        from jointebm.training.likelihoods import normalised_likelihood
 
-        from jointebm.randomness.draws import shuffled
-        from jointebm.training.likelihoods import Phases
+        return normalised_likelihood(log_density, inputs.positive)
 
-        assert inputs.missing is not None and inputs.generator is not None
-        codes, missing = inputs.positive["codes"], inputs.missing["codes"]
-        columns = [column for column, count in enumerate(log_density.num_classes) if count > 1]
-        chosen = shuffled(len(columns), inputs.generator)[: min(COLUMNS_AT_ONCE, len(codes))].tolist()
-        hands = torch.arange(len(codes)).tensor_split(len(chosen))
-        parts = [(columns[index], hand) for index, hand in zip(chosen, hands, strict=True)]
-        observed = [(column, codes[hand[~missing[hand, column]]]) for column, hand in parts]
-        total = log_density.composite(observed, num_candidates=self.num_candidates, generator=inputs.generator)
-        return Phases(total / len(codes), total.new_empty(0), total.new_empty(0))
+
+@dataclass(frozen=True, config=PLAIN)
+class LabelGroups:
+    """Composite likelihood of p(y | x): random groups of labels given all other labels and x, without chains.
+
+    p(x) is not learned, and no sum over all y is taken. Missing labels are completed by the kernel; reals are all needed.
+
+    Args:
+        group_size: labels of a group, >= 1; f is evaluated at all configurations of a group. Two labels tell what a rule
+            that fixes one of them by the others hides.
+
+    Example:
+        >>> LabelGroups(group_size=1)
+        LabelGroups(group_size=1)
+    """
+
+    group_size: Annotated[int, Field(ge=1, strict=True, description="labels told at once, given all others")] = 2
+    _: KW_ONLY
+    name: Literal["label-groups"] = field(default="label-groups", repr=False)
+
+    sums_labels_out: ClassVar[bool] = False
+    keeps_row_chains: ClassVar[bool] = False
+    needs_chains: ClassVar[bool] = False
+    takes_missing: ClassVar[bool] = False
+
+    def loss(self, log_density: "LogDensity", inputs: LossInputs) -> "Phases":
+        """See `label_group_likelihood`."""
+        from jointebm.training.label_groups import label_group_likelihood
+
+        space, missing = space_of(inputs), inputs.missing or {}
+        assert inputs.generator is not None
+        for name in space.continuous:
+            if name in missing and bool(missing[name].any()):
+                raise ValueError(f"objective 'label-groups' learns p(y | x), but reals of {name!r} are missing")
+        return label_group_likelihood(
+            log_density, space, inputs.positive, group_size=self.group_size, generator=inputs.generator
+        )
 
 
 @dataclass(frozen=True, config=PLAIN)
 class Denoising:
-    """Denoising of random parts of rows at random noise levels, with their labels, for an `AnySubsetEnergy`; no chains.
+    """Denoising of random parts of rows at random noise levels, with their labels; no chains. The energy takes noise levels.
 
     score_weight * score + level_weight * level + label_weight * label, the mean over rows of `denoising_terms`
 
@@ -228,6 +256,12 @@ class Denoising:
         lowest_share: share of rows whose visible part is at the lowest noise level, in [0, 1].
         score_share: share of rows whose scores and level derivatives are taken, in (0, 1]; the others have the label term
             alone, which costs less than half.
+        hidden_share: share of rows of which a random part of the labels is missing, in [0, 1]; for labels of many parts.
+        whole_share: share of rows of which all reals are visible at one level, in [0, 1), besides others by chance.
+
+    Example:
+        >>> Denoising(score_weight=0.1).needs_chains
+        False
     """
 
     score_weight: Annotated[float, Field(gt=0, strict=True, description="weight of denoising score matching")] = 1.0
@@ -242,6 +276,12 @@ class Denoising:
         float,
         Field(gt=0, le=1, strict=True, description="share of rows whose scores are taken; the others: labels alone"),
     ] = 1.0
+    hidden_share: Annotated[
+        float, Field(ge=0, le=1, strict=True, description="share of rows of which a part of the labels is missing")
+    ] = 0.0
+    whole_share: Annotated[
+        float, Field(ge=0, lt=1, strict=True, description="share of rows visible whole, besides others by chance")
+    ] = 0.0
     _: KW_ONLY
     name: Literal["denoising"] = field(default="denoising", repr=False)
 
@@ -252,27 +292,42 @@ class Denoising:
 
     def loss(self, log_density: Any, inputs: LossInputs) -> "Phases":
         """See `denoising_terms`."""
-        from jointebm.training.denoising import denoising_loss
+        from jointebm.training.denoising import DenoisingShares, denoising_loss
 
         return denoising_loss(
             log_density,
             inputs,
             weights=(self.score_weight, self.level_weight, self.label_weight),
-            lowest_share=self.lowest_share,
-            score_share=self.score_share,
+            shares=DenoisingShares(self.lowest_share, self.whole_share, self.score_share, self.hidden_share),
         )
 
 
 BlockObjective = Annotated[
-    MaximumLikelihood | SummedOut | Conditional | Denoising,
+    MaximumLikelihood | SummedOut | Conditional | Normalised | LabelGroups | Denoising,
     Field(discriminator="name"),
-    by_default_names(MaximumLikelihood, SummedOut, Conditional, Denoising),
+    by_default_names(MaximumLikelihood, SummedOut, Conditional, Normalised, LabelGroups, Denoising),
 ]
+"""Any objective over blocks; `name` says which, and a name alone stands for its defaults.
+
+Example:
+    >>> from pydantic import TypeAdapter
+    >>> TypeAdapter(BlockObjective).validate_python("label-groups")
+    LabelGroups(group_size=2)
+"""
+
 TableObjective = Annotated[
     MaximumLikelihood | PseudoLikelihood,
     Field(discriminator="name"),
     by_default_names(MaximumLikelihood, PseudoLikelihood),
 ]
+"""Any objective over rows of codes; a name alone stands for its defaults.
+
+Example:
+    >>> from pydantic import TypeAdapter
+    >>> TypeAdapter(TableObjective).validate_python("pseudo-likelihood")
+    PseudoLikelihood(num_candidates=8)
+"""
+
 if not TYPE_CHECKING:  # these import torch
 
     def __getattr__(name: str) -> Any:

@@ -12,10 +12,10 @@ from torch import Tensor
 
 from jointebm.data.datasets import Batch
 from jointebm.kernels import Kernel, LogDensity, evaluate, without_laziness
-from jointebm.randomness.draws import Generator
 from jointebm.sampling.sample import run_chain
 from jointebm.spaces.noise import Noise
 from jointebm.spaces.space import Mask, Position, Space
+from jointebm.training.compiled_moves import CompiledMoves
 from jointebm.training.row_completions import Completions, missing_entries
 from jointebm.training.watch import Moved, Watch
 
@@ -70,7 +70,7 @@ class Completer:
     sums_labels_out: bool = False
 
     def complete(
-        self, batch: Batch, completions: Completions, *, log_density: LogDensity, generator: Generator, where: str
+        self, batch: Batch, completions: Completions, *, log_density: LogDensity, generator: torch.Generator, where: str
     ) -> Positive:
         """Completes a batch.
 
@@ -110,11 +110,28 @@ class Completer:
 
 
 def move(
-    log_density: LogDensity, kernel: Kernel, start: Position, *, free: Mask, num_steps: int, generator: Generator
+    log_density: LogDensity,
+    kernel: Kernel,
+    start: Position,
+    *,
+    free: Mask,
+    num_steps: int,
+    generator: torch.Generator,
+    compiled: CompiledMoves | None = None,
 ) -> Moved:
-    """Moves chains by `num_steps` steps of a kernel, and says whether all stayed finite on the way."""
+    """Moves chains by `num_steps` steps of a kernel, and says whether all stayed finite on the way.
+
+    With `compiled`, as many steps as are compiled are made by it, and the rest by the kernel.
+    """
     chain = evaluate(log_density, start, with_score=kernel.uses_score)
-    accept_probs, finite = [], [chain.f.isfinite()]
+    accept_probs: list[Tensor] = []
+    finite = [chain.f.isfinite()]
+    fused = None if compiled is None else compiled.steps(chain, free=free, generator=generator)
+    while fused is not None and num_steps >= fused.num_steps:
+        chains, of_steps = fused(chain, generator)
+        chain, num_steps = chains[-1], num_steps - fused.num_steps
+        accept_probs += of_steps.unbind()
+        finite += [each.f.isfinite() for each in chains]
     steps = run_chain(log_density, kernel, chain, free=free, generator=generator)
     for chain, infos in itertools.islice(steps, num_steps):
         accept_probs.append(torch.stack([info.accept_prob for info in infos]))

@@ -34,17 +34,17 @@ class Recovery:
         """Takes a snapshot, and forgets the oldest."""
         self._snapshots, self._num_restarts = [self._snapshots[-1], self._state.snapshot()], 0
 
-    def intervene(self, trouble: Diverged, restart: Callable[[Tensor], int]) -> None:
+    def intervene(self, trouble: Diverged, restart: Callable[[Tensor | None], int]) -> None:
         """Restarts the offending chains, or rolls back, or gives up by raising.
 
         Args:
             trouble: the sign of divergence.
-            restart: starts these chains of the iteration afresh, bool (N,), and returns how many they are.
+            restart: starts these chains of the iteration afresh, bool (N,), None if this process has none, and returns how
+                many restart in all processes.
         """
         if self._max_rollbacks == 0 or trouble.kind == "data":
             raise trouble
         if trouble.kind in ("chain", "proposal") and self._num_restarts < MAX_RESTARTS:
-            assert trouble.chains is not None
             self._num_restarts += 1
             self._record(trouble, "restarted chains", restart(trouble.chains), self._state.iteration)
             return

@@ -105,11 +105,11 @@ class ReplayBuffer:
 
     def write(self, slots: Tensor, position: Position, weights: ChainWeights | None = None) -> None:
         """Writes chains back to their slots, every block of them with their weights; of a repeated slot, the last."""
-        last = {slot: chain for chain, slot in enumerate(slots.tolist())}
-        to, of = (torch.tensor(list(each), device=slots.device) for each in (last, last.values()))
+        chains = torch.arange(len(slots), device=slots.device)
+        last = chains.new_zeros(self.size).scatter_reduce(0, slots, chains, "amax")[slots]  # of each chain's slot
         for name, stored in self.position.items():
-            stored[to] = position[name][of]
+            stored[slots] = position[name][last]
         if self.weights is not None:
             assert weights is not None
             for kept, new in zip(self.weights, weights, strict=True):
-                kept[to] = new[of]
+                kept[slots] = new[last]

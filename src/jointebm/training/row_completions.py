@@ -27,6 +27,7 @@ class Completions:
 
     Args:
         space: the blocks.
+        device: of the rows; None is the CPU.
 
     References:
         Kelly & Grathwohl 2021, Eq. 8, App. A.1.
@@ -43,9 +44,9 @@ class Completions:
         tensor([1., 1.])
     """
 
-    def __init__(self, space: Space) -> None:
-        self._space = space
-        self._kept = _empty(space)
+    def __init__(self, space: Space, device: torch.device | None = None) -> None:
+        self._space, self._device = space, device
+        self._kept = self._empty()
 
     @property
     def num_rows(self) -> dict[str, int]:
@@ -95,7 +96,7 @@ class Completions:
         tensors = {}
         for name, kept in self._kept.items():
             if kept.slots:
-                tensors[f"rows.{name}"] = torch.tensor(list(kept.slots))
+                tensors[f"rows.{name}"] = self._numbers(list(kept.slots))
                 tensors[f"position.{name}"] = kept.position[: len(kept.slots)]
         return tensors
 
@@ -106,9 +107,9 @@ class Completions:
             ValueError: the tensors are not completions of this space.
         """
         expected = {f"{part}.{name}" for name in self._space for part in ("rows", "position")}
-        restored = _empty(self._space)
+        restored = self._empty()
         for name, block in self._space.items():
-            none = {"rows": torch.empty(0, dtype=torch.int64), "position": torch.empty(0, *block.position_shape)}
+            none = {"rows": self._numbers([]), "position": self._kept[name].position[:0]}
             rows, position = (tensors.get(f"{part}.{name}", empty) for part, empty in none.items())
             if position.shape != (len(rows), *block.position_shape) or rows.shape != rows.unique().shape:
                 raise ValueError(f"checkpoint: the completions of block {name!r} do not fit this run")
@@ -118,6 +119,12 @@ class Completions:
                 f"checkpoint: completions of {min(tensors.keys() - expected)!r}, which this run does not have"
             )
         self._kept = restored
+
+    def _empty(self) -> dict[str, "_Kept"]:
+        return {n: _Kept(torch.empty(0, *b.position_shape, device=self._device)) for n, b in self._space.items()}
+
+    def _numbers(self, numbers: list[int]) -> Tensor:
+        return torch.tensor(numbers, dtype=torch.int64, device=self._device)
 
 
 class _Kept:
@@ -129,7 +136,7 @@ class _Kept:
 
     def find(self, numbers: Tensor) -> Tensor:
         """Slots of rows by their numbers, int64; -1 if they are not stored."""
-        return torch.tensor([self.slots.get(number, -1) for number in numbers.tolist()], dtype=torch.int64)
+        return numbers.new_tensor([self.slots.get(number, -1) for number in numbers.tolist()])
 
     def write(self, numbers: Tensor, position: Tensor) -> None:
         """Stores rows; of a repeated one, the last."""
@@ -139,11 +146,7 @@ class _Kept:
             room[: len(self.position)] = self.position
             self.position = room
         if last:
-            self.position[torch.tensor(list(last))] = position[torch.tensor(list(last.values()))]
-
-
-def _empty(space: Space) -> dict[str, _Kept]:
-    return {name: _Kept(torch.empty(0, *block.position_shape)) for name, block in space.items()}
+            self.position[numbers.new_tensor(list(last))] = position[numbers.new_tensor(list(last.values()))]
 
 
 def missing_entries(space: Space, position: Position) -> dict[str, Tensor] | None:

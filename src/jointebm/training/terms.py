@@ -17,7 +17,13 @@ __all__ = ["BlockTerm", "ConditionalTerm", "InformationTerm", "RoughnessTerm", "
 
 
 class Term(Protocol):
-    """What is added to the loss of an objective over blocks, with a weight; the labels are enumerated."""
+    """What is added to the loss of an objective over blocks, with a weight; the labels are enumerated.
+
+    Example:
+        >>> term: Term = InformationTerm()
+        >>> term.weight, term.labelled_batch_size  # 0: of the batch
+        (1.0, 0)
+    """
 
     @property
     def weight(self) -> float: ...
@@ -39,6 +45,10 @@ class ConditionalTerm:
     Args:
         weight: of the term, > 0.
         labelled_batch_size: rows with labels per iteration, drawn apart; 0 takes those of the batch.
+
+    Example:
+        >>> ConditionalTerm(weight=0.5)
+        ConditionalTerm(weight=0.5, labelled_batch_size=0)
     """
 
     weight: Annotated[float, Field(gt=0, strict=True)] = 1.0
@@ -55,7 +65,12 @@ class ConditionalTerm:
 
 @dataclass(frozen=True, config=PLAIN)
 class InformationTerm:
-    """Subtracts the mutual information of x and each label over the batch, for few labels in clear classes."""
+    """Subtracts the mutual information of x and each label over the batch, for few labels in clear classes.
+
+    Example:
+        >>> InformationTerm(weight=0.1).name
+        'information'
+    """
 
     weight: Annotated[float, Field(gt=0, strict=True)] = 1.0
     _: KW_ONLY
@@ -77,6 +92,10 @@ class RoughnessTerm:
     Args:
         weight: of the term, > 0.
         radius: L2 radius of the perturbation, in position units, > 0.
+
+    Example:
+        >>> RoughnessTerm(radius=0.3)
+        RoughnessTerm(weight=1.0, radius=0.3)
     """
 
     weight: Annotated[float, Field(gt=0, strict=True)] = 1.0
@@ -101,3 +120,10 @@ BlockTerm = Annotated[
     Field(discriminator="name"),
     by_default_names(ConditionalTerm, InformationTerm, RoughnessTerm),
 ]
+"""Any term; `name` says which, and a name alone stands for its defaults.
+
+Example:
+    >>> from pydantic import TypeAdapter
+    >>> TypeAdapter(BlockTerm).validate_python("roughness")
+    RoughnessTerm(weight=1.0, radius=1.0)
+"""

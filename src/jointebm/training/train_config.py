@@ -4,10 +4,13 @@ from typing import Literal, Self
 
 from pydantic import Field, model_validator
 
+from jointebm.randomness.device_names import DeviceName
 from jointebm.storage.config import Config
 from jointebm.training.objectives import BlockObjective, BlockTerm, MaximumLikelihood
 
 __all__ = ["Hiding", "TrainConfig"]
+
+LONG_RUN = 20_000  # kernel steps; the time to compile is that of some thousands of steps of a small network
 
 
 class Hiding(Config):
@@ -78,13 +81,22 @@ class TrainConfig(Config):
     objective: BlockObjective = Field(
         MaximumLikelihood(),
         description="maximum-likelihood: Eq. 2 with sampled y; summed: with y summed out; conditional: of p(y | x) alone, "
-        "each row with a chain of y and x clamped",
+        "each row with a chain of y and x clamped; label-groups: of small groups of labels given x and the others; "
+        "normalised: of an energy whose log Z is 0",
     )
     terms: tuple[BlockTerm, ...] = Field(
         (), description="added to the loss, by enumeration of y: conditional, information, roughness"
     )
     precision: Literal["float32", "bfloat16"] = Field(
         "float32", description="of network evaluations; parameters stay float32"
+    )
+    device: DeviceName = Field(
+        "auto", description="where to train: cuda where there is one, else cpu (auto), or cpu, cuda or mps"
+    )
+    compile: Literal["auto"] | bool = Field(
+        False,
+        description="whether steps of chains are compiled, with the same draws: true, false, or auto, which compiles runs "
+        "of 20,000 steps or more",
     )
     checkpoint_every: int = Field(1000, ge=0, description="iterations between checkpoints; 0 writes none")
     keep_checkpoints: int = Field(2, ge=1, description="number of newest checkpoints that are kept")
@@ -106,6 +118,17 @@ class TrainConfig(Config):
             16
         """
         return max(1, 2 * self.num_steps // 5) if self.completion_steps is None else self.completion_steps
+
+    @property
+    def compiles(self) -> bool:
+        """Whether steps of chains are compiled: a plain rule, so that a resumed run does as it did before.
+
+        Example:
+            >>> config = TrainConfig(num_iterations=999, batch_size=1, num_steps=20, learning_rate=1e-4, compile="auto")
+            >>> config.compiles, config.model_copy(update={"num_iterations": 1000}).compiles
+            (False, True)
+        """
+        return self.num_iterations * self.num_steps >= LONG_RUN if self.compile == "auto" else self.compile
 
     @model_validator(mode="after")
     def _batch_fits_buffer(self) -> Self:

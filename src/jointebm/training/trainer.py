@@ -13,12 +13,15 @@ from torch import nn
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 from jointebm.kernels import Kernel, parts_of
+from jointebm.randomness.devices import Device, place_of, resume_generator, seed_of_rank
 from jointebm.references.reference import Reference
-from jointebm.sampling.checks import check_kernel
+from jointebm.sampling.checks import check_kernel, check_layers
+from jointebm.sampling.diagnostics import warn_caller
 from jointebm.spaces.noise import Noise
-from jointebm.spaces.space import Position, Space
+from jointebm.spaces.space import Space
 from jointebm.storage.checkpoint import Checkpoint
 from jointebm.training.block_problem import BatchSource, BlockAttempt, BlockProblem, BlockRows
+from jointebm.training.dealing import dealt
 from jointebm.training.divergence import Intervention
 from jointebm.training.loop import Loop, Update
 from jointebm.training.metrics import Metrics
@@ -27,6 +30,7 @@ from jointebm.training.replay_buffer import ReplayBuffer
 from jointebm.training.row_completions import Completions
 from jointebm.training.train_config import TrainConfig
 from jointebm.training.training_state import Descent, cosine_decay, no_decay, prefixed, require_shapes, without_prefix
+from jointebm.training.world import ALONE, Parcel, World
 
 __all__ = ["Metrics", "TrainConfig", "Trainer"]
 
@@ -48,6 +52,11 @@ class Trainer:
     rolls back to a state of `snapshot_every` iterations ago or more, and continues with half the learning rate. Each
     intervention is recorded in `interventions`.
 
+    With `config.compile` the steps of the chains are compiled when they first move, which takes tens of seconds or more and
+    needs a C++ compiler. They read the parameters of the moment and make the same draws; states agree up to rounding (see
+    `sampling.fused.fuse_steps`). Completions of rows, whose number changes, and the loss are not compiled. Where steps
+    cannot be compiled, one line is logged and training continues with eager steps.
+
     Args:
         log_density: module from a position to f, shape (N,); trained in place.
         space: the blocks.
@@ -60,11 +69,17 @@ class Trainer:
             and metrics report ess and log Z. The gradient is then right between modes too. None takes that of a
             `Referenced` energy, unless the objective is `Conditional`. With `config.weighted` False fresh chains are draws
             of it, but carry no weights, and the kernel stays as it is.
+        device: where to train, as in `TrainConfig`; None is that of the configuration. The module and the reference move
+            there; data are drawn on the CPU, and batches follow.
+        world: the processes that train together (see `processes`), each with a `Trainer` of the same arguments. Parameters
+            are those of the first; each has its share of the rows, chains and slots of the buffer, and its own draws. Rows
+            with numbers are those of the process: it must own them (see `Dataset.part`).
 
     Raises:
         TypeError: `batch` is not a function, or `kernel` not a kernel.
-        ValueError: the kernel does not fit the space, or a batch does not; or with a reference, the kernel is not adjusted
-            or the objective keeps a chain for each row.
+        ValueError: the kernel or a batch does not fit the space, this machine has no such device, or a layer of the module
+            normalises over the batch or drops units out (`sampling.checks.check_layers`); or with a reference, the kernel
+            is not adjusted or the objective keeps a chain for each row.
 
     References:
         Kelly & Grathwohl 2021, Eq. 8, Sec. 4, App. B.
@@ -99,8 +114,11 @@ class Trainer:
         seed: int,
         labelled: BatchSource | None = None,
         reference: Reference | None = None,
+        device: Device | None = None,
+        world: World = ALONE,
     ) -> None:
         check_kernel(kernel, space)
+        check_layers(log_density)
         if reference is None and not config.objective.keeps_row_chains:
             reference = getattr(log_density, "reference", None)
         if reference is not None and config.weighted:
@@ -116,22 +134,33 @@ class Trainer:
             )
         self.log_density, self.space, self.kernel, self.config = log_density, space, kernel, config
         self.reference = reference
-        self.generator = torch.Generator().manual_seed(seed)
+        place = place_of(config.device if device is None else device, wide=reference is not None)
+        for moved in (log_density, reference):
+            if isinstance(moved, nn.Module):
+                moved.to(place)
+        _share_tensors(log_density, world)
+        self._world, seed = world, seed_of_rank(seed, world.rank)
+        self.generator = self.data_generator = torch.Generator(place).manual_seed(seed)
+        if place.type != "cpu":  # where rows of data are drawn
+            self.data_generator = torch.Generator().manual_seed(seed)
         self._problem = BlockProblem(
             log_density,
             space,
             kernel=kernel,
             config=config,
             generator=self.generator,
+            data_generator=self.data_generator,
             batch=batch,
             labelled=labelled,
             reference=reference,
+            world=world,
         )
         self._loop: Loop[BlockRows, BlockAttempt] = Loop(
             self._problem,
             _descent(log_density, config),
             snapshot_every=config.snapshot_every,
             max_rollbacks=config.max_rollbacks,
+            world=world,
         )
         self.metrics: Metrics | None = None  # of the last iteration
 
@@ -207,8 +236,9 @@ class Trainer:
     def state(self) -> Checkpoint:
         """Everything that decides the next iterations: a trainer restored from it continues bit for bit.
 
-        That holds with the same versions, device type and number of threads. The data are not in it: `batch` must draw
-        the same rows from the same generator.
+        That holds with the same versions, device type, number of threads and `config.compile`. The data are not in it:
+        `batch` must draw the same rows from the same generator. Of several processes it is the state of this one; see
+        `dealing.gathered`.
         """
         state = self._loop.state()
         tensors = {
@@ -216,53 +246,63 @@ class Trainer:
             **prefixed("noise", self.noise.parameters),
             "generator": self.generator.get_state(),
         }
+        if self.data_generator is not self.generator:
+            tensors["data_generator"] = self.data_generator.get_state()
         metrics = None if self.metrics is None else self.metrics._asdict()
         return Checkpoint(self.iteration, tensors, {**state.plain, "metrics": metrics})
 
     def restore(self, checkpoint: Checkpoint) -> None:
-        """Restores everything that `state` returned, into a trainer made with the same arguments.
+        """Restores everything that `state` or `gathered` returned, into a trainer made with the same arguments.
+
+        With another number of processes, chains and completions are dealt again.
+
+        Warns:
+            UserWarning: the state is that of another kind of device, whose draws cannot be continued here.
 
         Raises:
             ValueError: the checkpoint is of another model, space, or buffer size.
         """
-        require_shapes(self.state().tensors, checkpoint.tensors)
-        noise = {name: tensor.clone() for name, tensor in without_prefix("noise", checkpoint.tensors).items()}
-        self.buffer.noise = Noise(self.space, noise)
-        self.generator.set_state(checkpoint.tensors["generator"].clone())
+        now = self.state().tensors
+        checkpoint = dealt(checkpoint, self._world, like=now)
+        require_shapes(now, checkpoint.tensors)
+        noise = without_prefix("noise", checkpoint.tensors).items()
+        self.buffer.noise = Noise(self.space, {n: tensor.to(self.generator.device, copy=True) for n, tensor in noise})
+        self._restore_generators(checkpoint)
         self._loop.restore(checkpoint)
         metrics = checkpoint.plain["metrics"]
         self.metrics = metrics and Metrics(**{**metrics, "accept_rate": tuple(metrics["accept_rate"])})
 
+    def _restore_generators(self, checkpoint: Checkpoint) -> None:
+        """Sets both generators; where the state is of another device, the data continue and other draws start afresh."""
+        state = checkpoint.tensors["generator"]
+        of_data = checkpoint.tensors.get("data_generator", state)
+        continues = resume_generator(self.data_generator, of_data)
+        if self.data_generator is not self.generator:
+            continues = resume_generator(self.generator, state)
+        if not continues or ("data_generator" in checkpoint.tensors) != (self.data_generator is not self.generator):
+            line = f"checkpoint of iteration {checkpoint.iteration}: written on another kind of device than "
+            line += f"{self.generator.device.type}; the bits will differ from those of an uninterrupted run"
+            warn_caller(UserWarning(line))
+
     def _metrics(self, update: Update[BlockAttempt]) -> Metrics:
-        attempt = update.attempt
-        low, high = self._range(attempt.chain.position)
-        weights = attempt.negative.reweighted
-        log_normalizer = None if weights is None else float(weights.log_normalizer)
+        found = update.attempt.numbers
         return Metrics(
             iteration=update.iteration,
-            energy_gap=None if attempt.f_negative is None else attempt.f_positive - attempt.f_negative,
-            f_positive=attempt.f_positive,
-            f_negative=attempt.f_negative,
-            accept_rate=attempt.accept_rate,
+            energy_gap=None if found.f_negative is None else found.f_positive - found.f_negative,
+            f_positive=found.f_positive,
+            f_negative=found.f_negative,
+            accept_rate=found.accept_rate,
             grad_norm=update.grad_norm,
-            chain_low=low,
-            chain_high=high,
+            chain_low=found.low,
+            chain_high=found.high,
             learning_rate=update.learning_rate,
             seconds=update.seconds,
-            negatives=None if weights is None else "draws" if attempt.negative.drawn_afresh else "chains",
-            ess=None if weights is None else float(weights.share) * len(weights.f),
-            log_normalizer=log_normalizer,
-            log_likelihood=None if log_normalizer is None else attempt.f_positive - log_normalizer,
-            terms=None if attempt.terms is None else dict(attempt.terms),
+            negatives=None if found.ess is None else "draws" if found.drawn_afresh else "chains",
+            ess=found.ess,
+            log_normalizer=found.log_normalizer,
+            log_likelihood=None if found.log_normalizer is None else found.f_positive - found.log_normalizer,
+            terms=found.terms,
         )
-
-    def _range(self, position: Position) -> tuple[float, float] | tuple[None, None]:
-        if not self.config.objective.needs_chains:
-            return None, None
-        if not self.space.continuous:
-            return 0.0, 0.0
-        entries = [position[name] for name in self.space.continuous]
-        return min(float(entry.min()) for entry in entries), max(float(entry.max()) for entry in entries)
 
 
 def _weighted_kernel(kernel: Kernel, reference: Reference, config: TrainConfig) -> Kernel:
@@ -279,6 +319,16 @@ def _weighted_kernel(kernel: Kernel, reference: Reference, config: TrainConfig) 
             "for Langevin"
         )
     return with_jumps(kernel, reference)
+
+
+def _share_tensors(module: nn.Module, world: World) -> None:
+    """Gives a module the numbers that it has in the first process."""
+    own = module.state_dict()
+    tensors = world.from_first(
+        lambda: own, pack=lambda each: Parcel(None, each), unpack=lambda each: dict(each.tensors)
+    )
+    if tensors is not own:
+        module.load_state_dict(tensors)
 
 
 def _descent(log_density: nn.Module, config: TrainConfig) -> Descent:

@@ -131,7 +131,8 @@ class TrainingState:
         self.optimizer.load_state_dict({"state": adam, "param_groups": self.optimizer.state_dict()["param_groups"]})
         self.schedule.load_state_dict(checkpoint.plain["schedule"])
         self._lasting.scales.restore(checkpoint.plain["scales"])
-        self._lasting.restore(tensors)
+        place = next(self._lasting.module.parameters()).device
+        self._lasting.restore({name: tensor.to(place) for name, tensor in tensors.items()})
         self.iteration = checkpoint.iteration
 
 
@@ -158,9 +159,10 @@ def without_prefix(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tens
 def require_shapes(expected: Mapping[str, Tensor], found: Mapping[str, Tensor]) -> None:
     """Raises unless a checkpoint holds the tensors that a run has at any time.
 
-    Adam has none before its first step, snapshots vary, and completions come with the first visit of their row.
+    Adam has none before its first step, snapshots vary, completions come with the first visit of their row, and generators
+    differ between devices.
     """
-    varying = ("adam.", "snapshot-", "completions.")
+    varying = ("adam.", "snapshot-", "completions.", "generator", "data_generator", "looking")
     shapes, others = (
         {name: tensor.shape for name, tensor in tensors.items() if not name.startswith(varying)}
         for tensors in (expected, found)
