@@ -179,8 +179,11 @@ def test_an_interval_is_the_two_quantiles_around_its_coverage() -> None:
     assert found.equals(MODEL.predict_quantiles(asked, "c", quantiles=[0.025, 0.975]))
     narrow = MODEL.predict_interval(asked, "c", coverage=0.5, given={"a": "x"})
     assert (narrow["c:75%"] <= found["c:97.5%"]).all()
-    with pytest.raises(ValueError, match=r"quantiles: got 1.5, expected levels in \(0, 1\)"):
-        MODEL.predict_quantiles(asked, "c", quantiles=[0.5, 1.5])
+    for wrong, got in (([0.5, 1.5], "1.5"), (0.5, "0.5"), ([], r"\[\]"), ("5%", "'5%'")):
+        with pytest.raises(ValueError, match=rf"quantiles: got {got}, expected a list of levels in \(0, 1\)"):
+            MODEL.predict_quantiles(asked, "c", quantiles=wrong)  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="a level occurs twice"):
+        MODEL.predict_quantiles(asked, "c", quantiles=[0.5, 0.5])
     with pytest.raises(ValueError, match=r"coverage: got 1, expected a share in \(0, 1\)"):
         MODEL.predict_interval(asked, "c", coverage=1)
     with pytest.raises(ValueError, match=r"column 'b': has no quantiles; call predict_proba\(X, 'b'\)"):

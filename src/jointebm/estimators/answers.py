@@ -93,14 +93,14 @@ class Answers(ColumnPredictions):
 
         Warns:
             ConvergenceWarning: hardly a chain has accepted a jump.
+            ExtrapolationWarning: a given value, or more of a frame's than by chance, lie outside the training range.
         """
         n = whole_number(n, "n", least=1, expected="1 or more rows")
         if is_frame(given):
             conditions = self._read(given)
             answer, index = self._draw_rows(n, conditions, missingness, seed=seed, first=first), conditions.index
         else:
-            given = {} if given is None else given
-            answer, index = self.draw(n, given=given, missingness=missingness, seed=seed, first=first), None
+            answer, index = self.draw(n, given=given, missingness=missingness, seed=seed, first=first, warns=True), None
         frame = write_frame(answer.value, self.frame_schema_, index=index)
         return Answer(frame, answer.diagnostics.numpy()) if diagnostics else frame
 
@@ -108,19 +108,21 @@ class Answers(ColumnPredictions):
         self,
         n: int,
         *,
-        given: Mapping[Name, object],
+        given: GivenColumns,
         missingness: Missingness = "ignored",
         seed: int | None = None,
         first: int = 0,
+        warns: bool = False,
     ) -> Answer[dict[Name, Column]]:
-        """The columns that `sample` writes into a frame; n may be 0, and the other arguments are those of `sample`.
+        """The columns that `sample` writes into a frame; n may be 0, and what lies outside warns if asked.
 
         Returns:
-            Values of each column of the model, and diagnostics; ids and columns without training values are missing
-            throughout.
+            Values of each column, and diagnostics; ids and columns without training values are missing throughout.
         """
         first, seed = number_of_first(first), seed_of_draws(seed)
-        evidence, fitted = self._evidence(given), self.fitted
+        evidence, fitted = self.evidence(given), self.fitted
+        if warns:
+            self.warn_given(evidence)
         self._check_missingness(missingness)
         if not isinstance(fitted, RecordedTable):
             return fitted.sample(n, evidence=evidence, seed=seed, first=first)
@@ -142,11 +144,12 @@ class Answers(ColumnPredictions):
         self._check_missingness(missingness)
         fitted, keys = self.fitted, keys_of_numbers(first, conditions.num_rows)
         rows = fitted.rows(given, conditions.num_rows)
+        self.warn_outside(rows)
         if isinstance(fitted, RecordedTable):
             recorded = fitted.sample_given(rows, keys, seed=seed, missingness=missingness)
             return Answer(with_given(recorded.value, given), recorded.diagnostics)
         answer = fitted.impute(rows, keys, num_draws=1, seed=seed)
-        return Answer(with_given(next(answer.value), given), answer.diagnostics)
+        return Answer(with_given(next(iter(answer.value)), given), answer.diagnostics)
 
     def _check_missingness(self, missingness: object) -> None:
         if missingness not in get_args(Missingness):

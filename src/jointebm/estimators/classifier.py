@@ -76,7 +76,7 @@ class JointEBMClassifier(ClassifierMixin, Facade):  # type: ignore[misc]  # scik
 
     def predict_proba(self, X: Any, *, diagnostics: bool = False) -> Any:  # noqa: N803
         """p(label | row) for each of `classes_`, shape (N, K); with `diagnostics`, (probabilities, `Diagnostics`)."""
-        answer = self._predictive(X)
+        answer = self._predictive(self._asked(X))
         coded = self.core_.coded(self._target)
         places = {label: place for place, label in enumerate(classes(coded).tolist())}
         kept = [places[label] for label in self.classes_.tolist()]

@@ -12,10 +12,11 @@ import numpy as np
 from sklearn.utils.validation import check_is_fitted
 from torch import Tensor
 
-from jointebm.estimators.arguments import is_name, number_of_first, seed_of_draws, whole_number
+from jointebm.estimators.arguments import is_name, number_of_first, quantile_levels, seed_of_draws, whole_number
 from jointebm.estimators.imputations import GivenColumns, Imputations
 from jointebm.sampling.diagnostics import Answer, Diagnostics
 from jointebm.storage.untrusted import quoted
+from jointebm.tables.answers.determined_entries import with_determined
 from jointebm.tables.answers.joint_predictions import joint_class_probs, require_few_combinations
 from jointebm.tables.answers.predictions import (
     Statistic,
@@ -155,7 +156,7 @@ class ColumnPredictions(Imputations):
         """
         coded = self.coded(self._one_target(target))
         classes(coded)  # raises for a column without classes
-        rows = self.encoded(self._read(X), given, missing=[coded.name])
+        rows = self.asked(self._read(X), given, missing=[coded.name])
         answer = self.fitted.predictive_answer(rows, coded.name)
         probs, found = class_probs(coded, answer.value), answer.diagnostics.numpy()
         found = replace(found, standard_error=class_errors(coded, found))
@@ -179,7 +180,7 @@ class ColumnPredictions(Imputations):
         Args:
             X: table with some or all of the columns, N rows; the target's own entries are ignored.
             target: a column of numbers or times; None is the y of `fit`.
-            quantiles: levels, each in (0, 1).
+            quantiles: levels, each in (0, 1), one or more.
             given: as in `predict`.
             diagnostics: whether to return (quantiles, `Diagnostics`), without standard errors.
 
@@ -192,20 +193,17 @@ class ColumnPredictions(Imputations):
         coded = self.coded(self._one_target(target))
         if not isinstance(coded.codec, NumberCodec):
             raise ValueError(f"column {coded.name!r}: has no quantiles; call predict_proba(X, {coded.name!r})")
-        for level in quantiles:
-            if not isinstance(level, Real) or not 0 < level < 1:
-                raise ValueError(f"quantiles: got {quoted(repr(level))}, expected levels in (0, 1), such as 0.05")
-        frame = self._read(X)
-        answer = self.fitted.predictive_answer(self.encoded(frame, given, missing=[coded.name]), coded.name)
+        levels, frame = quantile_levels(quantiles), self._read(X)
+        rows = self.asked(frame, given, missing=[coded.name])
+        answer = self.fitted.predictive_answer(rows, coded.name)
         probs, found = np.exp(answer.value), replace(answer.diagnostics, standard_error=None)
         none_missing = np.zeros(len(probs), dtype=bool)
-        (stored,) = self.frame_schema_.select([coded.name], frame.schema.backend).columns
         columns: dict[Name, Column] = {}
-        schemas = []
-        for level in quantiles:
-            name: Name = f"{coded.name}:{100 * level:g}%"
-            columns[name] = Column(coded.role, coded.codec.quantile(probs, float(level)), none_missing, coded.unit)
-            schemas.append(stored.model_copy(update={"name": name}))
+        for level in levels:
+            column = Column(coded.role, coded.codec.quantile(probs, level), none_missing, coded.unit)
+            columns[f"{coded.name}:{100 * level:g}%"] = with_determined(column, rows, coded.name)
+        (stored,) = self.frame_schema_.select([coded.name], frame.schema.backend).columns
+        schemas = [stored.model_copy(update={"name": name}) for name in columns]
         schema = self.frame_schema_.model_copy(update={"backend": frame.schema.backend, "columns": tuple(schemas)})
         made = write_like(columns, schema, frame)
         return Answer(made, found.numpy()) if diagnostics else made
@@ -271,7 +269,7 @@ class ColumnPredictions(Imputations):
         names = self._several(targets, "predict_joint_proba")
         require_few_combinations(self.fitted.codec, names)
         frame = self._read(X)
-        answer = joint_class_probs(self.fitted, self.encoded(frame, given, missing=names), frame.num_rows, names)
+        answer = joint_class_probs(self.fitted, self.asked(frame, given, missing=names), frame.num_rows, names)
         return Answer(answer.value, answer.diagnostics.numpy()) if diagnostics else answer.value
 
     def draw_joint(
@@ -307,7 +305,8 @@ class ColumnPredictions(Imputations):
         num = whole_number(num, "num", least=1, expected="1 or more draws")
         first, seed = number_of_first(first), seed_of_draws(seed)
         frame = self._read(X)
-        rows = self.fitted.rows(frame.table, frame.num_rows, missing=names, evidence=self._evidence(given))
+        rows = self.fitted.rows(frame.table, frame.num_rows, missing=names, evidence=self.evidence(given))
+        self.warn_outside(rows, targets=names)
         drawn = self.fitted.impute(rows, keys_of_numbers(first, frame.num_rows), num_draws=num, seed=seed)
         schema = self.frame_schema_.select(names, frame.schema.backend)
         frames = [write_like(each, schema, frame) for each in drawn.value]
@@ -320,13 +319,13 @@ class ColumnPredictions(Imputations):
         if statistic not in ("mean", "median"):
             raise ValueError(f"statistic: got {statistic!r}, expected 'mean' or 'median'")
         names = [self.coded(name).name for name in targets]
-        rows = self.encoded(frame, given, missing=names)
+        rows = self.asked(frame, given, missing=names)
         columns, found = {}, {}
         for name in names:
             coded = self.coded(name)
             readout = readout_of(coded, statistic)
             answer = self.fitted.predictive_answer(rows, name, readout=readout)
-            columns[name] = point_prediction(coded, answer.value, statistic=statistic)
+            columns[name] = with_determined(point_prediction(coded, answer.value, statistic=statistic), rows, name)
             error = None if readout is None else answer.diagnostics.standard_error[:, 0]
             found[name] = replace(answer.diagnostics, standard_error=error)
         return write_like(columns, self.frame_schema_.select(names, frame.schema.backend), frame), found

@@ -80,12 +80,14 @@ class Facade(BaseEstimator, ABC):  # type: ignore[misc]  # scikit-learn has no t
             on_progress=on_progress,
         )
 
-    def _predictive(self, table: Any, readout: np.ndarray | None = None) -> Answer[np.ndarray]:
-        """log p(code of the target | X), shape (N, K), nats, with standard errors of the probabilities or the readout."""
-        frame = self._read(table, reset=False)
-        target = self._target
-        rows = self.core_.fitted.rows(frame.table, frame.num_rows, missing=[target])
-        return self.core_.fitted.predictive_answer(rows, target, readout=readout)
+    def _asked(self, table: Any) -> Any:
+        """The rows of X, in which the target is missing."""
+        target = self._target  # read first: before `fit` the refusal says so
+        return self.core_.asked(self._read(table, reset=False), missing=[target])
+
+    def _predictive(self, rows: Any, readout: np.ndarray | None = None) -> Answer[np.ndarray]:
+        """log p(code of the target | row), shape (N, K), nats, with standard errors of the probabilities or the readout."""
+        return self.core_.fitted.predictive_answer(rows, self._target, readout=readout)
 
     @property
     def _target(self) -> Name:

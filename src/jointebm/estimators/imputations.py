@@ -4,15 +4,16 @@ Legend: N rows.
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal, get_args
 
+import numpy as np
 from sklearn.base import BaseEstimator
 from sklearn.utils.validation import check_is_fitted
 from torch import Tensor
 
-from jointebm.estimators.arguments import is_name, number_of_first, seed_of_draws, whole_number
-from jointebm.sampling.diagnostics import Answer
+from jointebm.estimators.arguments import is_name, numbers_of_rows, seed_of_draws, whole_number
+from jointebm.sampling.diagnostics import Answer, ExtrapolationWarning, warn_caller
 from jointebm.storage.untrusted import quoted
 from jointebm.tables.answers.answering import Answering
 from jointebm.tables.answers.parameters import Missingness
@@ -22,6 +23,7 @@ from jointebm.tables.codes.codec import CodedColumn, Name
 from jointebm.tables.codes.evidence import Choice, Evidence
 from jointebm.tables.codes.indicators import Indicator
 from jointebm.tables.codes.read_evidence import read_given
+from jointebm.tables.codes.training_range import RangeTally, given_outside
 from jointebm.tables.frames.reading import Frame, is_missing, read_vector
 from jointebm.tables.frames.schemas import FrameSchema
 from jointebm.tables.frames.writing import write_filled
@@ -73,7 +75,7 @@ class Imputations(BaseEstimator, ABC):  # type: ignore[misc]  # scikit-learn has
         given: GivenColumns = None,
         uncertainty: Uncertainty = "draws",
         row_ids: Any = None,
-        first: int = 0,
+        first: int | np.ndarray = 0,
         seed: int | None = None,
         diagnostics: bool = False,
     ) -> Any:
@@ -106,7 +108,7 @@ class Imputations(BaseEstimator, ABC):  # type: ignore[misc]  # scikit-learn has
         given: GivenColumns = None,
         uncertainty: Uncertainty = "draws",
         row_ids: Any = None,
-        first: int = 0,
+        first: int | np.ndarray = 0,
         seed: int | None = None,
         diagnostics: bool = False,
     ) -> Any:
@@ -126,40 +128,92 @@ class Imputations(BaseEstimator, ABC):  # type: ignore[misc]  # scikit-learn has
                 fitted with `num_members` of at least `num`.
             row_ids: what tells rows apart in place of their numbers: the name of a column of X, or a vector of N numbers,
                 texts or times, none missing and no two equal.
-            first: number of the first row, so that a table can be asked about in parts; of no effect with `row_ids`.
+            first: number of the first row, so that a table can be asked about in parts, or a vector with the number of each
+                row; of no effect with `row_ids`.
             seed: of these draws; None is that of the model.
             diagnostics: whether to return (list, `Diagnostics`), averaged over the draws of each row.
 
         Returns:
             A list of `num` frames like X, also for `num=1`; the first is that of `impute`.
 
+        Warns:
+            ConvergenceWarning: hardly a chain has accepted a jump.
+            ExtrapolationWarning: a given value, or more entries of X than by chance, lie outside the training range.
+
         Raises:
             ValueError: `num` is not a whole number of at least 1, or more than the members; an id is missing or occurs
                 twice; an entry of X contradicts the evidence; or another argument is out of its range.
         """
         num = whole_number(num, "num", least=1, expected="1 or more draws")
-        first, seed = number_of_first(first), seed_of_draws(seed)
+        seed = seed_of_draws(seed)
         check_is_fitted(self, "model_")
-        _check_uncertainty(uncertainty, num, len(self.members_))
         frame = self._read(X)
-        rows = self.encoded(frame, given)
-        keys = keys_of_numbers(first, frame.num_rows) if row_ids is None else self._keys_of_ids(frame, row_ids)
+        rows = self.asked(frame, given)
+        answer = self.imputed(frame, rows, num, uncertainty=uncertainty, row_ids=row_ids, first=first, seed=seed)
+        return answer if diagnostics else answer.value
+
+    def imputed(
+        self,
+        frame: Frame,
+        rows: Any,
+        num: int,
+        *,
+        uncertainty: Uncertainty = "draws",
+        row_ids: Any = None,
+        first: int | np.ndarray = 0,
+        seed: int | None = None,
+    ) -> Answer[list[Any]]:
+        """`draw_imputations` of rows that have been `encoded`, without a warning of what lies outside the training range."""
+        _check_uncertainty(uncertainty, num, len(self.members_))
+        numbers = numbers_of_rows(first, frame.num_rows)
+        keys = keys_of_numbers(numbers, frame.num_rows) if row_ids is None else self._keys_of_ids(frame, row_ids)
         drawn = self.fitted.impute_by_members if uncertainty == "model" else self.fitted.impute
         answer = drawn(rows, keys, num_draws=num, seed=seed)
         frames = [write_filled(frame, each, self.frame_schema_) for each in answer.value]
-        return Answer(frames, answer.diagnostics.numpy()) if diagnostics else frames
+        return Answer(frames, answer.diagnostics.numpy())
 
-    def _evidence(self, given: GivenColumns) -> Mapping[Name, Evidence]:
+    def evidence(self, given: GivenColumns) -> dict[Name, Evidence]:
         """What is given, in the values and units of the codecs."""
-        durations = frozenset(each.name for each in self.frame_schema_.columns if each.is_duration)
         codec, given = self.fitted.codec, {} if given is None else given
         if not isinstance(given, Mapping):
             return read_given(given, codec)  # raises
         known = {name: said for name, said in given.items() if not is_missing(said)}
-        evidence = read_given(known, codec, durations=durations)
+        evidence = read_given(known, codec)
         for name in given.keys() - known.keys():
             evidence[self._indicator(self.coded(name).name)] = Choice((True,))
         return evidence
+
+    def count_outside(
+        self,
+        tally: RangeTally,
+        rows: Any,
+        *,
+        targets: Sequence[Name] = (),
+        place: Callable[[int], str] = "row {}".format,
+    ) -> None:
+        """Counts the entries outside the training range of rows that have been encoded.
+
+        Args:
+            tally: to add to.
+            rows: as `encoded` returns them.
+            targets: columns whose entries are not asked about.
+            place: the place of a row, for the finding.
+        """
+        given = [name for name, known in rows.evidence.items() if isinstance(known, Choice)]  # told of by themselves
+        tally.add(self.fitted.known(rows), ignored=(*targets, *given), place=place)
+
+    def warn_outside(self, rows: Any, *, targets: Sequence[Name] = ()) -> None:
+        """Warns of each column whose given value, or more of whose entries than by chance, is outside the training range."""
+        tally = RangeTally()
+        self.count_outside(tally, rows, targets=targets)
+        self.warn_given(rows.evidence)
+        for line in tally.findings():
+            warn_caller(ExtrapolationWarning(line))
+
+    def warn_given(self, evidence: Mapping[Name, Evidence]) -> None:
+        """Warns of each column of which a given value lies outside the training range."""
+        for line in given_outside(evidence, self.fitted.codec):
+            warn_caller(ExtrapolationWarning(f"given {line}"))
 
     def _indicator(self, name: Name) -> Name:
         """The name of the column of the model that says whether the entries of a column are missing."""
@@ -173,7 +227,7 @@ class Imputations(BaseEstimator, ABC):  # type: ignore[misc]  # scikit-learn has
 
     def encoded(self, frame: Frame, given: GivenColumns = None, *, missing: Sequence[Name] = ()) -> Any:
         """Encoded rows; columns in `missing` count as missing, and nothing may be given about them."""
-        evidence = self._evidence(given)
+        evidence = self.evidence(given)
         for name in missing:
             if name in evidence:
                 raise ValueError(
@@ -181,6 +235,12 @@ class Imputations(BaseEstimator, ABC):  # type: ignore[misc]  # scikit-learn has
                     "draw_joint(X, targets, num, given=...)"
                 )
         return self.fitted.rows(frame.table, frame.num_rows, missing=missing, evidence=evidence)
+
+    def asked(self, frame: Frame, given: GivenColumns = None, *, missing: Sequence[Name] = ()) -> Any:
+        """`encoded`, with a warning of what lies outside the training range."""
+        rows = self.encoded(frame, given, missing=missing)
+        self.warn_outside(rows, targets=missing)
+        return rows
 
     def _keys_of_ids(self, frame: Frame, row_ids: Any) -> Tensor:
         """Keys of rows by a column of X, or by a vector of ids."""

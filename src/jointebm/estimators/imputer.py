@@ -67,7 +67,7 @@ class JointEBMImputer(OneToOneFeatureMixin, TransformerMixin, Facade):  # type: 
         With `diagnostics`, (frame, `Diagnostics`). An id, or an entry of a column without training values, stays missing.
         """
         frame = self._read(X, reset=False)
-        rows = self.core_.fitted.rows(frame.table, frame.num_rows)
+        rows = self.core_.asked(frame)
         answer = self.core_.fitted.impute(rows, keys_of_numbers(0, frame.num_rows), num_draws=1)
         (drawn,) = answer.value
         filled = write_filled(frame, drawn, self.core_.frame_schema_)

@@ -15,27 +15,31 @@ from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted
 
 from jointebm.estimators.answers import Answers, set_features
-from jointebm.estimators.arguments import row_weights
+from jointebm.estimators.arguments import check_mapping, relation_texts, row_weights
+from jointebm.estimators.coded_rows import CodedRows, coded_rows
+from jointebm.estimators.density_fit import fit_density
 from jointebm.estimators.fit_watch import FitWatch
-from jointebm.storage.untrusted import quoted
-from jointebm.tables.answers.parameters import Missingness, Parameters
+from jointebm.estimators.many_rows import many_rows, require_table
+from jointebm.inference.pretrained import find_model
+from jointebm.randomness.devices import Device, place_of
+from jointebm.storage.hub import OnHub
+from jointebm.tables.answers.parameters import MAX_TRAINED_ROWS, Missingness, Parameters
 from jointebm.tables.answers.store import TableFolder, load_table, save_table
 from jointebm.tables.answers.table_model import TableModel
 from jointebm.tables.codes.categories import MAX_CODED_LEVELS
-from jointebm.tables.codes.codec import Name, TableCodec, Unseen
-from jointebm.tables.codes.column import Column, Kind
-from jointebm.tables.codes.indicators import fit_indicators, with_indicators
+from jointebm.tables.codes.codec import Name, Unseen
+from jointebm.tables.codes.column import Kind
 from jointebm.tables.frames.reading import Frame, read_frame, target_name, with_column
-from jointebm.tables.relations.found_relations import AUTO, fit_relations
-from jointebm.tables.training.bootstrap import SharedProgress, bootstrapped
-from jointebm.tables.training.row_weights import resampled_rows
+from jointebm.tables.frames.table_rows import TableRows, rows_of_frame
+from jointebm.tables.relations.found_relations import AUTO
 from jointebm.tables.training.table_config import Progress
 from jointebm.training.objectives import MaximumLikelihood, PseudoLikelihood
+from jointebm.training.world import ALONE, World
 
 __all__ = ["JointEBM"]
 
 
-class JointEBM(Answers):
+class JointEBM(OnHub, Answers):
     """A joint density of all columns of a table, fitted to rows with missing entries; it answers for any columns given any.
 
         log p(row) = F(codes) + sum_j log p(value_j | code_j) - log Z
@@ -68,6 +72,8 @@ class JointEBM(Answers):
             bins, or of 2 N^(1/3) if that is less.
         max_levels: codes for a column of categories, from 2: each level has its own; with more levels, the rarest share the
             last code, and which of them a row has then does not depend on the other columns.
+        max_rows: rows that are trained on, at most: a random sample of a larger table, decided by `random_state` and the
+            numbers of rows. Codecs and relations are those of all rows.
         relations: between columns, which samples and imputations keep (docs/tables.md): "auto" detects those that all rows
             keep; None is none; or texts such as ["start <= end", "total = a + b", "zip -> city"], and "auto" among them.
         missingness: "ignored": that an entry is missing tells nothing; "model": the density knows which entries are missing,
@@ -80,6 +86,8 @@ class JointEBM(Answers):
         num_members: refits to bootstrap samples of the rows, up to 1,000, for `draw_imputations(X, num,
             uncertainty="model")`; as many as the imputations that will be asked for. Five take less time than two fits.
         random_state: seed of all draws in training and answers; None takes a new one at each fit.
+        device: where to fit, and where the fitted model is: "auto" is "cuda" where there is one, else "cpu". Tables and
+            answers stay where they are.
         verbose: whether `fit`, and answers that take over two seconds, print their progress to standard error. The logger
             "jointebm" gets it anyway, as INFO.
 
@@ -88,6 +96,7 @@ class JointEBM(Answers):
         model_: the density over codes.
         members_: the densities of the refits, `num_members` of them.
         relations_: relations between columns that every sample and imputation keeps; `str` gives their texts.
+        num_rows_: rows of the table that was fitted, from which `max_rows` were sampled if there were more.
         report_: how far it can be trusted: held-out log-likelihood, log Z with its error, weights of groups, moments.
         target_: name of the column passed as y to `fit`, or None.
         reading_: how the command line reads cells of files for this model; frames are taken as they are.
@@ -116,6 +125,7 @@ class JointEBM(Answers):
         kinds: Mapping[Name, Kind] | None = None,
         max_bins: int | None = None,
         max_levels: int = MAX_CODED_LEVELS,
+        max_rows: int = MAX_TRAINED_ROWS,
         relations: str | Sequence[str] | None = "auto",
         missingness: Missingness = "ignored",
         unseen: Unseen = "error",
@@ -123,6 +133,7 @@ class JointEBM(Answers):
         num_sweeps: int = 10,
         num_members: int = 0,
         random_state: int | np.random.RandomState | None = 0,
+        device: Device = "auto",
         verbose: bool = False,
     ) -> None:
         self.objective = objective
@@ -130,6 +141,7 @@ class JointEBM(Answers):
         self.kinds = kinds
         self.max_bins = max_bins
         self.max_levels = max_levels
+        self.max_rows = max_rows
         self.relations = relations
         self.missingness = missingness
         self.unseen = unseen
@@ -137,6 +149,7 @@ class JointEBM(Answers):
         self.num_sweeps = num_sweeps
         self.num_members = num_members
         self.random_state = random_state
+        self.device = device
         self.verbose = verbose
 
     def fit(
@@ -150,12 +163,18 @@ class JointEBM(Answers):
     ) -> Self:
         """Fits the joint density of all columns of X, and of y if it is given.
 
+        X may be larger than memory: a path of a .parquet or .csv file, or of a folder of them, a list of such `Path`s, or a
+        reader of Arrow batches. It is read in chunks: codecs are those of all rows, and the density is trained on a random
+        sample of `max_rows`, as it is of a frame with more rows. The model does not depend on the chunks, nor on the number
+        of threads that read them (docs/scale.md).
+
         With `run`, an interrupted fit resumes when it is called again with the same table and parameters; members are not
         kept, and start over.
 
         Args:
-            X: table, N rows; entries may be missing.
-            y: one more column, such as a label, called by its own name or "target"; entries may be missing.
+            X: table, N rows, or where it is read from; entries may be missing.
+            y: one more column, such as a label, called by its own name or "target"; entries may be missing. With a path,
+                it is a column of the files.
             sample_weight: of the rows, shape (N,), not negative: the density is that of rows drawn with such frequencies. A
                 weight of 0 leaves the row out, and only ratios matter. None weighs all alike. Bins, and the shares of
                 values inside a bin and of rare levels, are those of unweighted rows.
@@ -169,11 +188,31 @@ class JointEBM(Answers):
         Warns:
             ConvergenceWarning: the fit learned nothing about how columns depend, or training was cut short.
         """
+        if y is None and sample_weight is None:
+            check_mapping("kinds", self.kinds, {"code": "categorical"})
+            rows = many_rows(X, dict(self.kinds or {}))
+            if rows is not None:
+                return self.fit_rows(rows, on_progress=on_progress, run=run)
+        else:
+            require_table(X, "sample_weight" if y is None else "y")
         frame = read_frame(X)
         target = None if y is None else target_name(y, frame.schema.names)
         if target is not None:
             frame = with_column(frame, target, y)
         return self.fit_frame(frame, target=target, sample_weight=sample_weight, on_progress=on_progress, run=run)
+
+    def fit_rows(
+        self,
+        rows: TableRows,
+        *,
+        on_progress: Callable[[Progress], object] | None = None,
+        run: str | os.PathLike[str] | None = None,
+        world: World = ALONE,
+    ) -> Self:
+        """Fits rows that are read in chunks; all processes of a world call it with the same arguments."""
+        parameters = self.checked_parameters()
+        coded = world.patiently(lambda: coded_rows(rows, parameters))
+        return self._fit(coded, parameters, weights=None, target=None, on_progress=on_progress, run=run, world=world)
 
     def fit_frame(
         self,
@@ -192,57 +231,39 @@ class JointEBM(Answers):
                 f"Found array with {frame.num_rows} sample(s) and {len(frame.table)} feature(s) while a minimum of 1 "
                 "is required"
             )
-        kinds, max_bins, max_levels = dict(parameters.kinds), parameters.max_bins, parameters.max_levels
         weights = row_weights(sample_weight, frame.num_rows)
-        kept = slice(None) if weights is None else np.flatnonzero(weights)
-        table = {name: column.take(kept) for name, column in frame.table.items()}
-        codec = TableCodec.fit(table, kinds=kinds, max_bins=max_bins, max_levels=max_levels)
-        names, indicators = list(table), fit_indicators(table, codec) if parameters.missingness == "model" else ()
-        table = with_indicators(table, indicators)
-        every_row = with_indicators(frame.table if weights is None else _without(frame.table, weights == 0), indicators)
-        relations = fit_relations(
-            every_row, parameters.relations, names=names, kinds=kinds, max_bins=max_bins, max_levels=max_levels
-        )
-        of_model = TableCodec(columns=(*codec.columns, *(each.coded for each in indicators)))
-        if relations is not None:
-            of_model, table = relations.training(table)
-        codes = torch.from_numpy(of_model.encode(table))
+        kept = None if weights is None else np.flatnonzero(weights)
+        coded = coded_rows(rows_of_frame(frame, kept), parameters, numbers=kept)
+        of_rows = None if weights is None else torch.from_numpy(weights[kept][coded.numbers])
+        return self._fit(coded, parameters, weights=of_rows, target=target, on_progress=on_progress, run=run)
+
+    def _fit(
+        self,
+        coded: CodedRows,
+        parameters: Parameters,
+        *,
+        target: Name | None,
+        weights: torch.Tensor | None,
+        on_progress: Callable[[Progress], object] | None,
+        run: str | os.PathLike[str] | None,
+        world: World = ALONE,
+    ) -> Self:
+        """Fits the density of coded rows."""
         watch = FitWatch(on_progress, verbose=self.verbose)
-        progress = SharedProgress(watch.tell, parameters.num_members)
-        model = TableModel.fit(
-            codes,
-            of_model.num_codes,
-            bins=of_model.bins,
-            spreads=of_model.spreads,
-            config=parameters.training,
-            seed=parameters.seed,
-            on_progress=progress.of_fit,
-            run=run,
-            weights=None if weights is None else torch.from_numpy(weights[kept]),
+        for line in coded.lines():
+            watch.say(line)
+        model, members = fit_density(
+            coded, parameters, weights=weights, on_progress=watch.tell, run=run, device=self.device, world=world
         )
-        of_members = codes if weights is None else codes[resampled_rows(torch.from_numpy(weights[kept]), codes)]
-        members = []
-        for number in range(parameters.num_members):
-            energy = bootstrapped(
-                model.energy,
-                of_members,
-                bins=of_model.bins,
-                spreads=of_model.spreads,
-                config=parameters.training,
-                seed=parameters.seed,
-                number=number,
-            )
-            members.append(TableModel(energy).eval())
-            progress.after_member(number)
         folder = TableFolder.of(
-            frame.schema,
-            codec,
+            coded.schema,
+            coded.codec,
             model,
-            relations=relations,
-            indicators=indicators,
+            relations=coded.relations,
+            indicators=coded.indicators,
             target=target,
             parameters=parameters,
-        )
+        ).model_copy(update={"num_rows": coded.num_rows})
         self._set_fitted(folder, model, members)
         watch.finish(model)
         return self
@@ -262,17 +283,19 @@ class JointEBM(Answers):
         )
 
     @classmethod
-    def load(cls, path: str | os.PathLike[str]) -> Self:
-        """Reads a folder written by `save` or `jointebm fit`; nothing in it is executed.
+    def load(cls, path: str | os.PathLike[str], *, device: Device = "auto", revision: str | None = None) -> Self:
+        """Reads a folder written by `save` or `jointebm fit`, or a model on the Hub; nothing in it is executed.
+
+        Args:
+            path: the folder, or owner/name, as in `jointebm.load`.
+            device: where the model is to be, as for a fit; that of the fit does not matter.
+            revision: branch, tag or commit on the Hub.
 
         Raises:
             FileNotFoundError: the folder or one of its files is missing.
             ValueError: a file is malformed; names the file and the reason.
         """
-        path = Path(path)
-        if not (path / "config.json").is_file() and (path / "model" / "config.json").is_file():
-            path = path / "model"  # of a run folder
-        folder, model, members = load_table(path)
+        folder, model, members = load_table(find_model(path, revision), device=device)
         parameters = folder.parameters
         training = parameters.training.model_dump(exclude={"objective"}, exclude_defaults=True)
         objective = parameters.training.objective
@@ -281,6 +304,7 @@ class JointEBM(Answers):
             training=training or None,
             kinds=dict(parameters.kinds) or None,
             random_state=parameters.seed,
+            device=device,
             relations=AUTO if parameters.relations == (AUTO,) else parameters.relations and list(parameters.relations),
             **parameters.model_dump(exclude={"training", "kinds", "seed", "relations"}),
         )
@@ -303,14 +327,15 @@ class JointEBM(Answers):
         seed = self.random_state
         if not isinstance(seed, int | np.integer):
             seed = int(check_random_state(seed).random_sample() * 2**31)  # the seed of all draws, not a draw
-        _check_mapping("training", self.training, {"num_visits": 10})
-        _check_mapping("kinds", self.kinds, {"code": "categorical"})
+        place_of(self.device)
+        check_mapping("training", self.training, {"num_visits": 10})
+        check_mapping("kinds", self.kinds, {"code": "categorical"})
         kinds = dict(self.kinds or {}) | dict(kinds or {})
         for name, kind in kinds.items():
             if kind not in get_args(Kind):
                 raise ValueError(f"kinds: column {name!r}: got {kind!r}, expected 'numeric', 'categorical' or 'id'")
         given = self.get_params(deep=False) | {"seed": seed, "kinds": tuple(kinds.items())}
-        given["relations"] = _texts(self.relations)
+        given["relations"] = relation_texts(self.relations)
         given["training"] = {"objective": self.objective} | dict(self.training or {})
         plain = {name: each.item() if isinstance(each, np.generic) else each for name, each in given.items()}
         return Parameters.checked(**{name: plain[name] for name in Parameters.model_fields})
@@ -319,29 +344,6 @@ class JointEBM(Answers):
         self._folder = folder
         self.codec_, self.model_, self.target_, self.reading_ = folder.codec, model, folder.target, folder.reading
         self.members_ = tuple(members)
-        self.report_ = folder.report
+        self.report_, self.num_rows_ = folder.report, folder.num_rows
         self.relations_ = () if folder.relations is None else folder.relations.listed
         set_features(self, self.features)
-
-
-def _texts(relations: object) -> tuple[str, ...] | None:
-    """The texts of relations; "none" is what the command line calls None."""
-    if relations is None or (isinstance(relations, str) and relations == "none"):
-        return None
-    texts = (relations,) if isinstance(relations, str) else relations
-    if not isinstance(texts, Sequence) or not all(isinstance(text, str) for text in texts):
-        raise ValueError(
-            f"relations: got {quoted(repr(relations))}, expected 'auto', None or texts such as ['start <= end']"
-        )
-    return tuple(texts)
-
-
-def _without(table: Mapping[Name, Column], rows: np.ndarray) -> dict[Name, Column]:
-    """The table with missing entries in some rows, bool (N,), so that the others keep their numbers."""
-    return {name: column._replace(is_missing=column.is_missing | rows) for name, column in table.items()}
-
-
-def _check_mapping(name: str, given: object, example: Mapping[str, object]) -> None:
-    """Raises unless a parameter is a mapping or None."""
-    if given is not None and not isinstance(given, Mapping):
-        raise ValueError(f"{name}: got {quoted(repr(given))}, expected a mapping, such as {example}")

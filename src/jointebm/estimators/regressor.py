@@ -10,8 +10,10 @@ from sklearn.base import RegressorMixin
 from jointebm.estimators.facade import Facade, checked_target
 from jointebm.estimators.joint_ebm import JointEBM
 from jointebm.sampling.diagnostics import Answer
+from jointebm.tables.answers.determined_entries import with_determined
 from jointebm.tables.answers.predictions import posterior_mean, readout_of
 from jointebm.tables.codes.codec import Name
+from jointebm.tables.codes.column import Column
 from jointebm.tables.codes.numbers import NumberCodec
 from jointebm.tables.training.table_config import Progress
 
@@ -74,8 +76,10 @@ class JointEBMRegressor(RegressorMixin, Facade):  # type: ignore[misc]  # scikit
 
     def predict(self, X: Any, *, diagnostics: bool = False) -> Any:  # noqa: N803
         """The mean of the target given each row, shape (N,), float64; with `diagnostics`, (means, `Diagnostics`)."""
-        target = self._target
+        rows, target = self._asked(X), self._target
         coded = self.core_.coded(target)
-        answer = self._predictive(X, readout_of(coded, "mean"))
+        answer = self._predictive(rows, readout_of(coded, "mean"))
         means, found = posterior_mean(coded, answer.value), answer.diagnostics.numpy()
+        column = Column("real", means, np.zeros(len(means), dtype=bool))
+        means = with_determined(column, rows, target).values
         return Answer(means, replace(found, standard_error=found.standard_error[:, 0])) if diagnostics else means

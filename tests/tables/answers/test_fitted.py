@@ -125,12 +125,12 @@ def test_answers_take_the_sweeps_that_the_model_asks_for(ask: str, monkeypatch: 
     }
     runs: list[list[tuple[torch.Tensor, torch.Tensor]]] = []
 
-    def watched(energy: TableEnergy, state: State, **more: object) -> State:
-        after = moves.sweep(energy, state, **more)  # type: ignore[arg-type]
+    def watched(energy: TableEnergy, state: State, **more: object) -> tuple[State, torch.Tensor]:
+        after, num_accepted = moves.sweep(energy, state, **more)  # type: ignore[arg-type]
         if not runs or not torch.equal(runs[-1][-1][1], state.codes):
             runs.append([])
         runs[-1].append((state.codes, after.codes))
-        return after
+        return after, num_accepted
 
     monkeypatch.setattr("jointebm.tables.answers.corrected_draws.sweep", watched)
     monkeypatch.setattr(

@@ -14,7 +14,7 @@ from jointebm.sampling.diagnostics import Diagnostics
 from jointebm.tables.answers import configurations
 from jointebm.tables.answers.table_model import TableModel
 from jointebm.tables.frames.reading import read_frame
-from support.coverage import NUM_SEEDS
+from support.coverage import NUM_SEEDS, draw_independently
 from support.tiny_tables import energy, enumerated
 
 LEVELS = {"a": ["x", "y"], "b": ["p", "q", "r"], "c": ["0", "1", "2", "3"]}
@@ -86,11 +86,12 @@ def test_errors_of_products_are_those_of_independent_factors(model: JointEBM) ->
 
 
 @pytest.mark.slow
-def test_standard_errors_of_products_cover_the_sums(model: JointEBM) -> None:
+def test_standard_errors_of_products_cover_the_sums(model: JointEBM, monkeypatch: pytest.MonkeyPatch) -> None:
     """Both factors are estimates. False alarm below 4e-4 for each of 12 combinations (fixed seeds), as in `coverage`.
 
     Draws of the first missing column are spread evenly, so that errors may be too large, but not on average.
     """
+    draw_independently(monkeypatch)
     model.num_draws = 200
     answers = []
     for seed in range(NUM_SEEDS):

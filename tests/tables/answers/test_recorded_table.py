@@ -1,13 +1,18 @@
 """A density that knows which entries are missing: all answers are those of the enumerated density of recorded rows."""
 
+from dataclasses import replace
 from itertools import product
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 
 from jointebm import JointEBM
+from jointebm.sampling.diagnostics import Answer, Diagnostics
+from jointebm.tables.answers.fitted import FittedTable
 
 QUICK = {"num_visits": 0, "rows_per_component": 50, "prior_strength": 0.5}
 LEVELS = {"a": ["a0", "a1", "a2"], "b": ["b0", "b1"], "c": ["c0", "c1"]}
@@ -105,6 +110,27 @@ def test_complete_samples_fill_what_they_would_leave_missing() -> None:
         for c in LEVELS["c"]:
             truth += share(a=None, b=b, c=c) * complete[a, b, c] / sum(complete[each, b, c] for each in LEVELS["a"])
         assert ((rows["a"] == a) & (rows["b"] == b)).mean() == pytest.approx(truth, abs=0.016)
+
+
+def test_diagnostics_of_complete_samples_are_the_least_of_both_draws(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The second draw, which fills, has fewer effective draws here, and is no less exact."""
+    found: list[Diagnostics[torch.Tensor]] = []
+    impute = FittedTable.impute
+
+    def watched(self: FittedTable, *arguments: Any, **more: Any) -> Answer[Any]:
+        answer = impute(self, *arguments, **more)
+        stage = len(found) + 1
+        found.append(
+            replace(answer.diagnostics, ess=torch.full((9,), 60.0 / stage), num_jumps=torch.full((9,), 2.0 * stage))
+        )
+        return Answer(answer.value, found[-1])
+
+    monkeypatch.setattr(FittedTable, "impute", watched)
+    _, both = MODEL.sample(9, seed=6, diagnostics=True)
+    assert len(found) == 2 and (both.ess == 30).all() and (both.num_jumps == 2).all() and both.standard_error is None
+    assert (both.exact == (found[0].exact & found[1].exact).numpy()).all()
+    _, first = MODEL.sample(9, seed=6, missingness="model", diagnostics=True)
+    assert (first.ess == 20).all()  # the third draw that is watched, and none fills it
 
 
 def test_imputations_fill_as_recorded_entries_are_and_keep_what_is_given_as_missing() -> None:

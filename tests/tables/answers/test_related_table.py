@@ -1,14 +1,19 @@
 """Answers about related columns: relations are kept, and distributions are those of the enumerated density."""
 
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 from scipy.special import logsumexp
 
 from jointebm import JointEBM
 from jointebm.estimators import JointEBMOutlierDetector
+from jointebm.sampling.diagnostics import Answer, Diagnostics
+from jointebm.tables.answers.related_choices import RelatedChoices
 from support.related_tables import kept, related_table, small_related_states, small_related_table
 
 QUICK = {"num_visits": 0, "rows_per_component": 50, "prior_strength": 0.5}
@@ -155,9 +160,62 @@ def test_parts_of_a_known_sum_have_the_frequencies_of_the_density() -> None:
     assert np.abs(shares - truth).max() < 0.075
 
 
+def test_diagnostics_are_the_least_of_draws_and_of_those_that_replace_refused_ones(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Every draw of the second row is refused once; both rows have parts of a known sum, chosen by weight."""
+    chosen, refused = RelatedChoices.chosen, RelatedChoices.are_refused
+    found: list[Diagnostics[torch.Tensor]] = []
+    num_looks = 0
+
+    def watched(self: RelatedChoices, *arguments: Any, **more: Any) -> Answer[Any]:
+        answer = chosen(self, *arguments, **more)
+        found.append(replace(answer.diagnostics, ess=answer.diagnostics.ess.clamp(max=20.0 - 5 * len(found))))
+        return Answer(answer.value, found[-1])
+
+    def once(self: RelatedChoices, complete: Any, work: Any) -> np.ndarray:
+        nonlocal num_looks
+        num_looks += 1
+        return np.array([False, True]) if num_looks == 1 else refused(self, complete, work)
+
+    monkeypatch.setattr(RelatedChoices, "chosen", watched)
+    monkeypatch.setattr(RelatedChoices, "are_refused", once)
+    question = pd.DataFrame({"total": [3, 3], "zip": ["z1", "z1"]})
+    _, both = TINY.impute(question, diagnostics=True)
+    assert len(found) == 2 and len(found[0].ess) == 2 and len(found[1].ess) == 1
+    assert both.ess.tolist() == [float(found[0].ess[0]), float(found[1].ess[0])] and float(found[1].ess[0]) <= 15
+    assert not both.exact.any()
+
+
+def test_one_refused_draw_of_many_counts_as_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The first of four draws of the second row is refused once; draws have 8 effective candidates, its second one 2."""
+    chosen, refused = RelatedChoices.chosen, RelatedChoices.are_refused
+    num_chosen = num_looks = 0
+
+    def watched(self: RelatedChoices, *arguments: Any, **more: Any) -> Answer[Any]:
+        nonlocal num_chosen
+        num_chosen += 1
+        answer = chosen(self, *arguments, **more)
+        ess = torch.full_like(answer.diagnostics.ess, 8.0 if num_chosen <= 4 else 2.0)
+        return Answer(answer.value, replace(answer.diagnostics, ess=ess, exact=ess > 4))
+
+    def once(self: RelatedChoices, complete: Any, work: Any) -> np.ndarray:
+        nonlocal num_looks
+        num_looks += 1
+        return np.array([False, True]) if num_looks == 1 else refused(self, complete, work)
+
+    monkeypatch.setattr(RelatedChoices, "chosen", watched)
+    monkeypatch.setattr(RelatedChoices, "are_refused", once)
+    question = pd.DataFrame({"a": [np.nan, np.nan], "b": [np.nan, np.nan], "total": [3, 3], "zip": ["z1", "z1"]})
+    frames, found = TINY.draw_imputations(question, 4, diagnostics=True)
+    assert num_chosen == 5 and len(frames) == 4
+    assert all((frame["a"] + frame["b"] == 3).all() for frame in frames)
+    assert found.ess.tolist() == [8.0, (2 + 3 * 8) / 4] and found.exact.tolist() == [True, False]
+
+
 def test_a_row_that_contradicts_a_relation_is_filled_and_keeps_its_entries() -> None:
     question = SMALL.head(1).assign(total=99, zip=None)
-    filled = TINY.impute(question)
+    filled = TINY.impute(question)  # the columns of the model are as in training, so nothing is extrapolated
     assert filled["total"].item() == 99 and filled["zip"].notna().all()
     assert str(filled["city"].item()) == SMALL["city"][0]
 

@@ -13,7 +13,9 @@ from jointebm.randomness.row_streams import RowStream, row_keys
 from jointebm.tables.answers import code_questions, configurations, weighted_answers
 from jointebm.tables.answers.shared_draws import shared_draws
 from jointebm.tables.answers.table_model import TableModel
-from support.coverage import NUM_SEEDS, expect_no_coverage, few_draws_differ, require_coverage
+from jointebm.tables.density.energy import Residual, TableEnergy
+from jointebm.tables.density.rough_energy import RoughEnergy
+from support.coverage import NUM_SEEDS, draw_independently, expect_no_coverage, few_draws_differ, require_coverage
 from support.tiny_tables import ALL, CLASSES, energy, enumerated, matches
 
 NOTHING = torch.full((1, 3), -1)
@@ -38,8 +40,9 @@ def exact_probs(codes: Tensor, column: int) -> Tensor:
 
 
 @pytest.mark.slow
-def test_standard_errors_of_scores_cover_the_sums() -> None:
+def test_standard_errors_of_scores_cover_the_sums(monkeypatch: pytest.MonkeyPatch) -> None:
     """By enumeration; false alarm below 4e-4 (fixed seeds)."""
+    draw_independently(monkeypatch)
     made = model()
     truth = float(torch.where(matches(ONE)[0], enumerated(made.energy), -torch.inf).logsumexp(dim=0))
     answers = [made.log_prob_answer(ONE, num_draws=400, seed=seed) for seed in SEEDS]
@@ -57,6 +60,7 @@ def test_standard_errors_of_predictions_cover_the_sums(by_chains: bool, monkeypa
     """By enumeration, weighted draws and chains alike; false alarm of each class below 4e-4 (fixed seeds)."""
     if by_chains:
         monkeypatch.setattr(code_questions, "enough_draws", lambda _: 1e9)
+    draw_independently(monkeypatch)
     made, column = model(), 2
     choices = {"num_draws": 100, "num_sweeps": 4} if by_chains else {"num_draws": 400, "num_sweeps": 1}
     answers = [made.predictive_answer(NOTHING, column, seed=seed, **choices) for seed in SEEDS]
@@ -83,7 +87,7 @@ def test_the_ess_of_a_row_is_that_of_its_weights(monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr(weighted_answers, "SCORE_ERROR", torch.inf)  # the first draws are enough
     made = model()
     stream = RowStream(row_keys(ONE), 0, draw=0)
-    drawn = shared_draws(made.energy, ONE, stream, 50).codes[0]  # the draws that the seed decides
+    drawn = shared_draws(RoughEnergy(made.energy), ONE, stream, 50).codes[0]  # the draws that the seed decides
     weights = (enumerated(made.energy) - made.energy.reference(ALL)).exp()  # (24,)
     of_draws = weights[(drawn[:, None] == ALL).all(dim=2).int().argmax(dim=1)]
     expected = float(of_draws.sum().square() / of_draws.square().sum())
@@ -108,8 +112,17 @@ def test_completions_report_their_chains_row_by_row() -> None:
     assert found.standard_error is None and found.exact.tolist() == [True, False, False]
     assert found.num_jumps is not None and found.num_jumps.isnan().tolist() == [True, False, False]
     assert found.accept_rate["Jump"] == pytest.approx(float(found.num_jumps[1:].mean()) / 8)
+    assert 0.2 < found.accept_rate["Sweep"] < 1
     assert bool((found.ess[1:] > 1).all()) and bool((found.ess[1:] <= 16).all())
     assert found.r_hat is not None and 0.9 < found.r_hat < 1.6
+
+
+def test_every_move_is_accepted_where_the_density_is_the_reference() -> None:
+    """The second row misses one entry less than the third: each move of either counts as one of its own."""
+    made = TableModel(TableEnergy(energy(dtype=torch.float64).reference, Residual(CLASSES, width=1, num_layers=1)))
+    codes = torch.tensor([[-1, -1, 3], [-1, -1, -1]])
+    found = made.complete_answer(codes, num_draws=5, num_sweeps=4, seed=0).diagnostics
+    assert found.accept_rate == {"Jump": 1.0, "Sweep": 1.0}
 
 
 RNG = np.random.default_rng(0)

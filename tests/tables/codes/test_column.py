@@ -1,11 +1,15 @@
 """Codes of categories, and the codec that the content of a column suggests."""
 
+from collections import Counter
+
 import numpy as np
 import pytest
 
 from jointebm.tables.codes.categories import CategoryCodec, fit_categories
 from jointebm.tables.codes.codec import TableCodec
-from jointebm.tables.codes.column import Column, IgnoredCodec, fit_column
+from jointebm.tables.codes.column import Column, IgnoredCodec, Unit, shown_time
+from jointebm.tables.codes.column_fit import fit_column
+from jointebm.tables.codes.column_summary import ColumnSummary
 from jointebm.tables.codes.evidence import Choice, Interval
 from jointebm.tables.codes.grids import Grid
 from jointebm.tables.codes.numbers import NumberCodec
@@ -14,7 +18,7 @@ from jointebm.tables.relations.key_codes import with_groups
 
 def test_rare_levels_share_a_code_and_are_drawn_at_their_rates() -> None:
     values = np.array(["a"] * 50 + ["b"] * 30 + ["c"] * 12 + ["d"] * 6 + ["e"] * 2, dtype=object)
-    codec = fit_categories(values, max_codes=3)
+    codec = fit_categories(Counter(values.tolist()), max_codes=3)
     assert codec.num_codes == 3 and codec.encode(values).max() == 2
     drawn = codec.decode(np.full(2000, 2), (np.arange(2000) + 0.5) / 2000)
     assert {level: (drawn == level).mean() for level in "cde"} == pytest.approx(
@@ -30,12 +34,17 @@ def test_rare_levels_share_a_code_and_are_drawn_at_their_rates() -> None:
 def test_the_share_of_rows_in_rare_levels_counts_few_rows_and_shared_codes() -> None:
     counts = {"a": 30, "b": 10, "c": 9, "d": 1}
     values = np.array([level for level, num in counts.items() for _ in range(num)], dtype=object)
-    apart, together = fit_categories(values, max_codes=64), fit_categories(values, max_codes=2)
+    apart, together = (
+        fit_categories(Counter(values.tolist()), max_codes=64),
+        fit_categories(Counter(values.tolist()), max_codes=2),
+    )
     assert apart.num_codes == 4 and apart.rare_share == pytest.approx(10 / 50)
     assert together.num_codes == 2 and together.rare_share == pytest.approx(20 / 50)
     assert with_groups(together, [0, 0, 1, 1]).rare_share == together.rare_share
     assert CategoryCodec.model_validate_json(apart.model_dump_json()).rare_share == apart.rare_share
-    seldom = fit_column(column("boolean", [True] * 3 + [False] * 27), kind=None, max_bins=None, max_levels=64)
+    seldom = fit_column(
+        ColumnSummary.of(column("boolean", [True] * 3 + [False] * 27)), kind=None, max_bins=None, max_levels=64
+    )
     assert isinstance(seldom, CategoryCodec) and seldom.rare_share == pytest.approx(3 / 30)
 
 
@@ -49,13 +58,15 @@ def test_a_thousand_levels_have_a_code_each() -> None:
 
 def test_ordered_categories_keep_their_order_and_have_intervals() -> None:
     values = np.array(["low", "high", "mid", "high"], dtype=object)
-    codec = fit_categories(values, max_codes=64, declared=("low", "mid", "never", "high"), ordered=True)
+    codec = fit_categories(
+        Counter(values.tolist()), max_codes=64, declared=("low", "mid", "never", "high"), ordered=True
+    )
     assert codec.levels == ("low", "mid", "high") and codec.bins == (0, 1, 2)
     assert np.exp(codec.log_weights(Interval("mid", None))).tolist() == [0, 1, 1]
     with pytest.raises(ValueError, match="category 'huge' was not seen in training; known: 'low'"):
         codec.log_weights(Choice(("huge",)))
     with pytest.raises(ValueError, match="give a set"):
-        fit_categories(values, max_codes=64).log_weights(Interval("low", "high"))
+        fit_categories(Counter(values.tolist()), max_codes=64).log_weights(Interval("low", "high"))
 
 
 def column(role: str, values: list[object], **more: object) -> Column:
@@ -66,7 +77,7 @@ def column(role: str, values: list[object], **more: object) -> Column:
 
 
 def policy(each: Column, kind: str | None = None) -> object:
-    return fit_column(each, kind=kind, max_bins=48, max_levels=64)  # type: ignore[arg-type]
+    return fit_column(ColumnSummary.of(each), kind=kind, max_bins=48, max_levels=64)  # type: ignore[arg-type]
 
 
 def test_the_content_of_a_column_chooses_its_codec() -> None:
@@ -85,3 +96,18 @@ def test_the_content_of_a_column_chooses_its_codec() -> None:
         policy(column("label", ["1", "2"]), "numeric")
     days = policy(column("time", [18262 + 7 * i for i in range(60)], unit="D"))
     assert isinstance(days, NumberCodec) and days.grid == Grid(offset=18262, step=7)
+
+
+@pytest.mark.parametrize(
+    ("value", "unit", "text"),
+    [
+        (10**9, "D", "1000000000 days, 0:00:00"),
+        (-(10**9), "D", "-1000000000 days, 0:00:00"),
+        (10**18, "s", "11574074074074 days, 1:46:40"),
+        (90_000, "ms", "0:01:30"),
+        (-1, "s", "-1 day, 23:59:59"),
+        (86_400 * 10**9 + 1_500_000_000, "ns", "1 day, 0:00:01.500000"),
+    ],
+)
+def test_lengths_of_time_of_any_size_are_shown(value: int, unit: Unit, text: str) -> None:
+    assert shown_time(value, unit, is_duration=True) == text

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from jointebm.tables.codes.binning import fit_numbers
+from jointebm.tables.codes import binning
 from jointebm.tables.codes.evidence import Choice, Interval
 from jointebm.tables.codes.grids import Grid, find_grid
 from jointebm.tables.codes.numbers import NumberCodec
@@ -40,6 +40,11 @@ NUMBERS = {
     "neighbours beyond float precision": RNG.integers(2**62 - 5, 2**62 + 5, 200),
     "a range beyond 2^62": RNG.integers(-(2**62) + 1, 2**62 - 1, 200),
 }
+
+
+def fit_numbers(values: np.ndarray, max_codes: int | None = None) -> NumberCodec:
+    distinct, counts = np.unique(values, return_counts=True)
+    return binning.fit_numbers(distinct, counts, grid=find_grid(distinct), max_codes=max_codes)
 
 
 def as_numbers(values: np.ndarray) -> NumberCodec:
@@ -443,3 +448,40 @@ def test_spread_rows_are_nearer_to_a_normal_density_at_any_scale(scale: float) -
 def test_atoms_keep_their_rows() -> None:
     for codec in (fit_numbers(np.arange(300) % 7), fit_numbers((np.arange(300) % 7).astype(float) / 8)):
         assert codec.is_discrete and np.array_equal(codec.spread, np.eye(7))
+
+
+@pytest.mark.parametrize("values", [RNG.normal(size=400), RNG.integers(0, 10**6, 400), 1e300 * RNG.normal(size=400)])
+def test_half_of_a_tail_lies_within_the_length_of_the_outermost_code_or_of_the_median_one(values: np.ndarray) -> None:
+    codec = fit_numbers(values)
+    ends, step = ends_of(codec), 1 if codec.grid else 0
+    low, high = ends[0, 0], ends[-1, 1]
+    lengths = ends[:, 1] - ends[:, 0] - step
+    scales = np.maximum(lengths[[0, -1]], np.median(lengths[lengths > 0]).astype(lengths.dtype))
+    near = np.array([low - 1, high]) if codec.grid else np.nextafter([low, high], [-np.inf, np.inf])
+    far = near + scales * [-1, 1]
+    near, far = (ends if codec.grid is None else codec.grid.value(ends) for ends in (near, far))
+    assert codec.log_surprise(far) - codec.log_surprise(near) == pytest.approx(np.log([0.5, 0.5]), rel=1e-3)
+
+
+def test_beyond_atoms_alone_half_of_a_tail_lies_within_the_range() -> None:
+    codec = fit_numbers(np.repeat(np.arange(5.0), 30))
+    surprise = codec.log_surprise(np.array([5.0, 9.0]))  # 4 further
+    assert surprise[1] - surprise[0] == pytest.approx(np.log(0.5))
+
+
+@pytest.mark.parametrize("jitter", [0.0, 1e-12, 1e-9])
+def test_a_tail_behind_equal_or_nearly_equal_values_is_as_long_as_others(jitter: float) -> None:
+    rng = np.random.default_rng(0)
+    codec = fit_numbers(np.concatenate([rng.normal(size=400), 50 + jitter * rng.random(60)]))
+    near, far = codec.log_surprise(np.array([50.1, 60.0]))
+    assert -6.5 < far - near < -3
+
+
+def test_codes_have_cells_where_rows_ask_for_them_alone() -> None:
+    """In even data, chance divides one code of twenty at most; four fifths of the rows in a third of each code divide it."""
+    rng = np.random.default_rng(0)
+    even = fit_numbers(rng.random(8000))
+    part = np.where(rng.random(8000) < 0.8, rng.random(8000) / 3, (1 + 2 * rng.random(8000)) / 3)
+    uneven = fit_numbers(part + np.arange(8000) % 40, max_codes=40)
+    assert len(even.low) < 1.05 * even.num_codes
+    assert len(uneven.low) > 1.5 * uneven.num_codes

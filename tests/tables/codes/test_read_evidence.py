@@ -38,7 +38,7 @@ def test_ends_between_the_values_of_a_column_of_times_round_into_the_interval() 
     lengths = TableCodec.fit(read_frame(LENGTHS).table)
 
     def read(said: object) -> object:
-        return read_given({"length": said}, lengths, durations=frozenset({"length"}))["length"]
+        return read_given({"length": said}, lengths)["length"]
 
     ends = (pd.Timedelta("1.000000001s"), dt.timedelta(seconds=3.5))
     assert read(ends) == Interval(2, 3) and read(("1500ms", " 1m")) == Interval(2, 60)

@@ -46,7 +46,7 @@ class Move:
         state = chain_at(self.energy, SPACE.decode(chain.position)["row"])
         if self.jumps:
             state, _ = jump(self.energy, state, free=may_move, generator=generator, log_weights=self.evidence)
-        state = sweep(self.energy, state, free=may_move, generators=lambda _: generator, log_weights=self.evidence)
+        state, _ = sweep(self.energy, state, free=may_move, generators=lambda _: generator, log_weights=self.evidence)
         again = chain_at(self.energy, state.codes)
         for kept, fresh in zip(state, again, strict=True):
             assert (kept - fresh).abs().max() < 1e-12  # the sums of a state are never stale
@@ -189,7 +189,21 @@ def test_with_a_reference_that_is_exp_f_every_proposal_is_accepted() -> None:
 def test_rows_that_are_not_free_keep_their_bits() -> None:
     made, free = energy(), torch.arange(24) % 2 == 0
     before = chain_at(made, ALL)
-    after = redraw(made, before, 2, free=free, generator=generator())
+    after, accepted = redraw(made, before, 2, free=free, generator=generator())
     assert not torch.equal(after.codes, before.codes)
     for kept, old in zip(after, before, strict=True):
         assert torch.equal(kept[~free], old[~free])
+    assert not bool(accepted[~free].any()) and bool(accepted[(after.codes != before.codes).any(dim=1)].all())
+
+
+def test_a_sweep_counts_the_moves_that_rows_accept() -> None:
+    """Where F is q every move is accepted, so a row accepts as many as it has free entries."""
+    made = TableEnergy(energy().reference, Residual(CLASSES, width=1, num_layers=1))  # zero
+    free = torch.rand(24, 3, generator=generator()) < 0.5
+    after, num = sweep(made, chain_at(made, ALL), free=free, generators=lambda _: generator(1))
+    assert torch.equal(num, free.sum(dim=1)) and not torch.equal(after.codes, ALL)
+    stiff, source = energy(), generator(2)
+    before = chain_at(stiff, ALL)
+    after, num = sweep(stiff, before, free=free, generators=lambda _: source)
+    assert bool(((after.codes != ALL).sum(dim=1) <= num).all()) and bool((num <= free.sum(dim=1)).all())
+    assert int(num.sum()) < int(free.sum())

@@ -7,6 +7,7 @@ import torch
 
 from jointebm.tables.density import normalizer
 from jointebm.tables.density.energy import TableEnergy
+from jointebm.tables.density.moves import chain_at
 from jointebm.tables.density.normalizer import (
     AnnealedRows,
     RowsBack,
@@ -92,6 +93,7 @@ def test_a_network_of_zeros_over_another_base_is_no_reference() -> None:
     made = rebased_energy()
     with torch.no_grad():
         made.residual.net.readout.zero_()  # type: ignore[union-attr]
+        made.residual.net.tables.zero_()  # type: ignore[union-attr]
     exact = ALL[torch.multinomial(enumerated(made).exp(), 2048, replacement=True, generator=generator(1))]
     back = annealed_back(made, (1.0,), exact, generator=generator())
     assert back.log_weights.std() > 0.1 and abs(back.log_normalizer) < 5 * back.standard_error < 1
@@ -145,7 +147,41 @@ def test_draws_of_the_proposal_take_the_place_of_annealing() -> None:
 def test_uneven_draws_of_a_proposal_are_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(normalizer, "SHARE_OF_DRAWS", 2.0)
     rows = weighted_rows(energy_with_network(), num_groups=2, generator=generator())
-    assert not rows.by_proposal and rows.rungs[-1] == 1.0
+    assert not rows.by_proposal and rows.rungs[-1] == 1.0 and len(rows.codes) == 2 * 128
+    rows = weighted_rows(energy_with_network(), num_groups=2, num_annealed=3, generator=generator())
+    assert not rows.by_proposal and len(rows.codes) == 3 * 128
+
+
+@pytest.mark.parametrize(("in_vain", "expected"), [(0.0, 6), (1.0, 4)])
+def test_the_first_groups_tell_that_more_draws_are_in_vain(
+    in_vain: float, expected: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Draws of which no share would be enough; four groups tell, or all six are drawn. Annealed rows choose their rungs."""
+    monkeypatch.setattr(normalizer, "SHARE_OF_DRAWS", 2.0)
+    monkeypatch.setattr(normalizer, "SHARE_IN_VAIN", in_vain)
+    monkeypatch.setattr(normalizer, "_moved", lambda energy, codes, _: chain_at(energy, codes))
+    counts, draw = [], normalizer.drawn_rows
+    monkeypatch.setattr(
+        normalizer, "drawn_rows", lambda *each, **named: counts.append(named["num_groups"]) or draw(*each, **named)
+    )
+    rows = weighted_rows(energy_with_network(), num_groups=6, num_annealed=1, has_pilot=False, generator=generator())
+    assert sum(counts) == expected and not rows.by_proposal and len(rows.codes) == 128
+
+
+@pytest.mark.usefixtures("any_draws")
+def test_draws_that_were_made_before_are_weighted_as_new_ones() -> None:
+    made = energy_with_network()
+    assert made.network is not None
+    drawn = normalizer.drawn_rows(made.network, num_groups=6, generator=generator())
+    again = weighted_rows(made, num_groups=6, generator=generator(), drawn=drawn)
+    new = weighted_rows(made, num_groups=6, generator=generator())
+    assert again.codes.equal(drawn.codes) and again.codes.equal(new.codes) and again.log_weights.equal(new.log_weights)
+
+
+@pytest.mark.usefixtures("any_draws")
+def test_as_many_draws_are_annealed_as_are_asked_for_and_no_more_of_the_proposal() -> None:
+    rows = weighted_rows(energy_with_network(), num_groups=2, num_annealed=3, generator=generator())
+    assert rows.by_proposal and len(rows.codes) == 2 * 128
 
 
 @pytest.mark.usefixtures("any_draws")

@@ -7,8 +7,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from jointebm.tables.files.cells import Tally
 from jointebm.tables.files.reading_options import ReadingOptions
-from jointebm.tables.files.sources import ColumnType, open_source, read_whole
+from jointebm.tables.files.sources import ColumnType, open_source, open_tables
 
 TYPES: dict[str, ColumnType] = {
     "name": ("text", pa.string()),
@@ -66,9 +67,14 @@ MALFORMED: dict[str, tuple[bytes, str]] = {
 }
 
 
+def read_whole(path: Path, **more: object) -> pa.Table:
+    tables = open_tables([path], **more)  # type: ignore[arg-type]
+    return pa.concat_tables([tables.schema.empty_table(), *tables.read()])
+
+
 def rows_of(path: Path, *said: str) -> pa.Table:
     source = open_source(path, list(TYPES), TYPES.__getitem__, ReadingOptions().changed(missing=said))
-    return pa.concat_tables([part.table for part in source.parts()])
+    return pa.concat_tables([part.table for part in source.parts(None)])
 
 
 @pytest.mark.parametrize("name", MALFORMED)
@@ -90,7 +96,7 @@ def test_text_in_a_column_of_numbers_is_a_mistake_unless_declared(tmp_path: Path
     assert read_whole(path, kinds={}, reading=ReadingOptions(missing=("tall",)))["x"].null_count == 1
     assert read_whole(path, kinds={"x": "categorical"}, reading=ReadingOptions())["x"].type == pa.string()
     path.write_text("x\n1\n" + "9" * 5000 + "\n")
-    with pytest.raises(ValueError, match=r"t.csv, line 3, column 'x': got '999"):
+    with pytest.raises(ValueError, match=r"t.csv, column 'x', line 3: got '999"):
         read_whole(path, kinds={}, reading=ReadingOptions())
 
 
@@ -165,11 +171,29 @@ def test_cells_of_another_dialect_are_the_same_table(tmp_path: Path) -> None:
         read_whole(local, kinds={}, reading=ReadingOptions(separator=";", decimal=","))
 
 
-def test_a_point_is_no_decimal_comma(tmp_path: Path) -> None:
-    path = tmp_path / "t.csv"
-    path.write_text("x\n" + "1,5\n" * 40 + "1.5\n")
-    with pytest.raises(ValueError, match=r"line 42: got '1.5', and 40 of the column's 41 cells are numbers"):
-        read_whole(path, kinds={}, reading=ReadingOptions(separator=";", decimal=","))
+@pytest.mark.parametrize(
+    ("cells", "line"), [(["1,5"] * 40 + ["1.5"], 42), (["1.5", "2.5", "7"], 2), (["1.5"] * 39 + ["?"] * 2, 2)]
+)
+def test_numbers_with_the_other_decimal_mark_are_no_categories(cells: list[str], line: int, tmp_path: Path) -> None:
+    """Whichever mark is the other one."""
+    path, swap = tmp_path / "t.csv", str.maketrans(",.", ".,")
+    for mark, other, texts in ((",", ".", cells), (".", ",", [cell.translate(swap) for cell in cells])):
+        path.write_text("\n".join(["n;x", *(f"3;{text}" for text in texts), ""]))
+        reading = ReadingOptions(separator=";", decimal=mark)
+        expected = (
+            rf"column 'x', line {line}: got '1\{other}5', but .* \(--decimal '\{mark}'\); .* --decimal '\{other}'"
+        )
+        with pytest.raises(ValueError, match=expected):
+            read_whole(path, kinds={}, reading=reading)
+        read = read_whole(path, kinds={"x": "categorical"}, reading=reading)
+        assert read["x"].to_pylist()[0] == texts[0] and read["n"].to_pylist()[0] == 3
+
+
+def test_texts_some_of_which_have_a_comma_stay_texts() -> None:
+    tally = Tally()
+    for line, text in enumerate(["1,5", "1,2,3", "a", "1.5"], start=2):
+        tally.add(text, line)
+    assert tally.kind("column 'x'") == "text"
 
 
 def test_wide_encodings_are_read_and_bytes_of_others_refused(tmp_path: Path) -> None:
@@ -182,3 +206,43 @@ def test_wide_encodings_are_read_and_bytes_of_others_refused(tmp_path: Path) -> 
     for name in ("klingon", "zlib"):
         with pytest.raises(ValueError, match=f"unknown encoding '{name}'"):
             ReadingOptions(encoding=name)
+
+
+@pytest.mark.parametrize("text", ["inf", "-Infinity", "+INF", "1e400", "-9e307"])
+def test_an_infinite_cell_among_numbers_is_named_and_makes_no_text(tmp_path: Path, text: str) -> None:
+    path = tmp_path / "t.csv"
+    path.write_text(f"size,kind\n1.5,inf\n2,cat\n{text},3\n")
+    with pytest.raises(
+        ValueError, match=r"t.csv, column 'size', line 4: got .* among numbers, expected a finite"
+    ) as error:
+        read_whole(path, kinds={}, reading=ReadingOptions())
+    assert f"got {text!r}" in str(error.value) and f"--missing {text!r}" in str(error.value)
+    with pytest.raises(ValueError, match="column 'size', line 4: got"):
+        read_whole(path, kinds={"size": "numeric"}, reading=ReadingOptions())
+    read = read_whole(path, kinds={}, reading=ReadingOptions(missing=(text,)))
+    assert read["size"].to_pylist() == [1.5, 2.0, None]
+    assert read["kind"].to_pylist()[1:] == ["cat", "3"]
+    read = read_whole(path, kinds={"size": "categorical"}, reading=ReadingOptions())
+    assert read["size"].to_pylist() == ["1.5", "2", text]
+
+
+def test_texts_that_look_infinite_are_texts_without_numbers(tmp_path: Path) -> None:
+    path = tmp_path / "t.csv"
+    path.write_text("size,kind\ninf,inf\nInf,no\n-inf,7\n")
+    read = read_whole(path, kinds={}, reading=ReadingOptions())
+    assert read.to_pydict() == {"size": ["inf", "Inf", "-inf"], "kind": ["inf", "no", "7"]}
+
+
+def test_a_whole_number_of_hundreds_of_digits_is_infinite_among_numbers() -> None:
+    tally = Tally()
+    for line, text in enumerate(["1", "9" * 400, "3.5"], start=2):
+        tally.add(text, line)
+    with pytest.raises(ValueError, match=r"line 3: got '99.* among numbers, expected a finite number"):
+        tally.kind("column 'x'")
+    assert _parsed_kind("9" * 30) == "real"
+
+
+def _parsed_kind(text: str) -> str | None:
+    tally = Tally()
+    tally.add(text, 2)
+    return tally.kind("column 'x'")

@@ -202,11 +202,23 @@ def test_observed_entries_stay_in_objects_and_arrow_types_of_pandas(column: obje
         (
             pl.DataFrame({"x": pl.Series([2**63], dtype=pl.UInt64)}),
             ValueError,
-            "column 'x': holds whole numbers of more",
+            r"column 'x': row 0 holds 9223372036854775808; expected whole numbers from -2\^63 to 2\^63 - 1 \(int64\)",
         ),
-        (pl.DataFrame({"x": pl.Series([1], dtype=pl.Int128)}), ValueError, "column 'x': holds whole numbers of more"),
-        (pd.DataFrame({"x": pd.Series([2**70], dtype=object)}), ValueError, "column 'x': holds whole numbers of more"),
-        (np.array([[2**63]], dtype=np.uint64), ValueError, "column 0: holds whole numbers of more than 64 bits"),
+        (
+            pl.DataFrame({"x": pl.Series([1], dtype=pl.Int128)}),
+            ValueError,
+            "column 'x': holds whole numbers of 128 bits",
+        ),
+        (
+            pd.DataFrame({"x": pd.Series([None, 1, -(2**63), 2**70], dtype=object)}),
+            ValueError,
+            "column 'x': row 3 holds 1180591620717411303424; expected whole numbers",
+        ),
+        (
+            np.array([[5], [2**63]], dtype=np.uint64),
+            ValueError,
+            "column 0: row 1 holds 9223372036854775808; expected whole numbers",
+        ),
         (pl.DataFrame({"t": [dt.time(1)]}), TypeError, "column 't': holds Time"),
         (pd.DataFrame({"x": [1.0, np.inf]}), ValueError, "column 'x': row 1 holds infinity"),
         (

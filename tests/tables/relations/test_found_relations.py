@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 
 from jointebm.tables.frames.reading import read_frame
-from jointebm.tables.relations.found_relations import fit_relations
+from jointebm.tables.relations.found_relations import find_relations
 from jointebm.tables.relations.relation_system import RelationSystem
 from support.related_tables import random_table, related_table
 
@@ -13,7 +13,9 @@ TABLE = related_table(1500, seed=1)
 
 
 def system_of(table: pd.DataFrame, *texts: str) -> RelationSystem | None:
-    return fit_relations(read_frame(table).table, texts or ("auto",), kinds={}, max_bins=48, max_levels=64)
+    found = find_relations(read_frame(table).table, texts or ("auto",), kinds={}, max_bins=48, max_levels=64)
+    assert found is not None
+    return found.system()
 
 
 def texts_of(table: pd.DataFrame, *texts: str) -> list[str]:
@@ -61,7 +63,7 @@ def test_a_few_rows_that_miss_a_sum_by_one_unit_are_exceptions_not_rounding() ->
     assert texts_of(table) == []
     a, b, d = table.loc[17].tolist()
     with pytest.raises(
-        ValueError, match=rf"row 17 breaks it \('d' is {d}, 'a' is {a}, 'b' is {b}\), as do 1 other rows"
+        ValueError, match=rf"row 17 breaks it \('d' is {d}, 'a' is {a}, 'b' is {b}\), as does another row; correct both"
     ):
         texts_of(table, "d = a - b")
 
@@ -128,13 +130,30 @@ def test_a_declared_relation_that_cannot_hold_is_refused_by_name(text: str, reas
 def test_the_first_row_that_breaks_a_declared_relation_is_named() -> None:
     table = TABLE.copy()
     table.loc[[40, 90], "end"] = table.loc[[40, 90], "start"]
-    with pytest.raises(ValueError, match=r"'start < end': row 40 breaks it .* as do 1 other rows"):
+    with pytest.raises(ValueError, match=r"'start < end': row 40 breaks it .* as does another row"):
         system_of(table, "start < end")
     assert texts_of(table, "start <= end") == ["start <= end"]
 
 
+@pytest.mark.parametrize("kind", ["datetime64[ns]", "timedelta64[s]"])
+def test_dates_that_break_a_relation_are_shown_as_dates(kind: str) -> None:
+    days = np.arange(20)
+    start = (np.datetime64("2020-01-01") + days) if "date" in kind else days.astype("timedelta64[D]")
+    table = pd.DataFrame({"start": start.astype(kind), "end": (start + np.timedelta64(2, "D")).astype(kind)})
+    table.loc[4, "end"] = table.loc[2, "start"]
+    expected = {
+        "datetime64[ns]": r"row 4 breaks it \('start' is 2020-01-05, 'end' is 2020-01-03\); correct the row, or leave",
+        "timedelta64[s]": r"row 4 breaks it \('start' is 4 days, 0:00:00, 'end' is 2 days, 0:00:00\); correct the row, or",
+    }
+    with pytest.raises(ValueError, match=expected[kind]):
+        system_of(table, "start <= end")
+    table.loc[[5, 6], "end"] = table.loc[2, "start"]
+    with pytest.raises(ValueError, match=r"\), as do 2 other rows; correct them, or leave the relation out"):
+        system_of(table, "start <= end")
+
+
 def test_none_and_no_rows_give_no_relations() -> None:
-    assert fit_relations(read_frame(TABLE).table, None, kinds={}, max_bins=48, max_levels=64) is None
+    assert find_relations(read_frame(TABLE).table, None, kinds={}, max_bins=48, max_levels=64) is None
     assert system_of(TABLE.head(90)) is None  # too few rows
 
 

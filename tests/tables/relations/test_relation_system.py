@@ -6,13 +6,16 @@ import pytest
 
 from jointebm.tables.codes.column import Column
 from jointebm.tables.frames.reading import read_frame
-from jointebm.tables.relations.found_relations import fit_relations
+from jointebm.tables.relations.balance import Balance
+from jointebm.tables.relations.found_relations import find_relations
 from jointebm.tables.relations.relation_system import RelationSystem
 from jointebm.tables.relations.work_table import missing_in_any
 from support.related_tables import related_table
 
 TABLE = read_frame(related_table(1500, seed=1)).table
-SYSTEM = fit_relations(TABLE, ("auto",), kinds={}, max_bins=48, max_levels=64)
+FOUND = find_relations(TABLE, ("auto",), kinds={}, max_bins=48, max_levels=64)
+assert FOUND is not None
+SYSTEM = FOUND.system()
 assert SYSTEM is not None
 
 
@@ -72,8 +75,11 @@ def test_rare_levels_of_a_key_keep_what_they_determine() -> None:
     generator = np.random.default_rng(0)
     places = generator.integers(0, 300, 3000)
     table = pd.DataFrame({"zip": [f"z{i}" for i in places], "city": [f"c{i % 7}" for i in places]})
-    system = fit_relations(read_frame(table).table, ("auto",), kinds={}, max_bins=48, max_levels=20)
-    assert system is not None and [str(each) for each in system.listed] == ["zip -> city"]
+    found = find_relations(read_frame(table).table, ("auto",), kinds={}, max_bins=48, max_levels=20)
+    assert found is not None
+    system = found.system()
+    assert system is not None
+    assert [str(each) for each in system.listed] == ["zip -> city"]
     (codec,) = (each.codec for each in system.codec.columns)
     cities = {level: f"c{int(level[1:]) % 7}" for level in codec.levels}
     assert codec.num_codes == 19 + 7  # frequent levels, and the rare ones of each city
@@ -82,3 +88,12 @@ def test_rare_levels_of_a_key_keep_what_they_determine() -> None:
         assert len(members) == 1
     weights = np.bincount(codec.code, codec.weight)
     assert np.allclose(weights, 1)
+
+
+def test_a_difference_of_nothing_is_no_negative_zero() -> None:
+    zero = Column("real", np.zeros(2), np.zeros(2, dtype=bool))
+    for missing in ("a", "total"):
+        work = {name: zero._replace(values=np.zeros(2), is_missing=np.zeros(2, dtype=bool)) for name in ("a", "total")}
+        work[missing] = work[missing]._replace(is_missing=np.ones(2, dtype=bool))
+        balance = Balance(terms=("a", "total"), signs=(1, -1), rebuilt="total", decimals=None)
+        assert balance.deduce(work) and not np.signbit(work[missing].values).any()

@@ -33,11 +33,11 @@ def dependent_rows(num: int = 400) -> Tensor:
 
 def independent(codes: Tensor, classes: tuple[int, ...]) -> ProductMixture:
     rows = MixedRows(codes, torch.empty(len(codes), 0))
-    return fit_product_mixture(rows, classes, num_components=1, generator=generator(0), prior_strength=0.5)
+    return fit_product_mixture(rows, classes, start=torch.zeros(1, dtype=torch.int64), prior_strength=0.5)
 
 
 def member(energy: TableEnergy, codes: Tensor, number: int, *, seed: int = 0) -> TableEnergy:
-    return bootstrapped(energy, codes, bins=BINS, config=CONFIG, seed=seed, number=number)
+    return bootstrapped(energy, codes, bins=BINS, config=CONFIG, prior_strength=0.5, seed=seed, number=number)
 
 
 def network(codes: Tensor) -> TableEnergy:
@@ -57,13 +57,38 @@ def test_members_of_independent_columns_spread_as_the_bootstrap_says() -> None:
     share, num = float(codes.double().mean()), 400
     shares = torch.tensor(
         [
-            bootstrapped(energy, codes, bins=(None,), config=CONFIG, seed=0, number=number).reference.log_probs[1, 0]
+            bootstrapped(energy, codes, bins=(None,), config=CONFIG, prior_strength=0.5, seed=0, number=number)
+            .reference.log_probs[1, 0]
             for number in range(num)
         ]
     ).double().exp()  # fmt: skip
     spread = num * float(shares.var(correction=0)) / (share * (1 - share) / 200)
     assert stats.chi2.ppf(1e-6, num - 1) < spread < stats.chi2.ppf(1 - 1e-6, num - 1)
     assert abs(float(shares.mean()) - share) < 5 * (share * (1 - share) / 200 / num) ** 0.5 + 0.003
+
+
+def test_the_prior_of_a_member_is_that_of_the_reference_of_the_fit() -> None:
+    """Two kinds of rows with nothing in common. Of s rows per component the share s / (n + 2 s) is of the other kind, and
+    so it is in members, within 5 standard errors of their n; with the full strength of the config it is five times that."""
+    codes = torch.arange(2).repeat_interleave(200)[:, None].expand(-1, 2)
+    rows, weak = MixedRows(codes, torch.empty(400, 0)), 0.1
+    reference = fit_product_mixture(rows, (2, 2), start=torch.tensor([0, 399]), prior_strength=weak, tolerance=1e-9)
+    energy = TableEnergy(reference, Residual((2, 2), width=4, num_layers=1))
+
+    def shares(of: TableEnergy) -> Tensor:
+        return of.reference.log_probs.exp().view(2, 2, 2).amin(dim=1).mean()
+
+    expected = 0.5 * weak / (200 + weak)
+    assert float(shares(energy)) == pytest.approx(expected, rel=0.02)
+    for strength in (weak, CONFIG.prior_strength):
+        members = [
+            bootstrapped(
+                energy, codes, bins=(None, None), config=CONFIG, prior_strength=strength, seed=0, number=number
+            )
+            for number in range(8)
+        ]
+        mean = float(torch.stack([shares(each) for each in members]).mean())
+        assert mean == pytest.approx(expected * strength / weak, rel=0.1), strength
 
 
 def test_a_member_is_decided_by_the_seed_and_its_number() -> None:
@@ -96,6 +121,7 @@ def test_members_learn_from_their_sample_and_leave_the_fit_alone() -> None:
         codes,
         bins=BINS,
         config=CONFIG.model_copy(update={"max_iterations": 4000, "num_visits": 800}),
+        prior_strength=0.5,
         seed=0,
         number=0,
     )

@@ -70,7 +70,9 @@ def test_numbers_are_learned_along_their_columns() -> None:
 def test_rows_along_columns_are_s_times_free_ones_and_stay_where_there_is_no_order() -> None:
     free = torch.randn(5, 4, generator=generator())
     found = AlongColumns((0, 3, 5), ((0, 0, 1), None), torch.zeros(9, 2, dtype=torch.int64))(free)
-    assert torch.allclose(found[:3], smoothing((0, 0, 1)).float() @ free[:3]) and torch.equal(found[3:], free[3:])
+    assert torch.allclose(found[:3], smoothing((0, 0, 1), torch.tensor([9, 0, 0])).float() @ free[:3]) and torch.equal(
+        found[3:], free[3:]
+    )
 
 
 @pytest.mark.slow

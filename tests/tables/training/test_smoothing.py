@@ -32,7 +32,7 @@ def test_the_gradient_of_v_is_that_of_the_vectors_through_s() -> None:
     residual, curves = fresh((5, 3), ((0, 1, 2, 3, 4), None))
     weight = torch.randn(8, 256, generator=generator(3))
     latent = curves.vectors.detach().clone().requires_grad_()
-    root = torch.block_diag(smoothing((0, 1, 2, 3, 4)).float(), torch.eye(3))
+    root = torch.block_diag(smoothing((0, 1, 2, 3, 4), torch.full((5,), 240)).float(), torch.eye(3))
     assert torch.allclose(residual.embedding.detach(), root @ latent.detach(), atol=1e-6)
     (((root @ latent) * weight).sum() ** 2).backward()
     ((residual.embedding * weight).sum() ** 2).backward()
@@ -97,8 +97,35 @@ def test_vectors_that_were_trained_are_found_again_in_columns_of_both_kinds() ->
     assert torch.allclose(along(free), vectors, atol=1e-5)
 
 
+def test_a_class_of_many_rows_has_a_vector_of_its_own() -> None:
+    """4,500 rows: u = .9^2. It and its neighbours share as much as before."""
+    codes = torch.cat([torch.full((4500,), 2), torch.tensor([0, 1, 3, 4, -1])])[:, None]
+    along, bins = AlongColumns((0, 5), ((0, 1, 2, 3, 4),), codes), (0, 1, 2, 3, 4)
+    root, few = along(torch.eye(5)).double(), smoothing(bins, torch.zeros(5))
+    own = root @ root.T - few @ few.T
+    assert own[2, 2].item() == pytest.approx(0.81, abs=1e-4)
+    assert (own - torch.diag(own.diagonal())).abs().max() < 1e-4 and own.diagonal()[[0, 1, 3, 4]].abs().max() < 1e-4
+
+
 def test_s_can_be_inverted_so_that_any_vectors_can_be_learned() -> None:
-    assert all(torch.linalg.eigvalsh(smoothing(tuple(range(count)))).min() > 0.1 for count in (1, 2, 48, 300))
+    assert all(
+        torch.linalg.eigvalsh(smoothing(tuple(range(count)), torch.zeros(count))).min() > 0.1
+        for count in (1, 2, 48, 300)
+    )
+
+
+@pytest.mark.slow
+def test_numbers_of_many_rows_that_determine_a_level_leave_no_row_with_another_one() -> None:
+    """4,000 rows of a number of 16 values, each with a level of its own, in no order, beside two columns of noise."""
+    number = torch.randint(16, (4000, 1), generator=generator(1))
+    level = torch.randperm(16, generator=generator(2))[number]
+    codes = torch.cat([number, level, torch.randint(6, (4000, 2), generator=generator(3))], dim=1)
+    config = TableConfig(width=64, num_visits=40, max_components=1, precision="float32")
+    energy = TableModel.fit(
+        codes, (16, 16, 6, 6), bins=(tuple(range(16)), None, None, None), config=config, seed=0
+    ).energy
+    other = 1 - energy.of_classes(codes[:500], 0).softmax(dim=1).gather(1, codes[:500, :1]).mean()
+    assert other < 0.1  # .19 where neighbours share all
 
 
 @pytest.mark.slow

@@ -1,6 +1,8 @@
 """The fit: it finds what made the rows, is never worse than its reference, resumes bit for bit, and recovers."""
 
 import json
+import math
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +16,8 @@ from jointebm.tables.answers.table_model import TableModel
 from jointebm.tables.density.energy import TableEnergy
 from jointebm.tables.training import table_schedule
 from jointebm.tables.training.table_config import Progress, TableConfig
-from jointebm.tables.training.table_fit import TableFit, TableMetrics
+from jointebm.tables.training.table_fit import TableFit
+from jointebm.tables.training.table_numbers import TableMetrics
 from jointebm.tables.training.validation import HeldOut, Validation
 from jointebm.training.divergence import Diverged, Intervention
 from jointebm.training.objectives import MaximumLikelihood, Phases, PseudoLikelihood
@@ -55,12 +58,12 @@ def divergence(truth: TableEnergy, model: TableEnergy) -> float:
 def test_it_learns_what_made_the_rows(
     share_missing: float, changes: dict[str, object], uses_chains: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """4,000 rows of 24 states. The best fit is off by about 23 / 8,000 = .003 nats, and an independent reference by .2."""
+    """2,000 rows of 24 states. The best fit is off by about 23 / 4,000 = .006 nats, and an independent reference by .2."""
     if uses_chains:
         monkeypatch.setattr("jointebm.tables.training.table_problem.ENOUGH_SHARE", 2.0)
     truth = energy()
-    rows = rows_of(truth, 4000)
-    codes = rows.masked_fill(torch.rand(4000, 3, generator=generator(7)) < share_missing, -1)
+    rows = rows_of(truth, 2000)
+    codes = rows.masked_fill(torch.rand(2000, 3, generator=generator(7)) < share_missing, -1)
     config = SMALL.model_copy(update={"max_components": 1, **changes})
     assert divergence(truth, fitted(codes, config.model_copy(update={"num_visits": 0}))) > 0.1
     model = TableModel.fit(codes, CLASSES, config=config, seed=0)
@@ -95,7 +98,7 @@ def test_too_few_rows_to_hold_any_out_give_the_reference_alone(num_rows: int) ->
 
 def test_a_network_that_held_out_rows_do_not_like_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
     """The first look is the best and worse than the reference: patience runs out, and the reference stands."""
-    worse = HeldOut(
+    first = HeldOut(
         of_model=-3.0,
         of_reference=-2.0,
         gain_error=0.1,
@@ -103,12 +106,48 @@ def test_a_network_that_held_out_rows_do_not_like_is_given_up(monkeypatch: pytes
         of_model_error=0.1,
         of_reference_error=0.1,
     )
-    monkeypatch.setattr("jointebm.tables.training.table_fit.Validation.log_likelihood", lambda *_: worse)
     looks: list[Progress] = []
+    worse = first._replace(of_model=-4.0)
+    found = lambda *_: worse if looks else first  # noqa: E731
+    monkeypatch.setattr("jointebm.tables.training.table_fit.Validation.log_likelihood", found)
     made = fitted(rows_of(energy(), 1500), on_progress=looks.append)
     assert len(looks) == 1 + SMALL.patience
     assert torch.equal(enumerated(made), made.reference(ALL))
     assert sum(part.numel() for part in made.residual.parameters()) < 2 * sum(CLASSES)  # answers evaluate no wide one
+
+
+@pytest.mark.parametrize(
+    ("gains", "errors", "kept"),
+    [
+        ((1.0, 1.5, 1.3, 9.0), (0.01, 0.3, 0.01, math.inf), [1, 3]),  # .5 may be an error of log Z; the last is unknown
+        ((1.0, 1.5, 0.5, 0.4), (0.01, 0.3, 0.01, 0.01), [1]),
+        (
+            (1.0, 1.5, 1.495, 1.4),
+            (0.01, 0.01, 0.01, 0.01),
+            [1, 2, 3],
+        ),  # the third is as good but for the error of log Z
+        ((1.0, 1.5, 1.3, 9.0), (0.01, 0.3, 0.01, 0.01), [1, 3, 4]),
+    ],
+)
+def test_a_network_whose_log_z_is_hardly_known_is_not_kept_for_luck(
+    gains: tuple[float, ...], errors: tuple[float, ...], kept: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Looks at which the network is kept."""
+    looks = iter(zip(gains, errors, strict=True))
+
+    def scripted(*_: object) -> HeldOut:
+        gain, error = next(looks)
+        return HeldOut(gain - 2, -2.0, error, error, error, 0.1)
+
+    config = SMALL.model_copy(update={"num_looks": 4, "max_iterations": 40})
+    fit = TableFit(rows_of(energy(), 1500), CLASSES, bins=(None,) * 3, config=config, seed=0)
+    monkeypatch.setattr("jointebm.tables.training.table_fit.Validation.log_likelihood", scripted)
+    networks = [fit.best.readout.clone()]
+    for metrics in fit.run():
+        if metrics.log_likelihood is not None:
+            networks.append(fit.best.readout.clone())
+    assert len(networks) == 5
+    assert [look for look, (old, new) in enumerate(pairwise(networks), start=1) if not torch.equal(old, new)] == kept
 
 
 def test_a_fit_that_is_the_reference_knows_that_log_z_is_zero(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -168,7 +207,7 @@ def test_nothing_is_learned_from_held_out_rows(monkeypatch: pytest.MonkeyPatch) 
 
     They choose the size of the reference, and when the proposal is best, which is left out here.
     """
-    monkeypatch.setattr("jointebm.tables.training.table_fit.fit_proposal", lambda *_, **__: None)
+    monkeypatch.setattr("jointebm.tables.training.table_start.fit_proposal", lambda *_, **__: None)
     codes = rows_of(energy(), 1500)
     codes = codes.masked_fill(torch.rand(codes.shape, generator=generator(4)) < 0.2, -1)
     config = SMALL.model_copy(update={"num_looks": 1})

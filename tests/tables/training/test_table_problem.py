@@ -24,6 +24,7 @@ def problem_of(
     return TableProblem(
         made,
         CompletedRows(codes, made.reference, generator()),
+        observed=codes,
         pseudo_likelihood=PseudoLikelihood(),
         pseudo_weight=pseudo_weight,
         bins=(None,) * 3,
@@ -48,7 +49,7 @@ def always_chains(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def without_moves(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(table_problem, "jump_to", lambda _, state, *__, **___: (state, torch.zeros(len(state.codes))))
-    monkeypatch.setattr(table_problem, "sweep", lambda _, state, **__: state)
+    monkeypatch.setattr(table_problem, "sweep", lambda _, state, **__: (state, torch.zeros_like(state.codes[:, 0])))
 
 
 def trained(made: TableEnergy, problem: TableProblem, num: int, rate: float = 0.05) -> Negatives:
@@ -112,14 +113,44 @@ def errors_of_gradients(num_seeds: int = 160, *, num_updates: int = 12, with_net
 
 @pytest.mark.slow
 @pytest.mark.usefixtures("always_chains")
-@pytest.mark.parametrize(("often", "with_network"), [(2.0, False), (-1.0, False), (-1.0, True)])
-def test_weighted_chains_are_unbiased(often: float, with_network: bool, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Each chain jumps and is swept, or both in turn, with jumps from q or from a far proposal.
+@pytest.mark.parametrize(
+    ("often", "hardly_ever", "with_network"),
+    [(2.0, 0.0, False), (-1.0, 0.0, False), (-1.0, 0.0, True), (2.0, 2.0, True)],
+)
+def test_weighted_chains_are_unbiased(
+    often: float, hardly_ever: float, with_network: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each chain jumps and is swept, or both in turn, or it seldom jumps, with jumps from q or from a far proposal.
 
     The worst of 7 means over 160 seeds, in standard errors: above 4.5 with a probability below 1e-4 (fixed seeds).
     """
     monkeypatch.setattr(table_problem, "OFTEN", often)
+    monkeypatch.setattr(table_problem, "HARDLY_EVER", hardly_ever)
     assert errors_of_gradients(with_network=with_network) < 4.5
+
+
+@pytest.mark.usefixtures("always_chains")
+@pytest.mark.parametrize(("hardly_ever", "expected"), [(0.0, 20), (2.0, 2)])
+def test_chains_whose_jumps_are_hardly_ever_accepted_seldom_jump(
+    hardly_ever: float, expected: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In iterations 8 and 16 of 20, or in all of them; what is known of the proposal stays from jump to jump."""
+    monkeypatch.setattr(table_problem, "HARDLY_EVER", hardly_ever)
+    problem, calls, shares = problem_of(fresh(with_network=True), ALL, 24), [], []
+    jump_to = table_problem.jump_to
+
+    def counted(*arguments: Any, **choices: Any) -> Any:
+        calls.append(len(shares) + 1)
+        return jump_to(*arguments, **choices)
+
+    monkeypatch.setattr(table_problem, "jump_to", counted)
+    for _ in range(20):
+        drawn = problem.draw()
+        problem.commit(drawn, problem.attempt(drawn, "iteration"))
+        shares.append(float(problem.state()["fresh_share"]))
+    assert len(calls) == expected
+    if expected == 2:
+        assert calls == [8, 16] and shares[7] != shares[6] and shares[:7] == pytest.approx([shares[0]] * 7)
 
 
 def test_weighted_draws_are_unbiased(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -146,8 +177,9 @@ def test_planted_bugs_are_biased_by_more_than_ten_standard_errors(bug: str, monk
         assert errors_of_gradients(60, num_updates=4) < 4.5
         right = table_problem.sweep
 
-        def stale(energy: TableEnergy, state: State, *, free: Tensor, generators: Any) -> State:
-            return right(energy, state, free=free, generators=generators)._replace(residual=state.residual)
+        def stale(energy: TableEnergy, state: State, *, free: Tensor, generators: Any) -> tuple[State, Tensor]:
+            after, num_accepted = right(energy, state, free=free, generators=generators)
+            return after._replace(residual=state.residual), num_accepted
 
         monkeypatch.setattr(table_problem, "sweep", stale)
     else:

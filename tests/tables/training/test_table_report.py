@@ -44,7 +44,7 @@ def test_a_model_that_is_the_data_has_no_findings(share_missing: float) -> None:
     assert abs(made.worst_component) < 0.03 and made.worst_moment < 5 and made.moments_off == 0
     assert made.gain == pytest.approx(0.5) and made.ess == pytest.approx(2048)
     assert FitReport.model_validate_json(made.model_dump_json()) == made
-    assert "held-out log-likelihood -2.000 +- 0.100 nats per row (90 rows)" in made.lines()[0]
+    assert "held-out log-likelihood of codes -2.000 +- 0.100 nats per row (90 rows)" in made.lines()[0]
     assert made.log_normalizer_upper == made.log_normalizer_upper_error == 0  # F is the reference
     assert "log Z 0.000 +- 0.000, from the data 0.000 +- 0.000" in made.lines()[2]
 

@@ -3,14 +3,14 @@
 Legend: N rows, K codes.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Protocol
 
 import numpy as np
 from torch import Tensor
 
 from jointebm.sampling.diagnostics import Answer, Diagnostics
-from jointebm.tables.codes.codec import Name, TableCodec
+from jointebm.tables.codes.codec import CodedColumn, Name, TableCodec
 from jointebm.tables.codes.column import Column
 from jointebm.tables.codes.evidence import Evidence
 
@@ -34,6 +34,9 @@ class Answering(Protocol):
     ) -> Any:
         """Reads a table; columns named in `missing` count as missing, and missing entries agree with the evidence."""
 
+    def known(self, rows: Any) -> list[tuple[CodedColumn, Column]]:
+        """The entries of rows that answers condition on, by the columns of the model that hold them."""
+
     def with_class(self, rows: Any, numbers: np.ndarray, name: Name, values: np.ndarray) -> Any:
         """Some rows, by number and again, with other entries of one column."""
 
@@ -48,12 +51,12 @@ class Answering(Protocol):
 
     def impute(
         self, rows: Any, keys: Tensor, *, num_draws: int, seed: int | None = None
-    ) -> Answer[Iterator[dict[Name, Column]]]:
+    ) -> Answer[Iterable[dict[Name, Column]]]:
         """Joint draws of the missing entries of each row."""
 
     def impute_by_members(
         self, rows: Any, keys: Tensor, *, num_draws: int, seed: int | None = None
-    ) -> Answer[Iterator[dict[Name, Column]]]:
+    ) -> Answer[Iterable[dict[Name, Column]]]:
         """As `impute`, draw number d by member d."""
 
     def sample(

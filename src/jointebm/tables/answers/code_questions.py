@@ -5,21 +5,23 @@ Legend: N rows, V columns, K_j classes of column j, D draws. Codes are integers 
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import pad
 
+from jointebm.randomness.devices import on_cpu
 from jointebm.randomness.row_streams import RowStream, row_keys
 from jointebm.sampling.diagnostics import MIN_ESS, Answer, Diagnostics
 from jointebm.sampling.weighted_draws import weighted_averages
+from jointebm.tables.answers.checked_codes import checked_codes, complete_codes
+from jointebm.tables.answers.chosen_draws import COST_OF_DRAW
 from jointebm.tables.answers.configurations import MAX_ENUMERATED, few_configurations, with_configurations
 from jointebm.tables.answers.corrected_draws import CHAINS, NUM_STARTS, ChainEnds, corrected_draws, log_mean_of_draws
-from jointebm.tables.answers.weighted_answers import CLASSES_PER_DRAW, Estimates, WeightedAnswers
+from jointebm.tables.answers.weighted_answers import Estimates, WeightedAnswers
 from jointebm.tables.density.energy import TableEnergy
 
-__all__ = ["CodeQuestions", "checked_codes", "enough_draws", "enough_jumps"]
+__all__ = ["CodeQuestions", "enough_draws", "enough_jumps"]
 
 EVALUATIONS = 2048  # of the network at once, for all classes of a column
 MANY_ROUNDS = 10  # more than there are
@@ -30,26 +32,28 @@ MIN_CHAIN_JUMPS = 0.1  # accepted by a chain, on average over chains
 class CodeQuestions(nn.Module):
     """The questions that `TableModel` answers.
 
-    `log_prob`, `complete` and `predictive` warn where an answer may be far off; the methods `..._answer` do not, and return
-    the diagnostics that decide it.
+    Answers are on the CPU, wherever the parameters are. `log_prob`, `complete` and `predictive` warn where an answer may be
+    far off; the methods `..._answer` do not, and return the diagnostics that decide it.
     """
 
     energy: TableEnergy
     num_classes: tuple[int, ...]
     log_normalizer: float
 
+    @property
+    def device(self) -> torch.device:
+        """Where the parameters are, and all that is computed with them; `to` moves them."""
+        return self.energy.reference.log_weights.device
+
     @torch.no_grad()
     def log_density(self, codes: Tensor) -> Tensor:
         """F of complete rows, not normalised, shape (N,), nats."""
-        codes = _complete(checked_codes(codes, self.num_classes))
-        return _in_chunks(self.energy, codes, EVALUATIONS // 8)
+        return _in_chunks(self.energy, complete_codes(self._placed(codes)), EVALUATIONS // 8).cpu()
 
     @torch.no_grad()
     def conditional(self, codes: Tensor, column: int) -> Tensor:
         """log p(c_j = k | all other columns), shape (N, K_j); the column's own code is ignored."""
-        codes = checked_codes(codes, self.num_classes, column).clone()
-        codes[:, column] = 0
-        return self._of_classes(_complete(codes), column).log_softmax(dim=1)
+        return self._conditional(self._placed(codes, column), column).cpu()
 
     def log_prob(self, codes: Tensor, *, num_draws: int = 100, seed: int) -> Tensor:
         """log p of the observed codes of each row, shape (N,), nats, float64.
@@ -68,16 +72,16 @@ class CodeQuestions(nn.Module):
             ConvergenceWarning: rows have few effective draws.
         """
         answer = self.log_prob_answer(codes, num_draws=num_draws, seed=seed)
-        return answer.checked("log_prob", "a larger num_draws", min_ess=enough_draws(num_draws)).value
+        return answer.checked("log_prob", {"num_draws": "a larger"}, min_ess=enough_draws(num_draws)).value
 
     @torch.no_grad()
     def log_prob_answer(
         self, codes: Tensor, *, num_draws: int, seed: int, log_weights: Sequence[Tensor | None] | None = None
     ) -> Answer[Tensor]:
         """`log_prob`, with its standard error, which is without that of log Z; `log_weights` as in `complete`."""
-        codes = checked_codes(codes, self.num_classes)
-        log_probs = torch.empty(len(codes), dtype=torch.float64)
-        few = few_configurations(codes, self.num_classes, CLASSES_PER_DRAW * num_draws)
+        codes, log_weights = self._placed(codes), self._evidence(log_weights)
+        log_probs = torch.empty(len(codes), dtype=torch.float64, device=codes.device)
+        few = few_configurations(codes, self.num_classes, COST_OF_DRAW * num_draws)
         found = _exact_where(few, torch.zeros_like(log_probs))
         many = (~few).nonzero().flatten()
         if len(many):
@@ -88,12 +92,13 @@ class CodeQuestions(nn.Module):
         exact = found.exact.nonzero().flatten()
         for group in with_configurations(codes[exact], self.num_classes, self._in_chunks_of_rows):
             log_probs[exact[group.numbers]] = group.given(log_weights).log_density.logsumexp(dim=1)
-        return Answer(log_probs - self.log_normalizer, found)
+        return on_cpu(Answer(log_probs - self.log_normalizer, found))
 
     def log_marginals(self) -> list[Tensor]:
         """log q(c_j = k) of the reference, shape (K_j,) each, nats."""
         reference = self.energy.reference
-        return [reference.of_classes(reference.log_weights[None], column)[0] for column in range(len(self.num_classes))]
+        columns = range(len(self.num_classes))
+        return [reference.of_classes(reference.log_weights[None], column)[0].cpu() for column in columns]
 
     def complete(
         self,
@@ -128,7 +133,7 @@ class CodeQuestions(nn.Module):
             codes, num_draws=num_draws, num_sweeps=num_sweeps, seed=seed, log_weights=log_weights, keys=keys
         )
         min_jumps = enough_jumps(answer.diagnostics, num_draws)
-        return answer.checked("complete", "a larger num_sweeps", min_jumps=min_jumps).value
+        return answer.checked("complete", {"num_sweeps": "a larger"}, min_jumps=min_jumps).value
 
     @torch.no_grad()
     def complete_answer(
@@ -142,8 +147,19 @@ class CodeQuestions(nn.Module):
         keys: Tensor | None = None,
     ) -> Answer[Tensor]:
         """`complete`, with diagnostics of the chains of each row."""
-        codes = checked_codes(codes, self.num_classes)
         keys = torch.arange(len(codes)) if keys is None else keys
+        codes, keys = self._placed(codes), keys.to(self.device)
+        return on_cpu(self._completed(codes, keys, num_draws, num_sweeps, seed, self._evidence(log_weights)))
+
+    def _completed(
+        self,
+        codes: Tensor,
+        keys: Tensor,
+        num_draws: int,
+        num_sweeps: int,
+        seed: int,
+        log_weights: Sequence[Tensor | None] | None,
+    ) -> Answer[Tensor]:
         completed = codes.repeat(num_draws, 1, 1)
         few = few_configurations(codes, self.num_classes, num_draws * (NUM_STARTS + 3 * num_sweeps))
         exact, many = few.nonzero().flatten(), (~few).nonzero().flatten()
@@ -151,16 +167,16 @@ class CodeQuestions(nn.Module):
             rows, weights = exact[group.numbers], group.given(log_weights).log_density
             for draw in range(num_draws if group.columns else 0):
                 chosen = RowStream(keys[rows], seed, draw=draw).choose(weights)
-                completed[draw, rows[:, None], torch.tensor(group.columns)] = group.configurations[chosen]
+                completed[draw, rows[:, None], codes.new_tensor(group.columns)] = group.configurations[chosen]
         found = _exact_where(few)
         if len(many):
-            numbers = torch.arange(num_draws).repeat_interleave(len(many))
+            numbers = torch.arange(num_draws, device=codes.device).repeat_interleave(len(many))
             stream = RowStream(keys[many].repeat(num_draws), seed, draw=numbers)
             parts = [
                 corrected_draws(
                     self.energy, codes[many[rows % len(many)]], stream.select(rows), num_sweeps, log_weights
                 )
-                for rows in torch.arange(num_draws * len(many)).split(CHAINS)
+                for rows in torch.arange(num_draws * len(many), device=codes.device).split(CHAINS)
             ]
             ends = ChainEnds.joined(parts)
             completed[:, many] = ends.codes.view(num_draws, len(many), -1)
@@ -187,7 +203,7 @@ class CodeQuestions(nn.Module):
         answer = self.predictive_answer(codes, column, num_draws=num_draws, num_sweeps=num_sweeps, seed=seed)
         min_ess, min_jumps = enough_draws(num_draws), enough_jumps(answer.diagnostics, num_draws)
         return answer.checked(
-            "predictive", "a larger num_draws or num_sweeps", min_ess=min_ess, min_jumps=min_jumps
+            "predictive", {"num_draws": "a larger", "num_sweeps": "a larger"}, min_ess=min_ess, min_jumps=min_jumps
         ).value
 
     @torch.no_grad()
@@ -206,17 +222,16 @@ class CodeQuestions(nn.Module):
 
         `log_weights` as in `complete`; those of column j itself are left out.
         """
-        log_weights = _without_column(log_weights, column)
-        codes = checked_codes(codes, self.num_classes, column).clone()
+        log_weights = self._evidence(_without_column(log_weights, column))
+        readout = None if readout is None else readout.to(self.device)
+        codes = self._placed(codes, column).clone()
         codes[:, column] = -1
         num_classes = self.num_classes[column]
-        log_probs = torch.empty(len(codes), num_classes, dtype=torch.float64)
+        log_probs = torch.empty(len(codes), num_classes, dtype=torch.float64, device=codes.device)
         alone = (codes < 0).sum(dim=1) == 1
-        log_probs[alone] = self.conditional(codes[alone], column).double()
-        few = alone | few_configurations(codes, self.num_classes, CLASSES_PER_DRAW * num_draws)
-        found = _exact_where(
-            few, torch.zeros(len(codes), num_classes if readout is None else readout.shape[1]).double()
-        )
+        log_probs[alone] = self._conditional(codes[alone], column).double()
+        few = alone | few_configurations(codes, self.num_classes, COST_OF_DRAW * num_draws)
+        found = _exact_where(few, log_probs.new_zeros(len(codes), num_classes if readout is None else readout.shape[1]))
         many, poor = (~few).nonzero().flatten(), few.new_zeros(0, dtype=torch.int64)
         if len(many):
             num_rounds = self._num_rounds(codes[many], num_draws)
@@ -230,14 +245,28 @@ class CodeQuestions(nn.Module):
             of_classes = group.given(log_weights).of_column(column, self.num_classes)
             log_probs[exact[group.numbers]] = of_classes.log_softmax(dim=1)
         if len(poor):
-            ask: dict[str, Any] = {"num_sweeps": num_sweeps, "log_weights": log_weights, "keys": row_keys(codes[poor])}
             num_chains = max(MIN_CHAINS, num_draws // 4)
-            drawn = self.complete_answer(codes[poor], num_draws=num_chains, seed=seed, **ask)
-            given = self.conditional(drawn.value.flatten(0, 1), column).reshape(num_chains, -1, num_classes)
+            drawn = self._completed(codes[poor], row_keys(codes[poor]), num_chains, num_sweeps, seed, log_weights)
+            given = self._conditional(drawn.value.flatten(0, 1), column).reshape(num_chains, -1, num_classes)
             log_probs[poor] = log_mean_of_draws(given).double().log_softmax(dim=1)
             found.standard_error[poor] = _errors(given, readout)
             found = _with_chains(found, poor, drawn.diagnostics)
-        return Answer(log_probs.to(self.energy.reference.log_probs), found)
+        return on_cpu(Answer(log_probs.to(self.energy.reference.log_probs), found))
+
+    def _placed(self, codes: Tensor, column: int = 0) -> Tensor:
+        """Checked codes, where the parameters are."""
+        return checked_codes(codes, self.num_classes, column).to(self.device)
+
+    def _evidence(self, log_weights: Sequence[Tensor | None] | None) -> list[Tensor | None] | None:
+        """Log-weights of classes, where the parameters are."""
+        if log_weights is None:
+            return None
+        return [None if each is None else each.to(self.device) for each in log_weights]
+
+    def _conditional(self, codes: Tensor, column: int) -> Tensor:
+        codes = codes.clone()
+        codes[:, column] = 0
+        return self._of_classes(complete_codes(codes), column).log_softmax(dim=1)
 
     def _num_rounds(self, codes: Tensor, num_draws: int) -> Tensor:
         """How often rows get draws before their configurations, if these are not too many, are cheaper, shape (N,)."""
@@ -263,34 +292,6 @@ def _in_chunks(evaluate: Callable[[Tensor], Tensor], codes: Tensor, chunk: int) 
     return torch.cat(parts)
 
 
-def checked_codes(codes: Tensor, num_classes: tuple[int, ...], column: int = 0) -> Tensor:
-    """The codes as int64; raises unless the codes fit the columns and `column` is one of them."""
-    if not 0 <= column < max(1, len(num_classes)):
-        raise ValueError(f"column: got {column}; the columns are numbered from 0 to {len(num_classes) - 1}")
-    if codes.dim() != 2 or codes.shape[1] != len(num_classes) or codes.is_floating_point():
-        raise ValueError(
-            f"codes: got {codes.dtype} of shape {tuple(codes.shape)}, expected whole numbers of shape "
-            f"(rows, {len(num_classes)})"
-        )
-    codes = codes.to(torch.int64)
-    wrong = (codes < -1) | (codes >= torch.tensor(num_classes))
-    if wrong.any():
-        row, column = wrong.nonzero()[0].tolist()
-        raise ValueError(
-            f"codes: got {int(codes[row, column])} in row {row}, column {column}; codes there run from 0 to "
-            f"{num_classes[column] - 1}, and -1 is missing"
-        )
-    return codes
-
-
-def _complete(codes: Tensor) -> Tensor:
-    """Raises if an entry is missing."""
-    if bool((codes < 0).any()):
-        row, column = (codes < 0).nonzero()[0].tolist()
-        raise ValueError(f"codes: row {row}, column {column} is missing; draw missing entries with `complete` first")
-    return codes
-
-
 def enough_draws(num_draws: int) -> float:
     """Effective draws of a row that are enough, out of so many."""
     return min(MIN_ESS, num_draws / 4)
@@ -304,7 +305,7 @@ def enough_jumps(diagnostics: Diagnostics[Tensor], num_draws: int) -> float:
 
 
 def _exact_where(exact: Tensor, standard_error: Tensor | None = None) -> Diagnostics[Tensor]:
-    ess = torch.where(exact, torch.inf, torch.zeros(len(exact), dtype=torch.float64))
+    ess = torch.where(exact, torch.inf, torch.zeros_like(exact, dtype=torch.float64))
     return Diagnostics(exact, ess, standard_error)
 
 
@@ -339,4 +340,4 @@ def _errors(log_probs: Tensor, readout: Tensor | None) -> Tensor:
     """Standard errors of averages over chains of probabilities p or of `p @ readout`, from log p, shape (D, N, K)."""
     probs = log_probs.double().exp().movedim(0, 1)  # (N, D, K)
     of_chains = probs if readout is None else probs @ readout
-    return weighted_averages(torch.zeros(probs.shape[:2]), of_chains).standard_error
+    return weighted_averages(probs.new_zeros(probs.shape[:2]), of_chains).standard_error

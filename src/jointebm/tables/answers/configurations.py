@@ -56,7 +56,7 @@ def few_configurations(codes: Tensor, num_classes: Sequence[int], num_evaluation
         num_evaluations: of a row by other means; so many configurations are few, within `FEW_CONFIGURATIONS` and
             `MAX_ENUMERATED`.
     """
-    log_sizes = torch.tensor(num_classes, dtype=torch.float64).log()
+    log_sizes = torch.tensor(num_classes, dtype=torch.float64, device=codes.device).log()
     missing = codes < 0
     most = min(MAX_ENUMERATED, max(FEW_CONFIGURATIONS, num_evaluations))
     return ((missing * log_sizes).sum(dim=1) < math.log(most) + 1e-9) | (missing.sum(dim=1) <= 1)
@@ -78,8 +78,8 @@ def with_configurations(
     patterns, pattern = (different < 0).unique(dim=0, return_inverse=True)
     for number, missing in enumerate(patterns):
         columns = tuple(missing.nonzero().flatten().tolist())
-        classes = [torch.arange(num_classes[column]) for column in columns]
-        configurations = torch.zeros(1, 0, dtype=torch.int64)
+        classes = [torch.arange(num_classes[column], device=codes.device) for column in columns]
+        configurations = codes.new_zeros(1, 0)
         if columns:
             configurations = torch.cartesian_prod(*classes).reshape(-1, len(columns))
         members = (pattern == number).nonzero().flatten()
@@ -87,7 +87,7 @@ def with_configurations(
             rows = different[some][:, None].repeat(1, len(configurations), 1)
             rows[..., list(columns)] = configurations
             of_rows = log_density(rows.flatten(0, 1)).view(len(some), -1)
-            place = torch.full((len(different),), -1)
-            place[some] = torch.arange(len(some))
+            place = codes.new_full((len(different),), -1)
+            place[some] = torch.arange(len(some), device=codes.device)
             numbers = (place[origin] >= 0).nonzero().flatten()
             yield Configured(numbers, columns, configurations, of_rows[place[origin[numbers]]])

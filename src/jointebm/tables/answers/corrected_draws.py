@@ -30,31 +30,33 @@ class ChainEnds(NamedTuple):
         codes: completed, shape (N, V).
         ess: effective number of the candidates of each start, shape (N,), float64.
         num_jumps: that each chain has accepted, shape (N,), float64.
+        swept: share of the moves of single columns that each chain has accepted, shape (N,), float64.
         residuals: g after each sweep, shape (T, N).
     """
 
     codes: Tensor
     ess: Tensor
     num_jumps: Tensor
+    swept: Tensor
     residuals: Tensor
 
     @staticmethod
     def joined(parts: "Sequence[ChainEnds]") -> "ChainEnds":
         """Of several batches, one after the other."""
-        codes, ess, num_jumps = (torch.cat(each) for each in list(zip(*parts, strict=True))[:3])
-        return ChainEnds(codes, ess, num_jumps, torch.cat([part.residuals for part in parts], dim=1))
+        codes, ess, num_jumps, swept = (torch.cat(each) for each in list(zip(*parts, strict=True))[:4])
+        return ChainEnds(codes, ess, num_jumps, swept, torch.cat([part.residuals for part in parts], dim=1))
 
     def diagnostics(self, conditions: Tensor) -> Diagnostics[Tensor]:
         """Of these chains; `conditions` numbers what was known, shape (N,)."""
-        num_sweeps, num = self.residuals.shape
+        num_sweeps = len(self.residuals)
         halves = HalfChains(num_sweeps) if num_sweeps >= 4 else None
         for each in self.residuals if halves is not None else ():
             halves.add(each[:, None])  # type: ignore[union-attr]
         return Diagnostics(
-            exact=torch.zeros(num, dtype=torch.bool),
+            exact=torch.zeros_like(self.ess, dtype=torch.bool),
             ess=self.ess,
             num_jumps=self.num_jumps,
-            accept_rate={"Jump": float(self.num_jumps.mean()) / num_sweeps},
+            accept_rate={"Jump": float(self.num_jumps.mean()) / num_sweeps, "Sweep": float(self.swept.mean())},
             r_hat=None if halves is None else halves.r_hat(conditions),
         )
 
@@ -73,7 +75,7 @@ def corrected_draws(
         log_weights: per column, added to F of its classes where it is missing, shape (K_j,), or None.
     """
     num_rows, num_columns = codes.shape
-    filler = torch.arange(CHAINS) % num_rows
+    filler = torch.arange(CHAINS, device=codes.device) % num_rows
     codes, stream = codes[filler], stream.select(filler)
     free = codes < 0
     # Counters are fixed in advance: those of the candidates, then in each sweep those of a jump and of every column.
@@ -86,7 +88,8 @@ def corrected_draws(
     state = candidates[0].state
     for number, candidate in enumerate(candidates):
         state = towards(state, candidate.state, chosen == number)
-    num_jumps, way = torch.zeros(CHAINS, dtype=torch.float64), []
+    num_jumps, way = of_candidates.new_zeros(CHAINS, dtype=torch.float64), []
+    num_moves = torch.zeros_like(num_jumps)
     for number in range(num_sweeps):
         first = (NUM_STARTS + 3 * number) * (num_columns + 2)
 
@@ -95,10 +98,12 @@ def corrected_draws(
 
         state, accepted = jump(energy, state, free=free, generator=stream.at(first), log_weights=log_weights)
         num_jumps += accepted
-        state = sweep(energy, state, free=free, generators=generators, log_weights=log_weights)
+        state, moved = sweep(energy, state, free=free, generators=generators, log_weights=log_weights)
+        num_moves += moved
         way.append(state.residual[:num_rows])
     ess = effective_size(of_candidates[:num_rows].double())
-    return ChainEnds(state.codes[:num_rows], ess, num_jumps[:num_rows], torch.stack(way))
+    swept = num_moves / (num_sweeps * free.sum(dim=1))
+    return ChainEnds(state.codes[:num_rows], ess, num_jumps[:num_rows], swept[:num_rows], torch.stack(way))
 
 
 def log_mean_of_draws(of_draws: Tensor) -> Tensor:

@@ -25,19 +25,19 @@ from jointebm.tables.answers.parameters import Parameters
 from jointebm.tables.answers.row_keys import keys_of_draw
 from jointebm.tables.answers.table_model import TableModel
 from jointebm.tables.codes.agreement import require_agreement
-from jointebm.tables.codes.codec import MISSING_CODE, Name, TableCodec
+from jointebm.tables.codes.codec import MISSING_CODE, CodedColumn, Name, TableCodec
 from jointebm.tables.codes.column import Column
 from jointebm.tables.codes.evidence import Evidence
 from jointebm.tables.codes.numbers import NumberCodec
 
-__all__ = ["FittedTable", "Rows", "warned"]
+__all__ = ["AskedRows", "FittedTable", "warned"]
 
 Held = TypeVar("Held")
 
 _VALUES = 2**40  # stream counter of draws of values inside codes; sweeps count from 0
 
 
-class Rows(NamedTuple):
+class AskedRows(NamedTuple):
     """Encoded rows."""
 
     table: Mapping[Name, Column]
@@ -72,7 +72,7 @@ class FittedTable:
         *,
         missing: Sequence[Name] = (),
         evidence: Mapping[Name, Evidence] = MappingProxyType({}),
-    ) -> Rows:
+    ) -> AskedRows:
         """Encodes a table; columns named in `missing` count as missing, and missing entries agree with the evidence."""
         for name in missing:
             self.codec.index(name)
@@ -83,30 +83,37 @@ class FittedTable:
         codes = np.full((num_rows, len(self.codec.columns)), MISSING_CODE)
         if shown:
             codes = self.codec.encode(shown, unseen=self.parameters.unseen)
-        return Rows(shown, torch.from_numpy(codes), evidence)
+        return AskedRows(shown, torch.from_numpy(codes), evidence)
 
-    def with_class(self, rows: Rows, numbers: np.ndarray, name: Name, values: np.ndarray) -> Rows:
+    def known(self, rows: AskedRows) -> list[tuple[CodedColumn, Column]]:
+        """The entries of rows that answers condition on, by the columns of the model that hold them."""
+        columns = [self.codec.columns[self.codec.index(name)] for name in rows.table]
+        return [(coded, coded.converted(column)) for coded, column in zip(columns, rows.table.values(), strict=True)]
+
+    def with_class(self, rows: AskedRows, numbers: np.ndarray, name: Name, values: np.ndarray) -> AskedRows:
         """Some rows, by number and again, with other entries of one column, for questions about codes."""
         place, codes = self.codec.index(name), rows.codes[torch.from_numpy(numbers)]
         codec = self.codec.columns[place].codec
         codes[:, place] = torch.from_numpy(codec.encode(values))
-        return Rows({}, codes, rows.evidence)
+        return AskedRows({}, codes, rows.evidence)
 
-    def log_predictive(self, rows: Rows, name: Name) -> np.ndarray:
+    def log_predictive(self, rows: AskedRows, name: Name) -> np.ndarray:
         """log p(code of the column | other observed entries), shape (N, K_j), nats, float64."""
         return self.predictive_answer(rows, name).value
 
-    def predictive_answer(self, rows: Rows, name: Name, *, readout: np.ndarray | None = None) -> Answer[np.ndarray]:
+    def predictive_answer(
+        self, rows: AskedRows, name: Name, *, readout: np.ndarray | None = None
+    ) -> Answer[np.ndarray]:
         """`log_predictive`, with standard errors of the probabilities p, or of `p @ readout`, whose shape is (K_j, Q)."""
         answer = self._predictive(rows.codes, self.codec.index(name), self._log_weights(rows.evidence), readout)
         return Answer(answer.value.double().log_softmax(dim=1).numpy(), self._checked(answer, "predict").diagnostics)
 
-    def warn(self, _: Rows, found: Diagnostics[Tensor], what: str) -> None:
+    def warn(self, _: AskedRows, found: Diagnostics[Tensor], what: str) -> None:
         """Warns once if the answer about the rows may be far off."""
         warned(Answer(None, found), what, self.parameters)
 
     def impute(
-        self, rows: Rows, keys: Tensor, *, num_draws: int, seed: int | None = None
+        self, rows: AskedRows, keys: Tensor, *, num_draws: int, seed: int | None = None
     ) -> Answer[Iterator[dict[Name, Column]]]:
         """Joint draws of the missing entries of each row; observed entries stay as they are.
 
@@ -126,7 +133,7 @@ class FittedTable:
         return Answer(values, answer.diagnostics)
 
     def impute_by_members(
-        self, rows: Rows, keys: Tensor, *, num_draws: int, seed: int | None = None
+        self, rows: AskedRows, keys: Tensor, *, num_draws: int, seed: int | None = None
     ) -> Answer[Iterator[dict[Name, Column]]]:
         """As `impute`, draw number d by member d, so that draws differ by as much as fits do."""
         seed = self.parameters.seed if seed is None else seed
@@ -154,7 +161,7 @@ class FittedTable:
         answer = self._checked(drawn, "sample")
         return Answer(self._values(answer.value[0], keys, draw=0, evidence=evidence, seed=seed), answer.diagnostics)
 
-    def log_density(self, rows: Rows) -> Answer[np.ndarray]:
+    def log_density(self, rows: AskedRows) -> Answer[np.ndarray]:
         """log p of the observed entries of each row and of the evidence, missing ones marginalised, shape (N,), nats.
 
         In the units of the columns. Normalised up to the standard error of log Z, which all rows share. Exact otherwise if
@@ -164,7 +171,7 @@ class FittedTable:
         inside = self.codec.log_prob(rows.table, rows.codes.numpy()).sum(axis=1)
         return Answer(answer.value.numpy() + inside, answer.diagnostics)
 
-    def dependence(self, rows: Rows) -> np.ndarray:
+    def dependence(self, rows: AskedRows) -> np.ndarray:
         """Dependence of the observed entries of each row, shape (N,), nats.
 
             log p(codes) - sum_j log p_marginal(c_j) + log-surprise
@@ -177,12 +184,12 @@ class FittedTable:
             scores[seen.numpy()] -= log_marginal[rows.codes[seen, place]].double().numpy()
         return scores
 
-    def conditional_log_score(self, rows: Rows, names: Sequence[Name]) -> np.ndarray:
+    def conditional_log_score(self, rows: AskedRows, names: Sequence[Name]) -> np.ndarray:
         """log p(value | other observed entries of the row) of each entry, shape (N, len(names)), nats; NaN where missing."""
         within = self.codec.log_prob(rows.table, rows.codes.numpy())
         return self._of_codes(rows, names) + within[:, [self.codec.index(name) for name in names]]
 
-    def conditional_surprise(self, rows: Rows) -> np.ndarray:
+    def conditional_surprise(self, rows: AskedRows) -> np.ndarray:
         """Mean of log p(code | other observed entries) + log-surprise over observed entries, shape (N,), nats.
 
         Without the density inside the codes, so without units.
@@ -197,7 +204,7 @@ class FittedTable:
         num_seen = (~np.isnan(scores)).sum(axis=1)
         return np.nansum(scores, axis=1) / num_seen.clip(min=1)
 
-    def _log_surprise(self, rows: Rows) -> np.ndarray:
+    def _log_surprise(self, rows: AskedRows) -> np.ndarray:
         """Log-probability of numbers outside the training range, shape (N, V), nats; 0 for all else."""
         surprise = np.zeros(rows.codes.shape)
         for place, coded in enumerate(self.codec.columns):
@@ -207,7 +214,7 @@ class FittedTable:
                 surprise[seen, place] = coded.codec.log_surprise(values)
         return surprise
 
-    def _log_codes(self, rows: Rows, what: str) -> Answer[Tensor]:
+    def _log_codes(self, rows: AskedRows, what: str) -> Answer[Tensor]:
         """log p of the observed codes of each row, shape (N,), nats, float64."""
         parts = [
             self.model.log_prob_answer(
@@ -220,7 +227,7 @@ class FittedTable:
         ]
         return self._checked(_joined(parts), what)
 
-    def _of_codes(self, rows: Rows, names: Sequence[Name]) -> np.ndarray:
+    def _of_codes(self, rows: AskedRows, names: Sequence[Name]) -> np.ndarray:
         scores, answers = np.full((len(rows.codes), len(names)), np.nan), []
         for column, name in enumerate(names):
             place = self.codec.index(name)
@@ -290,7 +297,7 @@ class FittedTable:
         of_columns = self.codec.log_weights(evidence)
         return [None if each is None else torch.from_numpy(each).float() for each in of_columns]
 
-    def _allowed(self, rows: Rows, codes: Tensor) -> Tensor:
+    def _allowed(self, rows: AskedRows, codes: Tensor) -> Tensor:
         """Completed codes, with one that the evidence allows in place of an observed one, whose value is known anyway."""
         codes = codes.clone()
         for place, weights in enumerate(self._log_weights(rows.evidence) or ()):
@@ -319,9 +326,10 @@ def warned(answer: Answer[Held], what: str, parameters: Parameters, num_draws: i
     asked = parameters.num_draws
     min_jumps = enough_jumps(answer.diagnostics, asked if num_draws is None else num_draws)
     if answer.diagnostics.standard_error is None:  # draws
-        return answer.checked(what, "a larger num_sweeps", min_jumps=min_jumps)
+        return answer.checked(what, {"num_sweeps": "a larger"}, min_jumps=min_jumps)
     min_ess = enough_draws(asked)
-    return answer.checked(what, "a larger num_draws or num_sweeps", min_ess=min_ess, min_jumps=min_jumps)
+    remedy = {"num_draws": "a larger", "num_sweeps": "a larger"}
+    return answer.checked(what, remedy, min_ess=min_ess, min_jumps=min_jumps)
 
 
 def _joined(parts: Sequence[Answer[Tensor]], dim: int = 0) -> Answer[Tensor]:

@@ -7,7 +7,6 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from jointebm.storage.untrusted import quoted
 from jointebm.tables.codes.codec import MISSING_CODE, Name, TableCodec
 from jointebm.tables.codes.column import Column, IgnoredCodec
 from jointebm.tables.codes.numbers import NumberCodec
@@ -40,8 +39,7 @@ def checked_conditions(table: Mapping[Name, Column], codec: TableCodec) -> dict[
             wrong, why = grid.value(grid.index(values)) != values, "which is off the grid of the column"
         if wrong.any():
             row = rows[wrong][0]
-            value = column.values[row : row + 1].tolist()[0]
-            raise ValueError(f"given column {name!r}: row {row} holds {quoted(repr(value))}, {why}; correct it")
+            raise ValueError(f"given column {name!r}: row {row} holds {column.shown(row)}, {why}; correct it")
     return found
 
 

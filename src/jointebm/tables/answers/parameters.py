@@ -12,9 +12,10 @@ from jointebm.tables.codes.column import Kind
 from jointebm.tables.relations.found_relations import AUTO
 from jointebm.tables.training.table_config import TableConfig
 
-__all__ = ["Missingness", "Parameters"]
+__all__ = ["MAX_TRAINED_ROWS", "Missingness", "Parameters"]
 
 Missingness = Literal["ignored", "model"]
+MAX_TRAINED_ROWS = 2**17  # of a fit, unless the user says otherwise; it makes about 3 million visits of rows
 
 
 class Parameters(Config):
@@ -24,6 +25,10 @@ class Parameters(Config):
         >>> Parameters.checked(num_draws=0)
         Traceback (most recent call last):
         ValueError: num_draws: got 0: input should be greater than or equal to 1
+        >>> Parameters.checked(width=3)
+        Traceback (most recent call last):
+        ValueError: width: got 3: unknown field; available: training, kinds, max_bins, max_levels, max_rows, relations, \
+missingness, unseen, num_draws, num_sweeps, num_members, seed
     """
 
     training: TableConfig = Field(TableConfig(), description="how to train")
@@ -36,6 +41,9 @@ class Parameters(Config):
         "tables",
     )
     max_levels: int = Field(MAX_CODED_LEVELS, ge=2, le=MAX_COUNT, description="codes for a column of categories")
+    max_rows: int = Field(
+        MAX_TRAINED_ROWS, ge=1, le=2**31, description="rows that are trained on, at most: a random sample of all rows"
+    )
     relations: tuple[str, ...] | None = Field(
         (AUTO,), description="texts of relations, 'auto' for those that are detected"
     )
@@ -62,7 +70,9 @@ class Parameters(Config):
         except ValidationError as error:
             first = error.errors(include_url=False, include_context=False)[0]
             where = ".".join(map(str, first["loc"]))
-            reason = first["msg"][:1].lower() + first["msg"][1:]
+            message = first["msg"].removeprefix("Value error, ")
+            reason = message[:1].lower() + message[1:]
             if first["type"] == "extra_forbidden":
-                reason = f"unknown field; available: {', '.join(TableConfig.model_fields)}"
+                known = TableConfig if first["loc"][:-1] == ("training",) else cls
+                reason = f"unknown field; available: {', '.join(known.model_fields)}"
             raise ValueError(f"{where}: got {quoted(repr(first['input']))}: {reason}") from None

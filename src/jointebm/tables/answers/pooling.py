@@ -18,7 +18,7 @@ class Pooled(NamedTuple):
     Args:
         estimate: mean of the estimates.
         within: W, mean of their variances.
-        between: B, variance of the estimates, with m - 1 below the line.
+        between: B, variance of the estimates, with the denominator m - 1.
         total: T = W + (1 + 1/m) B.
         standard_error: square root of T.
         df: degrees of freedom of the t distribution; infinite where the estimates agree and `df_complete` is None.

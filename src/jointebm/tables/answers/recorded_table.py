@@ -9,7 +9,7 @@ leaves missing has none.
 Legend: N rows.
 """
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any, Literal, NamedTuple
@@ -22,7 +22,7 @@ from jointebm.randomness.row_streams import row_keys
 from jointebm.sampling.diagnostics import Answer, Diagnostics
 from jointebm.tables.answers.answering import Answering
 from jointebm.tables.codes.agreement import DisagreementError
-from jointebm.tables.codes.codec import Name, TableCodec
+from jointebm.tables.codes.codec import CodedColumn, Name, TableCodec
 from jointebm.tables.codes.column import Column
 from jointebm.tables.codes.evidence import Evidence
 from jointebm.tables.codes.indicators import Indicator, indicator_column
@@ -80,6 +80,10 @@ class RecordedTable:
         rows = RecordedRows(shown, num_rows, tuple(missing), evidence, None)
         return rows._replace(recorded=self._within(rows))
 
+    def known(self, rows: RecordedRows) -> list[tuple[CodedColumn, Column]]:
+        """The entries of rows that answers condition on, by the columns of the model that hold them."""
+        return self.within.known(rows.recorded)
+
     def with_class(self, rows: RecordedRows, numbers: np.ndarray, name: Name, values: np.ndarray) -> RecordedRows:
         """Some rows, by number and again, with other entries of one column."""
         table = {other: column.take(numbers) for other, column in rows.table.items()}
@@ -136,10 +140,10 @@ class RecordedTable:
         """One draw of each row, given its entries; missing ones give nothing.
 
         Rows are drawn as they are recorded, and missing entries among them stay so ("model"), or are filled as `impute`
-        fills them ("ignored").
+        fills them ("ignored"); the diagnostics are then the least of both draws.
         """
         answer = self.within.impute(self._within(rows, unknown=True), keys, num_draws=1, seed=seed)
-        drawn = next(answer.value)
+        (drawn,) = answer.value
         recorded = {coded.name: drawn[coded.name] for coded in self.codec.columns}
         for each in self.indicators:
             column = drawn[each.of]
@@ -151,11 +155,11 @@ class RecordedTable:
         known = {name: column for name, column in recorded.items() if name in modelled or not column.is_missing.any()}
         numbers = row_keys(torch.stack([keys, torch.full_like(keys, _FILL)], dim=1))
         filled = self.impute(self._drawn_rows(known, rows), numbers, num_draws=1, seed=seed)
-        complete = next(filled.value)
+        (complete,) = filled.value
         for name, column in recorded.items():
             values = np.where(column.is_missing, complete[name].values, column.values)
             recorded[name] = column._replace(values=values, is_missing=column.is_missing & complete[name].is_missing)
-        return Answer(recorded, answer.diagnostics)
+        return Answer(recorded, Diagnostics.of_stages([answer.diagnostics, filled.diagnostics]))
 
     def log_density(self, rows: RecordedRows) -> Answer[np.ndarray]:
         """log p of the observed entries of each row, of which are missing, and of the evidence, shape (N,), nats."""
@@ -208,7 +212,7 @@ class RecordedTable:
         evidence = {name: known for name, known in rows.evidence.items() if name not in names}
         return self.within.rows(table, rows.num_rows, evidence=evidence)
 
-    def _shown(self, draws: Iterator[dict[Name, Column]], rows: RecordedRows) -> Iterator[dict[Name, Column]]:
+    def _shown(self, draws: Iterable[dict[Name, Column]], rows: RecordedRows) -> Iterator[dict[Name, Column]]:
         """The columns of the table, without values that are given as missing."""
         for drawn in draws:
             shown = {coded.name: drawn[coded.name] for coded in self.codec.columns}

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from jointebm.randomness.row_streams import RowStream
 from jointebm.sampling.diagnostics import Answer, Diagnostics
-from jointebm.tables.answers.fitted import FittedTable, Rows
+from jointebm.tables.answers.fitted import AskedRows, FittedTable
 from jointebm.tables.answers.related_diagnostics import with_rows
 from jointebm.tables.answers.related_draws import (
     Candidates,
@@ -123,8 +123,10 @@ class RelatedChoices:
             return Answer(overlaid(result, poor, again.value), with_rows(diagnostics, poor, again.diagnostics))
         return Answer(result, diagnostics)
 
-    def redrawn(self, work: Work, complete: Work, keys: Tensor, is_drawn: np.ndarray) -> Work:
+    def redrawn(self, work: Work, complete: Work, keys: Tensor, is_drawn: np.ndarray) -> Answer[Work]:
         """Complete rows with refused draws drawn again, some of which may stay outside the ranges of training.
+
+        The diagnostics are those of the last draw of each row; rows that are not drawn again count as exact.
 
         Args:
             work: what is known of N rows.
@@ -135,19 +137,21 @@ class RelatedChoices:
         Raises:
             ValueError: rows agree with the evidence in no draw.
         """
+        diagnostics = Diagnostics.of_exact(len(keys))
         for number in range(MAX_REDRAWS):
             some = np.flatnonzero(self.are_refused(complete, work) & is_drawn)
             if not len(some):
-                return complete
+                return Answer(complete, diagnostics)
             others = mixed_keys(keys[torch.from_numpy(some)], number + 1)
-            again = self.chosen(taken(work, some), others, at_least=CANDIDATES_PER_DRAW).value
-            complete = overlaid(complete, some, again)
-            if number and self.are_refused(again, taken(work, some)).all():
+            again = self.chosen(taken(work, some), others, at_least=CANDIDATES_PER_DRAW)
+            complete = overlaid(complete, some, again.value)
+            diagnostics = with_rows(diagnostics, some, again.diagnostics)
+            if number and self.are_refused(again.value, taken(work, some)).all():
                 break  # nothing in range is to be found
         wrong = self.are_wrong(complete) & is_drawn
         if wrong.any():
             raise ValueError(self.evidence.refusal(self.system, int(wrong.sum()), len(wrong)))
-        return complete
+        return Answer(complete, diagnostics)
 
     def are_refused(self, complete: Work, work: Work) -> np.ndarray:
         """Draws to be drawn again, of rows of which `work` is known, bool (N,)."""
@@ -178,7 +182,7 @@ class RelatedChoices:
             table = self.system.of_model(taken(work, rows))
             codes = self.core.rows(table, len(rows)).codes
             different, origin = codes.unique(dim=0, return_inverse=True)
-            scores = self.core.log_density(Rows({}, different, self.evidence.of_others)).value[origin.numpy()]
+            scores = self.core.log_density(AskedRows({}, different, self.evidence.of_others)).value[origin.numpy()]
             ratio[rows] += sign * (scores + self.core.codec.log_prob(table, codes.numpy()).sum(axis=1))
         return ratio
 

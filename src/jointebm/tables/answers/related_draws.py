@@ -25,7 +25,7 @@ from torch import Tensor
 from jointebm.randomness.row_streams import RowStream, row_keys
 from jointebm.sampling.diagnostics import Diagnostics
 from jointebm.sampling.weighted_draws import effective_size
-from jointebm.tables.answers.fitted import FittedTable, Rows
+from jointebm.tables.answers.fitted import AskedRows, FittedTable
 from jointebm.tables.answers.predictions import class_probs, classes
 from jointebm.tables.answers.related_evidence import RelatedEvidence
 from jointebm.tables.answers.related_parts import solved_parts
@@ -83,7 +83,7 @@ def mixed_keys(keys: Tensor, *numbers: int | Tensor) -> Tensor:
 
 def rows_of_model(
     core: FittedTable, system: RelationSystem, work: Work, evidence: Mapping[Name, Evidence] = MappingProxyType({})
-) -> Rows:
+) -> AskedRows:
     """The rows as the model knows them, with evidence about missing entries of its columns."""
     rows = core.rows(system.of_model(work), len(next(iter(work.values())).values))
     return rows._replace(evidence=evidence)
@@ -196,7 +196,7 @@ def weighted_candidates(
     )
 
 
-def completed(system: RelationSystem, work: Work, rows: Rows, drawn: Mapping[Name, Column]) -> Work:
+def completed(system: RelationSystem, work: Work, rows: AskedRows, drawn: Mapping[Name, Column]) -> Work:
     """The columns of the model with a draw of what is missing from `rows`, the table as the model knows it."""
     complete = {}
     for place, (name, column) in enumerate(system.of_model(work).items()):
@@ -223,7 +223,7 @@ def _with_levels(
     sub = taken(now, rows)
     coded = core.codec.columns[core.codec.index(root)]
     codes, origin = rows_of_model(core, system, sub).codes.unique(dim=0, return_inverse=True)
-    answer = core.predictive_answer(Rows({}, codes, evidence.of_others), root)
+    answer = core.predictive_answer(AskedRows({}, codes, evidence.of_others), root)
     log_probs, found = answer.value[origin.numpy()], answer.diagnostics
     probs, levels = class_probs(coded, log_probs), classes(coded)
     allowed = allowed_levels(system, root, levels, sub, evidence)

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from jointebm.tables.answers.fitted import FittedTable, Rows
+from jointebm.tables.answers.fitted import AskedRows, FittedTable
 from jointebm.tables.answers.related_evidence import RelatedEvidence
 from jointebm.tables.codes.codec import Name
 from jointebm.tables.codes.numbers import NumberCodec
@@ -69,7 +69,7 @@ def solved_parts(
     return trial, log_weights, turns // solvable.sum(axis=1).clip(min=1)
 
 
-def _log_allowed(core: FittedTable, rows: Rows, part: Name, evidence: RelatedEvidence) -> np.ndarray:
+def _log_allowed(core: FittedTable, rows: AskedRows, part: Name, evidence: RelatedEvidence) -> np.ndarray:
     """log p(evidence about a column | all others), shape (n,), nats: the share of its draws that agree."""
     if part not in evidence.of_others:
         return np.zeros(len(rows.codes))

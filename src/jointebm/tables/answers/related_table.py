@@ -7,7 +7,7 @@ The density is one with respect to the measure of the columns of the model; the 
 Legend: N rows, K_j codes of column j, D draws, C candidates.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 from typing import NamedTuple
@@ -30,7 +30,7 @@ from jointebm.tables.answers.related_predictions import distribution_of, predict
 from jointebm.tables.answers.row_keys import keys_of_draw
 from jointebm.tables.answers.table_model import TableModel
 from jointebm.tables.codes.agreement import DisagreementError, require_agreement
-from jointebm.tables.codes.codec import MISSING_CODE, Name, TableCodec
+from jointebm.tables.codes.codec import MISSING_CODE, CodedColumn, Name, TableCodec
 from jointebm.tables.codes.column import Column, IgnoredCodec
 from jointebm.tables.codes.evidence import Evidence
 from jointebm.tables.relations.relation_system import RelationSystem, deduce_all
@@ -117,6 +117,10 @@ class RelatedTable:
                 raise DisagreementError(name, int(wrong.argmax()), "breaks a relation with it", "leave an entry out")
         return RelatedRows(read.table, num_rows, row_keys(read.codes), work, is_broken, evidence, related)
 
+    def known(self, rows: RelatedRows) -> list[tuple[CodedColumn, Column]]:
+        """The entries of rows that answers condition on: those of the model, and rebuilt ones that bind missing ones."""
+        return self.system.known(rows.work, self.codec)
+
     def with_class(self, rows: RelatedRows, numbers: np.ndarray, name: Name, values: np.ndarray) -> RelatedRows:
         """Some rows, by number and again, with other entries of one column."""
         table = {other: column.take(numbers) for other, column in rows.table.items()}
@@ -170,8 +174,12 @@ class RelatedTable:
 
     def impute(
         self, rows: RelatedRows, keys: Tensor, *, num_draws: int, seed: int | None = None
-    ) -> Answer[Iterator[dict[Name, Column]]]:
+    ) -> Answer[list[dict[Name, Column]]]:
         """Joint draws of the missing entries of each row that keep the relations; observed entries stay as they are.
+
+        The diagnostics of a draw are the least of the first one and of those that replace it where it is refused; those of a
+        row are averages over its draws. All draws are made before the first is returned, which takes `num_draws` tables of
+        memory.
 
         Args:
             rows: what is known.
@@ -180,20 +188,20 @@ class RelatedTable:
             seed: of all draws; None is that of the model.
 
         Raises:
-            ValueError: while drawing; no row agrees with the evidence, or hardly any; names a column.
+            ValueError: no row agrees with the evidence, or hardly any; names a column.
         """
         return self._warned(rows, self._with_seed(seed)._imputed(rows, keys, num_draws), num_draws, "impute")
 
     def impute_by_members(
         self, rows: RelatedRows, keys: Tensor, *, num_draws: int, seed: int | None = None
-    ) -> Answer[Iterator[dict[Name, Column]]]:
+    ) -> Answer[list[dict[Name, Column]]]:
         """As `impute`, draw number d by member d, so that draws differ by as much as fits do."""
         parts = [
             replace(self._with_seed(seed), model=member)._imputed(rows, keys_of_draw(keys, draw), 1)
             for draw, member in zip(range(num_draws), self.members, strict=False)
         ]
         found = Diagnostics.joined([part.diagnostics for part in parts]).of_draws(num_draws)
-        values = (drawn for part in parts for drawn in part.value)
+        values = [drawn for part in parts for drawn in part.value]
         return self._warned(rows, Answer(values, found), num_draws, "impute")
 
     def sample(
@@ -206,8 +214,7 @@ class RelatedTable:
         """
         rows, keys = self.rows({}, num, evidence=evidence), torch.arange(first, first + num)
         answer = self._with_seed(seed)._imputed(rows, keys, 1)
-        drawn = next(answer.value)  # raises before anything warns
-        return Answer(drawn, self._warned(rows, answer, 1, "sample").diagnostics)
+        return Answer(answer.value[0], self._warned(rows, answer, 1, "sample").diagnostics)
 
     def log_density(self, rows: RelatedRows) -> Answer[np.ndarray]:
         """log p of the observed entries of each row and of the evidence, missing ones marginalised, shape (N,), nats.
@@ -274,7 +281,7 @@ class RelatedTable:
             return self
         return replace(self, parameters=self.parameters.model_copy(update={"seed": seed}))
 
-    def _imputed(self, rows: RelatedRows, keys: Tensor, num_draws: int) -> Answer[Iterator[dict[Name, Column]]]:
+    def _imputed(self, rows: RelatedRows, keys: Tensor, num_draws: int) -> Answer[list[dict[Name, Column]]]:
         choices = self._choices(rows)
         are_tied = choices.are_tied(rows.work)
         free, tied = np.flatnonzero(~are_tied), np.flatnonzero(are_tied)
@@ -288,14 +295,15 @@ class RelatedTable:
         together = Diagnostics.joined([each.diagnostics for each in chosen]).of_draws(num_draws)
         found = with_rows(found, tied, together)
 
-        def values() -> Iterator[dict[Name, Column]]:
-            for draw, drawn in enumerate(answer.value):
-                whole = completed(self.system, sub, questions, drawn)
-                parts = overlaid(rows.work, free, with_known(self.system.close(whole, len(free)), sub))
-                parts = overlaid(parts, tied, chosen[draw].value)
-                yield self._of_table(choices.redrawn(rows.work, parts, mixed_keys(keys, draw), is_drawn))
-
-        return Answer(values(), found)
+        values, of_draws = [], []
+        for draw, drawn in enumerate(answer.value):
+            whole = completed(self.system, sub, questions, drawn)
+            parts = overlaid(rows.work, free, with_known(self.system.close(whole, len(free)), sub))
+            parts = overlaid(parts, tied, chosen[draw].value)
+            again = choices.redrawn(rows.work, parts, mixed_keys(keys, draw), is_drawn)
+            values.append({name: again.value[name] for name in self.codec.names})
+            of_draws.append(Diagnostics.of_stages([found, again.diagnostics]))
+        return Answer(values, Diagnostics.joined(of_draws).of_draws(num_draws))
 
     def _log_density(self, rows: RelatedRows) -> Answer[np.ndarray]:
         core, choices, work = self._part, self._choices(rows), rows.work
@@ -328,8 +336,8 @@ class RelatedTable:
         return Answer(scores, replace(found, exact=exact, ess=ess, standard_error=error))
 
     def _warned(
-        self, rows: RelatedRows, answer: Answer[Iterator[dict[Name, Column]]], num_draws: int, what: str
-    ) -> Answer[Iterator[dict[Name, Column]]]:
+        self, rows: RelatedRows, answer: Answer[list[dict[Name, Column]]], num_draws: int, what: str
+    ) -> Answer[list[dict[Name, Column]]]:
         """Draws, after warnings if they may be far off, those of the model or those by weights."""
         choices = self._choices(rows)
         weighed = choices.are_weighed(rows.work) & choices.are_tied(rows.work)
@@ -338,6 +346,3 @@ class RelatedTable:
         of_weights = replace(except_for(answer.diagnostics, ~weighed | rows.is_broken), num_jumps=None)
         Answer(None, of_weights).checked(what, REMEDY, min_ess=MIN_CANDIDATES)
         return answer
-
-    def _of_table(self, work: Work) -> dict[Name, Column]:
-        return {name: work[name] for name in self.codec.names}

@@ -20,14 +20,15 @@ __all__ = ["keys_of_draw", "keys_of_ids", "keys_of_numbers", "require_different"
 _NUMBER, _ID, _DRAW = range(1, 4)  # keys of different origin never meet, nor those of samples, which are plain numbers
 
 
-def keys_of_numbers(first: int, num: int) -> Tensor:
-    """Keys of rows number `first`, `first + 1`, ..., shape (num,), int64.
+def keys_of_numbers(first: int | np.ndarray, num: int) -> Tensor:
+    """Keys of rows number `first`, `first + 1`, ..., or of rows with these numbers, shape (num,), int64.
 
     Example:
         >>> torch.equal(keys_of_numbers(0, 5)[3:], keys_of_numbers(3, 2))
         True
     """
-    return _keys(_NUMBER, torch.arange(first, first + num))
+    numbers = torch.arange(first, first + num) if isinstance(first, int) else torch.from_numpy(first)
+    return _keys(_NUMBER, numbers)
 
 
 def keys_of_ids(ids: Column, what: str) -> Tensor:

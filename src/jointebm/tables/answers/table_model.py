@@ -9,15 +9,18 @@ from typing import Any, Self
 
 from torch import Tensor
 
+from jointebm.randomness.devices import Device, place_of
 from jointebm.references import ProductMixture
 from jointebm.references.masked_network import MaskedNetwork
-from jointebm.tables.answers.code_questions import CodeQuestions, checked_codes
+from jointebm.tables.answers.checked_codes import checked_codes
+from jointebm.tables.answers.code_questions import CodeQuestions
 from jointebm.tables.density.energy import Rebased, Residual, TableEnergy
 from jointebm.tables.training.bins import ColumnSpread, checked_bins, checked_spreads
 from jointebm.tables.training.fit_record import FitRecord, identity_of, run_fit
 from jointebm.tables.training.table_config import Progress, TableConfig
 from jointebm.tables.training.table_fit import TableFit
-from jointebm.tables.training.table_report import FitReport
+from jointebm.tables.training.table_report import FitReport, in_data_units
+from jointebm.training.world import ALONE, World
 
 __all__ = ["TableModel"]
 
@@ -59,6 +62,12 @@ class TableModel(CodeQuestions):
         """log Z, nats."""
         return 0.0 if self.report is None else self.report.log_normalizer
 
+    @property
+    def prior_strength(self) -> float:
+        """Of the reference, in rows per component, as the fit chose it."""
+        assert self.report is not None and self.report.prior_strength is not None  # it has been fitted here
+        return self.report.prior_strength
+
     @classmethod
     def fit(
         cls,
@@ -72,6 +81,9 @@ class TableModel(CodeQuestions):
         on_progress: Callable[[Progress], object] | None = None,
         run: str | os.PathLike[str] | None = None,
         weights: Tensor | None = None,
+        inside: Callable[[Tensor], Tensor] | None = None,
+        device: Device = "auto",
+        world: World = ALONE,
     ) -> Self:
         """Fits to rows with missing entries.
 
@@ -91,27 +103,49 @@ class TableModel(CodeQuestions):
             on_progress: called whenever the held-out rows are scored.
             run: folder for checkpoints and metrics.jsonl; None writes nothing.
             weights: of the rows, positive, shape (N,); None weighs all alike.
+            inside: log p of the values of rows given their codes, nats, from the places of these rows in `codes`: the report
+                then states the log-likelihood of held-out rows in data units too. Called once, with the held-out rows, one
+                of them several times where weights repeat it. Of no effect on the fit.
+            device: where to fit, and where the model is; see `place_of`.
+            world: the processes that fit together, which call this with the same arguments; see `processes`.
 
         Raises:
-            ValueError: no rows, no columns, bins that do not fit, a code that its column does not have, or `run` holds
-                checkpoints of another fit.
+            ValueError: no rows, no columns, bins that do not fit, a code that its column does not have, a device that this
+                machine does not have, or `run` holds checkpoints of another fit.
             Diverged: numbers were not finite or not usual, and rollbacks at half the learning rate did not help.
         """
-        codes = checked_codes(codes, tuple(num_classes))
+        codes, place = checked_codes(codes, tuple(num_classes)), place_of(device)
         if not codes.numel():
             raise ValueError(
                 f"fit: got {codes.shape[0]} rows of {codes.shape[1]} columns; a model needs at least one of each"
             )
         bins, of_rows = checked_bins(bins, num_classes), checked_spreads(spreads, num_classes)
         config = config or TableConfig()
-        fit = TableFit(codes, tuple(num_classes), bins=bins, spreads=of_rows, config=config, seed=seed, weights=weights)
+        fit = TableFit(
+            codes.to(place),
+            tuple(num_classes),
+            bins=bins,
+            spreads=of_rows,
+            config=config,
+            seed=seed,
+            weights=weights,
+            world=world,
+        )
+        held = inside(fit.held_out.cpu()).double() if inside is not None and len(fit.held_out) else None
         record = None
         if run is not None:
             identity = identity_of(
                 codes, num_classes, bins=bins, spreads=of_rows, config=config, seed=seed, weights=weights
             )
-            record = FitRecord(run, identity)
-        report = run_fit(fit, record=record, on_progress=on_progress)
+            record = FitRecord(run, identity, world)
+        report = run_fit(fit, record=record, on_progress=on_progress, world=world)
+        known: dict[str, float | None] = {
+            "prior_strength": fit.prior_strength,
+            "is_judged": fit.is_judged or not len(fit.held_out),
+        }
+        if held is not None:
+            known |= in_data_units(fit.held_out_scores.cpu(), held, report)
+        report = report.model_copy(update=known)
         return cls(fit.energy, report).eval()
 
     def spec(self) -> dict[str, Any]:
@@ -135,13 +169,15 @@ class TableModel(CodeQuestions):
             **of_network,
             "width": len(residual.bias),
             "num_layers": len(residual.weights) + 1,
+            "num_table_rows": residual.num_table_rows,
         }
 
     @classmethod
     def from_spec(cls, spec: dict[str, Any]) -> Self:
         """Makes an unfitted model with the shapes of `spec`."""
         reference = ProductMixture(spec["num_classes"], spec["num_components"])
-        residual: Residual | Rebased = Residual(spec["num_classes"], width=spec["width"], num_layers=spec["num_layers"])
+        sizes_of_residual = {name: spec[name] for name in ("width", "num_layers", "num_table_rows")}
+        residual: Residual | Rebased = Residual(spec["num_classes"], **sizes_of_residual)
         if "num_base_components" in spec:
             assert isinstance(residual, Residual)
             base = ProductMixture(spec["num_classes"], spec["num_base_components"])

@@ -5,7 +5,6 @@ Legend: N rows.
 
 import numpy as np
 
-from jointebm.storage.untrusted import quoted
 from jointebm.tables.codes.categories import CategoryCodec
 from jointebm.tables.codes.codec import CodedColumn, Name
 from jointebm.tables.codes.column import Column
@@ -69,5 +68,4 @@ def require_agreement(coded: CodedColumn, column: Column, known: Evidence, *, ve
     wrong = ~agrees(coded, known, converted.take(rows))
     if wrong.any():
         row = int(rows[wrong][0])
-        value = quoted(repr(column.values[row : row + 1].tolist()[0]))
-        raise DisagreementError(coded.name, row, f"{verb} {value}, which contradicts it")
+        raise DisagreementError(coded.name, row, f"{verb} {column.shown(row)}, which contradicts it")

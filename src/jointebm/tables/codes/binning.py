@@ -10,7 +10,7 @@ With N values and a budget of B bins, 48 or 2 N^(1/3) (Rice's rule) if that is l
    1.5 times the median length, as in tails: within a code a value is independent of other columns. A reference learns
    bins, the network tells their codes apart. With a budget of codes, bins and codes of a bin are as many as fit in.
 5. Within a code, values much more frequent than its density are points; the rest is a histogram of up to four cells of
-   equal counts.
+   equal counts, of as many as its log-likelihood asks for, less three nats for each cell but the first.
 
 Legend: N values, U distinct values.
 """
@@ -19,7 +19,7 @@ import math
 
 import numpy as np
 
-from jointebm.tables.codes.grids import find_grid
+from jointebm.tables.codes.grids import Grid
 from jointebm.tables.codes.numbers import NumberCodec
 
 __all__ = ["fit_numbers"]
@@ -34,23 +34,33 @@ ROWS_PER_BIN = 10  # at least, where there are as many
 NEIGHBOURS = 20  # distances on each side of a gap, that it is compared with
 ROWS_PER_CELL = 20
 MAX_CELLS = 4  # of a code
+NATS_PER_CELL = 3.0  # of log-likelihood, for which a code is divided once more: half the log of 400 rows
 MAX_POINTS = 512  # of a column
 MIN_POINT = 5  # rows of a point; on a grid, beyond three times those expected by chance
 
 Piece = tuple[float, float, float]  # low, high, rows
 
 
-def fit_numbers(values: np.ndarray, *, max_codes: int | None = None) -> NumberCodec:
-    """Chooses the codes of finite numbers (N,), int64 or float64; atoms and gaps between bins may exceed the budget."""
-    distinct, counts = np.unique(values, return_counts=True)
-    grid = find_grid(distinct)
-    if grid is None and values.dtype.kind == "i":  # floats do not tell all of them apart
-        distinct, counts = np.unique(values.astype(np.float64), return_counts=True)
+def fit_numbers(
+    distinct: np.ndarray, counts: np.ndarray, *, grid: Grid | None, max_codes: int | None = None
+) -> NumberCodec:
+    """Chooses the codes of finite numbers; atoms and gaps between bins may exceed the budget.
+
+    Args:
+        distinct: the different numbers, ascending, shape (U,), int64 or float64.
+        counts: rows of each, shape (U,).
+        grid: of all numbers; None if they are on none.
+        max_codes: the budget; None is the default.
+    """
+    whole, num = distinct.dtype.kind == "i", int(counts.sum())
+    if grid is None and whole:  # floats do not tell all of them apart
+        distinct, place = np.unique(distinct.astype(np.float64), return_inverse=True)
+        counts = np.bincount(place, counts).astype(np.int64)
     position = distinct.astype(np.float64) if grid is None else grid.index(distinct)
-    budget, parts = _budget(len(values), max_codes)
-    few = len(distinct) <= (max_codes or DEFAULT_BINS) and ROWS_PER_ATOM * len(distinct) <= len(values)
-    is_atom = np.full(len(distinct), True) if few or len(distinct) == 1 else counts * budget >= len(values)
-    is_gap = _gaps(position, is_atom, len(values))
+    budget, parts = _budget(num, max_codes)
+    few = len(distinct) <= (max_codes or DEFAULT_BINS) and ROWS_PER_ATOM * len(distinct) <= num
+    is_atom = np.full(len(distinct), True) if few or len(distinct) == 1 else counts * budget >= num
+    is_gap = _gaps(position, is_atom, num)
     bins = _bins(position, counts, is_atom, is_gap, budget)
     codes = _codes(position, bins, counts, parts)
     point = 0 if grid is None else 1  # length of one
@@ -69,7 +79,7 @@ def fit_numbers(values: np.ndarray, *, max_codes: int | None = None) -> NumberCo
     weight = rows / np.bincount(code, rows)[code]
     return NumberCodec(
         grid=grid,
-        whole=values.dtype.kind == "i",
+        whole=whole,
         low=tuple(lows.tolist()),
         high=tuple(highs.tolist()),
         weight=tuple(weight.tolist()),
@@ -192,18 +202,13 @@ def _frequent(counts: np.ndarray, codes: np.ndarray, length: np.ndarray) -> np.n
 def _pieces(
     position: np.ndarray, counts: np.ndarray, is_frequent: np.ndarray, ends: tuple[float, float], point: int
 ) -> list[Piece]:
-    """Points and cells of one code; one extra row is spread over the cells for values between those of training."""
+    """Points and cells of one code."""
     low, high = ends
     if high - low <= point:
         return [(low, high, counts.sum())]
     rest = np.where(is_frequent, 0, counts)
-    num_cells = int(np.clip(rest.sum() // ROWS_PER_CELL, 1, MAX_CELLS))
-    middle = np.cumsum(rest) - rest / 2
-    cell = np.floor(middle / max(rest.sum(), 1) * num_cells).clip(max=num_cells - 1)
-    starts = np.flatnonzero(np.diff(cell)) + 1
-    borders = [low, *_between(position[starts - 1], position[starts], point).tolist(), high]
-    rows = [part.sum() + 1 / (len(starts) + 1) for part in np.split(rest, starts)]
-    cells: list[Piece] = [(a, b, w) for a, b, w in zip(borders[:-1], borders[1:], rows, strict=True)]
+    most = int(np.clip(rest.sum() // ROWS_PER_CELL, 1, MAX_CELLS))
+    cells = max((_cells(position, rest, ends, num, point) for num in range(1, most + 1)), key=_worth)
     for value, count in zip(position[is_frequent], counts[is_frequent], strict=True):
         short = [i for i, (a, b, _) in enumerate(cells) if b - a <= point and a == value]
         if short:  # the cell is the point
@@ -211,3 +216,18 @@ def _pieces(
         else:
             cells.append((value, value + point, count))
     return sorted(cells)
+
+
+def _cells(position: np.ndarray, rows: np.ndarray, ends: tuple[float, float], num: int, point: int) -> list[Piece]:
+    """A code in cells of about equal counts; one extra row is spread over them for values between those of training."""
+    middle = np.cumsum(rows) - rows / 2
+    cell = np.floor(middle / max(rows.sum(), 1) * num).clip(max=num - 1)
+    starts = np.flatnonzero(np.diff(cell)) + 1
+    borders = [ends[0], *_between(position[starts - 1], position[starts], point).tolist(), ends[1]]
+    of_cells = [part.sum() + 1 / (len(starts) + 1) for part in np.split(rows, starts)]
+    return list(zip(borders[:-1], borders[1:], of_cells, strict=True))
+
+
+def _worth(cells: list[Piece]) -> float:
+    """Log-likelihood of the rows of a code, less that of chance."""
+    return sum(rows * (math.log(rows) - math.log(high - low)) for low, high, rows in cells) - NATS_PER_CELL * len(cells)

@@ -3,8 +3,7 @@
 Legend: N entries, K codes, L levels.
 """
 
-from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import cached_property
 from typing import Literal, Self
 
@@ -27,7 +26,7 @@ class CategoryCodec(Config):
     """Levels <-> codes, and log p(level | code), as stored in `config.json`.
 
     Example:
-        >>> codec = fit_categories(np.array(["b", "a", "a"], dtype=object), max_codes=64)
+        >>> codec = fit_categories({"b": 1, "a": 2}, max_codes=64)
         >>> codec.encode(np.array(["a", "b", "c"], dtype=object))
         array([ 0,  1, -1])
         >>> codec.decode(np.array([1]), np.array([0.5]))
@@ -144,13 +143,13 @@ class CategoryCodec(Config):
 
 
 def fit_categories(
-    values: np.ndarray, *, max_codes: int, declared: Sequence[Label] | None = None, ordered: bool = False
+    counts: Mapping[Label, int], *, max_codes: int, declared: Sequence[Label] | None = None, ordered: bool = False
 ) -> CategoryCodec:
     """Gives each level that occurs a code; if there are too many, all but the `max_codes` - 1 most frequent share one.
 
-    Codes have the order of `declared`, else of the sorted levels. Ordered levels never share a code.
+    Codes have the order of `declared`, else of the sorted levels. Ordered levels never share a code. `counts` holds the rows
+    of each level.
     """
-    counts: Counter[Label] = Counter(values.tolist())
     if declared is None:
         order = sorted(counts, key=lambda level: (isinstance(level, str), level))
     else:

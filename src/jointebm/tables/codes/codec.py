@@ -6,7 +6,7 @@ Legend: N rows, V columns, K_j codes of column j.
 """
 
 from collections.abc import Iterable, Mapping
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 import numpy as np
 from pydantic import Field, model_validator
@@ -14,8 +14,10 @@ from pydantic import Field, model_validator
 from jointebm.storage.config import Config
 from jointebm.storage.untrusted import quoted
 from jointebm.tables.codes.categories import MAX_CODED_LEVELS, CategoryCodec
-from jointebm.tables.codes.column import Column, ColumnCodec, IgnoredCodec, Kind, Role, Unit, fit_column
-from jointebm.tables.codes.evidence import Evidence
+from jointebm.tables.codes.column import Column, ColumnCodec, IgnoredCodec, Kind, Role, Unit, shown_time
+from jointebm.tables.codes.column_fit import fit_column
+from jointebm.tables.codes.column_summary import ColumnSummary
+from jointebm.tables.codes.evidence import Evidence, Interval
 from jointebm.tables.codes.numbers import NumberCodec
 
 __all__ = ["MISSING_CODE", "CodedColumn", "Name", "TableCodec", "Unseen", "unused_name"]
@@ -31,7 +33,19 @@ class CodedColumn(Config):
     name: Name = Field(description="as in the frame, or a number in an array")
     role: Role = Field(description="what its values are")
     unit: Unit | None = Field(None, description="of a time")
+    is_duration: bool = Field(False, description="of a time: whether it is a length of time")
     codec: ColumnCodec = Field(description="its codes", discriminator="kind")
+
+    @property
+    def range(self) -> str:
+        """The smallest and the largest training value of a column of numbers, for messages."""
+        assert isinstance(self.codec, NumberCodec)
+        return f"{self.shown(self.codec.smallest)} to {self.shown(self.codec.largest)}"
+
+    def shown(self, value: Any) -> str:
+        """A value for messages; times are in the unit of the column."""
+        plain = value.item() if isinstance(value, np.generic) else value
+        return repr(plain) if self.unit is None else shown_time(int(plain), self.unit, is_duration=self.is_duration)
 
     def converted(self, column: Column) -> Column:
         """The column in the role and unit it had in training, if no value changes."""
@@ -74,24 +88,32 @@ class TableCodec(Config):
     @classmethod
     def fit(
         cls,
-        table: Mapping[Name, Column],
+        table: Mapping[Name, Column | ColumnSummary],
         *,
         kinds: Mapping[Name, Kind] | None = None,
         max_bins: int | None = None,
         max_levels: int = MAX_CODED_LEVELS,
     ) -> "TableCodec":
-        """Chooses the codec of each column; `kinds` overrules the kind that its content suggests."""
+        """Chooses the codec of each column, or of what is known of it.
+
+        `kinds` overrules the kind that its content suggests.
+        """
         kinds = kinds or {}
         for name in kinds:
             if name not in table:
                 raise ValueError(f"kinds: unknown column {name!r}; columns: {_listed(table)}")
         columns = []
         for name, column in table.items():
+            summary = ColumnSummary.of(column) if isinstance(column, Column) else column
             try:
-                codec = fit_column(column, kind=kinds.get(name), max_bins=max_bins, max_levels=max_levels)
+                codec = fit_column(summary, kind=kinds.get(name), max_bins=max_bins, max_levels=max_levels)
             except ValueError as error:
                 raise ValueError(f"column {name!r}: {error}") from None
-            columns.append(CodedColumn(name=name, role=column.role, unit=column.unit, codec=codec))
+            columns.append(
+                CodedColumn(
+                    name=name, role=summary.role, unit=summary.unit, is_duration=summary.is_duration, codec=codec
+                )
+            )
         return cls(columns=tuple(columns))
 
     @property
@@ -162,7 +184,8 @@ class TableCodec(Config):
             try:
                 found = self.columns[place].codec.log_weights(known)
                 if np.isneginf(found).all():
-                    raise ValueError("no training value agrees with it; widen the interval")
+                    held = f"; they run from {self.columns[place].range}" if isinstance(known, Interval) else ""
+                    raise ValueError(f"no training value agrees with it{held}; widen the interval")
             except ValueError as error:
                 raise ValueError(f"given column {name!r}: {error}") from None
             log_weights[place] = found
@@ -189,10 +212,9 @@ def _encode(coded: CodedColumn, column: Column, unseen: Unseen) -> np.ndarray:
     codes[rows] = coded.codec.encode(coded.converted(column).values[rows])
     strange = rows[codes[rows] == MISSING_CODE]
     if len(strange) and unseen == "error":
-        value = column.values[strange[:1]].tolist()[0]
         raise ValueError(
-            f"column {coded.name!r}: row {strange[0]} holds {quoted(repr(value))}, which was not seen in training; map it "
-            "to a known category, or set unseen='missing' to treat it as missing"
+            f"column {coded.name!r}: row {strange[0]} holds {column.shown(strange[0])}, which was not seen in training; map "
+            "it to a known category, or set unseen='missing' to treat it as missing"
         )
     return codes
 

@@ -1,26 +1,28 @@
-"""One column of a table without its frame, and the codec that its content suggests.
+"""One column of a table without its frame.
 
 Legend: N rows.
 """
 
+import datetime
+import re
 from typing import Literal, NamedTuple
 
 import numpy as np
 from pydantic import Field
 
 from jointebm.storage.config import Config
-from jointebm.tables.codes.binning import fit_numbers
-from jointebm.tables.codes.categories import CategoryCodec, Label, fit_categories, rare_share
+from jointebm.storage.untrusted import quoted
+from jointebm.tables.codes.categories import CategoryCodec, Label
 from jointebm.tables.codes.evidence import Evidence
 from jointebm.tables.codes.numbers import NumberCodec
 
-__all__ = ["Column", "ColumnCodec", "IgnoredCodec", "Kind", "Role", "Unit", "fit_column"]
+__all__ = ["Column", "ColumnCodec", "IgnoredCodec", "Kind", "Role", "Unit", "shown_time"]
 
 Role = Literal["real", "whole", "boolean", "label", "time"]
 Unit = Literal["D", "s", "ms", "us", "ns"]
 Kind = Literal["numeric", "categorical", "id"]
-MIN_IDS = 20  # rows; fewer that all differ may do so by chance
-ID_RATE = 0.95  # distinct texts per row
+_PER_DAY: dict[Unit, int] = {"D": 1, "s": 86_400, "ms": 86_400 * 10**3, "us": 86_400 * 10**6, "ns": 86_400 * 10**9}
+_ZEROS = re.compile(r"T00:00:00(\.0+)?$|\.0+$")  # of times that are whole days or seconds
 
 
 class Column(NamedTuple):
@@ -40,6 +42,7 @@ class Column(NamedTuple):
     unit: Unit | None = None  # of a time
     declared: tuple[Label, ...] | None = None  # categories, by their order in the frame
     ordered: bool = False  # whether that order has a meaning
+    is_duration: bool = False  # of a time: whether it is a length of time
 
     def take(self, rows: np.ndarray | slice) -> "Column":
         """Some of the rows."""
@@ -51,6 +54,28 @@ class Column(NamedTuple):
             return self
         times = self.values.astype(np.int64).view(f"datetime64[{self.unit}]").astype(f"datetime64[{unit}]")
         return self._replace(values=times.astype(np.int64), unit=unit)
+
+    def shown(self, row: int) -> str:
+        """An entry for messages, as the frame shows it."""
+        (value,) = self.values[row : row + 1].tolist()
+        if self.unit is None or not isinstance(value, int):
+            return quoted(repr(value))
+        return shown_time(value, self.unit, is_duration=self.is_duration)
+
+
+def shown_time(value: int, unit: Unit, *, is_duration: bool) -> str:
+    """A time for messages.
+
+    Example:
+        >>> shown_time(18262, "D", is_duration=False), shown_time(90, "s", is_duration=True)
+        ('2020-01-01', '0:01:30')
+    """
+    if is_duration:
+        per_day = _PER_DAY[unit]
+        days, rest = divmod(value, per_day)  # a timedelta holds up to 999,999,999 days
+        time = str(datetime.timedelta(microseconds=rest * _PER_DAY["us"] // per_day))
+        return f"{days} day{'' if abs(days) == 1 else 's'}, {time}" if days else time
+    return _ZEROS.sub("", str(np.datetime64(value, unit)))
 
 
 class IgnoredCodec(Config):
@@ -93,25 +118,3 @@ class IgnoredCodec(Config):
 
 
 ColumnCodec = NumberCodec | CategoryCodec | IgnoredCodec
-
-
-def fit_column(column: Column, *, kind: Kind | None, max_bins: int | None, max_levels: int) -> ColumnCodec:
-    """Chooses the codec of a column by its role, its training values and the requested kind; None follows the content."""
-    present = column.values[~column.is_missing]
-    if kind == "id":
-        return IgnoredCodec(reason="id")
-    if not len(present):
-        return IgnoredCodec(reason="all missing")
-    if kind == "numeric" and column.role == "label":
-        raise ValueError("kind is 'numeric', but the column holds text; convert it to numbers first")
-    if column.role == "boolean" and kind != "numeric":  # both levels, even if one does not occur
-        share = rare_share(np.bincount(present.astype(np.int64), minlength=2), np.arange(2))
-        return CategoryCodec(levels=(False, True), code=(0, 1), weight=(1.0, 1.0), ordered=False, rare_share=share)
-    if column.role == "label" or kind == "categorical":
-        # Texts that nearly all differ are ids of rows.
-        num, num_distinct = len(present), len(set(present.tolist()))
-        if kind is None and column.declared is None and num >= MIN_IDS and num_distinct >= ID_RATE * num:
-            return IgnoredCodec(reason="id")
-        return fit_categories(present, max_codes=max_levels, declared=column.declared, ordered=column.ordered)
-    whole = column.role != "real"
-    return fit_numbers(present.astype(np.int64 if whole else np.float64), max_codes=max_bins)

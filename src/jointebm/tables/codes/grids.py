@@ -14,7 +14,7 @@ from pydantic import Field
 
 from jointebm.storage.config import Config
 
-__all__ = ["Grid", "find_grid"]
+__all__ = ["Grid", "GridTest", "find_grid"]
 
 MAX_DECIMALS = 6
 MAX_UNITS = 2**53  # whole numbers up to here are floats
@@ -70,6 +70,58 @@ class Grid(Config):
         return np.rint(values.clip(-limit, limit) * 10.0**self.decimals).astype(np.int64)
 
 
+class GridTest:
+    """Which grids all values of a column lie on, found part by part; the order of the parts does not matter.
+
+    It holds, for each number of decimals that all values have at most, one value and the greatest common divisor of the
+    differences.
+
+    Example:
+        >>> test = GridTest()
+        >>> test.add(np.array([100, 175]))
+        >>> test.add(np.array([125, 400]))
+        >>> test.grid(100, 400, num_distinct=8)
+        Grid(offset=100, step=25, decimals=0)
+    """
+
+    def __init__(self) -> None:
+        self._steps: dict[int, tuple[int, int]] | None = None  # of the decimals; None before the first value
+
+    @property
+    def is_settled(self) -> bool:
+        """Whether no further value can change the answer: there is no grid."""
+        return self._steps == {}
+
+    def add(self, distinct: np.ndarray) -> None:
+        """Adds different values, shape (U,), ascending, int64 or float64."""
+        if not len(distinct) or self.is_settled:
+            return
+        is_whole = distinct.dtype.kind == "i"
+        decimals = ([0] if is_whole else range(MAX_DECIMALS + 1)) if self._steps is None else self._steps
+        found = {each: _units(distinct, each) for each in decimals}
+        steps = {each: (int(units[0]), _common_step(units)) for each, units in found.items() if units is not None}
+        self._steps = steps if self._steps is None else _merged(self._steps, steps)
+
+    def merge(self, other: "GridTest") -> None:
+        """Adds the values of another test."""
+        if other._steps is not None:
+            self._steps = other._steps if self._steps is None else _merged(self._steps, other._steps)
+
+    def grid(self, low: float, high: float, *, num_distinct: int) -> Grid | None:
+        """The coarsest grid that all values lie on, of a column with this range and so many different values.
+
+        None if they have more than six decimals or too many digits.
+        """
+        if not self._steps:
+            return None
+        decimals = min(self._steps)
+        if isinstance(low, int) and max(-low, int(high), int(high) - low) >= MAX_INTEGER:
+            return None
+        offset = low if isinstance(low, int) else int(np.rint(low * 10.0**decimals))
+        step = self._steps[decimals][1] if num_distinct >= MIN_DISTINCT else 1
+        return Grid(offset=offset, step=max(step, 1), decimals=decimals)
+
+
 def find_grid(distinct: np.ndarray) -> Grid | None:
     """The coarsest grid that all values lie on, or None if they have more than six decimals or too many digits.
 
@@ -84,18 +136,29 @@ def find_grid(distinct: np.ndarray) -> Grid | None:
         >>> find_grid(np.array([np.pi, np.e])) is None
         True
     """
-    if distinct.dtype.kind == "i":
-        first, last = int(distinct[0]), int(distinct[-1])
-        return _grid(distinct, 0) if max(-first, last, last - first) < MAX_INTEGER else None
-    for decimals in range(MAX_DECIMALS + 1):
-        units = np.rint(distinct * 10.0**decimals)
-        if not (np.abs(units) < MAX_UNITS).all():
-            return None
-        if np.array_equal(units / 10.0**decimals, distinct):
-            return _grid(units.astype(np.int64), decimals)
+    test = GridTest()
+    test.add(distinct)
+    return test.grid(distinct[0].item(), distinct[-1].item(), num_distinct=len(distinct))
+
+
+def _units(values: np.ndarray, decimals: int) -> np.ndarray | None:
+    """Values in units of the last decimal, or None if one has more decimals or too many digits."""
+    if values.dtype.kind == "i":
+        return values
+    with np.errstate(over="ignore"):
+        units = np.rint(values * 10.0**decimals)
+    if (np.abs(units) < MAX_UNITS).all() and np.array_equal(units / 10.0**decimals, values):
+        return units.astype(np.int64)
     return None
 
 
-def _grid(units: np.ndarray, decimals: int) -> Grid:
-    step = int(np.gcd.reduce(np.diff(units))) if len(units) >= MIN_DISTINCT else 1
-    return Grid(offset=int(units[0]), step=max(step, 1), decimals=decimals)
+def _common_step(units: np.ndarray) -> int:
+    return int(np.gcd.reduce(np.diff(units))) if len(units) > 1 else 0
+
+
+def _merged(one: dict[int, tuple[int, int]], two: dict[int, tuple[int, int]]) -> dict[int, tuple[int, int]]:
+    return {
+        decimals: (first, math.gcd(step, two[decimals][1], first - two[decimals][0]))
+        for decimals, (first, step) in one.items()
+        if decimals in two
+    }

@@ -11,6 +11,7 @@ from pydantic import Field
 from jointebm.storage.config import Config
 from jointebm.tables.codes.codec import CodedColumn, Name, TableCodec, unused_name
 from jointebm.tables.codes.column import Column, IgnoredCodec
+from jointebm.tables.codes.column_summary import ColumnSummary
 
 __all__ = ["Indicator", "fit_indicators", "indicator_column", "with_indicators"]
 
@@ -22,20 +23,26 @@ class Indicator(Config):
     coded: CodedColumn = Field(description="the indicator, true where an entry is missing")
 
 
-def fit_indicators(table: Mapping[Name, Column], codec: TableCodec) -> tuple[Indicator, ...]:
+def fit_indicators(table: Mapping[Name, ColumnSummary], codec: TableCodec) -> tuple[Indicator, ...]:
     """One for each column that the model does not ignore and that has missing entries.
 
     Example:
-        >>> age = Column("whole", np.array([31, 45, 0]), np.array([False, False, True]))
+        >>> age = ColumnSummary.of(Column("whole", np.array([31, 45, 0]), np.array([False, False, True])))
         >>> [each.coded.name for each in fit_indicators({"age": age}, TableCodec.fit({"age": age}))]
         ['age is missing']
     """
     indicators: list[Indicator] = []
     for coded in codec.columns:
         column = table[coded.name]
-        if column.is_missing.any() and not isinstance(coded.codec, IgnoredCodec):
+        if column.num_missing and not isinstance(coded.codec, IgnoredCodec):
             name = unused_name(f"{coded.name} is missing", [*table, *(each.coded.name for each in indicators)])
-            (own,) = TableCodec.fit({name: indicator_column(column.is_missing)}).columns
+            rows = np.array([column.num_present, column.num_missing])
+            held = rows > 0
+            of_missing = ColumnSummary.of(indicator_column(np.array([False, True])))
+            of_missing = of_missing._replace(
+                num_present=int(rows.sum()), numbers=(np.array([False, True])[held], rows[held])
+            )
+            (own,) = TableCodec.fit({name: of_missing}).columns
             indicators.append(Indicator(of=coded.name, coded=own))
     return tuple(indicators)
 

@@ -6,8 +6,9 @@ neighbours. `jointebm.tables.codes.binning` finds atoms, bins, codes, cells and 
 
 **Surprises** are values in a gap: between neighbouring codes that do not touch, or outside the range of training. A code
 next to gaps keeps the share 1 / (its count + 2) for surprises, the same part of it for each of its gaps: spread evenly over
-its half of the gap or, outside the range, with the probability s / (s + x) of a distance of x or more, with s the range. So
-every number has a finite log-density, and the density of each code integrates to one. Draws are never surprises.
+its half of the gap or, outside the range, with the probability s / (s + x) of a distance of x or more, with s the length of
+the code there, or of the median code if that is longer; of atoms alone, the range. So every number has a finite log-density,
+and the density of each code integrates to one. Draws are never surprises.
 
 Legend: N entries, K codes, P pieces, G gaps.
 """
@@ -28,6 +29,7 @@ __all__ = ["NumberCodec"]
 
 LONGER = 2.0  # times the length of a row's code, that its mass sees of a neighbour
 MAX_SCALE = 1e300  # of a range, so that sums with it stay finite
+HALF_FLOAT32 = 2.0**-24  # relative rounding of 32-bit reals
 
 
 class NumberCodec(Config):
@@ -160,6 +162,18 @@ class NumberCodec(Config):
         position = self._positions(values)
         return np.where(self.pieces.locate(position) >= 0, 0.0, self._gaps.log_survival(position))
 
+    def tail(self, values: np.ndarray) -> np.ndarray:
+        """s / (s + x) of numbers at a distance x outside the range of training, shape (N,); 1 for those inside it.
+
+        With s as for surprises: the share of those beyond that end of the range that are at least as far out. Numbers are
+        rounded to the grid, and reals may lie outside by the rounding of 32 bits.
+        """
+        tail = self._gaps.tail(self._positions(values))
+        if self.whole:
+            return tail
+        nearest = values.clip(self.smallest, self.largest)
+        return np.where(np.abs(values - nearest) <= HALF_FLOAT32 * np.abs(nearest), 1.0, tail)
+
     def log_weights(self, evidence: Evidence) -> np.ndarray:
         """log p(evidence | code), shape (K,); -inf for codes that contradict it.
 
@@ -245,7 +259,7 @@ class _Gaps:
     share: np.ndarray  # (K,) share that each code keeps for its gaps
     log_weight: np.ndarray  # (G,) share of a code over the number of its gaps
     ends: tuple[float, float]  # end of the left tail, start of the right one
-    scale: float  # of the tails
+    scales: tuple[float, float]  # s of the left tail and of the right one
     on_grid: bool
 
     @classmethod
@@ -262,7 +276,6 @@ class _Gaps:
         owner = np.concatenate([[0], owner, [len(counts) - 1]])
         num_gaps = np.bincount(owner, minlength=len(counts))
         share = np.where(num_gaps > 0, 1 / (counts + 2), 0.0)
-        extent = float(high[-1]) - float(low[0]) - (1 if pieces.on_grid else 0)
         return cls(
             low=np.concatenate([low[:1], halves[:, 0], high[-1:]]),
             length=np.concatenate([[1.0], halves[:, 1] - halves[:, 0], [1.0]]),
@@ -270,7 +283,7 @@ class _Gaps:
             share=share,
             log_weight=np.log(share[owner]) - np.log(num_gaps[owner]),
             ends=(float(low[0]), float(high[-1])),
-            scale=min(extent, MAX_SCALE) or (1.0 if pieces.on_grid else max(abs(float(low[0])), 1.0)),
+            scales=(_scale_of_tail(pieces, 0, len(counts)), _scale_of_tail(pieces, len(counts) - 1, len(counts))),
             on_grid=pieces.on_grid,
         )
 
@@ -281,21 +294,47 @@ class _Gaps:
     def log_prob(self, position: np.ndarray) -> np.ndarray:
         """log p(position | code of its gap), shape (N,), nats; meaningless for a position in no gap."""
         gap = self.find(position)
-        distance, is_beyond = self._distance(position)
+        distance, scale, is_beyond = self._distance(position)
         if self.on_grid:  # S(x) - S(x + 1) with S(x) = s / (s + x); x = 0 is the first point outside
-            tail = np.log(self.scale) - np.log(self.scale + distance) - np.log(self.scale + distance + 1)
+            tail = np.log(scale) - np.log(scale + distance) - np.log(scale + distance + 1)
         else:
-            tail = np.log(self.scale) - 2 * np.log(self.scale + distance)
+            tail = np.log(scale) - 2 * np.log(scale + distance)
         return self.log_weight[gap] + np.where(is_beyond, tail, -np.log(self.length[gap]))
 
     def log_survival(self, position: np.ndarray) -> np.ndarray:
         """log of the share of the code in the gap at least as far out, shape (N,)."""
-        distance, _ = self._distance(position)
-        return self.log_weight[self.find(position)] + np.log(self.scale) - np.log(self.scale + distance)
+        distance, scale, _ = self._distance(position)
+        return self.log_weight[self.find(position)] + np.log(scale) - np.log(scale + distance)
 
-    def _distance(self, position: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Distance of each position beyond the ends, and whether it is beyond them, shape (N,) each."""
+    def tail(self, position: np.ndarray) -> np.ndarray:
+        """s / (s + x) for the distance x from the range, shape (N,); 1 within it."""
+        distance, scale, _ = self._distance(position)
+        if self.on_grid:  # x = 1 is the first point outside
+            distance += (position < self.ends[0]) | (position >= self.ends[1])
+        return scale / (scale + distance)
+
+    def _distance(self, position: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Distance of each position beyond the ends, the scale there, and whether it is beyond them, shape (N,) each."""
         gap = self.find(position)
         is_left, is_right = gap == 0, gap == len(self.low) - 1
         distance = np.select([is_left, is_right], [self.ends[0] - position, position - self.ends[1]], 0.0)
-        return (distance - (is_left if self.on_grid else 0)).clip(min=0), is_left | is_right
+        scale = np.where(is_left, *self.scales)
+        return (distance - (is_left if self.on_grid else 0)).clip(min=0), scale, is_left | is_right
+
+
+def _scale_of_tail(pieces: Pieces, code: int, num_codes: int) -> float:
+    """Length of the outermost code, or of the median code that is no point if that is longer; of points alone, the range.
+
+    The median keeps a tail behind an atom, or behind values that are nearly equal, as long as others.
+    """
+    point = 1 if pieces.on_grid else 0
+    lengths = np.array([_extent(pieces, pieces.code == each) - point for each in range(num_codes)])
+    if not lengths.any():
+        size = 1.0 if pieces.on_grid else max(abs(float(pieces.low[0])), 1.0)
+        return min(_extent(pieces, slice(None)) - point or size, MAX_SCALE)
+    return min(max(lengths[code], float(np.median(lengths[lengths > 0]))), MAX_SCALE)
+
+
+def _extent(pieces: Pieces, some: np.ndarray | slice) -> float:
+    """From the first position of some pieces to their end."""
+    return float(pieces.high[some].max().item() - pieces.low[some].min().item())

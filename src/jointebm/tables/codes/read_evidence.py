@@ -35,9 +35,7 @@ _LENGTH = re.compile(r"\s*(-?\d{1,18})(W|D|h|m|s|ms|us|ns)\s*")
 _ZONED = re.compile(r"(.*[T ]\d\d.*?)\s*(?:Z|([+-])(\d\d):?(\d\d)?)")  # ISO text with an offset from UTC
 
 
-def read_given(
-    given: Mapping[Name, object], codec: TableCodec, *, durations: frozenset[Name] = frozenset()
-) -> dict[Name, Evidence]:
+def read_given(given: Mapping[Name, object], codec: TableCodec) -> dict[Name, Evidence]:
     """Evidence in the values and units of the codecs."""
     if not isinstance(given, Mapping):
         raise TypeError(f"given: got {type(given).__name__}, expected a mapping such as {{'age': (30, None)}}")
@@ -45,27 +43,27 @@ def read_given(
     for name, said in given.items():
         coded = codec.columns[codec.index(name)]
         try:
-            evidence[name] = _in_units(as_evidence(said), coded, is_duration=name in durations)
+            evidence[name] = _in_units(as_evidence(said), coded)
         except ValueError as error:
             raise ValueError(f"given column {name!r}: {error}") from None
     return evidence
 
 
-def _in_units(known: Evidence, coded: CodedColumn, *, is_duration: bool) -> Evidence:
+def _in_units(known: Evidence, coded: CodedColumn) -> Evidence:
     if isinstance(known, Choice):
-        return Choice(tuple(_value(each, coded, is_duration, "value") for each in known.values))
-    low = None if known.low is None else _value(known.low, coded, is_duration, "low")
-    high = None if known.high is None else _value(known.high, coded, is_duration, "high")
+        return Choice(tuple(_value(each, coded, "value") for each in known.values))
+    low = None if known.low is None else _value(known.low, coded, "low")
+    high = None if known.high is None else _value(known.high, coded, "high")
     if isinstance(low, Real) and isinstance(high, Real) and low > high and coded.role != "time":
         raise ValueError(f"got {tuple(known)}, whose low end is above its high end; an interval is (low, high)")
     return Interval(low, high)
 
 
-def _value(said: object, coded: CodedColumn, is_duration: bool, place: _Place) -> object:
+def _value(said: object, coded: CodedColumn, place: _Place) -> object:
     if coded.role == "time":
         unit = str(coded.unit)
-        number: Real = _time(said, unit, is_duration, place)  # type: ignore[assignment]
-        kind = f"timedelta64[{unit}]" if is_duration else f"datetime64[{unit}]"
+        number: Real = _time(said, unit, coded.is_duration, place)  # type: ignore[assignment]
+        kind = f"timedelta64[{unit}]" if coded.is_duration else f"datetime64[{unit}]"
     else:
         plain = said.item() if isinstance(said, np.generic) else said
         if not isinstance(coded.codec, NumberCodec):

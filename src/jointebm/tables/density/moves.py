@@ -71,8 +71,8 @@ def redraw(
     free: Tensor,
     generator: Generator,
     log_weights: Tensor | None = None,
-) -> State:
-    """Moves one column by one Metropolis-Hastings step in the rows where it is free.
+) -> tuple[State, Tensor]:
+    """Moves one column by one Metropolis-Hastings step in the rows where it is free; returns also who accepted, bool (N,).
 
     Args:
         energy: F.
@@ -89,7 +89,7 @@ def redraw(
         >>> state = chain_at(energy, torch.zeros(2, 2, dtype=torch.int64))
         >>> only_two = torch.tensor([-torch.inf, -torch.inf, 0.0])
         >>> free, generator = torch.tensor([True, False]), torch.Generator()
-        >>> redraw(energy, state, 1, free=free, generator=generator, log_weights=only_two).codes.tolist()
+        >>> redraw(energy, state, 1, free=free, generator=generator, log_weights=only_two)[0].codes.tolist()
         [[0, 2], [0, 0]]
     """
     table, vectors = energy.reference.of_column(column), energy.residual.of_column(column)
@@ -101,7 +101,8 @@ def redraw(
     codes = state.codes.clone()
     codes[:, column] = after
     proposed = State(codes, components, summed, energy.residual.head(summed))
-    return towards(state, proposed, draws.accept(proposed.residual - state.residual, generator) & free)
+    accepted = draws.accept(proposed.residual - state.residual, generator) & free
+    return towards(state, proposed, accepted), accepted
 
 
 def sweep(
@@ -111,8 +112,8 @@ def sweep(
     free: Tensor,
     generators: Callable[[int], Generator],
     log_weights: Sequence[Tensor | None] | None = None,
-) -> State:
-    """Moves every column in turn where it is free.
+) -> tuple[State, Tensor]:
+    """Moves every column in turn where it is free; returns also the number of moves that each row accepted, shape (N,).
 
     Args:
         energy: F.
@@ -122,10 +123,14 @@ def sweep(
             streams keyed by row, a row's draws do not depend on other rows.
         log_weights: per column, of its classes, shape (K_j,), or None.
     """
+    num_accepted = torch.zeros_like(state.codes[:, 0])
     for column in free.any(dim=0).nonzero().flatten().tolist():
         weights = None if log_weights is None else log_weights[column]
-        state = redraw(energy, state, column, free=free[:, column], generator=generators(column), log_weights=weights)
-    return state
+        state, accepted = redraw(
+            energy, state, column, free=free[:, column], generator=generators(column), log_weights=weights
+        )
+        num_accepted += accepted
+    return state, num_accepted
 
 
 class Proposed(NamedTuple):

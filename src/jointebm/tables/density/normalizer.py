@@ -19,17 +19,20 @@ import torch
 from torch import Tensor
 
 from jointebm.randomness.draws import Generator
+from jointebm.references.masked_network import MaskedNetwork
 from jointebm.tables.density.energy import Residual, TableEnergy
-from jointebm.tables.density.moves import State, chain_at, jump, propose, sweep
+from jointebm.tables.density.moves import State, chain_at, jump, sweep
 from jointebm.training.chain_weights import effective_share, log_mean_exp, resampled
 
 __all__ = [
     "GROUP",
     "AnnealedRows",
+    "DrawnRows",
     "RowsBack",
     "annealed",
     "annealed_back",
     "annealing_rungs",
+    "drawn_rows",
     "weighted_rows",
     "weighted_rows_back",
 ]
@@ -38,7 +41,9 @@ GROUP = 128  # draws
 PILOT_GROUPS = 4  # that rungs are chosen with
 STEP_SHARE = 0.7  # effective share of equally weighted draws after the step to the next rung
 RUNGS_AT_MOST = 100
+WEIGHTED_AT_ONCE = 2048
 SHARE_OF_DRAWS = 0.05  # effective share of draws of a proposal, from which on nothing is annealed
+SHARE_IN_VAIN = 0.4  # of that, in the first groups, below which no more are drawn
 
 
 class AnnealedRows(NamedTuple):
@@ -73,6 +78,18 @@ class AnnealedRows(NamedTuple):
         return float(effective_share(self.log_weights))
 
 
+class DrawnRows(NamedTuple):
+    """Draws of a proposal, to be weighted under one energy after another.
+
+    Args:
+        codes: shape (N, V).
+        log_prob: of the proposal, shape (N,), nats.
+    """
+
+    codes: Tensor
+    log_prob: Tensor
+
+
 class RowsBack(NamedTuple):
     """Log-weights of rows that went from exp F to q.
 
@@ -94,23 +111,39 @@ class RowsBack(NamedTuple):
         return _error_by_groups(self.log_weights)
 
 
+def drawn_rows(proposal: MaskedNetwork, *, num_groups: int, generator: Generator) -> DrawnRows:
+    """G groups of 128 whole rows of a proposal."""
+    nothing = torch.full((GROUP, len(proposal.mixture.num_classes)), -1, device=proposal.bias.device)
+    parts = [proposal.drawn(nothing, generator) for _ in range(num_groups)]
+    return DrawnRows(*(torch.cat(each) for each in zip(*parts, strict=True)))
+
+
 @torch.no_grad()
-def weighted_rows(energy: TableEnergy, *, num_groups: int, generator: Generator) -> AnnealedRows:
+def weighted_rows(
+    energy: TableEnergy,
+    *,
+    num_groups: int,
+    num_annealed: int | None = None,
+    has_pilot: bool = True,
+    generator: Generator,
+    drawn: DrawnRows | None = None,
+) -> AnnealedRows:
     """Draws of the proposal where their weights are even enough, else annealed draws of the reference.
 
     Args:
         energy: F.
         num_groups: G, of 128 draws each.
+        num_annealed: G of annealed draws, which cost a jump and a sweep at each rung; None is as many.
+        has_pilot: whether rungs are chosen by other draws. Draws that choose their own cost less, and bias Z a little.
         generator: source of all draws.
+        drawn: G groups of the energy's proposal, in place of new draws of it.
     """
     if energy.network is not None:
-        nothing = torch.full((GROUP, len(energy.num_classes)), -1)
-        parts = [propose(energy, nothing, generator) for _ in range(num_groups)]
-        log_weights = torch.cat([part.log_weights for part in parts]).double()
-        drawn = AnnealedRows(torch.cat([part.state.codes for part in parts]), log_weights, (1.0,), by_proposal=True)
-        if drawn.share >= SHARE_OF_DRAWS:
-            return drawn
-    return annealed(energy, annealing_rungs(energy, generator=generator), num_groups=num_groups, generator=generator)
+        weighted = _by_proposal(energy, energy.network, num_groups, generator, drawn)
+        if weighted is not None:
+            return weighted
+    rungs = annealing_rungs(energy, generator=generator) if has_pilot else None
+    return annealed(energy, rungs, num_groups=num_groups if num_annealed is None else num_annealed, generator=generator)
 
 
 @torch.no_grad()
@@ -135,6 +168,31 @@ def weighted_rows_back(
     return RowsBack((log_prob - energy(codes)).double())
 
 
+def _by_proposal(
+    energy: TableEnergy, proposal: MaskedNetwork, num_groups: int, generator: Generator, drawn: DrawnRows | None
+) -> AnnealedRows | None:
+    """Weighted draws of the proposal; None where weights are too uneven, often by the first groups alone."""
+
+    def weighted(first: int, last: int) -> AnnealedRows:
+        if drawn is None:
+            part = drawn_rows(proposal, num_groups=last - first, generator=generator)
+        else:
+            part = DrawnRows(*(each[GROUP * first : GROUP * last] for each in drawn))
+        f = torch.cat([energy(codes) for codes in part.codes.split(WEIGHTED_AT_ONCE)])
+        return AnnealedRows(part.codes, (f - part.log_prob).double(), (1.0,), by_proposal=True)
+
+    num_first = min(PILOT_GROUPS, num_groups)
+    rows = weighted(0, num_first)
+    if rows.share < SHARE_IN_VAIN * SHARE_OF_DRAWS:
+        return None
+    if num_groups > num_first:
+        codes, log_weights = (
+            torch.cat(each) for each in zip(rows[:2], weighted(num_first, num_groups)[:2], strict=True)
+        )
+        rows = AnnealedRows(codes, log_weights, (1.0,), by_proposal=True)
+    return rows if rows.share >= SHARE_OF_DRAWS else None
+
+
 def annealing_rungs(energy: TableEnergy, *, generator: Generator) -> tuple[float, ...]:
     """Rungs between which weights vary alike, by a pilot; (1.0,) where q is near exp F."""
     return annealed(energy, None, num_groups=PILOT_GROUPS, generator=generator).rungs
@@ -155,9 +213,10 @@ def annealed(
     References:
         Neal 2001; Del Moral, Doucet & Jasra 2006 (resampling).
     """
-    num, num_columns = GROUP * num_groups, len(energy.num_classes)
-    codes = energy.reference.draw(torch.full((num, num_columns), -1), generator)
-    residual, log_weights = energy.residual(codes).double(), torch.zeros(num, dtype=torch.float64)
+    num = GROUP * num_groups
+    codes = energy.reference.draw(energy.unknown_rows(num), generator)
+    residual = energy.residual(codes).double()
+    log_weights = torch.zeros_like(residual)
     reached = [0.0]
     while reached[-1] < 1:
         rung = _next_rung(residual, reached[-1], len(reached)) if rungs is None else rungs[len(reached) - 1]
@@ -187,11 +246,14 @@ def annealed_back(
         Grosse, Ghahramani & Adams 2015.
     """
     if isinstance(energy.residual, Residual) and not bool(energy.residual.readout.any()):
-        return RowsBack(torch.zeros(len(codes), dtype=torch.float64))  # F is log q: no row weighs more than another
+        return RowsBack(
+            torch.zeros_like(codes[:, 0], dtype=torch.float64)
+        )  # F is log q: no row weighs more than another
     codes = energy.reference.draw(codes, generator)
     for _ in range(num_moves):
         codes = _moved(energy, codes, generator).codes
-    residual, log_weights = energy.residual(codes).double(), torch.zeros(len(codes), dtype=torch.float64)
+    residual = energy.residual(codes).double()
+    log_weights = torch.zeros_like(residual)
     for high, low in zip(reversed(rungs), (*reversed(rungs[:-1]), 0.0), strict=True):
         log_weights = log_weights - (high - low) * residual
         if low > 0:  # at q itself nothing is weighted any more
@@ -210,7 +272,7 @@ def _moved(energy: TableEnergy, codes: Tensor, generator: Generator) -> State:
     """Rows after a jump and a sweep."""
     free = torch.ones_like(codes, dtype=torch.bool)
     state, _ = jump(energy, chain_at(energy, codes), free=free, generator=generator)
-    return sweep(energy, state, free=free, generators=lambda _: generator)
+    return sweep(energy, state, free=free, generators=lambda _: generator)[0]
 
 
 def _error_by_groups(log_weights: Tensor) -> float:

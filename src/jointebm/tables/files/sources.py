@@ -1,4 +1,4 @@
-"""Reads tables from files: a whole one to fit to, or one part at a time to answer questions about.
+"""Reads tables from files, one part at a time: to fit to, or to answer questions about.
 
 CSV (.csv, .csv.gz) and Parquet (.parquet) become Arrow tables. A file is checked from end to end before the first
 question, so that a malformed row is found before any work is done. Memory holds one part at a time.
@@ -7,7 +7,8 @@ Legend: N rows of a part.
 """
 
 import math
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections import Counter
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -15,9 +16,11 @@ from typing import Any, NamedTuple
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+import pyarrow.dataset as ds
 import pyarrow.parquet as pq
 
 from jointebm.storage.untrusted import quoted
+from jointebm.tables.codes.chunks import ROWS_PER_CHUNK
 from jointebm.tables.codes.column import Kind
 from jointebm.tables.files.cells import CellKind, Tally, parse
 from jointebm.tables.files.csv_rows import read_header, read_parts
@@ -25,7 +28,7 @@ from jointebm.tables.files.missing_words import is_missing_cell
 from jointebm.tables.files.reading_options import ReadingOptions
 from jointebm.tables.frames.reading import LARGEST
 
-__all__ = ["ColumnType", "Part", "Source", "check_ending", "open_source", "read_whole"]
+__all__ = ["ColumnType", "Part", "Source", "Tables", "check_ending", "files_of", "open_source", "open_tables"]
 
 ROWS_PER_PART = 1024  # some seconds of work; each worker holds a few parts
 ROWS_PER_LOOK = 16384
@@ -45,7 +48,8 @@ class Source(NamedTuple):
     """A table in a file that can be read more than once."""
 
     schema: pa.Schema
-    parts: Callable[[], Iterator[Part]]  # reads the file from its beginning
+    num_rows: Callable[[], int]
+    parts: Callable[[range | None], Iterator[Part]]  # reads the rows with these numbers; None is all
 
 
 ColumnType = tuple[CellKind, pa.DataType]  # kind of the cells of a column in CSV, and their Arrow type
@@ -71,21 +75,111 @@ def open_source(
             f"{quoted(', '.join(map(repr, known)))}"
         )
     if is_parquet:
-        return Source(_parquet_schema(path), lambda: _parquet_parts(path, reading.words))
+        return Source(
+            _parquet_schema(path),
+            lambda: _parquet_rows(path),
+            lambda rows: _parquet_parts(path, reading.words, rows),
+        )
     columns = {name: type_of(name) for name in names}
-    return Source(_schema(columns), lambda: _csv_parts(path, columns, reading, ROWS_PER_PART))
+    return Source(
+        pa.schema({name: arrow for name, (_, arrow) in columns.items()}),
+        lambda: sum(len(part.lines) for part in read_parts(path, reading, size=ROWS_PER_LOOK)),
+        lambda rows: _csv_parts(path, columns, reading, ROWS_PER_PART, rows),
+    )
 
 
-def read_whole(path: Path, *, kinds: Mapping[str, Kind], reading: ReadingOptions) -> pa.Table:
-    """Reads a whole table; the kinds of its columns in CSV are inferred from their cells."""
-    _check_file(path)
-    if path.suffix == ".parquet":
-        _parquet_schema(path)
-        with _naming(path):
-            return _without_words(pq.read_table(path, partitioning=None), reading.words)
-    columns = _found_in(path, kinds, reading)
-    parts = [part.table for part in _csv_parts(path, columns, reading, ROWS_PER_LOOK)]
-    return pa.concat_tables([_schema(columns).empty_table(), *parts])
+def _overlap(first: int, num: int, rows: range | None) -> slice:
+    """The places of the rows with these numbers among `num` rows from number `first` on; None is all."""
+    if rows is None:
+        return slice(0, num)
+    return slice(min(max(rows.start - first, 0), num), min(max(rows.stop - first, 0), num))
+
+
+class Tables(NamedTuple):
+    """The rows of one or several files, in tables of Arrow of one schema."""
+
+    schema: pa.Schema
+    read: Callable[[], Iterator[pa.Table]]  # from the beginning
+
+
+def files_of(places: Sequence[Path]) -> list[Path]:
+    """The files of tables and folders, sorted by their names; a folder stands for all tables in it and below it.
+
+    Raises:
+        ValueError: no such file, a file that is given twice, or files of different kinds.
+    """
+    found: list[Path] = []
+    for place in places:
+        inside = [place]
+        if place.is_dir():
+            inside = [each for each in place.rglob("*") if each.name.endswith(ENDINGS) and each.name[0] not in "._"]
+            if not inside:
+                raise ValueError(f"{place}: holds no table; expected files whose names end in {', '.join(ENDINGS)}")
+        found += inside
+    if not found:
+        raise ValueError("got no file; name at least one table")
+    for each, count in Counter(found).items():
+        _check_file(each)
+        if count > 1:
+            raise ValueError(
+                f"{each}: is given twice, by its name or by its folder; give it once, or rows count double"
+            )
+    if len({each.suffix == ".parquet" for each in found}) > 1:
+        raise ValueError(f"{found[0]}: is read with files of another kind; give either Parquet or CSV")
+    return sorted(found, key=str)
+
+
+def open_tables(places: Sequence[Path], *, kinds: Mapping[str, Kind], reading: ReadingOptions) -> Tables:
+    """Opens files and folders as one table; the kinds of its columns in CSV are inferred from all their cells.
+
+    In a folder of Parquet files, names of folders such as year=2024 are a column.
+    """
+    files = files_of(places)
+    if files[0].suffix == ".parquet":
+        return _parquet_tables(places, files, reading.words)
+    columns = _found_in(files, kinds, reading)
+
+    def read() -> Iterator[pa.Table]:
+        for file in files:
+            of_file = {name: columns[name] for name in read_header(file, reading)}
+            for part in _csv_parts(file, of_file, reading, ROWS_PER_LOOK):
+                yield part.table.select(list(columns))
+
+    return Tables(pa.schema({name: arrow for name, (_, arrow) in columns.items()}), read)
+
+
+def _parquet_tables(places: Sequence[Path], files: Sequence[Path], missing: frozenset[str]) -> Tables:
+    for file in files:
+        _parquet_schema(file)
+    roots = {file: place for place in places for file in files if place.is_dir() and place in file.parents}
+    partitioning, bounded = ds.partitioning(flavor="hive"), ds.ParquetFileFormat(pre_buffer=False)  # of whole files
+    with _naming(files[0]):
+        parts = [
+            ds.dataset(
+                file, format=bounded, partitioning=partitioning, partition_base_dir=str(roots.get(file, file.parent))
+            )
+            for file in files
+        ]
+    schema = parts[0].schema
+
+    def read() -> Iterator[pa.Table]:
+        for file, part in zip(files, parts, strict=True):
+            with _naming(file):
+                for batch in part.to_batches(batch_size=ROWS_PER_CHUNK, batch_readahead=1, use_threads=False):
+                    yield _without_words(_in_schema(pa.Table.from_batches([batch]), schema, file), missing)
+
+    return Tables(schema, read)
+
+
+def _in_schema(table: pa.Table, schema: pa.Schema, file: Path) -> pa.Table:
+    """A part of a file in the types of the first file."""
+    if set(table.column_names) != set(schema.names):
+        name = min(set(table.column_names) ^ set(schema.names))
+        raise ValueError(f"{file}: column {name!r} is not in all files; leave it out, or add it to the others")
+    try:
+        return table.select(schema.names).cast(schema)
+    except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
+        raise ValueError(f"{file}: does not have the types of the first file: {quoted(error)}") from None
 
 
 def _check_file(path: Path) -> None:
@@ -94,10 +188,6 @@ def _check_file(path: Path) -> None:
     path.open("rb").close()
     if not path.is_file():
         raise ValueError(f"{path}: is not a regular file, and a table is read more than once; write it to a file first")
-
-
-def _schema(columns: Mapping[str, ColumnType]) -> pa.Schema:
-    return pa.schema([(name, arrow) for name, (_, arrow) in columns.items()])
 
 
 def _parquet_schema(path: Path) -> pa.Schema:
@@ -122,34 +212,45 @@ _ARROW: dict[CellKind, pa.DataType] = {
 }
 
 
-def _found_in(path: Path, kinds: Mapping[str, Kind], reading: ReadingOptions) -> dict[str, ColumnType]:
-    """The types of the columns of a CSV file, from their cells."""
-    names = read_header(path, reading)
-    tallies = [Tally(decimal=reading.decimal) for _ in names]
-    for part in read_parts(path, reading, size=ROWS_PER_LOOK):
-        for name, tally, cells in zip(names, tallies, part.columns, strict=True):
-            if kinds.get(name) not in ("categorical", "id"):
-                for line, text in zip(part.lines, cells, strict=True):
-                    if not is_missing_cell(text, reading.words):
-                        tally.add(text, line)
+def _found_in(files: Sequence[Path], kinds: Mapping[str, Kind], reading: ReadingOptions) -> dict[str, ColumnType]:
+    """The types of the columns of CSV files, from their cells."""
+    tallies = {name: Tally(decimal=reading.decimal) for name in read_header(files[0], reading)}
+    for path in files:
+        names = read_header(path, reading)
+        if set(names) != tallies.keys():
+            name = min(set(names) ^ tallies.keys())
+            raise ValueError(f"{path}: column {name!r} is not in all files; leave it out, or add it to the others")
+        for part in read_parts(path, reading, size=ROWS_PER_LOOK):
+            for name, cells in zip(names, part.columns, strict=True):
+                if kinds.get(name) not in ("categorical", "id"):
+                    for line, text in zip(part.lines, cells, strict=True):
+                        if not is_missing_cell(text, reading.words):
+                            tallies[name].add(text, line, str(path))
     found: dict[str, ColumnType] = {}
-    for name, tally in zip(names, tallies, strict=True):
+    for name, tally in tallies.items():
         if kinds.get(name) in ("categorical", "id"):
             found[name] = ("text", pa.string())
             continue
-        kind = tally.kind(f"{path}, column {name!r}")
-        if kinds.get(name) == "numeric" and kind == "text":
-            kind = "real"
+        kind = tally.kind(f"column {name!r}")
+        kind = "real" if kinds.get(name) == "numeric" and kind == "text" else kind
         found[name] = ("text", pa.null()) if kind is None else (kind, _ARROW[kind])
     return found
 
 
-def _csv_parts(path: Path, columns: Mapping[str, ColumnType], reading: ReadingOptions, size: int) -> Iterator[Part]:
+def _csv_parts(
+    path: Path, columns: Mapping[str, ColumnType], reading: ReadingOptions, size: int, rows: range | None = None
+) -> Iterator[Part]:
+    """The rows of a file with these numbers; cells of others are not parsed."""
     first = 0
     for part in read_parts(path, reading, size=size):
-        cells = dict(zip(columns, part.columns, strict=True))
-        arrays = {name: _array(path, name, cells[name], part.lines, columns[name], reading) for name in columns}
-        yield Part(pa.table(arrays), cells, lambda row, lines=part.lines: f"line {lines[row]}", first)  # type: ignore[misc]
+        if rows is not None and first >= rows.stop:
+            return
+        held = _overlap(first, len(part.lines), rows)
+        lines = part.lines[held]
+        if lines:
+            cells = {name: column[held] for name, column in zip(columns, part.columns, strict=True)}
+            arrays = {name: _array(path, name, cells[name], lines, columns[name], reading) for name in columns}
+            yield Part(pa.table(arrays), cells, lambda row, lines=lines: f"line {lines[row]}", first + held.start)  # type: ignore[misc]
         first += len(part.lines)
 
 
@@ -176,14 +277,26 @@ def _array(
         ) from None
 
 
-def _parquet_parts(path: Path, missing: frozenset[str]) -> Iterator[Part]:
-    first = 0
+def _parquet_rows(path: Path) -> int:
     with _naming(path), pq.ParquetFile(path) as file:
-        for batch in file.iter_batches(batch_size=ROWS_PER_PART):
-            table = _without_words(pa.Table.from_batches([batch]), missing)
-            _check_finite(path, table, first)
-            yield Part(table, None, lambda row, first=first: f"row {first + row + 1}", first)  # type: ignore[misc]
-            first += len(table)
+        return int(file.metadata.num_rows)
+
+
+def _parquet_parts(path: Path, missing: frozenset[str], rows: range | None) -> Iterator[Part]:
+    """The groups of rows of a file that hold rows with these numbers."""
+    with _naming(path), pq.ParquetFile(path) as file:
+        sizes = [file.metadata.row_group(group).num_rows for group in range(file.num_row_groups)]
+        ends = np.cumsum([0, *sizes])
+        held = [g for g in range(len(sizes)) if rows is None or (ends[g] < rows.stop and ends[g + 1] > rows.start)]
+        first = int(ends[held[0]]) if held else 0
+        for batch in file.iter_batches(batch_size=ROWS_PER_PART, row_groups=held):
+            inside = _overlap(first, len(batch), rows)
+            start, num = first + inside.start, inside.stop - inside.start
+            first += len(batch)
+            if num:
+                table = _without_words(pa.Table.from_batches([batch]).slice(inside.start, num), missing)
+                _check_finite(path, table, start)
+                yield Part(table, None, lambda row, start=start: f"row {start + row + 1}", start)  # type: ignore[misc]
 
 
 def _without_words(table: pa.Table, missing: frozenset[str]) -> pa.Table:

@@ -5,7 +5,7 @@ from typing import Any, Literal
 
 import narwhals as nw
 
-__all__ = ["Kindred", "as_table", "in_kind", "is_stream"]
+__all__ = ["Kindred", "as_table", "in_kind", "is_read_once", "is_stream"]
 
 Kindred = Literal["table", "batch", "reader", "lazy"]  # of a frame
 
@@ -19,6 +19,13 @@ def is_stream(table: object) -> bool:
     return hasattr(table, "__arrow_c_stream__") or (
         hasattr(table, "__arrow_c_array__") and hasattr(table, "schema")  # a batch; an array has none
     )
+
+
+def is_read_once(table: object) -> bool:
+    """Whether it is a stream of Arrow batches that are not in memory yet, such as a reader or a relation of DuckDB."""
+    if nw.dependencies.is_into_dataframe(table) or nw.dependencies.is_polars_lazyframe(table):
+        return False
+    return is_stream(table) and not hasattr(table, "__arrow_c_array__")
 
 
 def as_table(table: Any) -> tuple[Any, Kindred]:

@@ -22,8 +22,11 @@ from jointebm.tables.frames.schemas import Backend, ColumnSchema, FrameSchema
 __all__ = ["LARGEST", "Frame", "is_frame", "is_missing", "read_frame", "read_vector", "target_name", "with_column"]
 
 LARGEST = 4e307  # of a number, so that the distance of any two is a float
+_TOO_LONG = (
+    "expected whole numbers from -2^63 to 2^63 - 1 (int64); convert the column to floats, which round, or to text if its "
+    "numbers are labels"
+)
 _TABLES = "a pandas, polars or pyarrow table or a numpy array"
-_TOO_LONG = "column {0!r}: holds whole numbers of more than 64 bits; convert it to floats or text"
 _OF_KIND: dict[str, Role] = {"f": "real", "i": "whole", "u": "whole", "b": "boolean", "m": "time", "M": "time"}
 _UNITS: dict[str, Unit] = {"Y": "D", "M": "D", "W": "D", "D": "D", "s": "s", "ms": "ms", "us": "us", "ns": "ns"}
 
@@ -156,7 +159,7 @@ def _describe(series: "nw.Series[Any]", name: Name, backend: Backend) -> ColumnS
     if dtype.is_integer() and dtype not in (nw.Int128, nw.UInt128):
         role: Role = "whole"
     elif dtype.is_integer():
-        raise ValueError(_TOO_LONG.format(name))
+        raise ValueError(f"column {name!r}: holds whole numbers of 128 bits (dtype {dtype}); {_TOO_LONG}")
     elif dtype.is_numeric():
         role = "real"
     elif dtype == nw.Boolean:
@@ -205,9 +208,24 @@ def _categories(series: "nw.Series[Any]", name: Name, backend: Backend) -> tuple
 
 def _read_series(series: "nw.Series[Any]", schema: ColumnSchema) -> tuple[ColumnSchema, Column]:
     if schema.role == "label":
+        if schema.arrow is not None and "string" in schema.arrow:
+            return _read_texts(series.to_native(), schema)
         return _read_objects(series.to_list(), schema)
     is_missing = series.is_null().to_numpy().astype(bool)
     return schema, _column(schema, series.filter(~series.is_null()).to_numpy(), is_missing)
+
+
+def _read_texts(texts: Any, schema: ColumnSchema) -> tuple[ColumnSchema, Column]:
+    """Texts of Arrow: each different one becomes one object."""
+    import pyarrow as pa  # the caller's own
+
+    encoded = texts if pa.types.is_dictionary(texts.type) else texts.dictionary_encode()
+    encoded = encoded.unify_dictionaries().combine_chunks()
+    places = encoded.indices.cast(pa.int64()).fill_null(-1).to_numpy(zero_copy_only=False)
+    used, place = np.unique(places, return_inverse=True)
+    levels = encoded.dictionary.to_pylist()
+    schema, of_levels = _read_objects([None if each < 0 else levels[each] for each in used.tolist()], schema)
+    return schema, of_levels.take(place)
 
 
 def _read_array(array: object, names: Sequence[Name] | None) -> Frame:
@@ -279,8 +297,11 @@ def _column(schema: ColumnSchema, present: np.ndarray, is_missing: np.ndarray) -
                 f"numbers up to {LARGEST:.0e} in size, or NaN for missing ones"
             )
     elif schema.role == "whole":
-        if present.dtype.kind in "uO" and any(abs(int(each)) >= 2**63 for each in present):
-            raise ValueError(_TOO_LONG.format(schema.name))
+        if present.dtype == np.uint64 or present.dtype.kind == "O":
+            too_long = np.flatnonzero((present >= 2**63) | (present < -(2**63)))
+            if len(too_long):
+                row, number = np.flatnonzero(~is_missing)[too_long[0]], int(present[too_long[0]])
+                raise ValueError(f"column {schema.name!r}: row {row} holds {number}; {_TOO_LONG}")
         present = present.astype(np.int64)
     elif schema.role == "time":
         present = present.astype(f"{'timedelta64' if schema.is_duration else 'datetime64'}[{schema.unit}]").astype(
@@ -290,7 +311,7 @@ def _column(schema: ColumnSchema, present: np.ndarray, is_missing: np.ndarray) -
         present = present.astype(bool)
     values = np.zeros(len(is_missing), dtype=present.dtype)
     values[~is_missing] = present
-    return Column(schema.role, values, is_missing, schema.unit, schema.categories, schema.ordered)
+    return Column(schema.role, values, is_missing, schema.unit, schema.categories, schema.ordered, schema.is_duration)
 
 
 def is_missing(each: object) -> bool:

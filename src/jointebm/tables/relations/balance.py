@@ -77,7 +77,7 @@ class Balance(Config):
             rows = one & missing[place]
             if rows.any():
                 others = self.residual(work, skipped=place)[rows]
-                units = self.signs[place] * ((0 if self.decimals is not None else 0.0) - others)
+                units = 0 - self.signs[place] * others  # not a product, which is -0.0 where nothing is left
                 changed |= fill(work, name, rows, from_units(units, work[name], self.decimals))
         return changed
 

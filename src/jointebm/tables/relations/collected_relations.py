@@ -10,7 +10,9 @@ import numpy as np
 from jointebm.storage.untrusted import quoted
 from jointebm.tables.codes.categories import CategoryCodec
 from jointebm.tables.codes.codec import CodedColumn, Name, TableCodec
-from jointebm.tables.codes.column import Column, IgnoredCodec, Kind, fit_column
+from jointebm.tables.codes.column import Column, IgnoredCodec, Kind
+from jointebm.tables.codes.column_fit import fit_column
+from jointebm.tables.codes.column_summary import ColumnSummary
 from jointebm.tables.codes.numbers import NumberCodec
 from jointebm.tables.relations.balance import Balance
 from jointebm.tables.relations.combination import Combination
@@ -50,7 +52,10 @@ class CollectedRelations:
     ) -> None:
         self.names = tuple(table)
         self.kinds, self.max_bins, self.max_levels = dict(kinds), max_bins, max_levels
-        self.columns = [RelatedColumn(name=name, role=each.role, unit=each.unit) for name, each in table.items()]
+        self.columns = [
+            RelatedColumn(name=name, role=each.role, unit=each.unit, is_duration=each.is_duration)
+            for name, each in table.items()
+        ]
         self.num_rows = len(next(iter(table.values())).values)
         self.work: Work = opened(table, self.columns, self.num_rows)
         self.relations: list[Relation] = []
@@ -89,11 +94,21 @@ class CollectedRelations:
             )
         return False
 
-    def system(self) -> RelationSystem | None:
-        """The system, with the codec of the columns of the model; None without relations."""
+    @property
+    def related(self) -> set[Name]:
+        """The columns that a relation is about or adds."""
+        return {name for each in (*self.relations, *self.checked) for name in (*each.columns, *each.added)}
+
+    def system(self, summaries: Mapping[Name, ColumnSummary] | None = None) -> RelationSystem | None:
+        """The system, with the codec of the columns of the model; None without relations.
+
+        Args:
+            summaries: of columns in more rows than those of the table, with what relations determine.
+        """
         if not self.relations and not self.checked:
             return None
-        table = {name: self.work[name] for name in self.of_model}
+        summaries = summaries or {}
+        table = {name: summaries.get(name, self.work[name]) for name in self.of_model}
         kinds = {name: kind for name, kind in self.kinds.items() if name in table}
         codec = TableCodec.fit(table, kinds=kinds, max_bins=self.max_bins, max_levels=self.max_levels)
         codec = TableCodec(columns=tuple(self._grouped(each) for each in codec.columns))
@@ -101,15 +116,14 @@ class CollectedRelations:
             relations=tuple(self.relations),
             checked=tuple(self.checked),
             columns=tuple(self.columns),
-            bounds=tuple(self._bounds()),
+            bounds=tuple(self._bounds(summaries)),
             codec=codec,
         )
 
     def codec_of(self, name: Name) -> CategoryCodec | NumberCodec | IgnoredCodec:
         """The codec that a column of the model would get."""
-        return fit_column(
-            self.work[name], kind=self.kinds.get(name), max_bins=self.max_bins, max_levels=self.max_levels
-        )
+        summary = ColumnSummary.of(self.work[name])
+        return fit_column(summary, kind=self.kinds.get(name), max_bins=self.max_bins, max_levels=self.max_levels)
 
     def is_ignored(self, name: Name) -> bool:
         """Whether the model ignores a column: ids, and columns without entries."""
@@ -170,10 +184,11 @@ class CollectedRelations:
         groups = list(zip(*images, strict=True))
         return coded.model_copy(update={"codec": with_groups(coded.codec, groups)})
 
-    def _bounds(self) -> list[Bound]:
+    def _bounds(self, summaries: Mapping[Name, ColumnSummary]) -> list[Bound]:
         bounds = []
         for each in self.relations:
             for name in each.derived if isinstance(each, Balance | Ordering) else ():
-                values = self.work[name].values[~self.work[name].is_missing]
-                bounds.append(Bound(name=name, low=values.min().item(), high=values.max().item()))
+                numbers = summaries[name].numbers if name in summaries else ColumnSummary.of(self.work[name]).numbers
+                assert numbers is not None  # of a sum or an order
+                bounds.append(Bound(name=name, low=numbers[0][0].item(), high=numbers[0][-1].item()))
         return bounds

@@ -21,13 +21,27 @@ from jointebm.tables.relations.request import RelationRequest
 from jointebm.tables.relations.units import DOUBLE, common_decimals, is_number, precision_of, step_of, to_units
 from jointebm.tables.relations.work_table import missing_in_any, taken
 
-__all__ = ["Relation", "fitted_forms"]
+__all__ = ["BrokenRelationError", "Relation", "fitted_forms"]
 
 MIN_ROUNDED = (
     0.05  # of the rows that miss a sum by units; rounding one by one does so in a quarter of them, errors in few
 )
 
 Relation = Equality | Functional | Balance | Ordering | Combination
+
+
+class BrokenRelationError(ValueError):
+    """A row breaks a declared relation.
+
+    Args:
+        text: of the relation.
+        row: its number.
+        reason: what the row does.
+    """
+
+    def __init__(self, text: str, row: int, reason: str) -> None:
+        super().__init__(f"relations: {quoted(repr(text))}: row {row} {reason}")
+        self.text, self.row, self.reason = text, row, reason
 
 
 def fitted_forms(request: RelationRequest, table: Mapping[Name, Column], taken_names: Sequence[Name]) -> list[Relation]:
@@ -48,21 +62,17 @@ def fitted_forms(request: RelationRequest, table: Mapping[Name, Column], taken_n
     forms = list(_FORMS[request.kind](request, some, taken_names))
     broken = np.flatnonzero(forms[0].broken(some))
     if len(broken):
-        shown = ", ".join(f"{name!r} is {_shown(some[name], broken[0])}" for name in request.names)
-        raise _refused(
-            request, f"row {broken[0]} breaks it ({shown}), as do {len(broken) - 1} other rows; correct the row"
+        shown = ", ".join(f"{name!r} is {some[name].shown(broken[0])}" for name in request.names)
+        others = {1: "; correct the row", 2: ", as does another row; correct both"}.get(
+            len(broken), f", as do {len(broken) - 1} other rows; correct them"
         )
+        reason = f"breaks it ({shown}){others}, or leave the relation out"
+        raise BrokenRelationError(request.text, int(broken[0]), reason)
     return forms
 
 
 def _refused(request: RelationRequest, reason: str) -> ValueError:
     return ValueError(f"relations: {quoted(repr(request.text))}: {reason}")
-
-
-def _shown(column: Column, row: int) -> str:
-    """An entry, for messages; times are counted from 1970, and lengths of time from 0."""
-    (value,) = column.values[row : row + 1].tolist()
-    return quoted(repr(value)) if column.unit is None else f"{value} {column.unit}"
 
 
 def _check_kinds(request: RelationRequest, some: Mapping[Name, Column]) -> None:
@@ -101,8 +111,9 @@ def _functional(request: RelationRequest, some: Mapping[Name, Column], _: Sequen
         keys, values = levels[key].numbers[order], levels[value].numbers[order]
         differ = np.flatnonzero((keys[1:] == keys[:-1]) & (values[1:] != values[:-1]))
         row = np.flatnonzero(seen)[order[differ + 1]].min()
-        at = f"{key!r} is {_shown(some[key], row)}, {value!r} is {_shown(some[value], row)}"
-        raise _refused(request, f"row {row} breaks it: {at}, and another row has another {value!r}; correct the row")
+        at = f"{key!r} is {some[key].shown(row)}, {value!r} is {some[value].shown(row)}"
+        reason = f"breaks it: {at}, and another row has another {value!r}; correct the row"
+        raise BrokenRelationError(request.text, int(row), reason)
     unmapped = set(levels_of({key: some[key]})[key].values) - set(levels[key].values)
     if unmapped:
         level = quoted(repr(min(unmapped, key=str)))

@@ -8,15 +8,14 @@ from jointebm.tables.relations.collected_relations import CollectedRelations
 from jointebm.tables.relations.found_functions import find_combinations, find_equalities, find_functions
 from jointebm.tables.relations.found_orders import find_orders
 from jointebm.tables.relations.found_sums import find_sums
-from jointebm.tables.relations.relation_system import RelationSystem
 from jointebm.tables.relations.request import parse_relation
 
-__all__ = ["AUTO", "fit_relations"]
+__all__ = ["AUTO", "find_relations"]
 
 AUTO = "auto"
 
 
-def fit_relations(
+def find_relations(
     table: Mapping[Name, Column],
     declared: Sequence[str] | None,
     *,
@@ -24,8 +23,8 @@ def fit_relations(
     kinds: Mapping[Name, Kind],
     max_bins: int | None,
     max_levels: int,
-) -> RelationSystem | None:
-    """The relations of a table, with the codec of the columns of the model; None without any.
+) -> CollectedRelations | None:
+    """Collects the relations of a table; None where none are asked for.
 
     Args:
         table: of training.
@@ -36,7 +35,8 @@ def fit_relations(
         max_levels: codes for a column of categories.
 
     Raises:
-        ValueError: a declared relation has unknown columns or columns of the wrong kinds, or a row breaks it.
+        BrokenRelationError: a row breaks a declared relation.
+        ValueError: a declared relation has unknown columns or columns of the wrong kinds.
     """
     if declared is None or not len(next(iter(table.values())).values):
         return None
@@ -52,4 +52,4 @@ def fit_relations(
         find_functions(found, searched)
         find_combinations(found, searched)
         find_orders(found, searched)
-    return found.system()
+    return found

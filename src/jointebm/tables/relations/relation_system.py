@@ -12,14 +12,14 @@ from pydantic import Field, model_validator
 
 from jointebm.storage.config import Config
 from jointebm.storage.untrusted import quoted
-from jointebm.tables.codes.codec import Name, TableCodec
+from jointebm.tables.codes.codec import CodedColumn, Name, TableCodec
 from jointebm.tables.codes.column import Column
 from jointebm.tables.relations.balance import Balance
 from jointebm.tables.relations.combination import Combination
 from jointebm.tables.relations.fitted_forms import Relation
 from jointebm.tables.relations.functional import Functional
 from jointebm.tables.relations.joint_sums import deduce_together
-from jointebm.tables.relations.work_table import RelatedColumn, Work, opened
+from jointebm.tables.relations.work_table import RelatedColumn, Work, missing_in_any, opened
 
 __all__ = ["Bound", "RelationSystem", "deduce_all", "depends", "levels_table", "parents_of", "settled"]
 
@@ -101,6 +101,20 @@ class RelationSystem(Config):
     def of_model(self, work: Mapping[Name, Column]) -> dict[Name, Column]:
         """The columns of the model."""
         return {name: work[name] for name in self.codec.names}
+
+    def known(self, work: Work, codec: TableCodec) -> list[tuple[CodedColumn, Column]]:
+        """The entries of the columns of the model, and those of rebuilt ones that are computed from missing entries.
+
+        Args:
+            work: the table, with what the relations determine.
+            codec: of the columns of the table.
+        """
+        found = [(coded, work[coded.name]) for coded in self.codec.columns]
+        for coded in codec.columns:
+            if parts := self.ancestors.get(coded.name):
+                column, is_computed = work[coded.name], ~missing_in_any(work, parts)
+                found.append((coded, column._replace(is_missing=column.is_missing | is_computed)))
+        return found
 
     def close(self, table: Mapping[Name, Column], num_rows: int) -> Work:
         """All columns from those of the model."""

@@ -24,11 +24,12 @@ class RelatedColumn(Config):
     name: Name = Field(description="of the column")
     role: Role = Field(description="what its values are")
     unit: Unit | None = Field(None, description="of a time")
+    is_duration: bool = Field(False, description="of a time: whether it is a length of time")
 
     def absent(self, num_rows: int) -> Column:
         """The column with all entries missing."""
         values: np.ndarray = np.zeros(num_rows, dtype=_DTYPES[self.role])
-        return Column(self.role, values, np.ones(num_rows, dtype=bool), self.unit)
+        return Column(self.role, values, np.ones(num_rows, dtype=bool), self.unit, is_duration=self.is_duration)
 
 
 def opened(table: Mapping[Name, Column], columns: Sequence[RelatedColumn], num_rows: int) -> Work:

@@ -82,6 +82,7 @@ class Bins:
         num_classes: K_j of each column.
         spreads: per column, the share of a row of each code (columns) that counts for each code (rows), shape (K_j, K_j);
             None: every row counts for its own code.
+        device: of codes and mixtures; None is the CPU.
 
     Example:
         >>> bins = Bins(((0, 0, 1),), (3,))
@@ -100,12 +101,15 @@ class Bins:
         bins: Sequence[ColumnBins],
         num_classes: Sequence[int],
         spreads: Sequence[ColumnSpread] | None = None,
+        *,
+        device: torch.device | None = None,
     ) -> None:
-        self.num_classes = tuple(num_classes)
-        self._spreads = checked_spreads(spreads, num_classes)
+        self.num_classes, self._device = tuple(num_classes), device
+        checked = checked_spreads(spreads, num_classes)
+        self._spreads = tuple(None if spread is None else spread.to(device) for spread in checked)
         self._are_ordered = [of_column is not None for of_column in bins]
         each = [
-            torch.arange(count) if of_column is None else torch.tensor(of_column)
+            torch.arange(count, device=device) if of_column is None else torch.tensor(of_column, device=device)
             for of_column, count in zip(bins, num_classes, strict=True)
         ]
         self.num_bins = tuple(int(of_column[-1]) + 1 for of_column in each)
@@ -121,7 +125,7 @@ class Bins:
         Each code counts as seen half a time more. In a column of many rare levels, that would double the mass of these:
         there, only levels that were not seen count so.
         """
-        marginals = ProductMixture(self.num_classes)
+        marginals = ProductMixture(self.num_classes).to(self._device)
         for column, (count, spread) in enumerate(zip(self.num_classes, self._spreads, strict=True)):
             seen = codes[:, column]
             rows = _spread_rows(seen, count, spread)
@@ -147,14 +151,14 @@ class Bins:
             ]
         )
         log_shares = (counts / self._summed(counts)[self._of_feature]).log()
-        wide = ProductMixture(self.num_classes, len(mixture.log_weights))
+        wide = ProductMixture(self.num_classes, len(mixture.log_weights)).to(self._device)
         wide.log_weights.copy_(mixture.log_weights)
         wide.log_probs.copy_(mixture.log_probs[self._of_feature] + log_shares[:, None])
         return wide
 
     def merged(self, mixture: ProductMixture) -> ProductMixture:
         """The mixture over bins that a mixture over codes implies."""
-        narrow = ProductMixture(self.num_bins, len(mixture.log_weights))
+        narrow = ProductMixture(self.num_bins, len(mixture.log_weights)).to(self._device)
         narrow.log_weights.copy_(mixture.log_weights)
         narrow.log_probs.copy_(self._summed(mixture.log_probs.exp()).log())
         return narrow

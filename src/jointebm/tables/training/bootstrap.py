@@ -2,8 +2,11 @@
 
 A member resamples the rows with replacement. Its reference follows from that of the fit by expectation maximisation on
 these rows, its base are their marginals, and its network follows from that of the fit by some more training on them, with a
-schedule of its own. Where the fit is its reference, so is the member. The proposal is that of the fit: it decides how fast
-answers are right, not what is right.
+schedule of its own. Where the fit is its reference, so is the member. Tables of pairs are those of the fit, and the network
+learns what differs. The proposal is that of the fit: it decides how fast answers are right, not what is right.
+
+Priors count as in one fit to as many rows. That of the reference has the strength that held-out rows of the fit chose, in
+rows per component; that of the network's weights is weight_prior / N in a loss of nats per row.
 
 Legend: N rows, V columns, K_j classes of column j.
 """
@@ -25,6 +28,7 @@ from jointebm.tables.training.completed_rows import CompletedRows
 from jointebm.tables.training.smoothing import AlongColumns, Curves
 from jointebm.tables.training.table_config import Progress, TableConfig
 from jointebm.tables.training.table_schedule import loop_of_table, planned_iterations
+from jointebm.tables.training.telling_orders import telling_orders
 
 __all__ = ["SharedProgress", "bootstrapped", "unsmooth"]
 
@@ -71,6 +75,7 @@ def bootstrapped(
     bins: Sequence[Sequence[int] | None],
     spreads: Sequence[ColumnSpread] | None = None,
     config: TableConfig,
+    prior_strength: float,
     seed: int,
     number: int,
 ) -> TableEnergy:
@@ -82,19 +87,24 @@ def bootstrapped(
         bins: per column, the bin of each code; None if the order of its codes has no meaning.
         spreads: those of the fit.
         config: of the fit.
+        prior_strength: of the reference of the fit, in rows per component, which may be weaker than that of `config`: a
+            member with another one is pulled elsewhere than the fit, and its spread is not that of the fit.
         seed: of the fit.
         number: of the member, from 0, which decides its sample.
 
     Raises:
         Diverged: as in the fit.
     """
-    generator = torch.Generator().manual_seed(abs(int(row_keys(torch.tensor([[seed, _STREAM, number]])))))
-    rows = codes[(uniform(torch.empty(len(codes), dtype=torch.float64), generator) * len(codes)).long()]
-    of_codes = Bins(bins, energy.num_classes, spreads)
-    reference = _refitted(energy.reference, rows, of_codes, config.prior_strength)
+    place = energy.reference.log_weights.device
+    codes, own_seed = codes.to(place), abs(int(row_keys(torch.tensor([[seed, _STREAM, number]]))))
+    generator = torch.Generator(place).manual_seed(own_seed)
+    rows = codes[(uniform(torch.empty(len(codes), dtype=torch.float64, device=place), generator) * len(codes)).long()]
+    of_codes = Bins(bins, energy.num_classes, spreads, device=place)
+    reference = _refitted(energy.reference, rows, of_codes, prior_strength)
     if not isinstance(energy.residual, Rebased):
         return TableEnergy(reference, deepcopy(energy.residual))
     base, net = of_codes.marginals(rows), deepcopy(energy.residual.net)
+    bins = telling_orders(rows, energy.num_classes, bins)
     unsmooth(net, bins, rows)
     num_iterations = max(1, round(SHARE * planned_iterations(len(rows), len(bins), config)))
     loop = loop_of_table(
@@ -115,7 +125,7 @@ def bootstrapped(
 @torch.no_grad()
 def _refitted(mixture: ProductMixture, codes: Tensor, bins: Bins, prior_strength: float) -> ProductMixture:
     """The mixture after expectation maximisation on other rows."""
-    rows, mixture = MixedRows(bins.of_codes(codes), torch.empty(len(codes), 0)), bins.merged(mixture)
+    rows, mixture = MixedRows(bins.of_codes(codes), mixture.means.new_empty(len(codes), 0)), bins.merged(mixture)
     prior = prior_of(rows, bins.num_bins, prior_strength)
     before = -torch.inf
     for _ in range(NUM_STEPS if len(mixture.log_weights) > 1 else 1):

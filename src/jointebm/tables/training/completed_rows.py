@@ -6,7 +6,7 @@ from torch import Tensor
 from jointebm.randomness.draws import Generator
 from jointebm.references import ProductMixture
 from jointebm.tables.density.energy import TableEnergy
-from jointebm.tables.density.moves import chain_at, sweep
+from jointebm.tables.density.moves import chain_at, jump, sweep
 
 __all__ = ["CompletedRows"]
 
@@ -50,14 +50,19 @@ class CompletedRows:
         return self._missing[numbers]
 
     def moved(self, energy: TableEnergy, numbers: Tensor, *, generator: Generator) -> Tensor:
-        """These rows after a sweep of their missing entries under exp F, shape (n, V); not kept, see `keep`."""
+        """These rows after a jump and a sweep of their missing entries under exp F, shape (n, V); not kept, see `keep`.
+
+        Without a network that proposes it, there is no jump.
+        """
         codes, missing = self.rows(numbers), self.missing(numbers)
         incomplete = missing.any(dim=1).nonzero().squeeze(1)
         if len(incomplete):
             with torch.no_grad():
                 state = chain_at(energy, codes[incomplete])
                 free = missing[incomplete]
-                codes[incomplete] = sweep(energy, state, free=free, generators=lambda _: generator).codes
+                if energy.network is not None:
+                    state, _ = jump(energy, state, free=free, generator=generator)
+                codes[incomplete] = sweep(energy, state, free=free, generators=lambda _: generator)[0].codes
         return codes
 
     def keep(self, numbers: Tensor, codes: Tensor) -> None:

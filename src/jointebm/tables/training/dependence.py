@@ -47,14 +47,17 @@ def _information(codes: Tensor) -> Tensor:
     """Mutual information times rows, nats, of each two columns where both are observed, shape (V (V - 1) / 2,)."""
     counts = (codes.amax(dim=0) + 1).clamp(min=1)
     one_hot = torch.cat(
-        [torch.eye(count + 1, dtype=torch.float64)[codes[:, j], :count] for j, count in enumerate(counts.tolist())],
+        [
+            torch.eye(count + 1, dtype=torch.float64, device=codes.device)[codes[:, j], :count]
+            for j, count in enumerate(counts.tolist())
+        ],
         dim=1,
     )  # -1 is the last class, which is cut
     observed = (codes >= 0).double()
-    column = torch.repeat_interleave(torch.arange(len(counts)), counts)
+    column = torch.repeat_interleave(torch.arange(len(counts), device=codes.device), counts)
     both, of_class, seen = one_hot.T @ one_hot, one_hot.T @ observed, observed.T @ observed
     expected = of_class[:, column] * of_class[:, column].T / seen[column][:, column].clamp(min=1)
     terms = torch.where(both > 0, both * (both / expected).log(), 0.0)
-    in_column = torch.eye(len(counts), dtype=torch.float64)[column]
-    above = torch.ones(len(counts), len(counts)).triu(diagonal=1).bool()
+    in_column = torch.eye(len(counts), dtype=torch.float64, device=codes.device)[column]
+    above = torch.ones(len(counts), len(counts), device=codes.device).triu(diagonal=1).bool()
     return (in_column.T @ terms @ in_column)[above]

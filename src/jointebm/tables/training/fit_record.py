@@ -7,9 +7,8 @@ FOLDER/lock            held by the process that fits
 
 import hashlib
 import os
-import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from io import FileIO
 from pathlib import Path
 from typing import Any
@@ -19,13 +18,17 @@ from torch import Tensor
 from jointebm.runs.folder import append_metrics, cut_metrics
 from jointebm.runs.interrupts import held_back
 from jointebm.runs.resuming import metrics_bytes, newest_checkpoint
+from jointebm.sampling.diagnostics import warn_caller
 from jointebm.storage.atomic import flush, lock
-from jointebm.storage.checkpoint import write
+from jointebm.storage.checkpoint import Checkpoint, write
 from jointebm.storage.untrusted import quoted
 from jointebm.tables.training.table_config import Progress, TableConfig
-from jointebm.tables.training.table_fit import TableFit, TableMetrics
+from jointebm.tables.training.table_fit import TableFit
+from jointebm.tables.training.table_numbers import TableMetrics
 from jointebm.tables.training.table_report import FitReport
+from jointebm.training.dealing import checkpoint_of, gathered, parcel_of
 from jointebm.training.divergence import Intervention
+from jointebm.training.world import ALONE, Parcel, World
 
 __all__ = ["FitRecord", "identity_of", "run_fit"]
 
@@ -65,11 +68,12 @@ class FitRecord:
     Args:
         folder: of the record; made if need be.
         identity: of the fit, see `identity_of`.
+        world: the processes that fit together; the first one writes.
     """
 
-    def __init__(self, folder: str | os.PathLike[str], identity: Mapping[str, Any]) -> None:
-        self._folder, self._identity = Path(folder), dict(identity)
-        self._file: FileIO | None = None
+    def __init__(self, folder: str | os.PathLike[str], identity: Mapping[str, Any], world: World = ALONE) -> None:
+        self._folder, self._identity, self._world = Path(folder), dict(identity), world
+        self._file: FileIO | None = None  # of the first process
 
     @contextmanager
     def open(self, fit: TableFit) -> Iterator[None]:
@@ -79,12 +83,28 @@ class FitRecord:
             BlockingIOError: another process fits into the folder.
             ValueError: the newest checkpoint is of another fit, or none is intact.
         """
+        fits = self._world.tell(self._identity)
+        if any(each != fits[0] for each in fits):
+            raise ValueError(
+                f"{self._folder}: its processes have different tables or settings; give all of them the same"
+            )
+        with ExitStack() as held:
+            checkpoint = self._world.from_first(lambda: self._opened(held), pack=parcel_of, unpack=checkpoint_of)
+            num_bytes = 0 if checkpoint is None else self._restored_bytes(fit, checkpoint)
+            self._file = self._world.from_first(lambda: self._metrics(num_bytes, held), pack=lambda _: Parcel())
+            fit.on_intervention = self._note
+            yield
+
+    def _opened(self, held: ExitStack) -> Checkpoint | None:
+        """Holds the lock of the folder until `held` closes; returns its newest checkpoint."""
         self._folder.mkdir(parents=True, exist_ok=True)
-        with lock(self._folder / "lock"):
-            cut_metrics(self._folder, self._restored_bytes(fit), _warn)
-            with (self._folder / "metrics.jsonl").open("ab", buffering=0) as self._file:
-                fit.on_intervention = self._note
-                yield
+        held.enter_context(lock(self._folder / "lock"))
+        return newest_checkpoint(self._folder, _warn)
+
+    def _metrics(self, num_bytes: int, held: ExitStack) -> FileIO:
+        """Opens metrics.jsonl behind its first bytes, until `held` closes."""
+        cut_metrics(self._folder, num_bytes, _warn)
+        return held.enter_context((self._folder / "metrics.jsonl").open("ab", buffering=0))
 
     def after(self, fit: TableFit, metrics: TableMetrics) -> None:
         """Writes what is due after an iteration."""
@@ -97,22 +117,22 @@ class FitRecord:
         self._append({"event": intervention.action, **intervention._asdict()})
 
     def _append(self, line: Mapping[str, Any]) -> None:
-        assert self._file is not None
-        append_metrics(self._file, line)
+        if self._file is not None:
+            append_metrics(self._file, line)
 
     def checkpoint(self, fit: TableFit) -> None:
         """Writes the state of the fit, within the block of `open`."""
+        state = gathered(fit.state(), self._world)
+        self._world.from_first(lambda: self._write(state))
+
+    def _write(self, state: Checkpoint) -> None:
         assert self._file is not None
-        state = fit.state()
         flush(self._file)
         plain = {**state.plain, "identity": self._identity, "metrics_bytes": self._file.tell()}
         write(self._folder / "checkpoints", state._replace(plain=plain), keep=KEEP_CHECKPOINTS)
 
-    def _restored_bytes(self, fit: TableFit) -> int:
+    def _restored_bytes(self, fit: TableFit, checkpoint: Checkpoint) -> int:
         """Restores the fit; returns how far its metrics went."""
-        checkpoint = newest_checkpoint(self._folder, _warn)
-        if checkpoint is None:
-            return 0
         place = f"{self._folder / 'checkpoints'}: the checkpoint of iteration {checkpoint.iteration}"
         written = checkpoint.plain.get("identity")
         if not isinstance(written, dict):
@@ -129,7 +149,11 @@ class FitRecord:
 
 
 def run_fit(
-    fit: TableFit, *, record: FitRecord | None, on_progress: Callable[[Progress], object] | None = None
+    fit: TableFit,
+    *,
+    record: FitRecord | None,
+    on_progress: Callable[[Progress], object] | None = None,
+    world: World = ALONE,
 ) -> FitReport:
     """Runs a fit to its end, and returns its report.
 
@@ -139,6 +163,7 @@ def run_fit(
         fit: fresh.
         record: resumes it, and writes its checkpoints and metrics; None does neither.
         on_progress: called whenever the held-out rows are scored.
+        world: the processes that fit together; a signal to one of them stops all.
     """
     if record is None:
         for metrics in fit.run():
@@ -149,7 +174,7 @@ def run_fit(
             for metrics in fit.run():
                 record.after(fit, metrics)
                 _tell(fit, metrics, on_progress)
-                pending.check()
+                pending.check(world.largest)
         except KeyboardInterrupt:
             record.checkpoint(fit)
             raise
@@ -164,4 +189,4 @@ def _tell(fit: TableFit, metrics: TableMetrics, on_progress: Callable[[Progress]
 
 
 def _warn(line: str) -> None:
-    warnings.warn(line, stacklevel=3)
+    warn_caller(UserWarning(line))

@@ -33,11 +33,11 @@ def held_out_split(
         >>> held_out_split(torch.tensor([[0], [1], [0], [0]]), torch.tensor([1, 0, 3, 2]), 1, (None,))
         (tensor([0]), tensor([3, 2, 1]))
     """
-    is_last, places = torch.zeros(len(order), dtype=torch.bool), torch.arange(len(order))
+    is_last, places = torch.zeros_like(order, dtype=torch.bool), torch.arange(len(order), device=order.device)
     for column, of_column in enumerate(bins):
         if of_column is None:
             of_rows = codes[order, column].to(torch.int64) + 1  # 0 is missing
-            last = torch.full((int(of_rows.max()) + 1,), -1).scatter_reduce(0, of_rows, places, "amax")[1:]
+            last = of_rows.new_full((int(of_rows.max()) + 1,), -1).scatter_reduce(0, of_rows, places, "amax")[1:]
             is_last[last[last >= 0]] = True
     chosen = (~is_last).nonzero().flatten()[:num]
     reach = int(chosen[-1]) + 1 if len(chosen) else 0

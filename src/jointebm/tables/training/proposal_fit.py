@@ -50,7 +50,7 @@ def fit_proposal(
         generator: source of all draws.
     """
     width = min(PROPOSAL_WIDTH, -(-config.width // WIDTH_STEP) * WIDTH_STEP)
-    network = MaskedNetwork(deepcopy(marginals), width=width, num_layers=PROPOSAL_LAYERS)
+    network = MaskedNetwork(deepcopy(marginals), width=width, num_layers=PROPOSAL_LAYERS).to(codes.device)
     network.initialise(generator)
     along = AlongColumns(marginals.offsets, bins, codes)
     network.embedding.data.copy_(along.fresh(network.embedding))

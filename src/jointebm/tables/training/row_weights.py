@@ -24,11 +24,11 @@ def resampled_rows(weights: Tensor, codes: Tensor) -> Tensor:
         tensor([0, 3, 1, 1])
     """
     if not len(weights):
-        return torch.empty(0, dtype=torch.int64)
+        return codes.new_empty(0, dtype=torch.int64)
     order = codes.unique(dim=0, return_inverse=True)[1].argsort(stable=True)
     weights = weights[order]
     ends = (weights.double() / weights.double().sum()).cumsum(dim=0)
-    middles = (torch.arange(len(weights), dtype=torch.float64) + 0.5) / len(weights)
+    middles = (torch.arange(len(weights), dtype=torch.float64, device=weights.device) + 0.5) / len(weights)
     positive = weights.nonzero().flatten()
     chosen = torch.searchsorted(ends[positive], middles, right=True).clamp(max=len(positive) - 1)
     return order[positive[chosen]]

@@ -2,12 +2,15 @@
 
 In a column with an order, the vectors W (K, H) are trained as W = S V with S the square root of
 
-    C(k, l) = exp(-(x_k - x_l)^2 / 2 s^2) + n (sum over t of exp(-(b_k - b_l)^2 / 2 t^2) + o [k = l])
+    C(k, l) = exp(-(x_k - x_l)^2 / 2 s^2) + n (sum over t of exp(-(b_k - b_l)^2 / 2 t^2) + o [k = l]) + u_k [k = l]
+    u_k = (N_k / (N_k + m))^2
 
-with x_k = k / K and b_k the place of the class along the column, in bins. A fresh V of independent normals makes a smooth
-random curve along the column, with a rough one of bins on it, and a step in V moves neighbours together. S is invertible:
-with enough rows any W is reached. Without it, every class of a column of numbers is learned alone, and in a table of some
-hundred rows only noise is learned.
+with x_k = k / K, b_k the place of the class along the column, in bins, and N_k its training rows. A fresh V of independent
+normals makes a smooth random curve along the column, with a rough one of bins on it, and a step in V moves neighbours
+together. Without it, every class of a column of numbers is learned alone, and in a table of some hundred rows only
+noise is learned. A class of many rows, such as a value that half of them have, needs no neighbours: u_k gives it a
+vector of its own, which moves as fast as that of a level without order, so that numbers that determine a level do so
+sharply. S is invertible: with enough rows any W is reached.
 
 In a column without order, levels of few rows start at the vector of a missing entry, which is zero, and their vectors move
 faster by a factor r:
@@ -38,6 +41,7 @@ SCALE = 0.3  # s: how far along a column's range two classes are still alike
 ROUGH_SCALES = 0.5, 2.0  # t: how far, in bins, two classes are still alike in what is rough
 ROUGHNESS = 0.015  # n: variance of what is rough on each scale
 OWN = 0.1  # o: share of it that is a class's own
+MANY_ROWS = 500  # m: a class of so many rows has a quarter of the variance of a level without order to itself
 MIN_RARE = 16  # rare levels of a column, from which on they are learned so
 RATE_OF_RARE = 4.0  # r
 
@@ -70,9 +74,14 @@ def rare_levels(codes: Tensor, num_classes: int) -> RareLevels | None:
         >>> rare_levels(torch.arange(20).repeat(3), 21).are_unseen.nonzero().tolist()
         [[20]]
     """
-    rows = torch.bincount(codes[codes >= 0].to(torch.int64), minlength=num_classes)
+    rows = rows_of_classes(codes, num_classes)
     are_rare = rows < RARE_ROWS
     return None if int(are_rare.sum()) < MIN_RARE else RareLevels(are_rare, rows == 0)
+
+
+def rows_of_classes(codes: Tensor, num_classes: int) -> Tensor:
+    """Rows of each class of a column (N,), -1 is missing, shape (K,), int64."""
+    return torch.bincount(codes[codes >= 0].to(torch.int64), minlength=num_classes)
 
 
 class AlongColumns(nn.Module):
@@ -87,7 +96,11 @@ class AlongColumns(nn.Module):
     def __init__(self, offsets: Sequence[int], bins: Sequence[Sequence[int] | None], codes: Tensor) -> None:
         super().__init__()
         self._sizes = [end - start for start, end in pairwise(offsets)]
-        self._roots = [None if of_column is None else smoothing(of_column) for of_column in bins]
+        roots = (
+            None if of_column is None else smoothing(of_column, rows_of_classes(codes[:, column], len(of_column)))
+            for column, of_column in enumerate(bins)
+        )
+        self._roots = [None if root is None else root.to(codes.device) for root in roots]
         self._levels = [
             rare_levels(codes[:, column], size) if bins[column] is None else None
             for column, size in enumerate(self._sizes)
@@ -173,17 +186,19 @@ class Curves(nn.Module):
         embedding.grad = None
 
 
-def smoothing(bins: Sequence[int]) -> Tensor:
+def smoothing(bins: Sequence[int], num_rows: Tensor) -> Tensor:
     """S: the symmetric square root of C, shape (K, K), float64.
 
     Args:
         bins: the bin of each class, ascending from 0.
+        num_rows: training rows of each class, shape (K,).
 
     Example:
-        >>> (smoothing((0, 0, 1)) @ smoothing((0, 0, 1))).numpy().round(3)  # classes of one bin are more alike
+        >>> root = smoothing((0, 0, 1), torch.tensor([0, 0, 500]))
+        >>> (root @ root).numpy().round(3)  # classes of one bin are more alike, and one of many rows has its own vector
         array([[1.032, 0.563, 0.098],
                [0.563, 1.032, 0.558],
-               [0.098, 0.558, 1.032]])
+               [0.098, 0.558, 1.282]])
     """
     of_bin = torch.tensor(bins)
     numbers, rows = torch.arange(len(of_bin), dtype=torch.float64), torch.bincount(of_bin)
@@ -194,5 +209,7 @@ def smoothing(bins: Sequence[int]) -> Tensor:
     rough = rough + OWN * torch.eye(len(of_bin), dtype=torch.float64)
     place = numbers / len(of_bin)
     covariance = torch.exp(-0.5 * ((place[:, None] - place) / SCALE).square()) + ROUGHNESS * rough
+    rows_of_each = num_rows.double().cpu()
+    covariance = covariance + torch.diag((rows_of_each / (rows_of_each + MANY_ROWS)).square())
     values, vectors = torch.linalg.eigh(covariance)
     return vectors * values.sqrt() @ vectors.T

@@ -37,10 +37,12 @@ class TableConfig(Config):
     batch_size: int = Field(
         480,
         ge=1,
-        description="rows per iteration, and as many chains, at most; a small table takes a quarter of its rows",
+        description="rows per iteration, and as many chains, at most; fewer in small tables and with few visits",
     )
     learning_rate: float = Field(
-        2e-3, gt=0, description="of Adam, at its peak; with V > 10 columns it is this times (10 / V)^(3/2)"
+        2e-3,
+        gt=0,
+        description="of Adam, at its peak; with V > 10 columns and 500 training rows it is this times (10 / V)^(3/2)",
     )
     warmup_share: float = Field(
         0.05, ge=0, le=1, description="share of the iterations over which the learning rate rises; then it falls to 0"
@@ -49,13 +51,17 @@ class TableConfig(Config):
         250, ge=0, description="times each row is in a batch, at most; 0 leaves the density at the reference"
     )
     max_iterations: int = Field(
-        3000, ge=1, description="parameter updates, at most; with V > 10 columns it is this times 10 / V"
+        3000,
+        ge=1,
+        description="parameter updates, at most; with V > 10 columns this times 10 / V, below 500 rows (10 / V)^2",
     )
     pseudo_weight: float = Field(
         1.0, ge=0, description="weight of the pseudo-likelihood in the loss of maximum-likelihood"
     )
     num_looks: int = Field(20, ge=1, description="times the held-out rows are scored")
-    patience: int = Field(8, ge=1, description="scores without improvement after which training stops")
+    patience: int = Field(
+        8, ge=1, description="scores below the best by more than its error of log Z, after which training stops"
+    )
     precision: Literal["float32", "bfloat16"] = Field(
         "bfloat16", description="of hidden layers in the pseudo-likelihood"
     )

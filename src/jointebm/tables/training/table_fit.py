@@ -1,8 +1,9 @@
 """The fit of a table's density: a reference by EM, then a network by the loop of all training, with early stopping.
 
 The network is trained over the marginals of the columns (see `density.energy`). The last one is kept that gives held-out
-rows the highest likelihood but for the error of log Z, unless the reference beats it by more than the standard error of the
-difference. Then F is the reference, which draws for itself, and log Z is 0.
+rows the highest likelihood, less two standard errors of log Z, or one lower by no more than the error of the highest; unless
+the reference beats it by more than the standard error of the difference. Then F is the reference, which draws for itself,
+and log Z is 0.
 
 Legend: N training rows, V columns, K_j classes of column j.
 """
@@ -11,73 +12,41 @@ import math
 import time
 from collections.abc import Callable, Iterator, Sequence
 from copy import deepcopy
-from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
+from jointebm.randomness.devices import resume_generator, seed_of_rank
 from jointebm.randomness.draws import shuffled
 from jointebm.randomness.row_streams import row_keys
+from jointebm.sampling.diagnostics import warn_caller
 from jointebm.storage.checkpoint import Checkpoint
 from jointebm.tables.density.energy import Rebased, Residual, TableEnergy
 from jointebm.tables.density.normalizer import GROUP, AnnealedRows, RowsBack, weighted_rows, weighted_rows_back
 from jointebm.tables.training.bins import Bins
 from jointebm.tables.training.completed_rows import CompletedRows
-from jointebm.tables.training.held_out_rows import held_out_split
-from jointebm.tables.training.mixture_choice import fitted_reference
-from jointebm.tables.training.proposal_fit import fit_proposal
-from jointebm.tables.training.row_weights import resampled_rows
-from jointebm.tables.training.smoothing import AlongColumns, Curves
+from jointebm.tables.training.smoothing import Curves
 from jointebm.tables.training.table_config import TableConfig
+from jointebm.tables.training.table_numbers import TableMetrics
 from jointebm.tables.training.table_problem import TableAttempt
 from jointebm.tables.training.table_report import FitReport, table_report_of
 from jointebm.tables.training.table_schedule import PRECISIONS, loop_of_table, planned_iterations
+from jointebm.tables.training.table_start import NUM_LAYERS, TableStart, start_of
 from jointebm.tables.training.validation import HeldOut, Validation
+from jointebm.training.dealing import dealt
 from jointebm.training.divergence import Intervention
 from jointebm.training.loop import Loop
 from jointebm.training.training_state import prefixed, require_shapes, without_prefix
+from jointebm.training.world import ALONE, Parcel, World
 
-__all__ = ["TableFit", "TableMetrics"]
+__all__ = ["TableFit"]
 
-HELD_OUT = 0.1  # share of the rows, but no more than
-MAX_HELD_OUT = 1000
-MIN_HELD_OUT = 5  # rows; with fewer nothing shows whether the network helps, and the reference stands alone
-NUM_LAYERS = 2
 MIN_BETWEEN = 10  # iterations between looks
-FINAL_GROUPS = 16  # of 128 draws that log Z of the result is estimated with, and rows of the data on the way back
+MIN_BETWEEN_COLUMNS = 1.3  # the same for each column: a look costs about as much as 20 iterations
+DRAWN_GROUPS = 64  # of 128 draws of the proposal that log Z of the result is estimated with
+FINAL_GROUPS = 16  # the same of annealed draws, and of rows of the data on the way back,
+MIN_GROUPS_BACK = 4  # of which there are no more than rows, but so many at least
 MOVES_OF_DATA = 10  # jumps and sweeps of these rows before they go
-
-
-class TableMetrics(NamedTuple):
-    """One iteration of a fit.
-
-    Args:
-        iteration: number of updates done.
-        objective: its name.
-        loss: nats; that of maximum likelihood is no likelihood, and nears 0 as the model becomes like the data.
-        grad_norm: Euclidean norm of the gradient of the parameters.
-        learning_rate: used for this update.
-        negatives: weighted "draws" of the proposal, or weighted "chains"; None without either.
-        ess: effective share of their weights, before resampling, in (0, 1].
-        jump_acceptance: share of jumps of whole rows that were accepted; 1 for draws.
-        log_normalizer: log Z by the mean weight, nats.
-        log_likelihood: mean log p of held-out rows, nats per row; None if they were not scored.
-        log_score: mean conditional log score of held-out rows, nats per observed entry; None if they were not scored.
-        seconds: since the start, over all sessions.
-    """
-
-    iteration: int
-    objective: str
-    loss: float
-    grad_norm: float
-    learning_rate: float
-    negatives: str | None
-    ess: float | None
-    jump_acceptance: float | None
-    log_normalizer: float | None
-    log_likelihood: float | None
-    log_score: float | None
-    seconds: float
 
 
 class TableFit:
@@ -86,19 +55,23 @@ class TableFit:
     What comes out is not worse on the held-out rows than the reference by more than the standard error of the difference.
 
     Args:
-        codes: training rows, shape (N, V), -1 is missing.
+        codes: training rows, shape (N, V), -1 is missing; the fit is on their device.
         num_classes: K_j of each column.
         bins: per column, the bin of each code; None if the order of its codes has no meaning.
         spreads: per column, the share of a row of each code that counts for each code; see `Bins`.
         config: how to train.
         seed: of all draws.
         weights: of the rows, positive, shape (N,): held-out and training rows are repeated accordingly; None is alike.
+        world: the processes that fit together, with equal arguments. Each trains on its part of the rows; the first makes
+            the start, scores held-out rows and reports, and tells the others.
 
     Attributes:
         base: the marginals, that the network of F is trained over.
         network: the proposal in training; None: the reference.
+        prior_strength: of the reference, in rows per component, as held-out rows chose it.
         held_out: numbers of the rows that nothing is learned from; none if they are too few to tell anything, or if nothing
             is trained.
+        held_out_scores: log p of the codes of the held-out rows, shape (n,), nats; none before `finish`.
         best: the best network so far; zero before training.
         num_iterations: planned; training may stop earlier.
         on_intervention: called with each intervention against divergence.
@@ -114,53 +87,53 @@ class TableFit:
         config: TableConfig,
         seed: int,
         weights: Tensor | None = None,
+        world: World = ALONE,
     ) -> None:
         started = time.perf_counter()
-        self._config, self._bins = config, tuple(bins)
+        self._config, self._world = config, world
         # Hashed, because rows that somebody drew with torch and the same small seed must not decide their own order.
         seeds = row_keys(torch.tensor([[seed, 0], [seed, 1]])).abs().tolist()
-        self._generator, self._looking = (torch.Generator().manual_seed(each) for each in seeds)
-        order = shuffled(len(codes), self._generator)
-        num_held_out = min(int(HELD_OUT * len(codes)), MAX_HELD_OUT)
-        self.held_out, training = held_out_split(codes, order, num_held_out, self._bins)
-        trains = len(self.held_out) >= MIN_HELD_OUT and config.num_visits > 0 and max(num_classes) > 1
-        if not trains:
-            self.held_out, training = order[:0], order
-        self._of_report = codes
-        if weights is not None:  # after the split, so that no row is on both sides
-            self.held_out, training = (
-                rows[resampled_rows(weights[rows], codes[rows])] for rows in (self.held_out, training)
-            )
-            self._of_report = codes[torch.cat([self.held_out, training])]
-        of_codes = Bins(bins, num_classes, spreads)
-        self._reference = fitted_reference(codes[training], codes[self.held_out], of_codes, config, self._generator)
-        self.base = of_codes.marginals(codes[training])
-        self.network = None
-        if trains:
-            self.network = fit_proposal(
-                codes[training],
-                codes[self.held_out],
-                self.base,
-                bins=self._bins,
+        own_seeds = (seed_of_rank(seeds[0], world.rank), seeds[1])
+        self._generator, self._looking = (torch.Generator(codes.device).manual_seed(each) for each in own_seeds)
+        of_codes = Bins(bins, num_classes, spreads, device=codes.device)
+        start = world.from_first(
+            lambda: start_of(
+                codes,
+                num_classes,
+                of_codes,
+                bins=tuple(bins),
                 config=config,
+                weights=weights,
                 generator=self._generator,
-            )
-        self.best = Residual(num_classes, width=config.width, num_layers=NUM_LAYERS)  # zero
-        self.num_iterations = planned_iterations(len(training), len(num_classes), config) if trains else 0
+            ),
+            pack=TableStart.parcel,
+            unpack=lambda parcel: TableStart.of_parcel(parcel, codes.device),
+        )
+        self.held_out, self.base, self.network, self._bins = start.held_out, start.base, start.network, start.bins
+        self._reference, self.prior_strength = start.reference, start.prior_strength
+        self._of_report = codes[start.of_report]
+        num_table_rows = 0 if start.residual is None else start.residual.num_table_rows
+        self.best = Residual(  # zero
+            num_classes, width=config.width, num_layers=NUM_LAYERS, num_table_rows=num_table_rows
+        ).to(codes.device)
+        self.num_iterations = 0
         self._loop: Loop[Tensor, TableAttempt] | None = None
         self._validation: Validation | None = None
-        self._num_worse, self._log_score = 0, 0.0
-        self._best_gain: float | None = None  # of the best network so far
+        self._num_worse, self._log_score, self.held_out_scores = 0, 0.0, torch.empty(0, dtype=torch.float64)
+        self._best_gain: tuple[float, float] | None = None  # the highest penalised gain so far, and its error of log Z
         self.on_intervention: Callable[[Intervention], object] | None = None
-        if trains:
-            residual = deepcopy(self.best)
-            residual.initialise(self._generator)
-            along = AlongColumns(residual.offsets, self._bins, codes[training])
-            residual.embedding.data.copy_(along.fresh(residual.embedding))
-            self._completed = CompletedRows(codes[training], self._reference, self._generator)
-            self._begin(residual)
+        if start.residual is not None:
+            training = codes[start.training]
+            self.num_iterations = planned_iterations(len(training), len(num_classes), config)
+            own = training[world.rank :: world.size]  # as `share_of` has it
+            self._completed = CompletedRows(own, self._reference, self._generator)
+            self._begin(start.residual, training)
             self._validation = Validation(
-                codes[self.held_out], self._reference, self._looking, PRECISIONS[config.precision]
+                codes[self.held_out],
+                self._reference,
+                self._looking,
+                PRECISIONS[config.precision],
+                proposal=self.network,
             )
         self._seconds = time.perf_counter() - started
 
@@ -170,7 +143,12 @@ class TableFit:
         if bool(self.best.readout.any()):
             return self._energy_of(self.best)
         nothing = Residual(self.base.num_classes, width=1, num_layers=1)  # zero, and quick
-        return TableEnergy(self._reference, nothing)
+        return TableEnergy(self._reference, nothing.to(self._of_report.device))
+
+    @property
+    def is_judged(self) -> bool:
+        """Whether the network was compared with q: not before the first look, or while log Z was known at none."""
+        return self._best_gain is not None
 
     @property
     def iteration(self) -> int:
@@ -191,21 +169,22 @@ class TableFit:
         started = time.perf_counter()
         assert self._loop is not None
         update = self._loop.step()
-        iteration, negatives = update.iteration, update.attempt.negatives
-        look_every = max(MIN_BETWEEN, math.ceil(self.num_iterations / self._config.num_looks))
+        iteration, found = update.iteration, update.attempt.numbers
+        least = max(MIN_BETWEEN, MIN_BETWEEN_COLUMNS * len(self.base.num_classes))
+        look_every = math.ceil(max(least, self.num_iterations / self._config.num_looks))
         is_last = iteration >= self.num_iterations
         held_out = self._look(is_last) if iteration % look_every == 0 or is_last else None
         self._seconds += time.perf_counter() - started
         return TableMetrics(
             iteration=iteration,
             objective=self._config.objective.name,
-            loss=float(update.attempt.loss.detach()),
+            loss=found.loss,
             grad_norm=update.grad_norm,
             learning_rate=update.learning_rate,
-            negatives=None if negatives is None else negatives.source,
-            ess=None if negatives is None else float(negatives.share),
-            jump_acceptance=None if negatives is None else float(negatives.acceptance),
-            log_normalizer=None if negatives is None else float(negatives.log_normalizer),
+            negatives=found.source,
+            ess=found.share,
+            jump_acceptance=found.acceptance,
+            log_normalizer=found.log_normalizer,
             log_likelihood=None if held_out is None else held_out.of_model,
             log_score=None if held_out is None else self._log_score,
             seconds=self._seconds,
@@ -213,14 +192,32 @@ class TableFit:
 
     def finish(self) -> FitReport:
         """Estimates log Z by more draws and from the data, gives the network up if it is worse than q, and reports."""
-        rows = weighted_rows(self.energy, num_groups=FINAL_GROUPS, generator=self._looking)
+        return self._world.from_first(
+            self._judged,
+            pack=lambda found: Parcel(
+                [found.model_dump(mode="json"), bool(self.best.readout.any())], {"scores": self.held_out_scores}
+            ),
+            unpack=self._told,
+        )
+
+    def _told(self, parcel: Parcel) -> FitReport:
+        """The report of the first process, which may have given the network up."""
+        report, is_kept = parcel.plain
+        if not is_kept:
+            self.best.readout.data.zero_()
+        self.held_out_scores = parcel.tensors["scores"]
+        return FitReport.model_validate(report)
+
+    def _judged(self) -> FitReport:
+        rows = self._weighted_rows()
         held_out = None
         if self._validation is not None:
             held_out = self._validation.log_likelihood(self.energy, rows)
             if held_out.gain < -held_out.gain_error:
                 self.best.readout.data.zero_()
-                rows = weighted_rows(self.energy, num_groups=FINAL_GROUPS, generator=self._looking)
+                rows = self._weighted_rows()
                 held_out = self._validation.log_likelihood(self.energy, rows)
+            self.held_out_scores = self._validation.of_rows(self.energy, rows)
             is_trained = bool(self.best.readout.any())
             self._log_score = self._validation.score(TableEnergy(self.base, self.best) if is_trained else self.energy)
         return table_report_of(
@@ -266,15 +263,22 @@ class TableFit:
         """
         plain = checkpoint.plain
         self._num_worse = plain["num_worse"]
-        self._best_gain, self._log_score = plain["scores"]
+        best_gain, self._log_score = plain["scores"]
+        self._best_gain = None if best_gain is None else tuple(best_gain)
         if plain["is_over"]:
             self._loop = None
-        require_shapes(self.state().tensors, checkpoint.tensors)
+        now = self.state().tensors
+        checkpoint = dealt(checkpoint, self._world, like=now)
+        require_shapes(now, checkpoint.tensors)
         self.best.load_state_dict(without_prefix("best", checkpoint.tensors))
         if self._validation is not None:
-            self._validation.chains = checkpoint.tensors["validation"].clone()
-        self._generator.set_state(checkpoint.tensors["generator"].clone())
-        self._looking.set_state(checkpoint.tensors["looking"].clone())
+            self._validation.chains = checkpoint.tensors["validation"].to(self._of_report.device, copy=True)
+        sources = {"generator": self._generator, "looking": self._looking}
+        continues = [resume_generator(each, checkpoint.tensors[name]) for name, each in sources.items()]
+        if not all(continues):
+            line = f"checkpoint of iteration {checkpoint.iteration}: written on another kind of device than "
+            line += f"{self._generator.device.type}; the bits will differ from those of an uninterrupted fit"
+            warn_caller(UserWarning(line))
         self._seconds = plain["fit_seconds"]
         if self._loop is not None:
             self._loop.restore(Checkpoint(plain["loop_iteration"], checkpoint.tensors, plain["loop"]))
@@ -283,8 +287,8 @@ class TableFit:
         """log b + net, as log q + g."""
         return TableEnergy(self._reference, Rebased(net, self.base, self._reference), self.network)
 
-    def _begin(self, residual: Residual) -> None:
-        """Makes the loop that trains this network."""
+    def _begin(self, residual: Residual, training: Tensor) -> None:
+        """Makes the loop that trains this network on these rows."""
         self._loop = loop_of_table(
             TableEnergy(self.base, residual, self.network),
             self._completed,
@@ -292,6 +296,8 @@ class TableFit:
             config=self._config,
             num_iterations=self.num_iterations,
             generator=self._generator,
+            observed=training,
+            world=self._world,
         )
 
         def tell(intervention: Intervention) -> None:
@@ -305,19 +311,34 @@ class TableFit:
         assert self._loop is not None and self._validation is not None
         average = self._loop.average
         assert isinstance(average, Curves)
-        held_out = self._validation.log_likelihood(self._energy_of(average.residual))
-        self._log_score = self._validation.score(TableEnergy(self.base, average.residual))
-        best_gain = -math.inf if self._best_gain is None else self._best_gain
-        if held_out.gain > best_gain - held_out.normalizer_error:
-            self.best = deepcopy(average.residual)
-        self._num_worse = 0 if held_out.gain > best_gain else self._num_worse + 1
-        self._best_gain = max(held_out.gain, best_gain)
+        network, validation = average.residual, self._validation
+
+        def scored() -> tuple[HeldOut, float]:
+            held_out = validation.log_likelihood(self._energy_of(network))
+            return held_out, validation.score(TableEnergy(self.base, network))
+
+        held_out, self._log_score = self._world.from_first(
+            scored,
+            pack=lambda found: Parcel([*found[0], found[1]]),
+            unpack=lambda parcel: (HeldOut(*parcel.plain[:-1]), parcel.plain[-1]),
+        )
+        best, slack = (-math.inf, 0.0) if self._best_gain is None else self._best_gain
+        self._num_worse += 1
+        if held_out.penalised_gain > best - slack:
+            self.best, self._num_worse = deepcopy(network), 0
+        if held_out.penalised_gain > best:
+            self._best_gain = held_out.penalised_gain, held_out.normalizer_error
         if is_last or self._num_worse >= self._config.patience:
             self._loop = None
         return held_out
 
+    def _weighted_rows(self) -> AnnealedRows:
+        """New draws, none of which has chosen the network."""
+        return weighted_rows(self.energy, num_groups=DRAWN_GROUPS, num_annealed=FINAL_GROUPS, generator=self._looking)
+
     def _rows_back(self, rows: AnnealedRows) -> RowsBack:
         """Rows of the data on the way that the draws came."""
         order = shuffled(len(self._of_report), self._looking)
-        chosen = self._of_report[order[torch.arange(GROUP * FINAL_GROUPS) % len(order)]]
+        num_groups = min(FINAL_GROUPS, max(MIN_GROUPS_BACK, len(order) // GROUP))
+        chosen = self._of_report[order[torch.arange(GROUP * num_groups, device=order.device) % len(order)]]
         return weighted_rows_back(self.energy, rows, chosen, num_moves=MOVES_OF_DATA, generator=self._looking)

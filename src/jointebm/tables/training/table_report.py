@@ -20,7 +20,7 @@ from jointebm.tables.density.normalizer import GROUP, AnnealedRows, RowsBack
 from jointebm.tables.training.dependence import MAX_DEPENDENCE_ROWS, chance_of_dependence
 from jointebm.tables.training.validation import HeldOut
 
-__all__ = ["FitReport", "table_report_of"]
+__all__ = ["FitReport", "in_data_units", "table_report_of"]
 
 MAX_MOMENT_ROWS = 20_000  # of the data, that moments are taken over
 MAX_ERROR = 0.1  # standard error of log Z, nats
@@ -45,6 +45,19 @@ class FitReport(Config):
     gain: float | None = Field(None, description="log-likelihood over that of the reference")
     gain_error: float | None = Field(None, description="its standard error")
     log_score: float | None = Field(None, description="of one entry given the others, nats per observed entry")
+    inside_codes: float | None = Field(
+        None, description="mean log p of the values of held-out rows given their codes, nats per row, in data units"
+    )
+    inside_codes_error: float | None = Field(None, description="its standard error")
+    data_units_error: float | None = Field(
+        None, description="standard error of the log-likelihood in data units, the sum of both, over rows and log Z"
+    )
+    prior_strength: float | None = Field(
+        None, gt=0, description="of the reference, in rows per component; None: not recorded"
+    )
+    is_judged: bool = Field(
+        True, description="whether log Z of a network was known at a look, so that held-out rows could judge it"
+    )
     log_normalizer: float = Field(description="log Z, nats")
     log_normalizer_error: float | None = Field(description="its standard error; None if one draw has all weight")
     log_normalizer_upper: float | None = Field(
@@ -112,11 +125,12 @@ class FitReport(Config):
         lines = ["no rows were held out (fewer than 50 rows, or num_visits=0): F is the reference"]
         if self.log_likelihood is not None:
             lines = [
-                f"held-out log-likelihood {self.log_likelihood:.3f} +- {self.log_likelihood_error:.3f} nats per row "
-                f"({self.num_held_out} rows); of the reference {self.reference_log_likelihood:.3f}; gain "
+                *self._in_data_units(),
+                f"held-out log-likelihood of codes {self.log_likelihood:.3f} +- {self.log_likelihood_error:.3f} nats per "
+                f"row ({self.num_held_out} rows); of the reference {self.reference_log_likelihood:.3f}; gain "
                 f"{self.gain:.3f} +- {self.gain_error:.3f}",
                 f"held-out log score {self.log_score:.4f} nats per entry",
-                *(["F is the reference: held-out rows prefer it to the network"] if self.gain == 0 else []),
+                *([f"F is the reference: {self._reason}"] if self.gain == 0 else []),
             ]
         return [
             *lines,
@@ -126,6 +140,40 @@ class FitReport(Config):
             f"frequencies of two classes: worst z-score {self.worst_moment:.1f}, {self.moments_off:.1%} above {OFF:g}",
             *(f"WARNING: {finding}" for finding in self.findings),
         ]
+
+    @property
+    def _reason(self) -> str:
+        """Why F is the reference."""
+        if self.is_judged:
+            return "held-out rows prefer it to the network"
+        return "log Z of the network was known at no look, so that held-out rows could not judge it"
+
+    def _in_data_units(self) -> list[str]:
+        """The held-out log-likelihood as `score_samples` has it, if the values of the rows are known."""
+        if self.log_likelihood is None or self.inside_codes is None:
+            return []
+        error = "unknown" if self.data_units_error is None else f"{self.data_units_error:.3f}"
+        return [
+            f"held-out log-likelihood {self.log_likelihood + self.inside_codes:.3f} +- {error} nats per row, in data units: "
+            f"that of codes, and {self.inside_codes:.3f} +- {self.inside_codes_error or 0.0:.3f} of values given their codes"
+        ]
+
+
+def in_data_units(of_codes: Tensor, inside: Tensor, report: FitReport) -> dict[str, float | None]:
+    """Fields of a report about the values of held-out rows.
+
+    Args:
+        of_codes: log p of the codes of each row, shape (N,), nats.
+        inside: log p of its values given its codes, shape (N,), nats, in data units.
+        report: holds the standard error of log Z.
+    """
+    size = math.sqrt(len(inside))
+    of_rows, of_normalizer = float((of_codes + inside).std()) / size, report.log_normalizer_error
+    return {
+        "inside_codes": float(inside.mean()),
+        "inside_codes_error": float(inside.std()) / size,
+        "data_units_error": None if of_normalizer is None else math.hypot(of_rows, of_normalizer),
+    }
 
 
 class Moments(NamedTuple):
@@ -172,7 +220,7 @@ def table_report_of(
     data, model = (
         _moments(part, groups, each)
         for part, each in (
-            (codes[:MAX_MOMENT_ROWS], torch.ones(len(codes[:MAX_MOMENT_ROWS]))),
+            (codes[:MAX_MOMENT_ROWS], torch.ones_like(codes[:MAX_MOMENT_ROWS, 0], dtype=torch.float32)),
             (rows.codes, weights.float()),
         )
     )
@@ -204,7 +252,7 @@ def table_report_of(
         worst_moment=float(z.amax()) if len(z) else 0.0,
         moments_off=float((z > OFF).float().mean()) if len(z) else 0.0,
         chance_of_dependence=chance_of_dependence(
-            _grouped(codes[:MAX_DEPENDENCE_ROWS], groups), torch.Generator().manual_seed(0)
+            _grouped(codes[:MAX_DEPENDENCE_ROWS], groups), torch.Generator(codes.device).manual_seed(0)
         )
         if is_marginals
         else 1.0,
@@ -221,7 +269,8 @@ def _groups(codes: Tensor, num_classes: Sequence[int]) -> list[Tensor]:
     for column, count in enumerate(num_classes):
         counts = torch.bincount(codes[:, column][codes[:, column] >= 0], minlength=count)
         rank = counts.argsort(descending=True, stable=True).argsort()
-        groups.append(rank.clamp(max=MAX_MOMENT_CLASSES - 1) if count > MAX_MOMENT_CLASSES else torch.arange(count))
+        own = torch.arange(count, device=codes.device)
+        groups.append(rank.clamp(max=MAX_MOMENT_CLASSES - 1) if count > MAX_MOMENT_CLASSES else own)
     return groups
 
 
@@ -236,10 +285,12 @@ def _moments(codes: Tensor, groups: Sequence[Tensor], weights: Tensor) -> Moment
     counts = [int(of_column.max()) + 1 for of_column in groups]
     offsets = (0, *accumulate(counts))
     size = offsets[-1]
-    seen, both, squares = (torch.zeros(size, size) for _ in range(3))
+    seen, both, squares = (torch.zeros(size, size, device=codes.device) for _ in range(3))
     for rows, some in zip(codes.split(2048), weights.split(2048), strict=True):
         grouped = _grouped(rows, groups)
-        one_hot = torch.zeros(len(rows), size + 1).scatter_(1, features(grouped, offsets), 1.0)[:, :-1]
+        one_hot = torch.zeros(len(rows), size + 1, device=codes.device).scatter_(1, features(grouped, offsets), 1.0)[
+            :, :-1
+        ]
         observed = torch.cat([(rows[:, [j]] >= 0).float().expand(-1, count) for j, count in enumerate(counts)], dim=1)
         both += (some[:, None] * one_hot).T @ one_hot
         seen += (some[:, None] * observed).T @ observed
@@ -247,5 +298,5 @@ def _moments(codes: Tensor, groups: Sequence[Tensor], weights: Tensor) -> Moment
     frequencies = both / seen
     middle = (both + 0.5 * squares / seen) / (seen + squares / seen)  # half a row more: no variance of zero
     variances = middle * (1 - middle) * squares / seen.square()
-    column = torch.repeat_interleave(torch.arange(len(counts)), torch.tensor(counts))
+    column = torch.arange(len(counts)).repeat_interleave(torch.tensor(counts)).to(codes.device)
     return Moments(frequencies.masked_fill(column[:, None] <= column, torch.nan), variances)
