@@ -8,7 +8,7 @@ import pytest
 
 from jointebm.data import Toy
 from jointebm.data.registry import DATASETS
-from support.command_line import NUM_TEST, TINY, Trained, run
+from support.command_line import NUM_TEST, TINY, TINY_DIGITS, Trained, run
 
 
 @contextmanager
@@ -37,7 +37,7 @@ def toy(tmp_path_factory: pytest.TempPathFactory) -> Trained:
 @pytest.fixture(scope="session")
 def digits_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("cli") / "digits"
-    assert run("train", "digits", *TINY, "--set", "num_test_steps=2", "--out", folder).code == 0
+    assert run("train", "digits", *TINY_DIGITS, "--out", folder).code == 0
     return folder
 
 

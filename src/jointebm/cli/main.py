@@ -1,7 +1,7 @@
 """Assembles the commands, and turns every failure that a user can cause into one line and an exit code.
 
-Exit codes: 0, done; 1, the numbers diverged or memory ran out; 2, wrong input; 130, interrupted by Ctrl-C; 143, ended by
-SIGTERM.
+Exit codes: 0, done; 1, the numbers diverged, memory ran out, or another process of the run was lost; 2, wrong input; 130,
+interrupted by Ctrl-C; 143, ended by SIGTERM.
 """
 
 from collections.abc import Sequence
@@ -20,18 +20,28 @@ from jointebm.cli.commands.recipes import recipes
 from jointebm.cli.commands.sample import sample
 from jointebm.cli.commands.score import score
 from jointebm.cli.commands.train import train
+from jointebm.cli.commands.watch import watch
 from jointebm.cli.console import Interrupted, exit_code, say
+from jointebm.cli.shared_errors import is_told_by_first
 from jointebm.runs.interrupts import raise_on_terminate
+from jointebm.training.world import FailedElsewhere, LostProcess
 
 __all__ = ["app", "main"]
 
 TABLES, BLOCKS, BOTH = "Models of tables", "Models of blocks", "Models of either kind"
 
 app = typer.Typer(rich_markup_mode="markdown", pretty_exceptions_enable=False)
+"""All commands; `main` runs them, and turns failures that a user can cause into one line.
+
+Example:
+    >>> sorted(command.callback.__name__ for command in app.registered_commands)[:3]
+    ['data', 'evaluate', 'figures']
+"""
+
 for panel, commands in (
     (TABLES, (fit, impute, score)),
     (BLOCKS, (recipes, data, train, evaluate, figures)),
-    (BOTH, (predict, sample)),
+    (BOTH, (predict, sample, watch)),
 ):
     for command in commands:
         app.command(rich_help_panel=panel)(command)
@@ -67,6 +77,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     Returns:
         The exit code, as above. Wrong input raises nothing: it is one line on standard error.
+
+    Example:
+        >>> main(["train", "a-recipe-that-is-unknown"])  # one line on standard error
+        2
     """
     try:
         with raise_on_terminate() as pending:
@@ -74,11 +88,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except Interrupted as interrupted:
         say(str(interrupted))
         return interrupted.exit_code
+    except FailedElsewhere as failed:
+        return failed.exit_code
     except typer.TyperException as error:
         context = getattr(error, "ctx", None)  # a usage error knows its command
         command = context.command_path if context else "jointebm"
         message = error.format_message().replace("Value error, ", "").rstrip(".")
         return _refuse(f"{message}. See '{command} --help'.")
+    except LostProcess as error:
+        say(f"error: {error}")
+        return 1
     except (ValueError, TypeError, OSError, ImportError) as error:
         return _refuse(_reason(error))
     except FloatingPointError as error:
@@ -96,7 +115,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _refuse(message: str) -> int:
-    say(f"error: {message}")
+    if not is_told_by_first(message):
+        say(f"error: {message}")
     return 2
 
 

@@ -9,11 +9,14 @@ from typing import Annotated, Any, Literal
 
 import typer
 
+from jointebm.randomness.device_names import DeviceName
+
 __all__ = [
     "NUM_SAMPLES",
     "CellSeparator",
     "DataDir",
     "DecimalMark",
+    "DeviceOption",
     "FileEncoding",
     "Json",
     "Missing",
@@ -26,6 +29,7 @@ __all__ = [
     "Set",
     "TableFile",
     "TableGiven",
+    "TablePart",
     "Threads",
     "UnseenCategories",
     "Workers",
@@ -96,6 +100,13 @@ def _one_of(option: str, text: str, meanings: Mapping[str, str]) -> str:
     return meanings[text]
 
 
+def _part(text: str) -> tuple[int, int]:
+    number, _, of = text.partition("/")
+    if not (number.isdecimal() and of.isdecimal() and 1 <= int(number) <= int(of)):
+        raise typer.BadParameter(f"got {text!r}, expected I/N with I from 1 to N, such as 3/64", param_hint="--part")
+    return int(number), int(of)
+
+
 def _use_threads(num: int | None) -> int | None:
     if num is not None:
         import torch
@@ -112,6 +123,10 @@ Threads = Annotated[
     number_option(
         "--threads", 1, 1024, "Number of processor threads (default: torch's choice).", callback=_use_threads
     ),
+]
+DeviceOption = Annotated[
+    DeviceName,
+    typer.Option("--device", help="Where to compute; auto: cuda where there is one, else cpu."),
 ]
 Seed = Annotated[int, number_option("--seed", 0, _MAX_SEED, "Seed of all random draws.")]
 ModelName = Annotated[
@@ -207,6 +222,16 @@ UnseenCategories = Annotated[
 ]
 Workers = Annotated[
     int, number_option("--workers", 1, 1024, "Number of processes; the result is the same for any number.")
+]
+TablePart = Annotated[
+    Any,  # two numbers
+    typer.Option(
+        "--part",
+        metavar="I/N",
+        parser=lambda text: _part(text),
+        help="Answer part I of N of the rows only, such as 3/64 in a job array; the parts joined in their order equal the "
+        "whole, bit for bit (default: all rows).",
+    ),
 ]
 NumDraws = Annotated[
     int | None,

@@ -8,6 +8,7 @@ import pytest
 
 from support.command_line import run
 from support.pet_table import QUICK, TABLE
+from support.ranks import CONTEXT, start_server
 
 
 @pytest.fixture(scope="session")
@@ -33,3 +34,15 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         "empty": ("label", "ignored"),
     }
     return folder
+
+
+@pytest.fixture
+def warm_workers(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Workers are forks of a warm server, instead of new interpreters that import everything for seconds."""
+
+    def get_context(method: str) -> object:
+        assert method == "spawn"
+        return CONTEXT
+
+    start_server()
+    monkeypatch.setattr("jointebm.cli.tables.workers.multiprocessing.get_context", get_context)

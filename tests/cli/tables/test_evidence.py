@@ -8,6 +8,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from jointebm.cli.tables import questions
 from jointebm.estimators import JointEBM
 from jointebm.tables.files import sources
 from support.command_line import assert_refused, run
@@ -78,6 +79,7 @@ def test_scores_are_of_entries_and_evidence_and_dependence_of_entries(
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("warm_workers")
 def test_workers_know_the_evidence(folder: Path, asked: Path, tmp_path: Path) -> None:
     for command in ("impute", "predict", "score"):
         texts = []
@@ -158,3 +160,29 @@ def test_what_cannot_be_asked_is_refused(folder: Path, asked: Path) -> None:
         assert_refused(run(command, model, asked, "--given", "count=missing"), "given column 'count': None says")
     whole = run("predict", model, folder / "table.csv", "--given", "one=same")
     assert_refused(whole, "has every column of the model, or --given names it; name the columns to predict")
+
+
+def test_what_lies_outside_the_training_range_is_said_once_whatever_the_parts(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Three parts of the file; the first far entry is in the second one, and one in the third is further outside."""
+    monkeypatch.setattr(questions, "SAMPLES_PER_PART", 4)
+    wide = ASKED.assign(size=[12.0] * 30 + [900.0] * 10 + [-4000.0] * 20, income=">50K")
+    wide.to_csv(tmp_path / "wide.csv", index=False)
+    for command in ("impute", "predict"):
+        given = ("--given", "born=1890-02-03")
+        ask = (command, folder / "model", tmp_path / "wide.csv", "--out", tmp_path / f"{command}.csv")
+        result = run(*ask, *given)
+        assert result.code == 0, result.err
+        told = [line for line in result.err.splitlines() if "outside the training values" in line]
+        assert len(told) == 2
+        assert told[0].startswith("jointebm: --given column 'born': outside the training values, 2020-01")
+        assert ": 1890-02-03; " in told[0]
+        assert told[-1].startswith(f"jointebm: {tmp_path / 'wide.csv'}: column 'size': entries outside the training")
+        assert ": 30 of 60, the first 900.0 in line 32;" in told[-1]
+    result = run("sample", folder / "model", "--num", 9, "--given", "size=500", "--out", tmp_path / "s.csv")
+    assert result.code == 0 and result.err.count("--given column 'size': outside the training") == 1
+    assert (
+        "outside the training"
+        not in run("score", folder / "model", tmp_path / "wide.csv", "--out", tmp_path / "n.csv").err
+    )

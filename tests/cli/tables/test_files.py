@@ -13,8 +13,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from jointebm.cli.tables import jobs
-from jointebm.estimators import JointEBM
+from jointebm.estimators import JointEBM, row_jobs
 from jointebm.tables.files import outputs, sources
 from support.command_line import run
 from support.pet_table import QUICK, write_csv
@@ -80,7 +79,7 @@ def test_a_command_that_is_stopped_leaves_nothing(
 ) -> None:
     seen: list[int] = []
 
-    def stopped(job: jobs.ScoreJob, model: JointEBM, part: pa.Table, first: int) -> list[pa.Table]:  # noqa: ARG001
+    def stopped(job: row_jobs.ScoreJob, model: JointEBM, part: pa.Table, first: int) -> list[pa.Table]:  # noqa: ARG001
         seen.append(len(part))
         if len(seen) == 4:  # the third part; the first call is about no rows
             assert len(list(tmp_path.iterdir())) == 1  # the scratch file
@@ -88,7 +87,7 @@ def test_a_command_that_is_stopped_leaves_nothing(
         return [pa.table({"log_density": pa.array(np.zeros(len(part)))})]
 
     monkeypatch.setattr(sources, "ROWS_PER_PART", 10)
-    monkeypatch.setattr(jobs.ScoreJob, "__call__", stopped)
+    monkeypatch.setattr(row_jobs.ScoreJob, "__call__", stopped)
     result = run("score", folder / "model", folder / "table.csv", "--out", tmp_path / name)
     assert seen == [0, 10, 10, 10] and list(tmp_path.iterdir()) == []
     if isinstance(stop, KeyboardInterrupt):
@@ -101,10 +100,10 @@ def test_a_command_that_is_stopped_leaves_nothing(
 def test_memory_does_not_grow_with_the_rows(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Ten times the rows need at most a tenth more memory to read and write; the model is replaced by a quick one."""
 
-    def at_once(job: jobs.ScoreJob, model: JointEBM, part: pa.Table, first: int) -> list[pa.Table]:  # noqa: ARG001
+    def at_once(job: row_jobs.ScoreJob, model: JointEBM, part: pa.Table, first: int) -> list[pa.Table]:  # noqa: ARG001
         return [pa.table({"log_density": pa.array(np.zeros(len(part)))})]
 
-    monkeypatch.setattr(jobs.ScoreJob, "__call__", at_once)
+    monkeypatch.setattr(row_jobs.ScoreJob, "__call__", at_once)
     monkeypatch.setattr(sources, "ROWS_PER_PART", 500)
     monkeypatch.setattr(outputs, "ROWS_PER_GROUP", 1000)
     peaks = []

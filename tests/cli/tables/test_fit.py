@@ -64,6 +64,30 @@ def test_the_share_of_rows_in_rare_levels_is_printed_and_in_the_card(tmp_path: P
     assert [column["rare_share"] for column in shown["columns"]] == [0.125, None]
 
 
+@pytest.mark.filterwarnings("default:fit. no column")
+def test_a_fit_that_models_no_column_says_so(tmp_path: Path) -> None:
+    table = write_csv(tmp_path / "t.csv", [["name", "none"], *([f"pet {number}", ""] for number in range(30))])
+    result = run("fit", table, "--out", tmp_path / "m", *QUICK)
+    assert result.code == 0 and result.err.count("no column is modelled: 'name' (id), 'none' (all missing)") == 1
+    kept = run("fit", table, "--out", tmp_path / "n", "--kind", "name=categorical", *QUICK)
+    assert kept.code == 0 and "no column" not in kept.err
+    with pytest.warns(UserWarning, match=r"no column is modelled.*kinds=\{...: 'categorical'\}") as found:
+        JointEBM(training={"num_visits": 0}).fit(pa.table({"name": [f"pet {number}" for number in range(30)]}))
+    assert [each.filename for each in found] == [__file__]
+
+
+def test_a_table_is_named_as_on_the_command_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    for text, reason in (
+        ("", "t.csv: is empty"),
+        ("x,y\n", "t.csv: has no rows"),
+        ("x,y\n1\n", "t.csv, line 2, column 'y'"),
+        ("x,y\n1,2\n", "t.csv: relations: 'x > y': row 0 breaks it"),
+    ):
+        (tmp_path / "t.csv").write_text(text)
+        assert_refused(run("fit", "t.csv", "--out", "m", *QUICK, "--relations", "x > y"), f"error: {reason}")
+
+
 @pytest.mark.parametrize(
     ("text", "reason"), [("x,x\n1,2\n", "duplicate column 'x'"), ("x,y\n", "has no rows below the names")]
 )
@@ -98,7 +122,7 @@ def test_an_interrupted_fit_names_the_command_that_resumes_it(
     def stopped(*_: object, **__: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(JointEBM, "fit", stopped)
+    monkeypatch.setattr(JointEBM, "fit_rows", stopped)
     result = run("fit", folder / "table.csv", "--out", tmp_path / "m", *QUICK)
     assert result.code == 130 and f"resume with: jointebm fit --resume {tmp_path / 'm'}" in result.err
     assert [path.name for path in (tmp_path / "m").iterdir()] == ["fit.json"]
@@ -130,7 +154,9 @@ def test_how_cells_are_read_stays_with_the_model(tmp_path: Path) -> None:
     assert "--missing '?' (not missing in the fit)" in run("score", tmp_path / "m", table, "--missing", "?").err
     assert "--missing" not in run("score", tmp_path / "m", table, "--missing=-9").err
     for option, text in (("--separator", "ab"), ("--decimal", ";"), ("--encoding", "klingon")):
-        assert_refused(run("score", tmp_path / "m", table, option, text), option.lstrip("-"), text)
+        refused = run("score", tmp_path / "m", table, option, text)
+        assert_refused(refused, option.lstrip("-"), text)
+        assert "Value error" not in refused.err
 
 
 def test_text_that_its_encoding_lacks_is_refused_before_a_file_appears(tmp_path: Path) -> None:

@@ -15,7 +15,8 @@ import pytest
 
 from jointebm.estimators import JointEBM
 from jointebm.tables.training.fit_record import FitRecord
-from jointebm.tables.training.table_fit import TableFit, TableMetrics
+from jointebm.tables.training.table_fit import TableFit
+from jointebm.tables.training.table_numbers import TableMetrics
 from support.command_line import run
 
 TRAINING = ("--set", "num_visits=30", "--set", "width=8", "--set", "num_looks=4", "--threads", 1)
@@ -80,7 +81,7 @@ def test_a_run_folder_is_a_model_to_every_command(table: Path, tmp_path: Path) -
     assert not pd.read_csv(tmp_path / "filled.csv").isna().any().any()
     assert JointEBM.load(out).get_params() == JointEBM.load(out / "model").get_params()
     plan = json.loads((out / "fit.json").read_text())
-    assert plan["table"] == str(table) and len(plan["sha256"]) == 64 and plan["fields"]["num_visits"] == 2
+    assert plan["tables"] == [str(table)] and len(plan["sha256"]) == 64 and plan["fields"]["num_visits"] == 2
 
 
 def test_what_would_change_the_result_of_a_resumed_fit_is_refused(
@@ -92,7 +93,7 @@ def test_what_would_change_the_result_of_a_resumed_fit_is_refused(
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patched:
-        patched.setattr(JointEBM, "fit", stopped)
+        patched.setattr(JointEBM, "fit_rows", stopped)
         assert run("fit", table, "--out", out, *TRAINING).code == 130
     refused = run("fit", "--resume", out, "--seed", 3)
     assert refused.code == 2 and "leave out --seed" in refused.err

@@ -53,6 +53,17 @@ def test_malformed_given_values_are_named(model: JointEBM, text: str, message: s
     assert message in str(caught.value)
 
 
+def test_a_value_with_a_comma_is_told_to_be_quoted_or_braced(model: JointEBM) -> None:
+    with pytest.raises(ValueError, match="--given '>50K': expected column=value after the comma") as caught:
+        parse_table_given(["size=3,income=<=50K,>50K"], model)
+    assert "which ends 'income=<=50K'" in str(caught.value)
+    assert "braces, 'income={<=50K,>50K}'" in str(caught.value)
+    assert """double quotes, 'income="<=50K,>50K"'""" in str(caught.value)
+    assert parse_table_given(["income={<=50K,>50K}"], model) == {"income": ["<=50K", ">50K"]}
+    with pytest.raises(ValueError, match="category '<=50K,>50K' was not seen"):
+        model.sample(given=parse_table_given(['income="<=50K,>50K"'], model))
+
+
 ODD = ["a..b", "..", "{x}", "x,y", 'say "z"', "1..3", "=", "plain"]
 
 

@@ -6,13 +6,13 @@ from typing import Any
 import typer
 
 from jointebm.cli.console import print_json, print_table, say
-from jointebm.data.downloads import BY_HAND, DOWNLOADS, RENDERED, DataFile, download, open_https
+from jointebm.data.downloads import BY_HAND, DOWNLOADS, MADE_OF, RENDERED, DataFile, download, open_https
 from jointebm.data.registry import DATASETS
 from jointebm.storage.untrusted import quoted
 
 __all__ = ["download_files", "list_data"]
 
-EMBEDDED = ("toy", "digits", "sets", "ising")
+EMBEDDED = ("toy", "digits", "sets", "ising", "captions")
 
 
 def download_files(name: str, data_dir: Path | None) -> None:
@@ -54,13 +54,19 @@ def _described(name: str, data_dir: Path | None) -> dict[str, Any]:
         state = "found" if data_dir and path.is_file() else "missing"
         files.append({"path": str(path), "state": state, "note": "", "url": ""})
     states = [file["state"] for file in files]
+    made_of = [made for made, source in MADE_OF.items() if source == name]
     whole = next((state for state in ("damaged", "missing", "found") if state in states), "embedded")
     return {
         "name": name,
-        "datasets": [each for each in DATASETS if each == name or each.startswith(f"{name}-")],
+        "datasets": [each for each in DATASETS if _is_of(each, name) or any(_is_of(each, made) for made in made_of)],
         "state": "rendered" if "missing" in states and name in RENDERED else whole,
         "files": files,
     }
+
+
+def _is_of(dataset: str, name: str) -> bool:
+    """Whether a data set is that of a name, or a variant of it."""
+    return dataset == name or dataset.startswith(f"{name}-")
 
 
 def _file_state(file: DataFile, data_dir: Path | None) -> dict[str, str]:

@@ -11,15 +11,19 @@ import torch
 import typer
 from rich.console import Console
 
+from jointebm.cli.blocks.caption_lines import of_captions, print_captions
 from jointebm.cli.blocks.models import open_data_of, open_model, shown_model
 from jointebm.cli.blocks.parts import first_rows, of_parts, percent, print_parts
 from jointebm.cli.console import print_json, print_table, say
 from jointebm.data import Dataset
+from jointebm.energies.caption import CaptionEnergy
+from jointebm.energies.picture import PictureEnergy
 from jointebm.evaluation import judge_for, judge_samples
 from jointebm.evaluation.accuracy import evaluate_model
 from jointebm.evaluation.out_of_distribution import SCORES, outlier_images, separation
 from jointebm.inference.exact_predictions import MAX_CONFIGURATIONS
 from jointebm.inference.model import Model
+from jointebm.randomness.device_names import DeviceName
 
 __all__ = ["Reported", "evaluation", "print_evaluation", "run_evaluation"]
 
@@ -41,13 +45,15 @@ class Reported(NamedTuple):
     parts: bool  # whether labels are read from parts
 
 
-def run_evaluation(name: str, data_dir: Path | None, reported: Reported, *, seed: int, as_json: bool) -> None:
+def run_evaluation(
+    name: str, data_dir: Path | None, reported: Reported, *, device: DeviceName, seed: int, as_json: bool
+) -> None:
     """Evaluates a model on the test rows of its data and prints the report."""
     chosen = None if reported.methods is None else _parse_methods(reported.methods)
     num_rows, num_samples = reported.num_rows, reported.num_samples
-    path, model = open_model(name)
+    path, model = open_model(name, device)
     dataset = open_data_of(model, data_dir)
-    generator = torch.Generator().manual_seed(seed)
+    generator = torch.Generator(model.device).manual_seed(seed)
     outliers = outlier_images(dataset, data_dir, generator=generator) if reported.outliers else None
     report = evaluation(
         model, dataset, path, seed=seed, methods=chosen, num_rows=num_rows, num_samples=num_samples, outliers=outliers
@@ -83,13 +89,18 @@ def evaluation(
     """The report of a model, as `--json` prints it."""
     started = time.perf_counter()
     values = first_rows(dataset, num_rows)
-    generator = torch.Generator().manual_seed(seed)
+    generator = torch.Generator(model.device).manual_seed(seed)
     with Console(stderr=True).status(f"evaluating {model.config.name}"):
         report: dict[str, Any] = {
             "model": str(path),
             "data": model.config.data,
             "rows": len(next(iter(values.values()))),
         }
+        if isinstance(model.energy, CaptionEnergy):
+            report["captions"] = of_captions(
+                model, dataset, num_rows=num_rows, num_images=num_samples, generator=generator
+            )
+            return {**report, "seconds": round(time.perf_counter() - started, 2)}
         if model.space.continuous or methods is not None:
             accuracies, calibration = evaluate_model(
                 model, values, methods=_affordable(model) if methods is None else methods, generator=generator
@@ -109,6 +120,8 @@ def evaluation(
 
 def _affordable(model: Model) -> tuple[Method, ...]:
     num = model.space.num_configurations
+    if isinstance(model.energy, PictureEnergy):
+        return ("exact",)  # by a product of matrices; chains take far longer
     if num <= MAX_CONFIGURATIONS:
         return METHODS
     count = str(num) if num < 10**9 else f"10^{math.log10(num):.0f}"
@@ -128,6 +141,8 @@ def print_evaluation(report: Mapping[str, Any], note: str = "") -> None:
     """Prints a report as tables, followed by a note."""
     if "accuracy" in report:
         _print_accuracy(report)
+    if "captions" in report:
+        print_captions(report)
     if "samples" in report:
         _print_samples(report["samples"])
     if "parts" in report:

@@ -7,6 +7,7 @@ from jointebm.data.registry import open_dataset
 from jointebm.inference.model import Model
 from jointebm.inference.model_loading import load_model
 from jointebm.inference.pretrained import find_model
+from jointebm.randomness.device_names import DeviceName
 from jointebm.storage.model_folder import TABLE_MODEL, folder_kind
 from jointebm.storage.untrusted import quoted
 
@@ -18,10 +19,10 @@ def holds_table(name: str) -> bool:
     return folder_kind(find_model(name)) == TABLE_MODEL
 
 
-def open_model(name: str) -> tuple[Path, Model]:
+def open_model(name: str, device: DeviceName) -> tuple[Path, Model]:
     """Finds and loads a model of blocks."""
     path = find_model(name)
-    return path, load_model(path)
+    return path, load_model(path, device=device)
 
 
 def shown_model(name: str, path: Path) -> str:

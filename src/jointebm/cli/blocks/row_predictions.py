@@ -16,6 +16,7 @@ from jointebm.cli.console import print_json, print_table, say
 from jointebm.inference.conditions import variable_names
 from jointebm.inference.predict import predict
 from jointebm.inference.prediction import Prediction
+from jointebm.randomness.device_names import DeviceName
 from jointebm.spaces.blocks import Binary
 from jointebm.spaces.space import Space, Values
 from jointebm.storage.atomic import check_new, new_file
@@ -34,11 +35,12 @@ def predict_rows(
     *,
     target: Sequence[str] | None,
     method: Literal["exact", "gibbs", "sample"],
+    device: DeviceName,
     seed: int,
     as_json: bool,
 ) -> None:
     """Predicts labels and writes or prints them with the probability of every class."""
-    path, model = open_model(name)
+    path, model = open_model(name, device)
     if out is not None:
         check_new(out, ".npz", ".csv")
     values = read_arrays(file)
@@ -51,7 +53,8 @@ def predict_rows(
     if not known:
         raise ValueError(f"{file}: holds only the blocks to predict; add an array of another block")
     with _naming(file):
-        prediction = predict(model, known, targets, method=method, generator=torch.Generator().manual_seed(seed))
+        generator = torch.Generator(model.device).manual_seed(seed)
+        prediction = predict(model, known, targets, method=method, generator=generator)
     for name in ignored:
         say(f"block {name!r}: ignoring its labels in {file}, since all are known")
     if out is not None:

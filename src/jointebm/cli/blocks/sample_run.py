@@ -17,6 +17,7 @@ from jointebm.cli.options import NUM_SAMPLES
 from jointebm.cli.progress import StepProgress
 from jointebm.inference.chain_starts import chain_starts
 from jointebm.inference.model import Model
+from jointebm.randomness.device_names import DeviceName
 from jointebm.runs.interrupts import Pending, held_back
 from jointebm.runs.sampling_run import (
     SamplingConfig,
@@ -44,17 +45,26 @@ class Draws(NamedTuple):
 
 
 def start_samples(
-    name: str, draws: Draws, out: Path | None, *, checkpoint_every: int, diagnostics: bool, as_json: bool
+    name: str,
+    draws: Draws,
+    out: Path | None,
+    device: DeviceName,
+    *,
+    checkpoint_every: int,
+    diagnostics: bool,
+    as_json: bool,
 ) -> None:
     """Samples from noise, writes the file and prints a summary."""
     with held_back() as pending:  # a step that has begun is finished, and so is a file
-        _report(_start(name, draws, out, checkpoint_every, diagnostics), pending, as_json)
+        _report(_start(name, draws, out, device, checkpoint_every, diagnostics), pending, as_json)
 
 
-def resume_samples(folder: Path, *, checkpoint_every: int, diagnostics: bool, as_json: bool) -> None:
+def resume_samples(
+    folder: Path, device: DeviceName, *, checkpoint_every: int, diagnostics: bool, as_json: bool
+) -> None:
     """Resumes interrupted chains, writes the file and prints a summary."""
     with held_back() as pending:
-        _report(_resume(folder, checkpoint_every, diagnostics), pending, as_json)
+        _report(_resume(folder, device, checkpoint_every, diagnostics), pending, as_json)
 
 
 def _report(summary: dict[str, Any], pending: Pending, as_json: bool) -> None:
@@ -69,9 +79,11 @@ def _report(summary: dict[str, Any], pending: Pending, as_json: bool) -> None:
         raise Interrupted(pending.reason or KeyboardInterrupt(), interrupted)
 
 
-def _start(name: str, draws: Draws, out: Path | None, checkpoint_every: int, diagnostics: bool) -> dict[str, Any]:
+def _start(
+    name: str, draws: Draws, out: Path | None, device: DeviceName, checkpoint_every: int, diagnostics: bool
+) -> dict[str, Any]:
     """Samples from noise; returns the summary."""
-    path, model = open_model(name)
+    path, model = open_model(name, device)
     if out is not None:
         check_new(out, ".npz")
         check_new(out.with_suffix(".png"))
@@ -84,7 +96,8 @@ def _start(name: str, draws: Draws, out: Path | None, checkpoint_every: int, dia
     _check_diagnosable(thin, num_steps, diagnostics)
     if None not in (num, held.num_rows) and num != held.num_rows:
         raise ValueError(f"--num {num}: --given holds {held.num_rows} rows; leave --num out, or give one row for all")
-    num_chains, generator = num or held.num_rows or NUM_SAMPLES, torch.Generator().manual_seed(draws.seed)
+    num_chains = num or held.num_rows or NUM_SAMPLES
+    generator = torch.Generator(model.device).manual_seed(draws.seed)
     sampling = begin_sampling(
         model,
         model.space,
@@ -118,7 +131,7 @@ def _start(name: str, draws: Draws, out: Path | None, checkpoint_every: int, dia
         return {"model": shown_model(name, path), **result}
 
 
-def _resume(folder: Path, checkpoint_every: int, diagnostics: bool) -> dict[str, Any]:
+def _resume(folder: Path, device: DeviceName, checkpoint_every: int, diagnostics: bool) -> dict[str, Any]:
     """Continues saved chains; returns the summary."""
     found = read_chains(folder)
     out = _out_of(folder)
@@ -129,7 +142,7 @@ def _resume(folder: Path, checkpoint_every: int, diagnostics: bool) -> dict[str,
         _check_diagnosable(found.config.thin, found.config.steps, diagnostics)
         check_new(out)
         check_new(out.with_suffix(".png"))
-        path, model = open_model(found.config.model)
+        path, model = open_model(found.config.model, device)
         if weights_digest(path) != found.config.weights:
             raise ValueError(
                 f"{path / 'model.safetensors'}: SHA-256 differs from that of the weights which the chains in {folder} ran "

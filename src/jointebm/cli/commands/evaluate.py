@@ -4,7 +4,7 @@ from typing import Annotated
 
 import typer
 
-from jointebm.cli.options import DataDir, Json, ModelName, Seed, Threads, number_option
+from jointebm.cli.options import DataDir, DeviceOption, Json, ModelName, Seed, Threads, number_option
 
 __all__ = ["evaluate"]
 
@@ -24,7 +24,12 @@ def evaluate(
     rows: Annotated[int | None, number_option("--rows", 1, 10**9, "Use only the first N test rows.")] = None,
     samples: Annotated[
         int | None,
-        number_option("--samples", 1, 10**9, "Also draw and judge N samples given each value of each label."),
+        number_option(
+            "--samples",
+            1,
+            10**9,
+            "Also draw and judge N samples given each value of each label; for captions, N in all.",
+        ),
     ] = None,
     ood: Annotated[
         bool,
@@ -44,15 +49,16 @@ def evaluate(
     ] = False,
     seed: Seed = 0,
     data: DataDir = None,
+    device: DeviceOption = "auto",
     threads: Threads = None,  # noqa: ARG001  # its callback sets them
     as_json: Json = False,
 ) -> None:
     """Evaluate a model on the test rows of its data.
 
     Reports accuracy by decoder and calibration and, on request, the quality of samples and the detection of
-    out-of-distribution images.
+    out-of-distribution images. Of a model of captions it reports whether its answers are true.
     """
     from jointebm.cli.blocks.evaluate import Reported, run_evaluation
 
     reported = Reported(methods=methods, num_rows=rows, num_samples=samples, outliers=ood, parts=parts)
-    run_evaluation(model, data, reported, seed=seed, as_json=as_json)
+    run_evaluation(model, data, reported, device=device, seed=seed, as_json=as_json)

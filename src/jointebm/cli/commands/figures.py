@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from jointebm.cli.options import DataDir, Json, ModelName, Seed, Threads
+from jointebm.cli.options import DataDir, DeviceOption, Json, ModelName, Seed, Threads
 
 __all__ = ["figures"]
 
@@ -19,10 +19,11 @@ def figures(
     ] = None,
     seed: Seed = 0,
     data: DataDir = None,
+    device: DeviceOption = "auto",
     threads: Threads = None,  # noqa: ARG001  # its callback sets them
     as_json: Json = False,
 ) -> None:
     """Draw samples and densities of a model next to its data, as PNG files in a new folder."""
     from jointebm.cli.blocks.drawn_figures import draw_figures
 
-    draw_figures(model, out, data, seed=seed, as_json=as_json)
+    draw_figures(model, out, data, device=device, seed=seed, as_json=as_json)

@@ -8,12 +8,14 @@ import typer
 from jointebm.cli.options import (
     CellSeparator,
     DecimalMark,
+    DeviceOption,
     FileEncoding,
     Json,
     Missing,
     Seed,
     Threads,
     check_only_resumes,
+    given_on_the_line,
     resume_option,
     start_argument,
 )
@@ -21,13 +23,18 @@ from jointebm.cli.options import (
 __all__ = ["fit"]
 
 _READING = ("missing", "separator", "decimal", "encoding")
-_DEFINING = ("file", "out", "kind", "assignments", "relations", *_READING, "unseen", "seed")  # fixed when a run starts
+_DEFINING = ("files", "out", "kind", "assignments", "relations", *_READING, "unseen", "seed")  # fixed when a run starts
 KINDS = ("numeric", "categorical", "id")
 
 
 def fit(
     context: typer.Context,
-    file: Annotated[Path | None, start_argument("TABLE", "A table: .csv, .csv.gz or .parquet.")] = None,
+    files: Annotated[
+        list[Path] | None,
+        start_argument(
+            "TABLE...", "A table: .csv, .csv.gz or .parquet; several files, or a folder of them, are one table."
+        ),
+    ] = None,
     *,
     resume: Annotated[Path | None, resume_option("DIR", "its newest checkpoint")] = None,
     out: Annotated[
@@ -67,10 +74,14 @@ def fit(
         typer.Option("--unseen", help="How the model's commands treat categories not seen in training."),
     ] = "error",
     seed: Seed = 0,
+    device: DeviceOption = "auto",
     threads: Threads = None,  # noqa: ARG001  # its callback sets them
     as_json: Json = False,
 ) -> None:
     """Fit one joint density to all columns of a table, whose entries may be missing, into a new folder; or resume a fit.
+
+    The table may be larger than memory: it is read in parts, kinds of columns and codes are those of all rows, and the
+    density is trained on a random sample (--set max_rows=N, 131,072 by default). docs/scale.md says what that costs.
 
     The folder holds fit.json, metrics.jsonl, checkpoints/ and model/; every command takes it for its model. docs/tables.md
     says how each kind of column is treated.
@@ -80,9 +91,10 @@ def fit(
 
     if resume is not None:
         check_only_resumes(context, _DEFINING)
-        resume_fit(resume, as_json=as_json)
+        moved = device if given_on_the_line(context, ["device"]) else None
+        resume_fit(resume, device=moved, as_json=as_json)
         return
-    if file is None or out is None:
+    if not files or out is None:
         raise ValueError("fit: name a TABLE and a new folder, as in 'fit TABLE --out DIR', or pass --resume DIR")
     kinds: dict[str, Any] = {}
     for text in kind or []:
@@ -98,11 +110,12 @@ def fit(
     if relations is not None:
         fields["relations"] = None if relations == ["none"] else relations
     plan = plan_fit(
-        file,
+        files,
         kinds=kinds,
         fields=fields,
         reading=ReadingOptions().changed(missing=missing, separator=separator, decimal=decimal, encoding=encoding),
         unseen=unseen,
         seed=seed,
+        device=device,
     )
-    fit_table(plan, out, as_json=as_json)
+    fit_table(plan, files, out, as_json=as_json)

@@ -8,6 +8,7 @@ import typer
 from jointebm.cli.options import (
     CellSeparator,
     DecimalMark,
+    DeviceOption,
     FileEncoding,
     Json,
     Missing,
@@ -16,6 +17,7 @@ from jointebm.cli.options import (
     NumSweeps,
     Seed,
     TableGiven,
+    TablePart,
     Threads,
     UnseenCategories,
     Workers,
@@ -35,6 +37,7 @@ _TABLE_ONLY = (
     "unseen",
     "num_draws",
     "num_sweeps",
+    "part",
     "workers",
 )
 _BLOCKS_ONLY = ("method",)
@@ -91,15 +94,17 @@ def predict(
     unseen: UnseenCategories = None,
     num_draws: NumDraws = None,
     num_sweeps: NumSweeps = None,
+    part: TablePart = None,
     workers: Workers = 1,
     seed: Seed = 0,
+    device: DeviceOption = "auto",
     threads: Threads = None,  # noqa: ARG001  # its callback sets them
     as_json: Json = False,
 ) -> None:
     """Predict columns or labels of rows from all else that is known of them, with a probability for every class.
 
-    --given, --statistic, the options of CSV, --unseen, --num-draws, --num-sweeps and --workers are for models of tables;
-    --method is for models of blocks.
+    --given, --statistic, the options of CSV, --unseen, --num-draws, --num-sweeps, --part and --workers are for models of
+    tables; --method is for models of blocks.
     """
     from jointebm.cli.blocks.models import holds_table
 
@@ -110,10 +115,12 @@ def predict(
         own_seed = seed if given_on_the_line(context, ["seed"]) else None
         changes = {"unseen": unseen, "num_draws": num_draws, "num_sweeps": num_sweeps, "random_state": own_seed}
         reading = {"missing": missing, "separator": separator, "decimal": decimal, "encoding": encoding}
-        asked = Asked.open(model, workers=workers, as_json=as_json, reading=reading, changes=changes)
+        asked = Asked.open(
+            model, part=part, workers=workers, device=device, as_json=as_json, reading=reading, changes=changes
+        )
         predict_table(asked, file, out, given=given or [], target=target, statistic=statistic)
     else:
         refuse_options(context, _TABLE_ONLY, f"{model} is a model of blocks")
         from jointebm.cli.blocks.row_predictions import predict_rows
 
-        predict_rows(model, file, out, target=target, method=method, seed=seed, as_json=as_json)
+        predict_rows(model, file, out, target=target, method=method, device=device, seed=seed, as_json=as_json)

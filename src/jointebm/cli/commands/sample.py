@@ -7,6 +7,7 @@ import typer
 
 from jointebm.cli.options import (
     NUM_SAMPLES,
+    DeviceOption,
     Json,
     NumSweeps,
     Seed,
@@ -87,6 +88,7 @@ def sample(
     num_sweeps: NumSweeps = None,
     workers: Workers = 1,
     seed: Seed = 0,
+    device: DeviceOption = "auto",
     threads: Threads = None,  # noqa: ARG001  # its callback sets them
     as_json: Json = False,
 ) -> None:
@@ -104,7 +106,7 @@ def sample(
 
         own_seed = seed if given_on_the_line(context, ["seed"]) else None
         changes = {"num_sweeps": num_sweeps, "random_state": own_seed}
-        asked = Asked.open(model, workers=workers, as_json=as_json, changes=changes)
+        asked = Asked.open(model, workers=workers, device=device, as_json=as_json, changes=changes)
         sample_table(asked, out, given=given or [], num=num or NUM_SAMPLES, missingness=missingness)
         return
     refuse_options(context, _TABLE_ONLY, f"{model or resume} is a model of blocks")
@@ -112,9 +114,11 @@ def sample(
 
     if resume is not None:
         check_only_resumes(context, _DEFINING)
-        resume_samples(resume, checkpoint_every=checkpoint_every, diagnostics=diagnostics, as_json=as_json)
+        resume_samples(resume, device, checkpoint_every=checkpoint_every, diagnostics=diagnostics, as_json=as_json)
     elif model is None:
         raise ValueError("sample: name a MODEL, or pass --resume FILE.chains")
     else:
         draws = Draws(given=tuple(given or ()), num=num, steps=steps, thin=thin, seed=seed)
-        start_samples(model, draws, out, checkpoint_every=checkpoint_every, diagnostics=diagnostics, as_json=as_json)
+        start_samples(
+            model, draws, out, device, checkpoint_every=checkpoint_every, diagnostics=diagnostics, as_json=as_json
+        )

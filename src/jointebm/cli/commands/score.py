@@ -7,6 +7,7 @@ import typer
 from jointebm.cli.options import (
     CellSeparator,
     DecimalMark,
+    DeviceOption,
     FileEncoding,
     Json,
     Missing,
@@ -17,6 +18,7 @@ from jointebm.cli.options import (
     OutTable,
     TableFile,
     TableGiven,
+    TablePart,
     Threads,
     UnseenCategories,
     Workers,
@@ -43,7 +45,9 @@ def score(
     num_draws: NumDraws = None,
     num_sweeps: NumSweeps = None,
     seed: OtherSeed = None,
+    part: TablePart = None,
     workers: Workers = 1,
+    device: DeviceOption = "auto",
     threads: Threads = None,  # noqa: ARG001  # its callback sets them
     as_json: Json = False,
 ) -> None:
@@ -57,7 +61,9 @@ def score(
 
     asked = Asked.open(
         model,
+        part=part,
         workers=workers,
+        device=device,
         as_json=as_json,
         reading={"missing": missing, "separator": separator, "decimal": decimal, "encoding": encoding},
         changes={"unseen": unseen, "num_draws": num_draws, "num_sweeps": num_sweeps, "random_state": seed},

@@ -7,18 +7,20 @@ import typer
 
 from jointebm.cli.options import (
     DataDir,
+    DeviceOption,
     Json,
     Seed,
     Set,
     Threads,
     check_only_resumes,
+    given_on_the_line,
     resume_option,
     start_argument,
 )
 
 __all__ = ["train"]
 
-_DEFINING = ("recipe", "out", "seed", "assignments")  # fixed when a run starts
+_DEFINING = ("recipe", "out", "seed", "assignments", "compiled")  # fixed when a run starts
 
 
 def train(
@@ -33,6 +35,15 @@ def train(
     assignments: Set = None,
     seed: Seed = 0,
     data: DataDir = None,
+    device: DeviceOption = "auto",
+    compiled: Annotated[
+        bool | None,
+        typer.Option(
+            "--compile/--no-compile",
+            help="Compile the steps of the chains: it takes tens of seconds or more, and pays in long runs (default: as in "
+            "the recipe).",
+        ),
+    ] = None,
     threads: Threads = None,  # noqa: ARG001  # its callback sets them
     as_json: Json = False,
 ) -> None:
@@ -45,9 +56,13 @@ def train(
 
     if resume is not None:
         check_only_resumes(context, _DEFINING)
-        resume_training(resume, data, as_json=as_json)
+        moved = device if given_on_the_line(context, ["device"]) else None
+        resume_training(resume, data, device=moved, as_json=as_json)
     elif recipe is None:
         raise ValueError("train: name a RECIPE ('jointebm recipes' lists them), or pass --resume RUN")
     else:
         folder = out or Path("runs") / f"{recipe}-{seed}"
-        start_training(recipe, folder, data, assignments=assignments or [], seed=seed, as_json=as_json)
+        further = [f"device={device}"] if given_on_the_line(context, ["device"]) else []
+        further += [] if compiled is None else [f"compile={str(compiled).lower()}"]
+        assignments = [*(assignments or []), *further]
+        start_training(recipe, folder, data, assignments=assignments, seed=seed, as_json=as_json)

@@ -10,20 +10,23 @@ import torch
 from torch import Tensor
 
 from jointebm.cli.blocks.models import holds_table
+from jointebm.cli.console import say
 from jointebm.estimators import JointEBM
 from jointebm.inference.pretrained import find_model
+from jointebm.randomness.device_names import DeviceName
 from jointebm.storage.untrusted import quoted
 from jointebm.tables.answers.row_keys import keys_of_ids, require_different
 from jointebm.tables.codes.agreement import DisagreementError
 from jointebm.tables.codes.categories import CategoryCodec
 from jointebm.tables.codes.codec import CodedColumn, Name
+from jointebm.tables.codes.training_range import RangeTally, given_outside
 from jointebm.tables.files.cells import CellKind
 from jointebm.tables.files.reading_options import ReadingOptions
 from jointebm.tables.files.sources import ColumnType, Part, Source, open_source
-from jointebm.tables.frames.reading import read_frame
+from jointebm.tables.frames.reading import Frame, read_frame
 from jointebm.tables.frames.schemas import ColumnSchema
 
-__all__ = ["Questions", "checked_questions", "open_file", "open_table", "with_answers"]
+__all__ = ["Questions", "Share", "checked_questions", "open_file", "open_table", "say_outside", "with_answers"]
 
 
 class Questions(NamedTuple):
@@ -34,12 +37,28 @@ class Questions(NamedTuple):
     num_rows: int  # of all parts
 
 
-def open_table(name: str) -> tuple[Path, JointEBM]:
+class Share(NamedTuple):
+    """Part `number` of a file that is divided into `of` parts of about equal numbers of rows."""
+
+    number: int  # from 1
+    of: int
+
+    def rows(self, num: int) -> range:
+        """The numbers of its rows, of a file of `num` rows.
+
+        Example:
+            >>> [Share(number, 3).rows(10) for number in (1, 2, 3)]
+            [range(0, 3), range(3, 6), range(6, 10)]
+        """
+        return range((self.number - 1) * num // self.of, self.number * num // self.of)
+
+
+def open_table(name: str, device: DeviceName) -> tuple[Path, JointEBM]:
     """Finds and loads a model of a table."""
     if not holds_table(name):
         raise ValueError(f"{name}: is not a model of a table; 'jointebm fit' writes those")
     path = find_model(name)
-    return path, JointEBM.load(path)
+    return path, JointEBM.load(path, device=device)
 
 
 def with_answers(model: JointEBM, changes: Mapping[str, Any]) -> JointEBM:
@@ -72,8 +91,10 @@ def checked_questions(
     given: Mapping[Name, object],
     targets: Sequence[Name] = (),
     id_column: str | None = None,
+    share: Share | None = None,
+    warns: bool = False,
 ) -> Questions:
-    """Checks that the model can read all rows of a file, and that a column of ids has one for each of them.
+    """Checks that the model can read the rows of a file, and that a column of ids has one for each row of the whole file.
 
     That takes eight bytes of memory per row.
 
@@ -84,21 +105,31 @@ def checked_questions(
         given: evidence that all rows have to agree with.
         targets: columns whose entries are ignored.
         id_column: name of the column of ids.
+        share: the rows to answer; None is all.
+        warns: whether to say what lies outside the training range.
     """
     if id_column is not None and id_column not in source.schema.names:
         raise ValueError(
             f"--id {quoted(repr(id_column))}: {path} has no such column; it has {quoted(', '.join(source.schema.names))}"
         )
+    if warns:
+        say_outside(model, given)
+    tally = RangeTally()
     num_rows, keys = 0, [torch.empty(0, dtype=torch.int64)]
-    for part in source.parts():
-        _check(path, part, model)
-        if given:
-            _check_agreement(path, part, model, given, targets)
+    rows = None if share is None else share.rows(source.num_rows())
+    if id_column is not None:
+        keys += [_keys(path, part, model, id_column) for part in source.parts(None)]
+    for part in source.parts(rows):
+        frame = _checked(path, part, model)
+        if given or warns:
+            encoded = _encoded(path, part, frame, model, given, targets)
+            if warns:
+                model.count_outside(tally, encoded, targets=targets, place=part.places)
         num_rows += len(part.table)
-        if id_column is not None:
-            keys.append(_keys(path, part, model, id_column))
     require_different(torch.cat(keys), f"{path}, column {id_column!r}", first=1)
-    return Questions(source.schema, source.parts(), num_rows)
+    for line in tally.findings():
+        say(f"{path}: {line}")
+    return Questions(source.schema, source.parts(rows), num_rows)
 
 
 def _keys(path: Path, part: Part, model: JointEBM, name: str) -> Tensor:
@@ -110,11 +141,17 @@ def _keys(path: Path, part: Part, model: JointEBM, name: str) -> Tensor:
     return keys_of_ids(ids, name)
 
 
-def _check(path: Path, part: Part, model: JointEBM) -> None:
-    """Raises unless the model can read the rows."""
+def say_outside(model: JointEBM, given: Mapping[Name, object]) -> None:
+    """Says which given values lie outside the training range."""
+    for line in given_outside(model.evidence(given), model.codec_):
+        say(f"--given {line}")
+
+
+def _checked(path: Path, part: Part, model: JointEBM) -> Frame:
+    """The rows; raises unless the model can read them."""
     try:
-        table = read_frame(part.table).table
-        converted = {name: model.coded(name).converted(column) for name, column in table.items()}
+        frame = read_frame(part.table)
+        converted = {name: model.coded(name).converted(column) for name, column in frame.table.items()}
     except (TypeError, ValueError) as error:
         raise type(error)(f"{path}: {error}") from None
     for name, column in converted.items():
@@ -128,14 +165,15 @@ def _check(path: Path, part: Part, model: JointEBM) -> None:
                     f"category {quoted(repr(column.values[unknown[0]]))} was not seen in training; correct it, or treat "
                     "unknown categories as missing: --unseen missing"
                 )
+    return frame
 
 
-def _check_agreement(
-    path: Path, part: Part, model: JointEBM, given: Mapping[Name, object], targets: Sequence[Name]
-) -> None:
-    """Raises unless the rows agree with the evidence."""
+def _encoded(
+    path: Path, part: Part, frame: Frame, model: JointEBM, given: Mapping[Name, object], targets: Sequence[Name]
+) -> Any:
+    """The encoded rows; raises unless they agree with the evidence."""
     try:
-        model.encoded(read_frame(part.table), given, missing=targets)
+        return model.encoded(frame, given, missing=targets)
     except DisagreementError as error:
         place = f"{path}, {part.places(error.row)}"
         raise ValueError(f"{place}: --given column {error.name!r}: the row {error.reason}; {error.remedy}") from None

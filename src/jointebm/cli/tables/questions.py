@@ -1,5 +1,6 @@
 """Asks a model about every row of a file, or for new rows: reads parts, answers them, writes the answers."""
 
+import warnings
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack, closing
@@ -11,12 +12,22 @@ import pyarrow as pa
 
 from jointebm.cli.console import print_json, say
 from jointebm.cli.progress import watched
-from jointebm.cli.tables.jobs import ImputeJob, Job, PredictJob, SampleJob, ScoreJob
-from jointebm.cli.tables.opened import Questions, checked_questions, open_file, open_table, with_answers
+from jointebm.cli.tables.opened import (
+    Questions,
+    Share,
+    checked_questions,
+    open_file,
+    open_table,
+    say_outside,
+    with_answers,
+)
+from jointebm.cli.tables.said_warnings import say_warnings
 from jointebm.cli.tables.table_given import parse_table_given
 from jointebm.cli.tables.workers import answered
 from jointebm.estimators import JointEBM
 from jointebm.estimators.imputations import Uncertainty
+from jointebm.estimators.row_jobs import ImputeJob, Job, PredictJob, SampleJob, ScoreJob
+from jointebm.randomness.device_names import DeviceName
 from jointebm.tables.answers.parameters import Missingness
 from jointebm.tables.answers.predictions import Statistic
 from jointebm.tables.codes.codec import Name
@@ -40,6 +51,7 @@ class Asked:
     reading: ReadingOptions  # of files: those of the model, with what this command changes
     workers: int
     as_json: bool
+    share: Share | None = None  # of the rows of a file; None is all
 
     @classmethod
     def open(
@@ -48,15 +60,18 @@ class Asked:
         *,
         changes: Mapping[str, Any],
         workers: int,
+        device: DeviceName,
         as_json: bool,
         reading: Mapping[str, Any] | None = None,
+        part: tuple[int, int] | None = None,
     ) -> "Asked":
         """Opens a model of a table, and says which options of reading differ from those of its fit."""
-        folder, model = open_table(name)
+        folder, model = open_table(name, device)
         now = model.reading_.changed(**(reading or {}))
         if differing := model.reading_.changes(now):
             say(f"{name}: files are read otherwise than in the fit: {'; '.join(differing)}")
-        return cls(folder, with_answers(model, changes), changes, now, workers, as_json)
+        share = None if part is None else Share(*part)
+        return cls(folder, with_answers(model, changes), changes, now, workers, as_json, share)
 
 
 def impute_table(
@@ -86,7 +101,9 @@ def impute_table(
     for each in outs:
         check_out(each)
     evidence, source = parse_table_given(given, asked.model), open_file(file, asked.model, asked.reading)
-    questions = checked_questions(file, source, asked.model, given=evidence, id_column=id_column)
+    questions = checked_questions(
+        file, source, asked.model, given=evidence, id_column=id_column, share=asked.share, warns=True
+    )
     job = ImputeJob(evidence, num, asked.reading, uncertainty, id_column)
     _answer(asked, job, questions, outs, what=f"imputing {file.name}")
 
@@ -104,7 +121,9 @@ def predict_table(
     check_out(out)
     evidence, source = parse_table_given(given, asked.model), open_file(file, asked.model, asked.reading)
     targets = _targets(asked.model, file, source.schema.names, target, evidence)
-    questions = checked_questions(file, source, asked.model, given=evidence, targets=targets)
+    questions = checked_questions(
+        file, source, asked.model, given=evidence, targets=targets, share=asked.share, warns=True
+    )
     what = f"predicting {', '.join(map(str, targets))}"
     _answer(asked, PredictJob(evidence, targets, statistic), questions, [out], what=what)
 
@@ -115,14 +134,16 @@ def score_table(asked: Asked, file: Path, out: Path | None, *, given: Sequence[s
         raise ValueError("--conditional: scores entries given the other entries of their rows alone; leave out --given")
     check_out(out)
     evidence, source = parse_table_given(given, asked.model), open_file(file, asked.model, asked.reading)
-    questions = checked_questions(file, source, asked.model, given=evidence)
+    questions = checked_questions(file, source, asked.model, given=evidence, share=asked.share)
     _answer(asked, ScoreJob(evidence, conditional), questions, [out], what=f"scoring {file.name}")
 
 
 def sample_table(asked: Asked, out: Path | None, *, given: Sequence[str], num: int, missingness: Missingness) -> None:
     """Draws rows that agree with the given values."""
     check_out(out)
-    job = SampleJob(parse_table_given(given, asked.model), missingness)
+    evidence = parse_table_given(given, asked.model)
+    say_outside(asked.model, evidence)
+    job = SampleJob(evidence, missingness)
     numbers = (range(first, min(num, first + SAMPLES_PER_PART)) for first in range(0, num, SAMPLES_PER_PART))
     parts = (Part(pa.table({"number": list(each)}), None, str, each.start) for each in numbers)
     _answer(asked, job, Questions(pa.schema([("number", pa.int64())]), parts, num), [out], what="sampling")
@@ -131,10 +152,12 @@ def sample_table(asked: Asked, out: Path | None, *, given: Sequence[str], num: i
 def _answer(asked: Asked, job: Job, questions: Questions, outs: Sequence[Path | None], *, what: str) -> None:
     """Writes the answers for all parts in order, one file per answer (None is standard output), and reports the files."""
     empty, num_rows = questions.schema.empty_table(), questions.num_rows
-    schemas = job.schemas(asked.model, empty)
     columns: dict[str, list[Any]] = {}
-    counts = Counter(job.counts(empty, schemas[0].empty_table()))
     with ExitStack() as stack:
+        stack.enter_context(warnings.catch_warnings())
+        say_warnings()
+        schemas = job.schemas(asked.model, empty)
+        counts = Counter(job.counts(empty, schemas[0].empty_table()))
         add = stack.enter_context(watched(what, num_rows))
         writers = [
             stack.enter_context(

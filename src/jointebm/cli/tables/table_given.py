@@ -10,7 +10,8 @@ A text that is the name of a category is that category, whatever characters it h
 """
 
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
+from itertools import pairwise
 
 from jointebm.estimators import JointEBM
 from jointebm.storage.untrusted import quoted
@@ -28,8 +29,10 @@ def parse_table_given(texts: Sequence[str], model: JointEBM) -> dict[Name, objec
     """Reads `--given`, as `JointEBM.sample` takes it."""
     names = {str(name): name for name in model.codec_.names}
     given: dict[Name, object] = {}
-    for pair in (pair for text in texts for pair in _split(text, ",")):
+    for before, pair in ((before, pair) for text in texts for before, pair in pairwise(["", *_split(text, ",")])):
         name, *values = _split(pair, "=", most=1)
+        if not values and pair.strip():
+            _require_column(before, pair, names)
         if not values or not name.strip() or not values[0].strip():
             raise ValueError(f"--given {quoted(repr(pair))}: {EXPECTED}")
         column = _plain(name.strip())
@@ -45,6 +48,18 @@ def parse_table_given(texts: Sequence[str], model: JointEBM) -> dict[Name, objec
         except ValueError as error:
             raise ValueError(f"--given {quoted(repr(pair))}: {error}") from None
     return given
+
+
+def _require_column(before: str, pair: str, names: Collection[str]) -> None:
+    """Raises if what stands between two commas is no pair but goes with the pair before it."""
+    column, _, said = (each.strip() for each in before.partition("="))
+    if column in names and said:
+        choice, text = f"{column}={{{said},{pair}}}", f'{column}="{said},{pair}"'
+        raise ValueError(
+            f"--given {quoted(repr(pair))}: expected column=value after the comma, which ends {quoted(repr(before))}; for "
+            f"one of several values use braces, {quoted(repr(choice))}, and for a value that holds a comma double quotes, "
+            f"{quoted(repr(text))}"
+        )
 
 
 def _value_of(text: str, coded: CodedColumn) -> object:

@@ -13,9 +13,11 @@ from typing import Any
 import pyarrow as pa
 import torch
 
-from jointebm.cli.tables.jobs import Job
 from jointebm.cli.tables.opened import with_answers
+from jointebm.cli.tables.said_warnings import say_warnings
 from jointebm.estimators import JointEBM
+from jointebm.estimators.row_jobs import Job
+from jointebm.randomness.devices import Device
 from jointebm.tables.files.sources import Part
 
 __all__ = ["answered"]
@@ -40,7 +42,7 @@ def answered(
             yield part, job(model, part.table, part.first)
         return
     threads = max(1, torch.get_num_threads() // workers)
-    with _pool(workers, (folder, dict(changes), threads)) as pool:
+    with _pool(workers, (folder, model.device, dict(changes), threads)) as pool:
         waiting: deque[tuple[Part, Future[list[pa.Table]]]] = deque()
         for part in parts:
             waiting.append((part, pool.submit(_answer, job, part.table, part.first)))
@@ -69,10 +71,11 @@ def _pool(workers: int, arguments: tuple[Any, ...]) -> Iterator[ProcessPoolExecu
         pool.shutdown(cancel_futures=True)
 
 
-def _begin(folder: Path, changes: Mapping[str, Any], threads: int) -> None:
+def _begin(folder: Path, device: Device, changes: Mapping[str, Any], threads: int) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent process handles Ctrl-C
     torch.set_num_threads(threads)
-    _MODEL[:] = [with_answers(JointEBM.load(folder), changes)]
+    say_warnings()
+    _MODEL[:] = [with_answers(JointEBM.load(folder, device=device), changes)]
 
 
 def _answer(job: Job, part: pa.Table, first: int) -> list[pa.Table]:
