@@ -203,7 +203,7 @@ def described(*arguments: object) -> dict[str, Any]:
 
 def test_every_data_set_is_listed_once() -> None:
     sets = described()
-    assert list(sets) == ["toy", "digits", "sets", "ising", "mnist", "fashion-mnist", "dsprites", "letters"]
+    assert list(sets) == ["toy", "digits", "sets", "ising", "captions", "mnist", "fashion-mnist", "dsprites", "letters"]
     assert [name for each in sets.values() for name in each["datasets"]] == list(DATASETS)
     table = run("data").out
     assert all(name in table for name in (*sets, *DATASETS))
@@ -212,7 +212,7 @@ def test_every_data_set_is_listed_once() -> None:
 def test_without_a_folder_all_that_needs_files_is_missing_or_rendered(mirror: Mirror) -> None:
     states = {name: each["state"] for name, each in described().items()}
     assert list(states.items()) == [
-        *((name, "embedded") for name in ("toy", "digits", "sets", "ising")),
+        *((name, "embedded") for name in ("toy", "digits", "sets", "ising", "captions")),
         *(("mnist", "missing"), ("fashion-mnist", "missing"), ("dsprites", "rendered"), ("letters", "missing")),
     ]
     text = run("data").out

@@ -6,8 +6,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from jointebm import Binary, Categorical, Continuous, Space, kernels
-from jointebm.energies import GridPairs, PerPixel, PerPlace, StructuredEnergy, Transitions
+from jointebm import Binary, Categorical, Continuous, KernelSpec, Space, kernels
+from jointebm.energies import GridPairs, LabelProducts, PerPixel, PerPlace, StructuredEnergy, Transitions
 from jointebm.testing import stationarity_residual, target_probs, transition_matrix
 
 WORD = Space(strokes=Continuous((4, 5)), letters=Categorical(3, (4,)))
@@ -61,6 +61,37 @@ def test_pairs_on_a_grid_are_counted_once_and_mirror_one_another(width: int) -> 
             expected = expected + coupling[c - a, d - b] * spins[:, a, b] * spins[:, c, d]
     torch.testing.assert_close(pairs(y), expected, rtol=0, atol=1e-12)
     assert len(coupling) == width * width // 2
+
+
+def test_products_of_labels_equal_their_formula() -> None:
+    products = drawn(LabelProducts(4, 3, num_terms=5))
+    states = Space(letters=WORD["letters"]).configurations(dtype=torch.float64)["letters"]
+    for value, word in zip(products(states), itertools.product(range(3), repeat=4), strict=True):
+        terms = [products.factors[place, letter] for place, letter in enumerate(word)]
+        expected = (products.weight * terms[0] * terms[1] * terms[2] * terms[3]).sum()
+        torch.testing.assert_close(value, expected, rtol=0, atol=1e-12)
+
+
+def test_enough_products_are_any_function_of_the_labels() -> None:
+    """81 random products span all functions of 81 words, among them the rule that a sum is a multiple of three."""
+    products = drawn(LabelProducts(4, 3, num_terms=81))
+    states = Space(letters=WORD["letters"]).configurations(dtype=torch.float64)["letters"]
+    rule = (states.argmax(dim=2).sum(dim=1) % 3 == 0).double()
+    with torch.no_grad():
+        terms = torch.stack([products.factors[place, letters] for place, letters in enumerate(states.argmax(dim=2).T)])
+        products.weight.copy_(torch.linalg.solve(terms.prod(dim=0), rule))
+    torch.testing.assert_close(products(states), rule, rtol=0, atol=1e-8)
+
+
+def test_a_rule_on_the_sum_is_a_mean_of_few_products() -> None:
+    """Multiples of m = 2: half of 1 + prod_t (-1)^(y_t), two terms for any number of labels."""
+    products = LabelProducts(4, 3, num_terms=2).double()
+    with torch.no_grad():
+        products.factors[..., 0], products.factors[..., 1] = 1.0, torch.tensor([1.0, -1.0, 1.0])
+        products.weight.fill_(0.5)
+    states = Space(letters=WORD["letters"]).configurations(dtype=torch.float64)["letters"]
+    rule = (states.argmax(dim=2).sum(dim=1) % 2 == 0).double()
+    torch.testing.assert_close(products(states), rule, rtol=0, atol=1e-12)
 
 
 def test_without_an_interaction_labels_are_independent_given_x() -> None:
@@ -120,6 +151,24 @@ def test_kernels_leave_a_word_given_its_image_and_one_letter_invariant(kind: typ
     assert stationarity_residual(moved, target_probs(word_energy(2), positions)) < 1e-12
 
 
+@pytest.mark.parametrize("given", [{}, {"letters": [-1, 2, -1, -1]}], ids=["x", "x and a letter"])
+def test_pairs_cross_a_rule_that_single_letters_cannot_cross(given: dict[str, list[int]]) -> None:
+    """Sums are multiples of three but for e^-40: the second largest eigenvalue of the moves is 1, or well below."""
+    energy = StructuredEnergy(WORD, drawn(PerPlace(nn.Linear(5, 3))), drawn(LabelProducts(4, 3, num_terms=81)))
+    states = Space(letters=WORD["letters"]).configurations(dtype=torch.float64)["letters"].argmax(dim=2)
+    with torch.no_grad():
+        terms = torch.stack([energy.interaction.factors[place, letters] for place, letters in enumerate(states.T)])
+        broken = (states.sum(dim=1) % 3 != 0).double()
+        energy.interaction.weight.copy_(torch.linalg.solve(terms.prod(dim=0), -40 * broken))
+    gaps = []
+    for kind in ("gibbs", "pairs"):
+        (kernel,) = KernelSpec(discrete=kind, step_size=0.1).build_discrete(WORD)
+        moved, positions = transition_matrix(kernel, energy, WORD, given={"strokes": normal(4, 5), **given})
+        assert stationarity_residual(moved, target_probs(energy, positions)) < 1e-12
+        gaps.append(1 - float(torch.linalg.eigvals(moved).abs().sort().values[-2]))
+    assert gaps[0] < 1e-8 and gaps[1] > 1e-2
+
+
 # What the parts promise.
 
 
@@ -140,6 +189,10 @@ def test_every_place_has_the_same_network() -> None:
 
 def test_interactions_start_at_zero() -> None:
     assert Transitions(3)(torch.eye(3)[None]).item() == GridPairs(width=3)(torch.ones(1, 4, 4)).item() == 0
+    products = LabelProducts(3, 3, num_terms=4)
+    h = products(torch.eye(3)[None])
+    h.sum().backward()
+    assert h.item() == 0 and products.weight.grad.abs().min() > 0  # it can leave 0
 
 
 def test_mismatched_shapes_are_refused() -> None:
@@ -148,6 +201,8 @@ def test_mismatched_shapes_are_refused() -> None:
     energy = StructuredEnergy(WORD, PerPlace(nn.Linear(5, 2)))
     with pytest.raises(ValueError, match="unary gives 8 numbers per row, but block 'letters' has 12 columns"):
         energy({"strokes": torch.zeros(1, 4, 5), "letters": torch.zeros(1, 4, 3)})
+    with pytest.raises(ValueError, match="num_classes and num_terms must be at least 1, got 4, 3 and 0"):
+        LabelProducts(4, 3, num_terms=0)
     with pytest.raises(ValueError, match="Transitions: reach must be at least 1, got 0"):
         Transitions(3, reach=0)
     with pytest.raises(ValueError, match="PerPixel: num_layers must be at least 1, got 0"):

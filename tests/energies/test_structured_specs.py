@@ -8,10 +8,12 @@ from pydantic import TypeAdapter, ValidationError
 
 from jointebm import Binary, Categorical, Continuous, Model, Space, energies, load
 from jointebm.energies import (
+    ConvSpec,
     DeepSetSpec,
     EnergySpec,
     GridPairsSpec,
     IsingSpec,
+    LabelProductsSpec,
     PerPixelSpec,
     PerPlaceSpec,
     StructuredSpec,
@@ -20,10 +22,18 @@ from jointebm.energies import (
 from support.block_models import small_config
 
 WORD = Space(image=Continuous((4, 3, 2)), letters=Categorical(5, (4,)))
+STRIP = Space(image=Continuous((4, 8, 8)), digits=Categorical(5, (4,)))
 GRID = Space(image=Continuous((6, 7)), mask=Binary((6, 7)))
 SETS = Space(points=Continuous((5, 2)), kinds=Categorical(3, (5,)), members=Binary(5))
 CASES: dict[str, tuple[EnergySpec, Space]] = {
     "words": (StructuredSpec(unary=PerPlaceSpec(hidden=(8,)), interaction=TransitionsSpec(reach=2)), WORD),
+    "strips": (
+        StructuredSpec(
+            unary=PerPlaceSpec(hidden=(8,), encoder=ConvSpec(side=8, channels=(2, 3), halves_first=True)),
+            interaction=LabelProductsSpec(num_terms=6),
+        ),
+        STRIP,
+    ),
     "masks": (StructuredSpec(unary=PerPixelSpec(channels=4, num_layers=2), interaction=GridPairsSpec(width=5)), GRID),
     "single": (StructuredSpec(unary=PerPixelSpec(channels=4, num_layers=2)), GRID),
     "sets": (DeepSetSpec(phi=(8,), num_features=4, rho=(8,)), SETS),
@@ -62,6 +72,12 @@ def test_a_space_without_sequences_is_refused(space: Space) -> None:
         ValueError, match="need one continuous and one categorical block with the same number of places"
     ):
         StructuredSpec(unary=PerPlaceSpec(hidden=(8,))).build(space)
+
+
+def test_an_encoder_for_other_images_is_refused() -> None:
+    spec = StructuredSpec(unary=PerPlaceSpec(hidden=(8,), encoder=ConvSpec(side=16, channels=(2, 3))))
+    with pytest.raises(ValueError, match=r"images of shape \(16, 16\) at every place, but .* shape \(8, 8\)"):
+        spec.build(STRIP)
 
 
 @pytest.mark.parametrize(

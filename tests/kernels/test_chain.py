@@ -19,6 +19,7 @@ from jointebm.kernels import (
     Kernel,
     Langevin,
     LogDensity,
+    SwendsenWang,
     evaluate,
     evaluate_candidates,
     scored,
@@ -201,6 +202,17 @@ def test_mixing_two_chains_row_by_row_is_evaluating_the_mixed_position(form: str
     assert all(mixed.position[name] is old.position[name] for name in kept)
 
 
+@every_energy
+@pytest.mark.parametrize("scored_first", [True, False])
+def test_mixing_a_chain_without_score_leaves_the_score_to_be_evaluated(form: str, scored_first: bool) -> None:
+    energy, accepted = make(form), torch.tensor([True, False, False, True])
+    old = evaluate(energy, draw(4), with_score=scored_first)
+    new = evaluate(energy, draw(4, seed=1), previous=old, with_score=not scored_first)
+    mixed = new.where(accepted, old)
+    assert mixed.score is None
+    assert_true(hidden(energy), scored(energy, mixed, None))
+
+
 def test_settle_leaves_out_what_is_clamped_entirely() -> None:
     free = {"a": torch.tensor([True, False]), "b": torch.zeros(3, dtype=torch.bool), "c": torch.tensor(True)}
     assert set(settle(free)) == {"a", "c"}
@@ -357,6 +369,8 @@ class DetachedEncoder(EncodedBits):
 
 
 COLOURS = {"a": torch.tensor(0), "bits": torch.tensor([0, 1])}
+PAIR = torch.zeros(5, 5)  # of a, group and bits
+PAIR[3, 4] = PAIR[4, 3] = 0.5
 
 
 @pytest.mark.parametrize("before", [(), (Gibbs(SPACE, ("bits",)),)], ids=["first", "after another"])
@@ -367,6 +381,7 @@ COLOURS = {"a": torch.tensor(0), "bits": torch.tensor([0, 1])}
         (MALA("x", 0.1), without_gradient, "without_gradient"),
         (GibbsWithGradients(SPACE), without_gradient, "without_gradient"),
         (ChromaticGibbs(SPACE, COLOURS), without_gradient, "without_gradient"),
+        (SwendsenWang(SPACE, PAIR), without_gradient, "without_gradient"),
         (Langevin("x", 0.1), by_labels_only, "by_labels_only"),
         (MALA("x", 0.1), by_labels_only, "by_labels_only"),
         (Cycle((GibbsWithGradients(SPACE), MALA("x", 0.1))), by_labels_only, "by_labels_only"),

@@ -240,7 +240,7 @@ def test_a_verified_kernel_is_the_sweep_of_exact_draws_without_correction() -> N
     for number in sorted(range(8), key=lambda each: colours[each]):
         expected = expected @ single[number]
     torch.testing.assert_close(matrix, expected, rtol=0, atol=1e-12)
-    rejecting = Script(choices=[torch.zeros(1, 8, dtype=torch.int64)] * 2, accepts=[])
+    rejecting = Script(choices=[torch.zeros(1, 4, dtype=torch.int64)] * 2, accepts=[])
     chain = evaluate(energy, {"spins": torch.ones(1, 2, 4, dtype=torch.float64)})
     moved, _ = kernel.step(energy, chain, free={"spins": torch.tensor(True)}, generator=rejecting)
     assert not bool(moved.position["spins"].any()) and rejecting.log_ratios == []
@@ -252,6 +252,7 @@ def test_a_verified_kernel_corrects_for_any_other_log_density() -> None:
     matrix, position = transition_matrix(kernel, wrong, space)
     assert stationarity_residual(matrix, target_probs(wrong, position)) < 1e-12
     object.__setattr__(kernel, "verified_for", wrong)  # without the check, it would not
+    object.__setattr__(kernel, "sums", None)
     matrix, _ = transition_matrix(kernel, wrong, space)
     assert stationarity_residual(matrix, target_probs(wrong, position)) > 1e-3
 

@@ -14,6 +14,7 @@ from jointebm.kernels import (
     Kernel,
     Langevin,
     Lazy,
+    SwendsenWang,
     evaluate,
 )
 from jointebm.spaces.space import Position
@@ -22,11 +23,15 @@ from support.oracles import RandomLogDensity
 SPACE = Space(bits=Binary(2), x=Continuous((2, 2)), y=Categorical(3), group=Categorical((2, 3)))
 LABELS = RandomLogDensity(Space(**{name: SPACE[name] for name in SPACE.discrete}), seed=9)
 COLOURS = {"bits": torch.tensor([0, 1]), "y": torch.tensor(0), "group": torch.tensor([1, 0])}
+PAIRS = torch.zeros(5, 5)  # of bits, y and group
+PAIRS[0, 1] = PAIRS[1, 0] = PAIRS[0, 3] = PAIRS[3, 0] = -0.6
+PAIRS[2, 4] = PAIRS[4, 2] = 0.8
 KERNELS: dict[str, Kernel] = {
     "Gibbs": Gibbs(SPACE),
     "systematic Gibbs": Gibbs(SPACE, scan="systematic"),
     "Gibbs-with-Gradients": GibbsWithGradients(SPACE),
     "chromatic Gibbs": ChromaticGibbs(SPACE, COLOURS),
+    "Swendsen-Wang": SwendsenWang(SPACE, PAIRS),
     "MALA": MALA("x", 0.8),
     "Langevin": Langevin("x", 0.3),
     "lazy": Lazy(Gibbs(SPACE), 0.7),

@@ -9,6 +9,7 @@ from jointebm.energies import MLP, ConcatEnergy, ConvEncoder
 from jointebm.kernels import Gibbs, evaluate
 from jointebm.spaces.space import Position
 from jointebm.testing import detailed_balance_residual, stationarity_residual, target_probs, transition_matrix
+from support.exact_matrices import matrix_error
 from support.oracles import (
     MIXED,
     SMALL_SPACES,
@@ -29,14 +30,8 @@ every_space = pytest.mark.parametrize("small", SMALL_SPACES, ids=str)
 def test_random_scan_is_reversible_and_the_mean_of_the_exact_conditionals_whatever_is_clamped(
     small: SmallSpace,
 ) -> None:
-    f, kernel = RandomLogDensity(small.space, 2), Gibbs(small.space)
-    _, position = transition_matrix(kernel, f, small.space, small.given)
-    probs = target_probs(f, position)
-    for free in clamp_patterns(small.space, position).values():
-        matrix, _ = transition_matrix(kernel, f, small.space, small.given, free=free)
-        assert detailed_balance_residual(matrix, probs) <= 1e-12
-        assert stationarity_residual(matrix, probs) <= 1e-12
-        torch.testing.assert_close(matrix, random_scan_matrix(f, small.space, position, free), rtol=0, atol=1e-12)
+    f = RandomLogDensity(small.space, 2)
+    assert matrix_error(Gibbs(small.space), f, small, random_scan_matrix) <= 1e-12
 
 
 @every_space
@@ -158,3 +153,24 @@ def test_chunks_are_exact() -> None:
         matrix, position = transition_matrix(kernel, f, space)
     expected = random_scan_matrix(f, space, position, {"y": torch.tensor(True)})
     torch.testing.assert_close(matrix, expected, rtol=0, atol=1e-12)
+
+
+@pytest.mark.slow
+def test_500_chains_of_labels_with_1_000_classes_end() -> None:
+    """All classes of one step at once would be 2 * 10^9 numbers; a batch holds 2^24."""
+    space = Space(y=Categorical(1000, 4))
+    energy = ConcatEnergy(space, MLP(4000, (8,)))
+    generator, largest = torch.Generator().manual_seed(0), []
+
+    def f(position: Position) -> Tensor:
+        largest.append(position["y"].numel())
+        return energy(position)
+
+    position, free = space.clamp(None, num_chains=500, generator=generator)
+    with torch.no_grad():
+        chain = evaluate(f, position, with_score=False)
+        moved, _ = Gibbs(space).step(f, chain, free=free, generator=generator)
+        changed = (moved.position["y"] != chain.position["y"]).any(dim=2).sum(dim=1)
+        assert int(changed.max()) == 1 and int(changed.sum()) > 400
+        torch.testing.assert_close(moved.f, energy(moved.position), rtol=1e-4, atol=1e-4)
+    assert max(largest) <= 2**24

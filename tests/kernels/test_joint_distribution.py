@@ -205,6 +205,7 @@ def in_log_density(log_density: LogDensity) -> Subject:
 CHOICE, NOISE, ACCEPT = "choose(f, generator)", "normal(x, generator)", "metropolis(log_ratio, "
 GIVEN, FREE = "values[name] = tensor.broadcast_to(shape)", "{name: ~mask for name, mask in observed.items()}"
 PLACED = "torch.where(block.expand(observed[name]), encoded[name], init[name])"
+BETTER = "(log_ratio > 0) if movable is None else movable & (log_ratio > 0)"
 DRAWN = "block.draw(block.uniform_noise().double(), num_chains, generator)"
 DECODED = "return {name: self[name].decode(position[name]) for name in self if name in position}"
 READ = f"found = {DECODED[7:]}; "
@@ -216,7 +217,7 @@ BUGS: dict[str, Subject] = {
     "GWG: clamp ignored": gwg("clamp ignored", free=patterns(SMALL.space)),
     "GWG: proposes until it accepts": small(UntilAccepted(SMALL_GWG), free=LABELS),
     "GWG: keeps the better state": small(
-        altered(GibbsWithGradients, {"log_ratio, movable,": "log_ratio, movable & (log_ratio > 0),"})(SMALL.space)
+        altered(GibbsWithGradients, {"(log_ratio, movable, ": f"(log_ratio, {BETTER}, "})(SMALL.space)
     ),
     **{f"Gibbs: {fault}": gibbs(fault) for fault in FAULTS[Gibbs] if "stale" not in fault},
     "Gibbs: first class never drawn": in_gibbs(CHOICE, "choose(f[:, 1:], generator) + 1"),

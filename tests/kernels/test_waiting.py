@@ -8,10 +8,12 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from jointebm import Binary, Categorical, Continuous, Space
+from jointebm.energies import MLP, ConcatEnergy, IsingEnergy, Referenced
 from jointebm.kernels import (
     DMALA,
     HMC,
     MALA,
+    Chain,
     ChromaticGibbs,
     Cycle,
     Gibbs,
@@ -24,16 +26,20 @@ from jointebm.kernels import (
     LogDensity,
     MixedHMC,
     ReplicaExchange,
+    Score,
     ShiftedGibbs,
+    SwendsenWang,
     evaluate,
 )
-from jointebm.kernels.kernel import unread_masks
-from jointebm.randomness.draws import Generator, normal
+from jointebm.randomness.waiting import unread_values
+from jointebm.references import AnyOrder, Marginals, Mixture, Reference
 from jointebm.spaces.space import Position
-from support.exact_references import Components, random_reference
 
 SPACE = Space(x=Continuous(3), y=Categorical((2, 3)), bits=Binary((2, 2)))
 COLOURS = {"y": torch.arange(2), "bits": torch.tensor([[0, 1], [1, 0]])}
+PAIRS = torch.zeros(6, 6)  # of y, then of bits
+PAIRS[2, 3] = PAIRS[3, 2] = 0.7
+PAIRS[0, 5] = PAIRS[5, 0] = -0.4
 KERNELS: dict[str, Kernel] = {
     "Langevin": Langevin("x", 0.1),
     "MALA": MALA("x", torch.tensor([0.1, 0.2, 0.3])),
@@ -46,6 +52,7 @@ KERNELS: dict[str, Kernel] = {
     "HammingBall": HammingBall(SPACE, 2, 3),
     "MixedHMC": MixedHMC(SPACE, HMC("x", 0.1, num_leapfrog=2), 2),
     "ShiftedGibbs": ShiftedGibbs(SPACE, "y", torch.zeros(5, 3)),
+    "SwendsenWang": SwendsenWang(SPACE, PAIRS),
     "Lazy": Lazy(Gibbs(SPACE), 0.5),
     "a cycle": Cycle((GibbsWithGradients(SPACE), MALA("x", 0.1), Gibbs(SPACE))),
 }
@@ -61,30 +68,26 @@ def begun(device: str) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
     return ({n: p.to(device) for n, p in position.items()}, {n: m.to(device) for n, m in free.items()})
 
 
-class Unread(Components):
-    """The reference of exact tests, but for the question whether a real is missing, which it does not ask."""
-
-    def _filled(self, position: Position, component: Tensor, generator: Generator) -> dict[str, Tensor]:
-        filled = {}
-        for name, value in position.items():
-            drawn = self.centres[name][component]
-            if not self.space[name].discrete:
-                drawn = drawn + self.scale * normal(drawn, generator)
-            filled[name] = torch.where(value.isnan(), drawn, value)
-        return filled
+def reference(kind: str, device: str) -> Reference:
+    """One that nobody fitted: what a step reads does not depend on numbers."""
+    if kind == "AnyOrder":
+        discrete = Space(y=SPACE["y"], bits=SPACE["bits"])
+        return AnyOrder.untrained(discrete, 2, width=32, num_layers=1).to(device)
+    return (Mixture(SPACE, 3) if kind == "Mixture" else Marginals(SPACE, 2)).to(device)
 
 
-def reference(device: str) -> Unread:
-    table = random_reference(SPACE, 0)
-    centres = {name: centre.float().to(device) for name, centre in table.centres.items()}
-    return Unread(SPACE, table.log_weights.float().to(device), centres)
+def referenced(device: str) -> Referenced:
+    return Referenced(Mixture(SPACE, 3), ConcatEnergy(SPACE, MLP(12, (8,)))).to(device)
 
 
 MADE: dict[str, Callable[[str], Kernel]] = {
     **{name: (lambda _, kernel=kernel: kernel) for name, kernel in KERNELS.items()},
-    "Jump": lambda device: Jump(reference(device)),
-    "Jump of some blocks": lambda device: Jump(reference(device), ("y",)),
-    "ReplicaExchange": lambda device: ReplicaExchange(reference(device), (0, 0.5, 1), MALA("x", 0.1)),
+    **{
+        f"Jump from {kind}": (lambda device, kind=kind: Jump(reference(kind, device)))
+        for kind in ("Mixture", "Marginals", "AnyOrder")
+    },
+    "Jump of some blocks": lambda device: Jump(reference("Mixture", device), ("y",)),
+    "ReplicaExchange": lambda device: ReplicaExchange(reference("Mixture", device), (0, 0.5, 1), MALA("x", 0.1)),
 }
 
 
@@ -133,7 +136,7 @@ def test_a_step_reads_nothing(name: str) -> None:
     def step() -> None:
         kernel.step(f, chain, free=free, generator=generator)
 
-    with unread_masks():
+    with unread_values():
         step()
         assert reads_of(step) == 0
 
@@ -144,6 +147,46 @@ def test_a_step_runs_where_nothing_can_be_read(name: str) -> None:
     kernel, f, position, free = prepared(name, "meta")
     moved, _ = kernel.step(f, evaluate(f, position), free=free, generator=torch.Generator())
     assert {n: p.shape for n, p in moved.position.items()} == {n: p.shape for n, p in position.items()}
+
+
+@pytest.mark.parametrize("kernel", [GibbsWithGradients(SPACE), MALA("x", 0.1), Gibbs(SPACE)], ids=repr)
+def test_a_step_on_a_density_with_a_reference_reads_nothing(kernel: Kernel) -> None:
+    """F = log q + residual, as `jointebm.fit` makes it, whole and by its encoder."""
+    generator, (position, free) = torch.Generator().manual_seed(0), begun("cpu")
+    energy = referenced("cpu")
+    for f in (energy, energy.forward):
+        chain = evaluate(f, position)
+
+        def step(f: LogDensity = f, chain: Chain = chain) -> None:
+            kernel.step(f, chain, free=free, generator=generator)
+
+        with unread_values():
+            assert reads_of(step) == 0
+
+
+@pytest.mark.parametrize("kind", [ChromaticGibbs, SwendsenWang])
+def test_a_step_of_a_verified_kernel_reads_nothing(kind: type[ChromaticGibbs] | type[SwendsenWang]) -> None:
+    space, generator = Space(spins=Binary((4, 4))), torch.Generator().manual_seed(0)
+    energy = IsingEnergy(space, coupling=0.4)
+    position, free = space.clamp(None, num_chains=8, generator=generator)
+    kernel, chain = kind.verified(space, energy, position, generator=generator), evaluate(energy, position)
+
+    def step() -> None:
+        kernel.step(energy, chain, free=free, generator=generator)
+
+    with unread_values():
+        step()
+        assert reads_of(step) == 0
+    on_meta = {name: value.to("meta") for name, value in position.items()}
+    masks = {name: mask.to("meta") for name, mask in free.items()}
+    start = Chain(on_meta, chain.f.to("meta"), Score({"spins": on_meta["spins"]}))
+    object.__setattr__(kernel, "verified_for", flat)
+    moved, _ = kernel.step(flat, start, free=masks, generator=generator)
+    assert moved.position["spins"].device.type == "meta"
+
+
+def flat(position: Position) -> Tensor:
+    return position["spins"].sum(dim=(1, 2))
 
 
 def test_the_count_sees_what_reads() -> None:

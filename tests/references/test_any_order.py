@@ -8,6 +8,7 @@ from pydantic import TypeAdapter
 from safetensors.torch import load, save
 
 from jointebm.randomness.row_streams import RowStream
+from jointebm.randomness.waiting import unread_values
 from jointebm.references import AnyOrder, Mixture, Reference, ReferenceSpec
 from jointebm.references.any_order import fit_masked_network, masked_loss
 from jointebm.references.masked_network import MaskedNetwork
@@ -140,6 +141,17 @@ def test_a_row_does_not_depend_on_its_batch() -> None:
         some = network.draw(known[rows], RowStream(keys[rows], seed=0))
         assert torch.equal(some, drawn[rows])
         assert torch.equal(network.log_conditional(some, known[rows] < 0), scores[rows])
+
+
+def test_without_reading_what_is_missing_draws_and_their_probabilities_have_the_same_bits() -> None:
+    known = torch.stack([torch.randint(-1, count, (40,), generator=generator(count)) for count in (2, 2, 3)], dim=1)
+    for evidence in (None, EVIDENCE):
+        read = NETWORK.drawn(known, generator(), evidence=evidence)
+        with unread_values():
+            unread = NETWORK.drawn(known, generator(), evidence=evidence)
+            score = NETWORK.log_conditional(unread[0], known < 0, evidence)
+        assert all(torch.equal(one, other) for one, other in zip(read, unread, strict=True))
+        assert torch.equal(NETWORK.log_conditional(read[0], known < 0, evidence), score)
 
 
 def sums(num: int, seed: int = 0) -> torch.Tensor:

@@ -1,11 +1,13 @@
 """The mixture of products over codes and reals: normalised, marginalised and drawn exactly."""
 
+import contextlib
 import itertools
 
 import pytest
 import torch
 
 from jointebm.randomness.row_streams import RowStream
+from jointebm.randomness.waiting import unread_values
 from jointebm.references.layout import Constraints, MixedRows
 from jointebm.references.product_mixture import ProductMixture
 from references.small_spaces import SPACE, STEP, agree, all_codes, generator, grid, outcomes, random_mixture
@@ -54,6 +56,20 @@ def test_draws_have_the_exact_conditional(density: torch.Tensor, missing: tuple[
     assert (probs - expected).abs().max() < 1e-10
     expected_moments = torch.stack([posterior @ rows.reals, posterior @ rows.reals**2])
     assert (moments - expected_moments).abs().max() < 1e-9
+
+
+def test_without_reading_what_is_missing_rows_have_the_same_log_density_and_score() -> None:
+    """Rows whole, with any entries missing, and empty, in one batch; on an accelerator and in traced steps."""
+    known = [with_missing(missing) for missing in SUBSETS]
+    rows = MixedRows(*(torch.cat(parts) for parts in zip(*known, strict=True)))
+    results = []
+    for how in (contextlib.nullcontext(), unread_values()):
+        reals = rows.reals.clone().requires_grad_()
+        with how:
+            log_density = MIXTURE(rows.codes, reals)
+        results.append((log_density, torch.autograd.grad(log_density.sum(), reals)[0]))
+    for read, unread in zip(*results, strict=True):
+        assert (read - unread).abs().max() < 1e-12
 
 
 def test_classes_of_a_column_are_those_of_whole_rows() -> None:

@@ -21,9 +21,10 @@ from jointebm.storage.checkpoint import Checkpoint
 from support.failing_disk import fails_after
 
 
-def make(iteration: int) -> Checkpoint:
+def make(iteration: int, num_parts: int = 0) -> Checkpoint:
     tensors = {"x": torch.full((3,), float(iteration)), "bytes": torch.arange(10, dtype=torch.uint8)}
-    return Checkpoint(iteration, tensors, {"rate": 0.1 + 0.2, "names": ["a"]})
+    parts = tuple({"own": torch.full((2,), 10.0 * part + iteration)} for part in range(num_parts))
+    return Checkpoint(iteration, tensors, {"rate": 0.1 + 0.2, "names": ["a"]}, parts)
 
 
 def test_a_checkpoint_is_read_bit_for_bit(tmp_path: Path) -> None:
@@ -33,6 +34,14 @@ def test_a_checkpoint_is_read_bit_for_bit(tmp_path: Path) -> None:
     assert read.iteration == 7
     assert read.plain == {"rate": 0.1 + 0.2, "names": ["a"]}
     assert all(torch.equal(read.tensors[name], tensor) for name, tensor in make(7).tensors.items())
+
+
+def test_the_parts_of_several_processes_are_read_in_their_order(tmp_path: Path) -> None:
+    checkpoint.write(tmp_path, make(7, 11), keep=1)
+    read = checkpoint.newest(tmp_path).checkpoint
+    assert read is not None
+    assert [part["own"].tolist() for part in read.parts] == [2 * [10.0 * part + 7] for part in range(11)]
+    assert read.tensors.keys() == make(7).tensors.keys()
 
 
 def test_the_newest_are_kept_and_the_newest_is_read(tmp_path: Path) -> None:
@@ -48,7 +57,7 @@ def test_no_folder_or_an_empty_one_holds_no_checkpoint(tmp_path: Path) -> None:
     assert checkpoint.newest(tmp_path / "missing") == checkpoint.newest(tmp_path) == (None, ())
 
 
-FILES = ["state.safetensors", "manifest.json", "manifest.sha256"]
+FILES = ["state.safetensors", "rank-0.safetensors", "rank-1.safetensors", "manifest.json", "manifest.sha256"]
 
 
 @pytest.mark.parametrize("name", FILES)
@@ -56,7 +65,7 @@ def test_a_flipped_bit_at_any_byte_is_found(name: str, tmp_path: Path) -> None:
     """One random bit of every byte; the checkpoint before is used."""
     choose = random.Random(name)
     checkpoint.write(tmp_path, make(1), keep=2)
-    file = checkpoint.write(tmp_path, make(2), keep=2) / name
+    file = checkpoint.write(tmp_path, make(2, 2), keep=2) / name
     intact = file.read_bytes()
     for position in range(len(intact)):
         flipped = bytearray(intact)
@@ -74,7 +83,7 @@ def test_a_flipped_bit_at_any_byte_is_found(name: str, tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", FILES)
 def test_every_truncation_a_longer_file_and_a_missing_one_are_found(name: str, tmp_path: Path) -> None:
     checkpoint.write(tmp_path, make(1), keep=2)
-    file = checkpoint.write(tmp_path, make(2), keep=2) / name
+    file = checkpoint.write(tmp_path, make(2, 2), keep=2) / name
     intact = file.read_bytes()
     for content in [*(intact[:length] for length in range(len(intact))), intact + b"\0", intact + b"\n", None]:
         if content is None:
@@ -99,7 +108,8 @@ MANIFESTS: dict[str, tuple[bytes, str]] = {
             ("format", 2, "format: Input should be 1"),
             ("iteration", -1, "iteration: "),
             ("iteration", 3, "belongs to iteration 3"),
-            ("files", {"../../secret": {"bytes": 8, "sha256": "0"}}, "Input should be 'state.safetensors'"),
+            ("files", {"../../secret": {"bytes": 8, "sha256": "0"}}, "files: expected state.safetensors"),
+            ("files", {"rank-0.safetensors": {"bytes": 8, "sha256": "0"}}, "files: expected state.safetensors"),
             ("files", {"state.safetensors": {"bytes": 9, "sha256": "0"}}, "8 bytes, expected 9"),
             ("files", {"state.safetensors": {"bytes": 8, "sha256": "0"}}, "SHA-256 in the manifest"),
             ("plain", [], "plain: "),
@@ -125,7 +135,7 @@ def test_a_wrong_manifest_with_the_right_checksum_is_damage_in_one_line(case: st
 @pytest.mark.parametrize("name", FILES)
 @pytest.mark.parametrize("kind", ["folder", "pipe", "endless device"])
 def test_a_folder_pipe_or_device_in_place_of_a_file_is_damage(name: str, kind: str, tmp_path: Path) -> None:
-    file = checkpoint.write(tmp_path, make(2), keep=2) / name
+    file = checkpoint.write(tmp_path, make(2, 2), keep=2) / name
     file.unlink()
     if kind == "folder":
         file.mkdir()

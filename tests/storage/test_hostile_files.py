@@ -118,7 +118,8 @@ def violations(source: str) -> list[str]:
     tree = ast.parse(source)
     parameters = {each.arg for each in ast.walk(tree) if isinstance(each, ast.arg)}
     called = {ast.unparse(each.func) for each in ast.walk(tree) if isinstance(each, ast.Call)}
-    own = parameters - called  # a flag of that name, which nothing calls
+    fields = {ast.unparse(each.target) for each in ast.walk(tree) if isinstance(each, ast.AnnAssign)}
+    own = (parameters | fields) - called  # a flag of that name, which nothing calls
     for node in ast.walk(tree):
         if isinstance(node, ast.Import | ast.ImportFrom):
             module = getattr(node, "module", None)

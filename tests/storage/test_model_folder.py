@@ -81,11 +81,13 @@ def test_load_opens_both_kinds_and_run_folders(table: JointEBM, tmp_path: Path) 
 def test_load_finds_pretrained_models_and_lists_them_for_an_unknown_name(tmp_path: Path) -> None:
     loaded = jointebm.load("pretrained:toy")
     assert isinstance(loaded, Model) and loaded.config.name == "toy"
-    with pytest.raises(FileNotFoundError, match="pretrained:tyo: unknown pretrained model; available: digits_any, ds"):
+    with pytest.raises(
+        FileNotFoundError, match="pretrained:tyo: unknown pretrained model; available: captions, digits, digits_any"
+    ):
         jointebm.load("pretrained:tyo")
     with pytest.raises(
         FileNotFoundError,
-        match=r"nowhere: no such folder; .* one of digits_any, dsprites, mnist, mnist_any, mnist_joint, toy, toy_any",
+        match=r"nowhere: no such folder; .* one of captions, digits, digits_any, dsprites, mnist, mnist_any, mnist_joint, t",
     ):
         jointebm.load(tmp_path / "nowhere")
 

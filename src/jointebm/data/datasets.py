@@ -10,7 +10,7 @@ those maps the names to functions in one table (`JUDGES`, `FIGURES`). Only a new
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
@@ -41,10 +41,18 @@ class Batch(NamedTuple):
 
 
 class Dataset(ABC):
-    """A source of training batches and test rows over one space."""
+    """A source of training batches and test rows over one space.
+
+    Example:
+        >>> from jointebm.data import Toy
+        >>> data = Toy()
+        >>> isinstance(data, Dataset), data.batch(3, generator=torch.Generator().manual_seed(0))["point"].shape
+        (True, torch.Size([3, 2]))
+    """
 
     name: str
     space: Space
+    noise_sd: float = 0.0  # of normal noise that is added to training rows afresh
     judge: JudgeKind | None = None  # of class-conditional samples, a key of `jointebm.evaluation.judges.JUDGES`
     figures: FigureKind | None = None  # a key of `jointebm.plots.figures.FIGURES`
 
@@ -64,6 +72,30 @@ class Dataset(ABC):
     @abstractmethod
     def test(self) -> dict[str, Tensor]:
         """All test rows as values; the same ones each time."""
+
+    def part(self, number: int, num_parts: int) -> "Dataset":
+        """One of several parts of the training rows, equal but for one row: every `num_parts`-th row from `number` on.
+
+        Rows that are drawn afresh in every batch have no parts: it is the data set itself.
+
+        Example:
+            >>> from jointebm.data import digits
+            >>> [len(digits().part(number, 4).stored.train["digit"]) for number in range(4)]
+            [360, 360, 359, 359]
+        """
+        stored = self.stored
+        if stored is None or num_parts == 1:
+            return self
+        rows = slice(number, None, num_parts)
+        return replace(
+            stored,
+            train={name: array[rows] for name, array in stored.train.items()},
+            observed={name: mask[rows] for name, mask in stored.observed.items()},
+        )
+
+    def without_noise(self) -> "Dataset":
+        """The same rows without their normal noise; themselves if they have none."""
+        return self
 
     def batch(self, num: int, *, generator: Generator) -> dict[str, Tensor]:
         """Draws training rows as a position."""
@@ -98,6 +130,14 @@ class ArrayDataset(Dataset):
 
     References:
         Kelly & Grathwohl 2021, App. B.2.1 (white 255, noise_width 1/256) and B.3.1 (white 1, noise_width 1/8).
+
+    Example:
+        >>> from jointebm import Categorical, Continuous
+        >>> rows = {"image": np.zeros((6, 4, 4), np.uint8), "shade": np.array([0, 1, 0, 1, 0, 1])}
+        >>> space = Space(image=Continuous((4, 4)), shade=Categorical(2))
+        >>> data = ArrayDataset("mine", space, rows, rows, white=255, noise_width=1 / 256)
+        >>> {name: tuple(part.shape) for name, part in data.batch(2, generator=torch.Generator().manual_seed(0)).items()}
+        {'image': (2, 4, 4), 'shade': (2, 2)}
     """
 
     name: str
@@ -131,6 +171,10 @@ class ArrayDataset(Dataset):
         if len(eligible) == 0:
             raise ValueError(f"data {self.name!r}: no training row has both a label and all reals; hide fewer entries")
         return self._encoded(eligible[_drawn(num, len(eligible), generator)], generator)
+
+    def without_noise(self) -> "ArrayDataset":
+        """The same rows without their normal noise."""
+        return replace(self, noise_sd=0.0)
 
     def labelled_numbers(self) -> Tensor:
         """Row numbers that `labelled` draws from, shape (rows,), int64."""

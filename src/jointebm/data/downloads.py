@@ -14,7 +14,7 @@ from jointebm.data.mnist import FASHION_FILES, MNIST_FILES, find_file, read_orig
 from jointebm.storage.atomic import new_file
 from jointebm.storage.untrusted import quoted
 
-__all__ = ["BY_HAND", "DOWNLOADS", "RENDERED", "DataFile", "download", "open_https"]
+__all__ = ["BY_HAND", "DOWNLOADS", "MADE_OF", "RENDERED", "DataFile", "download", "open_https"]
 
 CHUNK_BYTES = 2**16  # bytes received at once
 TIMEOUT = 30  # seconds without a byte
@@ -107,8 +107,10 @@ MNIST_MIRROR = "https://ossci-datasets.s3.amazonaws.com/mnist/"
 FASHION_MIRROR = "https://github.com/zalandoresearch/fashion-mnist/raw/master/data/fashion/"
 DSPRITES_MIRROR = "https://github.com/google-deepmind/dsprites-dataset/raw/fa310c66517cfc1939d77fe17c725154efc97127/"
 
-# Data sets that are rendered where their files are missing, and files that cannot be downloaded.
+# Data sets that are rendered where their files are missing, that are made of the files of others, and files that cannot be
+# downloaded.
 RENDERED = ("dsprites",)
+MADE_OF = {"digit-strips": "mnist"}
 BY_HAND = {"letters": LETTERS_FILE}
 
 # Of Fashion-MNIST only the test images and their labels are used.

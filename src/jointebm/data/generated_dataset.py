@@ -15,6 +15,15 @@ class GeneratedDataset(Dataset):
     """A `Dataset` with complete rows and without row numbers; a subclass says its name, its space and how to draw.
 
     The test rows are drawn once, with a seed of their own.
+
+    Example:
+        >>> from jointebm import Binary, Space
+        >>> class Coin(GeneratedDataset):
+        ...     name, space, num_test = "coin", Space(face=Binary()), 4
+        ...     def draw(self, num, *, generator):
+        ...         return {"face": torch.randint(2, (num,), generator=generator)}
+        >>> Coin().test()["face"].shape
+        torch.Size([4])
     """
 
     num_test: int

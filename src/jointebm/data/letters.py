@@ -45,6 +45,11 @@ def letters(data_dir: Path | None, *, fold: int = 0, dropout: float = 0.5) -> Ar
 
     References:
         Kassel 1995. Taskar et al. 2003, Max-margin Markov networks.
+
+    Example:
+        >>> letters(None)  # letters(Path("data")) reads data/letters.npz
+        Traceback (most recent call last):
+        FileNotFoundError: letters: no data folder; pass --data DIR or set JOINTEBM_DATA to the folder that holds letters.npz
     """
     if data_dir is None:
         raise FileNotFoundError(

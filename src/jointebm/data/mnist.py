@@ -40,6 +40,11 @@ def mnist(data_dir: Path | None, *, pixels: bool = False) -> ArrayDataset:
     Raises:
         FileNotFoundError: a file is missing; names the places searched.
         ValueError: a file is not the original.
+
+    Example:
+        >>> mnist(None)  # doctest: +ELLIPSIS
+        Traceback (most recent call last):
+        FileNotFoundError: mnist: no data folder; pass --data DIR or set JOINTEBM_DATA to the folder that holds ...
     """
     arrays = {
         file: read_original(find_file(data_dir, "mnist", file), "mnist", digest) for file, digest in MNIST_FILES.items()

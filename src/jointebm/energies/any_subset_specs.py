@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import Field
 
-from jointebm.energies.structured_specs import Width
+from jointebm.energies.network_specs import Width
 from jointebm.storage.config import MAX_COUNT, Config
 
 if TYPE_CHECKING:
@@ -19,13 +19,19 @@ MAX_OUTPUTS = 4096  # of labels; the last layer has an output for each
 
 
 class LevelMLPSpec(Config):
-    """A `LevelMLP`."""
+    """A `LevelMLP`.
+
+    Example:
+        >>> from jointebm import Categorical, Continuous, Space
+        >>> type(LevelMLPSpec(hidden=(8,)).build(Space(x=Continuous(2), y=Categorical(3)))).__name__
+        'LevelMLP'
+    """
 
     kind: Literal["level-mlp"] = "level-mlp"
     hidden: tuple[Width, ...] = Field(min_length=1, description="widths of the hidden layers")
 
     def build(self, space: "Space") -> "nn.Module":
-        from jointebm.energies.any_subset import NUM_LEVELS
+        from jointebm.energies.level_energy import NUM_LEVELS
         from jointebm.energies.level_networks import LevelMLP
 
         num_reals = sum(space[name].num_variables for name in space.continuous)
@@ -33,14 +39,21 @@ class LevelMLPSpec(Config):
 
 
 class LevelConvSpec(Config):
-    """A `LevelConv` over the one block of square images."""
+    """A `LevelConv` over the one block of square images.
+
+    Example:
+        >>> from jointebm import Categorical, Continuous, Space
+        >>> spec = LevelConvSpec(channels=(4,), hidden=(8,))
+        >>> type(spec.build(Space(image=Continuous((8, 8)), digit=Categorical(10)))).__name__
+        'LevelConv'
+    """
 
     kind: Literal["level-conv"] = "level-conv"
     channels: tuple[Width, ...] = Field(min_length=1, description="channels after each convolution")
     hidden: tuple[Width, ...] = Field(min_length=1, description="widths of the linear layers")
 
     def build(self, space: "Space") -> "nn.Module":
-        from jointebm.energies.any_subset import NUM_LEVELS
+        from jointebm.energies.level_energy import NUM_LEVELS
         from jointebm.energies.level_networks import LevelConv
 
         shapes = [space[name].variable_shape for name in space.continuous]

@@ -12,6 +12,8 @@ from torch import Tensor, nn
 from torch.nn.functional import linear
 
 from jointebm.energies.inputs import Inputs
+from jointebm.energies.layer_gradients import differentiated, is_exactly
+from jointebm.randomness.full_precision import full_precision
 from jointebm.spaces.space import Position, Space
 
 __all__ = ["ConcatEnergy"]
@@ -91,6 +93,7 @@ class ConcatEnergy(nn.Module):
             raise ValueError(f"ConcatEnergy: output_scale must be positive and finite, got {output_scale}")
         self.net, self.encoder, self.output_scale = net, encoder, output_scale
         self._x, self._y = Inputs(space, space.continuous, scale), Inputs(space, space.discrete, scale)
+        self._all = Inputs(space, (*space.continuous, *space.discrete), scale)
         worth_it = encoder is not None or self._x.width >= NARROW
         self.encoded_blocks = space.continuous if worth_it else ()
         if encoder is None and layers[0].in_features != self._x.width + self._y.width:
@@ -125,14 +128,32 @@ class ConcatEnergy(nn.Module):
         """f at each row of a position, shape (N,), nats."""
         if self.encoded_blocks:
             return self.head(self.encode(position), position)
-        parts = [inputs(position) for inputs in (self._x, self._y) if inputs.names]
-        return self._after_first(self._first(torch.cat(parts, dim=1)))
+        return self._after_first(self._first(self._all(position)))
+
+    def value_and_score(self, position: Position) -> tuple[Tensor, dict[str, Tensor]] | None:
+        """f and its gradient with respect to each block (see `kernels.known_scores`); None where layers are not plain."""
+        if self.encoded_blocks or not is_exactly(self, ConcatEnergy):
+            return None
+        found = differentiated(list(self.net), self._all(position), self.output_scale)
+        return None if found is None else (found[0].squeeze(1), self._all.split(found[1], position))
+
+    def head_value_and_score(self, features: Tensor, position: Position) -> tuple[Tensor, dict[str, Tensor]] | None:
+        """The same of the head, the gradient with respect to the features under the name ""."""
+        if not is_exactly(self, ConcatEnergy):
+            return None
+        y_weight = self._first.weight[:, self._first.in_features - self._y.width :]
+        hidden = torch.addmm(features, self._y(position), y_weight.T) if self._y.names else features
+        found = differentiated(list(self.net)[1:], hidden, self.output_scale)
+        if found is None:
+            return None
+        of_y = self._y.split(found[1] @ y_weight, position) if self._y.names else {}
+        return found[0].squeeze(1), {"": found[1], **of_y}
 
     def _after_first(self, hidden: Tensor) -> Tensor:
         last = cast(nn.Linear, self.net[-1])
         for layer in list(self.net)[1:-1]:
             hidden = layer(hidden)
-        with torch.autocast(hidden.device.type, enabled=False):
+        with full_precision(hidden):
             f = last(hidden.to(last.weight.dtype)).squeeze(1)
         return f if self.output_scale == 1 else f * self.output_scale
 

@@ -6,6 +6,7 @@ Legend: N chains, M items, H features.
 import torch
 from torch import Tensor, nn
 
+from jointebm.randomness.full_precision import full_precision
 from jointebm.spaces.space import Position, Space
 
 __all__ = ["DeepSetEnergy", "PerItem"]
@@ -60,7 +61,7 @@ class DeepSetEnergy(nn.Module):
         """f at each row of a position, shape (N,), nats."""
         items = torch.cat([position[name].reshape(*position[name].shape[:2], -1) for name in self.blocks], dim=2)
         features = self.phi(items)  # (N, M, H), bfloat16 under autocast
-        with torch.autocast(features.device.type, enabled=False):
+        with full_precision(features):
             summed = features.to(next(self.rho.parameters(), features).dtype).sum(dim=1)
             return self.rho(summed).squeeze(1)
 

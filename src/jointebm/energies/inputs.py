@@ -22,12 +22,21 @@ class Inputs:
         space.require(scale or {})
         self.names = names
         self.scale = {name: (scale or {}).get(name, 1.0) for name in names}
-        self.width = sum(math.prod(space[name].position_shape) for name in names)
+        self._widths = [math.prod(space[name].position_shape) for name in names]
+        self.width = sum(self._widths)
 
     def scaled(self, position: Position, name: str) -> Tensor:
         """One block in its own shape, times its scale."""
         value, scale = position[name], self.scale[name]
         return value if scale == 1 else value * scale
+
+    def split(self, gradient: Tensor, position: Position) -> dict[str, Tensor]:
+        """The gradient with respect to each block of a position, from that with respect to all side by side, (N, width)."""
+        parts = zip(self.names, gradient.split(self._widths, dim=1), strict=True)
+        return {
+            name: (part if self.scale[name] == 1 else part * self.scale[name]).reshape(position[name].shape)
+            for name, part in parts
+        }
 
     def __call__(self, position: Position) -> Tensor:
         """All blocks side by side, shape (N, width)."""

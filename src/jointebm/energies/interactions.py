@@ -1,13 +1,17 @@
-"""Interactions of labels: the terms h(y) of a `StructuredEnergy`, for sequences and for grids.
+"""Interactions of labels: the terms h(y) of a `StructuredEnergy`, for sequences, for grids, and for rules of all labels.
 
-Legend: N chains, T places of a sequence, C classes.
+Legend: N chains, T places of a sequence, C classes, R terms.
 """
+
+import math
 
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import pad
 
-__all__ = ["GridPairs", "Transitions"]
+__all__ = ["GridPairs", "LabelProducts", "Transitions"]
+
+FACTOR_SD = 0.7  # of a number of one label before training
 
 
 class Transitions(nn.Module):
@@ -85,3 +89,46 @@ class GridPairs(nn.Module):
             top, left = reach + down, reach + right
             field = field + weight * padded[:, top : top + rows, left : left + columns]
         return (spins * field).sum(dim=(1, 2))
+
+
+class LabelProducts(nn.Module):
+    """h(y) = sum_r w_r prod_t A_t[r, y_t]: products of one number for each label, for rules that all labels keep together.
+
+    Any function of the labels is such a sum if R is large. A rule on their sum needs few terms: that the sum is a multiple
+    of m is a mean of m products of complex numbers, prod_t exp(2 pi i k y_t / m) with k = 0 .. m - 1.
+
+    A_t starts random and w at 0, so that h starts at 0 and the gradient of w does not.
+
+    Args:
+        num_labels: T.
+        num_classes: C.
+        num_terms: R.
+
+    Raises:
+        ValueError: a number is less than 1.
+
+    Example:
+        >>> products = LabelProducts(4, 10, num_terms=8)
+        >>> products(torch.eye(10)[torch.tensor([[1, 2, 3, 4], [5, 5, 5, 5]])]).tolist()
+        [0.0, 0.0]
+    """
+
+    def __init__(self, num_labels: int, num_classes: int, *, num_terms: int) -> None:
+        super().__init__()
+        if min(num_labels, num_classes, num_terms) < 1:
+            raise ValueError(
+                f"LabelProducts: num_labels, num_classes and num_terms must be at least 1, got {num_labels}, "
+                f"{num_classes} and {num_terms}"
+            )
+        drawn = nn.Linear(num_classes, num_labels * num_terms, bias=False).weight.detach()  # of sd 1 / sqrt(3 C)
+        drawn = drawn * (FACTOR_SD * math.sqrt(3 * num_classes))
+        self.factors = nn.Parameter(drawn.reshape(num_labels, num_terms, num_classes).transpose(1, 2).contiguous())  # A
+        self.weight = nn.Parameter(torch.zeros(num_terms))
+
+    def forward(self, y: Tensor) -> Tensor:
+        """h of labels (N, T, C), one-hot, shape (N,)."""
+        of_labels = torch.bmm(y.transpose(0, 1), self.factors)  # (T, N, R)
+        product = of_labels[0]
+        for factor in of_labels[1:]:
+            product = product * factor
+        return product @ self.weight

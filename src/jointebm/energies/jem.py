@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch.nn.functional import softplus
 
 from jointebm.energies.inputs import Inputs
+from jointebm.randomness.full_precision import full_precision
 from jointebm.spaces.blocks import Binary
 from jointebm.spaces.space import Position, Space
 
@@ -104,7 +105,7 @@ class JEMEnergy(nn.Module):
         last = cast(nn.Linear, layers[-1])
         for layer in layers[:-1]:
             x = layer(x)
-        with torch.autocast(x.device.type, enabled=False):  # differences of f decide what is accepted
+        with full_precision(x):  # differences of f decide what is accepted
             logits = last(x.to(last.weight.dtype)) * self.logit_scale
             parts = logits.split(self._widths, dim=1)
             log_sums = [softplus(part[:, 0]) if part.shape[1] == 1 else part.logsumexp(dim=1) for part in parts]

@@ -10,12 +10,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import silu
 
-__all__ = ["INPUTS_PER_REAL", "LevelConv", "LevelMLP"]
+__all__ = ["INPUTS_PER_REAL", "LevelConv", "LevelMLP", "Levelled"]
 
 INPUTS_PER_REAL = 4  # two scalings of the value, the noise level, and whether it is visible
 
 
-class _Levelled(nn.Module):
+class Levelled(nn.Module):
     """A layer whose output is shifted by the noise levels of the row, not at all before training."""
 
     def __init__(self, layer: nn.Module, num_levels: int, channels: int) -> None:
@@ -46,7 +46,7 @@ class LevelMLP(nn.Module):
     def __init__(self, num_reals: int, num_levels: int, hidden: Sequence[int], num_outputs: int) -> None:
         super().__init__()
         widths = (INPUTS_PER_REAL * num_reals, *hidden)
-        self.layers = nn.ModuleList(_Levelled(nn.Linear(a, b), num_levels, b) for a, b in pairwise(widths))
+        self.layers = nn.ModuleList(Levelled(nn.Linear(a, b), num_levels, b) for a, b in pairwise(widths))
         self.output, self.log_scale = _output(widths[-1], num_outputs, num_levels)
 
     def forward(self, inputs: Tensor, levels: Tensor) -> Tensor:
@@ -82,10 +82,10 @@ class LevelConv(nn.Module):
         self.convolutions = nn.ModuleList()
         for place, (before, after) in enumerate(pairwise(ends)):
             convolution = nn.Conv2d(before, after, 4 if place == 0 else 3, stride=2, padding=1)
-            self.convolutions.append(_Levelled(convolution, num_levels, after))
+            self.convolutions.append(Levelled(convolution, num_levels, after))
             at_last = at_last // 2 if place == 0 else (at_last + 1) // 2
         widths = (channels[-1] * at_last**2, *hidden)
-        self.layers = nn.ModuleList(_Levelled(nn.Linear(a, b), num_levels, b) for a, b in pairwise(widths))
+        self.layers = nn.ModuleList(Levelled(nn.Linear(a, b), num_levels, b) for a, b in pairwise(widths))
         self.output, self.log_scale = _output(widths[-1], num_outputs, num_levels)
         details = [nn.Linear(channel, 1, bias=False) for channel in channels]
         for detail in details:

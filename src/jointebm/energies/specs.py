@@ -4,13 +4,15 @@ They are read and listed without torch: `build` imports the networks, and draws 
 """
 
 import math
-from typing import TYPE_CHECKING, Annotated, Literal, Self
+from typing import TYPE_CHECKING, Annotated, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field
 
-from jointebm.energies.activation import Activation
 from jointebm.energies.any_subset_specs import AnySubsetSpec
-from jointebm.energies.structured_specs import DeepSetSpec, IsingSpec, StructuredSpec, Width
+from jointebm.energies.caption_specs import CaptionSpec
+from jointebm.energies.network_specs import ConvSpec, MLPSpec, Width
+from jointebm.energies.picture_specs import PictureSpec
+from jointebm.energies.structured_specs import DeepSetSpec, IsingSpec, StructuredSpec
 from jointebm.references.reference_specs import ReferenceSpec
 from jointebm.storage.config import Config
 
@@ -18,71 +20,22 @@ if TYPE_CHECKING:
     from jointebm.energies.bilinear import BilinearEnergy
     from jointebm.energies.concat import ConcatEnergy
     from jointebm.energies.jem import JEMEnergy
-    from jointebm.energies.networks import MLP, ConvEncoder
     from jointebm.energies.referenced import Referenced
     from jointebm.spaces.space import Space
 
-__all__ = ["BilinearSpec", "ConcatSpec", "ConvSpec", "EnergySpec", "JEMSpec", "MLPSpec", "OwnSpec", "ReferencedSpec"]
+__all__ = ["BilinearSpec", "ConcatSpec", "EnergySpec", "JEMSpec", "OwnSpec", "ReferencedSpec"]
 
 _Scale = dict[str, float]
 
 
-class MLPSpec(Config):
-    """An `MLP`, without the widths of its two ends, which follow from the space.
+class ConcatSpec(Config):
+    """A `ConcatEnergy`.
 
     Example:
-        >>> MLPSpec(hidden=(256, 256, 256)).build(8, 1)[0]
-        Linear(in_features=8, out_features=256, bias=True)
+        >>> from jointebm import Categorical, Continuous, Space
+        >>> type(ConcatSpec(net=MLPSpec(hidden=(16,))).build(Space(x=Continuous(2), y=Categorical(3)))).__name__
+        'ConcatEnergy'
     """
-
-    hidden: tuple[Width, ...] = Field(description="widths of the hidden layers")
-    activation: Activation = Field("elu", description="elu or silu")
-
-    def build(self, in_features: int, out_features: int) -> "MLP":
-        from jointebm.energies.networks import MLP
-
-        return MLP(in_features, self.hidden, out_features, activation=self.activation)
-
-
-class ConvSpec(Config):
-    """A `ConvEncoder` of square images."""
-
-    side: Width = Field(description="pixels per side of the image; divisible by 2 in every stage")
-    channels: tuple[Width, ...] = Field(
-        (16, 32, 64, 128), min_length=1, description="channels after each convolution but the last"
-    )
-    out_channels: Width = Field(16, description="channels after the last, 1x1 convolution")
-    activation: Activation = Field("silu", description="elu or silu")
-    halves_first: bool = Field(False, description="whether the first convolution halves the side too")
-
-    @model_validator(mode="after")
-    def _side_halves(self) -> Self:
-        divisor = 2**self._num_halvings
-        if self.side % divisor:
-            but_the_first = "" if self.halves_first else " but the first"
-            raise ValueError(
-                f"side {self.side} does not halve {self._num_halvings} times, once for each of the {len(self.channels)} "
-                f"channels{but_the_first}; give a multiple of {divisor}, or fewer channels"
-            )
-        return self
-
-    @property
-    def _num_halvings(self) -> int:
-        return len(self.channels) - (not self.halves_first)
-
-    @property
-    def num_features(self) -> int:
-        """Width of the encoding."""
-        return self.out_channels * (self.side // 2**self._num_halvings) ** 2
-
-    def build(self) -> "ConvEncoder":
-        from jointebm.energies.networks import ConvEncoder
-
-        return ConvEncoder(self.channels, self.out_channels, activation=self.activation, halves_first=self.halves_first)
-
-
-class ConcatSpec(Config):
-    """A `ConcatEnergy`."""
 
     kind: Literal["concat"] = "concat"
     net: MLPSpec = Field(description="network over concat(h(x), y)")
@@ -99,7 +52,14 @@ class ConcatSpec(Config):
 
 
 class BilinearSpec(Config):
-    """A `BilinearEnergy`."""
+    """A `BilinearEnergy`.
+
+    Example:
+        >>> from jointebm import Categorical, Continuous, Space
+        >>> spec = BilinearSpec(g=MLPSpec(hidden=(16,)), h=MLPSpec(hidden=(8,)), num_features=4)
+        >>> type(spec.build(Space(x=Continuous(2), y=Categorical(3)))).__name__
+        'BilinearEnergy'
+    """
 
     kind: Literal["bilinear"] = "bilinear"
     g: MLPSpec = Field(description="network of x")
@@ -116,7 +76,13 @@ class BilinearSpec(Config):
 
 
 class JEMSpec(Config):
-    """A `JEMEnergy`."""
+    """A `JEMEnergy`.
+
+    Example:
+        >>> from jointebm import Categorical, Continuous, Space
+        >>> type(JEMSpec(net=MLPSpec(hidden=(16,))).build(Space(x=Continuous(2), y=Categorical(3)))).__name__
+        'JEMEnergy'
+    """
 
     kind: Literal["jem"] = "jem"
     net: MLPSpec = Field(description="network from h(x) to one logit per class")
@@ -137,7 +103,14 @@ class JEMSpec(Config):
 
 
 class OwnSpec(Config):
-    """An energy that is a module of your own, which no specification describes: such a model is not saved."""
+    """An energy that is a module of your own, which no specification describes: such a model is not saved.
+
+    Example:
+        >>> from jointebm import Continuous, Space
+        >>> OwnSpec(module="MyEnergy").build(Space(x=Continuous()))  # doctest: +ELLIPSIS
+        Traceback (most recent call last):
+        ValueError: energy: MyEnergy is a module of your own; build it yourself and pass it as `energy` (of blocks x), or ...
+    """
 
     kind: Literal["own"] = "own"
     module: str = Field(max_length=200, description="name of its class")
@@ -180,9 +153,25 @@ class ReferencedSpec(Config):
 
 
 EnergySpec = Annotated[
-    ConcatSpec | BilinearSpec | JEMSpec | StructuredSpec | DeepSetSpec | IsingSpec | AnySubsetSpec | ReferencedSpec,
+    ConcatSpec
+    | BilinearSpec
+    | JEMSpec
+    | StructuredSpec
+    | DeepSetSpec
+    | IsingSpec
+    | AnySubsetSpec
+    | PictureSpec
+    | CaptionSpec
+    | ReferencedSpec,
     Field(discriminator="kind"),
 ]
+"""Any description of an energy; `kind` says which.
+
+Example:
+    >>> from pydantic import TypeAdapter
+    >>> TypeAdapter(EnergySpec).validate_json('{"kind": "ising", "coupling": 0.4}')
+    IsingSpec(kind='ising', coupling=0.4, field=0.0)
+"""
 
 
 def _width(space: "Space", names: tuple[str, ...]) -> int:

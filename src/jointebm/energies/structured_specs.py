@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 from pydantic import Field
 
 from jointebm.energies.activation import Activation
+from jointebm.energies.network_specs import ConvSpec, Width
 from jointebm.storage.config import Config
 
 if TYPE_CHECKING:
@@ -23,17 +24,23 @@ __all__ = [
     "DeepSetSpec",
     "GridPairsSpec",
     "IsingSpec",
+    "LabelProductsSpec",
     "PerPixelSpec",
     "PerPlaceSpec",
     "StructuredSpec",
     "TransitionsSpec",
 ]
 
-Width = Annotated[int, Field(ge=1)]
-
 
 class PerPixelSpec(Config):
-    """A `PerPixel`."""
+    """A `PerPixel`.
+
+    Example:
+        >>> from jointebm import Binary, Continuous, Space
+        >>> space = Space(image=Continuous((8, 8)), mask=Binary((8, 8)))
+        >>> type(PerPixelSpec(channels=4, num_layers=2).build(space)).__name__
+        'PerPixel'
+    """
 
     kind: Literal["per-pixel"] = "per-pixel"
     channels: Width = Field(description="of the hidden layers")
@@ -46,11 +53,19 @@ class PerPixelSpec(Config):
 
 
 class PerPlaceSpec(Config):
-    """A `PerPlace` of an MLP over the flattened input of one place."""
+    """A `PerPlace` of an MLP over the flattened input of one place, or over the features of its image.
+
+    Example:
+        >>> from jointebm import Categorical, Continuous, Space
+        >>> space = Space(strokes=Continuous((5, 7)), letters=Categorical(26, (5,)))
+        >>> type(PerPlaceSpec(hidden=(16,)).build(space)).__name__
+        'PerPlace'
+    """
 
     kind: Literal["per-place"] = "per-place"
     hidden: tuple[Width, ...] = Field(description="widths of the hidden layers")
     activation: Activation = Field("silu", description="elu or silu")
+    encoder: ConvSpec | None = Field(None, description="convolutions over the image of a place; null: none")
 
     def build(self, space: "Space") -> "nn.Module":
         from torch import nn
@@ -59,13 +74,27 @@ class PerPlaceSpec(Config):
         from jointebm.energies.unaries import PerPlace
 
         (_, columns), (_, *inputs) = _sequences(space)
+        first: nn.Module = nn.Flatten()
         width = math.prod(inputs)
-        mlp = MLP(width, self.hidden, columns, activation=self.activation)
-        return PerPlace(nn.Sequential(nn.Flatten(), mlp))
+        if self.encoder is not None:
+            if inputs != [self.encoder.side] * 2:
+                raise ValueError(
+                    f"per-place: the encoder needs images of shape {(self.encoder.side,) * 2} at every place, but the "
+                    f"space has inputs of shape {tuple(inputs)}"
+                )
+            first, width = self.encoder.build(), self.encoder.num_features
+        return PerPlace(nn.Sequential(first, MLP(width, self.hidden, columns, activation=self.activation)))
 
 
 class TransitionsSpec(Config):
-    """A `Transitions`."""
+    """A `Transitions`.
+
+    Example:
+        >>> from jointebm import Categorical, Continuous, Space
+        >>> space = Space(strokes=Continuous((5, 7)), letters=Categorical(26, (5,)))
+        >>> tuple(TransitionsSpec(reach=2).build(space).weight.shape)
+        (2, 26, 26)
+    """
 
     kind: Literal["transitions"] = "transitions"
     reach: int = Field(1, ge=1, le=64, description="largest distance between labels that interact")
@@ -76,8 +105,34 @@ class TransitionsSpec(Config):
         return Transitions(_sequences(space)[0][1], reach=self.reach)
 
 
+class LabelProductsSpec(Config):
+    """A `LabelProducts`.
+
+    Example:
+        >>> from jointebm import Categorical, Continuous, Space
+        >>> space = Space(image=Continuous((4, 7)), digits=Categorical(10, (4,)))
+        >>> type(LabelProductsSpec(num_terms=8).build(space)).__name__
+        'LabelProducts'
+    """
+
+    kind: Literal["label-products"] = "label-products"
+    num_terms: Width = Field(64, description="products in the sum")
+
+    def build(self, space: "Space") -> "nn.Module":
+        from jointebm.energies.interactions import LabelProducts
+
+        (num_labels, num_classes), _ = _sequences(space)
+        return LabelProducts(num_labels, num_classes, num_terms=self.num_terms)
+
+
 class GridPairsSpec(Config):
-    """A `GridPairs`."""
+    """A `GridPairs`.
+
+    Example:
+        >>> from jointebm import Binary, Space
+        >>> type(GridPairsSpec(width=3).build(Space(mask=Binary((8, 8))))).__name__
+        'GridPairs'
+    """
 
     kind: Literal["grid-pairs"] = "grid-pairs"
     width: int = Field(5, ge=3, le=65, description="side of the neighbourhood, odd")
@@ -89,12 +144,19 @@ class GridPairsSpec(Config):
 
 
 class StructuredSpec(Config):
-    """A `StructuredEnergy`."""
+    """A `StructuredEnergy`.
+
+    Example:
+        >>> from jointebm import Categorical, Continuous, Space
+        >>> spec = StructuredSpec(unary=PerPlaceSpec(hidden=(16,)), interaction=TransitionsSpec(reach=2))
+        >>> type(spec.build(Space(strokes=Continuous((5, 7)), letters=Categorical(26, (5,))))).__name__
+        'StructuredEnergy'
+    """
 
     kind: Literal["structured"] = "structured"
     unary: Annotated[PerPixelSpec | PerPlaceSpec, Field(discriminator="kind")] = Field(description="g")
-    interaction: Annotated[TransitionsSpec | GridPairsSpec, Field(discriminator="kind")] | None = Field(
-        None, description="h; null is 0"
+    interaction: Annotated[TransitionsSpec | LabelProductsSpec | GridPairsSpec, Field(discriminator="kind")] | None = (
+        Field(None, description="h; null is 0")
     )
 
     def build(self, space: "Space") -> "StructuredEnergy":
@@ -105,7 +167,14 @@ class StructuredSpec(Config):
 
 
 class DeepSetSpec(Config):
-    """A `DeepSetEnergy` of two MLPs."""
+    """A `DeepSetEnergy` of two MLPs.
+
+    Example:
+        >>> from jointebm import Binary, Continuous, Space
+        >>> spec = DeepSetSpec(phi=(16,), num_features=8, rho=(16,))
+        >>> type(spec.build(Space(points=Continuous((6, 2)), chosen=Binary(6)))).__name__
+        'DeepSetEnergy'
+    """
 
     kind: Literal["deep-set"] = "deep-set"
     phi: tuple[Width, ...] = Field(description="widths of the hidden layers of phi")
@@ -123,7 +192,13 @@ class DeepSetSpec(Config):
 
 
 class IsingSpec(Config):
-    """An `IsingEnergy`."""
+    """An `IsingEnergy`.
+
+    Example:
+        >>> from jointebm import Binary, Space
+        >>> type(IsingSpec(coupling=0.4).build(Space(spins=Binary((4, 4))))).__name__
+        'IsingEnergy'
+    """
 
     kind: Literal["ising"] = "ising"
     coupling: float = Field(allow_inf_nan=False, description="J, nats per pair")

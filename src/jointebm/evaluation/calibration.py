@@ -12,7 +12,7 @@ from torch import Tensor
 from jointebm.spaces.blocks import Binary
 from jointebm.spaces.space import Space
 
-__all__ = ["Calibration", "calibration"]
+__all__ = ["Calibration", "Reliability", "calibration", "reliability"]
 
 NUM_CONFIDENCE_BINS = 15
 
@@ -55,9 +55,45 @@ def calibration(space: Space, probs: Mapping[str, Tensor], true: Mapping[str, Te
         counts = list(space.num_classes(name))
         for p_v, y_v in zip(p.split(counts, dim=1), y.split(counts, dim=1), strict=True):
             squares.append((p_v - y_v).square().sum(dim=1).mean())
-            confidence, label = p_v.max(dim=1)
-            correct = y_v.gather(1, label[:, None]).squeeze(1)
-            bins = (confidence * NUM_CONFIDENCE_BINS).long().clamp(max=NUM_CONFIDENCE_BINS - 1)
-            gap = torch.zeros(NUM_CONFIDENCE_BINS, dtype=p.dtype).index_add_(0, bins, confidence - correct)
-            errors.append(gap.abs().sum() / len(p_v))
-    return Calibration(float(torch.stack(errors).mean()), float(torch.stack(squares).mean()))
+            errors.append(reliability(p_v, y_v.argmax(dim=1)).ece)
+    return Calibration(sum(errors) / len(errors), float(torch.stack(squares).mean()))
+
+
+class Reliability(NamedTuple):
+    """Confidence next to accuracy, in 15 bins of equal width of the confidence.
+
+    Args:
+        confidence: mean probability of the most probable class in each bin, shape (15,); NaN in an empty bin.
+        accuracy: share of rows whose most probable class is the true one, shape (15,); NaN in an empty bin.
+        num_rows: in each bin, shape (15,), int64.
+    """
+
+    confidence: Tensor
+    accuracy: Tensor
+    num_rows: Tensor
+
+    @property
+    def ece(self) -> float:
+        """Expected calibration error, as in `Calibration`."""
+        share = self.num_rows / self.num_rows.sum()
+        return float((share * (self.confidence - self.accuracy).nan_to_num().abs()).sum())
+
+
+def reliability(probs: Tensor, true: Tensor) -> Reliability:
+    """Compares probabilities of one variable (N, K) with its true labels (N,), bin by bin of the confidence.
+
+    A bin with few rows says little: its accuracy has a standard error of up to 1 / (2 sqrt(rows)).
+
+    References:
+        Guo et al. 2017.
+
+    Example:
+        >>> reliability(torch.tensor([[0.3, 0.7], [0.3, 0.7]]), torch.tensor([1, 0])).accuracy[10]
+        tensor(0.5000)
+    """
+    confidence, label = probs.max(dim=1)
+    bins = (confidence * NUM_CONFIDENCE_BINS).long().clamp(max=NUM_CONFIDENCE_BINS - 1)
+    count = torch.bincount(bins, minlength=NUM_CONFIDENCE_BINS)
+    empty = torch.zeros(NUM_CONFIDENCE_BINS, dtype=probs.dtype)
+    sums = [empty.index_add(0, bins, each) for each in (confidence, (label == true).to(probs.dtype))]
+    return Reliability(sums[0] / count, sums[1] / count, count)

@@ -23,7 +23,12 @@ NO_SPRITE = -NUM_POSITION_BINS  # label; more than one bin away from every bin
 
 
 class NearestMode:
-    """The Bayes classifier of the toy data: the attributes of the nearest mode."""
+    """The Bayes classifier of the toy data: the attributes of the nearest mode.
+
+    Example:
+        >>> NearestMode().label({"point": torch.tensor([[2.9, 0.1]])})["bottom"].shape
+        torch.Size([1])
+    """
 
     name = "nearest mode"
     num_positions = None

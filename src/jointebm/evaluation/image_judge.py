@@ -26,6 +26,12 @@ class ImageClassifier:
 
     References:
         Kingma & Ba 2015 (Adam). Smith & Topin 2018 (one cycle of the learning rate).
+
+    Example:
+        >>> from jointebm.data import digits
+        >>> judge = ImageClassifier.train(digits(), seed=0, num_iterations=20)
+        >>> judge.label({"image": digits().test()["image"][:5]})["digit"].shape
+        torch.Size([5])
     """
 
     name = "image classifier"

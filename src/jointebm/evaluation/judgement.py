@@ -46,6 +46,15 @@ class Judgement:
 
     `variance_ratio` compares samples with the training rows that meet the condition (test rows, if training rows are drawn
     afresh), summed over all continuous variables, with the noise of the data: 1 is ideal, less is too little diversity.
+
+    Example:
+        >>> import jointebm
+        >>> from jointebm.data import Toy
+        >>> from jointebm.evaluation import NearestMode
+        >>> generator = torch.Generator().manual_seed(0)
+        >>> found = judge_samples(jointebm.load("pretrained:toy"), Toy(), NearestMode(), num=2, generator=generator)
+        >>> found.judge, found.num_per_condition, len(found.per_condition)
+        ('nearest mode', 2, 14)
     """
 
     judge: str  # its name
@@ -69,6 +78,15 @@ def judge_samples(model: Model, dataset: Dataset, judge: Judge, *, num: int, gen
     """Judges `num` samples given every value of every discrete variable, and every configuration if at most 64 exist.
 
     The model samples from noise with its own kernel and number of steps; samples are compared with test rows of the data.
+
+    Example:
+        >>> import jointebm
+        >>> from jointebm.data import Toy
+        >>> from jointebm.evaluation import NearestMode
+        >>> generator = torch.Generator().manual_seed(0)
+        >>> found = judge_samples(jointebm.load("pretrained:toy"), Toy(), NearestMode(), num=2, generator=generator)
+        >>> found.agreement > 0.9
+        True
     """
     space, real = model.space, dataset.test()
     conditions = single_values(space)

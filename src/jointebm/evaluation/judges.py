@@ -40,7 +40,13 @@ JUDGES: dict[JudgeKind, Callable[[Dataset, int], Judge]] = {
 
 
 def judge_for(dataset: Dataset, *, seed: int) -> Judge:
-    """The judge that a data set names: its known geometry, or a classifier trained on the training rows."""
+    """The judge that a data set names: its known geometry, or a classifier trained on the training rows.
+
+    Example:
+        >>> from jointebm.data import Toy
+        >>> judge_for(Toy(), seed=0).name
+        'nearest mode'
+    """
     if dataset.judge is None:
         raise ValueError(
             f"data {dataset.name!r}: no judge can label samples of {dataset.space}; expected an image, or known geometry. "

@@ -1,4 +1,12 @@
-"""Kernels: Markov transitions that move the free part of a chain and keep every bit of the rest."""
+"""Kernels: Markov transitions that move the free part of a chain and keep every bit of the rest.
+
+Example:
+    >>> from jointebm import Binary, Continuous, Space, kernels
+    >>> space = Space(x=Continuous(), y=Binary())
+    >>> alternating = kernels.Cycle((kernels.Gibbs(space), kernels.MALA("x", step_size=0.1)))
+    >>> alternating.adjusted
+    True
+"""
 
 from typing import TYPE_CHECKING
 
@@ -24,7 +32,16 @@ if TYPE_CHECKING:
     from jointebm.kernels.hamming_ball import HammingBall
     from jointebm.kernels.hmc import HMC
     from jointebm.kernels.jump import Jump
-    from jointebm.kernels.kernel import Info, Kernel, flat_infos, parts_of, settle, with_parts, without_laziness
+    from jointebm.kernels.kernel import (
+        Info,
+        Kernel,
+        flat_infos,
+        metropolis,
+        parts_of,
+        settle,
+        with_parts,
+        without_laziness,
+    )
     from jointebm.kernels.langevin import Langevin
     from jointebm.kernels.lazy import Lazy
     from jointebm.kernels.mala import MALA
@@ -32,6 +49,7 @@ if TYPE_CHECKING:
     from jointebm.kernels.replica_exchange import ReplicaExchange
     from jointebm.kernels.shifted_gibbs import ShiftedGibbs
     from jointebm.kernels.suggestions import Suggestion, suggest
+    from jointebm.kernels.swendsen_wang import SwendsenWang
 
 __all__ = [
     "DMALA",
@@ -57,10 +75,12 @@ __all__ = [
     "Score",
     "ShiftedGibbs",
     "Suggestion",
+    "SwendsenWang",
     "adapt",
     "evaluate",
     "evaluate_candidates",
     "flat_infos",
+    "metropolis",
     "parts_of",
     "scored",
     "settle",

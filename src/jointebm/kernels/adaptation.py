@@ -69,6 +69,16 @@ class Adapted(NamedTuple):
         kernel: tuned; a kernel like any other, with fixed numbers.
         chain: the chains after the warm-up.
         accept_rate: mean acceptance probability of each part of the kernel over the last fifth of the warm-up.
+
+    Example:
+        >>> from jointebm import kernels
+        >>> chain = kernels.evaluate(lambda position: -0.5 * position["x"].square(), {"x": torch.zeros(50)})
+        >>> found = adapt(
+        ...     kernels.MALA("x", 1e-3), lambda position: -0.5 * position["x"].square(), chain, num_steps=100,
+        ...     generator=torch.Generator().manual_seed(0),
+        ... )
+        >>> len(found.accept_rate), type(found.kernel).__name__
+        (1, 'MALA')
     """
 
     kernel: Kernel

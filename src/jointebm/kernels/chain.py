@@ -16,6 +16,7 @@ from typing import NamedTuple, Protocol
 import torch
 from torch import Tensor
 
+from jointebm.kernels.known_scores import known_score
 from jointebm.spaces.space import Position
 
 __all__ = [
@@ -31,13 +32,29 @@ __all__ = [
 
 
 class LogDensity(Protocol):
-    """Any callable from a position to f, shape (N,), nats: log p up to a constant."""
+    """Any callable from a position to f, shape (N,), nats: log p up to a constant.
+
+    Example:
+        >>> def log_density(position): return -0.5 * position["x"].square()
+        >>> log_density({"x": torch.tensor([0.0, 2.0])})
+        tensor([-0., -2.])
+    """
 
     def __call__(self, position: Position, /) -> Tensor: ...
 
 
 class EncodedLogDensity(LogDensity, Protocol):
-    """A log-density head(encode(x), y): `encode` reads only `encoded_blocks`, `head` reads only the other blocks."""
+    """A log-density head(encode(x), y): `encode` reads only `encoded_blocks`, `head` reads only the other blocks.
+
+    Example:
+        >>> class Squares:
+        ...     encoded_blocks = ("x",)
+        ...     def encode(self, position): return position["x"].square()
+        ...     def head(self, features, position): return -features * position["y"]
+        ...     def __call__(self, position): return self.head(self.encode(position), position)
+        >>> evaluate(Squares(), {"x": torch.tensor([2.0]), "y": torch.tensor([3.0])}).encoding.features
+        tensor([4.])
+    """
 
     encoded_blocks: tuple[str, ...]
 
@@ -62,6 +79,11 @@ class Score(Mapping[str, Tensor]):
 
     Reading an encoded block runs the encoder's backward pass, once. Everything else was computed by `evaluate`. Blocks that
     f does not depend on, as far as autograd knows, are `constant`; their score is zero.
+
+    Example:
+        >>> chain = evaluate(lambda position: -position["x"].square(), {"x": torch.tensor([1.0, 2.0])})
+        >>> list(chain.score), chain.score["x"]
+        (['x'], tensor([-2., -4.]))
     """
 
     def __init__(
@@ -122,6 +144,11 @@ class Chain(NamedTuple):
         f: joint log-density up to a constant, shape (N,), nats.
         score: gradient of f with respect to `position`; None while no kernel has needed it.
         encoding: features of the encoded blocks of `position`, if the log-density has an encoder.
+
+    Example:
+        >>> chain = evaluate(lambda position: -position["x"].square(), {"x": torch.tensor([1.0, 2.0])})
+        >>> chain.f, chain.score["x"]
+        (tensor([-1., -4.]), tensor([-2., -4.]))
     """
 
     position: Position
@@ -130,15 +157,18 @@ class Chain(NamedTuple):
     encoding: Encoding | None = None
 
     def where(self, accepted: Tensor, other: "Chain") -> "Chain":
-        """This chain in the accepted rows, `other` in the rest; blocks that are the same object stay that object."""
+        """This chain in the accepted rows, `other` in the rest; blocks that are the same object stay that object.
+
+        The score is None unless both have one.
+        """
         position = {
             name: value if value is other.position[name] else where_rows(accepted, value, other.position[name])
             for name, value in self.position.items()
         }
-        assert self.score is not None and other.score is not None
         encoding = self.encoding if self.encoding is other.encoding else None
         f = torch.where(accepted, self.f, other.f)
-        return Chain(position, f, self.score.where(accepted, other.score), encoding)
+        score = None if self.score is None or other.score is None else self.score.where(accepted, other.score)
+        return Chain(position, f, score, encoding)
 
 
 def where_rows(accepted: Tensor, new: Tensor, old: Tensor) -> Tensor:
@@ -176,6 +206,9 @@ def evaluate(
     if not with_score:
         with torch.no_grad():
             return Chain(position, _checked(log_density(position), num_chains), None)
+    known = known_score(log_density, "value_and_score", position, blocks=position)
+    if known is not None:
+        return Chain(position, _checked(known[0], num_chains), Score(known[1]))
     leaves = {name: value.detach().requires_grad_() for name, value in position.items()}
     with torch.enable_grad():
         f = _checked(log_density(leaves), num_chains)
@@ -188,6 +221,11 @@ def scored(log_density: LogDensity, chain: Chain, kernel: object, *, block: str 
 
     Raises ValueError, in the name of the kernel, if f has no gradient with respect to the block, or to any if none is named:
     it requires none, or its graph does not reach the block. A kernel that took this for zero would diffuse without end.
+
+    Example:
+        >>> chain = evaluate(lambda position: -position["x"].square(), {"x": torch.tensor([1.0])}, with_score=False)
+        >>> scored(lambda position: -position["x"].square(), chain, "mine").score["x"]
+        tensor([-2.])
     """
     chain = chain if chain.score is not None else evaluate(log_density, chain.position, previous=chain)
     assert chain.score is not None
@@ -213,6 +251,12 @@ def _evaluate_encoded(
         with torch.no_grad():
             f = _checked(log_density.head(encoding.features, others), num_chains)
         return Chain(position, f, None, encoding)
+    known = known_score(log_density, "head_value_and_score", encoding.features, others, blocks={"", *others})
+    if known is not None:
+        f, gradients = known
+        constant = set() if encoding.graph.requires_grad else {*encoding.blocks}
+        score = Score(gradients, gradients.pop(""), encoding, constant)
+        return Chain(position, _checked(f, num_chains), score, encoding)
     leaves = {name: value.detach().requires_grad_() for name, value in others.items()}
     features = encoding.features.detach().requires_grad_()
     with torch.enable_grad():

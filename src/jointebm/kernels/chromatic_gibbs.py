@@ -10,12 +10,14 @@ from functools import lru_cache
 import torch
 from torch import Tensor
 
-from jointebm.kernels.chain import Chain, LogDensity, evaluate, scored
+from jointebm.kernels.chain import Chain, LogDensity, Score, evaluate, scored
 from jointebm.kernels.class_table import ClassTable
 from jointebm.kernels.columns import Columns, chosen_blocks, columns_of, pick, require_same
 from jointebm.kernels.couplings import colour_apart, find_couplings
-from jointebm.kernels.kernel import Info, Kernel, anything_free, metropolis, reads_masks
+from jointebm.kernels.kernel import Info, Kernel, anything_free, metropolis
+from jointebm.kernels.pairwise_sums import PairwiseSums, Pull
 from jointebm.randomness.draws import Generator, choose
+from jointebm.randomness.waiting import may_read
 from jointebm.spaces.space import Mask, Position, Space
 
 __all__ = ["ChromaticGibbs", "draw_together"]
@@ -70,6 +72,7 @@ class ChromaticGibbs(Kernel):
     space: Space
     colours: Mapping[str, Tensor]
     verified_for: LogDensity | None = field(default=None, init=False)
+    sums: PairwiseSums | None = field(default=None, init=False)
 
     uses_score = True
     adjusted = True
@@ -107,8 +110,10 @@ class ChromaticGibbs(Kernel):
 
         No two variables of one colour meet in a term of f, and f is linear in each, as `find_couplings` sees it at random
         points of the cube: then each draw is exact and none is rejected. The correction is left out for this very
-        log-density only; for any other, and for a copy, the kernel corrects as usual. Change no parameter of f afterwards
-        that is zero now.
+        log-density only; for any other, and for a copy, the kernel corrects as usual. Change no parameter of f afterwards.
+
+        If all blocks are discrete and move, and labels interact in pairs alone, then f is known in full (`PairwiseSums`):
+        f and its score are sums over pairs, equal to what f returns up to rounding, and a step evaluates nothing.
 
         Args:
             space: the blocks.
@@ -156,11 +161,15 @@ class ChromaticGibbs(Kernel):
                 f"colour, {int(number_of[one])}; pass colours=None to find colours"
             )
         object.__setattr__(kernel, "verified_for", log_density)
+        if set(names) == set(space):
+            object.__setattr__(kernel, "sums", PairwiseSums.found(log_density, space, position, generator=generator))
         return kernel
 
     @torch.no_grad()
     def step(self, log_density: LogDensity, chain: Chain, *, free: Mask, generator: Generator) -> tuple[Chain, Info]:
         """Moves each chain by every colour once; costs one evaluation for each colour that is not clamped in all chains.
+
+        Where f is known in full (`verified`), it costs none.
 
         `accept_prob` is the mean over the colours of which a chain has free variables, and a chain is `accepted` if any is.
         """
@@ -171,9 +180,11 @@ class ChromaticGibbs(Kernel):
             columns = columns_of(self.space, blocks, chain.f.device)
             free_variables = columns.join_free(free, len(chain.f))  # of all colours
             chain = scored(log_density, chain, self)
+            if self.sums is not None and log_density is self.verified_for and blocks == self.blocks:
+                return _sweep(self, columns, chain, free_variables, generator)
             for table in _tables(self, blocks, chain.f.device, exact=log_density is self.verified_for):
                 movable = table.movable(free_variables)  # (N, V)
-                if reads_masks(movable) and not bool(movable.any()):
+                if may_read(movable) and not bool(movable.any()):
                     continue
                 if log_density is self.verified_for:
                     chain, info = _draw_exactly(columns, table, log_density, chain, movable, generator)
@@ -239,3 +250,49 @@ def _draw_exactly(
     chain = evaluate(log_density, {**chain.position, **moved}, previous=chain)
     accepted = movable.any(dim=1)
     return chain, Info(accepted.to(chain.f.dtype), accepted)
+
+
+def _sweep(
+    kernel: ChromaticGibbs, columns: Columns, chain: Chain, unclamped: Tensor, generator: Generator
+) -> tuple[Chain, Info]:
+    """Draws all colours of a log-density that is known in full; free variables are (N, V) of all."""
+    assert chain.score is not None
+    y = columns.join(chain.position)
+    sums, parts, everything, order = _known(kernel, chain.f.device, chain.f.dtype)
+    own = y  # the score of the columns of a colour
+    for table, reader, pull in parts:
+        movable, own = table.movable(unclamped), pull.score(y)
+        y = table.write(y, choose(reader.choices(own, movable), generator), movable)
+    # What the last colour was drawn from is still its score, since none of it interacts.
+    score = everything.score(y) if everything is not None else torch.cat([parts[0][2].score(y), own], dim=1)
+    score = score if order is None else score[:, order]
+    moved = Score(columns.split(score), constant=chain.score.constant)
+    anything = unclamped.any(dim=1)
+    info = Info(anything.to(chain.f.dtype), anything)
+    return Chain({**chain.position, **columns.split(y)}, sums.at(y, score), moved), info
+
+
+@lru_cache(maxsize=64)
+def _known(
+    kernel: ChromaticGibbs, device: torch.device, dtype: torch.dtype
+) -> tuple[PairwiseSums, tuple[tuple[ClassTable, ClassTable, Pull], ...], Pull | None, Tensor | None]:
+    """The sums; per colour the table that is written, that which reads the score of its columns alone, and their pull.
+
+    Then the pull of all columns, or None if there are two colours and the scores of both are put together; and the order
+    that sorts these, or None if they are sorted.
+    """
+    columns = columns_of(kernel.space, kernel.blocks, torch.device("cpu"))
+    colours = torch.cat([kernel.colours[name].flatten() for name in kernel.blocks]).cpu()
+    assert kernel.sums is not None
+    sums, parts, number = kernel.sums.to(torch.device("cpu"), dtype), [], []
+    for colour in colours.unique():
+        table = ClassTable.of(columns, colours == colour)
+        own = (colours == colour)[columns.variable].nonzero().flatten()
+        parts.append((table.to(device), table.reading(own).to(device), Pull.of(sums, own).to(device)))
+        number.append(own)
+    if len(parts) != 2:
+        everything = Pull.of(sums, torch.arange(len(columns.variable))).to(device)
+        return sums.to(device, dtype), tuple(parts), everything, None
+    order = torch.cat(number).argsort()
+    in_order = torch.equal(order, torch.arange(len(order)))
+    return sums.to(device, dtype), tuple(parts), None, None if in_order else order.to(device)

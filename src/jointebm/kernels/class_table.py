@@ -68,6 +68,14 @@ class ClassTable(NamedTuple):
             return table
         return ClassTable.of(columns, torch.ones_like(chosen))._replace(moves=chosen)
 
+    def reading(self, own: Tensor) -> "ClassTable":
+        """The table that reads values of its own columns alone, whose numbers are `own`, ascending."""
+        num_columns = len(self.place)
+        place = torch.full((num_columns + 2,), -1)
+        place[own] = torch.arange(len(own))
+        place[num_columns:] = torch.tensor([len(own), len(own) + 1])
+        return self._replace(source=place[self.source], span=(0, len(own)) if self.bits else None)
+
     def to(self, device: torch.device) -> "ClassTable":
         """The table on a device."""
         return self._replace(

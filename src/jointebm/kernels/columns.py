@@ -14,7 +14,10 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from jointebm.randomness.full_precision import full_precision
 from jointebm.spaces.space import Space
+
+MOST_DENSE = 64  # columns up to which sums over the columns of a variable are a product of matrices
 
 __all__ = ["Columns", "chosen_blocks", "columns_of", "pick", "require_same"]
 
@@ -31,6 +34,14 @@ class Columns(NamedTuple):
     num_classes: Tensor  # of each variable, (V,), int64
     class_of_column: Tensor  # the class that a 1 in a column means, (M,), int64
     max_classes: int  # of any variable
+    number: Tensor  # 0 to M - 1, (M,), int64
+    all_binary: bool  # whether every variable is a column of its own
+    all_classes: bool  # whether none is
+    same_width: int | None  # columns of each variable, if all have as many
+    all_move: bool  # whether every variable has another class
+    own_class: Tensor  # above which a column says that its class is the current one: never in a bit, (M,)
+    pull: Tensor  # of the current class on the gain of a move: 1, and 2 in a bit, (M,)
+    dense_pull: Tensor | None  # the same from each column to those of its variable, (M, M); None if there are many
 
     def join(self, parts: Mapping[str, Tensor]) -> Tensor:
         """Lays positions or scores of the blocks side by side, shape (N, M)."""
@@ -39,7 +50,7 @@ class Columns(NamedTuple):
 
     def split(self, joined: Tensor) -> dict[str, Tensor]:
         """The inverse of `join`; leading axes before the last are kept."""
-        parts = joined.split(list(self.widths), dim=-1)
+        parts = joined.split(list(self.widths), dim=-1) if len(self.widths) > 1 else (joined,)
         return {
             name: part.reshape(*joined.shape[:-1], *self.space[name].position_shape)
             for name, part in zip(self.blocks, parts, strict=True)
@@ -47,9 +58,32 @@ class Columns(NamedTuple):
 
     def join_free(self, free: Mapping[str, Tensor], num_chains: int) -> Tensor:
         """Mask of the variables that may move, shape (N, V); blocks that `free` leaves out are clamped."""
-        clamped = torch.zeros((), dtype=torch.bool, device=self.variable.device)
+        masks = dict(free)
+        if not masks.keys() >= set(self.blocks):
+            clamped = torch.zeros((), dtype=torch.bool, device=self.variable.device)
+            masks = dict.fromkeys(self.blocks, clamped) | masks
         shapes = {name: (num_chains, *self.space[name].variable_shape) for name in self.blocks}
-        return self.join({name: free.get(name, clamped).expand(shape) for name, shape in shapes.items()})
+        return self.join({name: masks[name].expand(shape) for name, shape in shapes.items()})
+
+    def widen(self, of_variables: Tensor) -> Tensor:
+        """What belongs to variables (N, V), for each of their columns, (N, M)."""
+        return of_variables if self.all_binary else of_variables[:, self.variable]
+
+    def movable(self, free_variables: Tensor) -> Tensor:
+        """Which of the free variables have another class, (N, V), bool."""
+        return free_variables if self.all_move else free_variables & (self.num_classes > 1)
+
+    def above_current(self, y: Tensor, score: Tensor) -> Tensor:
+        """(y' - y)^T score of the move of each column, (N, M): a change to its class, or the flip of its bit."""
+        of_current = y * score
+        if self.same_width is not None:
+            shape = (len(y), self.num_variables, self.same_width)
+            return (score.reshape(shape) - of_current.reshape(shape).sum(dim=2, keepdim=True)).reshape(y.shape)
+        if self.dense_pull is not None:
+            with full_precision(score):
+                return score - of_current @ self.dense_pull.to(score.dtype)
+        summed = y.new_zeros(len(y), self.num_variables).index_add_(1, self.variable, of_current)
+        return score - summed[:, self.variable] * self.pull.to(score.dtype)
 
 
 @lru_cache(maxsize=64)
@@ -68,6 +102,8 @@ def columns_of(space: Space, blocks: tuple[str, ...], device: torch.device) -> C
     first = width.cumsum(0) - width
     variable = torch.arange(len(counts)).repeat_interleave(width)
     class_of_column = torch.where(binary[variable], 1, torch.arange(len(variable)) - first[variable])
+    pull = torch.where(binary[variable], 2.0, 1.0)
+    dense_pull = (variable[:, None] == variable) * pull if len(variable) <= MOST_DENSE else None
     return Columns(
         space,
         blocks,
@@ -78,6 +114,14 @@ def columns_of(space: Space, blocks: tuple[str, ...], device: torch.device) -> C
         num_classes=counts.to(device),
         class_of_column=class_of_column.to(device),
         max_classes=max(num_classes),
+        number=torch.arange(len(variable), device=device),
+        all_binary=all(is_binary),
+        all_classes=not any(is_binary),
+        same_width=int(width[0]) if len(set(width.tolist())) == 1 else None,
+        all_move=min(num_classes) > 1,
+        own_class=torch.where(binary[variable], 2.0, 0.5).to(device),
+        pull=pull.to(device),
+        dense_pull=None if dense_pull is None else dense_pull.to(device),
     )
 
 

@@ -3,15 +3,21 @@
 Legend: N rows, V variables, M columns.
 """
 
+from typing import NamedTuple
+
 import torch
 from torch import Tensor
 
 from jointebm.kernels.chain import LogDensity
-from jointebm.kernels.columns import columns_of
+from jointebm.kernels.columns import Columns, columns_of
 from jointebm.randomness.draws import Generator, uniform
 from jointebm.spaces.space import Position, Space
 
-__all__ = ["colour_apart", "find_couplings"]
+__all__ = ["colour_apart", "constant_couplings", "find_couplings"]
+
+CURVATURE_ROUNDING = (
+    128  # times the spacing of numbers next to the largest second derivative, within which they count as equal
+)
 
 
 def find_couplings(
@@ -47,26 +53,98 @@ def find_couplings(
                 [1, 0, 0]], dtype=torch.int32)
     """
     columns = columns_of(space, blocks, next(iter(position.values())).device)
-    points = {name: uniform(value, generator) if space[name].discrete else value for name, value in position.items()}
-    leaves = {name: value.detach().requires_grad_() for name, value in points.items()}
     coupled = torch.zeros(columns.num_variables, columns.num_variables, dtype=torch.bool)
-    with torch.enable_grad():
-        f = log_density(leaves).sum()
-        if not f.requires_grad:
-            return coupled
-        score = _gradients(f, [leaves[name] for name in blocks], create_graph=True)
-        joined = columns.join(dict(zip(blocks, score, strict=True)))
-        weights = 0.5 + uniform(joined, generator)  # so that terms of several rows and classes do not cancel
-        if not joined.requires_grad:
-            return coupled
-        for number in range(columns.num_variables):
-            of_variable = ((columns.variable == number) * weights * joined).sum()
-            second = _gradients(of_variable, [leaves[name] for name in blocks], create_graph=False)
-            found = (columns.join(dict(zip(blocks, second, strict=True))) != 0).any(dim=0)  # (M,)
-            coupled[number] = (
-                torch.zeros(columns.num_variables).index_add_(0, columns.variable.cpu(), found.cpu().float()) > 0
-            )
+    scores = _Scores.at_random(log_density, columns, position, generator)
+    if scores is None:
+        return coupled
+    weights = 0.5 + uniform(scores.joined, generator)  # so that terms of several rows and classes do not cancel
+    for number in range(columns.num_variables):
+        found = (scores.derivatives((columns.variable == number) * weights) != 0).any(dim=0)  # (M,)
+        coupled[number] = (
+            torch.zeros(columns.num_variables).index_add_(0, columns.variable.cpu(), found.cpu().float()) > 0
+        )
     return coupled | coupled.T
+
+
+def constant_couplings(
+    log_density: LogDensity, space: Space, blocks: tuple[str, ...], position: Position, *, generator: Generator
+) -> Tensor | None:
+    """Finds the second derivatives of f in the columns of discrete blocks, if they are the same wherever f is looked at.
+
+    f = a + b(other blocks) y + y C y / 2, with C_ij = d^2 f / dy_i dy_j: labels interact in pairs, by constants
+
+    Costs one forward and M backward passes. Not guaranteed: second derivatives that differ by less than rounding, 128 times
+    the spacing of numbers next to the largest, count as equal; and f that is quadratic at all points that are looked at.
+
+    Args:
+        log_density: f, twice differentiable in y.
+        space: the blocks.
+        blocks: discrete blocks, whose columns are side by side.
+        position: at least two rows for all blocks; discrete blocks are replaced by uniforms on [0, 1).
+        generator: source of the points.
+
+    Returns:
+        C, shape (M, M), symmetric; None if second derivatives differ between points, or there is one row only.
+
+    Example:
+        >>> from jointebm import Binary
+        >>> space = Space(bits=Binary(3))
+        >>> def log_density(position): return 0.5 * position["bits"][:, 0] * position["bits"][:, 2]
+        >>> constant_couplings(
+        ...     log_density, space, ("bits",), {"bits": torch.zeros(4, 3)}, generator=torch.Generator()
+        ... )
+        tensor([[0.0000, 0.0000, 0.5000],
+                [0.0000, 0.0000, 0.0000],
+                [0.5000, 0.0000, 0.0000]])
+    """
+    like = next(iter(position.values()))
+    if len(like) < 2:
+        return None
+    columns = columns_of(space, blocks, like.device)
+    num = len(columns.variable)
+    scores = _Scores.at_random(log_density, columns, position, generator)
+    if scores is None:
+        return torch.zeros(num, num, dtype=position[blocks[0]].dtype, device=like.device)
+    found, spread = [], []
+    for number in range(num):
+        each = scores.derivatives((torch.arange(num, device=like.device) == number).to(scores.joined.dtype))  # (N, M)
+        found.append(each.mean(dim=0))
+        spread.append((each - found[-1]).abs().amax())
+    matrix = torch.stack(found)
+    matrix = (matrix + matrix.T) / 2
+    allowed = CURVATURE_ROUNDING * torch.finfo(matrix.dtype).eps * matrix.abs().amax()
+    return matrix if bool(torch.stack(spread).amax() <= allowed) else None
+
+
+class _Scores(NamedTuple):
+    """The score of discrete blocks at random points, to be differentiated once more."""
+
+    columns: Columns
+    leaves: list[Tensor]
+    joined: Tensor  # (N, M)
+
+    @staticmethod
+    def at_random(
+        log_density: LogDensity, columns: Columns, position: Position, generator: Generator
+    ) -> "_Scores | None":
+        """At uniforms on [0, 1) for all discrete blocks; None if f has no second derivatives in the blocks."""
+        discrete = columns.space.discrete
+        points = {name: uniform(value, generator) if name in discrete else value for name, value in position.items()}
+        leaves = {name: value.detach().requires_grad_() for name, value in points.items()}
+        with torch.enable_grad():
+            f = log_density(leaves).sum()
+            if not f.requires_grad:
+                return None
+            own = [leaves[name] for name in columns.blocks]
+            score = _gradients(f, own, create_graph=True)
+            joined = columns.join(dict(zip(columns.blocks, score, strict=True)))
+        return _Scores(columns, own, joined) if joined.requires_grad else None
+
+    def derivatives(self, weights: Tensor) -> Tensor:
+        """Gradient of the weighted sum of the score, (N, M), in the columns of its row."""
+        with torch.enable_grad():
+            second = _gradients((weights * self.joined).sum(), self.leaves, create_graph=False)
+        return self.columns.join(dict(zip(self.columns.blocks, second, strict=True)))
 
 
 def colour_apart(coupled: Tensor) -> Tensor:

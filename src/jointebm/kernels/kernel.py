@@ -4,9 +4,7 @@ Legend: N chains.
 """
 
 from abc import abstractmethod
-from collections.abc import Iterator
-from contextlib import contextmanager
-from contextvars import ContextVar
+from collections.abc import Iterable
 from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import torch
@@ -14,6 +12,7 @@ from torch import Tensor
 
 from jointebm.kernels.chain import Chain, LogDensity
 from jointebm.randomness.draws import Generator, accept
+from jointebm.randomness.waiting import may_read
 from jointebm.spaces.space import Mask, Space
 
 __all__ = [
@@ -22,11 +21,10 @@ __all__ = [
     "anything_free",
     "flat_infos",
     "metropolis",
+    "moves_wholly",
     "nothing_moved",
     "parts_of",
-    "reads_masks",
     "settle",
-    "unread_masks",
     "with_parts",
     "without_laziness",
 ]
@@ -40,6 +38,16 @@ class Info(NamedTuple):
             kernel has nothing to move. NaN means that the log-density is not a number at a proposal or candidate;
             `sample` and `Trainer` raise on it.
         accepted: whether the proposal was taken, shape (N,), bool.
+
+    Example:
+        >>> from jointebm import kernels
+        >>> chain = kernels.evaluate(lambda position: -0.5 * position["x"].square(), {"x": torch.zeros(3)})
+        >>> _, info = kernels.MALA("x", 0.1).step(
+        ...     lambda position: -0.5 * position["x"].square(), chain, free={"x": torch.tensor([True])},
+        ...     generator=torch.Generator().manual_seed(0),
+        ... )
+        >>> info.accept_prob.shape, info.accepted.dtype
+        (torch.Size([3]), torch.bool)
     """
 
     accept_prob: Tensor
@@ -52,6 +60,24 @@ class Kernel(Protocol):
 
     The kernels of this library are frozen dataclasses derived from this class. A kernel of your own may derive from it
     too; it then inherits a `require` that accepts every space.
+
+    Example:
+        >>> from jointebm.kernels import evaluate
+        >>> class Flip(Kernel):
+        ...     uses_score, adjusted = False, True
+        ...     def step(self, log_density, chain, *, free, generator):
+        ...         flipped = {**chain.position, "y": torch.where(free["y"], 1 - chain.position["y"], chain.position["y"])}
+        ...         proposed = evaluate(log_density, flipped, with_score=False)
+        ...         taken = torch.rand(len(chain.f), generator=generator).log() < proposed.f - chain.f
+        ...         y = torch.where(taken, proposed.position["y"], chain.position["y"])
+        ...         moved = Chain({**chain.position, "y": y}, torch.where(taken, proposed.f, chain.f), None)
+        ...         return moved, Info((proposed.f - chain.f).exp().clamp(max=1), taken)
+        >>> chain = evaluate(lambda position: 9 * position["y"], {"y": torch.zeros(2)}, with_score=False)
+        >>> moved, _ = Flip().step(
+        ...     lambda position: 9 * position["y"], chain, free={"y": torch.tensor([True])}, generator=torch.Generator()
+        ... )
+        >>> moved.position["y"]
+        tensor([1., 1.])
     """
 
     @property
@@ -129,7 +155,13 @@ def with_parts(kernel: Kernel, parts: tuple[Kernel, ...]) -> Kernel:
 
 
 def flat_infos(info: Any) -> tuple[Info, ...]:
-    """The infos of a step, one per part of its kernel, in order."""
+    """The infos of a step, one per part of its kernel, in order.
+
+    Example:
+        >>> info = Info(torch.ones(2), torch.ones(2, dtype=torch.bool))
+        >>> len(flat_infos((info, (info, info))))
+        3
+    """
     return (info,) if isinstance(info, Info) else tuple(single for part in info for single in flat_infos(part))
 
 
@@ -145,14 +177,21 @@ def without_laziness(kernel: Kernel) -> Kernel:
     return kernel.without_laziness() if isinstance(kernel, Compound) else kernel
 
 
-def metropolis(log_ratio: Tensor, movable: Tensor, generator: Generator) -> Info:
+def metropolis(log_ratio: Tensor, movable: Tensor | None, generator: Generator) -> Info:
     """Accepts proposals with probability min(1, exp(log_ratio)), and never in chains that have nothing to move.
 
     Args:
         log_ratio: Metropolis-Hastings ratio of each chain, shape (N,), nats.
-        movable: chains with something to move, shape (N,), bool.
+        movable: chains with something to move, shape (N,), bool; None is all.
         generator: source of one acceptance per chain.
+
+    Example:
+        >>> ratios, movable = torch.tensor([0.0, -torch.inf, 9.0]), torch.tensor([True, True, False])
+        >>> metropolis(ratios, movable, torch.Generator().manual_seed(0)).accepted.tolist()
+        [True, False, False]
     """
+    if movable is None:
+        return Info(log_ratio.clamp(max=0).exp_(), accept(log_ratio, generator))
     accepted = accept(log_ratio, generator) & movable
     return Info(torch.where(movable, log_ratio.clamp(max=0).exp(), 0), accepted)
 
@@ -162,35 +201,45 @@ def nothing_moved(chain: Chain) -> Info:
     return Info(torch.zeros_like(chain.f), torch.zeros_like(chain.f, dtype=torch.bool))
 
 
+class Settled(dict[str, Tensor]):
+    """Masks that were read before a run of steps: every block has something free, those in `whole` nothing clamped."""
+
+    whole: frozenset[str] = frozenset()
+
+
 def settle(free: Mask) -> dict[str, Tensor]:
-    """Leaves out the blocks that are clamped entirely. Waits for the device: call it once, before a run of steps."""
-    return {name: mask for name, mask in free.items() if bool(mask.any())}
+    """Leaves out the blocks that are clamped entirely. Waits for the device: call it once, before a run of steps.
+
+    The steps need not read these masks again, and take fewer operations where nothing is clamped (`moves_wholly`).
+
+    Example:
+        >>> settle({"x": torch.tensor([True]), "y": torch.tensor([False])})
+        {'x': tensor([True])}
+    """
+    settled = Settled({name: mask for name, mask in free.items() if bool(mask.any())})
+    settled.whole = frozenset(name for name, mask in settled.items() if bool(mask.all()))
+    return settled
+
+
+def moves_wholly(free: Mask, blocks: Iterable[str]) -> bool:
+    """Whether nothing in some blocks is clamped in any chain, as far as `settle` has found; it reads no mask.
+
+    Example:
+        >>> free = {"x": torch.tensor([True]), "y": torch.tensor([True, False])}
+        >>> moves_wholly(free, ("x",)), moves_wholly(settle(free), ("x",)), moves_wholly(settle(free), ("x", "y"))
+        (False, True, False)
+    """
+    return isinstance(free, Settled) and free.whole.issuperset(blocks)
 
 
 def anything_free(chain: Chain, free: Mask, block: str) -> bool:
     """Whether a block of a chain may move at all; raises ValueError if the chain has no such block.
 
-    Where the entries of a mask are not read (`reads_masks`), the answer is yes; `settle` has read them before.
+    Where the entries of a mask are not read (`may_read`), the answer is yes; `settle` has read them before.
     """
     if block not in chain.position:
         raise ValueError(f"kernel: moves block {block!r}, but the chain has {', '.join(map(repr, chain.position))}")
     mask = free.get(block)
-    return mask is not None and (not reads_masks(mask) or bool(mask.any()))
-
-
-def reads_masks(mask: Tensor) -> bool:
-    """Whether a step may read the entries of a mask: not on an accelerator, where that waits, nor while it is traced."""
-    return mask.device.type == "cpu" and not _TRACED.get()
-
-
-@contextmanager
-def unread_masks() -> Iterator[None]:
-    """Steps within do not read masks, so that the operations of a step do not depend on them."""
-    token = _TRACED.set(True)
-    try:
-        yield
-    finally:
-        _TRACED.reset(token)
-
-
-_TRACED = ContextVar("jointebm_unread_masks", default=False)
+    if isinstance(free, Settled):
+        return mask is not None
+    return mask is not None and (not may_read(mask) or bool(mask.any()))

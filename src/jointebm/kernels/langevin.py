@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from jointebm.kernels.chain import Chain, LogDensity, evaluate, scored
-from jointebm.kernels.kernel import Info, anything_free
+from jointebm.kernels.kernel import Info, anything_free, moves_wholly
 from jointebm.kernels.step_sizes import StepSized
 from jointebm.randomness.draws import Generator, normal
 from jointebm.spaces.space import Mask
@@ -58,7 +58,9 @@ class Langevin(StepSized):
         chain = scored(log_density, chain, self, block=self.block)
         x = chain.position[self.block]
         moved = self.mean(chain) + self.eps(x) * normal(x, generator)
-        position = {**chain.position, self.block: torch.where(free[self.block], moved, x)}
+        if not moves_wholly(free, (self.block,)):
+            moved = torch.where(free[self.block], moved, x)
+        position = {**chain.position, self.block: moved}
         return evaluate(log_density, position, previous=chain), info
 
     def mean(self, chain: Chain) -> Tensor:

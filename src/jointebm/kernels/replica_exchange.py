@@ -16,6 +16,7 @@ from jointebm.kernels.jump import Jump
 from jointebm.kernels.kernel import Info, Kernel, metropolis, parts_of, with_parts, without_laziness
 from jointebm.kernels.tempering import RUNG, Endpoints, Tempered, check_rungs, evaluate_endpoints, of_space
 from jointebm.randomness.draws import Generator, Stream
+from jointebm.randomness.tapes import Tape
 from jointebm.references.reference import Reference
 from jointebm.spaces.blocks import Block, Categorical
 from jointebm.spaces.space import Mask, Position, Space
@@ -188,7 +189,9 @@ class ReplicaExchange(Kernel):
             Tempered(log_density.log_density, self.reference),
             ends.take(order).chain(self.rung_of_rows(ends.target.f)),
             free=masks,
-            generator=generator if isinstance(generator, torch.Generator) else _Folded(generator, len(self.rungs)),
+            generator=generator
+            if isinstance(generator, torch.Generator | Tape)
+            else _Folded(generator, len(self.rungs)),
         )
         position = {name: self._folded(name, value) for name, value in of_space(self.reference, moved.position).items()}
         f = moved.f.reshape(num_chains, -1).sum(dim=1)

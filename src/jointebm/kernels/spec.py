@@ -24,8 +24,9 @@ class KernelSpec(Config):
         ['GibbsWithGradients', 'Langevin']
     """
 
-    discrete: Literal["gibbs-with-gradients", "gibbs"] = Field(
-        "gibbs-with-gradients", description="what moves y: gibbs-with-gradients or gibbs (random scan)"
+    discrete: Literal["gibbs-with-gradients", "gibbs", "pairs"] = Field(
+        "gibbs-with-gradients",
+        description="what moves y: gibbs-with-gradients, gibbs (random scan), or pairs (two labels at once)",
     )
     discrete_moves: int = Field(1, ge=1, le=1000, description="moves of y per joint step")
     discrete_rate: float = Field(
@@ -49,9 +50,12 @@ class KernelSpec(Config):
         """The kernels that move y, one entry per move, without laziness."""
         from jointebm.kernels.gibbs import Gibbs
         from jointebm.kernels.gibbs_with_gradients import GibbsWithGradients
+        from jointebm.kernels.hamming_ball import HammingBall
 
         if not space.discrete:
             return ()
+        if self.discrete == "pairs":
+            return (HammingBall(space, radius=2, num_variables=2),) * self.discrete_moves
         kind = GibbsWithGradients if self.discrete == "gibbs-with-gradients" else Gibbs
         return (kind(space),) * self.discrete_moves
 

@@ -2,7 +2,8 @@
 
 Nothing else in the library draws random numbers. The generator is a `torch.Generator`, or any object with these four
 methods (a `Stream`): `jointebm.testing` passes a stream that walks through every outcome of a step with its probability,
-and `RowStream` makes the draws of a row independent of its batch.
+and `RowStream` makes the draws of a row independent of its batch. A `torch.Generator` draws on its own device, and what it
+drew is handed over to where it is needed.
 
 Legend: N chains (rows), V variables of a row, M moves (candidates).
 """
@@ -19,6 +20,7 @@ __all__ = [
     "accept",
     "choose",
     "choose_by",
+    "device_of",
     "normal",
     "require_generator",
     "shuffled",
@@ -59,14 +61,16 @@ def normal(like: Tensor, generator: Generator) -> Tensor:
     """Draws independent standard normals with the shape, dtype and device of `like`."""
     if not isinstance(generator, torch.Generator):
         return generator.normal(like)
-    return torch.empty_like(like, memory_format=torch.contiguous_format).normal_(generator=generator)
+    drawn = torch.randn(like.shape, dtype=like.dtype, device=generator.device, generator=generator)
+    return drawn.to(like.device)
 
 
 def uniform(like: Tensor, generator: Generator) -> Tensor:
     """Draws independent uniforms on [0, 1) with the shape, dtype and device of `like`."""
     if not isinstance(generator, torch.Generator):
         return generator.uniform(like)
-    return torch.empty_like(like, memory_format=torch.contiguous_format).uniform_(generator=generator)
+    drawn = torch.rand(like.shape, dtype=like.dtype, device=generator.device, generator=generator)
+    return drawn.to(like.device)
 
 
 def choose(log_weights: Tensor, generator: Generator) -> Tensor:
@@ -89,16 +93,14 @@ def choose(log_weights: Tensor, generator: Generator) -> Tensor:
 def choose_by(log_weights: Tensor, uniform_like: Callable[[Tensor], Tensor]) -> Tensor:
     """Draws as `choose` does, with uniforms from a function of a tensor with their shape and dtype."""
     weights = torch.softmax(log_weights, dim=1)  # (N, M) or (N, M, V)
+    # The largest uniform is 1 - 2^-p, with p the bits of a number: its product with a total of about 1 is below the total.
     if weights.shape[1] == 2:
         first, second = weights.split(1, dim=1)
         total = first + second
-        # Uniforms are at most 1 - 2^-24, or 2^-53, and the total is about 1: the product is below the total.
         return (first <= uniform_like(total) * total).squeeze(1).to(torch.int64)
     cumulative = weights.cumsum(dim=1)
     total = cumulative[:, -1:]
-    threshold = threshold_below(total, uniform_like(total))
-    # In a row of NaN the count is arbitrary; clamping keeps the index legal until the caller sees the NaN.
-    return (cumulative <= threshold).sum(dim=1).clamp_(max=log_weights.shape[1] - 1)
+    return (cumulative <= uniform_like(total) * total).sum(dim=1)  # in a row of NaN none is below: 0
 
 
 def threshold_below(total: Tensor, uniforms: Tensor) -> Tensor:
@@ -117,5 +119,10 @@ def accept(log_ratio: Tensor, generator: Generator) -> Tensor:
 
 
 def shuffled(num: int, generator: Generator) -> Tensor:
-    """The numbers below `num` in random order, shape (num,), int64."""
-    return uniform(torch.empty(num, dtype=torch.float64), generator).argsort()
+    """The numbers below `num` in random order, shape (num,), int64, where the generator is."""
+    return uniform(torch.empty(num, dtype=torch.float64, device=device_of(generator)), generator).argsort()
+
+
+def device_of(generator: Generator) -> torch.device:
+    """Where a generator draws; the CPU for any other stream, which draws anywhere."""
+    return generator.device if isinstance(generator, torch.Generator) else torch.device("cpu")

@@ -132,39 +132,32 @@ def fit_product_mixture(
     rows: MixedRows,
     num_classes: Sequence[int],
     *,
-    num_components: int,
-    generator: Generator,
-    start: Tensor | None = None,
+    start: Tensor,
     prior_strength: float = 1.0,
     num_iterations: int = 100,
     tolerance: float = 1e-3,
 ) -> ProductMixture:
-    """Fits a mixture to rows with missing entries by EM, started around some of the rows.
+    """Fits a mixture to rows with missing entries by EM, started around some of the rows, such as `spread_rows`.
 
     Args:
         rows: codes and reals; the reals' dtype is that of the mixture.
         num_classes: K_j of each column.
-        num_components: M; 1 gives independent columns.
-        generator: chooses the rows to start from, where `start` is None.
-        start: numbers of the rows to start from, shape (M,); None is random ones.
+        start: numbers of the M rows to start from, shape (M,), int64; a single one, whichever it is, gives independent
+            columns.
         prior_strength: s, in pseudo-rows per component; see `em_step`.
         num_iterations: of EM, at most.
         tolerance: stops when an iteration improves the objective by less than this, in nats per row.
 
     Example:
         >>> codes = torch.tensor([[0, 0], [1, 1], [1, -1]]).repeat(50, 1)
-        >>> rows, generator = MixedRows(codes, torch.empty(150, 0)), torch.Generator().manual_seed(0)
-        >>> mixture = fit_product_mixture(rows, (2, 2), num_components=2, generator=generator)
+        >>> mixture = fit_product_mixture(MixedRows(codes, torch.empty(150, 0)), (2, 2), start=torch.tensor([0, 1]))
         >>> mixture(torch.tensor([[1, 1]])).exp() > 3 * mixture(torch.tensor([[0, 1]])).exp()
         tensor([True])
     """
     prior = prior_of(rows, num_classes, prior_strength)
-    if start is None:
-        priority = draws.uniform(rows.reals.new_empty(len(rows.codes)), generator)
-        start = priority.argsort()[torch.arange(num_components, device=priority.device) % len(rows.codes)]
     mixture = _around(MixedRows(rows.codes[start], rows.reals[start]), rows, num_classes, prior)
     before = -math.inf
-    for _ in range(num_iterations if num_components > 1 else 1):
+    for _ in range(num_iterations if len(start) > 1 else 1):
         mixture, objective = em_step(mixture, rows, prior)
         if objective - before < tolerance * len(rows.codes):
             break

@@ -10,7 +10,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from jointebm.spaces.blocks import Binary
+from jointebm.spaces.blocks import Binary, Categorical, Continuous
 from jointebm.spaces.space import Mask, Position, Space
 
 __all__ = ["Constraints", "Layout", "MixedRows"]
@@ -109,7 +109,7 @@ class Layout:
             place[block.discrete] += block.num_variables
             part = (rows.codes if block.discrete else rows.reals)[:, first : place[block.discrete]]
             part = part.reshape(num_rows, *block.variable_shape)
-            position[name] = block.encode(name, part, rows.reals.dtype)[0] if block.discrete else part
+            position[name] = part if isinstance(block, Continuous) else _one_hot(block, part, rows.reals.dtype)
         return position
 
     def completed(self, position: Position, rows: MixedRows) -> dict[str, Tensor]:
@@ -192,6 +192,20 @@ class Layout:
                     f"floats of shape {(num_rows, *block.position_shape)}, such as `encode` gives"
                 )
         return num_rows
+
+
+def _one_hot(block: Binary | Categorical, codes: Tensor, dtype: torch.dtype) -> Tensor:
+    """The position of codes (N, *variable_shape) that fit the block; no code is checked, so that none is read."""
+    if isinstance(block, Binary):
+        return torch.where(codes < 0, torch.nan, codes.to(dtype))
+    counts = block.num_classes_per_variable
+    if not block.ragged:
+        same = codes[..., None] == torch.arange(counts[0], device=codes.device)
+        return torch.where(codes[..., None] < 0, torch.nan, same.to(dtype))
+    variable = torch.tensor([number for number, count in enumerate(counts) for _ in range(count)], device=codes.device)
+    classes = torch.tensor([each for count in counts for each in range(count)], device=codes.device)
+    of_variable = codes[:, variable]  # (N, M)
+    return torch.where(of_variable < 0, torch.nan, (of_variable == classes).to(dtype))
 
 
 def _check_shape(name: str, kind: str, given: Tensor, shape: tuple[int, ...], num_rows: int) -> None:

@@ -15,6 +15,7 @@ from torch.nn.functional import embedding_bag, linear, silu
 
 from jointebm.randomness import draws
 from jointebm.randomness.draws import Generator
+from jointebm.randomness.waiting import may_read
 from jointebm.references.network_prior import draw_weights
 from jointebm.references.product_mixture import ProductMixture, features, linear_by_row
 
@@ -73,7 +74,10 @@ class MaskedNetwork(nn.Module):
 
     def conditional(self, codes: Tensor, column: int) -> Tensor:
         """log q(c_j = k | visible) of one missing column, shape (N, K_j), nats; its bits do not depend on other rows."""
-        known = self.mixture.of_classes(self.mixture.components(codes), column)
+        if len(self.mixture.log_weights) == 1:  # no column tells anything of another
+            known = self.mixture.of_column(column).T
+        else:
+            known = self.mixture.of_classes(self.mixture.components(codes), column)
         classes = slice(self.mixture.offsets[column], self.mixture.offsets[column + 1])
         of_net = linear_by_row(self.hidden(codes), self.readout[classes], self.readout_bias[classes])
         return (known + of_net).log_softmax(dim=1)
@@ -148,11 +152,7 @@ class MaskedNetwork(nn.Module):
         """
         drawn, total = codes.clone(), self.bias.new_zeros(len(codes))
         for column, weights in enumerate(evidence or [None] * codes.shape[1]):
-            missing = (codes[:, column] < 0).nonzero()[:, 0]
-            log_probs = torch.zeros(len(codes), self.mixture.num_classes[column], device=codes.device)
-            log_probs = log_probs.to(self.bias.dtype)
-            if len(missing):
-                log_probs[missing] = self.conditional(drawn[missing], column)
+            log_probs = self._where_missing(drawn, codes[:, column] < 0, column)
             if weights is not None:
                 log_probs = (log_probs + weights).log_softmax(dim=1)
             chosen = draws.choose(log_probs, generator)
@@ -164,12 +164,20 @@ class MaskedNetwork(nn.Module):
         """Sum over the wanted columns, in order, of their log-probability given `start` and those before them."""
         total, seen = self.bias.new_zeros(len(codes)), start.clone()
         for column, weights in enumerate(evidence):
-            rows = wanted[:, column].nonzero()[:, 0]
-            if len(rows):
-                log_probs = self.conditional(seen[rows], column)
-                if weights is not None:
-                    log_probs = (log_probs + (weights if weights.ndim == 1 else weights[rows])).log_softmax(dim=1)
-                of_codes = log_probs.gather(1, codes[rows, column, None])[:, 0]
-                total = total.index_add(0, rows, of_codes)
-                seen[:, column] = torch.where(wanted[:, column], codes[:, column], seen[:, column])
+            log_probs = self._where_missing(seen, wanted[:, column], column)
+            if weights is not None:
+                log_probs = (log_probs + weights).log_softmax(dim=1)
+            of_codes = log_probs.gather(1, codes[:, column, None].clamp(min=0))[:, 0]
+            total = total + torch.where(wanted[:, column], of_codes, 0)
+            seen[:, column] = torch.where(wanted[:, column], codes[:, column], seen[:, column])
         return total
+
+    def _where_missing(self, codes: Tensor, missing: Tensor, column: int) -> Tensor:
+        """`conditional` in rows that miss the column, (N,) of bool; elsewhere numbers that mean nothing."""
+        if not may_read(missing):
+            return self.conditional(codes, column)
+        log_probs = self.bias.new_zeros(len(codes), self.mixture.num_classes[column])
+        rows = missing.nonzero()[:, 0]
+        if len(rows):
+            log_probs[rows] = self.conditional(codes[rows], column)
+        return log_probs

@@ -85,15 +85,13 @@ class Mixture(nn.Module):
         """
         mixture = cls(space, _checked(num_components, prior_strength))
         rows = _some_rows(mixture.layout.rows(position))
-        start = None
+        start = rows.codes.new_zeros(1)  # of one component, any row
         if num_components > 1:
             prior = prior_of(rows, mixture.layout.num_classes, prior_strength)
             start = spread_rows(rows, prior, num_components, generator)
         mixture.products = fit_product_mixture(
             rows,
             mixture.layout.num_classes,
-            num_components=num_components,
-            generator=generator,
             start=start,
             prior_strength=prior_strength,
             num_iterations=num_iterations,

@@ -19,6 +19,7 @@ from torch.nn.functional import embedding_bag, linear, pad
 
 from jointebm.randomness import draws
 from jointebm.randomness.draws import Generator
+from jointebm.randomness.waiting import may_read
 from jointebm.references.evidence_of_codes import evidence_of_codes
 from jointebm.references.gaussians import HALF_LOG_TWO_PI, draw_gaussians, log_mass
 from jointebm.references.layout import Constraints, MixedRows
@@ -85,7 +86,12 @@ class ProductMixture(nn.Module):
         return joint + self.of_reals(reals) if len(self.means) else joint
 
     def of_reals(self, reals: Tensor) -> Tensor:
-        """Log-density of the observed reals of each row in each component, shape (N, M)."""
+        """Log-density of the observed reals of each row in each component, shape (N, M).
+
+        Where values may be read, rows take the way that is fastest for what is missing; elsewhere one way for all.
+        """
+        if not may_read(reals):
+            return self._of_observed(reals)
         missing = reals.isnan()
         if not bool(missing.any()):
             return self._of_whole(reals)
@@ -106,6 +112,17 @@ class ProductMixture(nn.Module):
         constant = (0.5 * means.square() * precisions + self.log_sds + HALF_LOG_TWO_PI).sum(dim=0)
         both, weights = torch.cat([rows.square(), rows], dim=1), torch.cat([-0.5 * precisions, means * precisions])
         return (linear_by_row(both, weights.T) - constant).to(self.means.dtype)
+
+    def _of_observed(self, reals: Tensor) -> Tensor:
+        """`of_reals` of any rows by one product of matrices, as `_of_whole`; a missing entry is zero in all its terms."""
+        means, log_sds = self.means.double(), self.log_sds.double()
+        precisions = (-2 * log_sds).exp()
+        constants = 0.5 * means.square() * precisions + log_sds + HALF_LOG_TWO_PI
+        seen = ~reals.isnan()
+        rows = torch.where(seen, reals, 0).double()
+        terms = torch.cat([rows.square(), rows, seen.double()], dim=1)
+        weights = torch.cat([-0.5 * precisions, means * precisions, -constants])
+        return linear_by_row(terms, weights.T).to(self.means.dtype)
 
     def of_classes(self, components: Tensor, column: int) -> Tensor:
         """log p(c_j = k, what `components` has seen) for every class k of column j, shape (N, K_j).

@@ -20,6 +20,14 @@ class Reference(Protocol):
     Evidence restricts missing entries. Per discrete block it is log-weights of classes, shaped like one row of the position
     (with a last axis of 2 for a binary block); -inf forbids a class. Per continuous block it is an interval, low and high
     stacked (2, *shape); infinity is no bound. A leading axis of N gives each row its own. Observed entries ignore it.
+
+    Example:
+        >>> import torch
+        >>> from jointebm import Continuous
+        >>> from jointebm.references import Mixture
+        >>> q: Reference = Mixture(Space(x=Continuous()))  # N(0, 1)
+        >>> q.log_prob({"x": torch.tensor([0.0, torch.nan])})  # -log(2 pi) / 2, and nothing observed
+        tensor([-0.9189,  0.0000])
     """
 
     space: Space

@@ -85,3 +85,10 @@ def _by_kind(value: Any) -> Any:
 
 
 ReferenceFit = Annotated[MixtureFit | MarginalsFit, Field(discriminator="kind"), BeforeValidator(_by_kind)]
+"""Any way to fit a reference; `kind` says which, and a kind alone stands for its defaults.
+
+Example:
+    >>> from pydantic import TypeAdapter
+    >>> TypeAdapter(ReferenceFit).validate_json('"marginals"')
+    MarginalsFit(kind='marginals', num_gaussians=3, max_rows=10000)
+"""

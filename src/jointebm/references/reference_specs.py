@@ -76,6 +76,13 @@ class AnyOrderSpec(Config):
 
 
 ReferenceSpec = Annotated[MixtureSpec | MarginalsSpec | AnyOrderSpec, Field(discriminator="kind")]
+"""Any description of a reference; `kind` says which.
+
+Example:
+    >>> from pydantic import TypeAdapter
+    >>> TypeAdapter(ReferenceSpec).validate_json('{"kind": "mixture", "num_components": 4}').num_components
+    4
+"""
 
 
 def spec_of(reference: object) -> "MixtureSpec | MarginalsSpec | AnyOrderSpec":

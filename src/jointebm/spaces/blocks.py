@@ -271,9 +271,8 @@ class Categorical(_Discrete):
 
     @property
     def num_classes_per_variable(self) -> tuple[int, ...]:
-        if isinstance(self.num_classes, int):
-            return (self.num_classes,) * self.num_variables
-        return self.num_classes
+        counts = self.num_classes
+        return (counts,) * self.num_variables if isinstance(counts, int) else counts
 
     @property
     def kind(self) -> str:
@@ -324,11 +323,16 @@ class Categorical(_Discrete):
 
 
 def _decode_one_hot(position: Tensor) -> Tensor:
-    missing = position.isnan().any(dim=-1)
-    return torch.where(missing, -1, position.nan_to_num().argmax(dim=-1))
+    return torch.where(position.isnan().any(dim=-1), -1, position.nan_to_num().argmax(dim=-1))
 
 
 Block = Continuous | Binary | Categorical
+"""Any kind of block.
+
+Example:
+    >>> isinstance(Categorical(3), Block)
+    True
+"""
 
 
 def block_from_config(config: dict[str, Any]) -> Block:

@@ -17,8 +17,31 @@ from jointebm.spaces.blocks import Binary, Block, Categorical, Continuous, block
 __all__ = ["Mask", "Position", "Space", "Values", "image_block"]
 
 Values = Mapping[str, Any]
+"""What a user sees, per block: reals with NaN where missing, and labels with -1 where missing.
+
+Example:
+    >>> values: Values = {"x": [0.5, float("nan")], "y": [2, -1]}
+    >>> Space(x=Continuous(), y=Categorical(3)).encode(values)[1]["y"]  # what is observed
+    tensor([ True, False])
+"""
+
 Position = Mapping[str, Tensor]
+"""What a kernel sees, per block: one float tensor (N, *position_shape), NaN where missing.
+
+Example:
+    >>> position: Position = Space(x=Continuous(), y=Categorical(3)).encode({"x": [0.5], "y": [2]})[0]
+    >>> position["y"]
+    tensor([[0., 0., 1.]])
+"""
+
 Mask = Mapping[str, Tensor]
+"""What may move, per block: bool tensors that broadcast to (N, *variable_shape); a block that is left out is clamped.
+
+Example:
+    >>> free: Mask = {"x": torch.tensor([True]), "y": torch.tensor([[True], [False]])}
+    >>> sorted(free)
+    ['x', 'y']
+"""
 
 
 class Space(Mapping[str, Block]):

@@ -139,6 +139,12 @@ class Logit:
 
 
 Transform = Identity | Affine | Logit
+"""Any way from the reals of a user to positions, and back.
+
+Example:
+    >>> isinstance(Logit(margin=1e-6), Transform)
+    True
+"""
 
 TRANSFORMS: dict[str, type[Identity] | type[Affine] | type[Logit]] = {
     kind.name: kind for kind in (Identity, Affine, Logit)

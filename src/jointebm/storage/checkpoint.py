@@ -1,7 +1,8 @@
 """Checkpoints: the state of a run on disk, whole and verified or not at all.
 
-    FOLDER/000001000/state.safetensors    every tensor
-    FOLDER/000001000/manifest.json        plain state, and the size and SHA-256 of the tensors' file
+    FOLDER/000001000/state.safetensors    every tensor; of a run in several processes those that are equal in all
+    FOLDER/000001000/rank-0.safetensors   ... and those of each process, by its rank
+    FOLDER/000001000/manifest.json        plain state, and the size and SHA-256 of the tensors' files
     FOLDER/000001000/manifest.sha256      SHA-256 of the manifest
 
 A checkpoint appears whole (`jointebm.storage.atomic`); the next write sweeps what a killed process left. Reading verifies
@@ -13,9 +14,9 @@ import hashlib
 import json
 import re
 from pathlib import Path
-from typing import Annotated, Any, Literal, NamedTuple
+from typing import Annotated, Any, Literal, NamedTuple, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 from safetensors import SafetensorError
 from safetensors.torch import load as load_tensors
 from torch import Tensor
@@ -33,11 +34,19 @@ DIGEST_LENGTH = 65  # hexadecimal digits of SHA-256, and the end of the line
 
 
 class Checkpoint(NamedTuple):
-    """Everything that a run needs to resume: updates done, tensors by name, and the rest as JSON data."""
+    """Everything that a run needs to resume.
+
+    Args:
+        iteration: updates done.
+        tensors: by name; of a run in several processes those that are equal in all.
+        plain: the rest, as JSON data.
+        parts: further tensors of each of several processes, by name; none of a run in one.
+    """
 
     iteration: int
     tensors: dict[str, Tensor]
     plain: dict[str, Any]
+    parts: tuple[dict[str, Tensor], ...] = ()
 
 
 class Loaded(NamedTuple):
@@ -57,8 +66,15 @@ class _Manifest(Config):
 
     format: Literal[1]
     iteration: Annotated[int, Field(ge=0)]
-    files: dict[Literal["state.safetensors"], _File] = Field(min_length=1)
+    files: dict[str, _File]
     plain: dict[str, Any]
+
+    @model_validator(mode="after")
+    def _names_of_files(self) -> Self:
+        expected = _names(len(self.files) - 1)
+        if list(self.files) != expected:
+            raise ValueError(f"files: expected {', '.join(expected)}")
+        return self
 
 
 def write(folder: Path, checkpoint: Checkpoint, *, keep: int) -> Path:
@@ -93,11 +109,16 @@ def newest(folder: Path) -> Loaded:
 
 
 def _fill(scratch: Path, checkpoint: Checkpoint) -> None:
-    content = packed(checkpoint.tensors)
+    files = {}
+    names = _names(len(checkpoint.parts))
+    for name, tensors in zip(names, (checkpoint.tensors, *checkpoint.parts), strict=True):
+        content = packed(tensors)
+        files[name] = {"bytes": len(content), "sha256": _digest(content)}
+        write_file(scratch / name, content)
     manifest = {
         "format": 1,
         "iteration": checkpoint.iteration,
-        "files": {"state.safetensors": {"bytes": len(content), "sha256": _digest(content)}},
+        "files": files,
         "plain": checkpoint.plain,
     }
     text = (json.dumps(manifest, indent=1, allow_nan=False) + "\n").encode()
@@ -106,7 +127,6 @@ def _fill(scratch: Path, checkpoint: Checkpoint) -> None:
             f"{scratch / 'manifest.json'}: would have {len(text)} bytes, at most {MAX_MANIFEST} can be read again; put what "
             "is large into tensors"
         )
-    write_file(scratch / "state.safetensors", content)
     write_file(scratch / "manifest.json", text)
     write_file(scratch / "manifest.sha256", (_digest(text) + "\n").encode())
 
@@ -122,7 +142,13 @@ def read(path: Path) -> Checkpoint:
     manifest = read_config(path / "manifest.json", "the manifest of a checkpoint", _Manifest, max_bytes=MAX_MANIFEST)
     if manifest.iteration != _iteration_of(path):
         raise ValueError(f"{path / 'manifest.json'}: damaged: belongs to iteration {manifest.iteration}")
-    file, expected = path / "state.safetensors", manifest.files["state.safetensors"]
+    tensors, *parts = (_read_tensors(path / name, file) for name, file in manifest.files.items())
+    return Checkpoint(manifest.iteration, tensors, manifest.plain, tuple(parts))
+
+
+def _read_tensors(file: Path, expected: _File) -> dict[str, Tensor]:
+    if not file.is_file():
+        raise ValueError(f"{file}: damaged: no such file")
     size = file.stat().st_size
     if size != expected.bytes:
         raise ValueError(f"{file}: damaged: {size} bytes, expected {expected.bytes}")
@@ -130,10 +156,14 @@ def read(path: Path) -> Checkpoint:
     if _digest(content) != expected.sha256:
         raise ValueError(f"{file}: damaged: it does not have the SHA-256 in the manifest")
     try:
-        tensors = load_tensors(content)
+        return load_tensors(content)
     except SafetensorError as error:
         raise ValueError(f"{file}: damaged: {error}") from None
-    return Checkpoint(manifest.iteration, tensors, manifest.plain)
+
+
+def _names(num_parts: int) -> list[str]:
+    """The files of tensors of a checkpoint."""
+    return ["state.safetensors", *(f"rank-{number}.safetensors" for number in range(num_parts))]
 
 
 def _start(path: Path, num_bytes: int) -> bytes:

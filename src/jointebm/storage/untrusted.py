@@ -32,7 +32,8 @@ def quoted(content: object) -> str:
 def reason_of(error: ValidationError) -> str:
     """The first field that is wrong, and why, as one line for a message."""
     first = error.errors(include_url=False, include_context=False, include_input=False)[0]
-    return quoted(f"{'.'.join(map(str, first['loc'])) or 'top level'}: {first['msg']}")
+    message = first["msg"].removeprefix("Value error, ")
+    return quoted(f"{'.'.join(map(str, first['loc'])) or 'top level'}: {message}")
 
 
 def read_json(path: Path, what: str, *, max_bytes: int = MAX_JSON) -> dict[str, Any]:

@@ -1,4 +1,13 @@
-"""Exact and statistical tests of a kernel, for anyone who writes one."""
+"""Exact and statistical tests of a kernel, for anyone who writes one.
+
+Example:
+    >>> from jointebm import Binary, Space, kernels, testing
+    >>> space = Space(bits=Binary(2))
+    >>> def f(position): return position["bits"].sum(dim=1)
+    >>> matrix, states = testing.transition_matrix(kernels.Gibbs(space), f, space)
+    >>> testing.stationarity_residual(matrix, testing.target_probs(f, states)) < 1e-12
+    True
+"""
 
 from jointebm.testing.conditional import Redraw, Transition, conditional_path
 from jointebm.testing.geweke import geweke_test

@@ -15,10 +15,26 @@ from jointebm.spaces.space import Mask, Position, Space
 __all__ = ["Redraw", "Transition", "check_held", "conditional_path", "full_mask", "tile"]
 
 Transition = Callable[[Position, Mask, Generator], Position]
-"""(position, free, generator) -> position: moves what is free, given the rest. A block that `free` leaves out is clamped."""
+"""(position, free, generator) -> position: moves what is free, given the rest. A block that `free` leaves out is clamped.
+
+Example:
+    >>> def stay(position, free, generator): return dict(position)  # leaves everything invariant, and never moves
+    >>> transition: Transition = stay
+    >>> transition({"x": torch.ones(2)}, {}, torch.Generator())
+    {'x': tensor([1., 1.])}
+"""
 
 Redraw = Callable[[Position, Mask, Generator], Position]
-"""(position, free, generator) -> position: draws what is *not* free from its exact conditional, given what is free."""
+"""(position, free, generator) -> position: draws what is *not* free from its exact conditional, given what is free.
+
+Example:
+    >>> def fair(position, free, generator):  # bits that are independent of everything
+    ...     bits = torch.randint(2, position["bit"].shape, generator=generator).float()
+    ...     return {"bit": torch.where(free["bit"], position["bit"], bits)}
+    >>> redraw: Redraw = fair
+    >>> redraw({"bit": torch.full((2,), 9.0)}, {"bit": torch.tensor([True])}, torch.Generator())
+    {'bit': tensor([9., 9.])}
+"""
 
 
 def conditional_path(log_density: LogDensity, space: Space, kernel: Kernel, *, num_steps: int = 1) -> Transition:

@@ -17,7 +17,13 @@ from jointebm.spaces.space import Mask, Position, Space
 __all__ = ["Invariance", "Statistics", "default_statistics", "entries", "invariance_test"]
 
 Statistics = Mapping[str, Callable[[Position], Tensor]]
-"""Named functions from a position to one number per row, shape (N,)."""
+"""Named functions from a position to one number per row, shape (N,).
+
+Example:
+    >>> statistics: Statistics = {"x squared": lambda position: position["x"].square()}
+    >>> statistics["x squared"]({"x": torch.tensor([1.0, 3.0])})
+    tensor([1., 9.])
+"""
 
 
 class Invariance(NamedTuple):
@@ -28,6 +34,11 @@ class Invariance(NamedTuple):
         rejected: whether p_value <= alpha.
         worst: name of the statistic that changed most.
         alpha: the false-alarm rate that was asked for.
+
+    Example:
+        >>> verdict = Invariance(p_value=0.4, rejected=False, worst="x squared", alpha=1e-3)
+        >>> verdict.rejected == (verdict.p_value <= verdict.alpha)
+        True
     """
 
     p_value: float

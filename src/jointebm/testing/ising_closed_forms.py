@@ -11,6 +11,13 @@ __all__ = [
 ]
 
 CRITICAL_COUPLING = math.log(1 + math.sqrt(2)) / 2
+"""J of the infinite square grid at which spins order: log(1 + sqrt 2) / 2.
+
+Example:
+    >>> round(CRITICAL_COUPLING, 4)
+    0.4407
+"""
+
 MEAN_SQUARE = 1.09195051  # of the magnetisation at the critical coupling, times side^(1/4); see `ising_critical_square`
 
 

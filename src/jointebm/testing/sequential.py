@@ -16,6 +16,11 @@ class Verdict(NamedTuple):
         limits: p-value at or below which each of these stages rejects.
         num_draws: exact draws used, over all stages.
         alpha: the false-alarm rate that was asked for.
+
+    Example:
+        >>> verdict = sequential_test(lambda num: (0.5, "mean"), num_draws=100, alpha=1e-5, num_stages=7, growth=4)
+        >>> verdict.rejected, verdict.num_draws  # clear after the first stage
+        (False, 100)
     """
 
     rejected: bool

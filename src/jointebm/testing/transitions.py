@@ -31,6 +31,13 @@ class TransitionMatrix(NamedTuple):
         matrix: probability of going from configuration i (row) to j (column), shape (S, S), float64.
         position: the configurations in the order of the matrix, per block (S, *position_shape), float64; continuous
             blocks have their given value.
+
+    Example:
+        >>> from jointebm import Binary, kernels
+        >>> space = Space(y=Binary())
+        >>> matrix, position = transition_matrix(kernels.Gibbs(space), lambda position: 0 * position["y"], space)
+        >>> matrix.tolist(), position["y"].tolist()
+        ([[0.5, 0.5], [0.5, 0.5]], [0.0, 1.0])
     """
 
     matrix: Tensor
