@@ -1,8 +1,9 @@
 """Times our joint step against a plain textbook one, on the paper's three networks.
 
 The textbook step evaluates values and gradients separately, as the equations are written: 5 forward and 3 backward passes
-of the whole network. Ours keeps the chain's f and score: 2 + 2, of the encoder 1 + 1. Both run in this
-process, in turn, on the same network, batch, threads and dtype; compare the ratio of medians.
+of the whole network. Ours keeps the chain's f and score: 2 + 2, of the encoder 1 + 1. The bare step is the matrix products
+of these 2 + 2 passes and nothing else; a network with an encoder has none here. All run in this process, in turn, on the
+same network, batch and threads; compare the ratio of medians.
 
     python benchmarks/joint_step.py [--batch 100] [--threads 1] [--rounds 30]
 """
@@ -94,6 +95,24 @@ def textbook_step(
     return {**position, "x": x + drift + step_size * torch.randn(x.shape, generator=generator)}
 
 
+def bare_products(energy: ConcatEnergy, batch: int) -> Callable[[], None] | None:
+    """The matrix products of two evaluations with their scores; None if the network has an encoder."""
+    if energy.encoder is not None:
+        return None
+    weights = [layer.weight.detach() for layer in energy.net if isinstance(layer, nn.Linear)]
+    rows = torch.randn(batch, weights[0].shape[1])
+
+    def products() -> None:
+        for _ in range(2):
+            hidden = rows
+            for weight in weights:
+                hidden = hidden @ weight.T
+            for weight in reversed(weights):
+                hidden = hidden @ weight
+
+    return products
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--batch", type=int, default=100, help="chains (the paper: 100; toy 1000)")
@@ -103,7 +122,7 @@ def main() -> None:
     torch.set_num_threads(arguments.threads)
     torch.manual_seed(0)
     print(f"torch {torch.__version__}, {arguments.threads} threads; medians of {arguments.rounds} rounds, milliseconds")
-    heads = ("textbook", "ours", "ratio", "bf16", "ratio")
+    heads = ("textbook", "ours", "ratio", "bf16", "ratio", "bare", "ours/bare")
     print(f"{'network':<16}{'batch':>6}" + "".join(f"{head:>10}" for head in heads))
     for name, (space, spec, (step_size, temperature)) in NETWORKS.items():
         batch = 1000 if name.startswith("toy") and arguments.batch == 100 else arguments.batch
@@ -136,11 +155,13 @@ def row(
         "ours": lambda: ours(False),
         "bf16": lambda: ours(True),
     }
-    ms = medians(steps, rounds)
-    return (
+    bare = bare_products(energy, batch)
+    ms = medians(steps if bare is None else {**steps, "bare": bare}, rounds)
+    line = (
         f"{name:<16}{batch:>6}{ms['textbook']:>10.2f}{ms['ours']:>10.2f}{ms['textbook'] / ms['ours']:>9.2f}x"
         f"{ms['bf16']:>10.2f}{ms['textbook'] / ms['bf16']:>9.2f}x"
     )
+    return line if bare is None else f"{line}{ms['bare']:>10.2f}{ms['ours'] / ms['bare']:>9.2f}x"
 
 
 def medians(steps: dict[str, Callable[[], None]], rounds: int) -> dict[str, float]:

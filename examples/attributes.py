@@ -48,10 +48,17 @@ for target, given in QUESTIONS:
     said = ", ".join(["horizontal coordinate", *(f"{name} = {label}" for name, label in given.items())])
     print(f"p({target} = 1 | {said}): off by {gap.mean():.3f} on average, {gap.max():.3f} at most")
 if args.out:
-    from jointebm.plots.panels import Panel, measured_figure
+    from jointebm.plots import panels, plot_measurements, save_figure
 
-    fine, panels = torch.linspace(-3, 3, 121), []
+    fine, shown = torch.linspace(-3, 3, 121), {}
     for (target, given), answer in zip(QUESTIONS, answers, strict=True):
         title = f"{target}, given x" + "".join(f", {name} = {label}" for name, label in given.items())
-        panels.append(Panel(title, x, answer, fine.tolist(), truth(target, fine, given).tolist()))
-    measured_figure(panels, {}, label="x, the horizontal coordinate").savefig(args.out, dpi=150)
+        shown[title] = (answer, (fine.tolist(), truth(target, fine, given).tolist()))
+    ask = {"label": "x, the horizontal coordinate"}
+    axes = panels(
+        shown,
+        lambda each, ax: plot_measurements(x, each[0], curve=each[1], **ask, ax=ax),
+        num_columns=len(shown),
+        size=(2.4, 2.2),
+    )
+    save_figure(axes[0, 0].figure, args.out, dpi=150)

@@ -11,14 +11,14 @@ from torch import Tensor
 
 from jointebm import Binary, Space, kernels
 from jointebm.energies import IsingEnergy
+from jointebm.plots import plot_measurements, plot_strip, save_figure, subplots
 from jointebm.testing import CRITICAL_COUPLING, ising_critical_square, ising_interaction, ising_magnetization
 
 parser = argparse.ArgumentParser()
 parser.add_argument("--sweeps", type=int, default=40, help="sweeps of 32 x 32, a quarter of them burn-in")
 parser.add_argument("--chains", type=int, default=4, help="chains per temperature, on 32 x 32")
 parser.add_argument("--out", type=Path, help="where to draw the figure")
-args, generator = parser.parse_args(), torch.Generator().manual_seed(0)
-torch.set_num_threads(1)
+args, generator, _ = parser.parse_args(), torch.Generator().manual_seed(0), torch.set_num_threads(1)
 
 
 def measure(side: int, couplings: list[float], num_chains: int, num_steps: int, kind: type) -> tuple[Tensor, Tensor]:
@@ -68,10 +68,12 @@ for row, coupling in enumerate(many):
     report(f"32 x 32, {name}", coupling, mean[row], ising_magnetization(coupling))
 report("32 x 32, m^2 (torus)", CRITICAL_COUPLING, square[3], ising_critical_square(32))
 if args.out:
-    from jointebm.plots.panels import Panel, measured_figure
-
     x, t = torch.linspace(1.5, 4.1, 200).tolist(), 1 / torch.tensor(many)
     yang, kaufman = [ising_magnetization(1 / at) for at in x], [ising_interaction(1 / at, 32, 32) for at in x]
-    panels = [Panel("|magnetisation| per spin", t, size, x, yang), Panel("minus energy per spin", t, u, x, kaufman)]
-    pictures = {f"T = {t[k]:.3g}": spins[k * args.chains] for k in (1, 3, 6)}
-    measured_figure(panels, pictures, label="temperature").savefig(args.out, dpi=150)
+    names = ["|magnetisation| per spin", "minus energy per spin", *(f"T = {t[k]:.3g}" for k in (1, 3, 6))]
+    axes = subplots(1, 5, size=(1.9, 2.2), titles=names)[0]
+    for ax, found, curve in ((axes[0], size, yang), (axes[1], u, kaufman)):
+        plot_measurements(t, found, curve=(x, curve), label="temperature", ax=ax)
+    for ax, k in zip(axes[2:], (1, 3, 6), strict=True):
+        plot_strip(spins[k * args.chains][None], ax=ax)
+    save_figure(axes[0].figure, args.out, dpi=150)

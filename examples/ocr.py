@@ -67,10 +67,11 @@ for name, asked in asked_for.items():
     found = predict(model, given, "letters", method="sample", generator=generator).labels["letters"]
     report(f"with transitions, {name}", found, asked, started)
 if args.out:
-    from jointebm.plots.panels import strips_figure
+    from jointebm.plots import panels, plot_strip, save_figure
 
     shown = torch.arange(0, len(true), -(-len(true) // 18))
     one, both = (spell(torch.where(written, each, BLANK)[shown]) for each in (alone, found))
     lines = zip(shown, one, both, values["image"][shown], strict=True)
     strips = {f"{row}: alone {a}, together {b}": image for row, a, b, image in lines}
-    strips_figure(strips, num_columns=2, cmap="gray_r").savefig(args.out, dpi=150)
+    axes = panels(strips, lambda x, ax: plot_strip(x, ink="dark", ax=ax), num_columns=2, size=(3.75, 0.85))
+    save_figure(axes[0, 0].figure, args.out, dpi=150)

@@ -63,13 +63,13 @@ probs["sets"] = report("sets", model.energy, started)
 ask = {"given": {"members": [1, 1, 1, 0, 0, 0]}, "num_steps": 200, "init": model.noise, "generator": generator}
 drawn = sample(model, data.space, model.kernel, num_chains=5, **ask).values  # the points of a given set
 if args.out:
-    from jointebm.plots.panels import points_figure
+    from jointebm.plots import panels, plot_points, save_figure
 
-    panels, marked = {}, {}
+    shown = {}
     for name, each in probs.items():
         draws = sets["members"][torch.multinomial(each[0], 5, replacement=True, generator=generator)]
-        panels |= {f"{name}, draw {k + 1}": test["points"][0] for k in range(5)}
-        marked |= {f"{name}, draw {k + 1}": draws[k] for k in range(5)}
-    panels |= {f"points of a set, {k + 1}": drawn["points"][k] for k in range(5)}
-    marked |= {f"points of a set, {k + 1}": drawn["members"][k] for k in range(5)}
-    points_figure(panels, marked=marked, num_columns=5, size=20).savefig(args.out, dpi=150)
+        shown |= {f"{name}, draw {k + 1}": (test["points"][0], draws[k]) for k in range(5)}
+    shown |= {f"points of a set, {k + 1}": (drawn["points"][k], drawn["members"][k]) for k in range(5)}
+    ask = {"like": torch.cat([points for points, _ in shown.values()]), "size": 20}
+    axes = panels(shown, lambda x, ax: plot_points(x[0], marked=x[1], **ask, ax=ax), num_columns=5, size=(1.6, 1.75))
+    save_figure(axes[0, 0].figure, args.out, dpi=150)

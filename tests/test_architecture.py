@@ -15,12 +15,27 @@ ROOT = Path(jointebm.__file__).parent
 # A folder imports from itself and from the folders before it.
 FOLDERS = [
     *("importing", "randomness", "storage", "spaces", "references", "kernels", "energies", "data", "sampling"),
-    *("training", "testing", "inference", "evaluation", "recipes", "runs", "plots", "tables", "estimators", "cli"),
+    *(
+        "training",
+        "testing",
+        "inference",
+        "evaluation",
+        "recipes",
+        "runs",
+        "plots",
+        "tables",
+        "estimators",
+        "watch",
+        "cli",
+    ),
 ]
 # Within `tables` and `cli` as well.
 PARTS = {
     "tables": ["codes", "relations", "density", "training", "frames", "files", "answers"],
-    "cli": ["console", "options", "files", "progress", "blocks", "tables", "commands", "main"],
+    "cli": [
+        *("console", "shared_errors", "options", "files", "processes", "progress"),
+        *("blocks", "tables", "watching", "commands", "main"),
+    ],
 }
 # A command bears the name of what it does, and a recipe that of its data: these two folders may repeat names of others.
 NAMESAKES = ("cli/commands", "cli/blocks", "cli/tables", "recipes")
@@ -166,7 +181,7 @@ def test_functions_take_few_arguments() -> None:
 def test_tests_mirror_the_folders() -> None:
     tests = Path(__file__).parent
     here = {path.relative_to(tests).parts[0] for path in tests.rglob("test_*.py") if path.parent != tests}
-    assert here <= {*FOLDERS, "benchmarks", "docs", "tools"}
+    assert here <= {*FOLDERS, "benchmarks", "docs", "page", "tools"}
     assert set(FOLDERS) <= here
 
 
@@ -181,8 +196,21 @@ def test_only_the_estimators_import_scikit_learn_and_only_the_border_imports_fra
         return {module for module in MODULES if {name.split(".")[0] for name in imports(module)} & libraries}
 
     assert {folder(module) for module in importing({"sklearn"})} <= {"estimators", "cli"}
-    borders = ("jointebm.tables.frames.", "jointebm.tables.files.", "jointebm.cli.", "jointebm.estimators")
+    watch = "jointebm.watch.arrow_bodies"  # bodies of requests
+    borders = ("jointebm.tables.frames.", "jointebm.tables.files.", "jointebm.cli.", "jointebm.estimators", watch)
     assert {m for m in importing({"narwhals", "pandas", "polars", "pyarrow"}) if not m.startswith(borders)} == set()
+
+
+def test_only_watch_imports_a_web_server() -> None:
+    libraries = {"starlette", "uvicorn", "websockets", "anyio"}
+    importing = {module for module in MODULES if {name.split(".")[0] for name in imports(module)} & libraries}
+    assert {folder(module) for module in importing} == {"watch"}
+
+
+def test_only_one_module_asks_the_hub() -> None:
+    libraries = {"huggingface_hub", "httpx2"}
+    importing = {module for module in MODULES if {name.split(".")[0] for name in imports(module)} & libraries}
+    assert importing == {"jointebm.storage.hub"}
 
 
 def test_no_exception_is_swallowed_by_its_base() -> None:
@@ -216,7 +244,9 @@ def test_files_get_their_names_in_one_place() -> None:
 def test_importing_the_package_imports_no_optional_library() -> None:
     script = """
 import sys, jointebm
-optional = {"typer", "rich", "matplotlib", "sklearn", "pandas", "narwhals", "polars", "pyarrow"} & sys.modules.keys()
+optional = {"typer", "rich", "matplotlib", "sklearn", "pandas", "narwhals", "polars", "pyarrow", "starlette"}
+optional |= {"huggingface_hub", "httpx2"}
+optional &= sys.modules.keys()
 assert not optional, f"import jointebm imports {optional}"
 """
     assert subprocess.run([sys.executable, "-c", script], check=False).returncode == 0

@@ -35,7 +35,8 @@ from jointebm import load
 from jointebm.sampling import effective_draws, split_r_hat
 
 HERE = Path(__file__).parent
-CHROMATIC, GIBBS = ("jointebm", "ChromaticGibbs"), ("thrml", "block Gibbs")
+CHROMATIC, CLUSTERS = ("jointebm", "ChromaticGibbs"), ("jointebm", "SwendsenWang")
+GIBBS = ("thrml", "block Gibbs")
 GRADIENTS, PYMC = ("ebmkit", "Gibbs-with-Gradients"), ("pymc", "BinaryGibbsMetropolis")
 REALS = (
     ("jointebm", "Gibbs, MALA"),
@@ -51,11 +52,11 @@ REALS = (
 )
 ENTRIES: dict[str, tuple[tuple[str, str], ...]] = {
     "ising-10-.2": (CHROMATIC, ("jointebm", "DMALA"), GIBBS, GRADIENTS, PYMC),
-    "ising-10-.4": (CHROMATIC, GIBBS, GRADIENTS),
-    "ising-10-.55": (CHROMATIC, GIBBS, GRADIENTS),
-    "ising-30-.44": (CHROMATIC, GIBBS),
-    "potts-.8": (CHROMATIC, GIBBS, GRADIENTS),
-    "potts-1.1": (CHROMATIC, GIBBS),
+    "ising-10-.4": (CHROMATIC, CLUSTERS, GIBBS, GRADIENTS),
+    "ising-10-.55": (CHROMATIC, CLUSTERS, GIBBS, GRADIENTS),
+    "ising-30-.44": (CHROMATIC, CLUSTERS, GIBBS),
+    "potts-.8": (CHROMATIC, CLUSTERS, GIBBS, GRADIENTS),
+    "potts-1.1": (CHROMATIC, CLUSTERS, GIBBS),
     "ragged": (CHROMATIC, GIBBS),
     "rbm": (CHROMATIC, GIBBS, ("ebmkit", "block Gibbs"), PYMC),
     "dense-16": (CHROMATIC, ("jointebm", "DMALA"), GIBBS, GRADIENTS, PYMC),

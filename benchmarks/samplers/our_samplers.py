@@ -163,6 +163,12 @@ def chromatic(_: Any, space: Space, energy: Any, generator: torch.Generator) -> 
     return kernels.ChromaticGibbs.verified(space, energy, rows, generator=generator)
 
 
+def clusters(_: Any, space: Space, energy: Any, generator: torch.Generator) -> kernels.Kernel:
+    """Cluster moves with couplings that are found."""
+    rows, _ = space.clamp(None, num_chains=4, generator=generator)
+    return kernels.SwendsenWang.verified(space, energy, rows, generator=generator)
+
+
 def dmala(_: Any, space: Space, *__: Any) -> kernels.Kernel:
     """All labels proposed together."""
     return kernels.DMALA(space, 0.5)
@@ -206,6 +212,7 @@ def hmc() -> kernels.Kernel:
 
 PAIRWISE: dict[str, Callable[..., Advance]] = {
     "ChromaticGibbs": partial(ours, make=chromatic),
+    "SwendsenWang": partial(ours, make=clusters, compiled=False),  # gathers, which compiling does not make faster
     "DMALA": partial(ours, make=dmala),
     "GWG, not compiled": partial(ours, make=gibbs_with_gradients, compiled=False),
 }

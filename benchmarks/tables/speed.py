@@ -5,7 +5,8 @@
 Two tables: 9 columns like the diamonds data (density.py, without its first grade) and 40 columns of four hidden factors, a
 fifth of them letters. Models have default settings. "several missing": 300 rows with 2 to 4 missing entries at random, one
 of them the target. "10% missing": entries of the 40 columns hidden at random, which is 4 of a row. `evaluations` counts rows
-and classes at which the network of F is evaluated, per row asked about. Rates are per CPU second.
+and classes at which the network of F is evaluated, per row asked about, and `rough` those at which rough F is, in bfloat16.
+Rates are per CPU second.
 """
 
 import time
@@ -23,6 +24,7 @@ from density import smooth
 from jointebm import ConvergenceWarning
 from jointebm.estimators import JointEBM
 from jointebm.tables.density.energy import Residual
+from jointebm.tables.density.rough_energy import RoughEnergy
 
 NUM_ROWS = 300
 
@@ -54,18 +56,23 @@ def several_missing(rows: pd.DataFrame, target: str) -> pd.DataFrame:
 
 @contextmanager
 def counted() -> Iterator[list[int]]:
-    """Counts the rows and classes at which the network is evaluated."""
-    head, found = Residual.head, [0]
+    """Counts the rows and classes at which F and rough F are evaluated."""
+    head, log_density, found = Residual.head, RoughEnergy.log_density, [0, 0]
 
     def counting(self: Residual, summed: object) -> object:
         found[0] += summed.shape[:-1].numel()  # type: ignore[attr-defined]
         return head(self, summed)  # type: ignore[arg-type]
 
+    def counting_rough(self: RoughEnergy, codes: object, known: object = None) -> object:
+        found[1] += len(codes)  # type: ignore[arg-type]
+        return log_density(self, codes, known)  # type: ignore[arg-type]
+
     Residual.head = counting  # type: ignore[method-assign, assignment]
+    RoughEnergy.log_density = counting_rough  # type: ignore[method-assign, assignment]
     try:
         yield found
     finally:
-        Residual.head = head  # type: ignore[method-assign]
+        Residual.head, RoughEnergy.log_density = head, log_density  # type: ignore[method-assign]
 
 
 def measured(ask: Callable[[], object], num_rows: int) -> dict[str, float]:
@@ -74,7 +81,8 @@ def measured(ask: Callable[[], object], num_rows: int) -> dict[str, float]:
         started = time.process_time()
         ask()
         seconds = time.process_time() - started
-    return {"rows_per_second": num_rows / max(seconds, 1e-9), "evaluations": evaluations[0] / num_rows}
+    of_f, of_rough_f = (each / num_rows for each in evaluations)
+    return {"rows_per_second": num_rows / max(seconds, 1e-9), "evaluations": of_f, "rough": of_rough_f}
 
 
 def run_table(

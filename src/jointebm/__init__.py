@@ -19,12 +19,28 @@ if TYPE_CHECKING:
     from jointebm.estimators import JointEBMRegressor as JointEBMRegressor
     from jointebm.inference import Model, ModelConfig, Prediction, fit, predict
     from jointebm.kernels import KernelSpec
-    from jointebm.sampling import ConvergenceWarning, Samples, Trajectory, log_normalizer, sample, sample_trajectory
+    from jointebm.randomness.devices import Device
+    from jointebm.sampling import (
+        ConvergenceWarning,
+        ExtrapolationWarning,
+        Samples,
+        Trajectory,
+        log_normalizer,
+        sample,
+        sample_trajectory,
+    )
     from jointebm.spaces import Binary, Categorical, Continuous, Noise, Space
     from jointebm.tables.answers.pooling import pool
     from jointebm.training import Metrics, ReplayBuffer, TrainConfig, Trainer, objectives
 
 __version__ = version("jointebm")
+"""The version of this library.
+
+Example:
+    >>> import jointebm
+    >>> jointebm.__version__.count(".")
+    2
+"""
 
 __all__ = [
     "BilinearEnergy",
@@ -33,6 +49,7 @@ __all__ = [
     "ConcatEnergy",
     "Continuous",
     "ConvergenceWarning",
+    "ExtrapolationWarning",
     "JEMEnergy",
     "KernelSpec",
     "Metrics",
@@ -62,11 +79,18 @@ __all__ = [
 ]
 
 
-def load(name: str | os.PathLike[str]) -> "Model | JointEBM":
+def load(
+    name: str | os.PathLike[str], *, device: "Device | None" = None, revision: str | None = None
+) -> "Model | JointEBM":
     """Loads any model that this library wrote; nothing in its folder is executed.
 
     Args:
-        name: a model folder, a run folder (its `model/` is taken), or pretrained:NAME.
+        name: a model folder, a run folder (its `model/` is taken), pretrained:NAME, or owner/name: a model on the Hugging
+            Face Hub, if no such folder exists (extra `hub`). Its files are checked as any others.
+        device: where the model is: "cpu", "cuda" or "mps"; "auto" is "cuda" where there is one, else "cpu". None is "auto"
+            for a table model, whose questions take no tensors, and "cpu" for a `Model`, a function of positions that would
+            have to be there as well. Answers are on the CPU.
+        revision: branch, tag or commit of a model on the Hub; None is the main branch.
 
     Returns:
         A `Model`, or a `JointEBM` if the folder holds a table model.
@@ -74,8 +98,9 @@ def load(name: str | os.PathLike[str]) -> "Model | JointEBM":
     Raises:
         FileNotFoundError: no such model, or a file of it is missing; lists the pretrained ones.
         ImportError: the folder holds a table model, and the extra `tables` is not installed.
+        OSError: the Hub refuses or cannot be reached, and no copy is cached.
         TypeError: `name` is neither text nor a path.
-        ValueError: a file does not hold what it should; names the file and the reason.
+        ValueError: a file does not hold what it should, with its name and the reason; or this machine has no such device.
 
     Example:
         >>> load("pretrained:toy").space.discrete
@@ -85,12 +110,12 @@ def load(name: str | os.PathLike[str]) -> "Model | JointEBM":
     from jointebm.inference.pretrained import find_model
     from jointebm.storage.model_folder import TABLE_MODEL, folder_kind
 
-    path = find_model(name)
+    path = find_model(name, revision)
     if folder_kind(path) == TABLE_MODEL:
         from jointebm.estimators import JointEBM
 
-        return JointEBM.load(path)
-    return load_model(path)
+        return JointEBM.load(path, device=device or "auto")
+    return load_model(path, device=device or "cpu")
 
 
 if not TYPE_CHECKING:

@@ -14,9 +14,9 @@ from jointebm.estimators import JointEBM
 
 ROOT = Path(__file__).parents[2]
 PAGES = [ROOT / name for name in ("README.md", "CONTRIBUTING.md", "SECURITY.md", "CHANGELOG.md")]
-PAGES += sorted((ROOT / "docs").glob("*.md"))
+PAGES += sorted((ROOT / "docs").rglob("*.md"))
 OWN = re.compile(r"https://github\.com/jointebm/jointebm/(?:blob|raw|tree)/main/")
-FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+FENCE = re.compile(r"^```([^\n`]*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 
 
 def name_of(page: Path) -> str:
@@ -59,7 +59,9 @@ def fit_once() -> Iterator[None]:
     """A fit that two pages show is done once: equal parameters and rows give equal models."""
     fit, fitted = JointEBM.fit, {}
 
-    def remembered(self: JointEBM, X: pd.DataFrame) -> JointEBM:  # noqa: N803
+    def remembered(self: JointEBM, X: object) -> JointEBM:  # noqa: N803
+        if not isinstance(X, pd.DataFrame):
+            return fit(self, X)
         key = f"{self.get_params()} {list(X.columns)} {hash_pandas_object(X).to_numpy().tobytes()!r}"
         if key not in fitted:
             fitted[key] = vars(fit(self, X))

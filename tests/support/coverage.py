@@ -1,7 +1,11 @@
 """Whether standard errors cover the truth: z-scores of independent estimates."""
 
+import pytest
 import torch
 from torch import Tensor
+
+from jointebm.randomness.row_streams import RowStream
+from jointebm.tables.answers import shared_draws
 
 NUM_SEEDS = 200
 
@@ -31,3 +35,12 @@ def expect_no_coverage(estimates: Tensor, standard_errors: Tensor, truth: float,
 def few_draws_differ(estimates: Tensor) -> bool:
     """Whether estimates are random at all."""
     return len(torch.unique(estimates)) > NUM_SEEDS // 2
+
+
+def draw_independently(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Takes the draws of answers off their lattice, on which errors are smaller than they say."""
+
+    def independent(stream: RowStream, _: Tensor, __: Tensor, like: Tensor) -> Tensor:
+        return stream.uniform(like)
+
+    monkeypatch.setattr(shared_draws, "_uniforms", independent)

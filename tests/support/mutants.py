@@ -58,25 +58,24 @@ FAULTS: dict[type[Kernel], dict[str, dict[str, str]]] = {
         },
         "accepts with the f of another row": {_GWG_RATIO: _GWG_RATIO.replace("proposal.f", "proposal.f.roll(1)")},
         "current class masked only in the reverse": {
-            "free_columns: Tensor) ->": "free_columns: Tensor, own: bool = False) ->",
-            "(columns.is_binary | (y < 0.5))": "(columns.is_binary | (y < 0.5) | own)",
-            "columns.join(chain.score), free_columns)": "columns.join(chain.score), free_columns, True)",
+            "clamped: Tensor | None) ->": "clamped: Tensor | None, own: bool = False) ->",
+            "current = y > columns.own_class ": "current = (y > columns.own_class) & (not own) ",
+            "columns.join(chain.score), clamped)": "columns.join(chain.score), clamped, True)",
         },
         "last class never proposed": {
-            "free_columns: Tensor) ->": "free_columns: Tensor, forth: bool = False) ->",
-            "(columns.is_binary | (y < 0.5))": f"(columns.is_binary | (y < 0.5) & ~(forth & {_LAST}))",
-            "columns.join(chain.score), free_columns)": "columns.join(chain.score), free_columns, True)",
+            "clamped: Tensor | None) ->": "clamped: Tensor | None, forth: bool = False) ->",
+            "current = y > columns.own_class ": "current = (y > columns.own_class) | "
+            f"(forth & {_LAST} & ~columns.is_binary) ",
+            "columns.join(chain.score), clamped)": "columns.join(chain.score), clamped, True)",
         },
         "stale score in the reverse": {"columns.join(proposal.score)": "columns.join(chain.score)"},
         "gradient halved only in the forward": {"columns.join(proposal.score)": "2 * columns.join(proposal.score)"},
         "binary gain has the wrong sign in the reverse": {
             "columns.join(proposal.score)": "torch.where(columns.is_binary, -1, 1) * columns.join(proposal.score)"
         },
-        "clamp ignored": {
-            "columns.join_free(free, len(y))[:, columns.variable]": "torch.ones_like(y, dtype=torch.bool)"
-        },
+        "clamp ignored": {"~columns.widen(free_variables)": "torch.zeros_like(y, dtype=torch.bool)"},
         "clamp ignored in the reverse": {
-            "columns.join(proposal.score), free_columns)": "columns.join(proposal.score), torch.ones_like(free_columns))"
+            "columns.join(proposal.score), clamped)": "columns.join(proposal.score), torch.zeros_like(clamped))"
         },
         "stale f": {_GWG_MOVED: f"{_GWG_MOVED}._replace(f=chain.f)"},
         "stale score": {_GWG_MOVED: f"{_GWG_MOVED}._replace(score=chain.score)"},
@@ -150,8 +149,8 @@ FAULTS: dict[type[Kernel], dict[str, dict[str, str]]] = {
 }
 
 
-def altered(kind: type, changes: Mapping[str, str]) -> Any:
-    """A class, compiled from the source of its module with some pieces changed, each of which occurs once."""
+def altered(kind: Any, changes: Mapping[str, str]) -> Any:
+    """A class or function, compiled from the source of its module with some pieces changed, each of which occurs once."""
     module = sys.modules[kind.__module__]
     source = Path(str(module.__file__)).read_text()
     for right, wrong in changes.items():

@@ -26,6 +26,13 @@ def mixture(num_components: int = 3, *, seed: int = 0, dtype: torch.dtype = torc
     return made
 
 
+def tables_of(table: Tensor) -> Tensor:
+    """`Residual.tables` for one table of the first and the last column, shape (2, 4)."""
+    tables = torch.zeros(sum(CLASSES), 4)
+    tables[:2, :2], tables[5:, 2:] = torch.eye(2), table.T
+    return tables
+
+
 def energy(*, num_components: int = 3, seed: int = 0, dtype: torch.dtype = torch.float64) -> TableEnergy:
     """An energy with a random reference and a random network that differs from it by nats."""
     residual = Residual(CLASSES, width=8, num_layers=2)
@@ -35,9 +42,16 @@ def energy(*, num_components: int = 3, seed: int = 0, dtype: torch.dtype = torch
     return TableEnergy(mixture(num_components, seed=seed, dtype=dtype), residual.to(dtype))
 
 
+def energy_with_table(*, seed: int = 0, dtype: torch.dtype = torch.float64) -> TableEnergy:
+    """The same with a random table of two columns."""
+    made = energy(seed=seed, dtype=dtype)
+    made.residual.tables = tables_of(torch.randn(2, 4, generator=generator(seed + 4))).to(dtype)
+    return made
+
+
 def rebased_energy(*, seed: int = 0, dtype: torch.dtype = torch.float64) -> TableEnergy:
-    """The same network over the same mixture, as the residual of another one."""
-    trained = energy(seed=seed, dtype=dtype)
+    """That density, as the residual of another mixture."""
+    trained = energy_with_table(seed=seed, dtype=dtype)
     assert isinstance(trained.residual, Residual)
     sharp = mixture(2, seed=seed + 10, dtype=dtype)
     return TableEnergy(sharp, Rebased(trained.residual, trained.reference, sharp))
