@@ -27,8 +27,14 @@ def serve() -> Iterator[Callable[..., str]]:
             command = [sys.executable, "-m", "jointebm", "watch", *words, "--port", "0"]
             server = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
             assert server.stderr is not None
-            found = re.search(r"open (http://\S+)", server.stderr.readline())
-            assert found is not None
+            said = []  # such as that $JOINTEBM_DATA, a folder, holds no rows of a table
+            for line in server.stderr:
+                said.append(line)
+                found = re.search(r"open (http://\S+)", line)
+                if found is not None:
+                    break
+            else:
+                raise AssertionError(f"the server ended before it named its address: {''.join(said)}")
             servers[words] = server, found[1]
         return servers[words][1]
 
