@@ -87,7 +87,8 @@ def joined_tables(
         ValueError: a file is damaged, lacks a column of another one, or has types that do not go together; names it.
     """
     folders = {file: _folder_names(file.relative_to(root).parent) for file, root in files.items()}
-    kinds = {name: _kind([of[name] for of in folders.values() if name in of]) for of in folders.values() for name in of}
+    names = set().union(*folders.values())
+    kinds = {name: _kind([each[name] for each in folders.values() if name in each]) for name in names}
     parts = {}
     for file, root in files.items():
         schema_of(file)
@@ -143,8 +144,9 @@ def _common(schemas: Mapping[Path, pa.Schema]) -> pa.Schema:
 
 def _joined(one: pa.DataType, two: pa.DataType) -> pa.DataType | None:
     """The type that holds the values of both; None if none does."""
-    if one != two:
-        one, two = (each.value_type if pa.types.is_dictionary(each) else each for each in (one, two))
+    if one == two:
+        return one
+    one, two = (each.value_type if pa.types.is_dictionary(each) else each for each in (one, two))
     try:
         return pa.unify_schemas([pa.schema([("", one)]), pa.schema([("", two)])], promote_options="permissive").types[0]
     except pa.ArrowException:
