@@ -11,7 +11,7 @@ export function rowView(view, known) {
     const value = element("td", { className: "row-value" });
     const fill = element("span", { className: "depends-fill" });
     const nats = element("span", { className: "facts" });
-    const depends = element("div", { className: "depends" }, fill, nats);
+    const depends = element("div", { className: "depends", hidden: true }, fill, nats); // until an answer says
     const ends = column.edges ? element("div", { className: "bar-ends facts" },
       element("span", { textContent: edgeText(column, column.edges[0]) }),
       element("span", { textContent: edgeText(column, column.edges.at(-1)) })) : "";
