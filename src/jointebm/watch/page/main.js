@@ -66,6 +66,7 @@ function build(view) {
   });
   known.onChange(() => {
     say("");
+    answered?.outdate();
     controls.forEach((control) => control.refresh());
     oneRow?.refresh();
   });
@@ -84,7 +85,7 @@ function build(view) {
       progress(frame);
     },
     answer(found) {
-      answered?.(found);
+      answered?.update(found);
       if (isTable && found.error) say(found.error, true);
       if (isTable && !found.error) controls.forEach((control) => control.answer(found));
       oneRow?.answer(found);
