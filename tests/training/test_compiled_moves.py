@@ -15,9 +15,10 @@ from torch import Tensor, nn
 
 from jointebm import Categorical, Continuous, Space, TrainConfig, Trainer, recipes
 from jointebm.energies import MLP, ConcatEnergy, Referenced
-from jointebm.kernels import MALA, Cycle, GibbsWithGradients, Langevin, Lazy
+from jointebm.kernels import MALA, Cycle, GibbsWithGradients, Langevin, Lazy, evaluate
 from jointebm.references import Mixture
 from jointebm.spaces.space import Position
+from jointebm.training.compiled_moves import CompiledMoves
 from jointebm.training.objectives import SummedOut
 from support.command_line import TINY, assert_refused
 from support.command_line import run as command
@@ -156,6 +157,27 @@ def test_what_cannot_be_compiled_trains_as_before_with_one_log_line(caplog: pyte
     assert all(torch.equal(value, states[1][name]) for name, value in states[0].items())
     lines = [record.getMessage() for record in caplog.records if record.name.startswith("jointebm")]
     assert len(lines) == 1 and lines[0].endswith("steps are not compiled")
+
+
+class ReadsItsScale(nn.Module):
+    """f whose parameter is read outside of torch: a trace would keep the first one."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.mean, self.scale = nn.Parameter(torch.tensor(0.5)), nn.Parameter(torch.tensor([1.5]))
+
+    def forward(self, position: Position) -> Tensor:
+        shifted = position["x"] - self.mean
+        return -float(self.scale.detach().numpy()[0]) * shifted.square().sum(dim=1)
+
+
+def test_a_parameter_that_is_read_outside_of_torch_is_not_compiled(
+    calls: Calls, caplog: pytest.LogCaptureFixture
+) -> None:
+    energy, x = ReadsItsScale(), torch.randn(8, 2, generator=torch.Generator().manual_seed(0))
+    moves, free = CompiledMoves(energy, MALA("x", 0.1), 2), {"x": torch.tensor([True])}
+    assert moves.steps(evaluate(energy, {"x": x}), free=free, generator=torch.Generator()) is None
+    assert calls == [] and "outside of torch" in caplog.text
 
 
 def test_auto_compiles_long_runs_and_the_default_none() -> None:
