@@ -147,7 +147,11 @@ def _fused(
         start = _flattened(log_density, chain, scored=scored)
         inputs = [*of_module.values(), *start, *draw_ahead(made, own)]
         graph = make_fx(steps)(*inputs)
-        others = [*map(_scaled, of_module.values()), *(value.roll(1, dims=0) for value in start), *draw_ahead(made, own)]
+        others = [
+            *map(_scaled, of_module.values()),
+            *(value.roll(1, dims=0) for value in start),
+            *draw_ahead(made, own),
+        ]
         expected = steps(*others)
         with full_precision(chain.f):
             _require_same(expected, graph(*others))
@@ -168,7 +172,9 @@ def _require_same(expected: tuple[Tensor, ...], traced: tuple[Tensor, ...]) -> N
     """
     pairs = zip(expected, traced, strict=True)
     if not all(torch.allclose(one, other, rtol=ROUNDING, atol=ROUNDING, equal_nan=True) for one, other in pairs):
-        raise RuntimeError("f or the kernel computes outside of torch, such as by numpy or tolist, which a trace misses")
+        raise RuntimeError(
+            "f or the kernel computes outside of torch, such as by numpy or tolist, which a trace misses"
+        )
 
 
 def _tensors_of(module: nn.Module | None) -> dict[str, Tensor]:
