@@ -485,3 +485,32 @@ def test_codes_have_cells_where_rows_ask_for_them_alone() -> None:
     uneven = fit_numbers(part + np.arange(8000) % 40, max_codes=40)
     assert len(even.low) < 1.05 * even.num_codes
     assert len(uneven.low) > 1.5 * uneven.num_codes
+
+
+def test_values_on_a_grid_do_not_lend_rows_to_neighbours_without_any() -> None:
+    """Tens among hours that hardly anybody works, alone in codes of two values or three; and three rows far from others."""
+    rare = {65: 240, 66: 20, 68: 10, 70: 280, 72: 60, 75: 60, 78: 10, 80: 120, 84: 40, 99: 80, 300: 3, 997: 1, 998: 2}
+    rows = np.append(np.arange(30_000) % 60, np.repeat(list(rare), list(rare.values())))
+    codec = fit_numbers(rows)
+    num = 10_000
+    for value in (70, 80, 300):
+        code = codec.encode(np.array([value]))
+        drawn = codec.decode(np.repeat(code, num), (np.arange(num) + 0.5) / num)
+        of_code = rows[codec.encode(rows) == code]
+        assert (drawn == value).mean() == pytest.approx((of_code == value).sum() / (len(of_code) + 1), abs=0.01)
+        assert (
+            len(of_code) < 300 and codec.log_prob(np.array([value - 1]), code) > -np.inf
+        )  # unseen, but not impossible
+
+
+def test_points_are_not_found_in_even_numbers() -> None:
+    """Chance finds one in a column of twenty at most, exp(-3); of 200 columns, more than 20 in one of 1,000 runs."""
+    rng = np.random.default_rng(1)
+    columns = [rng.integers(0, 10_000, 3000) for _ in range(100)] + [rng.integers(0, 1000, 300) for _ in range(100)]
+    with_points = 0
+    for column in columns:
+        codec = fit_numbers(column)
+        ends = ends_of(codec)
+        is_short = np.array(codec.high) - np.array(codec.low) == 1
+        with_points += (is_short & (ends[list(codec.code), 1] - ends[list(codec.code), 0] > 1)).any()
+    assert with_points <= 20

@@ -9,8 +9,9 @@ With N values and a budget of B bins, 48 or 2 N^(1/3) (Rice's rule) if that is l
 4. A bin is divided into up to four codes of about equal counts, of eight rows at least; of three rows in a bin of more than
    1.5 times the median length, as in tails: within a code a value is independent of other columns. A reference learns
    bins, the network tells their codes apart. With a budget of codes, bins and codes of a bin are as many as fit in.
-5. Within a code, values much more frequent than its density are points; the rest is a histogram of up to four cells of
-   equal counts, of as many as its log-likelihood asks for, less three nats for each cell but the first.
+5. Within a code, values much more frequent than its density are points: of reals those of five rows, and on a grid those
+   that raise the log-likelihood of the code by three nats and log U. The rest is a histogram of up to four cells of equal
+   counts, of as many as its log-likelihood asks for, less three nats for each cell but the first.
 
 Legend: N values, U distinct values.
 """
@@ -36,7 +37,7 @@ ROWS_PER_CELL = 20
 MAX_CELLS = 4  # of a code
 NATS_PER_CELL = 3.0  # of log-likelihood, for which a code is divided once more: half the log of 400 rows
 MAX_POINTS = 512  # of a column
-MIN_POINT = 5  # rows of a point; on a grid, beyond three times those expected by chance
+MIN_POINT = 5  # rows of a point of reals
 
 Piece = tuple[float, float, float]  # low, high, rows
 
@@ -190,10 +191,13 @@ def _between(left: np.ndarray, right: np.ndarray, point: int) -> np.ndarray:
 
 def _frequent(counts: np.ndarray, codes: np.ndarray, length: np.ndarray) -> np.ndarray:
     """Whether a distinct value is much more frequent than the density of its code, shape (U,)."""
-    frequent = counts >= MIN_POINT
-    if length.dtype.kind == "i":  # a grid
-        by_chance = np.bincount(codes, counts) / length
-        frequent = counts >= MIN_POINT + 3 * by_chance[codes]
+    if length.dtype.kind == "f":  # no grid: reals hardly ever agree by chance
+        frequent = counts >= MIN_POINT
+    else:  # a code of one point has nothing to gain
+        rows = np.bincount(codes, counts)[codes]
+        even, others = rows / length[codes], rows - counts
+        gain = counts * np.log(counts / even) + others * np.log(others.clip(min=1) / (rows - even).clip(min=1))
+        frequent = (counts > even) & (gain >= NATS_PER_CELL + math.log(len(counts)))
     if frequent.sum() > MAX_POINTS:
         frequent &= counts > np.sort(counts[frequent])[-MAX_POINTS - 1]
     return frequent
