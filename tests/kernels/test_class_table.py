@@ -72,3 +72,21 @@ def test_classes_are_read_and_written(case: str) -> None:
     moved = torch.ones_like(movable) if table.moves is None else movable
     assert torch.equal(choices.movedim(1, 2)[moved], spread.movedim(1, 2)[moved])
     assert torch.equal(choices.softmax(dim=1)[:, 0][~moved], torch.ones(int((~moved).sum())))
+
+
+@pytest.mark.parametrize("case", [case for case in CASES if "wider" not in case])
+def test_a_table_over_its_own_columns_reads_and_writes_the_same(case: str) -> None:
+    space, chosen, _ = CASES[case]
+    columns, y, _ = states(space, 0)
+    mask = torch.zeros(columns.num_variables, dtype=torch.bool)
+    mask[chosen] = True
+    table, own = ClassTable.of(columns, mask), mask[columns.variable].nonzero().flatten()
+    within = table.within(own)
+    assert within.in_turn == case.startswith("classes s")
+    values = torch.randn(y.shape, generator=torch.Generator().manual_seed(2))
+    assert torch.equal(within.spread(values[:, own]), table.spread(values))
+    wanted = table.labels(states(space, 1)[1])
+    free = torch.rand(NUM_CHAINS, columns.num_variables, generator=torch.Generator().manual_seed(3)) < 0.6
+    movable = within.movable(free)
+    assert torch.equal(movable, table.movable(free))
+    assert torch.equal(within.write(y[:, own], wanted, movable), table.write(y, wanted, movable)[:, own])

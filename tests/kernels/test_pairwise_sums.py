@@ -6,7 +6,7 @@ from torch import Tensor
 
 from jointebm import Binary, Categorical, Continuous, Space
 from jointebm.energies import GridPairs, IsingEnergy
-from jointebm.kernels import ChromaticGibbs, Cycle, Gibbs, LogDensity, evaluate
+from jointebm.kernels import ChromaticGibbs, Cycle, Gibbs, LogDensity, evaluate, pairwise_sums
 from jointebm.kernels.columns import columns_of
 from jointebm.kernels.pairwise_sums import PairwiseSums, Pull
 from jointebm.spaces.space import Position
@@ -58,20 +58,26 @@ def test_sums_are_f_and_its_score(reach: int) -> None:
     torch.testing.assert_close(sums.at(y, score), chain.f, rtol=0, atol=1e-12)
 
 
-@pytest.mark.parametrize("reach", [1, 3, 8, 99])
-def test_a_pull_reads_neighbours_one_by_one_or_as_a_product(reach: int) -> None:
-    """More than 6 neighbours are a product: with columns side by side, strewn ones, or all if most are read."""
+@pytest.mark.parametrize("reach", [0, 1, 3, 8, 99])
+def test_a_pull_reads_neighbours_one_by_one_or_as_a_product(reach: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One by one where many columns are read; else side by side, with others among them, or strewn."""
     space = Space(y=Binary(60))
     sums = found(Quadratic(space, reach), space)
     assert sums is not None
     y = torch.rand(7, 60, generator=torch.Generator().manual_seed(2), dtype=torch.float64)
-    runs = set()
-    for wanted in (torch.arange(60), torch.tensor([0, 1]), torch.tensor([59]), torch.tensor([20])):
-        pull = Pull.of(sums, wanted)
-        assert pull.slots == (reach <= 3)
-        torch.testing.assert_close(pull.score(y), sums.score(y)[:, wanted], rtol=0, atol=1e-12)
-        runs.add(pull.run)
-    assert runs == {1: {None}, 3: {None}, 8: {(0, 60), (0, 10), (51, 59), None}, 99: {(0, 60)}}[reach]
+    some = [torch.arange(60), torch.tensor([0, 1]), torch.tensor([59]), torch.tensor([20]), torch.tensor([5, 50])]
+    for cost in (100, 4):
+        monkeypatch.setattr(pairwise_sums, "GATHER_COST", cost)
+        pulls = [Pull.of(sums, wanted) for wanted in some]
+        for wanted, pull in zip(some, pulls, strict=True):
+            torch.testing.assert_close(pull.score(y), sums.score(y)[:, wanted], rtol=0, atol=1e-12)
+            sources = int((sums.matrix[:, wanted] != 0).any(dim=1).sum())
+            most = int((sums.matrix[:, wanted] != 0).sum(dim=0).max())
+            assert pull.slots == (most * cost <= sources)
+            assert pull.run is None or pull.run[1] - pull.run[0] == len(pull.sources) <= 2 * sources
+        strewn = [not pull.slots and pull.run is None for pull in pulls]
+        assert strewn == [reach in (1, 3, 8) and number == 4 for number in range(5)]
+    assert pulls[0].slots == (reach <= 3)
 
 
 def test_f_that_is_more_than_sums_is_not_known() -> None:
@@ -148,8 +154,10 @@ FAULTS = {
         "table.movable(unclamped), pull.score(y)": "table.movable(unclamped), pull.score(start)"
     },
     "the score is that of the colours, not of the end": {
-        "parts[0][2].score(y), own]": "parts[0][2].score(start), own]"
+        "known.colours[0].pull.score(y)": "known.colours[0].pull.score(start)"
     },
+    "columns stay sorted by colour": {"values if self.back is None else values[:, self.back]": "values"},
+    "f is that of the start": {"known.sums.at(y, score)": "known.sums.at(start, score)"},
     "clamp ignored": {"own = table.movable(unclamped)": "own = table.movable(unclamped | True)"},
     "known for any f": {"self.sums is not None and log_density is self.verified_for": "self.sums is not None"},
 }

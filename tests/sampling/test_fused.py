@@ -21,6 +21,7 @@ from jointebm.kernels import (
     Gibbs,
     GibbsWithGradients,
     HammingBall,
+    Info,
     Jump,
     Kernel,
     Langevin,
@@ -262,6 +263,46 @@ def test_what_cannot_be_compiled_runs_as_before_with_one_log_line(
     samples = sample(f, space, kernel, num_chains=20, num_steps=2, init=start(space), generator=stream, compile=True)
     assert samples.num_steps == 2
     assert logged(caplog) == ["compile: draws from a RowStream cannot be made ahead; steps are not compiled"]
+
+
+WEIGHTS = torch.tensor([3.0, -3.0, 2.0], dtype=torch.float64)
+
+
+def by_numpy(position: Position) -> Tensor:
+    return torch.from_numpy(position["bits"].detach().numpy() @ WEIGHTS.numpy())
+
+
+def by_lists(position: Position) -> Tensor:
+    rows = position["bits"].tolist()
+    return torch.tensor([sum(a * b for a, b in zip(row, WEIGHTS.tolist(), strict=True)) for row in rows]).double()
+
+
+def by_torch(position: Position) -> Tensor:
+    return position["bits"].detach() @ WEIGHTS
+
+
+class Rounding(Kernel):
+    """Flips a bit where another one, read outside of torch, is on."""
+
+    uses_score, adjusted = False, False
+
+    def step(self, log_density: LogDensity, chain: Any, *, free: Any, generator: Any) -> Any:  # noqa: ARG002
+        y = chain.position["bits"].clone()
+        y[:, 0] = torch.from_numpy(y[:, 1].numpy().round()) * uniform(y[:, 0], generator).round()
+        return evaluate(log_density, {"bits": y}, with_score=False), Info(torch.ones_like(y[:, 0]), y[:, 0] > 0)
+
+
+@pytest.mark.usefixtures("traced_alone")
+@pytest.mark.parametrize("compiles", [False, True])
+def test_values_that_leave_torch_are_noticed(compiles: bool, caplog: pytest.LogCaptureFixture) -> None:
+    """They would be constants of the trace: f and proposals of the chains at the start, for ever."""
+    space = Space(bits=Binary(3))
+    cases = [(by_numpy, Gibbs(space)), (by_lists, Gibbs(space)), (by_numpy, Jump(Marginals(space, 2).double()))]
+    cases = [(by_torch, kernel) for _, kernel in cases] if compiles else [*cases, (by_torch, Rounding())]
+    for f, kernel in cases:
+        caplog.clear()
+        assert_same(f, space, kernel, init=start(space))
+        assert [line.split(";")[-1] for line in logged(caplog)] == ([] if compiles else [" steps are not compiled"])
 
 
 SCRIPT = """

@@ -15,10 +15,12 @@ from torch import Tensor, nn
 
 from jointebm import Categorical, Continuous, Space, TrainConfig, Trainer, recipes
 from jointebm.energies import MLP, ConcatEnergy, Referenced
-from jointebm.kernels import MALA, Cycle, GibbsWithGradients, Langevin, Lazy
+from jointebm.kernels import MALA, Cycle, GibbsWithGradients, Langevin, Lazy, evaluate
 from jointebm.references import Mixture
 from jointebm.spaces.space import Position
+from jointebm.training.compiled_moves import CompiledMoves
 from jointebm.training.objectives import SummedOut
+from jointebm.training.phases import move
 from support.command_line import TINY, assert_refused
 from support.command_line import run as command
 
@@ -156,6 +158,62 @@ def test_what_cannot_be_compiled_trains_as_before_with_one_log_line(caplog: pyte
     assert all(torch.equal(value, states[1][name]) for name, value in states[0].items())
     lines = [record.getMessage() for record in caplog.records if record.name.startswith("jointebm")]
     assert len(lines) == 1 and lines[0].endswith("steps are not compiled")
+
+
+class ReadsItsScale(nn.Module):
+    """f whose parameter is read outside of torch: a trace would keep the first one."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.mean, self.scale = nn.Parameter(torch.tensor(0.5)), nn.Parameter(torch.tensor([1.5]))
+
+    def forward(self, position: Position) -> Tensor:
+        shifted = position["x"] - self.mean
+        return -float(self.scale.detach().numpy()[0]) * shifted.square().sum(dim=1)
+
+
+def test_a_parameter_that_is_read_outside_of_torch_is_not_compiled(
+    calls: Calls, caplog: pytest.LogCaptureFixture
+) -> None:
+    energy, x = ReadsItsScale(), torch.randn(8, 2, generator=torch.Generator().manual_seed(0))
+    moves, free = CompiledMoves(energy, MALA("x", 0.1), 2), {"x": torch.tensor([True])}
+    assert moves.steps(evaluate(energy, {"x": x}), free=free, generator=torch.Generator()) is None
+    assert calls == [] and "outside of torch" in caplog.text
+
+
+def test_parameters_that_are_other_tensors_are_read(calls: Calls) -> None:
+    """As after `module.to` or `parameter.data = ...`, where a constant of the trace would be the tensor of before."""
+    energy, generator = energy_of(NARROW), torch.Generator().manual_seed(0)
+    chain = evaluate(energy, NARROW.clamp(None, num_chains=8, generator=generator)[0])
+    free = {"x": torch.ones(8, 2, dtype=torch.bool), "y": torch.ones(8, dtype=torch.bool)}
+    kernel = Cycle((GibbsWithGradients(NARROW), Langevin("x", 0.1)))
+    steps = CompiledMoves(energy, kernel, 2).steps(chain, free=free, generator=generator)
+    assert steps is not None and calls == [1]
+    for parameter in energy.parameters():
+        parameter.data = 2 * parameter.data
+    chains, _ = steps(evaluate(energy, chain.position), generator)
+    torch.testing.assert_close(chains[-1].f, evaluate(energy, chains[-1].position).f, rtol=1e-5, atol=1e-6)
+
+
+class Quartic(nn.Module):
+    """f whose score is so steep far from 0 that Langevin steps overshoot more and more."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.scale = nn.Parameter(torch.tensor(1.0))
+
+    def forward(self, position: Position) -> Tensor:
+        return -self.scale * position["x"].pow(4).sum(dim=1)
+
+
+@pytest.mark.usefixtures("calls")
+def test_chains_that_diverge_within_compiled_steps_are_noticed() -> None:
+    energy, kernel, start = Quartic(), Langevin("x", 0.1), {"x": torch.tensor([[0.1], [100.0]])}
+    for compiled in (None, CompiledMoves(energy, kernel, 5)):
+        generator = torch.Generator().manual_seed(0)
+        free = {"x": torch.tensor([[True]])}
+        moved = move(energy, kernel, start, free=free, num_steps=5, generator=generator, compiled=compiled)
+        assert moved.finite.tolist() == [True, False]
 
 
 def test_auto_compiles_long_runs_and_the_default_none() -> None:

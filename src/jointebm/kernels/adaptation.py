@@ -155,7 +155,8 @@ def adapt(
         log_density: f, shape (N,).
         chain: N chains, such as `evaluate` makes from positions.
         num_steps: of the warm-up, >= 20; some hundreds are usual.
-        free: what may move; None is everything. In every chain, something of each block with a step size.
+        free: what may move; None is everything. In every chain, something of each block with a step size. `Lazy` parts
+            need masks with an axis of chains.
         target_accept: for all parts with a step size, in (0, 1); None is .574 for `MALA` and `DMALA`, and .8 for
             the others.
         generator: source of all draws.
@@ -189,9 +190,8 @@ def adapt(
         raise ValueError(
             f"adapt: nothing to adapt in {names}; what can be adapted is MALA, HMC, MixedHMC, DMALA and ShiftedGibbs"
         )
-    free = (
-        {name: torch.tensor(True, device=chain.f.device) for name in chain.position} if free is None else settle(free)
-    )
+    everything = {name: torch.tensor(True, device=chain.f.device) for name in chain.position}
+    free = settle(everything if free is None else free)
     _check_free(parts, chain, free)
     warm_up = _WarmUp.of(kernel, target_accept)
     learn_at = {math.ceil(share * num_steps) for share in LEARN_AT}

@@ -6,6 +6,7 @@ Legend: N chains, V variables of one colour, K classes (the largest number of an
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -257,42 +258,73 @@ def _sweep(
 ) -> tuple[Chain, Info]:
     """Draws all colours of a log-density that is known in full; free variables are (N, V) of all."""
     assert chain.score is not None
-    y = columns.join(chain.position)
-    sums, parts, everything, order = _known(kernel, chain.f.device, chain.f.dtype)
+    known = _known(kernel, chain.f.device, chain.f.dtype)
+    y = known.sorted(columns.join(chain.position))
     own = y  # the score of the columns of a colour
-    for table, reader, pull in parts:
+    for table, pull, first, end in known.colours:
         movable, own = table.movable(unclamped), pull.score(y)
-        y = table.write(y, choose(reader.choices(own, movable), generator), movable)
+        drawn = table.write(y[:, first:end], choose(table.spread(own), generator), movable)
+        y = torch.cat([y[:, :first], drawn, y[:, end:]], dim=1)
     # What the last colour was drawn from is still its score, since none of it interacts.
-    score = everything.score(y) if everything is not None else torch.cat([parts[0][2].score(y), own], dim=1)
-    score = score if order is None else score[:, order]
+    score = known.colours[0].pull.score(y)
+    score = torch.cat([score, own], dim=1) if known.everything is None else known.everything.score(y)
+    f, y, score = known.sums.at(y, score), known.unsorted(y), known.unsorted(score)
     moved = Score(columns.split(score), constant=chain.score.constant)
     anything = unclamped.any(dim=1)
     info = Info(anything.to(chain.f.dtype), anything)
-    return Chain({**chain.position, **columns.split(y)}, sums.at(y, score), moved), info
+    return Chain({**chain.position, **columns.split(y)}, f, moved), info
+
+
+class _Colour(NamedTuple):
+    """The variables of a colour, over its own columns, what gives their score, and the first and the end of the columns."""
+
+    table: ClassTable
+    pull: Pull
+    first: int
+    end: int
+
+
+class _Known(NamedTuple):
+    """A log-density that is known in full, with its columns sorted by colour, so that each colour is a slice.
+
+    Args:
+        sums: over the sorted columns.
+        colours: in the order of their numbers.
+        everything: the pull of all columns; None if there are two colours, whose scores are put together.
+        order: of the columns by colour, (M,); None if they are sorted.
+        back: the inverse.
+    """
+
+    sums: PairwiseSums
+    colours: tuple[_Colour, ...]
+    everything: Pull | None
+    order: Tensor | None
+    back: Tensor | None
+
+    def sorted(self, values: Tensor) -> Tensor:
+        """Columns (N, M) by colour."""
+        return values if self.order is None else values[:, self.order]
+
+    def unsorted(self, values: Tensor) -> Tensor:
+        """Columns (N, M) as they are in a position."""
+        return values if self.back is None else values[:, self.back]
 
 
 @lru_cache(maxsize=64)
-def _known(
-    kernel: ChromaticGibbs, device: torch.device, dtype: torch.dtype
-) -> tuple[PairwiseSums, tuple[tuple[ClassTable, ClassTable, Pull], ...], Pull | None, Tensor | None]:
-    """The sums; per colour the table that is written, that which reads the score of its columns alone, and their pull.
-
-    Then the pull of all columns, or None if there are two colours and the scores of both are put together; and the order
-    that sorts these, or None if they are sorted.
-    """
+def _known(kernel: ChromaticGibbs, device: torch.device, dtype: torch.dtype) -> _Known:
+    """The sums of a kernel by colour, made once."""
     columns = columns_of(kernel.space, kernel.blocks, torch.device("cpu"))
-    colours = torch.cat([kernel.colours[name].flatten() for name in kernel.blocks]).cpu()
+    numbers = torch.cat([kernel.colours[name].flatten() for name in kernel.blocks]).cpu()
     assert kernel.sums is not None
-    sums, parts, number = kernel.sums.to(torch.device("cpu"), dtype), [], []
-    for colour in colours.unique():
-        table = ClassTable.of(columns, colours == colour)
-        own = (colours == colour)[columns.variable].nonzero().flatten()
-        parts.append((table.to(device), table.reading(own).to(device), Pull.of(sums, own).to(device)))
-        number.append(own)
-    if len(parts) != 2:
-        everything = Pull.of(sums, torch.arange(len(columns.variable))).to(device)
-        return sums.to(device, dtype), tuple(parts), everything, None
-    order = torch.cat(number).argsort()
-    in_order = torch.equal(order, torch.arange(len(order)))
-    return sums.to(device, dtype), tuple(parts), None, None if in_order else order.to(device)
+    of_columns = numbers[columns.variable]
+    order = of_columns.argsort(stable=True)
+    sums, colours, first = kernel.sums.to(torch.device("cpu"), dtype).permuted(order), [], 0
+    for number in numbers.unique():
+        own = (of_columns == number).nonzero().flatten()
+        end = first + len(own)
+        table = ClassTable.of(columns, numbers == number).within(own)
+        colours.append(_Colour(table.to(device), Pull.of(sums, torch.arange(first, end)).to(device), first, end))
+        first = end
+    everything = None if len(colours) == 2 else Pull.of(sums, torch.arange(first)).to(device)
+    orders = (None, None) if bool((order.diff() == 1).all()) else (order.to(device), order.argsort().to(device))
+    return _Known(sums.to(device, dtype), tuple(colours), everything, *orders)

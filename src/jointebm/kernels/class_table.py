@@ -29,6 +29,7 @@ class ClassTable(NamedTuple):
         run: the first variable and the one behind the last if they are side by side.
         span: the first column and the one behind the last if the variables are bits side by side, such as a layer.
         moves: which of the variables move, (V,), bool, in a table that has others too; None if all do.
+        in_turn: whether the columns are the K classes of each variable in turn, and nothing else.
     """
 
     number: Tensor
@@ -40,6 +41,7 @@ class ClassTable(NamedTuple):
     run: tuple[int, int] | None
     span: tuple[int, int] | None
     moves: Tensor | None = None
+    in_turn: bool = False
 
     @staticmethod
     def of(columns: Columns, chosen: Tensor) -> "ClassTable":
@@ -68,13 +70,21 @@ class ClassTable(NamedTuple):
             return table
         return ClassTable.of(columns, torch.ones_like(chosen))._replace(moves=chosen)
 
-    def reading(self, own: Tensor) -> "ClassTable":
-        """The table that reads values of its own columns alone, whose numbers are `own`, ascending."""
-        num_columns = len(self.place)
-        place = torch.full((num_columns + 2,), -1)
-        place[own] = torch.arange(len(own))
-        place[num_columns:] = torch.tensor([len(own), len(own) + 1])
-        return self._replace(source=place[self.source], span=(0, len(own)) if self.bits else None)
+    def within(self, own: Tensor) -> "ClassTable":
+        """The table over its own columns alone, whose numbers are `own`, ascending."""
+        num_columns, (num_classes, num_variables) = len(self.place), self.source.shape
+        number = torch.full((num_columns + 2,), -1)
+        number[own] = torch.arange(len(own))
+        number[num_columns:] = torch.tensor([len(own), len(own) + 1])
+        source = number[self.source]
+        in_turn = torch.arange(num_variables * num_classes).reshape(num_variables, num_classes).T
+        return self._replace(
+            source=source,
+            place=self.place[own],
+            label=self.label[own],
+            span=(0, len(own)) if self.bits else None,
+            in_turn=torch.equal(source, in_turn),
+        )
 
     def to(self, device: torch.device) -> "ClassTable":
         """The table on a device."""
@@ -91,6 +101,8 @@ class ClassTable(NamedTuple):
         if self.bits:
             own = self._own(values)
             return torch.stack([torch.zeros_like(own), own], dim=1)
+        if self.in_turn:
+            return values.unflatten(1, self.number.shape + self.source.shape[:1]).transpose(1, 2)
         if self.whole:
             return values[:, self.source]
         ends = values.new_tensor([0.0, -torch.inf]).expand(len(values), 2)
@@ -122,6 +134,10 @@ class ClassTable(NamedTuple):
             first, end = self.span
             own = torch.where(movable, labels.to(y.dtype), y[:, first:end])
             return torch.cat([y[:, :first], own, y[:, end:]], dim=1)
+        if self.in_turn:
+            each = y.unflatten(1, self.number.shape + self.source.shape[:1])  # (N, V, K)
+            drawn = labels[:, :, None] == torch.arange(len(self.source), device=y.device)
+            return torch.where(movable[:, :, None], drawn.to(y.dtype), each).flatten(1)
         # One gather alone: where steps are compiled, it fuses with what is around it, and scattering does not.
         new = torch.where(movable, labels, -1)[:, self.place]  # (N, M)
         return torch.where((self.label >= 0) & (new >= 0), (new == self.label).to(y.dtype), y)

@@ -17,9 +17,9 @@ from torch import Tensor
 from jointebm.randomness.full_precision import full_precision
 from jointebm.spaces.space import Space
 
-MOST_DENSE = 64  # columns up to which sums over the columns of a variable are a product of matrices
-
 __all__ = ["Columns", "chosen_blocks", "columns_of", "pick", "require_same"]
+
+MOST_DENSE = 64  # columns up to which sums over the columns of a variable are a product of matrices
 
 
 class Columns(NamedTuple):
@@ -72,6 +72,11 @@ class Columns(NamedTuple):
     def movable(self, free_variables: Tensor) -> Tensor:
         """Which of the free variables have another class, (N, V), bool."""
         return free_variables if self.all_move else free_variables & (self.num_classes > 1)
+
+    def label_of(self, y: Tensor, variable: Tensor) -> Tensor:
+        """The label in columns (N, M) of one variable per chain (N,), shape (N,), int64."""
+        own = y * (self.variable == variable[:, None]) * self.class_of_column
+        return own.sum(dim=1).round().to(torch.int64)
 
     def above_current(self, y: Tensor, score: Tensor) -> Tensor:
         """(y' - y)^T score of the move of each column, (N, M): a change to its class, or the flip of its bit."""

@@ -15,9 +15,7 @@ from jointebm.spaces.space import Position, Space
 
 __all__ = ["colour_apart", "constant_couplings", "find_couplings"]
 
-CURVATURE_ROUNDING = (
-    128  # times the spacing of numbers next to the largest second derivative, within which they count as equal
-)
+CURVATURE_ROUNDING = 128  # times the spacing of numbers next to the largest second derivative, which counts as equal
 
 
 def find_couplings(

@@ -18,9 +18,7 @@ from jointebm.spaces.space import Mask, Space
 
 __all__ = ["Gibbs", "choose_variable", "draw_candidate", "draw_variable", "with_each_class"]
 
-MAX_ENTRIES = (
-    2**24
-)  # of the positions of one batch of candidates; more classes than fit are evaluated in several batches
+MAX_ENTRIES = 2**24  # of the positions of one batch of candidates; more classes than fit take several batches
 
 
 @dataclass(frozen=True)
@@ -31,8 +29,7 @@ class Gibbs(Kernel):
 
     Adjusted by construction: leaves exp(f) of the free variables, given the clamped ones, exactly invariant. All classes
     of the variable are evaluated in one batch, without any backward pass; in several batches if their positions would hold
-    more than 2^24 numbers. A random scan also satisfies detailed
-    balance, a systematic one does not.
+    more than 2^24 numbers. A random scan also satisfies detailed balance, a systematic one does not.
 
     Args:
         space: the space whose discrete blocks move.

@@ -14,7 +14,7 @@ from torch import Tensor
 from jointebm.kernels.chain import Chain, LogDensity, encoded, evaluate_candidates, where_rows
 from jointebm.kernels.columns import Columns, chosen_blocks, columns_of, require_same
 from jointebm.kernels.gibbs import choose_variable
-from jointebm.kernels.kernel import Info, Kernel, anything_free
+from jointebm.kernels.kernel import Info, Kernel, anything_free, nothing_moved
 from jointebm.randomness.draws import Generator, choose
 from jointebm.spaces.space import Mask, Space
 
@@ -90,7 +90,7 @@ class HammingBall(Kernel):
         """Moves each chain once; costs an evaluation per member of the ball, in one batch, and no backward pass."""
         blocks = tuple(name for name in self.blocks or () if anything_free(chain, free, name))
         if not blocks:
-            return chain, Info(torch.zeros_like(chain.f), torch.zeros_like(chain.f, dtype=torch.bool))
+            return chain, nothing_moved(chain)
         columns = columns_of(self.space, blocks, chain.f.device)
         waiting = columns.join_free(free, len(chain.f))  # (N, V)
         some, usable = [], []

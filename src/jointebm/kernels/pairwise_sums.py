@@ -18,7 +18,7 @@ from jointebm.spaces.space import Position, Space
 __all__ = ["PairwiseSums", "Pull"]
 
 MAX_KNOWN_COLUMNS = 2048  # of which second derivatives are taken, by one backward pass each
-MAX_SLOTS = 6  # neighbours that are read one by one; a product with a matrix is faster for more
+GATHER_COST = 100  # columns that a product with a matrix reads in the time that one neighbour of each takes alone
 NUM_CHECKED = 64
 SUM_ROUNDING = 64  # times the spacing of numbers next to the sum of absolute terms
 
@@ -77,6 +77,10 @@ class PairwiseSums(NamedTuple):
         """The sums on a device and in a dtype."""
         return PairwiseSums(*(each.to(device, dtype) for each in self))
 
+    def permuted(self, order: Tensor) -> "PairwiseSums":
+        """The sums over columns in another order, (M,)."""
+        return PairwiseSums(self.constant, self.linear[order], self.matrix[order][:, order])
+
     def score(self, y: Tensor) -> Tensor:
         """The score (N, M) at columns (N, M)."""
         return self.linear + y @ self.matrix
@@ -94,7 +98,7 @@ class Pull(NamedTuple):
         sources: columns that are read, (J,), or (slots, W) where each wanted column reads its own.
         weights: (J, W), or (slots, W).
         slots: whether columns are read one by one.
-        run: the first source and the one behind the last if all are side by side.
+        run: the first source and the one behind the last if they are side by side, those of weight 0 among them.
     """
 
     linear: Tensor
@@ -108,15 +112,13 @@ class Pull(NamedTuple):
         """That of columns with some numbers, (W,); all on the CPU."""
         block = sums.matrix[:, wanted]  # (M, W)
         coupled = block != 0
-        most = int(coupled.sum(dim=0).max())
-        if most <= MAX_SLOTS:
+        most, (sources,) = int(coupled.sum(dim=0).max()), coupled.any(dim=1).nonzero(as_tuple=True)
+        if most * GATHER_COST <= len(sources):
             sources = coupled.to(torch.int8).argsort(dim=0, descending=True, stable=True)[:most]  # (slots, W)
             return Pull(sums.linear[wanted], sources, block.gather(0, sources), True, None)
-        (sources,) = coupled.any(dim=1).nonzero(as_tuple=True)
-        if 2 * len(sources) > len(block):  # a few zeros cost less than a gather
-            sources = torch.arange(len(block))
         first, end = int(sources[0]), int(sources[-1]) + 1
-        run = (first, end) if end - first == len(sources) else None
+        run = (first, end) if 2 * len(sources) >= end - first else None  # a few zeros cost less than a gather
+        sources = sources if run is None else torch.arange(first, end)
         return Pull(sums.linear[wanted], sources, block[sources], False, run)
 
     def to(self, device: torch.device) -> "Pull":

@@ -144,8 +144,7 @@ class ShiftedGibbs(Kernel):
         position, classes = chain.position, torch.arange(columns.max_classes, device=variable.device)
         candidates = with_each_class(columns, position, variable)
         first = columns.num_classes.cumsum(0) - columns.num_classes  # row of the first class of each variable
-        y, of_variable = columns.join(position), columns.variable == variable[:, None]  # (N, M)
-        label = (y * of_variable * columns.class_of_column).sum(dim=1).to(torch.int64)  # (N,)
+        label = columns.label_of(columns.join(position), variable)
         last = columns.num_classes[variable][:, None] - 1
         old, new = first[variable] + label, first[variable][:, None] + classes.minimum(last)  # (N,), (N, K)
         for name, places in self.shift.items():  # type: ignore[union-attr]  # __post_init__ made it a mapping

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from jointebm.kernels import Chain, Kernel, parts_of
+from jointebm.kernels import Chain, Jump, Kernel, parts_of
 from jointebm.sampling.diagnostics import Diagnostics, HalfChains
 from jointebm.spaces.space import Mask, Position, Space
 
@@ -105,7 +105,7 @@ def diagnostics_of_chains(
     if not num_steps:
         return Diagnostics(~moves, ess)
     rates = accept_probs.cpu().double().mean(dim=0).tolist()
-    jumps = sum(rate for part, rate in zip(parts_of(kernel), rates, strict=True) if type(part).__name__ == "Jump")
+    jumps = sum(rate for part, rate in zip(parts_of(kernel), rates, strict=True) if isinstance(part, Jump))
     r_hat = None
     if watched is not None:
         moved = {

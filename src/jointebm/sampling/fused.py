@@ -26,6 +26,8 @@ from jointebm.spaces.space import Mask, Position
 __all__ = ["FusedSteps", "fuse_steps"]
 
 STEPS_PER_CALL = 4
+SCALE = 1.01  # of parameters, for which a trace is checked too
+ROUNDING = 1e-4  # within which a trace and the steps agree; they make the same operations
 FAILURES = (RuntimeError, OSError, ImportError, TypeError, ValueError, AttributeError, LookupError, EOFError)
 
 log = logging.getLogger(__name__)
@@ -80,8 +82,8 @@ def fuse_steps(
 
     The compiled steps make the same draws from the generator as steps of the kernel do, and agree with them up to rounding,
     which may turn a decision that is a tie. Where `Lazy` skips all chains, the kernel draws nothing and the compiled steps
-    do. What f does in Python is fixed: branches on values are those of now or fail. Parameters of f must not change, unless
-    `trained`.
+    do. f that branches on values, or computes with them outside of torch, is not compiled: the trace is compared with the
+    steps once, for other chains, draws and parameters. Parameters of f must not change, unless `trained`.
 
     Args:
         log_density: f, in torch functions.
@@ -142,12 +144,37 @@ def _fused(
                 kept += [state.score[name] for name in names]
             return (*(tensor.clone() for tensor in kept), torch.stack(probs))
 
-        inputs = [*of_module.values(), *_flattened(log_density, chain, scored=scored), *draw_ahead(made, own)]
+        start = _flattened(log_density, chain, scored=scored)
+        inputs = [*of_module.values(), *start, *draw_ahead(made, own)]
         graph = make_fx(steps)(*inputs)
+        others = [
+            *map(_scaled, of_module.values()),
+            *(value.roll(1, dims=0) for value in start),
+            *draw_ahead(made, own),
+        ]
+        expected = steps(*others)
         with full_precision(chain.f):
+            _require_same(expected, graph(*others))
             compiled = torch.compile(graph, fullgraph=True, dynamic=False)
             compiled(*inputs)  # compiles now, where a failure can be handled
     return FusedSteps(num_steps, made, log_density, trained, scored, compiled)
+
+
+def _scaled(value: Tensor) -> Tensor:
+    """Another value for a parameter or buffer; whole numbers stay."""
+    return value * SCALE if value.is_floating_point() else value
+
+
+def _require_same(expected: tuple[Tensor, ...], traced: tuple[Tensor, ...]) -> None:
+    """Raises RuntimeError unless a trace returns what the steps return, at inputs other than those it was made from.
+
+    A value that leaves torch, such as by `numpy` or `tolist`, becomes a constant of the trace without any error.
+    """
+    pairs = zip(expected, traced, strict=True)
+    if not all(torch.allclose(one, other, rtol=ROUNDING, atol=ROUNDING, equal_nan=True) for one, other in pairs):
+        raise RuntimeError(
+            "f or the kernel computes outside of torch, such as by numpy or tolist, which a trace misses"
+        )
 
 
 def _tensors_of(module: nn.Module | None) -> dict[str, Tensor]:

@@ -24,7 +24,7 @@ class Convergence(NamedTuple):
         r_hat: rank-normalised split R-hat, the larger of that of the values and that of their distances from the median;
             below 1.01 is good, and NaN stands for a quantity that never changes.
         ess_bulk: effective number of draws of the rank-normalised values; 100 per chain is asked for in the reference.
-        ess_tail: the smaller of those of the two 5% tails.
+        ess_tail: the smaller of those of the two 5% tails; a tail that holds all values counts every draw.
 
     Example:
         >>> convergence_of(torch.randn(500, 4, generator=torch.Generator().manual_seed(0)))._fields
@@ -78,8 +78,14 @@ def convergence_of(states: Tensor) -> Convergence:
         float(states.std()) / math.sqrt(effective_draws(halves)),
         max(each for each in r_hats if not math.isnan(each)),
         effective_draws(_normalised_ranks(halves)),
-        min(effective_draws((halves <= quantile).to(torch.float64)) for quantile in quantiles),
+        min(_effective_draws_below(halves, quantile) for quantile in quantiles),
     )
+
+
+def _effective_draws_below(chains: Tensor, quantile: Tensor) -> float:
+    """Effective draws of whether values (L, C) are at most a quantile; all of them count where that is always so."""
+    ess = effective_draws((chains <= quantile).to(torch.float64))
+    return float(chains.numel()) if math.isnan(ess) else ess
 
 
 def effective_draws(chains: Tensor) -> float:

@@ -101,10 +101,7 @@ def sample(
     state = begin_sampling(
         log_density, space, kernel, num_chains=num_chains, given=given, init=init, generator=generator
     )
-    if compile:
-        state.compile()
-    state.watched = WatchedChains(num_steps)
-    state.run(num_steps)
+    state.run_watched(num_steps, compiled=compile)
     return state.samples()
 
 
@@ -144,10 +141,7 @@ def sample_trajectory(
     state = begin_sampling(
         log_density, space, kernel, num_chains=num_chains, given=given, init=init, generator=generator, thin=thin
     )
-    if compile:
-        state.compile()
-    state.watched = WatchedChains(num_steps)
-    state.run(num_steps)
+    state.run_watched(num_steps, compiled=compile)
     return state.trajectory()
 
 
@@ -196,6 +190,13 @@ class SamplingState:
     def compile(self) -> None:
         """Compiles several steps into one call, for all that follow; where that fails, one log line says so."""
         self.fused = fuse_steps(self.log_density, self.kernel, self.chain, free=self.free, generator=self.generator)
+
+    def run_watched(self, num_steps: int, *, compiled: bool) -> None:
+        """Runs all steps of chains that have done none, and watches their split R-hat."""
+        if compiled:
+            self.compile()
+        self.watched = WatchedChains(num_steps)
+        self.run(num_steps)
 
     def run(self, num_steps: int, progress: Callable[[int], object] | None = None) -> None:
         """Runs the chains until they have done `num_steps` steps in all.
