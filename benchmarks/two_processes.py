@@ -3,8 +3,10 @@
     python benchmarks/two_processes.py --data DIR [--rounds 5] [--seconds 10]
 
 All processes have one thread and stay loaded; while one side works the other waits. A round is some seconds of one process
-and the same number of iterations of two, whose batches, chains and buffers together are those of the one. Printed are the
-medians over rounds and the ratio, and the load of the machine: on busy cores the ratio says nothing.
+and the same number of iterations of two, whose batches, chains and buffers together are those of the one. Printed are
+medians over rounds: iterations per second of one process and of two, and CPU seconds per iteration of the one and of the
+busier of the two. On busy cores the ratio of speeds says nothing; that of CPU seconds is what it would be if no process
+waited for the other.
 """
 
 import argparse
@@ -29,7 +31,7 @@ WARM_UP = 3  # iterations that are not timed
 
 
 def work(name: str, data: Path | None, rank: int | None, meeting: str, orders: Connection) -> None:
-    """A process: does as many iterations as it is told, and answers when they are done."""
+    """A process: does as many iterations as it is told, and answers with the CPU seconds that they took."""
     torch.set_num_threads(1)
     if rank is not None:
         os.environ.update(RANK=str(rank), WORLD_SIZE="2")
@@ -52,9 +54,10 @@ def work(name: str, data: Path | None, rank: int | None, meeting: str, orders: C
         )
         orders.send(recipe.train.batch_size)
         while num := orders.recv():
+            before = time.process_time()
             for _ in range(num):
                 trainer.step()
-            orders.send(num)
+            orders.send(time.process_time() - before)
 
 
 def started(name: str, data: Path | None, meeting: str, ranks: Sequence[int | None]) -> tuple[list[Connection], int]:
@@ -68,14 +71,13 @@ def started(name: str, data: Path | None, meeting: str, ranks: Sequence[int | No
     return pipes, sizes[0]
 
 
-def seconds_of(pipes: list[Connection], num: int) -> float:
-    """Seconds that processes take for iterations."""
+def seconds_of(pipes: list[Connection], num: int) -> tuple[float, float]:
+    """Seconds that processes take for iterations, and CPU seconds of the busiest of them."""
     began = time.perf_counter()
     for pipe in pipes:
         pipe.send(num)
-    for pipe in pipes:
-        pipe.recv()
-    return time.perf_counter() - began
+    cpu = max(pipe.recv() for pipe in pipes)
+    return time.perf_counter() - began, cpu
 
 
 def measured(name: str, data: Path | None, rounds: int, seconds: float) -> str:
@@ -83,14 +85,19 @@ def measured(name: str, data: Path | None, rounds: int, seconds: float) -> str:
     with tempfile.TemporaryDirectory() as folder:
         meeting = f"file://{folder}/meeting"
         (one, batch_size), (two, _) = started(name, data, meeting, [None]), started(name, data, meeting, [0, 1])
-        pace = max(seconds_of(pipes, WARM_UP) for pipes in (one, two)) / WARM_UP
+        pace = max(seconds_of(pipes, WARM_UP)[0] for pipes in (one, two)) / WARM_UP
         num = max(1, round(seconds / pace))
         times = [(seconds_of(one, num), seconds_of(two, num)) for _ in range(rounds)]
         for pipe in (*one, *two):
             pipe.send(0)
-    speeds = [statistics.median(num / each[side] for each in times) for side in (0, 1)]
-    ratio = statistics.median(alone / both for alone, both in times)
-    return f"| {name} | {batch_size} | {speeds[0]:.3g} | {speeds[1]:.3g} | {ratio:.2f} |"
+    seconds, cpu = ([[each[side][kind] for each in times] for side in (0, 1)] for kind in (0, 1))
+    speeds = [num / statistics.median(side) for side in seconds]
+    each_cpu = [statistics.median(side) / num for side in cpu]
+    ratios = [statistics.median(alone / both for alone, both in zip(*kind, strict=True)) for kind in (seconds, cpu)]
+    return (
+        f"| {name} | {batch_size} | {speeds[0]:.3g} / {speeds[1]:.3g} | {ratios[0]:.2f} | "
+        f"{each_cpu[0]:.3g} / {each_cpu[1]:.3g} | {ratios[1]:.2f} |"
+    )
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -99,7 +106,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--seconds", type=float, default=10.0, help="of one side of a round, about")
     options = parser.parse_args(arguments)
-    print("| recipe | batch | one process, it/s | two, it/s | ratio |\n|---|---|---|---|---|")
+    print("| recipe | batch | it/s, one / two | ratio | CPU s per iteration, one / each of two | ratio |")
+    print("|---|---|---|---|---|---|")
     for name in RECIPES:
         if name == "mnist" and options.data is None:
             print("left out: mnist: pass --data DIR")

@@ -1,11 +1,13 @@
 """`torchrun -m jointebm`: commands in several processes print once and write one folder."""
 
 import json
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
+import torch.distributed as dist
 
 from jointebm.cli.processes import joined
 from jointebm.estimators import JointEBM
@@ -18,6 +20,21 @@ from support.torchrun import torchrun
 def test_a_process_that_torchrun_did_not_start_is_alone() -> None:
     with joined("cpu") as world:
         assert world is ALONE
+
+
+def test_a_restart_reads_no_address_of_the_attempt_before(monkeypatch: pytest.MonkeyPatch) -> None:
+    """`torchrun` keeps one store for all attempts, in which processes find the addresses of one another."""
+    store = dist.TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False)
+    variables = {"RANK": 0, "WORLD_SIZE": 1, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": store.port}
+    variables |= {"TORCHELASTIC_USE_AGENT_STORE": True, "GLOO_SOCKET_IFNAME": "lo"}
+    nums = [store.num_keys()]
+    for attempt in range(3):
+        for name, value in (variables | {"TORCHELASTIC_RESTART_COUNT": attempt}).items():
+            monkeypatch.setenv(name, str(value))
+        with joined("cpu") as world:
+            assert (world.rank, world.size) == (0, 1)
+        nums.append(store.num_keys())
+    assert all(after > before for before, after in pairwise(nums))
 
 
 def test_gpus_are_not_shared(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -3,10 +3,12 @@
 import os
 import signal
 from collections.abc import Callable
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import torch
+import torch.distributed as dist
 from torch import Tensor, nn
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 
@@ -204,6 +206,15 @@ def with_a_killed_process(world: World) -> None:
     for metrics in trainer_of(world, "plain", num_iterations=100_000).run():
         if world.rank == 1 and metrics.iteration == 5:
             os.kill(os.getpid(), signal.SIGKILL)
+
+
+def killed_before_it_joins(
+    *arguments: Any, joins: Callable[..., None] = dist.init_process_group, **options: Any
+) -> None:
+    """Stands for `init_process_group`: process 1 is killed, and the others wait three seconds."""
+    if os.environ["RANK"] == "1":
+        os.kill(os.getpid(), signal.SIGKILL)
+    joins(*arguments, **options | {"timeout": timedelta(seconds=3)})
 
 
 def meetings(world: World) -> dict[str, Any]:

@@ -136,6 +136,14 @@ def test_a_killed_process_ends_the_others_with_one_line(tmp_path: Path) -> None:
     assert "\n" not in survivor.error
 
 
+def test_a_process_that_is_killed_before_it_joins_ends_the_others_with_one_line(tmp_path: Path) -> None:
+    plants = [("torch.distributed.init_process_group", rank_tasks.killed_before_it_joins)]
+    first, second = on_ranks(2, rank_tasks.meetings, folder=tmp_path, plants=plants)
+    assert (first.exit_code, second.exit_code) == (1, -9)
+    assert first.error.startswith("LostProcess: process 0 of 2: cannot meet the others: ")
+    assert "\n" not in first.error
+
+
 def test_what_the_first_process_cannot_make_ends_the_others_in_silence(tmp_path: Path) -> None:
     first, *others = on_ranks(3, rank_tasks.from_first_fails, folder=tmp_path)
     assert "No space left on device" in first.error

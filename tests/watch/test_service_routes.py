@@ -161,6 +161,40 @@ def test_a_compressed_stream_is_refused_before_it_is_unpacked(pets_client: TestC
     assert post_arrow(pets_client, "score", arrow(levels)).status_code == 200
 
 
+NUM = 2**31 - 1  # entries that take no bytes of their own
+NULLS = pa.nulls(NUM)
+TEXT = "x" * 2_000_000
+
+
+@pytest.mark.parametrize(
+    ("column", "reason"),
+    [
+        (NULLS, "2147483647 rows"),
+        (pa.RunEndEncodedArray.from_arrays(pa.array([NUM]), pa.array([1.0])), "2147483647 rows"),
+        (pa.RunEndEncodedArray.from_arrays(pa.array([3]), pa.array([1.0])), "holds run_end_encoded"),
+        (pa.FixedSizeListArray.from_arrays(NULLS, NUM), "2147483648 entries"),
+        (pa.ListArray.from_arrays(pa.array([0, NUM], pa.int32()), NULLS), "2147483648 entries"),
+        (pa.StructArray.from_arrays([pa.nulls(1)], ["a"]), "holds struct"),
+        (pa.array([TEXT, TEXT], pa.string_view()), "holds string_view"),
+    ],
+    ids=["nulls", "runs", "few runs", "one list", "offsets", "structs", "views"],
+)
+def test_a_stream_of_a_few_bytes_that_stands_for_gigabytes_is_refused(
+    toy_client: TestClient, pets_client: TestClient, column: pa.Array, reason: str
+) -> None:
+    for client, name in ((toy_client, "point"), (pets_client, "income")):
+        answer = post_arrow(client, "score", arrow(pa.table({name: column})))
+        assert answer.status_code == 422
+        assert reason in answer.json()["error"]
+
+
+def test_a_block_takes_numbers_and_no_categories_of_long_texts(toy_client: TestClient) -> None:
+    texts = pa.DictionaryArray.from_arrays(pa.array([0] * 9000, pa.int8()), pa.array([TEXT]))
+    answer = post_arrow(toy_client, "score", arrow(pa.table({"left": texts})))
+    assert answer.status_code == 422
+    assert "block 'left' holds dictionary" in answer.json()["error"]
+
+
 def hostile_bodies() -> list[bytes]:
     """100 bodies: wrong JSON, wrong fields, wrong values, and random ones."""
     texts = [

@@ -174,13 +174,24 @@ def processes(device: Device = "auto", *, meeting: str = "env://") -> Iterator[W
     rank, size = int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
     backend = _backend(place_of(device, wide=False), int(os.environ.get("LOCAL_RANK", rank)))
     try:
-        dist.init_process_group(backend, init_method=meeting, rank=rank, world_size=size, timeout=MEETING_TIMEOUT)
+        store = _store(meeting, rank, size)
+        dist.init_process_group(backend, store=store, rank=rank, world_size=size, timeout=MEETING_TIMEOUT)
     except RuntimeError as error:
         raise LostProcess(f"process {rank} of {size}: cannot meet the others: {str(error).splitlines()[0]}") from None
     try:
         yield Processes()
     finally:
         dist.destroy_process_group()
+
+
+def _store(meeting: str, rank: int, size: int) -> dist.Store:
+    """Where processes leave their addresses, apart from those of processes that ended before `torchrun` started these.
+
+    `torchrun` keeps one store for all attempts. A process that reads the address of an ended one waits until the timeout.
+    """
+    store, _, _ = next(iter(dist.rendezvous(meeting, rank, size, timeout=MEETING_TIMEOUT)))
+    store.set_timeout(MEETING_TIMEOUT)
+    return dist.PrefixStore(f"attempt-{os.environ.get('TORCHELASTIC_RESTART_COUNT', '0')}", store)
 
 
 def _backend(place: torch.device, local_rank: int) -> str:

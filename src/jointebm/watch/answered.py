@@ -38,10 +38,7 @@ class Service(Protocol):
         """Answers; raises ValueError or TypeError if the question does not fit the model."""
 
     def as_json(self, rows: Mapping[Any, Any]) -> dict[str, Any]:
-        """Rows as plain data."""
-
-    def as_arrow(self, answered: Answered) -> bytes:
-        """An answer as an Arrow stream; what is not rows is the metadata "jointebm" of its schema, as JSON."""
+        """Rows as plain data: a list per block or column."""
 
 
 def diagnostics_as_json(found: Diagnostics[Any]) -> dict[str, Any]:

@@ -12,6 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from jointebm.inference.model import Model
 from jointebm.storage.untrusted import quoted
 from jointebm.watch.answered import Answered, diagnostics_as_json
+from jointebm.watch.arrow_bodies import read_stream
 from jointebm.watch.block_predictions import predicted_labels
 from jointebm.watch.json_blocks import block_values, given_blocks, listed_values
 from jointebm.watch.limits import Limits
@@ -86,21 +87,11 @@ class BlockService:
 
     def read_arrow(self, body: bytes) -> dict[str, Any]:
         """Columns of lists, one per block."""
-        from jointebm.watch.arrow_bodies import read_stream
-
-        return {"values": {name: column.to_pylist() for name, column in read_stream(body).items()}}
+        return {"values": read_stream(body, self._limits)}
 
     def as_json(self, rows: Mapping[str, Any]) -> dict[str, Any]:
         """Nested lists by block."""
         return listed_values(rows)
-
-    def as_arrow(self, answered: Answered) -> bytes:
-        """One column of lists per block; the draws of an imputation lie one after the other."""
-        from jointebm.watch.arrow_bodies import stream_of_lists
-
-        lists = [self.as_json(rows) for rows in answered.draws]
-        columns = {name: [each for rows in lists for each in rows[name]] for name in lists[0]}
-        return stream_of_lists(columns, answered.also)
 
     def answer(self, question: str, asked: Any) -> Answered:
         """Answers one question."""

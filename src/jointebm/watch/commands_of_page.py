@@ -4,7 +4,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
-from jointebm.storage.untrusted import quoted
+from jointebm.storage.untrusted import reason_of
 
 __all__ = ["Ack", "Clamp", "Command", "Copy", "Pause", "Play", "Restart", "Row", "Step", "read_command"]
 
@@ -88,6 +88,4 @@ def read_command(text: str) -> Command:
     try:
         return _ADAPTER.validate_json(text)
     except ValidationError as error:
-        first = error.errors(include_url=False, include_context=False, include_input=False)[0]
-        place = ".".join(map(str, first["loc"]))
-        raise ValueError(f"message{f' {quoted(place)}' if place else ''}: {first['msg']}") from None
+        raise ValueError(f"message: {reason_of(error)}") from None

@@ -16,9 +16,9 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from jointebm.storage.untrusted import quoted
+from jointebm.storage.untrusted import quoted, reason_of
 from jointebm.watch.answered import Answered, Service
-from jointebm.watch.arrow_bodies import ARROW
+from jointebm.watch.arrow_bodies import ARROW, stream_of_lists
 from jointebm.watch.deadlines import Deadline, within
 from jointebm.watch.limits import Limits
 
@@ -107,9 +107,7 @@ class ServiceRoutes:
         try:
             return self._service.questions[question].model_validate(fields)
         except ValidationError as error:
-            first = error.errors(include_url=False, include_context=False, include_input=False)[0]
-            place = quoted(".".join(map(str, first["loc"])))
-            raise Refusal(422, f"{place or 'the body'}: {first['msg']}") from None
+            raise Refusal(422, reason_of(error)) from None
 
     async def _answer(self, question: str, asked: BaseModel, *, as_arrow: bool) -> Response:
         """Answers in a thread; no more than the limits wait for it."""
@@ -128,7 +126,7 @@ class ServiceRoutes:
             with within(Deadline(self._limits.seconds)):
                 answered = self._service.answer(question, asked)
             if as_arrow:
-                return Response(self._service.as_arrow(answered), media_type=ARROW)
+                return Response(self._as_arrow(answered), media_type=ARROW)
             return Response(self._as_json(answered), media_type=JSON)
         except TimeoutError as error:
             raise Refusal(504, _line(error)) from None
@@ -147,6 +145,12 @@ class ServiceRoutes:
         draws = [self._service.as_json(rows) for rows in answered.draws]
         rows: dict[str, Any] = {"draws": draws} if answered.several else {"values": draws[0]}
         return json.dumps({**rows, **answered.also}, allow_nan=False)
+
+    def _as_arrow(self, answered: Answered) -> bytes:
+        """A column per block or column; the draws of an imputation lie one after the other."""
+        lists = [self._service.as_json(rows) for rows in answered.draws]
+        columns = {name: [each for rows in lists for each in rows[name]] for name in lists[0]}
+        return stream_of_lists(columns, answered.also)
 
     async def _described(self, request: Request) -> Response:  # noqa: ARG002  # as starlette calls it
         return JSONResponse(_description(self._service.questions))

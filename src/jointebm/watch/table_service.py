@@ -15,6 +15,7 @@ from jointebm.tables.codes.codec import Name
 from jointebm.tables.codes.column import Column
 from jointebm.tables.frames.reading import read_frame
 from jointebm.watch.answered import Answered, diagnostics_as_json
+from jointebm.watch.arrow_bodies import read_table
 from jointebm.watch.json_tables import column_name, frame_of_lists, given_columns, lists_of_columns
 from jointebm.watch.limits import Limits
 from jointebm.watch.packed_frames import finite_or_none
@@ -96,21 +97,11 @@ class TableService:
 
     def read_arrow(self, body: bytes) -> dict[str, Any]:
         """The columns of the table."""
-        from jointebm.watch.arrow_bodies import read_table
-
-        return {"rows": lists_of_columns(read_frame(read_table(body)).table)}
+        return {"rows": lists_of_columns(read_frame(read_table(body, self._limits)).table)}
 
     def as_json(self, rows: Mapping[Any, Any]) -> dict[str, Any]:
         """Lists by column."""
         return lists_of_columns(rows)
-
-    def as_arrow(self, answered: Answered) -> bytes:
-        """One column per column; the draws of an imputation lie one after the other."""
-        from jointebm.watch.arrow_bodies import stream_of_lists
-
-        lists = [self.as_json(rows) for rows in answered.draws]
-        columns = {name: [each for rows in lists for each in rows[name]] for name in lists[0]}
-        return stream_of_lists(columns, answered.also)
 
     def answer(self, question: str, asked: Any) -> Answered:
         """Answers one question."""

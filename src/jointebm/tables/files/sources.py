@@ -6,27 +6,23 @@ question, so that a malformed row is found before any work is done. Memory holds
 Legend: N rows of a part.
 """
 
-import math
 from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
-import pyarrow.dataset as ds
-import pyarrow.parquet as pq
 
 from jointebm.storage.untrusted import quoted
-from jointebm.tables.codes.chunks import ROWS_PER_CHUNK
 from jointebm.tables.codes.column import Kind
 from jointebm.tables.files.cells import CellKind, Tally, parse
 from jointebm.tables.files.csv_rows import read_header, read_parts
 from jointebm.tables.files.missing_words import is_missing_cell
+from jointebm.tables.files.parquet_files import joined_tables, num_rows_of, parts_of, schema_of
 from jointebm.tables.files.reading_options import ReadingOptions
-from jointebm.tables.frames.reading import LARGEST
+from jointebm.tables.files.row_ranges import overlap
+from jointebm.tables.files.unchanged import stamp_of, unchanged
 
 __all__ = ["ColumnType", "Part", "Source", "Tables", "check_ending", "files_of", "open_source", "open_tables"]
 
@@ -66,33 +62,31 @@ def open_source(
 ) -> Source:
     """Opens a table whose columns are known."""
     _check_file(path)
-    is_parquet = path.suffix == ".parquet"
-    names = _parquet_schema(path).names if is_parquet else read_header(path, reading)
+    stamp, is_parquet = stamp_of(path), path.suffix == ".parquet"
+    schema = schema_of(path) if is_parquet else None
+    names = read_header(path, reading) if schema is None else schema.names
     unknown = [name for name in names if name not in known]
     if unknown:
         raise ValueError(
             f"{path}: unknown column {quoted(repr(unknown[0]))}; leave it out, for this model has "
             f"{quoted(', '.join(map(repr, known)))}"
         )
-    if is_parquet:
-        return Source(
-            _parquet_schema(path),
-            lambda: _parquet_rows(path),
-            lambda rows: _parquet_parts(path, reading.words, rows),
-        )
     columns = {name: type_of(name) for name in names}
-    return Source(
-        pa.schema({name: arrow for name, (_, arrow) in columns.items()}),
-        lambda: sum(len(part.lines) for part in read_parts(path, reading, size=ROWS_PER_LOOK)),
-        lambda rows: _csv_parts(path, columns, reading, ROWS_PER_PART, rows),
-    )
 
+    def num_rows() -> int:
+        if is_parquet:
+            return num_rows_of(path)
+        return sum(len(part.lines) for part in read_parts(path, reading, size=ROWS_PER_LOOK))
 
-def _overlap(first: int, num: int, rows: range | None) -> slice:
-    """The places of the rows with these numbers among `num` rows from number `first` on; None is all."""
-    if rows is None:
-        return slice(0, num)
-    return slice(min(max(rows.start - first, 0), num), min(max(rows.stop - first, 0), num))
+    def parts(rows: range | None) -> Iterator[Part]:
+        with unchanged(path, stamp):
+            if is_parquet:
+                yield from _parquet_parts(path, reading.words, rows)
+            else:
+                yield from _csv_parts(path, columns, reading, ROWS_PER_PART, rows)
+
+    of_cells = pa.schema({name: arrow for name, (_, arrow) in columns.items()})
+    return Source(of_cells if schema is None else schema, num_rows, parts)
 
 
 class Tables(NamedTuple):
@@ -134,52 +128,22 @@ def open_tables(places: Sequence[Path], *, kinds: Mapping[str, Kind], reading: R
 
     In a folder of Parquet files, names of folders such as year=2024 are a column.
     """
-    files = files_of(places)
+    stamps = {file: stamp_of(file) for file in files_of(places)}
+    files = list(stamps)
     if files[0].suffix == ".parquet":
-        return _parquet_tables(places, files, reading.words)
-    columns = _found_in(files, kinds, reading)
+        roots = {file: place for place in places for file in files if place.is_dir() and place in file.parents}
+        schema, readers = joined_tables({file: roots.get(file, file.parent) for file in files}, reading.words)
+    else:
+        columns = _found_in(files, kinds, reading)
+        schema = pa.schema({name: arrow for name, (_, arrow) in columns.items()})
+        readers = {file: partial(_csv_tables, file, columns, reading) for file in files}
 
     def read() -> Iterator[pa.Table]:
-        for file in files:
-            of_file = {name: columns[name] for name in read_header(file, reading)}
-            for part in _csv_parts(file, of_file, reading, ROWS_PER_LOOK):
-                yield part.table.select(list(columns))
-
-    return Tables(pa.schema({name: arrow for name, (_, arrow) in columns.items()}), read)
-
-
-def _parquet_tables(places: Sequence[Path], files: Sequence[Path], missing: frozenset[str]) -> Tables:
-    for file in files:
-        _parquet_schema(file)
-    roots = {file: place for place in places for file in files if place.is_dir() and place in file.parents}
-    partitioning, bounded = ds.partitioning(flavor="hive"), ds.ParquetFileFormat(pre_buffer=False)  # of whole files
-    with _naming(files[0]):
-        parts = [
-            ds.dataset(
-                file, format=bounded, partitioning=partitioning, partition_base_dir=str(roots.get(file, file.parent))
-            )
-            for file in files
-        ]
-    schema = parts[0].schema
-
-    def read() -> Iterator[pa.Table]:
-        for file, part in zip(files, parts, strict=True):
-            with _naming(file):
-                for batch in part.to_batches(batch_size=ROWS_PER_CHUNK, batch_readahead=1, use_threads=False):
-                    yield _without_words(_in_schema(pa.Table.from_batches([batch]), schema, file), missing)
+        for file, stamp in stamps.items():
+            with unchanged(file, stamp):
+                yield from readers[file]()
 
     return Tables(schema, read)
-
-
-def _in_schema(table: pa.Table, schema: pa.Schema, file: Path) -> pa.Table:
-    """A part of a file in the types of the first file."""
-    if set(table.column_names) != set(schema.names):
-        name = min(set(table.column_names) ^ set(schema.names))
-        raise ValueError(f"{file}: column {name!r} is not in all files; leave it out, or add it to the others")
-    try:
-        return table.select(schema.names).cast(schema)
-    except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
-        raise ValueError(f"{file}: does not have the types of the first file: {quoted(error)}") from None
 
 
 def _check_file(path: Path) -> None:
@@ -188,17 +152,6 @@ def _check_file(path: Path) -> None:
     path.open("rb").close()
     if not path.is_file():
         raise ValueError(f"{path}: is not a regular file, and a table is read more than once; write it to a file first")
-
-
-def _parquet_schema(path: Path) -> pa.Schema:
-    with _naming(path), pq.ParquetFile(path) as file:
-        schema = file.schema_arrow
-    for place, name in enumerate(schema.names):
-        if schema.names.index(name) != place:
-            raise ValueError(f"{path}: duplicate column {name!r}; rename one of them")
-    if not schema.names:
-        raise ValueError(f"{path}: has no columns")
-    return schema
 
 
 _ARROW: dict[CellKind, pa.DataType] = {
@@ -237,6 +190,18 @@ def _found_in(files: Sequence[Path], kinds: Mapping[str, Kind], reading: Reading
     return found
 
 
+def _csv_tables(file: Path, columns: Mapping[str, ColumnType], reading: ReadingOptions) -> Iterator[pa.Table]:
+    """The rows of one of several files, whose columns may stand in another order."""
+    of_file = {name: columns[name] for name in read_header(file, reading)}
+    for part in _csv_parts(file, of_file, reading, ROWS_PER_LOOK):
+        yield part.table.select(list(columns))
+
+
+def _parquet_parts(path: Path, missing: frozenset[str], rows: range | None) -> Iterator[Part]:
+    for table, first in parts_of(path, missing, rows, size=ROWS_PER_PART):
+        yield Part(table, None, lambda row, first=first: f"row {first + row + 1}", first)  # type: ignore[misc]
+
+
 def _csv_parts(
     path: Path, columns: Mapping[str, ColumnType], reading: ReadingOptions, size: int, rows: range | None = None
 ) -> Iterator[Part]:
@@ -245,7 +210,7 @@ def _csv_parts(
     for part in read_parts(path, reading, size=size):
         if rows is not None and first >= rows.stop:
             return
-        held = _overlap(first, len(part.lines), rows)
+        held = overlap(first, len(part.lines), rows)
         lines = part.lines[held]
         if lines:
             cells = {name: column[held] for name, column in zip(columns, part.columns, strict=True)}
@@ -275,75 +240,3 @@ def _array(
         raise ValueError(
             f"{path}, line {lines[0]}, column {name!r}, or in a row up to line {lines[-1]}: {quoted(error)}"
         ) from None
-
-
-def _parquet_rows(path: Path) -> int:
-    with _naming(path), pq.ParquetFile(path) as file:
-        return int(file.metadata.num_rows)
-
-
-def _parquet_parts(path: Path, missing: frozenset[str], rows: range | None) -> Iterator[Part]:
-    """The groups of rows of a file that hold rows with these numbers."""
-    with _naming(path), pq.ParquetFile(path) as file:
-        sizes = [file.metadata.row_group(group).num_rows for group in range(file.num_row_groups)]
-        ends = np.cumsum([0, *sizes])
-        held = [g for g in range(len(sizes)) if rows is None or (ends[g] < rows.stop and ends[g + 1] > rows.start)]
-        first = int(ends[held[0]]) if held else 0
-        for batch in file.iter_batches(batch_size=ROWS_PER_PART, row_groups=held):
-            inside = _overlap(first, len(batch), rows)
-            start, num = first + inside.start, inside.stop - inside.start
-            first += len(batch)
-            if num:
-                table = _without_words(pa.Table.from_batches([batch]).slice(inside.start, num), missing)
-                _check_finite(path, table, start)
-                yield Part(table, None, lambda row, start=start: f"row {start + row + 1}", start)  # type: ignore[misc]
-
-
-def _without_words(table: pa.Table, missing: frozenset[str]) -> pa.Table:
-    """A table with null in place of each text and each number that is a word for a missing value."""
-    words = pa.array(sorted(missing), pa.string())
-    numbers = pa.array([float(word) for word in sorted(missing) if _is_number(word)], pa.float64())
-    for place, field in enumerate(table.schema if missing else ()):
-        kind, column = field.type, table.column(place)
-        is_dictionary = pa.types.is_dictionary(kind)
-        if pa.types.is_integer(kind) or pa.types.is_floating(kind):
-            is_word = pc.is_in(column.cast(pa.float64(), safe=False), numbers)
-        elif pa.types.is_string(kind) or pa.types.is_large_string(kind) or is_dictionary:
-            is_word = pc.is_in(pc.utf8_trim_whitespace(column.cast(pa.string())), words)
-        else:
-            continue
-        if pc.any(is_word).as_py():
-            plain = column.cast(kind.value_type) if is_dictionary else column
-            plain = pc.if_else(is_word, pa.scalar(None, plain.type), plain)
-            table = table.set_column(place, field, plain.cast(kind))
-    return table
-
-
-def _is_number(word: str) -> bool:
-    try:
-        return math.isfinite(float(word))
-    except ValueError:
-        return False
-
-
-def _check_finite(path: Path, table: pa.Table, first: int) -> None:
-    for name, column in zip(table.column_names, table.columns, strict=True):
-        if pa.types.is_floating(column.type):
-            too_large = np.abs(column.to_numpy().astype(np.float64)) > LARGEST
-            if too_large.any():
-                row = int(too_large.argmax())
-                raise ValueError(
-                    f"{path}, row {first + row + 1}, column {name!r}: holds {column[row]}; expected a finite number, up to "
-                    f"{LARGEST:.0e} in size, or null"
-                )
-
-
-@contextmanager
-def _naming(path: Path) -> Iterator[None]:
-    """Starts an error of Arrow with the name of the file."""
-    try:
-        yield
-    except (pa.ArrowException, OSError) as error:
-        if isinstance(error, OSError) and error.errno is not None:
-            raise
-        raise ValueError(f"{path}: not a readable Parquet file: {quoted(error)}") from None

@@ -3,6 +3,9 @@
 import { lyingBars } from "./bars.js";
 import { byId, element, short } from "./dom.js";
 
+const FEW = 10; // effective draws
+
+/** The panel; `update` takes an answer, `outdate` fades the one that is shown until the next has come. */
 export function answerPanel(view) {
   const panel = byId("answer");
   const parts = view.blocks
@@ -16,14 +19,17 @@ export function answerPanel(view) {
   panel.hidden = parts.length === 0;
   byId("answer-bars").replaceChildren(...parts.map(({ title, bars }) =>
     element("div", { className: "visit" }, element("h4", { textContent: title }), bars.node)));
-  return (found) => {
-    panel.classList.toggle("stale", Boolean(found.error));
+  const outdate = () => panel.classList.add("doubtful");
+  const update = (found) => {
+    const isFew = !found.error && found.ess !== null && found.ess < FEW;
+    panel.classList.toggle("doubtful", Boolean(found.error) || isFew);
     if (found.error) {
       byId("answer-method").textContent = found.error;
       return;
     }
-    const draws = found.ess === null ? "" : `, ess ${short(found.ess)}`;
+    const draws = found.ess === null ? "" : `, ess ${short(found.ess)}${isFew ? ", too few to trust" : ""}`;
     byId("answer-method").textContent = `p(label | clamped) by ${found.method}${draws}`;
     parts.forEach(({ block, variable, bars }) => bars.update(found.probs[block][variable]));
   };
+  return { update, outdate };
 }

@@ -28,7 +28,10 @@ const times = []; // of the last frames, for the rate
 const connection = connect({
   view: ({ view }) => { parts = build(view); say(""); },
   frame: (frame) => parts?.show(frame, session.frame),
-  state: (message) => parts?.tools.state(message),
+  state: (message) => {
+    if (message.restarted) say(""); // what was wrong with the chains before
+    parts?.tools.state(message);
+  },
   answer: (found) => parts?.answer(found),
   row: ({ number, values }) => parts?.fill(number, values),
   copied: (message) => showCopied(message),
@@ -62,6 +65,8 @@ function build(view) {
     if (session.frame) views.forEach((each) => each.show(session.frame, session.frame));
   });
   known.onChange(() => {
+    say("");
+    answered?.outdate();
     controls.forEach((control) => control.refresh());
     oneRow?.refresh();
   });
@@ -75,11 +80,12 @@ function build(view) {
       session.frame = frame;
       views.forEach((each) => each.show(frame, before));
       controls.forEach((control) => control.show(frame, session.chain));
-      if (frame !== before) traces.show(frame, before);
+      if (frame === before) return; // the marked chain or the theme has changed
+      traces.show(frame, before);
       progress(frame);
     },
     answer(found) {
-      answered?.(found);
+      answered?.update(found);
       if (isTable && found.error) say(found.error, true);
       if (isTable && !found.error) controls.forEach((control) => control.answer(found));
       oneRow?.answer(found);

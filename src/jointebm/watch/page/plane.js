@@ -1,6 +1,6 @@
 // A block of two reals as a plane: the chains as points, with the trails of their last steps.
 
-import { byId, element, short } from "./dom.js";
+import { element, short } from "./dom.js";
 
 const TRAIL = 8; // frames
 const FAR = 0.3; // of the range: a jump, which leaves no trail
@@ -15,11 +15,13 @@ export function planeView(block, view, session, known) {
   const show = (frame, before) => {
     const { values } = frame.arrays[`value:${block.name}`];
     const isStep = before && frame.change === before.change && frame.step >= before.step;
-    trails.forEach((trail, chain) => {
-      if (!isStep) trail.length = 0;
-      trail.push([values[2 * chain], values[2 * chain + 1]]);
-      if (trail.length > TRAIL) trail.shift();
-    });
+    if (frame !== before) {
+      trails.forEach((trail, chain) => {
+        if (!isStep) trail.length = 0;
+        trail.push([values[2 * chain], values[2 * chain + 1]]);
+        if (trail.length > TRAIL) trail.shift();
+      });
+    }
     draw();
   };
   const draw = () => {
@@ -78,6 +80,5 @@ export function planeView(block, view, session, known) {
     pen.restore();
   };
   new ResizeObserver(draw).observe(canvas);
-  byId("theme").addEventListener("click", () => requestAnimationFrame(draw));
   return { node: canvas, show };
 }

@@ -11,7 +11,7 @@ export function rowView(view, known) {
     const value = element("td", { className: "row-value" });
     const fill = element("span", { className: "depends-fill" });
     const nats = element("span", { className: "facts" });
-    const depends = element("div", { className: "depends" }, fill, nats);
+    const depends = element("div", { className: "depends", hidden: true }, fill, nats); // until an answer says
     const ends = column.edges ? element("div", { className: "bar-ends facts" },
       element("span", { textContent: edgeText(column, column.edges[0]) }),
       element("span", { textContent: edgeText(column, column.edges.at(-1)) })) : "";
@@ -26,12 +26,16 @@ export function rowView(view, known) {
         element("thead", {}, element("tr", {}, ...["Column", "Given", "Expected, given the others", "Dependence, nats"].map(
           (text) => element("th", { scope: "col", textContent: text })))),
         element("tbody", {}, ...rows.map((row) => row.node)))), note);
-  const refresh = () => rows.forEach(({ column, node: row, value }) => {
-    row.classList.toggle("locked", column.name in known.given);
-    value.textContent = givenText(column, known.given[column.name]) || "–";
-  });
+  const refresh = () => {
+    node.classList.add("doubtful"); // until the answer to what is given now has come
+    rows.forEach(({ column, node: row, value }) => {
+      row.classList.toggle("locked", column.name in known.given);
+      value.textContent = givenText(column, known.given[column.name]) || "–";
+    });
+  };
   const answer = (found) => {
     if (!found.bars) return;
+    node.classList.remove("doubtful");
     rows.forEach(({ column, bars, fill, nats, depends, ends }) => {
       const shares = found.bars[column.name];
       bars.node.hidden = !shares;
