@@ -21,12 +21,12 @@ from jointebm.tables.codes.chunks import ROWS_PER_CHUNK
 from jointebm.tables.files.row_ranges import overlap
 from jointebm.tables.frames.reading import LARGEST
 
-__all__ = ["joined_tables", "num_rows_of", "parts_of", "schema_of"]
+__all__ = ["num_parquet_rows", "parquet_parts", "parquet_schema", "parquet_tables"]
 
 MISSING_FOLDER = "__HIVE_DEFAULT_PARTITION__"  # what engines call the folder of rows without a value
 
 
-def schema_of(path: Path) -> pa.Schema:
+def parquet_schema(path: Path) -> pa.Schema:
     """The columns of a file.
 
     Raises:
@@ -42,13 +42,15 @@ def schema_of(path: Path) -> pa.Schema:
     return schema
 
 
-def num_rows_of(path: Path) -> int:
+def num_parquet_rows(path: Path) -> int:
     """The number of rows of a file."""
     with _naming(path), pq.ParquetFile(path) as file:
         return int(file.metadata.num_rows)
 
 
-def parts_of(path: Path, missing: frozenset[str], rows: range | None, *, size: int) -> Iterator[tuple[pa.Table, int]]:
+def parquet_parts(
+    path: Path, missing: frozenset[str], rows: range | None, *, size: int
+) -> Iterator[tuple[pa.Table, int]]:
     """The rows of a file with these numbers, in tables of at most `size`, each with the number of its first row.
 
     Groups of rows that hold none of them are skipped.
@@ -71,7 +73,7 @@ def parts_of(path: Path, missing: frozenset[str], rows: range | None, *, size: i
                 yield table, start
 
 
-def joined_tables(
+def parquet_tables(
     files: Mapping[Path, Path], missing: frozenset[str]
 ) -> tuple[pa.Schema, dict[Path, Callable[[], Iterator[pa.Table]]]]:
     """The schema of files as one table, and what reads each of them, in tables of at most a chunk.
@@ -91,7 +93,7 @@ def joined_tables(
     kinds = {name: _kind([each[name] for each in folders.values() if name in each]) for name in names}
     parts = {}
     for file, root in files.items():
-        schema_of(file)
+        parquet_schema(file)
         named = pa.schema([(name, kinds[name]) for name in folders[file]])
         with _naming(file):
             parts[file] = ds.dataset(

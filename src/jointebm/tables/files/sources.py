@@ -19,7 +19,7 @@ from jointebm.tables.codes.column import Kind
 from jointebm.tables.files.cells import CellKind, Tally, parse
 from jointebm.tables.files.csv_rows import read_header, read_parts
 from jointebm.tables.files.missing_words import is_missing_cell
-from jointebm.tables.files.parquet_files import joined_tables, num_rows_of, parts_of, schema_of
+from jointebm.tables.files.parquet_files import num_parquet_rows, parquet_parts, parquet_schema, parquet_tables
 from jointebm.tables.files.reading_options import ReadingOptions
 from jointebm.tables.files.row_ranges import overlap
 from jointebm.tables.files.unchanged import stamp_of, unchanged
@@ -63,7 +63,7 @@ def open_source(
     """Opens a table whose columns are known."""
     _check_file(path)
     stamp, is_parquet = stamp_of(path), path.suffix == ".parquet"
-    schema = schema_of(path) if is_parquet else None
+    schema = parquet_schema(path) if is_parquet else None
     names = read_header(path, reading) if schema is None else schema.names
     unknown = [name for name in names if name not in known]
     if unknown:
@@ -75,13 +75,13 @@ def open_source(
 
     def num_rows() -> int:
         if is_parquet:
-            return num_rows_of(path)
+            return num_parquet_rows(path)
         return sum(len(part.lines) for part in read_parts(path, reading, size=ROWS_PER_LOOK))
 
     def parts(rows: range | None) -> Iterator[Part]:
         with unchanged(path, stamp):
             if is_parquet:
-                yield from _parquet_parts(path, reading.words, rows)
+                yield from _numbered_parts(path, reading.words, rows)
             else:
                 yield from _csv_parts(path, columns, reading, ROWS_PER_PART, rows)
 
@@ -132,7 +132,7 @@ def open_tables(places: Sequence[Path], *, kinds: Mapping[str, Kind], reading: R
     files = list(stamps)
     if files[0].suffix == ".parquet":
         roots = {file: place for place in places for file in files if place.is_dir() and place in file.parents}
-        schema, readers = joined_tables({file: roots.get(file, file.parent) for file in files}, reading.words)
+        schema, readers = parquet_tables({file: roots.get(file, file.parent) for file in files}, reading.words)
     else:
         columns = _found_in(files, kinds, reading)
         schema = pa.schema({name: arrow for name, (_, arrow) in columns.items()})
@@ -197,8 +197,8 @@ def _csv_tables(file: Path, columns: Mapping[str, ColumnType], reading: ReadingO
         yield part.table.select(list(columns))
 
 
-def _parquet_parts(path: Path, missing: frozenset[str], rows: range | None) -> Iterator[Part]:
-    for table, first in parts_of(path, missing, rows, size=ROWS_PER_PART):
+def _numbered_parts(path: Path, missing: frozenset[str], rows: range | None) -> Iterator[Part]:
+    for table, first in parquet_parts(path, missing, rows, size=ROWS_PER_PART):
         yield Part(table, None, lambda row, first=first: f"row {first + row + 1}", first)  # type: ignore[misc]
 
 
