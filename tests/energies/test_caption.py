@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from jointebm import Categorical, Continuous, Space
 from jointebm.energies import CaptionEnergy, CaptionSpec
+from jointebm.randomness.draws import choose
 from jointebm.spaces.space import Position
 from jointebm.training.denoising import denoising_terms
 from jointebm.training.visible_parts import DrawnLevels
@@ -191,11 +192,49 @@ def test_weights_of_candidates_estimate_the_probability_of_the_known_words(
 ) -> None:
     given, num = caption(-1, -1, 1), 20_000
     features = energy.encode({"image": image.reshape(1, 8, 8)})
-    _, log_weights = energy.draw_captions(features, given[None], num, torch.Generator().manual_seed(0))
-    weights = log_weights[0].exp()
+    drawn = energy.draw_captions(features, given[None], num, torch.Generator().manual_seed(0))
+    weights = drawn.log_weights[0].exp()
     expected = float(shares(energy, image)[ALL[:, 2, 1] == 1].sum())
     assert abs(float(weights.mean()) - expected) < 5 * float(weights.std()) / num**0.5
     assert float(weights.std()) > 1e-3
+
+
+def drawn_by_whole_captions(
+    energy: CaptionEnergy, features: Tensor, given: Tensor, num: int, generator: torch.Generator
+) -> tuple[Tensor, Tensor]:
+    """Draws word after word as the definition says, each time from the probabilities of all places of all captions."""
+    words, rows = given.repeat_interleave(num, dim=0), features.repeat_interleave(num, dim=0)
+    log_weights = torch.zeros(len(words), dtype=F64)
+    for place in range(PLACES):
+        log_p = energy.word_log_probs(rows, words)[:, place].detach()
+        chosen = torch.eye(WORDS, dtype=F64)[choose(log_p, generator)]
+        hidden = words[:, place, :1].isnan()
+        log_weights += torch.where(hidden[:, 0], 0.0, (log_p * words[:, place].nan_to_num()).sum(dim=1))
+        words[:, place] = torch.where(hidden, chosen, words[:, place])
+    return words, log_weights
+
+
+def test_draws_word_by_word_are_those_from_whole_captions(energy: CaptionEnergy) -> None:
+    """Of four images whose known words differ: the same words for the same draws, and the same weights."""
+    images = torch.randn(4, 8, 8, generator=torch.Generator().manual_seed(2), dtype=F64)
+    given = torch.stack([caption(-1, -1, -1), caption(2, -1, 1), caption(-1, 0, -1), caption(0, 1, 2)])
+    features, num = energy.encode({"image": images}).detach(), 50
+    words, log_weights = drawn_by_whole_captions(energy, features, given, num, torch.Generator().manual_seed(7))
+    found = energy.draw_captions(features, given, num, torch.Generator().manual_seed(7))
+    assert torch.equal(found.words.flatten(0, 1), words)
+    torch.testing.assert_close(found.log_weights.flatten(), log_weights)
+    log_p = energy.head(features.repeat_interleave(num, dim=0), {"caption": words}).unflatten(0, (4, num))
+    torch.testing.assert_close(found.log_probs, (log_p - features[:, :1]).detach())
+    assert float(found.log_probs.std()) > 0.1  # captions differ
+
+
+def test_one_missing_word_is_weighted_by_f(energy: CaptionEnergy, image: Tensor) -> None:
+    given = torch.stack([caption(-1, 2, 1), caption(0, -1, 1)])
+    features = energy.encode({"image": image.reshape(1, 8, 8)}).detach().expand(2, -1)
+    found = energy.draw_captions(features, given, 1, torch.Generator())
+    log_p = energy.head(features.repeat_interleave(WORDS, dim=0), {"caption": found.words.flatten(0, 1)})
+    torch.testing.assert_close(found.log_weights, (log_p.unflatten(0, (2, WORDS)) - features[:, :1]).detach())
+    assert torch.equal(found.words.argmax(dim=3)[0], torch.tensor([[0, 2, 1], [1, 2, 1], [2, 2, 1]]))
 
 
 @pytest.mark.parametrize(

@@ -182,15 +182,16 @@ def test_a_parameter_that_is_read_outside_of_torch_is_not_compiled(
 
 
 def test_parameters_that_are_other_tensors_are_read(calls: Calls) -> None:
-    """As after `module.to` or `parameter.data = ...`, where a constant of the trace would be the tensor of before."""
+    """As where a module is given new parameters or buffers: a constant of the trace would be the tensor of before."""
     energy, generator = energy_of(NARROW), torch.Generator().manual_seed(0)
     chain = evaluate(energy, NARROW.clamp(None, num_chains=8, generator=generator)[0])
     free = {"x": torch.ones(8, 2, dtype=torch.bool), "y": torch.ones(8, dtype=torch.bool)}
     kernel = Cycle((GibbsWithGradients(NARROW), Langevin("x", 0.1)))
     steps = CompiledMoves(energy, kernel, 2).steps(chain, free=free, generator=generator)
     assert steps is not None and calls == [1]
-    for parameter in energy.parameters():
-        parameter.data = 2 * parameter.data
+    for module in energy.modules():
+        for name, parameter in module.named_parameters(recurse=False):
+            setattr(module, name, nn.Parameter(2 * parameter.detach()))
     chains, _ = steps(evaluate(energy, chain.position), generator)
     torch.testing.assert_close(chains[-1].f, evaluate(energy, chains[-1].position).f, rtol=1e-5, atol=1e-6)
 

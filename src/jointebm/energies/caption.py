@@ -3,18 +3,34 @@
 Legend: N rows, D pixels, T places of a caption, V words, M candidates.
 """
 
+from typing import NamedTuple
+
 import torch
 from torch import Tensor
 
-from jointebm.energies.caption_networks import LevelUNet, WordChain
+from jointebm.energies.caption_networks import LevelUNet, WordChain, WordSteps
 from jointebm.energies.level_energy import NUM_LEVELS, LevelEnergy, SubsetDensity
 from jointebm.randomness.draws import Generator, choose
 from jointebm.spaces.blocks import Categorical
 from jointebm.spaces.space import Position, Space
 
-__all__ = ["CaptionEnergy"]
+__all__ = ["CaptionDraws", "CaptionEnergy"]
 
 CAPTION_CANDIDATES = 64  # M, captions that missing words are chosen from, where later words are known
+
+
+class CaptionDraws(NamedTuple):
+    """M candidates for the caption of each of N images.
+
+    Args:
+        words: position of the captions, (N, M, T, V).
+        log_weights: that make them draws of the chain of words, (N, M), nats.
+        log_probs: log p(caption | image), (N, M), nats.
+    """
+
+    words: Tensor
+    log_weights: Tensor
+    log_probs: Tensor
 
 
 class CaptionEnergy(LevelEnergy):
@@ -145,12 +161,12 @@ class CaptionEnergy(LevelEnergy):
         missing = caption[:, :, 0].isnan()
         in_order = bool((missing.cummax(dim=1).values == missing).all())
         num = 1 if in_order else CAPTION_CANDIDATES
-        drawn, log_weights = self.draw_captions(self.encode(position), caption, num, generator)
-        index = choose(log_weights, generator)
-        return {**position, self.caption: drawn[torch.arange(len(drawn)), index]}
+        drawn = self.draw_captions(self.encode(position), caption, num, generator)
+        index = choose(drawn.log_weights, generator)
+        return {**position, self.caption: drawn.words[torch.arange(len(index)), index]}
 
     @torch.no_grad()
-    def draw_captions(self, features: Tensor, caption: Tensor, num: int, generator: Generator) -> tuple[Tensor, Tensor]:
+    def draw_captions(self, features: Tensor, caption: Tensor, num: int, generator: Generator) -> CaptionDraws:
         """M candidates for the captions of N images, with the weights that make them draws of the chain of words.
 
         Missing words are drawn from left to right, each given the words before it, known or drawn; a weight is the
@@ -162,30 +178,32 @@ class CaptionEnergy(LevelEnergy):
             caption: one-hot position of the words (N, T, V); NaN is missing.
             num: M.
             generator: source of the draws.
-
-        Returns:
-            Positions (N, M, T, V), and log-weights (N, M), nats.
         """
         missing = caption[:, :, 0].isnan()
         if bool((missing.sum(dim=1) == 1).all()):
             return self._each_word(features, caption, missing)
-        rows = features.repeat_interleave(num, dim=0)
-        words = caption.repeat_interleave(num, dim=0)
-        hidden, log_weights = missing.repeat_interleave(num, dim=0), rows.new_zeros(len(rows))
+        steps, drawn, of_known, of_all = self._steps(features, num), [], [], []
         for place in range(self.num_places):
-            log_p = self.word_log_probs(rows, words)[:, place]  # words behind are not seen
-            drawn = torch.eye(self.num_words).to(log_p)[choose(log_p, generator)]
-            log_weights = log_weights + torch.where(
-                hidden[:, place], 0.0, (log_p * words[:, place].nan_to_num()).sum(dim=1)
-            )
-            words = words.clone()
-            words[:, place] = torch.where(hidden[:, place, None], drawn, words[:, place])
-        return words.unflatten(0, (-1, num)), log_weights.unflatten(0, (-1, num))
+            log_p = steps.log_probs
+            word = torch.eye(self.num_words).to(log_p)[choose(log_p.flatten(0, 1), generator)].unflatten(0, (-1, num))
+            word = torch.where(missing[:, place, None, None], word, caption[:, None, place])
+            steps.append(word)
+            drawn.append(word)
+            of_all.append((log_p * word).sum(dim=2))
+            of_known.append(torch.where(missing[:, place, None], 0.0, of_all[-1]))
+        return CaptionDraws(torch.stack(drawn, dim=2), torch.stack(of_known).sum(dim=0), torch.stack(of_all).sum(dim=0))
 
-    def _each_word(self, features: Tensor, caption: Tensor, missing: Tensor) -> tuple[Tensor, Tensor]:
+    def _each_word(self, features: Tensor, caption: Tensor, missing: Tensor) -> CaptionDraws:
         """Every completion of captions that lack one word each, weighted by their probability."""
-        num = self.num_words
-        candidates = torch.eye(num).to(caption)[None, :, None, :]
+        candidates = torch.eye(self.num_words).to(caption)[None, :, None, :]
         words = torch.where(missing[:, None, :, None], candidates, caption[:, None])  # (N, V, T, V)
-        log_p = self.word_log_probs(features.repeat_interleave(num, dim=0), words.flatten(0, 1))
-        return words, (log_p * words.flatten(0, 1)).sum(dim=(1, 2)).unflatten(0, (-1, num))
+        steps, log_probs = self._steps(features, self.num_words), features.new_zeros(words.shape[:2])
+        for word in words.unbind(dim=2):
+            log_probs = log_probs + (steps.log_probs * word).sum(dim=2)
+            steps.append(word)
+        return CaptionDraws(words, log_probs, log_probs)
+
+    def _steps(self, features: Tensor, num: int) -> WordSteps:
+        """Probabilities of the words of M captions of each image, word by word."""
+        _, cells, summary = features.split(self._sizes, dim=1)
+        return WordSteps(self.chain, cells.unflatten(1, self.chain.cell_places.shape), summary, num)

@@ -1,6 +1,7 @@
 """Networks of a caption energy: a U-Net over a noisy image, and word by word probabilities of a caption given its features.
 
-Legend: N rows, H x W pixels, K numbers that sum a row's noise levels up, P = H/4 x W/4 cells, T places, V words.
+Legend: N rows, H x W pixels, K numbers that sum a row's noise levels up, P = H/4 x W/4 cells, T places, V words,
+M captions of each row, Q places or captions that look at the cells of a row.
 """
 
 from typing import NamedTuple
@@ -11,7 +12,7 @@ from torch.nn.functional import interpolate, pad, pixel_shuffle, silu
 
 from jointebm.energies.level_networks import INPUTS_PER_REAL, Levelled
 
-__all__ = ["ImageFeatures", "LevelUNet", "WordChain"]
+__all__ = ["ImageFeatures", "LevelUNet", "WordChain", "WordSteps"]
 
 SUMMARISED = 16  # channels of a cell that a summary sees
 NUM_HEADS = 4  # of the attention of words to cells
@@ -124,14 +125,95 @@ class WordChain(nn.Module):
 
     def forward(self, cells: Tensor, summary: Tensor, words: Tensor) -> Tensor:
         """log p, (N, T, V), from cells (N, P, C), summary (N, G) and one-hot words (N, T, V)."""
-        placed = cells + self.cell_places
-        hidden = self.places + self.by_summary(summary)[:, None, :]
+        hidden = self.start(summary)
         before = pad(words.transpose(1, 2), (words.shape[1] - 1, -1))  # a place does not see its own word
-        for each in self.rounds:
-            hidden = each(hidden, before, placed)
+        for each, seen in zip(self.typed_rounds, self.seen(cells), strict=True):
+            hidden = each(hidden + each.earlier(before).transpose(1, 2), seen)
             before = pad(hidden.transpose(1, 2), (words.shape[1] - 1, 0))
         logits = torch.einsum("nth,thv->ntv", silu(hidden), self.words) + self.bias
         return logits.log_softmax(dim=2)
+
+    def start(self, summary: Tensor) -> Tensor:
+        """What places know of the image as a whole, (N, T, width)."""
+        return self.places + self.by_summary(summary)[:, None, :]
+
+    def seen(self, cells: Tensor) -> list["_Seen"]:
+        """What each round sees of the cells."""
+        placed = cells + self.cell_places
+        return [each.look(placed) for each in self.typed_rounds]
+
+    @property
+    def typed_rounds(self) -> list["_Round"]:
+        """Both rounds."""
+        return [each for each in self.rounds if isinstance(each, _Round)]
+
+
+class WordSteps:
+    """The probabilities of a `WordChain` word by word, for M captions of each image that grow by a word at a time.
+
+    A step evaluates one place alone, and the captions of an image share what is seen of it; `WordChain` evaluates every
+    place of every caption. Both are equal up to rounding.
+
+    Args:
+        chain: the probabilities.
+        cells: (N, P, C).
+        summary: (N, G).
+        num: M.
+
+    Example:
+        >>> chain, cells, summary = WordChain(5, 3, 4, 16, 32, 8), torch.zeros(2, 4, 16), torch.zeros(2, 32)
+        >>> steps = WordSteps(chain, cells, summary, 7)
+        >>> steps.append(torch.eye(5)[torch.zeros(2, 7, dtype=torch.int64)])
+        >>> steps.place, steps.log_probs.shape  # of the second word
+        (1, torch.Size([2, 7, 5]))
+    """
+
+    log_probs: Tensor
+    """log p of the next word given the image and the words so far, (N, M, V), nats."""
+
+    def __init__(self, chain: WordChain, cells: Tensor, summary: Tensor, num: int) -> None:
+        self._chain, self._seen, self._start = chain, chain.seen(cells), chain.start(summary)
+        self._before = [  # what each round knows of the places before, (N, M, place, V or width)
+            cells.new_empty(len(cells), num, 0, size) for size in (chain.words.shape[2], self._start.shape[2])
+        ]
+        self._own = self._evaluated()
+
+    @property
+    def place(self) -> int:
+        """How many words there are."""
+        return self._before[0].shape[2]
+
+    def append(self, word: Tensor) -> None:
+        """Adds the next word of each caption, one-hot (N, M, V)."""
+        added = zip(self._before, (word, self._own), strict=True)
+        self._before = [torch.cat([before, own[:, :, None]], dim=2) for before, own in added]
+        if self.place < self._start.shape[1]:
+            self._own = self._evaluated()
+
+    def _evaluated(self) -> Tensor:
+        """Sets `log_probs` of the next place, and returns what it knows after the first round, (N, M, width)."""
+        place, (words, hidden_before) = self.place, self._before
+        first, second = self._chain.typed_rounds
+        start = self._start[:, place, None, :].expand(-1, words.shape[1], -1)
+        own = first(start + _weighted(words, first.earlier), self._seen[0])
+        known = torch.cat([hidden_before, own[:, :, None]], dim=2)
+        hidden = second(own + _weighted(known, second.earlier), self._seen[1])
+        logits = silu(hidden) @ self._chain.words[place] + self._chain.bias[place]
+        self.log_probs = logits.log_softmax(dim=2)
+        return own
+
+
+def _weighted(before: Tensor, earlier: nn.Conv1d) -> Tensor:
+    """The last output of a convolution over the places so far, (N, M, width)."""
+    num = before.shape[2]
+    return torch.einsum("nmtc,hct->nmh", before, earlier.weight[:, :, earlier.weight.shape[2] - num :])
+
+
+class _Seen(NamedTuple):
+    """Keys and values of cells, (N, heads, P, width / heads) each."""
+
+    key: Tensor
+    value: Tensor
 
 
 class _Round(nn.Module):
@@ -147,13 +229,19 @@ class _Round(nn.Module):
         )
         self.mix, self.out = nn.Linear(2 * width, width), nn.Linear(width, width)
 
-    def forward(self, hidden: Tensor, before: Tensor, cells: Tensor) -> Tensor:
-        hidden = hidden + self.earlier(before).transpose(1, 2)  # (N, T, width)
+    def look(self, cells: Tensor) -> _Seen:
+        """What can be asked of cells (N, P, C)."""
+        return _Seen(_by_head(self.key(cells)), _by_head(self.value(cells)))
+
+    def forward(self, hidden: Tensor, seen: _Seen) -> Tensor:
+        """Adds what is asked for to (N, Q, width), to which `earlier` has been added."""
         active = silu(hidden)
-        query, key, value = (
-            part.unflatten(2, (NUM_HEADS, -1)).transpose(1, 2)
-            for part in (self.query(active), self.key(cells), self.value(cells))
-        )
-        weights = (query @ key.transpose(2, 3) * query.shape[3] ** -0.5).softmax(dim=3)  # (N, heads, T, P)
-        seen = (weights @ value).transpose(1, 2).flatten(2)
-        return hidden + self.out(silu(self.mix(torch.cat([active, seen], dim=2))))
+        query = _by_head(self.query(active))
+        weights = (query @ seen.key.transpose(2, 3) * query.shape[3] ** -0.5).softmax(dim=3)  # (N, heads, Q, P)
+        found = (weights @ seen.value).transpose(1, 2).flatten(2)
+        return hidden + self.out(silu(self.mix(torch.cat([active, found], dim=2))))
+
+
+def _by_head(part: Tensor) -> Tensor:
+    """(N, heads, Q, width / heads)."""
+    return part.unflatten(2, (NUM_HEADS, -1)).transpose(1, 2)

@@ -32,11 +32,9 @@ def caption_prediction(energy: CaptionEnergy, space: Space, position: Position) 
     reals, caption = energy.reals(position), position[energy.caption]
     for x, words in zip(reals.split(CAPTIONED_AT_ONCE), caption.split(CAPTIONED_AT_ONCE), strict=True):
         features = energy.features(x.nan_to_num(), energy.known_noise(x))
-        drawn, log_weights = energy.draw_captions(features, words, CAPTION_DRAWS, generator)
-        each = energy.head(features.repeat_interleave(drawn.shape[1], dim=0), {energy.caption: drawn.flatten(0, 1)})
-        best = each.unflatten(0, drawn.shape[:2]).argmax(dim=1)
-        labels.append(drawn[torch.arange(len(drawn)), best])
-        shares = torch.einsum("nm,nmtv->ntv", log_weights.softmax(dim=1), drawn)
+        drawn = energy.draw_captions(features, words, CAPTION_DRAWS, generator)
+        labels.append(drawn.words[torch.arange(len(words)), drawn.log_probs.argmax(dim=1)])
+        shares = torch.einsum("nm,nmtv->ntv", drawn.log_weights.softmax(dim=1), drawn.words)
         probs.append(torch.where(words.isnan(), shares, words))
     name = energy.caption
     return Prediction({name: space[name].decode(torch.cat(labels))}, {name: torch.cat(probs)})

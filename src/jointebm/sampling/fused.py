@@ -26,8 +26,8 @@ from jointebm.spaces.space import Mask, Position
 __all__ = ["FusedSteps", "fuse_steps"]
 
 STEPS_PER_CALL = 4
-SCALE = 1.01  # of parameters, for which a trace is checked too
-ROUNDING = 1e-4  # within which a trace and the steps agree; they make the same operations
+PARAMETER_SCALE = 1.01  # of parameters, for which a trace is checked too
+TRACE_ROUNDING = 1e-4  # within which a trace and the steps agree; they make the same operations
 FAILURES = (RuntimeError, OSError, ImportError, TypeError, ValueError, AttributeError, LookupError, EOFError)
 
 log = logging.getLogger(__name__)
@@ -162,7 +162,7 @@ def _fused(
 
 def _scaled(value: Tensor) -> Tensor:
     """Another value for a parameter or buffer; whole numbers stay."""
-    return value * SCALE if value.is_floating_point() else value
+    return value * PARAMETER_SCALE if value.is_floating_point() else value
 
 
 def _require_same(expected: tuple[Tensor, ...], traced: tuple[Tensor, ...]) -> None:
@@ -171,7 +171,9 @@ def _require_same(expected: tuple[Tensor, ...], traced: tuple[Tensor, ...]) -> N
     A value that leaves torch, such as by `numpy` or `tolist`, becomes a constant of the trace without any error.
     """
     pairs = zip(expected, traced, strict=True)
-    if not all(torch.allclose(one, other, rtol=ROUNDING, atol=ROUNDING, equal_nan=True) for one, other in pairs):
+    if not all(
+        torch.allclose(one, other, rtol=TRACE_ROUNDING, atol=TRACE_ROUNDING, equal_nan=True) for one, other in pairs
+    ):
         raise RuntimeError(
             "f or the kernel computes outside of torch, such as by numpy or tolist, which a trace misses"
         )
