@@ -17,6 +17,7 @@ from jointebm.recipes.catalogue import find
 from jointebm.storage import checkpoint
 from support import rank_tasks
 from support.ranks import on_ranks
+from support.slowed_saves import digest_of
 from support.torchrun import torchrun, workers_of
 
 SECONDS = float(os.environ.get("JOINTEBM_SOAK_SECONDS", "3600"))
@@ -59,7 +60,7 @@ def test_training_survives_random_kills_and_equals_the_uninterrupted_run(tmp_pat
     )
     straight = checkpoint.newest(tmp_path / "straight" / "checkpoints").checkpoint
     assert straight is not None and straight.iteration == newest.iteration
-    assert rank_tasks.digest_of(straight) == rank_tasks.digest_of(newest)
+    assert digest_of(straight) == digest_of(newest)
     print(f"{num_kills} kills, {newest.iteration} iterations")  # noqa: T201  # shown with -s
 
 
