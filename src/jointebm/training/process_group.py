@@ -16,6 +16,8 @@ import torch
 import torch.distributed as dist
 from safetensors.torch import load as load_tensors
 from torch import Tensor, nn
+from torch.distributed.distributed_c10d import PrefixStore, Store
+from torch.distributed.rendezvous import rendezvous
 
 from jointebm.randomness.devices import Device, place_of
 from jointebm.storage.weights import packed
@@ -184,14 +186,14 @@ def processes(device: Device = "auto", *, meeting: str = "env://") -> Iterator[W
         dist.destroy_process_group()
 
 
-def _store(meeting: str, rank: int, size: int) -> dist.Store:
+def _store(meeting: str, rank: int, size: int) -> Store:
     """Where processes leave their addresses, apart from those of processes that ended before `torchrun` started these.
 
     `torchrun` keeps one store for all attempts. A process that reads the address of an ended one waits until the timeout.
     """
-    store, _, _ = next(iter(dist.rendezvous(meeting, rank, size, timeout=MEETING_TIMEOUT)))
+    store, _, _ = next(iter(rendezvous(meeting, rank, size, timeout=MEETING_TIMEOUT)))
     store.set_timeout(MEETING_TIMEOUT)
-    return dist.PrefixStore(f"attempt-{os.environ.get('TORCHELASTIC_RESTART_COUNT', '0')}", store)
+    return PrefixStore(f"attempt-{os.environ.get('TORCHELASTIC_RESTART_COUNT', '0')}", store)
 
 
 def _backend(place: torch.device, local_rank: int) -> str:
