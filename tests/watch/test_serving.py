@@ -6,10 +6,14 @@ import subprocess
 import sys
 import threading
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import httpx2
 import pytest
 
+from jointebm.watch.limits import Limits
+from jointebm.watch.opened_models import OpenedModel
+from jointebm.watch.serving import serve_watched
 from support.command_line import run
 
 
@@ -34,6 +38,18 @@ def test_the_command_serves_on_this_machine_alone_until_it_is_ended() -> None:
             slow.sendall(b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n\r\n")
             server.terminate()
             assert server.wait(60) == 143
+
+
+def test_an_address_can_be_opened_as_soon_as_it_is_told(toy: OpenedModel) -> None:
+    class Connected(Exception):  # noqa: N818  # ends the server
+        pass
+
+    def connect(address: str) -> None:
+        with socket.create_connection(("127.0.0.1", urlsplit(address).port), timeout=60):
+            raise Connected
+
+    with pytest.raises(Connected):
+        serve_watched(toy, host="127.0.0.1", port=0, token=None, names=[], limits=Limits(), ready=connect)
 
 
 @pytest.mark.parametrize(

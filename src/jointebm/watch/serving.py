@@ -74,6 +74,7 @@ def serve_watched(
     with socket.socket(family, socket.SOCK_STREAM) as listening:
         listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listening.bind((host, port))
+        listening.listen()  # whoever opens the address before uvicorn accepts has to wait, and is not refused
         port = listening.getsockname()[1]
         hosts = allowed_hosts(host, port, names)
         config = uvicorn.Config(
