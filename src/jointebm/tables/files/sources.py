@@ -71,7 +71,7 @@ def open_source(
             f"{path}: unknown column {quoted(repr(unknown[0]))}; leave it out, for this model has "
             f"{quoted(', '.join(map(repr, known)))}"
         )
-    columns = {name: type_of(name) for name in names}
+    columns = {name: type_of(name) for name in names} if schema is None else {}  # Parquet tells the types itself
 
     def num_rows() -> int:
         if is_parquet:
