@@ -10,6 +10,7 @@ import pytest
 
 from jointebm.tables.files.reading_options import ReadingOptions
 from jointebm.tables.files.sources import open_source, open_tables
+from jointebm.tables.files.unchanged import stamp_of, unchanged
 
 ROWS = pa.table({"a": pa.array(range(5000))})
 CHANGED = "rows.*: was changed while it was read"
@@ -69,3 +70,18 @@ def test_a_reader_that_stops_early_does_not_look_at_the_rest(tmp_path: Path) -> 
     assert next(parts).first == 0
     path.unlink()
     assert parts.close() is None  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize(("changes", "message"), [(True, CHANGED), (False, "line 7: damaged")])
+def test_a_file_that_changes_is_not_called_damaged(changes: bool, message: str, tmp_path: Path) -> None:
+    path = tmp_path / "rows.csv"
+    write(path, ROWS)
+
+    @unchanged(path, stamp_of(path))
+    def read() -> None:
+        if changes:
+            rewrite(path)
+        raise ValueError("line 7: damaged")
+
+    with pytest.raises(ValueError, match=message):
+        read()

@@ -27,8 +27,8 @@ def unchanged(path: Path, stamp: Stamp) -> Iterator[None]:
     _require(path, stamp)
     try:
         yield
-    except Exception:
-        _require(path, stamp)  # a file that changes looks damaged
+    except ValueError:  # what readers raise of a damaged file; one that changes looks like it
+        _require(path, stamp)
         raise
     _require(path, stamp)
 
